@@ -1,0 +1,1 @@
+//! Pinned probe cores: wheel, schedule, admission, reactors.

@@ -1,0 +1,197 @@
+//! Evidence: what a failing check (or a one-shot) saw, bounded to 4 KiB.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::class::FailureClass;
+use crate::ids::{Generation, Slot};
+use crate::limits::{
+    EVIDENCE_ADDRESSES_MAX, EVIDENCE_HEAD_MAX_BYTES, EVIDENCE_MAX_BYTES, EVIDENCE_TEXT_MAX_BYTES,
+};
+
+/// An address that was tried, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressTried {
+    /// Where to.
+    pub address: SocketAddr,
+    /// `None` when the connection was established.
+    pub errno: Option<i32>,
+    /// Whether `connect()` itself refused: then the trouble is ours.
+    pub local: bool,
+}
+
+/// What DNS said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsSeen {
+    /// The upstream that answered last, or was asked last.
+    pub server: Option<SocketAddr>,
+    /// Response code by its IANA number.
+    pub rcode: Option<u16>,
+    /// Addresses in the answer.
+    pub addresses: Vec<IpAddr>,
+    /// Tries made.
+    pub tries: u8,
+}
+
+/// What TLS said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsSeen {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: String,
+    /// IANA name of the cipher suite.
+    pub cipher: String,
+    /// Subjects of the chain, leaf first.
+    pub subjects: Vec<String>,
+    /// Earliest `notAfter` of the chain, seconds since the Unix epoch.
+    pub not_after_unix_s: Option<i64>,
+    /// Latest `notBefore` of the chain, seconds since the Unix epoch.
+    pub not_before_unix_s: Option<i64>,
+}
+
+/// One redirect that was followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HopSeen {
+    /// URL that answered with a redirect.
+    pub url: String,
+    /// Its status.
+    pub status: u16,
+    /// Its phases in µs, in the order of `Phases::NAMES`.
+    pub phases_us: [Option<u32>; 6],
+}
+
+/// Everything kept of one failing check. Without the TLS and DNS details it is still useful: when
+/// its channel is full only class and errno survive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The slot of the outcome it belongs to.
+    #[serde(skip)]
+    pub slot: u32,
+    /// The generation of the outcome it belongs to.
+    #[serde(skip)]
+    pub generation: u32,
+    /// The sequence number of the outcome it belongs to.
+    pub seq: u32,
+    /// Number of the failure class, 0 = none.
+    pub class: u8,
+    /// The errno that ended the attempt.
+    pub errno: Option<i32>,
+    /// HTTP status, 0 = none.
+    pub status: u16,
+    /// Addresses tried, in order.
+    pub addresses: Vec<AddressTried>,
+    /// DNS details.
+    pub dns: Option<DnsSeen>,
+    /// TLS details.
+    pub tls: Option<TlsSeen>,
+    /// Redirects followed.
+    pub redirects: Vec<HopSeen>,
+    /// The response head, ≤ 1 KiB.
+    pub head: String,
+    /// Body excerpt around a rule hit, ≤ 256 B.
+    pub excerpt: String,
+    /// What happened, for a person.
+    pub text: String,
+}
+
+impl Evidence {
+    /// An empty record for the outcome (slot, generation, seq).
+    pub fn of(slot: Slot, generation: Generation, seq: u32) -> Self {
+        Self { slot: slot.0, generation: generation.0, seq, ..Self::default() }
+    }
+
+    /// The failure class.
+    pub fn failure(&self) -> Option<FailureClass> {
+        FailureClass::from_u8(self.class)
+    }
+
+    /// Bytes held, the fixed part included.
+    pub fn size_bytes(&self) -> usize {
+        let tls = self.tls.as_ref().map_or(0, |tls| {
+            tls.version.len()
+                + tls.cipher.len()
+                + tls.subjects.iter().map(|subject| subject.len() + 24).sum::<usize>()
+        });
+        let dns = self.dns.as_ref().map_or(0, |dns| dns.addresses.len() * 17);
+        let hops: usize = self.redirects.iter().map(|hop| hop.url.len() + 56).sum();
+        size_of::<Self>()
+            + self.addresses.len() * size_of::<AddressTried>()
+            + tls
+            + dns
+            + hops
+            + self.head.len()
+            + self.excerpt.len()
+            + self.text.len()
+    }
+
+    /// Cuts every part to its limit and the whole to [`EVIDENCE_MAX_BYTES`], the least telling
+    /// parts first.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        cut(&mut self.head, EVIDENCE_HEAD_MAX_BYTES);
+        cut(&mut self.text, EVIDENCE_TEXT_MAX_BYTES);
+        cut(&mut self.excerpt, 256);
+        self.addresses.truncate(EVIDENCE_ADDRESSES_MAX);
+        if let Some(dns) = &mut self.dns {
+            dns.addresses.truncate(EVIDENCE_ADDRESSES_MAX);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.subjects.truncate(4);
+            tls.subjects.iter_mut().for_each(|subject| cut(subject, 200));
+        }
+        while self.size_bytes() > EVIDENCE_MAX_BYTES && self.redirects.pop().is_some() {}
+        if self.size_bytes() > EVIDENCE_MAX_BYTES {
+            self.head.clear();
+        }
+        self
+    }
+
+    /// What is left when the channel is full: class, errno and status.
+    #[must_use]
+    pub fn truncated(&self) -> Self {
+        Self {
+            slot: self.slot,
+            generation: self.generation,
+            seq: self.seq,
+            class: self.class,
+            errno: self.errno,
+            status: self.status,
+            ..Self::default()
+        }
+    }
+}
+
+/// Cuts `text` to at most `max` bytes on a character boundary.
+fn cut(text: &mut String, max: usize) {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounded_evidence_fits_and_keeps_what_tells_most() {
+        let hop = HopSeen { url: "http://e/".repeat(100), status: 302, phases_us: [None; 6] };
+        let evidence = Evidence {
+            head: "é".repeat(4_000),
+            text: "refused".repeat(1_000),
+            redirects: vec![hop; 10],
+            tls: Some(TlsSeen { subjects: vec!["CN=x".repeat(200); 9], ..TlsSeen::default() }),
+            ..Evidence::of(Slot(1), Generation(2), 3)
+        }
+        .bounded();
+        assert!(evidence.size_bytes() <= EVIDENCE_MAX_BYTES);
+        assert_eq!(evidence.text.len(), EVIDENCE_TEXT_MAX_BYTES);
+        assert!(evidence.head.len() <= EVIDENCE_HEAD_MAX_BYTES);
+    }
+
+    #[test]
+    fn truncated_evidence_keeps_class_and_errno() {
+        let full = Evidence { class: 10, errno: Some(111), text: "x".into(), ..Default::default() };
+        let short = full.truncated();
+        assert_eq!((short.class, short.errno, short.text.as_str()), (10, Some(111), ""));
+    }
+}

@@ -1,0 +1,24 @@
+//! The vocabulary of ringwatch: ids, targets, outcomes, evidence, facts and every limit.
+//!
+//! This crate reads no clock, opens no socket, spawns nothing and logs nothing. Every other
+//! crate speaks in these types; none of them is owned by a probe core or by the sink alone.
+
+pub mod class;
+pub mod evidence;
+pub mod fact;
+pub mod ids;
+pub mod inbox;
+pub mod limits;
+pub mod outcome;
+pub mod schedule;
+pub mod target;
+pub mod time;
+pub mod url;
+
+pub use class::{FailureClass, Verdict};
+pub use evidence::Evidence;
+pub use ids::{CoreIndex, FactId, Generation, Shard, Slot, TargetId, Ticket};
+pub use outcome::Outcome;
+pub use target::{FieldError, Target, TargetSpec};
+pub use time::{MonoUs, Now, UnixMs};
+pub use url::TargetUrl;

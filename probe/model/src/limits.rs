@@ -1,0 +1,144 @@
+//! Every limit and constant of `monitor.md` and `design.md`, each in this one place.
+
+/// Shards of a fleet.
+pub const SHARDS: u16 = 1_024;
+/// 2025-01-01T00:00:00Z in ms since the Unix epoch: zero of fact ids.
+pub const FACT_EPOCH_UNIX_MS: u64 = 1_735_689_600_000;
+
+/// Shortest, default and longest interval of a target, in seconds.
+pub const INTERVAL_MIN_S: u32 = 10;
+/// Default interval of a target, in seconds.
+pub const INTERVAL_DEFAULT_S: u32 = 300;
+/// Longest interval of a target, in seconds.
+pub const INTERVAL_MAX_S: u32 = 86_400;
+/// Smallest distance between interval and cadence, in ms.
+pub const HEADROOM_MIN_MS: u32 = 1_000;
+/// Largest distance between interval and cadence, in ms.
+pub const HEADROOM_MAX_MS: u32 = 15_000;
+/// Distance that a deadline keeps from the next due time, in ms.
+pub const TIMEOUT_HEADROOM_MS: u32 = 500;
+
+/// Shortest deadline of a check, in ms.
+pub const TIMEOUT_MIN_MS: u32 = 100;
+/// Default deadline of a check, in ms.
+pub const TIMEOUT_DEFAULT_MS: u32 = 10_000;
+/// Longest deadline of a check, in ms.
+pub const TIMEOUT_MAX_MS: u32 = 60_000;
+
+/// Longest URL, in bytes.
+pub const URL_MAX_BYTES: usize = 2_083;
+/// Longest name of a target, in bytes.
+pub const NAME_MAX_BYTES: usize = 128;
+/// Longest keyword or forbidden text, in bytes.
+pub const KEYWORD_MAX_BYTES: usize = 500;
+/// Most forbidden texts of a target.
+pub const FORBIDDEN_MAX: usize = 16;
+/// Most custom headers of a target.
+pub const HEADERS_MAX: usize = 32;
+/// Longest name plus value of a custom header, in bytes.
+pub const HEADER_MAX_BYTES: usize = 4_096;
+/// Default of `alert_cooldown_min`.
+pub const ALERT_COOLDOWN_DEFAULT_MIN: i32 = 30;
+
+/// Largest response head, in bytes.
+pub const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Most header fields of a response.
+pub const RESPONSE_HEADERS_MAX: usize = 128;
+/// Most 1xx responses that are skipped.
+pub const INTERIM_RESPONSES_MAX: u8 = 16;
+/// How much of a body is read at most, in bytes.
+pub const BODY_MAX_BYTES: u64 = 1024 * 1024;
+/// How long a body of unknown or larger size is read after the head, in ms.
+pub const BODY_BUDGET_MS: u64 = 250;
+/// Most redirects that are followed.
+pub const REDIRECTS_MAX: u8 = 10;
+/// Most connections of one attempt.
+pub const CONNECTIONS_PER_ATTEMPT: usize = 3;
+
+/// Most bytes of one evidence record.
+pub const EVIDENCE_MAX_BYTES: usize = 4 * 1024;
+/// Response head kept as evidence, in bytes.
+pub const EVIDENCE_HEAD_MAX_BYTES: usize = 1_024;
+/// Error text kept as evidence, in bytes.
+pub const EVIDENCE_TEXT_MAX_BYTES: usize = 500;
+/// Addresses kept as evidence.
+pub const EVIDENCE_ADDRESSES_MAX: usize = 8;
+/// Evidence waiting per core, in bytes.
+pub const EVIDENCE_QUEUE_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Evidence records waiting per core.
+pub const EVIDENCE_QUEUE_MAX: usize = 16_384;
+/// Outcomes waiting per core.
+pub const OUTCOME_QUEUE_MAX: usize = 65_536;
+/// Commands waiting per core.
+pub const INBOX_MAX: usize = 16_384;
+
+/// Tick of a probe core, in ms.
+pub const TICK_MS: u64 = 5;
+/// A loop turn above this is a stall, in µs.
+pub const STALL_TURN_US: u64 = 20_000;
+/// Share of the timeout above which stalls make a timeout ours, in percent.
+pub const STALL_SHARE_PERCENT: u64 = 10;
+/// Catch-up dispatch as a multiple of the required rate.
+pub const CATCH_UP_FACTOR: u64 = 2;
+/// Routine checks later than this are shed, in ms (or a quarter of the cadence, if shorter).
+pub const SHED_LAG_MAX_MS: u32 = 10_000;
+/// Attempts in flight to one address.
+pub const ADDRESS_IN_FLIGHT_MAX: u16 = 32;
+/// Attempts started to one address per second.
+pub const ADDRESS_STARTS_PER_S_MAX: u16 = 50;
+/// Default cap of attempts in flight per core.
+pub const IN_FLIGHT_DEFAULT_MAX: u32 = 16_384;
+/// Re-check of a suspect target after its last completion, in ms.
+pub const SUSPECT_RECHECK_MS: u32 = 60_000;
+/// Distance to the next grid point when a target returns to it, in ms.
+pub const GRID_RETURN_MS: u64 = 1_000;
+
+/// Shortest time that a DNS answer is cached, in ms.
+pub const DNS_TTL_MIN_MS: u64 = 30_000;
+/// Longest time that a DNS answer is cached, in ms.
+pub const DNS_TTL_MAX_MS: u64 = 3_600_000;
+/// Shortest time that a negative DNS answer is cached, in ms.
+pub const DNS_NEGATIVE_TTL_MIN_MS: u64 = 5_000;
+/// Longest time that a negative DNS answer is cached, in ms.
+pub const DNS_NEGATIVE_TTL_MAX_MS: u64 = 60_000;
+/// Tries of one DNS query.
+pub const DNS_TRIES_MAX: u8 = 3;
+/// Time limit of one DNS try, in ms.
+pub const DNS_TRY_MS: u64 = 1_500;
+/// Longest CNAME chain.
+pub const DNS_CNAME_MAX: usize = 8;
+/// UDP payload size that we advertise.
+pub const DNS_EDNS_BYTES: u16 = 1_232;
+/// Connected sockets per upstream and core.
+pub const DNS_SOCKETS_PER_UPSTREAM: usize = 64;
+/// Queries after which a DNS socket is replaced.
+pub const DNS_QUERIES_PER_SOCKET: u32 = 1_024;
+/// Addresses kept per name.
+pub const DNS_ADDRESSES_MAX: usize = 8;
+
+/// Consecutive failures that confirm an incident without verifiers.
+pub const CONFIRM_AFTER: u32 = 3;
+/// First connect or timeout failure of an up target is held this long, in ms.
+pub const FIRST_FAILURE_HOLD_MS: u64 = 2_000;
+
+/// Journal appends reach the disk within this time, in ms.
+pub const JOURNAL_SYNC_MS: u64 = 50;
+/// Largest journal segment, in bytes.
+pub const JOURNAL_SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// All journal segments together, in bytes, before an alarm.
+pub const JOURNAL_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// An apply that takes longer drops its connection, in ms.
+pub const APPLY_TIMEOUT_MS: u64 = 2_000;
+/// Facts in one batch.
+pub const BATCH_MAX: usize = 1_000;
+/// Rows of one freshness statement.
+pub const FRESHNESS_CHUNK_ROWS: usize = 1_000;
+/// Pause between two freshness flushes, in ms.
+pub const FRESHNESS_FLUSH_MS: u64 = 10_000;
+/// Default projection interval, in ms.
+pub const PROJECTION_INTERVAL_MS: u64 = 15 * 60 * 1_000;
+/// Slack of the projection rule, in ms.
+pub const PROJECTION_SLACK_MS: u64 = 2_000;
+
+/// Time to finish or cancel what runs at shutdown, in seconds.
+pub const DRAIN_DEFAULT_S: u32 = 20;

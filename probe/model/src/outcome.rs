@@ -1,0 +1,179 @@
+//! `Outcome`: the one fixed-size record that a finished check puts on the channel to the sink.
+
+use crate::class::{FailureClass, Verdict};
+use crate::ids::{Generation, Slot};
+use crate::time::UnixMs;
+
+/// A phase that was not reached: absent, not 0.
+pub const PHASE_ABSENT: u32 = u32::MAX;
+
+/// Flag bits of [`Outcome::flags`].
+pub mod flags {
+    /// The DNS answer was older than its TTL, served because the resolver failed.
+    pub const DNS_STALE: u16 = 1;
+    /// The name was answered from the cache.
+    pub const DNS_CACHED: u16 = 1 << 1;
+    /// The response head needed tolerance (`monitor.md` §2 "Heads").
+    pub const HTTP_SLOPPY: u16 = 1 << 2;
+    /// Completed after its deadline was due but before it was judged.
+    pub const LATE: u16 = 1 << 3;
+    /// The TLS handshake resumed an earlier session.
+    pub const TLS_RESUMED: u16 = 1 << 4;
+    /// The chain came from the verified-chain cache.
+    pub const TLS_CHAIN_CACHED: u16 = 1 << 5;
+    /// The address asked us to slow down.
+    pub const THROTTLED: u16 = 1 << 6;
+    /// A redirect went from https to http.
+    pub const REDIRECT_DOWNGRADE: u16 = 1 << 7;
+    /// HTTP was verified although the verdict is `degraded`.
+    pub const HTTP_VERIFIED: u16 = 1 << 8;
+    /// A suspect re-check or a `CheckNow`, not the routine check.
+    pub const COMMANDED: u16 = 1 << 9;
+    /// Not a check: the last word on a removed slot; after it the slot may be reused.
+    pub const SLOT_RELEASED: u16 = 1 << 15;
+}
+
+/// Milliseconds since the Unix epoch in two halves, so that [`Outcome`] has an alignment of 4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SplitMs([u32; 2]);
+
+impl From<UnixMs> for SplitMs {
+    fn from(at: UnixMs) -> Self {
+        Self([(at.0 >> 32) as u32, at.0 as u32])
+    }
+}
+
+impl SplitMs {
+    /// The instant as one number.
+    pub fn get(self) -> UnixMs {
+        UnixMs(u64::from(self.0[0]) << 32 | u64::from(self.0[1]))
+    }
+}
+
+/// Phases of a check in µs; [`PHASE_ABSENT`] where a phase was not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Phases {
+    /// Name to addresses.
+    pub dns_us: u32,
+    /// First socket action to an established connection.
+    pub connect_us: u32,
+    /// TLS handshake.
+    pub tls_us: u32,
+    /// Request written to first byte of the answer.
+    pub ttfb_us: u32,
+    /// First byte to the end of what was read.
+    pub body_us: u32,
+    /// The whole attempt.
+    pub total_us: u32,
+}
+
+impl Phases {
+    /// No phase reached.
+    pub const NONE: Self = Self {
+        dns_us: PHASE_ABSENT,
+        connect_us: PHASE_ABSENT,
+        tls_us: PHASE_ABSENT,
+        ttfb_us: PHASE_ABSENT,
+        body_us: PHASE_ABSENT,
+        total_us: PHASE_ABSENT,
+    };
+
+    /// Names of the phases, in the order of [`Phases::values`].
+    pub const NAMES: [&'static str; 6] = ["dns", "connect", "tls", "ttfb", "body", "total"];
+
+    /// The phases in the order of [`Phases::NAMES`].
+    pub fn values(&self) -> [Option<u32>; 6] {
+        [self.dns_us, self.connect_us, self.tls_us, self.ttfb_us, self.body_us, self.total_us]
+            .map(|us| (us != PHASE_ABSENT).then_some(us))
+    }
+}
+
+/// The result of one check. 60 bytes, `Copy`: it crosses the channel by value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Outcome {
+    /// The target's slot on the core that the channel implies.
+    pub slot: Slot,
+    /// Generation of the target when the check started.
+    pub generation: Generation,
+    /// Number of this check on its core's slot, from 1; compared together with the boot epoch.
+    pub seq: u32,
+    /// Start of the check on the wall clock.
+    pub started: SplitMs,
+    /// Time spent, by phase.
+    pub phases: Phases,
+    /// How late the check started, in µs.
+    pub lag_us: u32,
+    /// Upper bound of how long the last event waited for us, in µs.
+    pub reap_us: u32,
+    /// Days since the Unix epoch of the earliest `notAfter` in the chain; 0 = no TLS.
+    pub not_after_days: u16,
+    /// HTTP status, 0 = none.
+    pub status: u16,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// [`FailureClass`] as a number, 0 = none.
+    pub class: u8,
+    /// Redirects followed.
+    pub hops: u8,
+}
+
+const _: () = assert!(size_of::<Outcome>() == 60 && align_of::<Outcome>() == 4);
+
+impl Outcome {
+    /// The failure class, `None` when the check ended `up`.
+    pub fn failure(&self) -> Option<FailureClass> {
+        FailureClass::from_u8(self.class)
+    }
+
+    /// What the check says of its target.
+    pub fn verdict(&self) -> Verdict {
+        self.failure().map_or(Verdict::Up, FailureClass::verdict)
+    }
+
+    /// Whether all bits of `mask` are set.
+    pub fn has(&self, mask: u16) -> bool {
+        self.flags & mask == mask
+    }
+
+    /// The marker that ends a removed slot's stream of outcomes.
+    pub fn slot_released(slot: Slot, generation: Generation, at: UnixMs) -> Self {
+        Self {
+            slot,
+            generation,
+            seq: 0,
+            started: at.into(),
+            phases: Phases::NONE,
+            lag_us: 0,
+            reap_us: 0,
+            not_after_days: 0,
+            status: 0,
+            flags: flags::SLOT_RELEASED,
+            class: FailureClass::LocalCancelled as u8,
+            hops: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_instant_survives_the_round_trip() {
+        for ms in [0, 1, u64::from(u32::MAX), 1_795_000_000_123, u64::MAX] {
+            assert_eq!(SplitMs::from(UnixMs(ms)).get(), UnixMs(ms));
+        }
+    }
+
+    #[test]
+    fn class_zero_is_up_and_a_marker_is_unknown() {
+        let mut outcome = Outcome::slot_released(Slot(3), Generation(1), UnixMs(9));
+        assert_eq!(outcome.verdict(), Verdict::Unknown);
+        assert!(outcome.has(flags::SLOT_RELEASED));
+        outcome.class = 0;
+        assert_eq!((outcome.verdict(), outcome.failure()), (Verdict::Up, None));
+        assert_eq!(outcome.phases.values(), [None; 6]);
+    }
+}

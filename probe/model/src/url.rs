@@ -1,0 +1,190 @@
+//! A target's URL, parsed once: invalid ones are unrepresentable.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::URL_MAX_BYTES;
+use crate::target::FieldError;
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// Cleartext.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// 80 or 443.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Where a URL points: a name to resolve (ASCII, lower case, no trailing dot), or an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A DNS name in its ASCII (punycode) form.
+    Name(String),
+    /// An IPv4 or IPv6 literal.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Host {
+    /// As in a `Host` field: IPv6 in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(IpAddr::V4(v4)) => v4.fmt(f),
+            Self::Address(IpAddr::V6(v6)) => write!(f, "[{v6}]"),
+        }
+    }
+}
+
+/// A canonical http(s) URL without userinfo and fragment, ≤ 2,083 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TargetUrl {
+    scheme: Scheme,
+    host: Host,
+    port: u16,
+    path: String,
+}
+
+impl TargetUrl {
+    /// Parses and canonicalises `text`: IDNA host, default port dropped, fragment dropped.
+    ///
+    /// # Errors
+    /// [`FieldError`] for the field `url` when it is too long, not http(s), has userinfo, no host,
+    /// port 0, or does not parse.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let refuse = |accepted: &str| FieldError::new("url", text, accepted);
+        if text.len() > URL_MAX_BYTES {
+            return Err(refuse("a URL of at most 2083 bytes"));
+        }
+        let parsed = url::Url::parse(text.trim())
+            .map_err(|error| refuse(&format!("an absolute http or https URL ({error})")))?;
+        let scheme = match parsed.scheme() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return Err(refuse("a URL that starts with http:// or https://")),
+        };
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(refuse("a URL without user name and password"));
+        }
+        let host = parse_host(parsed.host()).ok_or_else(|| refuse("a URL with a valid host"))?;
+        let port = parsed.port().unwrap_or(scheme.default_port());
+        if port == 0 {
+            return Err(refuse("a port from 1 to 65535"));
+        }
+        let path = match parsed.query() {
+            Some(query) => format!("{}?{query}", parsed.path()),
+            None => parsed.path().to_owned(),
+        };
+        let url = Self { scheme, host, port, path };
+        if url.to_string().len() > URL_MAX_BYTES {
+            return Err(refuse("a URL of at most 2083 bytes in its canonical form"));
+        }
+        Ok(url)
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The host, resolved or literal.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The port, the scheme's default filled in.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Path and query, starting with `/`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for TargetUrl {
+    /// The canonical form: the unique key of targets is made of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
+        if self.port != self.scheme.default_port() {
+            write!(f, ":{}", self.port)?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
+fn parse_host(host: Option<url::Host<&str>>) -> Option<Host> {
+    match host? {
+        url::Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            is_dns_name(name).then(|| Host::Name(name.to_owned()))
+        }
+        url::Host::Ipv4(v4) => Some(Host::Address(v4.into())),
+        url::Host::Ipv6(v6) => Some(Host::Address(v6.into())),
+    }
+}
+
+/// RFC 1035 §2.3.4 sizes; underscores are allowed because real names carry them.
+fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(text: &str) -> String {
+        TargetUrl::parse(text).expect(text).to_string()
+    }
+
+    #[test]
+    fn urls_become_canonical() {
+        assert_eq!(canonical("HTTP://Example.COM:80"), "http://example.com/");
+        assert_eq!(canonical("https://example.com.:8443/a?b=c#d"), "https://example.com:8443/a?b=c");
+        assert_eq!(canonical("http://bücher.example/ü"), "http://xn--bcher-kva.example/%C3%BC");
+        assert_eq!(canonical("http://[::1]:8080/x"), "http://[::1]:8080/x");
+        assert_eq!(canonical("http://0x7f.1/"), "http://127.0.0.1/");
+    }
+
+    #[test]
+    fn what_is_not_a_target_url_is_refused_with_its_field() {
+        let long = format!("http://example.com/{}", "a".repeat(URL_MAX_BYTES));
+        for bad in ["", "example.com", "ftp://example.com/", "http://", "http://u:p@example.com/",
+            "http://example.com:0/", "http://exa mple.com/", "http://a..b/", &long]
+        {
+            let error = TargetUrl::parse(bad).expect_err(bad);
+            assert_eq!(error.field, "url");
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_parses_to_itself() {
+        let url = TargetUrl::parse("http://example.com:8080/a%20b?q=1&r").expect("valid");
+        assert_eq!(TargetUrl::parse(&url.to_string()).expect("valid"), url);
+    }
+}

@@ -1,0 +1,1 @@
+//! The sink core: drain, step, journal, apply, freshness.

@@ -1,0 +1,1 @@
+//! Facts, targets and freshness in a database.
