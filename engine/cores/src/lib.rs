@@ -1,1 +1,24 @@
-//! Pinned probe cores: wheel, schedule, admission, reactors.
+//! Pinned probe cores: one thread each, share-nothing, on monoio (io_uring, or epoll where
+//! io_uring is refused).
+//!
+//! [`core::Core`] decides, [`reactor`] moves bytes. A core knows targets, slots, its resolver and
+//! its channels; it does not know the sink, the store, or the other cores.
+
+#![deny(unsafe_code)]
+
+mod admission;
+mod attempts;
+pub mod clock;
+pub mod core;
+pub mod histograms;
+pub mod reactor;
+mod spawn;
+pub mod stats;
+mod targets;
+pub mod wheel;
+
+pub use attempts::AttemptKey;
+pub use clock::Clock;
+pub use histograms::CoreHistograms;
+pub use spawn::{CoreConfig, CoreError, CoreHandle, Driver, DriverChoice, spawn};
+pub use stats::{CoreSnapshot, CoreStats, OneShotAccount};

@@ -122,7 +122,10 @@ failure_classes! {
 impl FailureClass {
     /// The class named `name`, as [`FailureClass::as_str`] writes it.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|class| class.as_str() == name)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|class| class.as_str() == name)
     }
 
     /// A DNS failure says little from one place: it opens no event before it is confirmed.
@@ -182,7 +185,12 @@ mod tests {
             .filter(|class| class.is_low_confidence())
             .map(|class| class.as_str())
             .collect();
-        let dns = ["dns.nxdomain", "dns.no_address", "dns.servfail", "dns.timeout"];
+        let dns = [
+            "dns.nxdomain",
+            "dns.no_address",
+            "dns.servfail",
+            "dns.timeout",
+        ];
         assert_eq!(low[..4], dns);
         assert_eq!(low[4..], ["dns.malformed"]);
     }

@@ -97,7 +97,12 @@ pub struct Evidence {
 impl Evidence {
     /// An empty record for the outcome (slot, generation, seq).
     pub fn of(slot: Slot, generation: Generation, seq: u32) -> Self {
-        Self { slot: slot.0, generation: generation.0, seq, ..Self::default() }
+        Self {
+            slot: slot.0,
+            generation: generation.0,
+            seq,
+            ..Self::default()
+        }
     }
 
     /// The failure class.
@@ -110,7 +115,11 @@ impl Evidence {
         let tls = self.tls.as_ref().map_or(0, |tls| {
             tls.version.len()
                 + tls.cipher.len()
-                + tls.subjects.iter().map(|subject| subject.len() + 24).sum::<usize>()
+                + tls
+                    .subjects
+                    .iter()
+                    .map(|subject| subject.len() + 24)
+                    .sum::<usize>()
         });
         let dns = self.dns.as_ref().map_or(0, |dns| dns.addresses.len() * 17);
         let hops: usize = self.redirects.iter().map(|hop| hop.url.len() + 56).sum();
@@ -137,7 +146,9 @@ impl Evidence {
         }
         if let Some(tls) = &mut self.tls {
             tls.subjects.truncate(4);
-            tls.subjects.iter_mut().for_each(|subject| cut(subject, 200));
+            tls.subjects
+                .iter_mut()
+                .for_each(|subject| cut(subject, 200));
         }
         while self.size_bytes() > EVIDENCE_MAX_BYTES && self.redirects.pop().is_some() {}
         if self.size_bytes() > EVIDENCE_MAX_BYTES {
@@ -174,12 +185,19 @@ mod tests {
 
     #[test]
     fn bounded_evidence_fits_and_keeps_what_tells_most() {
-        let hop = HopSeen { url: "http://e/".repeat(100), status: 302, phases_us: [None; 6] };
+        let hop = HopSeen {
+            url: "http://e/".repeat(100),
+            status: 302,
+            phases_us: [None; 6],
+        };
         let evidence = Evidence {
             head: "é".repeat(4_000),
             text: "refused".repeat(1_000),
             redirects: vec![hop; 10],
-            tls: Some(TlsSeen { subjects: vec!["CN=x".repeat(200); 9], ..TlsSeen::default() }),
+            tls: Some(TlsSeen {
+                subjects: vec!["CN=x".repeat(200); 9],
+                ..TlsSeen::default()
+            }),
             ..Evidence::of(Slot(1), Generation(2), 3)
         }
         .bounded();
@@ -190,8 +208,16 @@ mod tests {
 
     #[test]
     fn truncated_evidence_keeps_class_and_errno() {
-        let full = Evidence { class: 10, errno: Some(111), text: "x".into(), ..Default::default() };
+        let full = Evidence {
+            class: 10,
+            errno: Some(111),
+            text: "x".into(),
+            ..Default::default()
+        };
         let short = full.truncated();
-        assert_eq!((short.class, short.errno, short.text.as_str()), (10, Some(111), ""));
+        assert_eq!(
+            (short.class, short.errno, short.text.as_str()),
+            (10, Some(111), "")
+        );
     }
 }

@@ -251,9 +251,11 @@ impl Fact {
     /// The highest of our own ids inside; the mint stays above it.
     pub fn newest_id(&self) -> FactId {
         match self {
-            Self::Transitioned { event, transition, job } => {
-                event.id.max(transition.id).max(job.id)
-            }
+            Self::Transitioned {
+                event,
+                transition,
+                job,
+            } => event.id.max(transition.id).max(job.id),
             Self::Counted { event, .. } => *event,
         }
     }

@@ -124,7 +124,9 @@ pub struct FactMint {
 
 impl Default for FactMint {
     fn default() -> Self {
-        Self { last: vec![0; usize::from(SHARDS)] }
+        Self {
+            last: vec![0; usize::from(SHARDS)],
+        }
     }
 }
 

@@ -115,6 +115,16 @@ pub const DNS_SOCKETS_PER_UPSTREAM: usize = 64;
 pub const DNS_QUERIES_PER_SOCKET: u32 = 1_024;
 /// Addresses kept per name.
 pub const DNS_ADDRESSES_MAX: usize = 8;
+/// How far past its TTL an answer may still be used when no upstream helps, in ms.
+pub const DNS_STALE_MAX_MS: u64 = 3_600_000;
+/// Upstream resolvers that are used.
+pub const DNS_UPSTREAMS_MAX: usize = 16;
+/// Names being asked for at one time, per core.
+pub const DNS_IN_FLIGHT_MAX: usize = 4_096;
+/// Names waiting to be asked for, per core.
+pub const DNS_QUEUE_MAX: usize = 16_384;
+/// A name that waited longer to be asked for is given up as our own pressure, in ms.
+pub const DNS_QUEUE_WAIT_MAX_MS: u64 = 1_500;
 
 /// Consecutive failures that confirm an incident without verifiers.
 pub const CONFIRM_AFTER: u32 = 3;
@@ -129,6 +139,8 @@ pub const JOURNAL_SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub const JOURNAL_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// An apply that takes longer drops its connection, in ms.
 pub const APPLY_TIMEOUT_MS: u64 = 2_000;
+/// A request to the embedded store waits this long for the lock of another process, in ms.
+pub const STORE_BUSY_MS: u64 = 2_000;
 /// Facts in one batch.
 pub const BATCH_MAX: usize = 1_000;
 /// Rows of one freshness statement.

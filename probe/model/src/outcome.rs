@@ -84,8 +84,15 @@ impl Phases {
 
     /// The phases in the order of [`Phases::NAMES`].
     pub fn values(&self) -> [Option<u32>; 6] {
-        [self.dns_us, self.connect_us, self.tls_us, self.ttfb_us, self.body_us, self.total_us]
-            .map(|us| (us != PHASE_ABSENT).then_some(us))
+        [
+            self.dns_us,
+            self.connect_us,
+            self.tls_us,
+            self.ttfb_us,
+            self.body_us,
+            self.total_us,
+        ]
+        .map(|us| (us != PHASE_ABSENT).then_some(us))
     }
 }
 

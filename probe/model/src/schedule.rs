@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn cadence_matches_its_golden_vectors() {
         let of = |s| cadence_ms(s);
-        assert_eq!([of(10), of(60), of(300), of(86_400)], [9_000, 57_000, 285_000, 86_385_000]);
+        assert_eq!(
+            [of(10), of(60), of(300), of(86_400)],
+            [9_000, 57_000, 285_000, 86_385_000]
+        );
     }
 
     #[test]

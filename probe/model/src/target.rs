@@ -29,7 +29,11 @@ pub struct FieldError {
 impl FieldError {
     /// A refusal of `field`.
     pub fn new(field: &'static str, found: &str, accepted: &str) -> Self {
-        Self { field, found: found.chars().take(120).collect(), accepted: accepted.to_owned() }
+        Self {
+            field,
+            found: found.chars().take(120).collect(),
+            accepted: accepted.to_owned(),
+        }
     }
 }
 
@@ -115,7 +119,9 @@ impl Default for ExpectStatus {
 impl ExpectStatus {
     /// Whether `status` is a success.
     pub fn accepts(&self, status: u16) -> bool {
-        self.0.iter().any(|&(low, high)| (low..=high).contains(&status))
+        self.0
+            .iter()
+            .any(|&(low, high)| (low..=high).contains(&status))
     }
 }
 
@@ -123,8 +129,13 @@ impl FromStr for ExpectStatus {
     type Err = FieldError;
 
     fn from_str(text: &str) -> Result<Self, FieldError> {
-        let refuse =
-            || FieldError::new("expect_status", text, "statuses 100-599 such as 200,204,300-399");
+        let refuse = || {
+            FieldError::new(
+                "expect_status",
+                text,
+                "statuses 100-599 such as 200,204,300-399",
+            )
+        };
         let parse = |part: &str| -> Option<(u16, u16)> {
             let (low, high) = part.split_once('-').unwrap_or((part, part));
             let range = (low.trim().parse().ok()?, high.trim().parse().ok()?);
@@ -207,13 +218,19 @@ impl FromStr for Header {
         if FORBIDDEN_HEADERS.contains(&lower.as_str()) || lower.starts_with("proxy-") {
             return Err(refuse("a header that does not frame or route the request"));
         }
-        if value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
+        if value
+            .bytes()
+            .any(|byte| byte != b'\t' && byte.is_ascii_control())
+        {
             return Err(refuse("a header value without control characters"));
         }
         if name.len() + value.len() > HEADER_MAX_BYTES {
             return Err(refuse("a header of at most 4096 bytes"));
         }
-        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
     }
 }
 
@@ -353,7 +370,9 @@ impl TargetSpec {
             headers: self.parsed_headers()?,
             expect_status: word(self.expect_status.as_ref())?,
             maintenance,
-            alert_cooldown_min: self.alert_cooldown_min.unwrap_or(ALERT_COOLDOWN_DEFAULT_MIN),
+            alert_cooldown_min: self
+                .alert_cooldown_min
+                .unwrap_or(ALERT_COOLDOWN_DEFAULT_MIN),
             max_latency_ms: match self.max_latency_ms {
                 None | Some(0) => None,
                 some => Some(number("max_latency_ms", some, 0, (1, TIMEOUT_MAX_MS))?),
@@ -364,11 +383,17 @@ impl TargetSpec {
     fn forbidden_texts(&self) -> Result<Vec<String>, FieldError> {
         let given = self.forbidden.iter().filter(|text| !text.is_empty());
         let texts: Result<Vec<String>, FieldError> = given
-            .map(|item| text("forbidden", Some(item), KEYWORD_MAX_BYTES).map(Option::unwrap_or_default))
+            .map(|item| {
+                text("forbidden", Some(item), KEYWORD_MAX_BYTES).map(Option::unwrap_or_default)
+            })
             .collect();
         let texts = texts?;
         if texts.len() > FORBIDDEN_MAX {
-            return Err(FieldError::new("forbidden", &texts.len().to_string(), "at most 16 texts"));
+            return Err(FieldError::new(
+                "forbidden",
+                &texts.len().to_string(),
+                "at most 16 texts",
+            ));
         }
         Ok(texts)
     }
@@ -387,7 +412,11 @@ fn checked_window(window: Maintenance) -> Result<Maintenance, FieldError> {
         return Ok(window);
     }
     let found = format!("{}..{}", window.start_ms, window.end_ms);
-    Err(FieldError::new("maintenance", &found, "a start before its end"))
+    Err(FieldError::new(
+        "maintenance",
+        &found,
+        "a start before its end",
+    ))
 }
 
 /// `None` and the empty text mean the default.
@@ -404,9 +433,11 @@ fn text(
     max_bytes: usize,
 ) -> Result<Option<String>, FieldError> {
     match given {
-        Some(text) if text.len() > max_bytes => {
-            Err(FieldError::new(field, text, &format!("at most {max_bytes} bytes")))
-        }
+        Some(text) if text.len() > max_bytes => Err(FieldError::new(
+            field,
+            text,
+            &format!("at most {max_bytes} bytes"),
+        )),
         Some(text) if !text.is_empty() => Ok(Some(text.clone())),
         _ => Ok(None),
     }
@@ -433,7 +464,10 @@ mod tests {
     use super::*;
 
     fn spec(url: &str) -> TargetSpec {
-        TargetSpec { url: url.to_owned(), ..TargetSpec::default() }
+        TargetSpec {
+            url: url.to_owned(),
+            ..TargetSpec::default()
+        }
     }
 
     #[test]
@@ -451,23 +485,107 @@ mod tests {
         let base = || spec("http://example.com");
         let cases: Vec<(&str, TargetSpec)> = vec![
             ("url", spec("nope")),
-            ("interval_s", TargetSpec { interval_s: Some(-1), ..base() }),
-            ("interval_s", TargetSpec { interval_s: Some(9), ..base() }),
-            ("timeout_ms", TargetSpec { timeout_ms: Some(60_001), ..base() }),
-            ("method", TargetSpec { method: Some("POST".into()), ..base() }),
-            ("profile", TargetSpec { profile: Some("fast".into()), ..base() }),
-            ("expect_status", TargetSpec { expect_status: Some("200-".into()), ..base() }),
-            ("headers", TargetSpec { headers: vec!["Host: x".into()], ..base() }),
-            ("headers", TargetSpec { headers: vec!["Proxy-Foo: x".into()], ..base() }),
-            ("headers", TargetSpec { headers: vec!["A: b\r\nC: d".into()], ..base() }),
-            ("keyword", TargetSpec { keyword: Some("k".repeat(501)), ..base() }),
-            ("forbidden", TargetSpec { forbidden: vec!["x".into(); 17], ..base() }),
-            ("name", TargetSpec { name: Some("n".repeat(129)), ..base() }),
+            (
+                "interval_s",
+                TargetSpec {
+                    interval_s: Some(-1),
+                    ..base()
+                },
+            ),
+            (
+                "interval_s",
+                TargetSpec {
+                    interval_s: Some(9),
+                    ..base()
+                },
+            ),
+            (
+                "timeout_ms",
+                TargetSpec {
+                    timeout_ms: Some(60_001),
+                    ..base()
+                },
+            ),
+            (
+                "method",
+                TargetSpec {
+                    method: Some("POST".into()),
+                    ..base()
+                },
+            ),
+            (
+                "profile",
+                TargetSpec {
+                    profile: Some("fast".into()),
+                    ..base()
+                },
+            ),
+            (
+                "expect_status",
+                TargetSpec {
+                    expect_status: Some("200-".into()),
+                    ..base()
+                },
+            ),
+            (
+                "headers",
+                TargetSpec {
+                    headers: vec!["Host: x".into()],
+                    ..base()
+                },
+            ),
+            (
+                "headers",
+                TargetSpec {
+                    headers: vec!["Proxy-Foo: x".into()],
+                    ..base()
+                },
+            ),
+            (
+                "headers",
+                TargetSpec {
+                    headers: vec!["A: b\r\nC: d".into()],
+                    ..base()
+                },
+            ),
+            (
+                "keyword",
+                TargetSpec {
+                    keyword: Some("k".repeat(501)),
+                    ..base()
+                },
+            ),
+            (
+                "forbidden",
+                TargetSpec {
+                    forbidden: vec!["x".into(); 17],
+                    ..base()
+                },
+            ),
+            (
+                "name",
+                TargetSpec {
+                    name: Some("n".repeat(129)),
+                    ..base()
+                },
+            ),
             (
                 "maintenance",
-                TargetSpec { maintenance: Some(Maintenance { start_ms: 2, end_ms: 2 }), ..base() },
+                TargetSpec {
+                    maintenance: Some(Maintenance {
+                        start_ms: 2,
+                        end_ms: 2,
+                    }),
+                    ..base()
+                },
             ),
-            ("max_latency_ms", TargetSpec { max_latency_ms: Some(-5), ..base() }),
+            (
+                "max_latency_ms",
+                TargetSpec {
+                    max_latency_ms: Some(-5),
+                    ..base()
+                },
+            ),
         ];
         for (field, spec) in cases {
             assert_eq!(spec.parse().expect_err(field).field, field);
@@ -491,8 +609,12 @@ mod tests {
 
     #[test]
     fn the_effective_timeout_ends_before_the_next_check() {
-        let target =
-            TargetSpec { interval_s: Some(10), ..spec("http://example.com") }.parse().expect("ok");
+        let target = TargetSpec {
+            interval_s: Some(10),
+            ..spec("http://example.com")
+        }
+        .parse()
+        .expect("ok");
         assert_eq!(target.effective_timeout_ms(), 8_500);
     }
 

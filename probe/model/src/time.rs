@@ -13,11 +13,13 @@ impl MonoUs {
     }
 
     /// This instant plus `ms` milliseconds.
+    #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0 + ms * 1_000)
     }
 
     /// This instant plus `us` microseconds.
+    #[must_use]
     pub fn plus_us(self, us: u64) -> Self {
         Self(self.0 + us)
     }
@@ -36,6 +38,7 @@ impl UnixMs {
     }
 
     /// This instant plus `ms` milliseconds.
+    #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0 + ms)
     }

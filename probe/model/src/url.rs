@@ -95,7 +95,12 @@ impl TargetUrl {
             Some(query) => format!("{}?{query}", parsed.path()),
             None => parsed.path().to_owned(),
         };
-        let url = Self { scheme, host, port, path };
+        let url = Self {
+            scheme,
+            host,
+            port,
+            path,
+        };
         if url.to_string().len() > URL_MAX_BYTES {
             return Err(refuse("a URL of at most 2083 bytes in its canonical form"));
         }
@@ -149,7 +154,9 @@ fn parse_host(host: Option<url::Host<&str>>) -> Option<Host> {
 fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     name.len() <= 253 && name.split('.').all(label)
 }
@@ -165,8 +172,14 @@ mod tests {
     #[test]
     fn urls_become_canonical() {
         assert_eq!(canonical("HTTP://Example.COM:80"), "http://example.com/");
-        assert_eq!(canonical("https://example.com.:8443/a?b=c#d"), "https://example.com:8443/a?b=c");
-        assert_eq!(canonical("http://bücher.example/ü"), "http://xn--bcher-kva.example/%C3%BC");
+        assert_eq!(
+            canonical("https://example.com.:8443/a?b=c#d"),
+            "https://example.com:8443/a?b=c"
+        );
+        assert_eq!(
+            canonical("http://bücher.example/ü"),
+            "http://xn--bcher-kva.example/%C3%BC"
+        );
         assert_eq!(canonical("http://[::1]:8080/x"), "http://[::1]:8080/x");
         assert_eq!(canonical("http://0x7f.1/"), "http://127.0.0.1/");
     }
@@ -174,9 +187,17 @@ mod tests {
     #[test]
     fn what_is_not_a_target_url_is_refused_with_its_field() {
         let long = format!("http://example.com/{}", "a".repeat(URL_MAX_BYTES));
-        for bad in ["", "example.com", "ftp://example.com/", "http://", "http://u:p@example.com/",
-            "http://example.com:0/", "http://exa mple.com/", "http://a..b/", &long]
-        {
+        for bad in [
+            "",
+            "example.com",
+            "ftp://example.com/",
+            "http://",
+            "http://u:p@example.com/",
+            "http://example.com:0/",
+            "http://exa mple.com/",
+            "http://a..b/",
+            &long,
+        ] {
             let error = TargetUrl::parse(bad).expect_err(bad);
             assert_eq!(error.field, "url");
         }

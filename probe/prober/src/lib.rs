@@ -1,1 +1,23 @@
 //! Sans-IO probe machines: attempt, resolver, HTTP/1.1, TLS.
+//!
+//! Every machine here is pure: events and `now` go in, commands come out. Nothing in this crate
+//! reads a clock, opens a socket, spawns or logs; the shells in `cores` move the bytes. The same
+//! script gives the same result, whatever the sizes of the pieces in which bytes arrive.
+
+#![forbid(unsafe_code)]
+
+pub mod arena;
+pub mod attempt;
+mod error;
+pub mod guard;
+mod http1;
+pub mod resolver;
+mod shared;
+mod tls;
+
+pub use attempt::{
+    Attempt, AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules,
+};
+pub use error::ProberError;
+pub use guard::{Cidr, Guard};
+pub use shared::{DEFAULT_USER_AGENT, Roots, Shared, SharedConfig};

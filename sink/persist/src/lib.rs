@@ -1,1 +1,41 @@
-//! The sink core: drain, step, journal, apply, freshness.
+//! The sink core: the only writer of facts. One pinned thread drains the outcomes of all probe
+//! cores, steps the incident machine, writes ahead to the journal, applies to the store, keeps
+//! freshness and commands cadences back to the cores.
+//!
+//! ```text
+//! outcomes ─► healthy and clean ─► freshness map ─────────────────────► store (every 10 s)
+//!         └─► incident machine ─► journal (fdatasync) ─► memory ─► store (own task, in order)
+//!                                                       └─► cadence commands to the cores
+//! ```
+//!
+//! It must not know how cores probe (it sees `model` types and channels only), which database is
+//! behind the store, or JSON. Time comes from the [`Clock`] that it is given.
+
+#![forbid(unsafe_code)]
+
+mod ages;
+mod apply;
+mod cadences;
+mod error;
+mod evidence;
+mod facts;
+mod failpoint;
+mod freshness;
+mod handle;
+mod incidents;
+mod journal;
+mod run;
+mod sink;
+mod slots;
+mod start;
+mod stats;
+
+#[cfg(test)]
+mod crash_test;
+#[cfg(test)]
+mod testbed;
+
+pub use ages::FreshnessAges;
+pub use error::PersistError;
+pub use handle::{Clock, CoreLink, Registration, SinkCommand, SinkConfig, SinkHandle, spawn};
+pub use stats::{CoreAccount, RESULT_AGE_BOUNDS_MS, SinkCounters, SinkSnapshot, SinkStats};

@@ -1,0 +1,172 @@
+//! Attempts in flight: a slab with epochs, so that a key of a finished attempt finds nothing.
+
+use model::{Generation, MonoUs, Now, Slot, Ticket};
+use prober::attempt::{Attempt, Buffers, Command};
+use prober::resolver::HostId;
+
+/// Names one attempt; never valid again after its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttemptKey {
+    /// Index in the slab: small, dense, used again.
+    pub index: u32,
+    epoch: u32,
+}
+
+impl AttemptKey {
+    /// The key as the resolver's opaque waiter.
+    pub(crate) fn waiter(self) -> u64 {
+        u64::from(self.epoch) << 32 | u64::from(self.index)
+    }
+
+    /// The key that was made into `waiter`.
+    pub(crate) fn from_waiter(waiter: u64) -> Self {
+        Self {
+            index: waiter as u32,
+            epoch: (waiter >> 32) as u32,
+        }
+    }
+}
+
+/// For whom an attempt runs.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// A scheduled target.
+    Slot(Slot),
+    /// A one-shot.
+    OneShot {
+        /// Names the report.
+        ticket: Ticket,
+    },
+}
+
+/// One attempt in flight.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    /// For whom.
+    pub(crate) owner: Owner,
+    /// Generation at the start.
+    pub(crate) generation: Generation,
+    /// Sequence number on the slot.
+    pub(crate) seq: u32,
+    /// When it started.
+    pub(crate) started: Now,
+    /// How late it started, in µs.
+    pub(crate) lag_us: u32,
+    /// Sum of stalls at the start, in µs.
+    pub(crate) stalled_us: u64,
+    /// The one deadline.
+    pub(crate) deadline: MonoUs,
+    /// Deadline in ms.
+    pub(crate) timeout_ms: u32,
+    /// The name to resolve, `None` for a literal address.
+    pub(crate) host: Option<HostId>,
+    /// Whether the resolver owes an answer.
+    pub(crate) resolving: bool,
+    /// Whether the check was commanded.
+    pub(crate) commanded: bool,
+    /// A command that a timer brought about while I/O was under way: that I/O must be dropped.
+    pub(crate) interrupt: Option<Command>,
+    /// The machine.
+    pub(crate) attempt: Attempt,
+}
+
+#[derive(Debug)]
+struct Cell {
+    epoch: u32,
+    entry: Option<InFlight>,
+}
+
+/// The slab, with a pool of the buffers of finished attempts.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    cells: Vec<Cell>,
+    free: Vec<u32>,
+    buffers: Vec<Buffers>,
+}
+
+impl Attempts {
+    /// Attempts in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len() - self.free.len()
+    }
+
+    /// Buffers for a new attempt, used ones first.
+    pub(crate) fn buffers(&mut self) -> Buffers {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes the buffers of a finished attempt back.
+    pub(crate) fn recycle(&mut self, buffers: Buffers) {
+        self.buffers.push(buffers);
+    }
+
+    /// The index that the next insert will use.
+    pub(crate) fn next_index(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.cells.len() as u32)
+    }
+
+    /// Adds an attempt.
+    pub(crate) fn insert(&mut self, entry: InFlight) -> AttemptKey {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.cells.push(Cell {
+                epoch: 0,
+                entry: None,
+            });
+            self.cells.len() as u32 - 1
+        });
+        let cell = &mut self.cells[index as usize];
+        cell.entry = Some(entry);
+        AttemptKey {
+            index,
+            epoch: cell.epoch,
+        }
+    }
+
+    /// The attempt, `None` once it ended.
+    pub(crate) fn get_mut(&mut self, key: AttemptKey) -> Option<&mut InFlight> {
+        let cell = self.cells.get_mut(key.index as usize)?;
+        if cell.epoch == key.epoch {
+            cell.entry.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// Whether the attempt still runs and wants its I/O under way to go on.
+    pub(crate) fn is_undisturbed(&self, key: AttemptKey) -> bool {
+        let cell = self
+            .cells
+            .get(key.index as usize)
+            .filter(|cell| cell.epoch == key.epoch);
+        let entry = cell.and_then(|cell| cell.entry.as_ref());
+        entry.is_some_and(|entry| entry.interrupt.is_none())
+    }
+
+    /// The key of what runs at `index`.
+    pub(crate) fn key_at(&self, index: u32) -> Option<AttemptKey> {
+        let cell = self.cells.get(index as usize)?;
+        cell.entry.is_some().then_some(AttemptKey {
+            index,
+            epoch: cell.epoch,
+        })
+    }
+
+    /// Ends an attempt.
+    pub(crate) fn remove(&mut self, key: AttemptKey) -> Option<InFlight> {
+        let cell = self.cells.get_mut(key.index as usize)?;
+        if cell.epoch != key.epoch {
+            return None;
+        }
+        let entry = cell.entry.take()?;
+        cell.epoch = cell.epoch.wrapping_add(1);
+        self.free.push(key.index);
+        Some(entry)
+    }
+
+    /// Every attempt in flight.
+    pub(crate) fn keys(&self) -> Vec<AttemptKey> {
+        (0..self.cells.len() as u32)
+            .filter_map(|index| self.key_at(index))
+            .collect()
+    }
+}

@@ -1,0 +1,263 @@
+//! One probe core without its sockets: everything that a turn of the loop decides.
+//!
+//! ```text
+//! inbox ─► slots + wheel ─► queues ─► admission ─► attempts ─► account ─► outcome channel
+//!                                         ▲            │
+//!                                    deadlines ◄── timers wheel
+//! ```
+//!
+//! The core reads no clock and opens no socket: a reactor calls [`Core::turn`] each tick, carries
+//! out what [`Core::io`] and [`Core::dns_io`] ask for, and brings back events. The monoio reactor
+//! and the simulator run this same code.
+
+mod dispatch;
+mod finish;
+mod inbox;
+mod io;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use model::inbox::{CoreCommand, OneShotReport};
+use model::limits::{STALL_TURN_US, TICK_MS};
+use model::{CoreIndex, Evidence, MonoUs, Now, Outcome, Target, Ticket, UnixMs};
+use prober::Shared;
+use prober::resolver::Resolver;
+
+use crate::admission::Admission;
+use crate::attempts::{AttemptKey, Attempts};
+use crate::histograms::CoreHistograms;
+use crate::stats::{CoreSnapshot, CoreStats};
+use crate::targets::Targets;
+use crate::wheel::Wheel;
+
+pub use io::{DnsIo, Io};
+
+/// Queues of what is due, in the order of their dispatch.
+const QUEUE_COMMANDED: u32 = 0;
+const QUEUE_STARVED: u32 = 1;
+const QUEUE_ROUTINE: u32 = 2;
+
+/// The ends of the channels that a core holds.
+#[derive(Debug)]
+pub struct Channels {
+    /// Commands to the core.
+    pub inbox: Receiver<CoreCommand>,
+    /// Outcomes to the sink.
+    pub outcomes: Sender<Outcome>,
+    /// Evidence to the sink.
+    pub evidence: Sender<Box<Evidence>>,
+    /// Answers to one-shots.
+    pub one_shots: Sender<OneShotReport>,
+    /// Histograms of finished intervals.
+    pub histograms: Sender<Box<CoreHistograms>>,
+}
+
+/// What a core is made of.
+pub struct CoreParts {
+    /// Which core of the process.
+    pub index: CoreIndex,
+    /// Wall time at monotonic zero.
+    pub grid_zero: UnixMs,
+    /// Most attempts in flight.
+    pub max_in_flight: u32,
+    /// Length of a histogram interval, in ms.
+    pub histogram_interval_ms: u64,
+    /// The prober's shared part.
+    pub shared: Shared,
+    /// The resolver.
+    pub resolver: Resolver,
+    /// Channels.
+    pub channels: Channels,
+    /// Where the numbers are published.
+    pub stats: Arc<CoreStats>,
+}
+
+/// The core.
+pub struct Core {
+    index: CoreIndex,
+    grid_zero: UnixMs,
+    histogram_interval_ms: u64,
+    shared: Shared,
+    resolver: Resolver,
+    channels: Channels,
+    stats: Arc<CoreStats>,
+    targets: Targets,
+    /// Due times and queues, over slots.
+    wheel: Wheel,
+    attempts: Attempts,
+    /// Deadlines (even) and attempts' own timers (odd), over attempt indices.
+    timers: Wheel,
+    /// Deadlines that were due at the last turn: judged at this one.
+    ripe: Vec<AttemptKey>,
+    admission: Admission,
+    one_shots: VecDeque<(Box<Target>, Ticket)>,
+    /// Outcomes that found the channel full, oldest first.
+    held: VecDeque<Outcome>,
+    held_reports: VecDeque<OneShotReport>,
+    histograms: Box<CoreHistograms>,
+    account: CoreSnapshot,
+    /// Attempts that the reactor has not taken up yet.
+    started: VecDeque<AttemptKey>,
+    /// Attempts whose reactor side must look again.
+    woken: Vec<AttemptKey>,
+    due: Vec<u32>,
+    last_turn: MonoUs,
+    /// Sum of loop turns beyond 20 ms, in µs.
+    stalled_us: u64,
+    paused: bool,
+    /// Set by `Drain`: what still runs then is cancelled.
+    drain_by: Option<MonoUs>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// A core without targets.
+    pub fn new(parts: CoreParts, now: Now) -> Self {
+        let tick = tick_at(now.mono);
+        Self {
+            index: parts.index,
+            grid_zero: parts.grid_zero,
+            histogram_interval_ms: parts.histogram_interval_ms,
+            shared: parts.shared,
+            resolver: parts.resolver,
+            channels: parts.channels,
+            stats: parts.stats,
+            targets: Targets::default(),
+            wheel: Wheel::new(tick),
+            attempts: Attempts::default(),
+            timers: Wheel::new(tick),
+            ripe: Vec::new(),
+            admission: Admission::new(parts.max_in_flight, now.mono),
+            one_shots: VecDeque::new(),
+            held: VecDeque::new(),
+            held_reports: VecDeque::new(),
+            histograms: Box::new(CoreHistograms::new(parts.index, now.unix)),
+            account: CoreSnapshot::default(),
+            started: VecDeque::new(),
+            woken: Vec::new(),
+            due: Vec::new(),
+            last_turn: now.mono,
+            stalled_us: 0,
+            paused: false,
+            drain_by: None,
+        }
+    }
+
+    /// One turn of the loop: inbox, deadlines, due targets, admission, held results, statistics.
+    pub fn turn(&mut self, now: Now) {
+        self.measure_loop(now);
+        self.drain_inbox(now);
+        self.judge_deadlines(now);
+        self.resolver.tick(now.mono);
+        self.collect_due(now);
+        self.flush_held();
+        self.admission
+            .refill(self.targets.required_per_gs(), now.mono);
+        self.admit(now);
+        self.admission.adapt(now.mono);
+        self.rotate_histograms(now);
+        self.publish(now);
+    }
+
+    /// Whether a drain is complete: nothing runs, nothing is held.
+    pub fn is_drained(&self) -> bool {
+        self.drain_by.is_some()
+            && self.attempts.len() == 0
+            && self.held.is_empty()
+            && self.held_reports.is_empty()
+    }
+
+    /// The accounts as they are now (other threads read [`CoreStats`]).
+    pub fn account(&self) -> CoreSnapshot {
+        CoreSnapshot {
+            pending: self.wheel.queued() as u64,
+            targets: self.targets.active(),
+            required_per_ks: self.targets.required_per_gs() / 1_000_000,
+            in_flight_limit: u64::from(self.admission.limit()),
+            last_turn_us: self.last_turn.0,
+            dns: self.resolver.stats(),
+            ..self.account
+        }
+    }
+
+    /// Publishes the accounts for other threads.
+    pub fn publish(&mut self, now: Now) {
+        if self.held.is_empty() {
+            self.account.held_since_us = 0;
+        } else if self.account.held_since_us == 0 {
+            self.account.held_since_us = now.mono.0.max(1);
+        }
+        self.stats.publish(&self.account());
+    }
+
+    /// Loop lag, and the stalls that make a timeout ours.
+    fn measure_loop(&mut self, now: Now) {
+        let turn_us = now.mono.since(self.last_turn);
+        let lag_us = turn_us.saturating_sub(TICK_MS * 1_000);
+        self.histograms.loop_lag.saturating_record(lag_us);
+        if turn_us > STALL_TURN_US {
+            self.stalled_us += lag_us;
+        }
+        if turn_us > 2 * STALL_TURN_US || !self.held.is_empty() {
+            self.admission.report_unwell();
+        }
+        self.last_turn = now.mono;
+        self.account.turns += 1;
+    }
+
+    /// Hands a finished interval to the control plane; when nobody takes it, the interval goes on.
+    fn rotate_histograms(&mut self, now: Now) {
+        let due = now.unix.since(self.histograms.start) >= self.histogram_interval_ms;
+        if due || self.is_drained() {
+            self.send_histograms(now);
+        }
+    }
+
+    /// Sends what was measured since the last time.
+    fn send_histograms(&mut self, now: Now) {
+        if self.channels.histograms.is_full() || now.unix == self.histograms.start {
+            return;
+        }
+        let fresh = Box::new(CoreHistograms::new(self.index, now.unix));
+        let mut full = std::mem::replace(&mut self.histograms, fresh);
+        full.end = now.unix;
+        // A receiver that is gone has no use for the interval.
+        let _ = self.channels.histograms.try_send(full);
+    }
+
+    /// The instant on the schedule's grid: wall time at start, run on by the monotonic clock.
+    fn grid_ms(&self, now: Now) -> u64 {
+        self.grid_zero.0 + now.mono.0 / 1_000
+    }
+
+    /// The tick at which the grid reads `grid_ms`, rounded up.
+    fn tick_of_grid(&self, grid_ms: u64) -> u32 {
+        (grid_ms.saturating_sub(self.grid_zero.0).div_ceil(TICK_MS)) as u32
+    }
+}
+
+/// The tick that contains `at`.
+fn tick_at(at: MonoUs) -> u32 {
+    (at.0 / (TICK_MS * 1_000)) as u32
+}
+
+/// The first tick at or after `at`.
+fn tick_after(at: MonoUs) -> u32 {
+    at.0.div_ceil(TICK_MS * 1_000) as u32
+}
+
+/// Start of `tick` in monotonic µs, near `now`: ticks wrap, time does not.
+fn tick_start(tick: u32, now: MonoUs) -> MonoUs {
+    let behind = tick_at(now).wrapping_sub(tick);
+    let current = now.0 / (TICK_MS * 1_000);
+    MonoUs(current.saturating_sub(u64::from(behind)) * TICK_MS * 1_000)
+}

@@ -1,0 +1,202 @@
+//! What a reactor carries out for the core, and the events that it brings back.
+
+use std::net::SocketAddr;
+
+use model::Now;
+use prober::attempt::{Command, Conn, Event};
+use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, Lookup};
+
+use super::Core;
+use crate::attempts::AttemptKey;
+
+/// The next thing to do for one attempt.
+#[derive(Debug)]
+pub enum Io {
+    /// Open a connection.
+    Connect {
+        /// Names the connection.
+        conn: Conn,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Write all of it, then hand the buffer back with `Event::Sent`.
+    Send {
+        /// The connection.
+        conn: Conn,
+        /// What to write.
+        bytes: Vec<u8>,
+    },
+    /// Read once.
+    Recv {
+        /// The connection.
+        conn: Conn,
+    },
+    /// Close the connection.
+    Close {
+        /// The connection.
+        conn: Conn,
+    },
+    /// Nothing until the attempt is woken.
+    Park,
+    /// The attempt ended: drop its connections.
+    Gone,
+}
+
+/// What the resolver needs from the network.
+#[derive(Debug)]
+pub enum DnsIo {
+    /// Open a UDP socket connected to the upstream.
+    Open {
+        /// Names the socket.
+        socket: DnsSocket,
+        /// Where to.
+        upstream: SocketAddr,
+    },
+    /// Close the socket.
+    Close {
+        /// The socket.
+        socket: DnsSocket,
+    },
+    /// Send one datagram, then hand the buffer back with [`Core::recycle_dns`].
+    Send {
+        /// The socket.
+        socket: DnsSocket,
+        /// The query.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Core {
+    /// The next attempt that the reactor must take up.
+    pub fn next_started(&mut self) -> Option<AttemptKey> {
+        self.started.pop_front()
+    }
+
+    /// The next attempt whose reactor side must look again (it ended, or has something to do).
+    pub fn next_woken(&mut self) -> Option<AttemptKey> {
+        self.woken.pop()
+    }
+
+    /// Whether the I/O under way for the attempt shall go on; else it is dropped, and
+    /// [`Core::io`] says what comes next.
+    pub fn is_undisturbed(&self, key: AttemptKey) -> bool {
+        self.attempts.is_undisturbed(key)
+    }
+
+    /// What to do next for the attempt.
+    pub fn io(&mut self, key: AttemptKey, now: Now) -> Io {
+        loop {
+            let Some(entry) = self.attempts.get_mut(key) else {
+                return Io::Gone;
+            };
+            let command = entry
+                .interrupt
+                .take()
+                .unwrap_or_else(|| entry.attempt.next());
+            match command {
+                Command::Resolve => self.resolve(key, now),
+                Command::Timer { at } => self.arm_timer(key, at),
+                Command::Connect { conn, address } => return Io::Connect { conn, address },
+                Command::Send { conn } => {
+                    let bytes = entry.attempt.take_outgoing(conn);
+                    self.account.bytes_out += bytes.len() as u64;
+                    return Io::Send { conn, bytes };
+                }
+                Command::Recv { conn } => return Io::Recv { conn },
+                Command::CloseConn { conn } => return Io::Close { conn },
+                Command::Wait => return Io::Park,
+                Command::Done => {
+                    self.finish(key, now);
+                    self.admit(now);
+                    return Io::Gone;
+                }
+            }
+        }
+    }
+
+    /// Brings back what came of an `Io`.
+    pub fn event(&mut self, key: AttemptKey, event: Event<'_>, now: Now) {
+        if let Event::Bytes { bytes, .. } = &event {
+            self.account.bytes_in += bytes.len() as u64;
+        }
+        if let Some(entry) = self.attempts.get_mut(key) {
+            entry.attempt.on(event, &self.shared, now);
+        }
+    }
+
+    /// Ends the attempt by its deadline or by a cancellation.
+    pub(super) fn end(&mut self, key: AttemptKey, event: Event<'_>, now: Now) {
+        self.event(key, event, now);
+        self.finish(key, now);
+    }
+
+    /// The attempt's own timer: when it wants something else now, its I/O under way is dropped.
+    pub(super) fn interrupt(&mut self, key: AttemptKey, now: Now) {
+        self.event(key, Event::Timer, now);
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return;
+        };
+        match entry.attempt.next() {
+            Command::Wait => {}
+            Command::Timer { at } => self.arm_timer(key, at),
+            command => {
+                entry.interrupt = Some(command);
+                self.woken.push(key);
+            }
+        }
+    }
+
+    fn resolve(&mut self, key: AttemptKey, now: Now) {
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return;
+        };
+        let host = entry
+            .host
+            .expect("only an attempt on a name asks to resolve");
+        let answer = match self.resolver.lookup(host, key.waiter(), now.mono) {
+            Lookup::Waiting => {
+                entry.resolving = true;
+                return;
+            }
+            Lookup::Hit(name) => Ok(name),
+            Lookup::Failed(failure) => Err(failure),
+        };
+        entry.attempt.on(
+            Event::Resolved(answer.as_ref().map_err(|f| *f)),
+            &self.shared,
+            now,
+        );
+    }
+
+    /// What the resolver needs next; answers go to their attempts on the way.
+    pub fn dns_io(&mut self, now: Now) -> Option<DnsIo> {
+        loop {
+            match self.resolver.next()? {
+                DnsCommand::Open { socket, upstream } => {
+                    return Some(DnsIo::Open { socket, upstream });
+                }
+                DnsCommand::Close { socket } => return Some(DnsIo::Close { socket }),
+                DnsCommand::Send { socket, bytes } => return Some(DnsIo::Send { socket, bytes }),
+                DnsCommand::Answer { waiter, result } => {
+                    let key = AttemptKey::from_waiter(waiter);
+                    if let Some(entry) = self.attempts.get_mut(key) {
+                        entry.resolving = false;
+                    }
+                    let answer = result.as_ref().map_err(|failure| *failure);
+                    self.event(key, Event::Resolved(answer), now);
+                    self.woken.push(key);
+                }
+            }
+        }
+    }
+
+    /// Brings back what came of a `DnsIo`.
+    pub fn dns_event(&mut self, event: DnsEvent<'_>, now: Now) {
+        self.resolver.on(event, now.mono);
+    }
+
+    /// Takes the buffer of a sent query back.
+    pub fn recycle_dns(&mut self, bytes: Vec<u8>) {
+        self.resolver.recycle(bytes);
+    }
+}

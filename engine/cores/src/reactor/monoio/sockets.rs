@@ -1,0 +1,96 @@
+//! Sockets and the tick, on rustix syscalls and monoio readiness.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::os::fd::OwnedFd;
+
+use monoio::io::AsyncReadRent;
+use monoio::net::TcpStream;
+use prober::attempt::ErrnoAt;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+
+/// `ENOTCONN`.
+pub(super) const NOT_CONNECTED: i32 = Errno::NOTCONN.raw_os_error();
+
+/// The errno inside `error`; errors that the kernel did not make count as `EIO`.
+pub(super) fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
+}
+
+/// Connects by hand: an errno of `connect()` itself is our own trouble, one that comes later is
+/// the remote's, and monoio's connect does not tell them apart.
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, (i32, ErrnoAt)> {
+    let local = |error: Errno| (error.raw_os_error(), ErrnoAt::Syscall);
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(local)?;
+    let at_once = match rustix::net::connect(&fd, &address) {
+        Ok(()) => true,
+        Err(Errno::INPROGRESS) => false,
+        // Loopback and some unreachable routes answer inside the call: the remote said it.
+        Err(refused @ Errno::CONNREFUSED) => {
+            return Err((refused.raw_os_error(), ErrnoAt::Async));
+        }
+        Err(error) => return Err(local(error)),
+    };
+    let from_std = TcpStream::from_std(StdStream::from(fd));
+    let mut stream = from_std.map_err(|error| (errno(&error), ErrnoAt::Syscall))?;
+    if at_once {
+        return Ok(stream);
+    }
+    stream
+        .writable(false)
+        .await
+        .map_err(|error| (errno(&error), ErrnoAt::Syscall))?;
+    if stream.peer_addr().is_ok() {
+        return Ok(stream);
+    }
+    // Not connected: the pending error of the socket is what a read returns.
+    let (result, _) = stream.read(Vec::with_capacity(1)).await;
+    let errno = result.err().map_or(NOT_CONNECTED, |error| errno(&error));
+    Err((errno, ErrnoAt::Async))
+}
+
+/// A timerfd that is readable once per tick.
+pub(super) struct Tick {
+    readable: TcpStream,
+    fd: OwnedFd,
+}
+
+impl Tick {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let tick = Timespec {
+            tv_sec: 0,
+            tv_nsec: (model::limits::TICK_MS * 1_000_000) as i64,
+        };
+        let every = Itimerspec {
+            it_interval: tick,
+            it_value: tick,
+        };
+        rustix::time::timerfd_settime(&fd, TimerfdTimerFlags::empty(), &every)?;
+        // monoio waits for readiness of sockets only; a timerfd is ready in the same way.
+        let readable = TcpStream::from_std(StdStream::from(fd.try_clone()?))?;
+        Ok(Self { readable, fd })
+    }
+
+    /// Waits for the next tick; ticks that were missed count as one.
+    pub(super) async fn elapsed(&self) -> io::Result<()> {
+        loop {
+            self.readable.readable(false).await?;
+            let mut expirations = [0u8; 8];
+            match rustix::io::read(&self.fd, &mut expirations) {
+                Ok(_) => return Ok(()),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

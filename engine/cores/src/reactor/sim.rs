@@ -1,0 +1,445 @@
+//! The simulator: the same core on a virtual clock against a scripted world.
+//!
+//! Nothing here sleeps or reads a clock. The world is asked when the core connects, sends and
+//! queries; its answers become events on one ordered queue, so that the same world with the same
+//! seed gives the same outcomes. TLS is not simulated: worlds answer plain HTTP.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+
+use model::limits::{CONNECTIONS_PER_ATTEMPT, TICK_MS};
+use model::{MonoUs, Now, UnixMs};
+use prober::attempt::{Conn, ErrnoAt, Event};
+use prober::resolver::{DnsEvent, DnsSocket};
+
+use crate::attempts::AttemptKey;
+use crate::core::{Core, DnsIo, Io};
+
+/// How the world answers a connection attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dial {
+    /// Established after this many µs.
+    Accept(u64),
+    /// Fails with this errno after this many µs.
+    Fail(u64, i32),
+    /// Our own kernel refuses at once, with this errno.
+    Local(i32),
+    /// Never answers.
+    Silence,
+}
+
+/// What follows the bytes of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer closes.
+    Eof,
+    /// The peer resets.
+    Reset,
+    /// Nothing more comes.
+    Silence,
+}
+
+/// How the world answers a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    /// First byte after this many µs.
+    pub after_us: u64,
+    /// What it sends.
+    pub bytes: &'static [u8],
+    /// In pieces of at most this many bytes.
+    pub piece: usize,
+    /// What follows.
+    pub end: End,
+}
+
+/// The world outside of a simulated core.
+pub trait World {
+    /// A connection attempt to `address`.
+    fn dial(&mut self, address: SocketAddr, now: MonoUs) -> Dial;
+    /// A whole request to `address`.
+    fn reply(&mut self, address: SocketAddr, request: &[u8], now: MonoUs) -> Reply;
+    /// A DNS query; writes the answer and says after how many µs it comes, `None` = never.
+    fn answer(&mut self, query: &[u8], answer: &mut Vec<u8>, now: MonoUs) -> Option<u64>;
+    /// How long the core's thread is kept from running at this tick, in µs.
+    fn stall_us(&mut self, _now: MonoUs) -> u64 {
+        0
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Dialled { conn: u8, serial: u64, errno: i32 },
+    Sent { conn: u8, serial: u64 },
+    Readable { conn: u8, serial: u64 },
+    Answered { socket: u16, datagram: usize },
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at_us: u64,
+    order: u64,
+    waiter: u64,
+    happening: Happening,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SimConn {
+    /// Tells this connection from earlier ones of the same number.
+    serial: u64,
+    address: SocketAddr,
+    reply: Option<Reply>,
+    read: usize,
+    ready_at_us: u64,
+}
+
+/// A core, its world and the clock between them.
+pub struct Sim<W> {
+    core: Core,
+    world: W,
+    now: MonoUs,
+    grid_zero: UnixMs,
+    queue: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    /// By attempt index and connection.
+    conns: Vec<Option<SimConn>>,
+    /// The buffer under way of a connection's send.
+    sending: Vec<Option<Vec<u8>>>,
+    datagrams: Vec<Vec<u8>>,
+    free_datagrams: Vec<usize>,
+}
+
+impl<W> std::fmt::Debug for Sim<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sim")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Sim<W> {
+    /// A simulation of `core`, which was made at monotonic zero with this `grid_zero`.
+    pub fn new(core: Core, world: W, grid_zero: UnixMs) -> Self {
+        Self {
+            core,
+            world,
+            now: MonoUs(0),
+            grid_zero,
+            queue: BinaryHeap::new(),
+            order: 0,
+            conns: Vec::new(),
+            sending: Vec::new(),
+            datagrams: Vec::new(),
+            free_datagrams: Vec::new(),
+        }
+    }
+
+    /// The core.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The world.
+    pub fn world_mut(&mut self) -> &mut W {
+        &mut self.world
+    }
+
+    /// Both virtual clocks.
+    pub fn now(&self) -> Now {
+        Now {
+            mono: self.now,
+            unix: self.grid_zero.plus_ms(self.now.0 / 1_000),
+        }
+    }
+
+    /// Runs tick by tick until `until`, or until the core is drained.
+    pub fn run_until(&mut self, until: MonoUs) {
+        let tick_us = TICK_MS * 1_000;
+        while self.now < until && !self.core.is_drained() {
+            let stall_us = self.world.stall_us(self.now);
+            let next_tick = MonoUs((self.now.0 / tick_us + 1) * tick_us + stall_us);
+            if stall_us == 0 {
+                self.happen_before(next_tick);
+            }
+            self.now = next_tick;
+            self.core.turn(self.now());
+            self.pump();
+            // What a stall held up is reaped only after the turn that follows it.
+            self.happen_before(MonoUs(self.now.0 + 1));
+        }
+    }
+
+    fn happen_before(&mut self, limit: MonoUs) {
+        while self
+            .queue
+            .peek()
+            .is_some_and(|Reverse(due)| due.at_us < limit.0)
+        {
+            let Some(Reverse(due)) = self.queue.pop() else {
+                return;
+            };
+            self.now = self.now.max(MonoUs(due.at_us));
+            self.happen(&due);
+        }
+    }
+
+    fn happen(&mut self, due: &Due) {
+        let key = AttemptKey::from_waiter(due.waiter);
+        match due.happening {
+            Happening::Answered { socket, datagram } => self.answered(socket, datagram),
+            Happening::Dialled {
+                conn,
+                serial,
+                errno,
+            } => {
+                if self.is_open(key, Conn(conn), serial) {
+                    self.dialled(key, Conn(conn), errno);
+                }
+            }
+            Happening::Sent { conn, serial } => {
+                let sent = self.sending[Self::place(key, Conn(conn))].take();
+                if let Some(buffer) = sent.filter(|_| self.is_open(key, Conn(conn), serial)) {
+                    self.bring(
+                        key,
+                        Event::Sent {
+                            conn: Conn(conn),
+                            buffer,
+                        },
+                    );
+                }
+            }
+            Happening::Readable { conn, serial } => {
+                if self.is_open(key, Conn(conn), serial) {
+                    self.readable(key, Conn(conn));
+                }
+            }
+        }
+        self.pump();
+    }
+
+    fn is_open(&self, key: AttemptKey, conn: Conn, serial: u64) -> bool {
+        let state = self.conns[Self::place(key, conn)];
+        self.core.is_undisturbed(key) && state.is_some_and(|state| state.serial == serial)
+    }
+
+    fn dialled(&mut self, key: AttemptKey, conn: Conn, errno: i32) {
+        if errno == 0 {
+            self.bring(key, Event::Connected { conn });
+        } else {
+            self.conns[Self::place(key, conn)] = None;
+            self.bring(
+                key,
+                Event::ConnectError {
+                    conn,
+                    errno,
+                    at: ErrnoAt::Async,
+                },
+            );
+        }
+    }
+
+    fn bring(&mut self, key: AttemptKey, event: Event<'_>) {
+        self.core.event(key, event, self.now());
+        self.drive(key);
+    }
+
+    fn readable(&mut self, key: AttemptKey, conn: Conn) {
+        let at = Self::place(key, conn);
+        let Some(SimConn {
+            reply: Some(reply),
+            read,
+            ..
+        }) = self.conns[at]
+        else {
+            return;
+        };
+        let piece = reply.piece.clamp(1, 4_096).min(reply.bytes.len() - read);
+        if piece > 0 {
+            if let Some(state) = &mut self.conns[at] {
+                state.read += piece;
+            }
+            self.bring(
+                key,
+                Event::Bytes {
+                    conn,
+                    bytes: &reply.bytes[read..read + piece],
+                },
+            );
+            return;
+        }
+        match reply.end {
+            End::Eof => self.bring(key, Event::Eof { conn }),
+            End::Reset => self.bring(key, Event::IoError { conn, errno: 104 }),
+            End::Silence => {}
+        }
+    }
+
+    fn answered(&mut self, socket: u16, datagram: usize) {
+        let bytes = std::mem::take(&mut self.datagrams[datagram]);
+        let event = DnsEvent::Datagram {
+            socket: DnsSocket(socket),
+            bytes: &bytes,
+        };
+        self.core.dns_event(event, self.now());
+        self.datagrams[datagram] = bytes;
+        self.free_datagrams.push(datagram);
+    }
+
+    /// Carries out what the core has decided since the last call.
+    fn pump(&mut self) {
+        loop {
+            while let Some(wish) = self.core.dns_io(self.now()) {
+                self.obey_dns(wish);
+            }
+            if let Some(key) = self.core.next_started() {
+                self.drive(key);
+            } else if let Some(key) = self.core.next_woken() {
+                // A key that is dead by now finds nothing to do.
+                self.drive(key);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn drive(&mut self, key: AttemptKey) {
+        loop {
+            match self.core.io(key, self.now()) {
+                Io::Connect { conn, address } => {
+                    if self.dial(key, conn, address) {
+                        return;
+                    }
+                }
+                Io::Send { conn, bytes } => return self.send(key, conn, bytes),
+                Io::Recv { conn } => return self.receive(key, conn),
+                Io::Close { conn } => self.close(key, conn),
+                Io::Park | Io::Gone => return,
+            }
+        }
+    }
+
+    fn close(&mut self, key: AttemptKey, conn: Conn) {
+        if let Some(state) = self.conns.get_mut(Self::place(key, conn)) {
+            *state = None;
+        }
+    }
+
+    /// Says whether the attempt now waits.
+    fn dial(&mut self, key: AttemptKey, conn: Conn, address: SocketAddr) -> bool {
+        let at = Self::place(key, conn);
+        if self.conns.len() <= at {
+            self.conns.resize(at + CONNECTIONS_PER_ATTEMPT, None);
+            self.sending.resize(at + CONNECTIONS_PER_ATTEMPT, None);
+        }
+        let serial = self.order;
+        self.conns[at] = Some(SimConn {
+            serial,
+            address,
+            reply: None,
+            read: 0,
+            ready_at_us: 0,
+        });
+        let (after_us, errno) = match self.world.dial(address, self.now) {
+            Dial::Accept(after_us) => (after_us, 0),
+            Dial::Fail(after_us, errno) => (after_us, errno),
+            Dial::Silence => return true,
+            Dial::Local(errno) => {
+                self.conns[at] = None;
+                let event = Event::ConnectError {
+                    conn,
+                    errno,
+                    at: ErrnoAt::Syscall,
+                };
+                self.core.event(key, event, self.now());
+                return false;
+            }
+        };
+        self.schedule(
+            after_us,
+            key,
+            Happening::Dialled {
+                conn: conn.0,
+                serial,
+                errno,
+            },
+        );
+        true
+    }
+
+    fn send(&mut self, key: AttemptKey, conn: Conn, bytes: Vec<u8>) {
+        let at = Self::place(key, conn);
+        let Some(state) = &mut self.conns[at] else {
+            return;
+        };
+        let reply = self.world.reply(state.address, &bytes, self.now);
+        state.ready_at_us = self.now.0 + reply.after_us;
+        state.reply = Some(reply);
+        let serial = state.serial;
+        self.sending[at] = Some(bytes);
+        self.schedule(
+            10,
+            key,
+            Happening::Sent {
+                conn: conn.0,
+                serial,
+            },
+        );
+    }
+
+    fn receive(&mut self, key: AttemptKey, conn: Conn) {
+        if let Some(state) = self.conns[Self::place(key, conn)] {
+            let after_us = state.ready_at_us.saturating_sub(self.now.0).max(10);
+            let happening = Happening::Readable {
+                conn: conn.0,
+                serial: state.serial,
+            };
+            self.schedule(after_us, key, happening);
+        }
+    }
+
+    fn obey_dns(&mut self, wish: DnsIo) {
+        match wish {
+            DnsIo::Open { socket, .. } => {
+                self.core.dns_event(DnsEvent::Opened { socket }, self.now());
+            }
+            DnsIo::Close { .. } => {}
+            DnsIo::Send { socket, bytes } => {
+                let at = self.free_datagrams.pop().unwrap_or_else(|| {
+                    self.datagrams.push(Vec::new());
+                    self.datagrams.len() - 1
+                });
+                self.datagrams[at].clear();
+                match self.world.answer(&bytes, &mut self.datagrams[at], self.now) {
+                    Some(after_us) => {
+                        let happening = Happening::Answered {
+                            socket: socket.0,
+                            datagram: at,
+                        };
+                        self.schedule_at(after_us, u64::MAX, happening);
+                    }
+                    None => self.free_datagrams.push(at),
+                }
+                self.core.recycle_dns(bytes);
+            }
+        }
+    }
+
+    fn schedule(&mut self, after_us: u64, key: AttemptKey, happening: Happening) {
+        self.schedule_at(after_us, key.waiter(), happening);
+    }
+
+    fn schedule_at(&mut self, after_us: u64, waiter: u64, happening: Happening) {
+        self.order += 1;
+        let due = Due {
+            at_us: self.now.0 + after_us,
+            order: self.order,
+            waiter,
+            happening,
+        };
+        self.queue.push(Reverse(due));
+    }
+
+    fn place(key: AttemptKey, conn: Conn) -> usize {
+        key.index as usize * CONNECTIONS_PER_ATTEMPT + usize::from(conn.0)
+    }
+}

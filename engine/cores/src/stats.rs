@@ -1,0 +1,285 @@
+//! Counters of a core: plain numbers on the core, published once per tick for other threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{FailureClass, Verdict};
+use prober::resolver::ResolverStats;
+
+/// Account of one-shots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneShotAccount {
+    /// Asked for.
+    pub due: u64,
+    /// Waiting to start.
+    pub pending: u64,
+    /// Running.
+    pub in_flight: u64,
+    /// Answered with a verdict of a finished attempt.
+    pub done: u64,
+    /// Answered with `local.shed` or `local.cancelled` without an attempt.
+    pub refused: u64,
+}
+
+impl OneShotAccount {
+    /// `due = pending + in_flight + done + refused`.
+    pub fn balances(&self) -> bool {
+        self.due == self.pending + self.in_flight + self.done + self.refused
+    }
+}
+
+/// The accounts and gauges of one core at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoreSnapshot {
+    /// Checks that became due.
+    pub due: u64,
+    /// Due, waiting to start (gauge).
+    pub pending: u64,
+    /// Started, not finished (gauge).
+    pub in_flight: u64,
+    /// Finished with an outcome.
+    pub probed: u64,
+    /// Given up before their start: too late to be of use.
+    pub shed: u64,
+    /// Finished or popped under an older generation.
+    pub stale: u64,
+    /// Of removed targets, or cut short by the drain.
+    pub cancelled: u64,
+    /// Finished, waiting for room in the channel (gauge).
+    pub held: u64,
+    /// Times that a full channel made the core hold an outcome.
+    pub held_total: u64,
+    /// Put on the outcome channel.
+    pub sent: u64,
+    /// Finished checks by [`Verdict::ALL`].
+    pub verdicts: [u64; 4],
+    /// Finished checks by the number of their failure class.
+    pub failures: [u64; 96],
+    /// Evidence cut to class and errno.
+    pub evidence_truncated: u64,
+    /// Evidence lost to a full channel (its class travels in the outcome).
+    pub evidence_dropped: u64,
+    /// One-shots.
+    pub one_shot: OneShotAccount,
+    /// Active targets (gauge).
+    pub targets: u64,
+    /// Required rate in checks per 1,000 seconds (gauge).
+    pub required_per_ks: u64,
+    /// Attempts that may be in flight now (gauge).
+    pub in_flight_limit: u64,
+    /// Loop turns.
+    pub turns: u64,
+    /// Monotonic time of the last turn, in µs.
+    pub last_turn_us: u64,
+    /// Since when results are held without a pause, monotonic µs; 0 = nothing is held.
+    pub held_since_us: u64,
+    /// Bytes received by attempts.
+    pub bytes_in: u64,
+    /// Bytes sent by attempts.
+    pub bytes_out: u64,
+    /// Full TLS handshakes of finished attempts.
+    pub tls_full: u64,
+    /// DNS.
+    pub dns: ResolverStats,
+}
+
+const _: () = assert!(FailureClass::LocalCancelled as usize == 92);
+
+impl Default for CoreSnapshot {
+    fn default() -> Self {
+        Self {
+            due: 0,
+            pending: 0,
+            in_flight: 0,
+            probed: 0,
+            shed: 0,
+            stale: 0,
+            cancelled: 0,
+            held: 0,
+            held_total: 0,
+            sent: 0,
+            verdicts: [0; 4],
+            failures: [0; 96],
+            evidence_truncated: 0,
+            evidence_dropped: 0,
+            one_shot: OneShotAccount::default(),
+            targets: 0,
+            required_per_ks: 0,
+            in_flight_limit: 0,
+            turns: 0,
+            last_turn_us: 0,
+            held_since_us: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            tls_full: 0,
+            dns: ResolverStats::default(),
+        }
+    }
+}
+
+impl CoreSnapshot {
+    /// `due = pending + in_flight + probed + shed + stale + cancelled`, `probed = held + sent`, and
+    /// the account of one-shots.
+    pub fn balances(&self) -> bool {
+        let parts =
+            self.pending + self.in_flight + self.probed + self.shed + self.stale + self.cancelled;
+        self.due == parts && self.probed == self.held + self.sent && self.one_shot.balances()
+    }
+
+    /// Counts a finished check by verdict and class.
+    pub fn count(&mut self, verdict: Verdict, failure: Option<FailureClass>) {
+        self.verdicts[verdict as usize] += 1;
+        if let Some(class) = failure {
+            self.failures[class as usize] += 1;
+        }
+    }
+
+    /// Finished checks of one class.
+    pub fn failed(&self, class: FailureClass) -> u64 {
+        self.failures[class as usize]
+    }
+}
+
+macro_rules! published {
+    ($($field:ident),* ; $($one_shot:ident),* ; $($dns:ident),*) => {
+        /// What other threads see of a core: written by the core alone, once per tick.
+        ///
+        /// The block is aligned to its own cache lines, so that a reader never slows the core's
+        /// own data. A snapshot taken between two ticks is whole: the version tells.
+        #[derive(Debug)]
+        #[repr(align(128))]
+        pub struct CoreStats {
+            version: AtomicU64,
+            verdicts: [AtomicU64; 4],
+            failures: [AtomicU64; 96],
+            $($field: AtomicU64,)*
+            one_shot: OneShotCells,
+            dns: DnsCells,
+        }
+
+        #[derive(Debug, Default)]
+        struct OneShotCells { $($one_shot: AtomicU64,)* }
+
+        #[derive(Debug, Default)]
+        struct DnsCells { $($dns: AtomicU64,)* }
+
+        impl Default for CoreStats {
+            fn default() -> Self {
+                Self {
+                    version: AtomicU64::new(0),
+                    verdicts: std::array::from_fn(|_| AtomicU64::new(0)),
+                    failures: std::array::from_fn(|_| AtomicU64::new(0)),
+                    $($field: AtomicU64::new(0),)*
+                    one_shot: OneShotCells::default(),
+                    dns: DnsCells::default(),
+                }
+            }
+        }
+
+        impl CoreStats {
+            fn store_all(&self, from: &CoreSnapshot) {
+                $(self.$field.store(from.$field, Ordering::Relaxed);)*
+                $(self.one_shot.$one_shot.store(from.one_shot.$one_shot, Ordering::Relaxed);)*
+                $(self.dns.$dns.store(from.dns.$dns, Ordering::Relaxed);)*
+                for (cell, value) in self.verdicts.iter().zip(from.verdicts) {
+                    cell.store(value, Ordering::Relaxed);
+                }
+                for (cell, value) in self.failures.iter().zip(from.failures) {
+                    cell.store(value, Ordering::Relaxed);
+                }
+            }
+
+            fn load_all(&self) -> CoreSnapshot {
+                let mut to = CoreSnapshot::default();
+                $(to.$field = self.$field.load(Ordering::Relaxed);)*
+                $(to.one_shot.$one_shot = self.one_shot.$one_shot.load(Ordering::Relaxed);)*
+                $(to.dns.$dns = self.dns.$dns.load(Ordering::Relaxed);)*
+                for (value, cell) in to.verdicts.iter_mut().zip(&self.verdicts) {
+                    *value = cell.load(Ordering::Relaxed);
+                }
+                for (value, cell) in to.failures.iter_mut().zip(&self.failures) {
+                    *value = cell.load(Ordering::Relaxed);
+                }
+                to
+            }
+        }
+    };
+}
+
+published! {
+    due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
+    evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
+    last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
+    ; due, pending, in_flight, done, refused
+    ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
+      timeouts, hosts, flights
+}
+
+impl CoreStats {
+    /// Publishes `from`; only the core's own thread calls it.
+    pub fn publish(&self, from: &CoreSnapshot) {
+        let version = self.version.load(Ordering::Relaxed);
+        // ORDERING: odd = being written. The release fences pair with the acquire loads of
+        // `snapshot`, so that a reader which saw new values also sees the odd version.
+        self.version.store(version + 1, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::Release);
+        self.store_all(from);
+        self.version.store(version + 2, Ordering::Release);
+    }
+
+    /// The last published numbers, all of one tick.
+    pub fn snapshot(&self) -> CoreSnapshot {
+        loop {
+            let before = self.version.load(Ordering::Acquire);
+            let snapshot = self.load_all();
+            // ORDERING: keeps the loads above from moving below the second version load.
+            std::sync::atomic::fence(Ordering::Acquire);
+            let after = self.version.load(Ordering::Relaxed);
+            if before == after && before.is_multiple_of(2) {
+                return snapshot;
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_never_torn() {
+        let stats = Arc::new(CoreStats::default());
+        let writer = Arc::clone(&stats);
+        let thread = std::thread::spawn(move || {
+            for n in 1..=20_000u64 {
+                let from = CoreSnapshot {
+                    due: n,
+                    sent: n,
+                    probed: n,
+                    ..CoreSnapshot::default()
+                };
+                writer.publish(&from);
+            }
+        });
+        let mut last = 0;
+        while last < 20_000 {
+            let seen = stats.snapshot();
+            assert!(seen.balances() && seen.due >= last);
+            last = seen.due;
+        }
+        thread.join().expect("the writer does not panic");
+    }
+
+    #[test]
+    fn an_account_that_lost_a_check_does_not_balance() {
+        let snapshot = CoreSnapshot {
+            due: 3,
+            probed: 2,
+            sent: 2,
+            ..CoreSnapshot::default()
+        };
+        assert!(!snapshot.balances());
+    }
+}

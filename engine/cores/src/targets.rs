@@ -1,0 +1,338 @@
+//! The hot state of a core's targets: 52 B per slot, beside 16 B in the wheel; text in an arena,
+//! rare configuration and literal addresses in side tables.
+
+use std::net::IpAddr;
+
+use model::inbox::Cadence;
+use model::schedule::{next_due_ms, phase_ms};
+use model::target::Method;
+use model::url::{Host, Scheme};
+use model::{Generation, Slot, Target, TargetId};
+use prober::attempt::{AttemptSpec, HostRef, Rules};
+use prober::resolver::{HostId, Resolver};
+
+use prober::arena::{Arena, Piece};
+
+/// Flag bits of [`Hot`].
+mod flag {
+    pub(super) const PRESENT: u16 = 1;
+    pub(super) const HTTPS: u16 = 1 << 1;
+    pub(super) const HEAD: u16 = 1 << 2;
+    /// `host` indexes the literals, not the resolver.
+    pub(super) const LITERAL: u16 = 1 << 3;
+    pub(super) const ROOT_PATH: u16 = 1 << 4;
+    /// The last due check was shed: this one goes before routine ones.
+    pub(super) const STARVED: u16 = 1 << 5;
+    /// The next check was commanded.
+    pub(super) const COMMANDED: u16 = 1 << 6;
+    /// A `CheckNow` came while an attempt was in flight.
+    pub(super) const AGAIN: u16 = 1 << 7;
+}
+
+/// No attempt in flight.
+const NO_ATTEMPT: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Hot {
+    id: [u32; 2],
+    generation: u32,
+    seq: u32,
+    cadence_ms: u32,
+    host: u32,
+    path: Piece,
+    /// 0 = on the grid.
+    recheck_ms: u32,
+    /// Index + 1 of the rules, 0 = none.
+    rules: u32,
+    attempt: u32,
+    port: u16,
+    timeout_ms: u16,
+    flags: u16,
+}
+
+const _: () = assert!(size_of::<Hot>() == 52);
+
+const VACANT: Hot = Hot {
+    id: [0; 2],
+    generation: 0,
+    seq: 0,
+    cadence_ms: 0,
+    host: 0,
+    path: Piece::EMPTY,
+    recheck_ms: 0,
+    rules: 0,
+    attempt: NO_ATTEMPT,
+    port: 0,
+    timeout_ms: 0,
+    flags: 0,
+};
+
+/// A dense table with holes.
+#[derive(Debug)]
+struct Side<T> {
+    items: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Side<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<T> Side<T> {
+    fn insert(&mut self, item: T) -> u32 {
+        if let Some(index) = self.free.pop() {
+            self.items[index as usize] = Some(item);
+            return index;
+        }
+        self.items.push(Some(item));
+        self.items.len() as u32 - 1
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.items[index as usize] = None;
+        self.free.push(index);
+    }
+}
+
+/// All targets of one core, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    hot: Vec<Hot>,
+    paths: Arena,
+    rules: Side<Box<Rules>>,
+    literals: Side<IpAddr>,
+    active: u64,
+    required_per_gs: u64,
+}
+
+/// Checks per 10⁹ seconds of one target.
+fn rate_per_gs(cadence_ms: u32) -> u64 {
+    1_000_000_000_000 / u64::from(cadence_ms.max(1))
+}
+
+impl Targets {
+    /// Targets present.
+    pub(crate) fn active(&self) -> u64 {
+        self.active
+    }
+
+    /// Σ 1/cadence, in checks per 10⁹ seconds.
+    pub(crate) fn required_per_gs(&self) -> u64 {
+        self.required_per_gs
+    }
+
+    /// Whether the slot holds a target.
+    pub(crate) fn is_present(&self, slot: Slot) -> bool {
+        self.hot
+            .get(slot.index())
+            .is_some_and(|hot| hot.flags & flag::PRESENT != 0)
+    }
+
+    /// Puts `target` into `slot`, replacing what is there; keeps cadence command, sequence and the
+    /// attempt in flight of a target that was there already.
+    pub(crate) fn upsert(&mut self, slot: Slot, target: &Target, resolver: &mut Resolver) {
+        if self.hot.len() <= slot.index() {
+            self.hot.resize(slot.index() + 1, VACANT);
+        }
+        let mut kept = self.release(slot, resolver).unwrap_or(VACANT);
+        if kept.generation != target.generation.0 {
+            // Commands spoke of the old configuration; the sink repeats what still holds.
+            kept.recheck_ms = 0;
+        }
+        let config = &target.config;
+        let (host, literal) = match config.url.host() {
+            Host::Name(name) => (resolver.intern(name).0, 0),
+            Host::Address(address) => (self.literals.insert(*address), flag::LITERAL),
+        };
+        let bit = |condition: bool, flag: u16| if condition { flag } else { 0 };
+        let root = config.url.path() == "/";
+        let path = if root {
+            Piece::EMPTY
+        } else {
+            self.paths.insert(config.url.path())
+        };
+        let rules = Rules::from_config(config).map(|rules| self.rules.insert(Box::new(rules)) + 1);
+        let id = target.id.get() as u64;
+        let cadence_ms = config.cadence_ms();
+        self.hot[slot.index()] = Hot {
+            id: [(id >> 32) as u32, id as u32],
+            generation: target.generation.0,
+            cadence_ms,
+            host,
+            path,
+            rules: rules.unwrap_or(0),
+            port: config.url.port(),
+            timeout_ms: u16::try_from(config.effective_timeout_ms()).unwrap_or(u16::MAX),
+            flags: flag::PRESENT
+                | literal
+                | bit(root, flag::ROOT_PATH)
+                | bit(config.url.scheme() == Scheme::Https, flag::HTTPS)
+                | bit(config.method == Method::Head, flag::HEAD)
+                | (kept.flags & (flag::STARVED | flag::COMMANDED | flag::AGAIN)),
+            ..kept
+        };
+        self.active += 1;
+        self.required_per_gs += rate_per_gs(cadence_ms);
+    }
+
+    /// Empties the slot; says which generation it held.
+    pub(crate) fn remove(&mut self, slot: Slot, resolver: &mut Resolver) -> Option<Generation> {
+        let hot = self.release(slot, resolver)?;
+        self.hot[slot.index()] = VACANT;
+        Some(Generation(hot.generation))
+    }
+
+    /// Gives back what the slot owns in other tables.
+    fn release(&mut self, slot: Slot, resolver: &mut Resolver) -> Option<Hot> {
+        let hot = *self
+            .hot
+            .get(slot.index())
+            .filter(|hot| hot.flags & flag::PRESENT != 0)?;
+        if hot.flags & flag::LITERAL == 0 {
+            resolver.release(HostId(hot.host));
+        } else {
+            self.literals.remove(hot.host);
+        }
+        self.paths.remove(hot.path);
+        if hot.rules > 0 {
+            self.rules.remove(hot.rules - 1);
+        }
+        self.active -= 1;
+        self.required_per_gs -= rate_per_gs(hot.cadence_ms);
+        Some(hot)
+    }
+
+    /// What to probe.
+    pub(crate) fn spec<'a>(&'a self, slot: Slot, resolver: &'a Resolver) -> AttemptSpec<'a> {
+        let hot = &self.hot[slot.index()];
+        let has = |flag| hot.flags & flag != 0;
+        let host = if has(flag::LITERAL) {
+            let literal = self.literals.items[hot.host as usize];
+            HostRef::Address(literal.expect("a present literal target keeps its address"))
+        } else {
+            HostRef::Name(resolver.name(HostId(hot.host)))
+        };
+        let rules = hot
+            .rules
+            .checked_sub(1)
+            .and_then(|at| self.rules.items[at as usize].as_deref());
+        AttemptSpec {
+            scheme: if has(flag::HTTPS) {
+                Scheme::Https
+            } else {
+                Scheme::Http
+            },
+            host,
+            port: hot.port,
+            path: if has(flag::ROOT_PATH) {
+                "/"
+            } else {
+                self.paths.get(hot.path)
+            },
+            method: if has(flag::HEAD) {
+                Method::Head
+            } else {
+                Method::Get
+            },
+            timeout_ms: u32::from(hot.timeout_ms),
+            rules,
+        }
+    }
+
+    /// The name to resolve; `None` for a literal address.
+    pub(crate) fn host(&self, slot: Slot) -> Option<HostId> {
+        let hot = &self.hot[slot.index()];
+        (hot.flags & flag::LITERAL == 0).then_some(HostId(hot.host))
+    }
+
+    /// Current generation.
+    pub(crate) fn generation(&self, slot: Slot) -> Generation {
+        Generation(self.hot[slot.index()].generation)
+    }
+
+    /// Milliseconds between two routine checks.
+    pub(crate) fn cadence_ms(&self, slot: Slot) -> u32 {
+        self.hot[slot.index()].cadence_ms
+    }
+
+    /// The effective deadline, in ms.
+    pub(crate) fn timeout_ms(&self, slot: Slot) -> u32 {
+        u32::from(self.hot[slot.index()].timeout_ms)
+    }
+
+    /// The attempt in flight.
+    pub(crate) fn attempt(&self, slot: Slot) -> Option<u32> {
+        Some(self.hot[slot.index()].attempt).filter(|attempt| *attempt != NO_ATTEMPT)
+    }
+
+    /// Marks the start of `attempt` and returns its sequence number.
+    pub(crate) fn started(&mut self, slot: Slot, attempt: u32) -> u32 {
+        let hot = &mut self.hot[slot.index()];
+        hot.attempt = attempt;
+        hot.seq = hot.seq.wrapping_add(1).max(1);
+        hot.flags &= !(flag::STARVED | flag::COMMANDED);
+        hot.seq
+    }
+
+    /// Marks the end of the attempt; says whether a `CheckNow` came meanwhile.
+    pub(crate) fn ended(&mut self, slot: Slot) -> bool {
+        let hot = &mut self.hot[slot.index()];
+        hot.attempt = NO_ATTEMPT;
+        let again = hot.flags & flag::AGAIN != 0;
+        hot.flags &= !flag::AGAIN;
+        again
+    }
+
+    /// Sets the commanded cadence.
+    pub(crate) fn set_cadence(&mut self, slot: Slot, cadence: Cadence) {
+        self.hot[slot.index()].recheck_ms = match cadence {
+            Cadence::Grid => 0,
+            Cadence::Recheck { after_ms } => after_ms.max(1),
+        };
+    }
+
+    /// Milliseconds from completion to the next check, `None` on the grid.
+    pub(crate) fn recheck_ms(&self, slot: Slot) -> Option<u32> {
+        Some(self.hot[slot.index()].recheck_ms).filter(|ms| *ms > 0)
+    }
+
+    /// The first grid point after `after_ms` on the grid's clock.
+    pub(crate) fn next_due_ms(&self, slot: Slot, after_ms: u64) -> u64 {
+        let hot = &self.hot[slot.index()];
+        let raw = (u64::from(hot.id[0]) << 32 | u64::from(hot.id[1])) as i64;
+        let id = TargetId::new(raw).expect("a present slot holds a valid id");
+        next_due_ms(after_ms, hot.cadence_ms, phase_ms(id, hot.cadence_ms))
+    }
+
+    /// Whether the next check was commanded (suspect re-check or `CheckNow`).
+    pub(crate) fn is_commanded(&self, slot: Slot) -> bool {
+        let hot = &self.hot[slot.index()];
+        hot.recheck_ms > 0 || hot.flags & flag::COMMANDED != 0
+    }
+
+    /// Whether the last due check was shed.
+    pub(crate) fn is_starved(&self, slot: Slot) -> bool {
+        self.hot[slot.index()].flags & flag::STARVED != 0
+    }
+
+    /// Remembers that a due check was shed.
+    pub(crate) fn set_starved(&mut self, slot: Slot) {
+        self.hot[slot.index()].flags |= flag::STARVED;
+    }
+
+    /// Remembers that the next check is commanded.
+    pub(crate) fn set_commanded(&mut self, slot: Slot) {
+        self.hot[slot.index()].flags |= flag::COMMANDED;
+    }
+
+    /// Remembers that the target wants another check right after this one.
+    pub(crate) fn set_again(&mut self, slot: Slot) {
+        self.hot[slot.index()].flags |= flag::AGAIN;
+    }
+}

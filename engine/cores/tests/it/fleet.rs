@@ -1,0 +1,198 @@
+//! A fleet on its grid: rates, phases, restarts, cadence commands.
+
+use std::collections::BTreeMap;
+
+use model::inbox::{Cadence, CoreCommand};
+use model::outcome::flags;
+use model::schedule::phase_ms;
+use model::{Generation, MonoUs, Slot, TargetId, UnixMs, Verdict};
+
+use crate::world::{Chance, GRID_ZERO, Sizes, bench, bench_at, target, target_at};
+
+#[test]
+fn every_target_of_a_healthy_fleet_is_probed_once_per_cadence() {
+    let mut bench = bench(Chance::new(1, 0), &Sizes::default());
+    bench.add(1_000, 10);
+    bench.run_s(90);
+    let mut per_slot = BTreeMap::<u32, u32>::new();
+    for outcome in bench.drain() {
+        assert_eq!(outcome.verdict(), Verdict::Up, "{outcome:?}");
+        assert!(outcome.lag_us <= 5_000, "{outcome:?}");
+        *per_slot.entry(outcome.slot.0).or_default() += 1;
+    }
+    assert_eq!(per_slot.len(), 1_000);
+    assert!(
+        per_slot.values().all(|count| (9..=10).contains(count)),
+        "{per_slot:?}"
+    );
+    let account = bench.stats.snapshot();
+    assert_eq!((account.shed, account.stale, account.cancelled), (0, 0, 0));
+    assert_eq!(account.targets, 1_000);
+}
+
+#[test]
+fn a_restart_keeps_every_targets_phase() {
+    let starts = [GRID_ZERO, UnixMs(GRID_ZERO.0 + 7_654_321)];
+    for grid_zero in starts {
+        let mut bench = bench_at(Chance::new(2, 0), &Sizes::default(), grid_zero);
+        bench.add(500, 60);
+        bench.run_s(120);
+        for outcome in bench.drain() {
+            let id = TargetId::new(i64::from(outcome.slot.0) + 1).expect("positive");
+            let phase = u64::from(phase_ms(id, 57_000));
+            let offset = (outcome.started.get().0 + 57_000 - phase) % 57_000;
+            assert!(
+                offset <= 5,
+                "slot {} started {offset} ms off its phase",
+                outcome.slot.0
+            );
+        }
+    }
+}
+
+#[test]
+fn a_suspect_is_rechecked_off_the_grid_until_it_returns_to_it() {
+    let mut bench = bench(Chance::new(3, 0), &Sizes::default());
+    bench.add(1, 300);
+    let recheck = Cadence::Recheck { after_ms: 20_000 };
+    let command = |generation, cadence| CoreCommand::Cadence {
+        slot: Slot(0),
+        generation: Generation(generation),
+        cadence,
+    };
+    bench.tell(command(9, recheck));
+    bench.run_s(60);
+    assert!(
+        bench.drain().len() <= 1,
+        "another generation's command is not for this target"
+    );
+    bench.tell(command(1, recheck));
+    bench.run_s(130);
+    let outcomes = bench.drain();
+    assert!((5..=7).contains(&outcomes.len()), "{}", outcomes.len());
+    assert!(
+        outcomes
+            .iter()
+            .filter(|outcome| outcome.has(flags::COMMANDED))
+            .count()
+            >= 5
+    );
+    bench.tell(command(1, Cadence::Grid));
+    bench.run_s(285 * 2);
+    assert!((1..=3).contains(&bench.drain().len()));
+}
+
+#[test]
+fn changing_one_target_touches_no_other_and_outdates_its_attempt() {
+    let mut world = Chance::new(4, 0);
+    world.rtt_us = 1_000_000;
+    let mut bench = bench(world, &Sizes::default());
+    bench.add(100, 10);
+    bench.run_s(30);
+    bench.drain();
+    let before = bench.sim.core().account();
+    assert!(before.in_flight > 5, "{before:?}");
+    for slot in 0..100 {
+        let id = i64::from(slot) + 1;
+        let target = target_at(id, &format!("http://s-{id}.example/new"), 10, 2);
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    bench.run_s(30);
+    let after = bench.sim.core().account();
+    // One or two may have ended before the command was read at the next tick.
+    assert!(after.stale >= before.in_flight - 2 && after.stale <= before.in_flight);
+    let outcomes = bench.drain();
+    let old = outcomes
+        .iter()
+        .filter(|outcome| outcome.generation != Generation(2))
+        .count() as u64;
+    assert_eq!(
+        old,
+        before.in_flight - after.stale,
+        "an old result got through"
+    );
+    assert!(outcomes.len() > 200);
+}
+
+#[test]
+fn check_now_runs_at_once_and_again_after_a_running_attempt() {
+    let mut bench = bench(Chance::new(5, 0), &Sizes::default());
+    bench.add(1, 86_400);
+    bench.run_s(1);
+    bench.drain();
+    bench.tell(CoreCommand::CheckNow { slot: Slot(0) });
+    bench.sim.run_until(MonoUs(bench.sim.now().mono.0 + 10_000));
+    bench.tell(CoreCommand::CheckNow { slot: Slot(0) });
+    bench.tell(CoreCommand::CheckNow { slot: Slot(0) });
+    bench.run_s(1);
+    assert_eq!(bench.drain().len(), 2);
+}
+
+#[test]
+fn a_pause_dispatches_nothing_and_a_resume_goes_on() {
+    let mut bench = bench(Chance::new(6, 0), &Sizes::default());
+    bench.add(100, 10);
+    bench.tell(CoreCommand::Pause(true));
+    bench.run_s(30);
+    assert_eq!(bench.drain().len(), 0);
+    bench.tell(CoreCommand::Pause(false));
+    bench.run_s(30);
+    assert!(bench.drain().len() >= 300);
+}
+
+#[test]
+fn a_removed_slot_ends_with_its_marker() {
+    let mut world = Chance::new(7, 0);
+    world.rtt_us = 2_000_000;
+    let mut bench = bench(world, &Sizes::default());
+    bench.add(50, 10);
+    bench.run_s(13);
+    for slot in 0..50 {
+        bench.tell(CoreCommand::Remove { slot: Slot(slot) });
+    }
+    bench.run_s(20);
+    let outcomes = bench.drain();
+    for slot in 0..50 {
+        let of_slot: Vec<_> = outcomes
+            .iter()
+            .filter(|outcome| outcome.slot.0 == slot)
+            .collect();
+        let markers = of_slot
+            .iter()
+            .filter(|outcome| outcome.has(flags::SLOT_RELEASED))
+            .count();
+        assert_eq!(markers, 1);
+        assert!(
+            of_slot
+                .last()
+                .is_some_and(|outcome| outcome.has(flags::SLOT_RELEASED))
+        );
+    }
+    let account = bench.sim.core().account();
+    assert!(account.cancelled > 0 && account.in_flight == 0 && account.targets == 0);
+    assert_eq!(account.dns.hosts, 0, "the resolver gave every name back");
+}
+
+#[test]
+fn a_one_shot_answers_with_evidence_and_has_its_own_account() {
+    let mut bench = bench(Chance::new(8, 0), &Sizes::default());
+    let ticket = model::Ticket(77);
+    bench.tell(CoreCommand::OneShot {
+        target: target(5, 300),
+        ticket,
+    });
+    bench.run_s(1);
+    let report = bench.one_shots.try_recv().expect("answered");
+    assert_eq!(
+        (report.ticket, report.outcome.verdict()),
+        (ticket, Verdict::Up)
+    );
+    assert_eq!(report.evidence.status, 200);
+    assert!(!report.evidence.addresses.is_empty());
+    let account = bench.sim.core().account();
+    assert_eq!((account.due, account.one_shot.done), (0, 1));
+    assert_eq!(bench.drain().len(), 0);
+}

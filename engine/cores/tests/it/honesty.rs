@@ -1,0 +1,155 @@
+//! Deadlines, stalls, overload: our own trouble is never the target's.
+
+use model::FailureClass;
+use model::inbox::CoreCommand;
+use model::{Slot, Verdict};
+
+use crate::world::{Chance, Sizes, bench, target};
+
+#[test]
+fn silence_ends_at_the_deadline_with_the_phase_that_was_waited_in() {
+    let mut world = Chance::new(1, 0);
+    world.dark = true;
+    let mut bench = bench(world, &Sizes::default());
+    bench.tell(CoreCommand::Upsert {
+        slot: Slot(0),
+        target: crate::world::target_at(1, "http://1.2.3.4/", 10, 1),
+    });
+    bench.run_s(20);
+    let outcomes = bench.drain();
+    assert!(!outcomes.is_empty());
+    for outcome in outcomes {
+        assert_eq!(outcome.failure(), Some(FailureClass::ConnectTimeout));
+        let total = outcome.phases.total_us;
+        assert!((5_000_000..=5_015_000).contains(&total), "{total}");
+    }
+}
+
+#[test]
+fn a_timeout_while_we_were_stalled_is_ours() {
+    let mut world = Chance::new(2, 0);
+    world.dark = true;
+    world.stalls = 2_000;
+    let mut bench = bench(world, &Sizes::default());
+    for slot in 0..50u32 {
+        let url = format!("http://1.2.3.{}/", slot + 1);
+        let target = crate::world::target_at(i64::from(slot) + 1, &url, 10, 1);
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    bench.run_s(600);
+    let account = bench.sim.core().account();
+    let ours = account.failed(FailureClass::LocalPressure);
+    let theirs = account.failed(FailureClass::ConnectTimeout);
+    assert!(ours > 0 && theirs > 0, "{account:?}");
+    for outcome in bench.drain() {
+        let unknown = outcome.failure() == Some(FailureClass::LocalPressure);
+        assert_eq!(unknown, outcome.verdict() == Verdict::Unknown);
+    }
+}
+
+#[test]
+fn a_short_stall_that_answers_survive_is_no_failure() {
+    let mut world = Chance::new(3, 0);
+    world.stalls = 3_000;
+    let mut bench = bench(world, &Sizes::default());
+    bench.add(200, 10);
+    bench.run_s(300);
+    let account = bench.sim.core().account();
+    assert_eq!(account.verdicts[Verdict::Down as usize], 0, "{account:?}");
+    assert!(
+        bench
+            .drain()
+            .iter()
+            .any(|outcome| outcome.lag_us > 1_000_000)
+    );
+}
+
+#[test]
+fn overload_sheds_routine_checks_and_starves_nobody() {
+    let mut world = Chance::new(4, 0);
+    world.rtt_us = 2_000_000;
+    // 64 in flight at 4 s each serve 16 checks/s of the 44 that are due.
+    let mut bench = bench(
+        world,
+        &Sizes {
+            max_in_flight: 64,
+            ..Sizes::default()
+        },
+    );
+    bench.add(400, 10);
+    let mut probed = vec![0u32; 400];
+    for _ in 0..40 {
+        bench.run_s(15);
+        bench
+            .drain()
+            .iter()
+            .for_each(|outcome| probed[outcome.slot.index()] += 1);
+    }
+    let account = bench.sim.core().account();
+    assert!(account.shed > 1_000 && account.balances(), "{account:?}");
+    assert_eq!(account.verdicts[Verdict::Down as usize], 0);
+    let (least, most) = (probed.iter().min(), probed.iter().max());
+    assert!(
+        least >= Some(&10) && most <= Some(&40),
+        "{least:?} {most:?}"
+    );
+}
+
+#[test]
+fn a_full_channel_holds_results_and_stops_dispatch_without_loss() {
+    let mut bench = bench(
+        Chance::new(5, 0),
+        &Sizes {
+            outcomes: 64,
+            ..Sizes::default()
+        },
+    );
+    bench.add(1_000, 10);
+    bench.run_s(30);
+    let account = bench.sim.core().account();
+    assert!(account.held > 0 && account.held_since_us > 0, "{account:?}");
+    assert!(account.probed < 200, "dispatch went on: {account:?}");
+    let mut taken = 0;
+    for _ in 0..2_000 {
+        taken += bench.drain().len() as u64;
+        bench
+            .sim
+            .run_until(model::MonoUs(bench.sim.now().mono.0 + 10_000));
+    }
+    taken += bench.drain().len() as u64;
+    let account = bench.sim.core().account();
+    assert_eq!(account.held, 0, "{account:?}");
+    assert_eq!(taken, account.sent);
+    assert!(account.probed > 1_000);
+}
+
+#[test]
+fn a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots() {
+    let mut world = Chance::new(6, 0);
+    world.rtt_us = 1_000_000;
+    let mut bench = bench(world, &Sizes::default());
+    bench.add(500, 10);
+    bench.run_s(15);
+    assert!(bench.sim.core().account().in_flight > 20);
+    bench.tell(CoreCommand::Drain { within_ms: 1_000 });
+    bench.tell(CoreCommand::OneShot {
+        target: target(9, 300),
+        ticket: model::Ticket(1),
+    });
+    bench.run_s(30);
+    assert!(bench.sim.core().is_drained());
+    let account = bench.sim.core().account();
+    assert!(
+        account.balances() && account.in_flight == 0 && account.cancelled > 0,
+        "{account:?}"
+    );
+    let refused = bench.one_shots.try_recv().expect("answered");
+    assert_eq!(
+        refused.outcome.failure(),
+        Some(FailureClass::LocalCancelled)
+    );
+    assert!(bench.sim.now().mono.0 < 17_000_000, "{:?}", bench.sim.now());
+}

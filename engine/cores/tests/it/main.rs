@@ -1,0 +1,8 @@
+//! The core on the simulator (virtual time) and on the real reactors (loopback).
+
+mod accounts;
+mod conformance;
+mod fleet;
+mod honesty;
+mod soak;
+mod world;

@@ -1,0 +1,515 @@
+//! One check of one target, from its name to its verdict, as a machine without sockets or clock.
+//!
+//! ```text
+//! Resolving ─► Connecting ─► Handshaking ─► Sending ─► Awaiting ─► Head ─► Body ─► Ended
+//!     │ literal ▲    │ next address ▲  └ https only         1xx ┘ ▲  │ redirect: a new hop
+//!     └─────────┘    └──────────────┘                             └──┘ (not followed yet)
+//! ```
+//! It owns the order of things, the phases and the classes. It knows nothing of slots, schedules
+//! or deadlines other than being told that one has passed. What belongs to one hop is in `Hop`,
+//! so that a redirect replaces it as a whole.
+//!
+//! A plain check allocates nothing once its buffers have grown: addresses are inline, the request
+//! is written into `out`, and a head that arrives in one read is parsed where it lies.
+
+mod errno;
+mod evidence;
+mod exchange;
+mod route;
+mod secure;
+mod spec;
+
+use std::net::SocketAddr;
+
+use model::FailureClass;
+use model::limits::CONNECTIONS_PER_ATTEMPT;
+use model::outcome::{PHASE_ABSENT, Phases, flags};
+use model::target::Method;
+use model::time::{MonoUs, Now};
+use model::url::Scheme;
+
+use crate::http1::Flaw;
+use crate::http1::body::Body;
+use crate::http1::scan::Scan;
+use crate::resolver::{DnsFailure, ResolvedName};
+use crate::shared::Shared;
+use crate::tls::TlsLink;
+use route::Route;
+pub use spec::{AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules};
+
+/// Buffers that have grown beyond this are not kept for the next attempt.
+const BUFFER_KEPT_MAX_BYTES: usize = 16 * 1024;
+
+/// No timer is armed.
+const NO_TIMER: MonoUs = MonoUs(u64::MAX);
+
+/// Where the attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Stage {
+    Resolving,
+    Connecting,
+    Handshaking,
+    /// The request is on its way out.
+    Sending,
+    /// The request is written, no byte has come.
+    Awaiting,
+    Head,
+    Body,
+    Ended,
+}
+
+/// Commands that wait to be given out, besides closes; bits, in their order.
+mod pending {
+    pub(super) const RESOLVE: u8 = 1;
+    pub(super) const CONNECT: u8 = 1 << 1;
+    pub(super) const SEND: u8 = 1 << 2;
+    pub(super) const RECV: u8 = 1 << 3;
+    pub(super) const TIMER: u8 = 1 << 4;
+}
+
+/// What DNS said of the hop's host.
+#[derive(Debug, Default)]
+struct Dns {
+    asked: bool,
+    tries: u8,
+    rcode: Option<u16>,
+    server: Option<SocketAddr>,
+}
+
+/// One request and its answer.
+#[derive(Debug)]
+struct Hop {
+    route: Route,
+    dns: Dns,
+    port: u16,
+    scheme: Scheme,
+    method: Method,
+    /// 1xx responses skipped.
+    interims: u8,
+    scan: Scan,
+    body: Option<Body>,
+}
+
+/// One check in flight.
+#[derive(Debug)]
+pub struct Attempt {
+    buffers: Buffers,
+    rules: Option<Rules>,
+    tls: Option<Box<TlsLink>>,
+    hop: Hop,
+    started: MonoUs,
+    /// Start of the phase that runs.
+    mark: MonoUs,
+    timer: MonoUs,
+    phases: Phases,
+    timeout_ms: u32,
+    stage: Stage,
+    pending: u8,
+    /// The connection in use.
+    conn: Conn,
+    /// Connections that the shell has open, and those among them to be closed; by bit.
+    opened: u8,
+    closing: u8,
+    /// Whether a Send is outstanding.
+    sending: bool,
+    hops: u8,
+    class: Option<FailureClass>,
+    flags: u16,
+    status: u16,
+    errno: Option<i32>,
+    /// Why the request could not be written; told only when no answer came either.
+    send_errno: Option<i32>,
+    /// A phrase for people; empty when the class says it all.
+    why: &'static str,
+}
+
+// What every plain attempt in flight costs besides its buffers and its task; 136 B of it are the
+// addresses.
+const _: () = assert!(size_of::<Attempt>() <= 416);
+
+impl Attempt {
+    /// Starts a check of `spec`; ask [`Attempt::next`] for its first command.
+    pub fn start(spec: &AttemptSpec<'_>, shared: &Shared, mut buffers: Buffers, now: Now) -> Self {
+        buffers.out.clear();
+        buffers.carry.clear();
+        shared.fields.write(spec, &mut buffers.out);
+        let (stage, route) = match spec.host {
+            HostRef::Name(_) => (Stage::Resolving, Route::EMPTY),
+            HostRef::Address(address) => (Stage::Connecting, Route::new([address])),
+        };
+        let mut attempt = Self {
+            buffers,
+            rules: spec.rules.cloned(),
+            tls: (spec.scheme == Scheme::Https).then(|| TlsLink::new(spec.host)),
+            hop: Hop {
+                route,
+                dns: Dns::default(),
+                port: spec.port,
+                scheme: spec.scheme,
+                method: spec.method,
+                interims: 0,
+                scan: Scan::default(),
+                body: None,
+            },
+            started: now.mono,
+            mark: now.mono,
+            timer: NO_TIMER,
+            phases: Phases::NONE,
+            timeout_ms: spec.timeout_ms,
+            stage,
+            pending: pending::RESOLVE,
+            conn: Conn(0),
+            opened: 0,
+            closing: 0,
+            sending: false,
+            hops: 0,
+            class: None,
+            flags: 0,
+            status: 0,
+            errno: None,
+            send_errno: None,
+            why: "",
+        };
+        if stage == Stage::Connecting {
+            attempt.pending = 0;
+            attempt.connect(shared, now);
+        }
+        attempt
+    }
+
+    /// Takes in what happened. After [`Command::Done`] nothing changes any more.
+    pub fn on(&mut self, event: Event<'_>, shared: &Shared, now: Now) {
+        if let Event::Sent { conn, buffer } = event {
+            self.on_sent(conn, buffer, now);
+            return;
+        }
+        if self.stage == Stage::Ended {
+            return;
+        }
+        match event {
+            Event::Resolved(answer) if self.stage == Stage::Resolving => {
+                self.on_resolved(answer, shared, now);
+            }
+            Event::Connected { conn } if self.opening(conn) => self.on_connected(shared, now),
+            Event::ConnectError { conn, errno, at } if self.opening(conn) => {
+                self.on_connect_error(errno, at, shared, now);
+            }
+            Event::IoError { conn, errno } if self.opening(conn) => {
+                self.on_connect_error(errno, ErrnoAt::Async, shared, now);
+            }
+            Event::Bytes { conn, bytes } if self.connected(conn) => {
+                self.on_bytes(bytes, shared, now);
+            }
+            Event::Eof { conn } if self.connected(conn) => self.on_eof(now),
+            Event::IoError { conn, errno } if self.connected(conn) => self.on_io_error(errno, now),
+            Event::Timer => self.on_timer(shared, now),
+            Event::Deadline { ours: true } => self.finish(Some(FailureClass::LocalPressure), now),
+            Event::Deadline { ours: false } => self.finish(Some(self.timeout_class()), now),
+            Event::Cancelled => self.finish(Some(FailureClass::LocalCancelled), now),
+            // Of a connection that was given up, or an answer that nobody waits for.
+            _ => {}
+        }
+    }
+
+    /// The next command. Call until [`Command::Wait`] or [`Command::Done`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it never ends: Wait is not the last one"
+    )]
+    pub fn next(&mut self) -> Command {
+        if self.closing != 0 {
+            let conn = Conn(self.closing.trailing_zeros() as u8);
+            self.closing &= self.closing - 1;
+            self.opened &= !bit(conn);
+            return Command::CloseConn { conn };
+        }
+        let first = self.pending & self.pending.wrapping_neg();
+        self.pending &= !first;
+        match first {
+            pending::RESOLVE => Command::Resolve,
+            pending::CONNECT => self.give_connect(),
+            pending::SEND => {
+                self.sending = true;
+                Command::Send { conn: self.conn }
+            }
+            pending::RECV => Command::Recv { conn: self.conn },
+            pending::TIMER => Command::Timer { at: self.timer },
+            _ if self.stage == Stage::Ended => Command::Done,
+            _ => Command::Wait,
+        }
+    }
+
+    /// The bytes for [`Command::Send`]; handed back by [`Event::Sent`].
+    pub fn take_outgoing(&mut self, conn: Conn) -> Vec<u8> {
+        if conn == self.conn {
+            std::mem::take(&mut self.buffers.out)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// What is known so far; final after [`Command::Done`].
+    pub fn report(&self) -> Report {
+        Report {
+            class: self.class,
+            status: self.status,
+            phases: self.phases,
+            flags: self.flags,
+            hops: self.hops,
+            not_after_days: self.tls.as_ref().map_or(0, |link| link.not_after_days()),
+            errno: self.errno,
+            address: self.hop.route.address(),
+        }
+    }
+
+    /// The buffers, for the next attempt.
+    pub fn into_buffers(self) -> Buffers {
+        let kept = |mut buffer: Vec<u8>| {
+            buffer.clear();
+            if buffer.capacity() > BUFFER_KEPT_MAX_BYTES {
+                Vec::new()
+            } else {
+                buffer
+            }
+        };
+        Buffers {
+            out: kept(self.buffers.out),
+            carry: kept(self.buffers.carry),
+        }
+    }
+
+    fn opening(&self, conn: Conn) -> bool {
+        self.stage == Stage::Connecting && conn == self.conn && self.opened & bit(conn) != 0
+    }
+
+    fn connected(&self, conn: Conn) -> bool {
+        self.stage > Stage::Connecting && conn == self.conn && self.opened & bit(conn) != 0
+    }
+
+    fn on_resolved(
+        &mut self,
+        answer: Result<&ResolvedName, DnsFailure>,
+        shared: &Shared,
+        now: Now,
+    ) {
+        self.hop.dns.asked = true;
+        match answer {
+            Ok(name) => {
+                self.hop.dns.server = name.server;
+                self.flags |= if name.cached { flags::DNS_CACHED } else { 0 };
+                self.flags |= if name.stale { flags::DNS_STALE } else { 0 };
+                self.hop.route = Route::new(name.addresses.iter());
+                if self.hop.route.is_empty() {
+                    return self.finish(Some(FailureClass::DnsNoAddress), now);
+                }
+                self.enter(Stage::Connecting, now);
+                self.connect(shared, now);
+            }
+            Err(failure) => {
+                self.hop.dns.server = failure.server;
+                self.hop.dns.rcode = failure.rcode;
+                self.hop.dns.tries = failure.tries;
+                self.finish(Some(failure.class), now);
+            }
+        }
+    }
+
+    /// Opens a connection to the next address that is permitted, or ends the attempt.
+    fn connect(&mut self, shared: &Shared, now: Now) {
+        self.timer = NO_TIMER;
+        self.pending &= !pending::TIMER;
+        if self.hop.route.open(&shared.guard).is_none() {
+            let (class, errno) = self.hop.route.verdict();
+            self.errno = errno;
+            return self.finish(Some(class), now);
+        }
+        self.pending |= pending::CONNECT;
+        let others = self.hop.route.left();
+        if others > 0 {
+            // A black hole may have its share of the time, not all of it.
+            let deadline = self.started.plus_ms(u64::from(self.timeout_ms));
+            self.set_timer(now.mono.plus_us(deadline.since(now.mono) / (others + 1)));
+        }
+    }
+
+    fn give_connect(&mut self) -> Command {
+        let address = self
+            .hop
+            .route
+            .address()
+            .expect("a route that was opened has an address");
+        self.opened |= bit(self.conn);
+        Command::Connect {
+            conn: self.conn,
+            address: SocketAddr::new(address, self.hop.port),
+        }
+    }
+
+    fn on_connect_error(&mut self, errno: i32, at: ErrnoAt, shared: &Shared, now: Now) {
+        self.opened &= !bit(self.conn);
+        self.hop.route.failed(errno, at);
+        self.connect(shared, now);
+    }
+
+    fn on_connected(&mut self, shared: &Shared, now: Now) {
+        self.hop.route.connected();
+        self.timer = NO_TIMER;
+        self.pending &= !pending::TIMER;
+        match self.hop.scheme {
+            Scheme::Http => {
+                self.enter(Stage::Sending, now);
+                self.pending |= pending::SEND;
+            }
+            Scheme::Https => {
+                self.enter(Stage::Handshaking, now);
+                self.start_tls(shared, now);
+            }
+        }
+    }
+
+    fn on_sent(&mut self, conn: Conn, mut buffer: Vec<u8>, now: Now) {
+        buffer.clear();
+        if self.buffers.out.capacity() == 0 {
+            self.buffers.out = buffer;
+        }
+        if !self.connected(conn) || self.stage == Stage::Ended {
+            return;
+        }
+        self.sending = false;
+        if self.stage == Stage::Sending {
+            // ttfb is counted from here; what the writing took is in `total` only.
+            (self.stage, self.mark) = (Stage::Awaiting, now.mono);
+        }
+        self.pending |= pending::RECV;
+    }
+
+    fn on_bytes(&mut self, bytes: &[u8], shared: &Shared, now: Now) {
+        if self.tls.is_some() {
+            self.on_records(bytes, shared, now);
+        } else {
+            self.on_plaintext(bytes, now);
+        }
+        if self.stage != Stage::Ended && self.pending & pending::SEND == 0 && !self.sending {
+            self.pending |= pending::RECV;
+        }
+    }
+
+    fn on_io_error(&mut self, errno: i32, now: Now) {
+        if self.sending && self.send_errno.is_none() {
+            // The remote may have answered before it closed: what it said counts more than that
+            // it did not listen to the end.
+            self.sending = false;
+            self.send_errno = Some(errno);
+            self.pending |= pending::RECV;
+            return;
+        }
+        let errno = self.send_errno.unwrap_or(errno);
+        self.errno = Some(errno);
+        let class = match self.stage {
+            Stage::Handshaking => errno::handshake_class(errno),
+            _ => errno::exchange_class(errno),
+        };
+        self.finish(Some(class), now);
+    }
+
+    fn on_eof(&mut self, now: Now) {
+        if let (Some(errno), true) = (self.send_errno, self.stage < Stage::Head) {
+            return self.on_io_error(errno, now);
+        }
+        if self.stage == Stage::Handshaking {
+            self.why = "the connection was closed during the TLS handshake";
+            return self.finish(Some(FailureClass::TlsHandshake), now);
+        }
+        self.on_end_of_stream(now);
+    }
+
+    fn on_timer(&mut self, shared: &Shared, now: Now) {
+        if self.timer == NO_TIMER {
+            return;
+        }
+        if now.mono < self.timer {
+            self.pending |= pending::TIMER;
+            return;
+        }
+        self.timer = NO_TIMER;
+        match self.stage {
+            Stage::Connecting => {
+                self.closing |= bit(self.conn) & self.opened;
+                self.conn = Conn((self.conn.0 + 1) % CONNECTIONS_PER_ATTEMPT as u8);
+                self.hop.route.failed(errno::NO_ANSWER, ErrnoAt::Async);
+                self.connect(shared, now);
+            }
+            // Enough was read of a body without a known end.
+            Stage::Body => self.finish(None, now),
+            _ => {}
+        }
+    }
+
+    fn set_timer(&mut self, at: MonoUs) {
+        self.timer = at;
+        self.pending |= pending::TIMER;
+    }
+
+    fn timeout_class(&self) -> FailureClass {
+        match self.stage {
+            Stage::Resolving => FailureClass::DnsTimeout,
+            Stage::Connecting => FailureClass::ConnectTimeout,
+            Stage::Handshaking => FailureClass::TlsTimeout,
+            _ => FailureClass::HttpTimeout,
+        }
+    }
+
+    /// Ends the phase of the current stage and goes to `next`.
+    fn enter(&mut self, next: Stage, now: Now) {
+        let spent = now.mono.since(self.mark).min(u64::from(PHASE_ABSENT - 1)) as u32;
+        let phase = match self.stage {
+            Stage::Resolving => &mut self.phases.dns_us,
+            Stage::Connecting => &mut self.phases.connect_us,
+            Stage::Handshaking => &mut self.phases.tls_us,
+            Stage::Sending | Stage::Awaiting => &mut self.phases.ttfb_us,
+            Stage::Head | Stage::Body | Stage::Ended => &mut self.phases.body_us,
+        };
+        let same_phase = matches!((self.stage, next), (Stage::Head, Stage::Body));
+        if !same_phase {
+            *phase = spent;
+            self.mark = now.mono;
+        }
+        self.stage = next;
+    }
+
+    fn fail(&mut self, flaw: Flaw, now: Now) {
+        self.why = flaw.why;
+        self.finish(Some(flaw.class), now);
+    }
+
+    /// Ends the attempt: `class` is the verdict, unless a success came too slowly.
+    fn finish(&mut self, class: Option<FailureClass>, now: Now) {
+        self.enter(Stage::Ended, now);
+        let total_us = now
+            .mono
+            .since(self.started)
+            .min(u64::from(PHASE_ABSENT - 1)) as u32;
+        self.phases.total_us = total_us;
+        let limit_ms = self
+            .rules
+            .as_ref()
+            .and_then(|rules| rules.set().max_latency_ms);
+        let slow = limit_ms.is_some_and(|ms| u64::from(total_us) > u64::from(ms) * 1_000);
+        self.class = if class.is_none() && slow {
+            self.flags |= flags::HTTP_VERIFIED;
+            Some(FailureClass::Latency)
+        } else {
+            class
+        };
+        if self.hop.body.is_some_and(|body| body.sloppy()) {
+            self.flags |= flags::HTTP_SLOPPY;
+        }
+        self.timer = NO_TIMER;
+        self.pending = 0;
+        self.closing = self.opened;
+    }
+}
+
+fn bit(conn: Conn) -> u8 {
+    1_u8.checked_shl(u32::from(conn.0)).unwrap_or(0)
+}

@@ -1,0 +1,126 @@
+//! What an errno says of a target. Linux numbers: the shells run nowhere else.
+
+use model::FailureClass;
+
+use super::spec::ErrnoAt;
+
+const ECONNABORTED: i32 = 103;
+const ECONNRESET: i32 = 104;
+const ETIMEDOUT: i32 = 110;
+const ECONNREFUSED: i32 = 111;
+const EPIPE: i32 = 32;
+
+/// Of a connection that got no answer in its share of the time.
+pub(super) const NO_ANSWER: i32 = ETIMEDOUT;
+
+/// Errnos that speak of this host, whoever reports them: descriptors, memory, ports, permissions,
+/// cancelled operations.
+fn is_local(errno: i32) -> bool {
+    const EPERM: i32 = 1;
+    const EINTR: i32 = 4;
+    const EBADF: i32 = 9;
+    const EAGAIN: i32 = 11;
+    const ENOMEM: i32 = 12;
+    const EACCES: i32 = 13;
+    const EINVAL: i32 = 22;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const EADDRINUSE: i32 = 98;
+    const EADDRNOTAVAIL: i32 = 99;
+    const ENOBUFS: i32 = 105;
+    const ECANCELED: i32 = 125;
+    let local = [
+        EPERM,
+        EINTR,
+        EBADF,
+        EAGAIN,
+        ENOMEM,
+        EACCES,
+        EINVAL,
+        ENFILE,
+        EMFILE,
+        EADDRINUSE,
+        EADDRNOTAVAIL,
+        ENOBUFS,
+        ECANCELED,
+    ];
+    local.contains(&errno)
+}
+
+fn is_reset(errno: i32) -> bool {
+    matches!(errno, ECONNRESET | ECONNABORTED | EPIPE)
+}
+
+/// Of a connection that could not be established.
+pub(super) fn connect_class(errno: i32, at: ErrnoAt) -> FailureClass {
+    match errno {
+        _ if at == ErrnoAt::Syscall || is_local(errno) => FailureClass::ConnectLocal,
+        ECONNREFUSED => FailureClass::ConnectRefused,
+        ETIMEDOUT => FailureClass::ConnectTimeout,
+        _ if is_reset(errno) => FailureClass::ConnectReset,
+        _ => FailureClass::ConnectUnreachable,
+    }
+}
+
+/// Of an established connection on which TLS is not ready yet.
+pub(super) fn handshake_class(errno: i32) -> FailureClass {
+    match errno {
+        ETIMEDOUT => FailureClass::TlsTimeout,
+        _ if is_local(errno) => FailureClass::ConnectLocal,
+        _ => FailureClass::TlsHandshake,
+    }
+}
+
+/// Of an established connection that carries HTTP.
+pub(super) fn exchange_class(errno: i32) -> FailureClass {
+    match errno {
+        ETIMEDOUT => FailureClass::HttpTimeout,
+        _ if is_local(errno) => FailureClass::ConnectLocal,
+        _ => FailureClass::HttpReset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENETUNREACH: i32 = 101;
+    const EHOSTUNREACH: i32 = 113;
+    const EMFILE: i32 = 24;
+
+    #[test]
+    fn an_errno_read_later_is_the_remotes_and_one_of_connect_itself_is_ours() {
+        use FailureClass as C;
+        for (errno, class) in [
+            (ECONNREFUSED, C::ConnectRefused),
+            (ECONNRESET, C::ConnectReset),
+            (EHOSTUNREACH, C::ConnectUnreachable),
+            (ENETUNREACH, C::ConnectUnreachable),
+            (ETIMEDOUT, C::ConnectTimeout),
+            (EMFILE, C::ConnectLocal),
+        ] {
+            assert_eq!(connect_class(errno, ErrnoAt::Async), class, "{errno}");
+            assert_eq!(
+                connect_class(errno, ErrnoAt::Syscall),
+                C::ConnectLocal,
+                "{errno}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_established_connection_fails_by_what_it_carries() {
+        use FailureClass as C;
+        for (errno, handshake, exchange) in [
+            (ECONNRESET, C::TlsHandshake, C::HttpReset),
+            (EPIPE, C::TlsHandshake, C::HttpReset),
+            (ETIMEDOUT, C::TlsTimeout, C::HttpTimeout),
+            (EMFILE, C::ConnectLocal, C::ConnectLocal),
+        ] {
+            assert_eq!(
+                (handshake_class(errno), exchange_class(errno)),
+                (handshake, exchange)
+            );
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Evidence of an attempt: built only when somebody wants it, out of what the attempt holds
+//! anyway. It owns the sentences for people.
+
+use model::evidence::DnsSeen;
+use model::limits::EVIDENCE_HEAD_MAX_BYTES;
+use model::{Evidence, FailureClass, Generation, Slot};
+
+use super::Attempt;
+
+impl Attempt {
+    /// What the attempt saw, for the outcome (slot, generation, seq), cut to its limits. Costs
+    /// allocations: asked for by failing checks and one-shots only.
+    pub fn evidence(&self, slot: Slot, generation: Generation, seq: u32) -> Evidence {
+        let report = self.report();
+        let kept = &self.buffers.carry[..self.buffers.carry.len().min(EVIDENCE_HEAD_MAX_BYTES)];
+        let evidence = Evidence {
+            class: report.class.map_or(0, |class| class as u8),
+            errno: report.errno,
+            status: report.status,
+            addresses: self.hop.route.tried(self.hop.port),
+            dns: self.dns_seen(),
+            tls: self.tls.as_ref().and_then(|link| link.seen()),
+            head: String::from_utf8_lossy(kept).into_owned(),
+            text: self.text(report.class),
+            ..Evidence::of(slot, generation, seq)
+        };
+        evidence.bounded()
+    }
+
+    fn dns_seen(&self) -> Option<DnsSeen> {
+        let dns = &self.hop.dns;
+        dns.asked.then(|| DnsSeen {
+            server: dns.server,
+            rcode: dns.rcode,
+            addresses: self.hop.route.all().to_vec(),
+            tries: dns.tries,
+        })
+    }
+
+    /// One sentence: what happened, to what.
+    fn text(&self, class: Option<FailureClass>) -> String {
+        let Some(class) = class else {
+            return String::new();
+        };
+        let place = self.hop.route.address().map_or_else(
+            || "the host".to_owned(),
+            |address| std::net::SocketAddr::new(address, self.hop.port).to_string(),
+        );
+        let errno = self
+            .errno
+            .map_or_else(String::new, |errno| format!(" (errno {errno})"));
+        let fault = self.tls.as_ref().and_then(|link| link.fault_text());
+        let detail = fault.unwrap_or_else(|| self.why.to_owned());
+        let detail = if detail.is_empty() {
+            class.as_str().to_owned()
+        } else {
+            detail
+        };
+        match class {
+            FailureClass::DnsNxdomain => "the name does not exist".to_owned(),
+            FailureClass::DnsNoAddress => "the name has no address".to_owned(),
+            FailureClass::DnsServfail => "the name servers failed to answer".to_owned(),
+            FailureClass::DnsTimeout => "the name was not resolved in time".to_owned(),
+            FailureClass::DnsMalformed => "the DNS answer does not parse".to_owned(),
+            FailureClass::ConnectRefused => format!("{place} refused the connection{errno}"),
+            FailureClass::ConnectReset => format!("{place} reset the connection attempt{errno}"),
+            FailureClass::ConnectUnreachable => format!("{place} cannot be reached{errno}"),
+            FailureClass::ConnectTimeout => format!("{place} did not accept a connection in time"),
+            FailureClass::ConnectLocal => format!("this host cannot connect to {place}{errno}"),
+            FailureClass::TlsTimeout => format!("{place} did not finish the TLS handshake in time"),
+            FailureClass::HttpStatus => format!("{place} answered with status {}", self.status),
+            FailureClass::HttpTimeout => format!("{place} did not finish its answer in time"),
+            FailureClass::HttpReset => format!("{place} reset the connection{errno}"),
+            FailureClass::Latency => format!("{place} answered more slowly than max_latency_ms"),
+            FailureClass::SafetyBlocked => {
+                format!("{place} is not a public address; add its block to `allow` to check it")
+            }
+            FailureClass::LocalPressure => "this node was too busy to judge".to_owned(),
+            FailureClass::LocalCancelled => "the check was cancelled".to_owned(),
+            _ => format!("{place}: {detail}{errno}"),
+        }
+    }
+}

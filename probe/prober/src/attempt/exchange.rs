@@ -1,0 +1,136 @@
+//! The HTTP part of an attempt: plaintext in, stages Sending to Body, the status rule.
+
+use model::FailureClass;
+use model::limits::{
+    BODY_BUDGET_MS, EVIDENCE_HEAD_MAX_BYTES, HEAD_MAX_BYTES, INTERIM_RESPONSES_MAX,
+};
+use model::outcome::flags;
+use model::target::ExpectStatus;
+use model::time::Now;
+
+use super::{Attempt, Stage};
+use crate::http1::Flaw;
+use crate::http1::body::Body;
+use crate::http1::head::{self, Head};
+use crate::http1::scan::{Found, Scan};
+
+/// The default of `expect_status`, without a set to look into.
+const EXPECTED: std::ops::RangeInclusive<u16> = 200..=399;
+
+impl Attempt {
+    /// Takes in decrypted (or never encrypted) bytes; what follows the end is not looked at.
+    pub(super) fn on_plaintext(&mut self, mut bytes: &[u8], now: Now) {
+        if matches!(self.stage, Stage::Sending | Stage::Awaiting) {
+            self.enter(Stage::Head, now);
+        }
+        while self.stage == Stage::Head && !bytes.is_empty() {
+            bytes = self.on_head_bytes(bytes, now);
+        }
+        if self.stage != Stage::Body || bytes.is_empty() {
+            return;
+        }
+        let body = self.hop.body.as_mut().expect("the stage Body has a body");
+        match body.feed(bytes) {
+            Ok(true) => self.finish(None, now),
+            Ok(false) => {}
+            Err(flaw) => self.fail(flaw, now),
+        }
+    }
+
+    /// The remote will send no more.
+    pub(super) fn on_end_of_stream(&mut self, now: Now) {
+        let left_out = match (self.stage, &self.hop.body) {
+            (Stage::Body, Some(body)) => body.eof(),
+            (Stage::Head, _) => Err(Flaw::truncated("the response head is not complete")),
+            _ => Err(Flaw::truncated(
+                "the connection was closed before the first byte",
+            )),
+        };
+        match left_out {
+            Ok(()) => self.finish(None, now),
+            Err(flaw) => self.fail(flaw, now),
+        }
+    }
+
+    /// Goes on with the head; the bytes that follow it. A head that comes in one piece is parsed
+    /// where it lies; else `carry` gathers it.
+    fn on_head_bytes<'a>(&mut self, bytes: &'a [u8], now: Now) -> &'a [u8] {
+        let known = self.buffers.carry.len();
+        let carry = &mut self.buffers.carry;
+        if known > 0 {
+            carry.extend_from_slice(&bytes[..bytes.len().min(HEAD_MAX_BYTES - known)]);
+        }
+        let gathered: &[u8] = if known > 0 { carry } else { bytes };
+        let end = match self.hop.scan.run(gathered) {
+            Ok(Found::End(end)) => end,
+            Ok(Found::Partial) => {
+                if known == 0 {
+                    carry.extend_from_slice(bytes);
+                }
+                return &[];
+            }
+            Err(flaw) => {
+                self.keep_head(if known > 0 { &[] } else { bytes });
+                self.fail(flaw, now);
+                return &[];
+            }
+        };
+        let parsed = head::parse(&gathered[..end], self.hop.method);
+        let rest = &bytes[end - known..];
+        if known > 0 {
+            carry.truncate(end);
+        }
+        self.keep_head(if known > 0 { &[] } else { &bytes[..end] });
+        match parsed {
+            Ok(head) => self.on_head(head, now),
+            Err(flaw) => self.fail(flaw, now),
+        }
+        rest
+    }
+
+    /// Leaves in `carry` what evidence may show: a copy of some hundred bytes, far cheaper than
+    /// a check that fails later and has nothing to show.
+    fn keep_head(&mut self, in_place: &[u8]) {
+        let carry = &mut self.buffers.carry;
+        carry.truncate(EVIDENCE_HEAD_MAX_BYTES);
+        let room = EVIDENCE_HEAD_MAX_BYTES - carry.len();
+        carry.extend_from_slice(&in_place[..in_place.len().min(room)]);
+    }
+
+    fn on_head(&mut self, head: Head, now: Now) {
+        if head.sloppy || self.hop.scan.sloppy() {
+            self.flags |= flags::HTTP_SLOPPY;
+        }
+        // 101 is final: nothing was asked to be upgraded, and what follows is not HTTP.
+        if (100..200).contains(&head.status) && head.status != 101 {
+            return self.on_interim(now);
+        }
+        self.status = head.status;
+        if !self.expects(head.status) {
+            return self.finish(Some(FailureClass::HttpStatus), now);
+        }
+        self.hop.body = Body::new(head.framing);
+        let Some(body) = &self.hop.body else {
+            return self.finish(None, now);
+        };
+        if body.is_open_ended() {
+            self.set_timer(now.mono.plus_ms(BODY_BUDGET_MS));
+        }
+        self.enter(Stage::Body, now);
+    }
+
+    fn on_interim(&mut self, now: Now) {
+        self.hop.interims += 1;
+        if self.hop.interims > INTERIM_RESPONSES_MAX {
+            return self.fail(Flaw::malformed("more than 16 interim responses"), now);
+        }
+        self.hop.scan = Scan::default();
+        self.buffers.carry.clear();
+    }
+
+    fn expects(&self, status: u16) -> bool {
+        let set: Option<&ExpectStatus> =
+            self.rules.as_ref().map(|rules| &rules.set().expect_status);
+        set.map_or_else(|| EXPECTED.contains(&status), |set| set.accepts(status))
+    }
+}

@@ -1,0 +1,77 @@
+//! The TLS part of an attempt: records in, plaintext handed on, records out. The handshake's
+//! rules are in `tls`.
+
+use model::outcome::flags;
+use model::time::Now;
+
+use super::{Attempt, Stage, pending};
+use crate::shared::Shared;
+use crate::tls::{TlsFault, TlsLink};
+
+impl Attempt {
+    /// Hands the request to the link, which sends it once the handshake is through, and starts.
+    pub(super) fn start_tls(&mut self, shared: &Shared, now: Now) {
+        let link = self.tls.as_mut().expect("an https attempt has a link");
+        match link.open(&shared.tls, &self.buffers.out, now.unix) {
+            Ok(()) => {
+                self.buffers.out.clear();
+                self.flush_tls();
+            }
+            Err(fault) => {
+                self.why = "the host has no form that a certificate could name";
+                self.on_fault(fault, now);
+            }
+        }
+    }
+
+    /// Takes in records. The link is lent out meanwhile, since its plaintext feeds `self`.
+    pub(super) fn on_records(&mut self, mut bytes: &[u8], shared: &Shared, now: Now) {
+        let mut link = self.tls.take().expect("an https attempt has a link");
+        while !bytes.is_empty() && self.stage != Stage::Ended {
+            let received = link.receive(&shared.tls, &mut bytes, now.unix);
+            if self.stage == Stage::Handshaking && !link.is_handshaking() {
+                let resumed = link.established(now.unix);
+                self.flags |= if resumed { flags::TLS_RESUMED } else { 0 };
+                self.enter(Stage::Sending, now);
+            }
+            self.drain(&mut link, now);
+            if let (Err(fault), false) = (received, self.stage == Stage::Ended) {
+                self.on_fault(fault, now);
+            }
+        }
+        let closed = link.peer_has_closed();
+        self.tls = Some(link);
+        if self.stage == Stage::Ended {
+            return;
+        }
+        if closed {
+            self.on_eof(now);
+        } else {
+            self.flush_tls();
+        }
+    }
+
+    fn drain(&mut self, link: &mut TlsLink, now: Now) {
+        loop {
+            let piece = link.plaintext();
+            let length = piece.len();
+            if length == 0 {
+                return;
+            }
+            self.on_plaintext(piece, now);
+            link.consume(length);
+        }
+    }
+
+    fn flush_tls(&mut self) {
+        let link = self.tls.as_mut().expect("an https attempt has a link");
+        if link.wants_write() && !self.sending {
+            link.write(&mut self.buffers.out);
+            self.pending |= pending::SEND;
+        }
+    }
+
+    fn on_fault(&mut self, fault: TlsFault, now: Now) {
+        self.finish(Some(fault.class), now);
+    }
+}

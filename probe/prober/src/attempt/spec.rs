@@ -1,0 +1,213 @@
+//! What goes into an attempt and what comes out: spec, events, commands, report. Plain data; the
+//! machine itself is in `attempt`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use model::FailureClass;
+use model::outcome::Phases;
+use model::target::{ExpectStatus, Header, Method, TargetConfig};
+use model::time::MonoUs;
+use model::url::Scheme;
+
+use crate::resolver::{DnsFailure, ResolvedName};
+
+/// What to probe, borrowed: a plain target allocates nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptSpec<'a> {
+    /// Cleartext or TLS.
+    pub scheme: Scheme,
+    /// Name or address.
+    pub host: HostRef<'a>,
+    /// Port, the scheme's default filled in.
+    pub port: u16,
+    /// Path and query, starting with `/`.
+    pub path: &'a str,
+    /// GET or HEAD.
+    pub method: Method,
+    /// The effective deadline in ms. The shell arms it; here it only divides the time between
+    /// several addresses.
+    pub timeout_ms: u32,
+    /// What only few targets have.
+    pub rules: Option<&'a Rules>,
+}
+
+/// Where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostRef<'a> {
+    /// A DNS name in ASCII; the attempt asks for its addresses.
+    Name(&'a str),
+    /// A literal; nothing is resolved.
+    Address(IpAddr),
+}
+
+/// The settings that few targets have; shared, so that an attempt can keep them.
+#[derive(Clone, Debug)]
+pub struct Rules(Arc<RuleSet>);
+
+/// See [`Rules`].
+#[derive(Debug)]
+pub(crate) struct RuleSet {
+    pub(crate) headers: Vec<Header>,
+    pub(crate) expect_status: ExpectStatus,
+    pub(crate) max_latency_ms: Option<u32>,
+}
+
+impl Rules {
+    /// The rules of `config`; `None` when all of them are the default.
+    pub fn from_config(config: &TargetConfig) -> Option<Self> {
+        let plain = config.headers.is_empty()
+            && config.expect_status == ExpectStatus::default()
+            && config.max_latency_ms.is_none();
+        (!plain).then(|| {
+            Self(Arc::new(RuleSet {
+                headers: config.headers.clone(),
+                expect_status: config.expect_status.clone(),
+                max_latency_ms: config.max_latency_ms,
+            }))
+        })
+    }
+
+    pub(crate) fn set(&self) -> &RuleSet {
+        &self.0
+    }
+}
+
+/// Buffers of an attempt, pooled by the core: cleared on return, capacity kept.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// What is sent.
+    pub out: Vec<u8>,
+    /// The response head: what has arrived of it, then its first KiB as evidence.
+    pub carry: Vec<u8>,
+}
+
+/// One connection of an attempt, 0..3. A number is used again after its connection has ended by
+/// [`Event::ConnectError`] or was closed by [`Command::CloseConn`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conn(pub u8);
+
+/// Where the errno of a failed connect came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrnoAt {
+    /// `socket()`, `bind()` or `connect()` returned it: the trouble is ours.
+    Syscall,
+    /// `SO_ERROR` told it later: it is the remote's, or the network's.
+    Async,
+}
+
+/// What happened, told by the shell.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The answer to [`Command::Resolve`].
+    Resolved(Result<&'a ResolvedName, DnsFailure>),
+    /// The connection is established.
+    Connected {
+        /// Which.
+        conn: Conn,
+    },
+    /// The connection could not be established; it is closed.
+    ConnectError {
+        /// Which.
+        conn: Conn,
+        /// Why.
+        errno: i32,
+        /// Who says so.
+        at: ErrnoAt,
+    },
+    /// Everything given out for [`Command::Send`] is written.
+    Sent {
+        /// Which.
+        conn: Conn,
+        /// The buffer, handed back.
+        buffer: Vec<u8>,
+    },
+    /// Bytes arrived; never empty.
+    Bytes {
+        /// Which.
+        conn: Conn,
+        /// What arrived, in pieces of any size.
+        bytes: &'a [u8],
+    },
+    /// The remote closed its side.
+    Eof {
+        /// Which.
+        conn: Conn,
+    },
+    /// A send or a receive failed.
+    IoError {
+        /// Which.
+        conn: Conn,
+        /// Why.
+        errno: i32,
+    },
+    /// The time of [`Command::Timer`] has come.
+    Timer,
+    /// The deadline has passed.
+    Deadline {
+        /// Our own stall used up the time: then nothing is said of the target.
+        ours: bool,
+    },
+    /// The target was removed, or the node stops.
+    Cancelled,
+}
+
+/// What the shell is to do, one at a time in this order. At most one of Send and Recv is
+/// outstanding per connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Look up the host's addresses.
+    Resolve,
+    /// Open a connection.
+    Connect {
+        /// Its number from now on.
+        conn: Conn,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Write everything of [`Attempt::take_outgoing`](crate::Attempt::take_outgoing).
+    Send {
+        /// Where.
+        conn: Conn,
+    },
+    /// Read once; answered by `Bytes`, `Eof` or `IoError`.
+    Recv {
+        /// Where.
+        conn: Conn,
+    },
+    /// Close; whatever is outstanding there is abandoned.
+    CloseConn {
+        /// Which.
+        conn: Conn,
+    },
+    /// Say [`Event::Timer`] at this time; replaces an earlier timer.
+    Timer {
+        /// When.
+        at: MonoUs,
+    },
+    /// Nothing new until an event.
+    Wait,
+    /// The report is final; every later event is ignored.
+    Done,
+}
+
+/// The result of an attempt, final after [`Command::Done`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Why it is not `up`.
+    pub class: Option<FailureClass>,
+    /// HTTP status, 0 = none.
+    pub status: u16,
+    /// Time by phase; a phase that was entered is present, also when the attempt ended in it.
+    pub phases: Phases,
+    /// Bits of `model::outcome::flags`.
+    pub flags: u16,
+    /// Redirects followed.
+    pub hops: u8,
+    /// Days since the Unix epoch of the earliest `notAfter` in the chain; 0 = no TLS.
+    pub not_after_days: u16,
+    /// The errno that ended the attempt.
+    pub errno: Option<i32>,
+    /// The address that was connected to, or tried last.
+    pub address: Option<IpAddr>,
+}

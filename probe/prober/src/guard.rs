@@ -1,0 +1,238 @@
+//! The safety guard: which addresses may be connected to. It judges the address that is really
+//! used, at connect time, so that a name cannot be rebound behind its back.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use model::FieldError;
+
+/// A block of addresses. Host bits are dropped: `127.0.0.1/8` is `127.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    network: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// The block of `address` with `prefix` bits; `None` when the prefix is too long for it.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let network = match address {
+            IpAddr::V4(v4) if prefix <= 32 => {
+                Ipv4Addr::from_bits(v4.to_bits() & mask4(prefix)).into()
+            }
+            IpAddr::V6(v6) if prefix <= 128 => {
+                Ipv6Addr::from_bits(v6.to_bits() & mask6(prefix)).into()
+            }
+            _ => return None,
+        };
+        Some(Self { network, prefix })
+    }
+
+    /// Whether `address` is in the block; an IPv4 block never contains an IPv6 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Self::new(address, self.prefix).is_some_and(|other| other.network == self.network)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = FieldError;
+
+    /// From `10.0.0.0/8`, `fd00::/8`, or one address.
+    fn from_str(text: &str) -> Result<Self, FieldError> {
+        let refuse = || FieldError::new("allow", text, "a CIDR such as 10.0.0.0/8 or fd00::/8");
+        let (address, prefix) = match text.trim().split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text.trim(), None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| refuse())?;
+        let prefix = match prefix {
+            Some(digits) => digits.parse().map_err(|_| refuse())?,
+            None if address.is_ipv4() => 32,
+            None => 128,
+        };
+        Self::new(address, prefix).ok_or_else(refuse)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+fn mask4(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+fn mask6(prefix: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
+}
+
+/// Public addresses only, and what the configuration allows besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    allow: Vec<Cidr>,
+}
+
+impl Guard {
+    /// Public addresses, and those in `allow`.
+    pub fn public_only(allow: Vec<Cidr>) -> Self {
+        Self { allow }
+    }
+
+    /// Whether a connection to `address` may be opened.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        is_public(address) || self.allow.iter().any(|block| block.contains(address))
+    }
+}
+
+/// Blocks that are not the public IPv4 internet: special-purpose (IANA), multicast, class E.
+const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
+    (Ipv4Addr::UNSPECIFIED, 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+];
+
+/// Blocks that are not the public IPv6 internet: `::/96` has loopback and unspecified in it.
+const SPECIAL_V6: [(Ipv6Addr, u8); 15] = [
+    (Ipv6Addr::UNSPECIFIED, 96),
+    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48),
+    (Ipv6Addr::new(0x2001, 0x10, 0, 0, 0, 0, 0, 0), 28),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+];
+
+/// The well-known NAT64 prefix `64:ff9b::/96`: what counts is the IPv4 address in it (RFC 6052).
+const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000_0000_0000;
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !SPECIAL_V4
+            .iter()
+            .any(|&(block, prefix)| (v4.to_bits() ^ block.to_bits()) & mask4(prefix) == 0),
+        IpAddr::V6(v6) if v6.to_bits() & mask6(96) == NAT64 => {
+            is_public(Ipv4Addr::from_bits(v6.to_bits() as u32).into())
+        }
+        IpAddr::V6(v6) => !SPECIAL_V6
+            .iter()
+            .any(|&(block, prefix)| (v6.to_bits() ^ block.to_bits()) & mask6(prefix) == 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn only_public_addresses_pass_by_default() {
+        let guard = Guard::default();
+        for public in [
+            "8.8.8.8",
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "198.20.0.1",
+            "2606:4700::1111",
+            "2001:4860:4860::8888",
+            "64:ff9b::808:808",
+            "::ffff:8.8.8.8",
+        ] {
+            assert!(guard.permits(ip(public)), "{public}");
+        }
+        for special in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.168.0.1",
+            "198.19.255.255",
+            "198.51.100.7",
+            "203.0.113.7",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::10.0.0.1",
+            "64:ff9b::a00:1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001:2::1",
+            "2001:10::1",
+            "2002::1",
+            "3fff::1",
+            "2001::1",
+        ] {
+            assert!(!guard.permits(ip(special)), "{special}");
+        }
+    }
+
+    #[test]
+    fn allowed_blocks_pass_also_as_mapped_addresses() {
+        let allow = ["127.0.0.1/8", "fd00::/8"]
+            .map(|text| text.parse().expect(text))
+            .to_vec();
+        let guard = Guard::public_only(allow);
+        assert!(guard.permits(ip("127.9.9.9")) && guard.permits(ip("::ffff:127.0.0.1")));
+        assert!(guard.permits(ip("fd00::1")) && !guard.permits(ip("10.0.0.1")));
+    }
+
+    #[test]
+    fn cidrs_are_parsed_and_printed_by_their_network() {
+        for (given, printed) in [
+            ("127.0.0.1/8", "127.0.0.0/8"),
+            ("10.2.3.4", "10.2.3.4/32"),
+            ("::1", "::1/128"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd12:3456::/7", "fc00::/7"),
+        ] {
+            assert_eq!(given.parse::<Cidr>().expect(given).to_string(), printed);
+        }
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "10.0.0.0/",
+            "example.com/8",
+        ] {
+            assert_eq!(bad.parse::<Cidr>().expect_err(bad).field, "allow");
+        }
+    }
+}

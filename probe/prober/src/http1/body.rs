@@ -1,0 +1,132 @@
+//! A response body: where it ends, how much of it is read, and what an EOF means. Bytes are
+//! discarded as they come.
+
+use model::limits::BODY_MAX_BYTES;
+
+use super::Flaw;
+use super::chunked::Chunked;
+use super::head::Framing;
+
+/// A body in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    kind: Kind,
+    /// Bytes on the wire that are still looked at before the limit makes it a success.
+    budget: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Length(u64),
+    Chunked(Chunked),
+    ToClose,
+}
+
+impl Body {
+    /// The body that `framing` announces; `None` when there is nothing to read.
+    pub(crate) fn new(framing: Framing) -> Option<Self> {
+        let kind = match framing {
+            Framing::Absent | Framing::Length(0) => return None,
+            Framing::Length(length) => Kind::Length(length),
+            Framing::Chunked => Kind::Chunked(Chunked::START),
+            Framing::ToClose => Kind::ToClose,
+        };
+        Some(Self {
+            kind,
+            budget: BODY_MAX_BYTES,
+        })
+    }
+
+    /// Whether the time budget ends it: its size is not known, or above the limit.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        !matches!(self.kind, Kind::Length(left) if left <= self.budget)
+    }
+
+    /// Takes in `bytes`; whether enough was read.
+    ///
+    /// # Errors
+    /// A [`Flaw`] when the chunked coding is broken within the limit.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<bool, Flaw> {
+        let looked_at = &bytes[..bytes.len().min(self.budget as usize)];
+        let taken = looked_at.len() as u64;
+        let complete = match &mut self.kind {
+            Kind::Length(left) => {
+                *left = left.saturating_sub(taken);
+                *left == 0
+            }
+            Kind::Chunked(chunked) => chunked.feed(looked_at)?,
+            Kind::ToClose => false,
+        };
+        self.budget -= taken;
+        Ok(complete || self.budget == 0)
+    }
+
+    /// Judges the end of the connection before the end of the body.
+    ///
+    /// # Errors
+    /// A [`Flaw`] of class `http.truncated` when something is missing.
+    pub(crate) fn eof(&self) -> Result<(), Flaw> {
+        match &self.kind {
+            Kind::Length(_) => Err(Flaw::truncated(
+                "the body is shorter than its Content-Length",
+            )),
+            Kind::Chunked(chunked) if !chunked.complete_at_eof() => {
+                Err(Flaw::truncated("the body ends before its last chunk"))
+            }
+            Kind::Chunked(_) | Kind::ToClose => Ok(()),
+        }
+    }
+
+    /// Whether the framing needed a tolerance.
+    pub(crate) fn sloppy(&self) -> bool {
+        matches!(&self.kind, Kind::Chunked(chunked) if chunked.sloppy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::FailureClass;
+
+    use super::*;
+
+    const MIB: usize = BODY_MAX_BYTES as usize;
+
+    #[test]
+    fn a_length_must_arrive_exactly_and_what_follows_is_ignored() {
+        let mut body = Body::new(Framing::Length(5)).expect("something to read");
+        assert!(!body.is_open_ended());
+        assert_eq!(body.feed(b"hell"), Ok(false));
+        assert_eq!(
+            body.eof().map_err(|flaw| flaw.class),
+            Err(FailureClass::HttpTruncated)
+        );
+        assert_eq!(body.feed(b"o and more"), Ok(true));
+        assert_eq!(Body::new(Framing::Length(0)), None);
+    }
+
+    #[test]
+    fn a_mebibyte_is_enough_of_any_body() {
+        for framing in [Framing::Length(BODY_MAX_BYTES + 1), Framing::ToClose] {
+            let mut body = Body::new(framing).expect("something to read");
+            assert!(body.is_open_ended());
+            assert_eq!(body.feed(&vec![0; MIB - 1]), Ok(false));
+            assert_eq!(body.eof().is_err(), framing != Framing::ToClose);
+            assert_eq!(body.feed(&[0; 9]), Ok(true));
+        }
+        let exact = Body::new(Framing::Length(BODY_MAX_BYTES)).expect("something to read");
+        assert!(!exact.is_open_ended());
+    }
+
+    #[test]
+    fn chunks_are_validated_only_as_far_as_they_are_read() {
+        let mut body = Body::new(Framing::Chunked).expect("something to read");
+        let mut bytes = b"FFFFF0\r\n".to_vec();
+        bytes.resize(MIB, b'x');
+        assert_eq!(body.feed(&[&bytes[..], b"broken"].concat()), Ok(true));
+        let mut body = Body::new(Framing::Chunked).expect("something to read");
+        assert_eq!(
+            body.feed(b"z").map_err(|flaw| flaw.class),
+            Err(FailureClass::HttpBadChunk)
+        );
+    }
+}

@@ -1,0 +1,404 @@
+//! The response head: httparse with every tolerance of `monitor.md` §2 "Heads" set explicitly,
+//! and the framing of the body that follows from it (RFC 9112 §6.3).
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, ParserConfig, Response};
+use model::FailureClass;
+use model::limits::RESPONSE_HEADERS_MAX;
+use model::target::Method;
+
+use super::Flaw;
+
+/// A complete response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// 100..=599.
+    pub(crate) status: u16,
+    /// How the body is framed.
+    pub(crate) framing: Framing,
+    /// A tolerance was needed, those of line ends apart.
+    pub(crate) sloppy: bool,
+}
+
+/// Where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is none, or it is not read.
+    Absent,
+    /// After so many bytes.
+    Length(u64),
+    /// After its last chunk.
+    Chunked,
+    /// When the connection is closed.
+    ToClose,
+}
+
+/// What the fields say of the body.
+#[derive(Default)]
+struct Fields {
+    length: Option<Result<u64, Flaw>>,
+    coding: Option<bool>,
+    event_stream: bool,
+    sloppy: bool,
+}
+
+/// Parses `head`, which ends with its empty line, as the answer to a request of `method`.
+///
+/// # Errors
+/// The [`Flaw`] that makes it malformed.
+pub(crate) fn parse(head: &[u8], method: Method) -> Result<Head, Flaw> {
+    match parse_as_is(head, method) {
+        Err(flaw) if flaw.class == FailureClass::HttpMalformed => match repaired(head) {
+            Cow::Owned(copy) => {
+                let head = parse_as_is(&copy, method)?;
+                Ok(Head {
+                    sloppy: true,
+                    ..head
+                })
+            }
+            Cow::Borrowed(_) => Err(flaw),
+        },
+        other => other,
+    }
+}
+
+/// Checks a complete status line whose fields have not arrived yet.
+///
+/// # Errors
+/// A [`Flaw`] when no fields could make it a response head.
+pub(crate) fn check_status_line(line: &[u8]) -> Result<(), Flaw> {
+    let line = repaired(line);
+    let mut response = Response::new(&mut []);
+    match config().parse_response(&mut response, &line) {
+        Err(error) => Err(flaw(error)),
+        Ok(_) => status(response.code).map(|_| ()),
+    }
+}
+
+fn config() -> ParserConfig {
+    let mut config = ParserConfig::default();
+    config
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .allow_space_before_first_header_name(false)
+        .ignore_invalid_headers_in_responses(false);
+    config
+}
+
+fn parse_as_is(head: &[u8], method: Method) -> Result<Head, Flaw> {
+    let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; RESPONSE_HEADERS_MAX];
+    let mut response = Response::new(&mut []);
+    let parsed = config().parse_response_with_uninit_headers(&mut response, head, &mut slots);
+    if let Err(error) = parsed {
+        // A status out of range is told before a field that is wrong, as when it came alone.
+        response.code.map_or(Ok(0), |code| status(Some(code)))?;
+        return Err(flaw(error));
+    }
+    let status = status(response.code)?;
+    let mut fields = Fields::default();
+    for header in response.headers.iter() {
+        fields.note(head, header);
+    }
+    let old = response.version == Some(0);
+    let framing = fields.framing(status, method, old)?;
+    Ok(Head {
+        status,
+        framing,
+        sloppy: fields.sloppy,
+    })
+}
+
+fn status(code: Option<u16>) -> Result<u16, Flaw> {
+    code.filter(|code| (100..=599).contains(code))
+        .ok_or(Flaw::malformed(
+            "the status is not a number from 100 to 599",
+        ))
+}
+
+fn flaw(error: Error) -> Flaw {
+    match error {
+        Error::TooManyHeaders => Flaw {
+            class: FailureClass::HttpTooManyHeaders,
+            why: "the response head has more than 128 fields",
+        },
+        Error::HeaderName => Flaw::malformed("a field line has no colon or an invalid name"),
+        Error::HeaderValue => Flaw::malformed("a field value has a NUL or a bare CR"),
+        Error::Status => Flaw::malformed("the status line does not parse"),
+        Error::Version | Error::Token => Flaw::malformed("the protocol is not HTTP/1.x"),
+        Error::NewLine => Flaw::malformed("a line of the response head does not end in CR LF"),
+    }
+}
+
+/// What browsers open although httparse does not: control bytes other than NUL, CR and LF in
+/// values and reasons, and minor versions above 1. They are replaced in a copy; a name that has
+/// such a byte stays invalid, since `?` is no token byte.
+fn repaired(head: &[u8]) -> Cow<'_, [u8]> {
+    let control = |byte: u8| byte.is_ascii_control() && !matches!(byte, 0 | b'\t' | b'\r' | b'\n');
+    let start = head
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))
+        .unwrap_or(0);
+    let minor = start + b"HTTP/1.".len();
+    let newer = head
+        .get(minor)
+        .is_some_and(|digit| matches!(digit, b'2'..=b'9'));
+    if !newer && !head.iter().copied().any(control) {
+        return Cow::Borrowed(head);
+    }
+    let mut copy = head.to_vec();
+    if newer {
+        copy[minor] = b'1';
+    }
+    copy.iter_mut()
+        .filter(|byte| control(**byte))
+        .for_each(|byte| *byte = b'?');
+    Cow::Owned(copy)
+}
+
+impl Fields {
+    /// Takes in one field; `head` is where its slices point into.
+    fn note(&mut self, head: &[u8], header: &Header<'_>) {
+        let name_end = header.name.as_ptr() as usize - head.as_ptr() as usize + header.name.len();
+        self.sloppy |= head[name_end] != b':';
+        match header.name.len() {
+            12 if header.name.eq_ignore_ascii_case("content-type") => {
+                let kind = header
+                    .value
+                    .split(|&byte| byte == b';')
+                    .next()
+                    .unwrap_or_default();
+                self.event_stream |= kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream");
+            }
+            14 if header.name.eq_ignore_ascii_case("content-length") => {
+                let at = header.value.as_ptr() as usize - head.as_ptr() as usize;
+                let after = head[at + header.value.len()];
+                self.sloppy |= matches!(after, b' ' | b'\t');
+                self.note_length(header.value);
+            }
+            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
+                // Codings add up over several fields: the last of all frames the body.
+                let last = header.value.rsplit(|&byte| byte == b',');
+                let last = last
+                    .map(<[u8]>::trim_ascii)
+                    .find(|coding| !coding.is_empty());
+                if let Some(last) = last {
+                    self.coding = Some(last.eq_ignore_ascii_case(b"chunked"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A list of equal lengths counts as one (RFC 9110 §8.6); kept as a flaw until it is known
+    /// that no Transfer-Encoding makes it void.
+    fn note_length(&mut self, value: &[u8]) {
+        for item in value.split(|&byte| byte == b',') {
+            let found = number(item.trim_ascii());
+            self.length = Some(match (self.length, found) {
+                (None, found) => found,
+                (Some(Err(flaw)), _) | (_, Err(flaw)) => Err(flaw),
+                (Some(Ok(known)), Ok(again)) if known == again => {
+                    self.sloppy = true;
+                    Ok(known)
+                }
+                _ => Err(Flaw::malformed("two Content-Length fields differ")),
+            });
+        }
+    }
+
+    fn framing(&mut self, status: u16, method: Method, old: bool) -> Result<Framing, Flaw> {
+        let by_fields = match (self.coding, self.length) {
+            (Some(chunked), length) => {
+                // RFC 9112 §6.1: HTTP/1.0 does not know the field, its framing is not trusted.
+                self.sloppy |= length.is_some() || old;
+                if chunked && !old {
+                    Framing::Chunked
+                } else {
+                    Framing::ToClose
+                }
+            }
+            (None, Some(length)) => Framing::Length(length?),
+            (None, None) => Framing::ToClose,
+        };
+        let absent =
+            method == Method::Head || matches!(status, 100..=199 | 204 | 304) || self.event_stream;
+        Ok(if absent { Framing::Absent } else { by_fields })
+    }
+}
+
+fn number(digits: &[u8]) -> Result<u64, Flaw> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Flaw::malformed("Content-Length is not a number"));
+    }
+    digits
+        .iter()
+        .try_fold(0_u64, |sum, digit| {
+            sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+        })
+        .ok_or(Flaw::malformed("Content-Length is too large for any body"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(head: &str) -> Result<Head, FailureClass> {
+        parse(head.as_bytes(), Method::Get).map_err(|flaw| flaw.class)
+    }
+
+    fn framing(fields: &str) -> (Framing, bool) {
+        let head = get(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).expect(fields);
+        (head.framing, head.sloppy)
+    }
+
+    #[test]
+    fn framing_follows_the_fields() {
+        for (fields, expected, sloppy) in [
+            ("", Framing::ToClose, false),
+            ("Content-Length: 5\r\n", Framing::Length(5), false),
+            ("content-length:\t5\r\n", Framing::Length(5), false),
+            ("Content-Length: 5 \r\n", Framing::Length(5), true),
+            ("Content-Length : 5\r\n", Framing::Length(5), true),
+            (
+                "Content-Length: 5\r\nContent-Length: 5\r\n",
+                Framing::Length(5),
+                true,
+            ),
+            ("Content-Length: 5, 5\r\n", Framing::Length(5), true),
+            ("Content-Length:\r\n 5\r\n", Framing::Length(5), false),
+            ("Transfer-Encoding: chunked\r\n", Framing::Chunked, false),
+            (
+                "Transfer-Encoding: gzip, Chunked\r\n",
+                Framing::Chunked,
+                false,
+            ),
+            (
+                "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+                Framing::Chunked,
+                false,
+            ),
+            (
+                "Transfer-Encoding: chunked, gzip\r\n",
+                Framing::ToClose,
+                false,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n",
+                Framing::Chunked,
+                true,
+            ),
+            (
+                "Content-Length: x\r\nTransfer-Encoding: chunked\r\n",
+                Framing::Chunked,
+                true,
+            ),
+            (
+                "Content-Type: text/event-stream\r\n",
+                Framing::Absent,
+                false,
+            ),
+            (
+                "Content-Type: Text/Event-Stream;charset=utf-8\r\n",
+                Framing::Absent,
+                false,
+            ),
+        ] {
+            assert_eq!(framing(fields), (expected, sloppy), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn heads_are_malformed_exactly_as_listed() {
+        for bad in [
+            "HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2x0 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 099 Low\r\n\r\n",
+            "HTTP/1.1 600 High\r\n\r\n",
+            "HTTP/1.x 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nna me: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nna\u{1}me: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n folded: b\r\n\r\n",
+        ] {
+            assert_eq!(get(bad), Err(FailureClass::HttpMalformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_browsers_open_is_tolerated_and_flagged() {
+        for sloppy in [
+            "HTTP/1.1 200 OK\r\nA: b\u{1}c\r\n\r\n",
+            "HTTP/1.1 200 O\u{7}K\r\nA: b\r\n\r\n",
+            "HTTP/1.3 200 OK\r\nA: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA\t : b\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            let head = get(sloppy).expect(sloppy);
+            assert_eq!((head.status, head.sloppy), (200, true), "{sloppy:?}");
+        }
+        for clean in [
+            "HTTP/1.1 200\r\n\r\n",
+            "HTTP/1.1 200 \r\n\r\n",
+            "HTTP/1.0 200 \u{e9}\r\n\r\n",
+        ] {
+            assert_eq!(get(clean).map(|head| head.sloppy), Ok(false), "{clean:?}");
+        }
+    }
+
+    #[test]
+    fn some_statuses_and_head_have_no_body() {
+        let head = |status: u16, method| {
+            let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
+            parse(text.as_bytes(), method).map(|head| head.framing)
+        };
+        for status in [100, 101, 103, 204, 304] {
+            assert_eq!(head(status, Method::Get), Ok(Framing::Absent));
+        }
+        assert_eq!(head(200, Method::Head), Ok(Framing::Absent));
+        assert_eq!(head(500, Method::Get), Ok(Framing::Length(5)));
+    }
+
+    #[test]
+    fn a_hundred_and_twenty_eight_fields_are_enough() {
+        let head = |count: usize| {
+            get(&format!(
+                "HTTP/1.1 200 OK\r\n{}\r\n",
+                "A: b\r\n".repeat(count)
+            ))
+        };
+        assert!(head(128).is_ok());
+        assert_eq!(head(129), Err(FailureClass::HttpTooManyHeaders));
+    }
+
+    #[test]
+    fn a_status_line_alone_is_judged_as_with_its_fields() {
+        for line in [
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.5 404 a\u{1}b\n",
+            "\r\nHTTP/1.0 599\r\n",
+        ] {
+            assert_eq!(check_status_line(line.as_bytes()), Ok(()), "{line:?}");
+        }
+        for line in [
+            "HTTP/1.1 600 OK\r\n",
+            "HTTP/1.1 2\r\n",
+            "HTTP/1.1 200 a\0b\r\n",
+        ] {
+            assert!(check_status_line(line.as_bytes()).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The request head, in the pinned form of `monitor.md` §2, written into a reused buffer.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use crate::attempt::{AttemptSpec, HostRef};
+
+/// The fields that every request carries between `Host` and `Connection`, written once per core.
+#[derive(Clone, Debug)]
+pub(crate) struct CommonFields {
+    user_agent: String,
+    plain: Vec<u8>,
+}
+
+const ACCEPT: &str = "Accept: */*\r\n";
+const ACCEPT_ENCODING: &str = "Accept-Encoding: identity\r\n";
+const END: &[u8] = b"Connection: close\r\n\r\n";
+
+impl CommonFields {
+    pub(crate) fn new(user_agent: &str) -> Self {
+        let user_agent = format!("User-Agent: {user_agent}\r\n");
+        let mut plain = format!("{user_agent}{ACCEPT}{ACCEPT_ENCODING}").into_bytes();
+        plain.extend_from_slice(END);
+        Self { user_agent, plain }
+    }
+
+    /// Appends the request head for `spec` to `out`.
+    pub(crate) fn write(&self, spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
+        let parts =
+            [spec.method.as_str(), " ", spec.path, " HTTP/1.1\r\nHost: "].map(str::as_bytes);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        write_host(spec, out);
+        let Some(rules) = spec.rules.filter(|rules| !rules.set().headers.is_empty()) else {
+            out.extend_from_slice(&self.plain);
+            return;
+        };
+        let headers = &rules.set().headers;
+        let ours = [
+            ("user-agent", self.user_agent.as_str()),
+            ("accept", ACCEPT),
+            ("accept-encoding", ACCEPT_ENCODING),
+        ];
+        // A custom field takes the place of ours: two User-Agents would help nobody.
+        for (name, line) in ours {
+            if !headers
+                .iter()
+                .any(|header| header.name().eq_ignore_ascii_case(name))
+            {
+                out.extend_from_slice(line.as_bytes());
+            }
+        }
+        for header in headers {
+            let parts = [header.name(), ": ", header.value(), "\r\n"].map(str::as_bytes);
+            for part in parts {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(END);
+    }
+}
+
+/// `host[:port]`, the scheme's default port left out, IPv6 in brackets; ends the line.
+fn write_host(spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
+    let written = match spec.host {
+        HostRef::Name(name) => {
+            out.extend_from_slice(name.as_bytes());
+            Ok(())
+        }
+        HostRef::Address(IpAddr::V4(v4)) => write!(out, "{v4}"),
+        HostRef::Address(IpAddr::V6(v6)) => write!(out, "[{v6}]"),
+    };
+    let port = if spec.port == spec.scheme.default_port() {
+        written.and_then(|()| write!(out, "\r\n"))
+    } else {
+        written.and_then(|()| write!(out, ":{}\r\n", spec.port))
+    };
+    port.expect("writing to a Vec does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use model::target::{Method, TargetSpec};
+    use model::url::Scheme;
+
+    use super::*;
+    use crate::attempt::Rules;
+
+    fn spec<'a>(host: HostRef<'a>, port: u16, rules: Option<&'a Rules>) -> AttemptSpec<'a> {
+        AttemptSpec {
+            scheme: Scheme::Http,
+            host,
+            port,
+            path: "/a?b=c",
+            method: Method::Get,
+            timeout_ms: 10_000,
+            rules,
+        }
+    }
+
+    fn head(spec: &AttemptSpec<'_>) -> String {
+        let mut out = Vec::new();
+        CommonFields::new("ringwatch/1 (+https://ringwatch.test)").write(spec, &mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn the_request_head_has_the_pinned_form() {
+        assert_eq!(
+            head(&spec(HostRef::Name("example.com"), 80, None)),
+            "GET /a?b=c HTTP/1.1\r\nHost: example.com\r\n\
+             User-Agent: ringwatch/1 (+https://ringwatch.test)\r\nAccept: */*\r\n\
+             Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn ports_and_literals_stand_in_the_host_field() {
+        let host = |host, port| {
+            let head = head(&spec(host, port, None));
+            head.lines().nth(1).map(str::to_owned)
+        };
+        let v6: IpAddr = "2001:db8::1".parse().expect("v6");
+        let v4: IpAddr = "192.0.2.1".parse().expect("v4");
+        assert_eq!(
+            host(HostRef::Name("e.test"), 8080).as_deref(),
+            Some("Host: e.test:8080")
+        );
+        assert_eq!(
+            host(HostRef::Address(v4), 80).as_deref(),
+            Some("Host: 192.0.2.1")
+        );
+        assert_eq!(
+            host(HostRef::Address(v6), 81).as_deref(),
+            Some("Host: [2001:db8::1]:81")
+        );
+    }
+
+    #[test]
+    fn custom_headers_come_before_connection_and_replace_ours() {
+        let config = TargetSpec {
+            url: "http://e.test/".into(),
+            headers: vec!["X-A: 1".into(), "user-agent: me".into()],
+            ..TargetSpec::default()
+        }
+        .parse()
+        .expect("valid");
+        let rules = Rules::from_config(&config).expect("has headers");
+        let head = head(&spec(HostRef::Name("e.test"), 80, Some(&rules)));
+        assert_eq!(
+            head,
+            "GET /a?b=c HTTP/1.1\r\nHost: e.test\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\
+             X-A: 1\r\nuser-agent: me\r\nConnection: close\r\n\r\n"
+        );
+    }
+}

@@ -1,0 +1,394 @@
+//! Queries to bytes and bytes to replies, on hickory-proto.
+//!
+//! Everything that comes from outside is judged here: whose answer it is, whether it can be read,
+//! and what it says of the name. It knows neither sockets nor time.
+
+use std::net::IpAddr;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
+use model::limits::{
+    DNS_CNAME_MAX, DNS_EDNS_BYTES, DNS_NEGATIVE_TTL_MAX_MS, DNS_NEGATIVE_TTL_MIN_MS,
+    DNS_TTL_MAX_MS, DNS_TTL_MIN_MS,
+};
+
+use super::answer::Addresses;
+
+/// Bytes of a DNS header.
+const HEADER_BYTES: usize = 12;
+
+/// What is asked of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// A records.
+    V4,
+    /// AAAA records.
+    V6,
+}
+
+/// What a datagram with the id of our query says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The name has addresses, at least one.
+    Addresses { addresses: Addresses, ttl_ms: u64 },
+    /// The name exists, without an address of this family.
+    Empty { ttl_ms: u64 },
+    /// NXDOMAIN.
+    NoSuchName { ttl_ms: u64 },
+    /// The upstream failed or refused.
+    Failed { rcode: u16 },
+    /// Cut short (TC): what is there must not be used (RFC 2181 §9).
+    Truncated,
+    /// It cannot be read or followed.
+    Malformed,
+}
+
+/// Whether `name` can stand in a query: labels of 1 to 63 bytes, 253 in all.
+pub(super) fn is_askable(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
+}
+
+/// The id of a message.
+pub(super) fn id_of(bytes: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]))
+}
+
+/// Appends a query for an askable `name` to `out`.
+pub(super) fn encode(name: &str, family: Family, id: u16, out: &mut Vec<u8>) {
+    const INVARIANT: &str = "an askable name encodes";
+    let name = Name::from_labels(name.split('.').map(str::as_bytes)).expect(INVARIANT);
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, family.record_type()));
+    let mut edns = Edns::new();
+    edns.set_max_payload(DNS_EDNS_BYTES).set_version(0);
+    message.set_edns(edns);
+    message.emit(&mut BinEncoder::new(out)).expect(INVARIANT);
+}
+
+/// Reads the answer to our question; `None` when it answers another one, or is no answer at all.
+pub(super) fn read(bytes: &[u8], name: &str, family: Family) -> Option<Reply> {
+    let header = Header::of(bytes)?;
+    if header.questions > 1 {
+        // Refused before decoding: the decoder makes room for as many as the header claims.
+        return Some(Reply::Malformed);
+    }
+    let Ok(message) = Message::from_vec(bytes) else {
+        let reply = if header.truncated {
+            Reply::Truncated
+        } else {
+            Reply::Malformed
+        };
+        return Some(reply);
+    };
+    let rcode = message.metadata.response_code;
+    let Some(question) = message.queries.first() else {
+        // Servers that could not read the query, or did not want to, may leave it out.
+        return is_refusal(rcode).then_some(Reply::Failed {
+            rcode: rcode.into(),
+        });
+    };
+    let ours = question.query_type() == family.record_type()
+        && question.query_class() == DNSClass::IN
+        && is_named(question.name(), name);
+    ours.then(|| judge(&message, question.name(), family))
+}
+
+/// What can be told without decoding.
+struct Header {
+    questions: u16,
+    truncated: bool,
+}
+
+impl Header {
+    /// `None` unless it is a response to a standard query.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..HEADER_BYTES)?;
+        let is_response = header[2] & 0x80 != 0 && header[2] & 0x78 == 0;
+        is_response.then(|| Self {
+            questions: u16::from_be_bytes([header[4], header[5]]),
+            truncated: header[2] & 0x02 != 0,
+        })
+    }
+}
+
+impl Family {
+    fn record_type(self) -> RecordType {
+        match self {
+            Self::V4 => RecordType::A,
+            Self::V6 => RecordType::AAAA,
+        }
+    }
+}
+
+fn is_refusal(rcode: ResponseCode) -> bool {
+    use ResponseCode as R;
+    matches!(rcode, R::FormErr | R::ServFail | R::NotImp | R::Refused)
+}
+
+fn is_named(name: &Name, text: &str) -> bool {
+    let mut labels = text.split('.').map(str::as_bytes);
+    name.iter().all(|label| {
+        labels
+            .next()
+            .is_some_and(|other| label.eq_ignore_ascii_case(other))
+    }) && labels.next().is_none()
+}
+
+fn judge(message: &Message, asked: &Name, family: Family) -> Reply {
+    match message.metadata.response_code {
+        ResponseCode::NXDomain => Reply::NoSuchName {
+            ttl_ms: negative_ttl_ms(message),
+        },
+        ResponseCode::NoError if message.metadata.truncation => Reply::Truncated,
+        ResponseCode::NoError => follow(message, asked, family),
+        rcode => Reply::Failed {
+            rcode: rcode.into(),
+        },
+    }
+}
+
+/// Follows the CNAMEs inside the answer, at most eight, to the addresses.
+fn follow(message: &Message, asked: &Name, family: Family) -> Reply {
+    let (mut owner, mut chain_s) = (asked, u32::MAX);
+    for _ in 0..=DNS_CNAME_MAX {
+        let records = message
+            .answers
+            .iter()
+            .filter(|record| record.dns_class == DNSClass::IN && record.name.eq_ignore_root(owner));
+        let found = records
+            .clone()
+            .filter_map(|record| Some((address(record, family)?, record)));
+        if let Some(least_s) = found.clone().map(|(_, record)| record.ttl).min() {
+            let ttl_ms = u64::from(least_s.min(chain_s)) * 1_000;
+            return Reply::Addresses {
+                addresses: found.map(|(address, _)| address).collect(),
+                ttl_ms: ttl_ms.clamp(DNS_TTL_MIN_MS, DNS_TTL_MAX_MS),
+            };
+        }
+        let Some((target, ttl)) = records.clone().find_map(cname) else {
+            return Reply::Empty {
+                ttl_ms: negative_ttl_ms(message),
+            };
+        };
+        (owner, chain_s) = (target, chain_s.min(ttl));
+    }
+    Reply::Malformed
+}
+
+fn address(record: &Record, family: Family) -> Option<IpAddr> {
+    match (&record.data, family) {
+        (RData::A(a), Family::V4) => Some(IpAddr::V4(a.0)),
+        (RData::AAAA(aaaa), Family::V6) => Some(IpAddr::V6(aaaa.0)),
+        _ => None,
+    }
+}
+
+fn cname(record: &Record) -> Option<(&Name, u32)> {
+    match &record.data {
+        RData::CNAME(target) => Some((&target.0, record.ttl)),
+        _ => None,
+    }
+}
+
+/// RFC 2308 §5: the lesser of the SOA's TTL and its minimum, clamped; without a SOA, the shortest.
+fn negative_ttl_ms(message: &Message) -> u64 {
+    let soa = message
+        .authorities
+        .iter()
+        .find_map(|record| match &record.data {
+            RData::SOA(soa) => Some(soa.minimum.min(record.ttl)),
+            _ => None,
+        });
+    (u64::from(soa.unwrap_or(0)) * 1_000).clamp(DNS_NEGATIVE_TTL_MIN_MS, DNS_NEGATIVE_TTL_MAX_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAME: &str = "www.example.test";
+
+    fn name(text: &str) -> Name {
+        Name::from_labels(text.split('.').map(str::as_bytes)).expect("a valid name")
+    }
+
+    fn answer(records: Vec<(&str, u32, RData)>) -> Message {
+        let mut message = Message::response(7, OpCode::Query);
+        message.add_query(Query::query(name(NAME), RecordType::A));
+        let records = records
+            .into_iter()
+            .map(|(owner, ttl, data)| Record::from_rdata(name(owner), ttl, data));
+        message.add_answers(records);
+        message
+    }
+
+    fn reply(message: &Message) -> Option<Reply> {
+        read(&message.to_vec().expect("it encodes"), NAME, Family::V4)
+    }
+
+    fn a(last: u8) -> RData {
+        RData::A(A::new(192, 0, 2, last))
+    }
+
+    fn alias(n: usize) -> String {
+        if n == 0 {
+            NAME.to_owned()
+        } else {
+            format!("c{n}.example.test")
+        }
+    }
+
+    /// `links` CNAMEs and one address behind them.
+    fn chain(links: usize) -> Message {
+        let mut message = answer(vec![]);
+        for n in 0..links {
+            let target = RData::CNAME(CNAME(name(&alias(n + 1))));
+            message.add_answer(Record::from_rdata(name(&alias(n)), 100, target));
+        }
+        message.add_answer(Record::from_rdata(name(&alias(links)), 200, a(1)));
+        message
+    }
+
+    fn one(ttl_ms: u64) -> Option<Reply> {
+        let addresses = std::iter::once(IpAddr::from([192, 0, 2, 1])).collect();
+        Some(Reply::Addresses { addresses, ttl_ms })
+    }
+
+    #[test]
+    fn a_query_asks_for_the_name_with_recursion_and_edns() {
+        let mut bytes = Vec::new();
+        encode(NAME, Family::V6, 0x1234, &mut bytes);
+        let message = Message::from_vec(&bytes).expect("it decodes");
+        assert_eq!(id_of(&bytes), Some(0x1234));
+        assert!(message.metadata.recursion_desired);
+        assert_eq!(
+            message.queries,
+            vec![Query::query(name(NAME), RecordType::AAAA)]
+        );
+        assert_eq!(message.max_payload(), 1_232);
+    }
+
+    #[test]
+    fn ttls_are_clamped_to_half_a_minute_and_an_hour() {
+        for (ttl, ms) in [(0, 30_000), (31, 31_000), (u32::MAX, 3_600_000)] {
+            assert_eq!(reply(&answer(vec![(NAME, ttl, a(1))])), one(ms));
+        }
+    }
+
+    #[test]
+    fn eight_cnames_are_followed_and_the_ninth_is_too_many() {
+        assert_eq!(
+            reply(&chain(8)),
+            one(100_000),
+            "the least TTL of the chain holds"
+        );
+        assert_eq!(reply(&chain(9)), Some(Reply::Malformed));
+        let to_itself = RData::CNAME(CNAME(name(NAME)));
+        assert_eq!(
+            reply(&answer(vec![(NAME, 60, to_itself)])),
+            Some(Reply::Malformed)
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_name_or_family_is_not_ours() {
+        let empty = Some(Reply::Empty { ttl_ms: 5_000 });
+        assert_eq!(
+            reply(&answer(vec![("other.example.test", 60, a(1))])),
+            empty
+        );
+        let v6 = RData::AAAA(AAAA::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+        assert_eq!(reply(&answer(vec![(NAME, 60, v6)])), empty);
+    }
+
+    #[test]
+    fn the_soa_says_how_long_a_failure_is_remembered() {
+        for (ttl, minimum, ms) in [(1, 60, 5_000), (60, 20, 20_000), (900, 900, 60_000)] {
+            let mut message = answer(vec![]);
+            message.metadata.response_code = ResponseCode::NXDomain;
+            let soa = SOA::new(name("ns.test"), name("admin.test"), 1, 1, 1, 1, minimum);
+            message.add_authority(Record::from_rdata(
+                name("example.test"),
+                ttl,
+                RData::SOA(soa),
+            ));
+            assert_eq!(reply(&message), Some(Reply::NoSuchName { ttl_ms: ms }));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_answer_to_our_question_is_not_ours() {
+        let good = answer(vec![(NAME, 60, a(1))]);
+        let bytes = good.to_vec().expect("it encodes");
+        assert_eq!(read(&bytes, "www.example.tess", Family::V4), None);
+        assert_eq!(read(&bytes, "example.test", Family::V4), None);
+        assert_eq!(read(&bytes, "x.www.example.test", Family::V4), None);
+        assert_eq!(read(&bytes, NAME, Family::V6), None);
+        assert!(read(&bytes, "WWW.example.TEST", Family::V4).is_some());
+        let mut query = good.clone();
+        query.metadata.message_type = MessageType::Query;
+        assert_eq!(reply(&query), None);
+        assert_eq!(read(&bytes[..11], NAME, Family::V4), None);
+    }
+
+    #[test]
+    fn refusals_truncation_and_noise_are_told_apart() {
+        let mut refused = answer(vec![]);
+        refused.metadata.response_code = ResponseCode::Refused;
+        assert_eq!(reply(&refused), Some(Reply::Failed { rcode: 5 }));
+        refused.queries.clear();
+        assert_eq!(
+            reply(&refused),
+            Some(Reply::Failed { rcode: 5 }),
+            "without the question"
+        );
+        let mut cut = answer(vec![(NAME, 60, a(1))]);
+        cut.metadata.truncation = true;
+        assert_eq!(reply(&cut), Some(Reply::Truncated));
+        let mut bytes = answer(vec![(NAME, 60, a(1))]).to_vec().expect("it encodes");
+        bytes.truncate(bytes.len() - 1);
+        assert_eq!(read(&bytes, NAME, Family::V4), Some(Reply::Malformed));
+        bytes[4..6].copy_from_slice(&u16::MAX.to_be_bytes());
+        assert_eq!(read(&bytes, NAME, Family::V4), Some(Reply::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let _ = (id_of(&bytes), read(&bytes, NAME, Family::V4));
+        }
+
+        #[test]
+        fn damaged_answers_never_panic_and_never_give_more_than_eight_addresses(
+            links in 0usize..12,
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = chain(links).to_vec().expect("it encodes");
+            for (at, value) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.index(bytes.len() + 1));
+            if let Some(Reply::Addresses { addresses, ttl_ms }) = read(&bytes, NAME, Family::V4) {
+                prop_assert!((1..=8).contains(&addresses.len()));
+                prop_assert!((DNS_TTL_MIN_MS..=DNS_TTL_MAX_MS).contains(&ttl_ms));
+            }
+        }
+
+        #[test]
+        fn every_askable_name_encodes(name in "[a-z0-9_-]{0,70}(\\.[a-z0-9]{0,64}){0,6}") {
+            if is_askable(&name) {
+                let mut bytes = Vec::new();
+                encode(&name, Family::V4, 1, &mut bytes);
+                let message = Message::from_vec(&bytes).expect("it decodes");
+                prop_assert!(is_named(message.queries[0].name(), &name));
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Counters and gauges of the resolver.
+
+/// Counters since the start, unless called a gauge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResolverStats {
+    /// Lookups answered by a live cache line.
+    pub hits: u64,
+    /// Lookups that started a flight or joined one.
+    pub misses: u64,
+    /// Lookups answered by a remembered failure.
+    pub negative_hits: u64,
+    /// Answers past their TTL, given because no upstream could say anything newer.
+    pub stale_hits: u64,
+    /// Queries sent.
+    pub queries: u64,
+    /// Valid answers without an error.
+    pub noerror: u64,
+    /// Valid answers: no such name.
+    pub nxdomain: u64,
+    /// Valid answers: the upstream failed.
+    pub servfail: u64,
+    /// Valid answers with any other code.
+    pub other: u64,
+    /// Tries without an answer in their time.
+    pub timeouts: u64,
+    /// Answers to our question that cannot be read or followed.
+    pub malformed: u64,
+    /// Answers cut short by the upstream (TC).
+    pub truncated: u64,
+    /// Datagrams that answer nothing we asked on that socket: late, duplicate or forged.
+    pub ignored: u64,
+    /// Sockets that failed to open, or failed.
+    pub socket_errors: u64,
+    /// Lookups given up as `local.pressure`: the queue was full, or the wait in it too long.
+    pub refused: u64,
+    /// Names held (gauge).
+    pub hosts: u64,
+    /// Names being resolved, the waiting ones included (gauge).
+    pub flights: u64,
+    /// Names that wait for their first query (gauge).
+    pub queued: u64,
+    /// Sockets open or opening (gauge).
+    pub sockets: u64,
+}

@@ -1,0 +1,104 @@
+//! TLS as a client: one rustls configuration per core, and one link per connection. Bytes in,
+//! bytes out; the time is whatever `now` was told last.
+//!
+//! Only this module and its children name rustls.
+
+mod chain;
+mod classify;
+mod link;
+mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::time::UnixMs;
+use rustls::RootCertStore;
+use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use crate::error::ProberError;
+use crate::shared::Roots;
+
+pub(crate) use link::{TlsFault, TlsLink};
+use verify::RecordingVerifier;
+
+/// TLS settings of one core. Building them costs milliseconds, using them costs an `Arc` count.
+#[derive(Debug)]
+pub(crate) struct TlsSettings {
+    config: Arc<ClientConfig>,
+    clock: Arc<FedClock>,
+    verifier: Arc<RecordingVerifier>,
+}
+
+/// The wall clock as rustls sees it: the second that an attempt was told last.
+#[derive(Debug, Default)]
+struct FedClock(AtomicU64);
+
+impl TimeProvider for FedClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        // ORDERING: written and read by the one thread of the core; the atomic is only there
+        // because rustls asks for `Sync`.
+        let seconds = self.0.load(Ordering::Relaxed);
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+            seconds,
+        )))
+    }
+}
+
+impl TlsSettings {
+    pub(crate) fn new(roots: &Roots, sessions: usize) -> Result<Self, ProberError> {
+        let provider = Arc::new(CryptoProvider {
+            kx_groups: vec![
+                aws_lc_rs::kx_group::X25519,
+                aws_lc_rs::kx_group::SECP256R1,
+                aws_lc_rs::kx_group::SECP384R1,
+            ],
+            ..aws_lc_rs::default_provider()
+        });
+        let roots = Arc::new(root_store(roots)?);
+        let webpki =
+            WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
+        let verifier = Arc::new(RecordingVerifier::new(webpki));
+        let clock = Arc::new(FedClock::default());
+        let mut config = ClientConfig::builder_with_details(provider, clock.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = match sessions {
+            0 => Resumption::disabled(),
+            some => Resumption::in_memory_sessions(some),
+        };
+        Ok(Self {
+            config: Arc::new(config),
+            clock,
+            verifier,
+        })
+    }
+
+    /// Tells rustls the time.
+    fn feed(&self, now: UnixMs) {
+        // ORDERING: see `FedClock::current_time`.
+        self.clock.0.store(now.0 / 1_000, Ordering::Relaxed);
+    }
+}
+
+fn root_store(roots: &Roots) -> Result<RootCertStore, ProberError> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        Roots::WebPki => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Roots::Pem(text) => {
+            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+            let certificates = certificates.map_err(ProberError::Pem)?;
+            let (added, ignored) = store.add_parsable_certificates(certificates);
+            if added == 0 {
+                return Err(ProberError::NoRoots { ignored });
+            }
+        }
+    }
+    Ok(store)
+}

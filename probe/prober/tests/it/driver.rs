@@ -1,0 +1,215 @@
+//! A scripted shell: it answers the commands of an attempt from a script, on a virtual clock, and
+//! writes down what it was told to do.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
+
+use model::target::Method;
+use model::time::{MonoUs, Now, UnixMs};
+use model::url::Scheme;
+use prober::resolver::{DnsFailure, ResolvedName};
+use prober::{
+    Attempt, AttemptSpec, Buffers, Cidr, Command, ErrnoAt, Event, Guard, HostRef, Report, Roots,
+    Rules, Shared, SharedConfig,
+};
+
+/// 2026-01-01T00:00:00Z.
+pub(crate) const START_UNIX_MS: u64 = 1_767_225_600_000;
+pub(crate) const ECONNRESET: i32 = 104;
+pub(crate) const ECONNREFUSED: i32 = 111;
+
+pub(crate) fn shared() -> Shared {
+    shared_with(Roots::WebPki)
+}
+
+pub(crate) fn shared_with(roots: Roots) -> Shared {
+    Shared::new(config(roots)).expect("the settings are valid")
+}
+
+pub(crate) fn config(roots: Roots) -> SharedConfig {
+    let allow: Vec<Cidr> = vec!["127.0.0.0/8".parse().expect("a block")];
+    SharedConfig {
+        roots,
+        guard: Guard::public_only(allow),
+        ..SharedConfig::default()
+    }
+}
+
+pub(crate) fn spec(scheme: Scheme, host: HostRef<'_>) -> AttemptSpec<'_> {
+    AttemptSpec {
+        scheme,
+        host,
+        port: 8080,
+        path: "/",
+        method: Method::Get,
+        timeout_ms: 10_000,
+        rules: None,
+    }
+}
+
+pub(crate) fn http<'a>() -> AttemptSpec<'a> {
+    spec(Scheme::Http, HostRef::Name("e.test"))
+}
+
+pub(crate) fn with_rules(rules: &Rules) -> AttemptSpec<'_> {
+    AttemptSpec {
+        rules: Some(rules),
+        ..http()
+    }
+}
+
+pub(crate) fn local(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+pub(crate) fn name(addresses: &[IpAddr]) -> ResolvedName {
+    ResolvedName {
+        addresses: addresses.iter().copied().collect(),
+        stale: false,
+        cached: true,
+        server: Some(SocketAddr::new(local(53), 53)),
+    }
+}
+
+/// What happens to a connection that is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Open {
+    Accepts,
+    Fails(i32, ErrnoAt),
+    /// No answer.
+    Silent,
+}
+
+/// How the stream of bytes ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Eof,
+    Errno(i32),
+    /// Nothing more comes: the timer fires if one is armed, else the deadline.
+    Silence,
+}
+
+pub(crate) struct Script<'a> {
+    pub(crate) dns: Result<ResolvedName, DnsFailure>,
+    /// By connection, in order.
+    pub(crate) opens: Vec<Open>,
+    pub(crate) send_error: Option<i32>,
+    pub(crate) pieces: Vec<&'a [u8]>,
+    pub(crate) end: End,
+}
+
+impl<'a> Script<'a> {
+    /// One address that accepts, sends `pieces`, and ends with `end`.
+    pub(crate) fn answering(pieces: Vec<&'a [u8]>, end: End) -> Self {
+        let dns = Ok(name(&[local(1)]));
+        Self {
+            dns,
+            opens: vec![Open::Accepts],
+            send_error: None,
+            pieces,
+            end,
+        }
+    }
+}
+
+/// One finished attempt.
+pub(crate) struct Run {
+    pub(crate) attempt: Attempt,
+    pub(crate) commands: Vec<Command>,
+    pub(crate) sent: Vec<u8>,
+}
+
+impl Run {
+    pub(crate) fn report(&self) -> Report {
+        self.attempt.report()
+    }
+
+    pub(crate) fn class(&self) -> Option<&'static str> {
+        self.report().class.map(model::FailureClass::as_str)
+    }
+}
+
+pub(crate) fn at(us: u64) -> Now {
+    Now {
+        mono: MonoUs(1_000_000 + us),
+        unix: UnixMs(START_UNIX_MS + us / 1_000),
+    }
+}
+
+/// Runs `spec` against `script`; every event takes 1 ms when `ticking`, else no time.
+pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> Run {
+    // Parsing the Mozilla roots in each of thousands of runs would be most of their time.
+    static SHARED: LazyLock<Shared> = LazyLock::new(shared);
+    let shared: &Shared = &SHARED;
+    let deadline_us = u64::from(spec.timeout_ms) * 1_000;
+    let mut clock_us = 0;
+    let mut timer = None;
+    let mut pieces = script.pieces.into_iter();
+    let mut opens = script.opens.into_iter();
+    let mut commands = Vec::new();
+    let mut sent = Vec::new();
+    let mut attempt = Attempt::start(spec, shared, Buffers::default(), at(0));
+    for _ in 0..2_000_000 {
+        let command = attempt.next();
+        if commands.len() < 100 {
+            commands.push(command);
+        }
+        clock_us += if ticking { 1_000 } else { 0 };
+        let mut silence = false;
+        let event = match command {
+            Command::Done => {
+                return Run {
+                    attempt,
+                    commands,
+                    sent,
+                };
+            }
+            Command::Resolve => match &script.dns {
+                Ok(name) => Event::Resolved(Ok(name)),
+                Err(failure) => Event::Resolved(Err(*failure)),
+            },
+            Command::Connect { conn, .. } => match opens.next().unwrap_or(Open::Accepts) {
+                Open::Accepts => Event::Connected { conn },
+                Open::Fails(errno, at) => Event::ConnectError { conn, errno, at },
+                Open::Silent => continue,
+            },
+            Command::Send { conn } => {
+                let buffer = attempt.take_outgoing(conn);
+                sent.extend_from_slice(&buffer);
+                match script.send_error {
+                    Some(errno) => Event::IoError { conn, errno },
+                    None => Event::Sent { conn, buffer },
+                }
+            }
+            Command::Recv { conn } => match (pieces.next(), script.end) {
+                (Some(bytes), _) => Event::Bytes { conn, bytes },
+                (None, End::Eof) => Event::Eof { conn },
+                (None, End::Errno(errno)) => Event::IoError { conn, errno },
+                (None, End::Silence) => continue,
+            },
+            Command::CloseConn { .. } => continue,
+            Command::Timer { at } => {
+                timer = Some(at.0 - 1_000_000);
+                continue;
+            }
+            Command::Wait => {
+                silence = true;
+                Event::Timer
+            }
+        };
+        let event = if silence {
+            silent(&mut timer, deadline_us, &mut clock_us)
+        } else {
+            event
+        };
+        attempt.on(event, shared, at(clock_us));
+    }
+    panic!("the attempt never ends: {commands:?}");
+}
+
+/// Nothing comes: the clock moves to the timer, if one is armed, or to the deadline.
+fn silent(timer: &mut Option<u64>, deadline_us: u64, clock_us: &mut u64) -> Event<'static> {
+    let due = timer.take().filter(|due| *due < deadline_us);
+    *clock_us = (*clock_us).max(due.unwrap_or(deadline_us));
+    due.map_or(Event::Deadline { ours: false }, |_| Event::Timer)
+}

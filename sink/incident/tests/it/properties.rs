@@ -1,0 +1,160 @@
+//! What holds for every life.
+
+use model::FailureClass;
+use model::Generation;
+use model::class::Verdict;
+use model::fact::{State, Transition};
+use proptest::prelude::*;
+
+use crate::script::{Check, Life};
+
+fn class() -> impl Strategy<Value = Option<FailureClass>> {
+    prop_oneof![
+        3 => Just(None),
+        5 => prop::sample::select(FailureClass::ALL.to_vec()).prop_map(Some),
+        2 => Just(Some(FailureClass::HttpStatus)),
+        2 => Just(Some(FailureClass::ConnectTimeout)),
+        2 => Just(Some(FailureClass::DnsServfail)),
+    ]
+}
+
+fn checks() -> impl Strategy<Value = Vec<Check>> {
+    let pause = prop_oneof![Just(0u64), 1u64..3_000, 50_000u64..300_000];
+    prop::collection::vec((class(), pause), 0..60)
+}
+
+fn unknown() -> impl Strategy<Value = FailureClass> {
+    let unknown = |class: &FailureClass| class.verdict() == Verdict::Unknown;
+    let classes: Vec<_> = FailureClass::ALL.iter().copied().filter(unknown).collect();
+    prop::sample::select(classes)
+}
+
+proptest! {
+    #[test]
+    fn at_most_one_event_is_open_and_each_mutation_is_one_transition(checks in checks()) {
+        let mut life = Life::new();
+        for check in checks {
+            let (rows, transitions) = (life.rows.clone(), life.transitions.len());
+            life.check(check);
+            let open = life.rows.iter().filter(|row| row.ended_at.is_none()).count();
+            prop_assert!(open <= 1);
+            prop_assert_eq!(open == 1, life.incident.open_event().is_some());
+            // Rows move only with transitions, except for the fail count of an open one.
+            if life.transitions.len() == transitions {
+                let states = |rows: &[model::fact::Event]| -> Vec<_> {
+                    rows.iter().map(|row| (row.id, row.state, row.ended_at)).collect()
+                };
+                prop_assert_eq!(states(&rows), states(&life.rows));
+            }
+            for (before, after) in rows.iter().zip(&life.rows) {
+                prop_assert_eq!(before.started_at, after.started_at);
+                prop_assert!(before.fail_count <= after.fail_count);
+                prop_assert!(before.ended_at.is_none() || before == after, "closed rows stay");
+            }
+        }
+        let ids: Vec<_> = life.transitions.iter().map(|transition| transition.id).collect();
+        prop_assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn transitions_in_order_rebuild_the_state(checks in checks()) {
+        let mut life = Life::new();
+        let mut seq = 0;
+        for check in checks {
+            let before = life.transitions.len();
+            life.check(check);
+            prop_assert_eq!(life.rebuilt(), life.incident.state());
+            for (transition, job_seq) in
+                life.transitions[before..].iter().zip(&life.job_seqs[before..])
+            {
+                seq = if transition.before.is_none() { 1 } else { seq + 1 };
+                prop_assert_eq!(*job_seq, seq);
+            }
+        }
+        let mut state = State::Up;
+        for transition in &life.transitions {
+            let before = if state == State::Up { None } else { Some(state) };
+            prop_assert_eq!(transition.before, before);
+            state = if transition.after == State::Resolved { State::Up } else { transition.after };
+        }
+    }
+
+    #[test]
+    fn the_same_results_again_change_nothing(checks in checks()) {
+        let mut life = Life::of(&checks);
+        life.pass(10_000);
+        let (state, effects) = (life.incident.clone(), life.effects.clone());
+        for (seq, (class, _)) in (1..).zip(&checks) {
+            life.feed(life.outcome(*class, seq));
+        }
+        prop_assert_eq!(&life.effects, &effects);
+        prop_assert_eq!(&life.incident, &state);
+    }
+
+    #[test]
+    fn unknown_outcomes_change_nothing_wherever_they_come(
+        checks in checks(),
+        noise in prop::collection::vec(prop::option::of(unknown()), 60),
+    ) {
+        let quiet = Life::of(&checks);
+        let mut noisy = Life::new();
+        for ((class, pause), noise) in checks.into_iter().zip(noise) {
+            noisy.pass(pause);
+            noisy.seq += 1;
+            if let Some(noise) = noise {
+                noisy.feed(noisy.outcome(Some(noise), noisy.seq));
+            }
+            noisy.feed(noisy.outcome(class, noisy.seq));
+        }
+        prop_assert_eq!(&noisy.effects, &quiet.effects);
+        prop_assert_eq!(&noisy.incident, &quiet.incident);
+    }
+
+    #[test]
+    fn other_generations_change_nothing_wherever_they_come(
+        checks in checks(),
+        noise in prop::collection::vec((class(), 0u32..6), 60),
+    ) {
+        let quiet = Life::of(&checks);
+        let mut noisy = Life::new();
+        for ((class, pause), (noise, generation)) in checks.into_iter().zip(noise) {
+            noisy.pass(pause);
+            noisy.seq += 1;
+            if Generation(generation) != noisy.subject.generation {
+                let mut outcome = noisy.outcome(noise, noisy.seq + 5);
+                outcome.generation = Generation(generation);
+                noisy.feed(outcome);
+            }
+            noisy.feed(noisy.outcome(class, noisy.seq));
+        }
+        prop_assert_eq!(&noisy.effects, &quiet.effects);
+        prop_assert_eq!(&noisy.incident, &quiet.incident);
+    }
+
+    #[test]
+    fn a_restart_while_an_event_is_open_changes_no_transition(
+        checks in checks(),
+        restarts in prop::collection::vec(any::<bool>(), 60),
+    ) {
+        let plain = Life::of(&checks);
+        let mut restarted = Life::new();
+        for (check, restart) in checks.into_iter().zip(restarts) {
+            if restart && restarted.incident.open_event().is_some() {
+                restarted.restart();
+            }
+            restarted.check(check);
+        }
+        // All but the check numbers in the evidence, which start again, and the fail count of a
+        // confirmed event, which only its closing transition writes.
+        let told = |life: &Life| -> Vec<_> {
+            let bare = life.transitions.iter().cloned();
+            bare.map(|transition| Transition { evidence: None, ..transition }).collect()
+        };
+        prop_assert_eq!(told(&restarted), told(&plain));
+        prop_assert_eq!(&restarted.job_seqs, &plain.job_seqs);
+        let keys = |life: &Life| -> Vec<_> {
+            life.rows.iter().map(|row| (row.id, row.state, row.started_at, row.ended_at)).collect()
+        };
+        prop_assert_eq!(keys(&restarted), keys(&plain));
+    }
+}

@@ -1,0 +1,230 @@
+//! Lives of one target, told one by one.
+
+use incident::Input;
+use model::FailureClass::{
+    ConnectRefused, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency, LocalPressure,
+    TlsDeprecated, TlsUnsupported,
+};
+use model::fact::{Reason, State};
+use model::inbox::Cadence;
+use model::limits::FIRST_FAILURE_HOLD_MS;
+use model::{Generation, UnixMs};
+
+use crate::script::{Life, START};
+
+const RECHECK: Cadence = Cadence::Recheck { after_ms: 60_000 };
+
+#[test]
+fn an_outage_opens_is_confirmed_and_closes_as_one_event() {
+    let life = Life::of(&[
+        (None, 0),
+        (Some(HttpStatus), 1_000),
+        (Some(HttpStatus), 60_000),
+        (Some(HttpTimeout), 60_000),
+        (Some(HttpStatus), 285_000),
+        (None, 285_000),
+    ]);
+    assert_eq!(
+        life.story(),
+        [
+            ("Seems Down", "opened"),
+            ("Down", "verifier_confirmed"),
+            ("Resolved", "verifier_cleared")
+        ]
+    );
+    let event = &life.rows[0];
+    assert_eq!(life.rows.len(), 1);
+    assert_eq!(
+        (event.started_at, event.fail_count),
+        (UnixMs(START + 1_000), 4)
+    );
+    assert_eq!(event.resolution, Some(Reason::VerifierCleared));
+    assert_eq!(
+        (event.group_id, event.ended_at),
+        (42, Some(UnixMs(START + 691_000)))
+    );
+    assert_eq!(life.cadences(), [RECHECK, Cadence::Grid]);
+    assert_eq!(life.job_seqs, [1, 2, 3]);
+    let seen: Vec<bool> = life
+        .transitions
+        .iter()
+        .map(|t| t.evidence.is_some())
+        .collect();
+    assert_eq!(seen, [true, true, false]);
+}
+
+#[test]
+fn a_blip_is_cleared_by_the_probe_and_returns_to_the_grid() {
+    let life = Life::of(&[(Some(HttpStatus), 0), (None, 60_000), (None, 285_000)]);
+    assert_eq!(
+        life.story(),
+        [("Seems Down", "opened"), ("Resolved", "probe_cleared")]
+    );
+    assert_eq!(life.cadences(), [RECHECK, Cadence::Grid]);
+    assert!(life.incident.is_clear());
+}
+
+#[test]
+fn a_first_connect_failure_is_held_and_its_start_stays_honest() {
+    let mut life = Life::of(&[(Some(ConnectRefused), 500)]);
+    assert_eq!(life.story(), []);
+    assert!(life.incident.is_suspected());
+    life.pass(FIRST_FAILURE_HOLD_MS - 1);
+    life.input(Input::Tick);
+    assert_eq!(life.story(), []);
+    life.pass(1);
+    assert_eq!(life.story(), [("Seems Down", "opened")]);
+    assert_eq!(life.rows[0].started_at, UnixMs(START + 500));
+    assert_eq!(
+        life.transitions[0].changed_at,
+        UnixMs(START + 500 + FIRST_FAILURE_HOLD_MS)
+    );
+    assert!(life.transitions[0].evidence.is_some());
+    assert_eq!(life.cadences(), [RECHECK]);
+}
+
+#[test]
+fn a_success_inside_the_hold_leaves_no_trace() {
+    let mut life = Life::of(&[(Some(ConnectRefused), 0), (None, 1_000)]);
+    life.pass(10_000);
+    life.input(Input::Tick);
+    assert_eq!(life.story(), []);
+    assert!(life.incident.is_clear());
+    assert_eq!(life.cadences(), [RECHECK, Cadence::Grid]);
+}
+
+#[test]
+fn a_second_failure_inside_the_hold_opens_at_once_and_counts() {
+    let life = Life::of(&[(Some(ConnectRefused), 0), (Some(HttpStatus), 1_000)]);
+    assert_eq!(life.story(), [("Seems Down", "opened")]);
+    assert_eq!(life.rows[0].fail_count, 2);
+}
+
+#[test]
+fn dns_failures_open_a_confirmed_event_only_after_they_repeat() {
+    let mut life = Life::of(&[(Some(DnsServfail), 0), (Some(DnsTimeout), 60_000)]);
+    assert_eq!(life.story(), []);
+    life.check((Some(DnsServfail), 60_000));
+    assert_eq!(life.story(), [("Down", "opened")]);
+    assert_eq!(
+        (life.rows[0].started_at, life.rows[0].fail_count),
+        (UnixMs(START), 3)
+    );
+    assert_eq!(life.cadences(), [RECHECK, Cadence::Grid]);
+    life.check((None, 285_000));
+    assert_eq!(life.job_seqs, [1, 2]);
+    assert_eq!(life.rows[0].resolution, Some(Reason::VerifierCleared));
+}
+
+#[test]
+fn a_better_proven_failure_after_dns_failures_opens_with_all_of_them_counted() {
+    let two = Life::of(&[(Some(DnsServfail), 0), (Some(ConnectRefused), 60_000)]);
+    assert_eq!(two.story(), [("Seems Down", "opened")]);
+    assert_eq!(
+        (two.rows[0].started_at, two.rows[0].fail_count),
+        (UnixMs(START), 2)
+    );
+    let checks = [
+        (Some(DnsServfail), 0),
+        (Some(DnsServfail), 1),
+        (Some(HttpStatus), 1),
+    ];
+    let three = Life::of(&checks);
+    assert_eq!(
+        three.story(),
+        [("Seems Down", "opened"), ("Down", "verifier_confirmed")]
+    );
+    assert_eq!(three.rows[0].state, State::Down);
+}
+
+#[test]
+fn what_says_nothing_of_http_neither_opens_counts_nor_closes() {
+    for class in [TlsDeprecated, TlsUnsupported, LocalPressure] {
+        let mut life = Life::of(&[(Some(class), 0), (Some(HttpStatus), 1_000)]);
+        (0..5).for_each(|_| life.check((Some(class), 60_000)));
+        assert_eq!(
+            (life.incident.state(), life.rows[0].fail_count),
+            (State::SeemsDown, 1)
+        );
+    }
+}
+
+#[test]
+fn degraded_with_http_verified_is_a_success() {
+    let life = Life::of(&[(Some(HttpStatus), 0), (Some(Latency), 60_000)]);
+    assert_eq!(life.incident.state(), State::Up);
+}
+
+#[test]
+fn one_failure_confirms_when_the_operator_says_so() {
+    for class in [HttpStatus, ConnectRefused, DnsServfail] {
+        let mut life = Life::confirming_after(1);
+        life.check((Some(class), 0));
+        life.pass(FIRST_FAILURE_HOLD_MS);
+        assert_eq!(life.incident.state(), State::Down, "{class}");
+        assert_eq!(life.rows[0].fail_count, 1);
+    }
+}
+
+#[test]
+fn a_fast_target_is_rechecked_at_its_own_cadence() {
+    let mut life = Life::new();
+    life.subject.cadence_ms = 9_000;
+    life.check((Some(HttpStatus), 0));
+    assert_eq!(life.cadences(), [Cadence::Recheck { after_ms: 9_000 }]);
+}
+
+#[test]
+fn a_retired_target_leaves_no_open_event() {
+    let mut life = Life::of(&[(Some(HttpStatus), 0)]);
+    life.input(Input::Retired);
+    assert_eq!(life.story()[1], ("Resolved", "manual_override"));
+    assert!(life.incident.is_clear());
+    let mut clean = Life::of(&[(Some(DnsServfail), 0)]);
+    clean.input(Input::Retired);
+    assert_eq!(clean.story(), []);
+}
+
+#[test]
+fn a_new_generation_keeps_the_incident_and_commands_the_cadence_again() {
+    let mut life = Life::of(&[(Some(HttpStatus), 0)]);
+    life.subject.generation = Generation(4);
+    life.seq = 0;
+    life.check((Some(HttpStatus), 60_000));
+    assert_eq!(life.rows[0].fail_count, 2);
+    assert_eq!(life.cadences(), [RECHECK, RECHECK]);
+}
+
+#[test]
+fn a_resumed_incident_is_confirmed_by_the_failures_that_were_missing() {
+    let mut life = Life::of(&[(Some(HttpStatus), 0), (Some(HttpStatus), 60_000)]);
+    life.restart();
+    life.check((Some(HttpStatus), 60_000));
+    assert_eq!(life.story()[1], ("Down", "verifier_confirmed"));
+    assert_eq!(life.job_seqs, [1, 2]);
+    life.restart();
+    life.check((None, 60_000));
+    assert_eq!(life.job_seqs, [1, 2, 3]);
+    assert_eq!(life.rows.len(), 1);
+}
+
+#[test]
+fn a_row_of_another_target_is_not_resumed() {
+    let mut life = Life::of(&[(Some(HttpStatus), 0)]);
+    let event = Box::new(life.rows[0].clone());
+    let mut other = Life::new();
+    other.subject.target = model::TargetId::new(8).expect("positive");
+    other.input(Input::Resume {
+        event,
+        transitions: 1,
+    });
+    assert_eq!(other.incident.state(), State::Up);
+    life.check((None, 1));
+    let closed = Box::new(life.rows[0].clone());
+    let mut same = Life::new();
+    same.input(Input::Resume {
+        event: closed,
+        transitions: 2,
+    });
+    assert_eq!(same.incident.state(), State::Up);
+}

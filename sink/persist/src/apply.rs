@@ -1,0 +1,291 @@
+//! Applying the journal to the store: in order, one batch at a time, for as long as it takes, on a
+//! task of its own so that draining never waits for it. "The store is away" is a longer lag.
+//!
+//! The newest batches are handed over in memory; when the lag grows they are read back from the
+//! journal instead, so that memory stays bounded.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use model::FactId;
+use model::fact::{Batch, Event};
+use model::limits::APPLY_TIMEOUT_MS;
+use store::{Applied, Floors, FreshnessRow, StoreError};
+use tokio::sync::Notify;
+
+use crate::failpoint;
+use crate::journal::Journal;
+
+/// What the sink asks of a store; the seam where tests put a store that fails.
+pub(crate) trait FactStore: 'static {
+    /// Whether dropping an overdue apply ends it: true where each request can give up its own
+    /// connection, false where a thread works on it to the end whatever we do.
+    const DROPS_OVERDUE: bool;
+
+    fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied, StoreError>>;
+    fn sync(&self) -> impl Future<Output = Result<(), StoreError>>;
+    fn write_freshness(
+        &self,
+        rows: Vec<FreshnessRow>,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+    fn floors(&self) -> impl Future<Output = Result<Floors, StoreError>>;
+    fn open_events(&self) -> impl Future<Output = Result<Vec<Event>, StoreError>>;
+    fn transitions(&self, event: FactId) -> impl Future<Output = Result<u32, StoreError>>;
+}
+
+impl FactStore for store::Store {
+    const DROPS_OVERDUE: bool = false;
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
+        Self::apply(self, batch).await
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        Self::sync(self).await
+    }
+
+    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<(), StoreError> {
+        Self::write_freshness(self, rows).await.map(|_| ())
+    }
+
+    async fn floors(&self) -> Result<Floors, StoreError> {
+        Self::floors(self).await
+    }
+
+    async fn open_events(&self) -> Result<Vec<Event>, StoreError> {
+        Self::open_events(self).await
+    }
+
+    async fn transitions(&self, event: FactId) -> Result<u32, StoreError> {
+        Self::transitions(self, event)
+            .await
+            .map(|rows| rows.len() as u32)
+    }
+}
+
+/// Batches kept in memory for the applier; each has at most `BATCH_MAX` facts.
+const LOADED_MAX: usize = 32;
+/// Batches read back from the journal at a time.
+const READ_BACK: usize = 8;
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Counters of the applier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ApplyCounts {
+    pub(crate) applies: u64,
+    pub(crate) retries: u64,
+    pub(crate) overdue: u64,
+}
+
+/// The journal and how far the store is behind it; shared by the loop and the applier, which run
+/// on one thread and never hold a borrow over an await.
+#[derive(Debug)]
+pub(crate) struct ApplyQueue {
+    pub(crate) journal: RefCell<Journal>,
+    /// Next batches for the store, contiguous from `applied + 1`.
+    loaded: RefCell<VecDeque<Rc<Batch>>>,
+    /// Number of the last batch that the store has.
+    applied: Cell<u64>,
+    /// Someone wants every file gone that can go.
+    eager: Cell<bool>,
+    counts: Cell<ApplyCounts>,
+    changed: Notify,
+}
+
+impl ApplyQueue {
+    /// `applied` is the number of the last batch that the store has.
+    pub(crate) fn new(journal: Journal, applied: u64) -> Rc<Self> {
+        Rc::new(Self {
+            journal: RefCell::new(journal),
+            loaded: RefCell::new(VecDeque::new()),
+            applied: Cell::new(applied),
+            eager: Cell::new(false),
+            counts: Cell::new(ApplyCounts::default()),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Hands over a batch that is durable in the journal.
+    pub(crate) fn push(&self, batch: Batch) {
+        let mut loaded = self.loaded.borrow_mut();
+        let end = loaded
+            .back()
+            .map_or(self.applied.get(), |last| last.journal_seq);
+        if loaded.len() < LOADED_MAX && batch.journal_seq == end + 1 {
+            loaded.push_back(Rc::new(batch));
+        }
+        self.changed.notify_one();
+    }
+
+    /// Number of the last batch that the store has.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.get()
+    }
+
+    /// Batches that the store does not have.
+    pub(crate) fn lag(&self) -> u64 {
+        self.journal
+            .borrow()
+            .last_seq()
+            .saturating_sub(self.applied.get())
+    }
+
+    pub(crate) fn counts(&self) -> ApplyCounts {
+        self.counts.get()
+    }
+
+    /// Asks for the removal of every file that the store does not need any more.
+    pub(crate) fn tidy_up(&self) {
+        self.eager.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Whether the store has everything, and nothing is left to remove.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.lag() == 0 && !self.eager.get()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut ApplyCounts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+
+    fn next(&self) -> Next {
+        let mut loaded = self.loaded.borrow_mut();
+        let wanted = self.applied.get() + 1;
+        if loaded.is_empty() && wanted <= self.journal.borrow().last_seq() {
+            match self.journal.borrow_mut().read(wanted, READ_BACK) {
+                Ok(batches) if batches.is_empty() => return Next::Missing(wanted),
+                Ok(batches) => loaded.extend(batches.into_iter().map(Rc::new)),
+                Err(error) => {
+                    tracing::error!(%error, "the journal cannot be read back");
+                    return Next::Unreadable;
+                }
+            }
+        }
+        if let Some(batch) = loaded.front() {
+            return Next::Apply(Rc::clone(batch));
+        }
+        let applied = self.applied.get();
+        if self.journal.borrow().can_reclaim(applied, self.eager.get()) {
+            return Next::Secure(applied);
+        }
+        self.eager.set(false);
+        Next::Idle
+    }
+
+    fn acknowledge(&self, journal_seq: u64) {
+        self.loaded.borrow_mut().pop_front();
+        self.applied.set(journal_seq);
+        self.count(|counts| counts.applies += 1);
+        failpoint::pass("acknowledge.after");
+    }
+
+    /// The store has everything up to `applied` for good: files may go.
+    fn secure(&self, applied: u64) {
+        let eager = self.eager.replace(false);
+        if let Err(error) = self.journal.borrow_mut().reclaim(applied, eager) {
+            tracing::warn!(%error, "a journal segment that is not needed any more stays");
+        }
+    }
+}
+
+enum Next {
+    Apply(Rc<Batch>),
+    /// Everything up to here is applied and files can go once the store made it safe.
+    Secure(u64),
+    /// This batch was never written: the store's journal number is from another journal.
+    Missing(u64),
+    Unreadable,
+    Idle,
+}
+
+/// Applies for ever. Must run on a tokio `LocalSet`.
+pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
+    let mut pause = BACKOFF_MIN;
+    loop {
+        let done = match queue.next() {
+            Next::Apply(batch) => apply_one(&*store, &queue, &batch).await,
+            Next::Secure(applied) => secure(&*store, &queue, applied).await,
+            Next::Missing(journal_seq) => {
+                queue.applied.set(journal_seq);
+                true
+            }
+            Next::Unreadable => false,
+            Next::Idle => {
+                queue.changed.notified().await;
+                true
+            }
+        };
+        if done {
+            pause = BACKOFF_MIN;
+        } else {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+}
+
+async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, batch: &Batch) -> bool {
+    failpoint::pass("apply.before");
+    let mut applying = pin!(store.apply(batch));
+    let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
+    let result = if let Ok(result) = tokio::time::timeout(limit, &mut applying).await {
+        result
+    } else {
+        queue.count(|counts| counts.overdue += 1);
+        tracing::warn!(
+            journal_seq = batch.journal_seq,
+            "the store takes more than 2 s"
+        );
+        if S::DROPS_OVERDUE {
+            queue.count(|counts| counts.retries += 1);
+            return false;
+        }
+        applying.await
+    };
+    match result {
+        Ok(applied) => {
+            failpoint::pass("apply.after");
+            warn_of_conflicts(batch, &applied);
+            queue.acknowledge(batch.journal_seq);
+            true
+        }
+        Err(error) => {
+            queue.count(|counts| counts.retries += 1);
+            tracing::warn!(%error, journal_seq = batch.journal_seq, lag = queue.lag(),
+                "the store did not take a batch of facts; it is kept and tried again");
+            false
+        }
+    }
+}
+
+fn warn_of_conflicts(batch: &Batch, applied: &Applied) {
+    if !applied.conflicts.is_empty() {
+        tracing::warn!(
+            journal_seq = batch.journal_seq,
+            events = applied.conflicts.len(),
+            "events were not opened: their targets have another open event in the store"
+        );
+    }
+}
+
+async fn secure<S: FactStore>(store: &S, queue: &ApplyQueue, applied: u64) -> bool {
+    match store.sync().await {
+        Ok(()) => {
+            queue.secure(applied);
+            true
+        }
+        Err(error) => {
+            queue.count(|counts| counts.retries += 1);
+            tracing::warn!(%error, "the store could not be synced; the journal keeps its segments");
+            false
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Facts on their way to the journal: gathered into batches, numbered, kept until they are
+//! durable. It must not know the disk.
+
+use std::collections::VecDeque;
+
+use model::fact::{Batch, Fact};
+use model::limits::BATCH_MAX;
+use model::{MonoUs, limits::JOURNAL_SYNC_MS};
+
+/// Facts that wait at most before the sink stops draining: then the cores hold their results.
+pub(crate) const WAITING_MAX: usize = 131_072;
+
+/// Facts wait this long for company before they are written: half the promise, so that one more
+/// turn of the loop and the sync itself fit into it.
+const GATHER_MS: u64 = JOURNAL_SYNC_MS / 2;
+
+/// Facts that are not durable yet, in order.
+#[derive(Debug)]
+pub(crate) struct FactQueue {
+    open: Vec<Fact>,
+    sealed: VecDeque<Batch>,
+    sealed_facts: usize,
+    next_seq: u64,
+    oldest: Option<MonoUs>,
+}
+
+impl FactQueue {
+    /// An empty queue whose first batch will be number `next_seq`.
+    pub(crate) fn new(next_seq: u64) -> Self {
+        Self {
+            open: Vec::new(),
+            sealed: VecDeque::new(),
+            sealed_facts: 0,
+            next_seq,
+            oldest: None,
+        }
+    }
+
+    /// Adds a fact that was decided at `now`.
+    pub(crate) fn push(&mut self, fact: Fact, now: MonoUs) {
+        self.oldest.get_or_insert(now);
+        self.open.push(fact);
+    }
+
+    /// Facts that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len() + self.sealed_facts
+    }
+
+    /// Whether it is time to write.
+    pub(crate) fn is_due(&self, now: MonoUs) -> bool {
+        self.open.len() >= BATCH_MAX
+            || self
+                .oldest
+                .is_some_and(|oldest| now.since(oldest) >= GATHER_MS * 1_000)
+    }
+
+    /// Numbers everything that waits; a number once given stays with its facts, so that a batch
+    /// that is written twice is the same batch.
+    pub(crate) fn seal(&mut self) -> impl Iterator<Item = &Batch> {
+        while !self.open.is_empty() {
+            let rest = self.open.split_off(self.open.len().min(BATCH_MAX));
+            let facts = std::mem::replace(&mut self.open, rest);
+            self.sealed_facts += facts.len();
+            self.sealed.push_back(Batch {
+                journal_seq: self.next_seq,
+                facts,
+            });
+            self.next_seq += 1;
+        }
+        self.sealed.iter()
+    }
+
+    /// Number of the last batch that was sealed.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// Takes the first sealed batch, which is durable now.
+    pub(crate) fn pop(&mut self) -> Option<Batch> {
+        let batch = self.sealed.pop_front()?;
+        self.sealed_facts -= batch.facts.len();
+        if self.len() == 0 {
+            self.oldest = None;
+        }
+        Some(batch)
+    }
+}

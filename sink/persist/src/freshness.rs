@@ -1,0 +1,114 @@
+//! Writing freshness: the whole coalesced map at once, one flight at a time, the next one 10 s
+//! after the start of the last or when that ends, whichever is later.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use model::limits::FRESHNESS_FLUSH_MS;
+use model::{MonoUs, TargetId, UnixMs};
+use store::FreshnessRow;
+
+use crate::apply::FactStore;
+use crate::slots::CoreSlots;
+
+/// Pause after a failed flush, even when someone waits for the next one.
+const HURRY_PAUSE_MS: u64 = 1_000;
+
+/// A flush that is on its way.
+#[derive(Debug)]
+struct Flight {
+    rows: Vec<(u16, u32, TargetId)>,
+    /// `Some` once it ended: whether it was written.
+    landed: Rc<Cell<Option<bool>>>,
+}
+
+/// When freshness is written, and what is on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Flushes {
+    flight: Option<Flight>,
+    last_start: Option<MonoUs>,
+    last_failure: Option<MonoUs>,
+    pub(crate) rows: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+}
+
+impl Flushes {
+    /// Ends a flight that landed; rows that were not written wait again.
+    pub(crate) fn land(&mut self, cores: &mut [CoreSlots], now: MonoUs) {
+        let landed = self.flight.as_ref().and_then(|flight| flight.landed.get());
+        let Some(written) = landed else { return };
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        if written {
+            self.succeeded += 1;
+            self.rows += flight.rows.len() as u64;
+            return;
+        }
+        self.failed += 1;
+        self.last_failure = Some(now);
+        for (core, slot, target) in flight.rows {
+            if let Some(slots) = cores.get_mut(usize::from(core)) {
+                slots.requeue(slot, target);
+            }
+        }
+    }
+
+    /// Whether nothing is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flight.is_none()
+    }
+
+    /// Whether the next flush may start.
+    pub(crate) fn is_due(&self, now: MonoUs) -> bool {
+        self.is_idle()
+            && self
+                .last_start
+                .is_none_or(|last| now.since(last) >= FRESHNESS_FLUSH_MS * 1_000)
+    }
+
+    /// Whether a flush that someone waits for may start: at once, but not in a row after failures.
+    pub(crate) fn may_hurry(&self, now: MonoUs) -> bool {
+        let calm = |last: MonoUs| now.since(last) >= HURRY_PAUSE_MS * 1_000;
+        self.is_idle() && self.last_failure.is_none_or(calm)
+    }
+
+    /// Takes everything that waits and starts writing it. Must run on a tokio `LocalSet`.
+    pub(crate) fn start<S: FactStore>(
+        &mut self,
+        store: &Rc<S>,
+        cores: &mut [CoreSlots],
+        mono: MonoUs,
+        unix: UnixMs,
+    ) {
+        let (mut rows, mut written) = (Vec::new(), Vec::new());
+        for (core, slots) in cores.iter_mut().enumerate() {
+            slots.take_pending(unix, |slot, target, next_check| {
+                rows.push((core as u16, slot, target));
+                written.push(FreshnessRow {
+                    target,
+                    last_checked: unix,
+                    next_check,
+                });
+            });
+        }
+        self.last_start = Some(mono);
+        if rows.is_empty() {
+            return;
+        }
+        let landed = Rc::new(Cell::new(None));
+        self.flight = Some(Flight {
+            rows,
+            landed: Rc::clone(&landed),
+        });
+        let store = Rc::clone(store);
+        tokio::task::spawn_local(async move {
+            let result = store.write_freshness(written).await;
+            if let Err(error) = &result {
+                tracing::warn!(%error, "freshness was not written; its rows wait again");
+            }
+            landed.set(Some(result.is_ok()));
+        });
+    }
+}

@@ -1,0 +1,166 @@
+//! The outside of the sink: configuration, commands, handle, and the start of its thread. What
+//! happens inside is none of this module's business.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use model::inbox::CoreCommand;
+use model::{CoreIndex, Evidence, Generation, Now, Outcome, Slot, TargetId};
+use store::Store;
+use tokio::sync::oneshot;
+
+use crate::ages::FreshnessAges;
+use crate::error::PersistError;
+use crate::run;
+use crate::stats::SinkStats;
+
+/// Reads both clocks; called a few times per turn of the sink's loop.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// Commands that wait for the sink at most; a sender that finds it full waits or tries again.
+const COMMANDS_MAX: usize = 1_024;
+/// Released slots that wait for the control plane; more wait inside the sink.
+const RELEASED_MAX: usize = 16_384;
+
+/// How the sink is set up.
+#[derive(Clone, Debug)]
+pub struct SinkConfig {
+    /// The node's data directory; the journal lives in `data_dir/journal`.
+    pub data_dir: PathBuf,
+    /// CPU to pin the thread to; `None` leaves it to the scheduler.
+    pub cpu: Option<usize>,
+    /// Consecutive failures that confirm an incident (at least 1).
+    pub confirm_after: u32,
+    /// Freshness of a target is written this often at most, in ms.
+    pub projection_interval_ms: u64,
+    /// All journal segments together, in bytes, before the alarm.
+    pub journal_max_bytes: u64,
+}
+
+/// The sink's end of one probe core.
+#[derive(Debug)]
+pub struct CoreLink {
+    /// Which core.
+    pub core: CoreIndex,
+    /// Its finished checks, in order.
+    pub outcomes: Receiver<Outcome>,
+    /// Evidence of failing checks; each is sent before its outcome.
+    pub evidence: Receiver<Box<Evidence>>,
+    /// Commands to it.
+    pub inbox: Sender<CoreCommand>,
+}
+
+/// Who sits in a slot. Sent before the core hears of the slot, and again on each new generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The probe core.
+    pub core: CoreIndex,
+    /// The slot on that core.
+    pub slot: Slot,
+    /// The target.
+    pub target: TargetId,
+    /// The legacy `blog_id`, or 0.
+    pub group_id: u64,
+    /// Configuration version; outcomes of any other are discarded.
+    pub generation: Generation,
+    /// Interval of the target, in seconds.
+    pub interval_s: u32,
+    /// Cadence of the target, in ms: always `model::schedule::cadence_ms(interval_s)`.
+    pub cadence_ms: u32,
+}
+
+/// A command to the sink.
+#[derive(Debug)]
+pub enum SinkCommand {
+    /// These slots are taken, or their targets have a new generation.
+    Register(Vec<Registration>),
+    /// The target is no longer watched: its open incident is closed by hand, later outcomes are
+    /// discarded. The slot itself is released by the core's last word on it.
+    Retire {
+        /// The probe core.
+        core: CoreIndex,
+        /// The slot on that core.
+        slot: Slot,
+    },
+    /// Answers once everything drained so far is in the store, freshness included.
+    Flush {
+        /// The answer.
+        done: oneshot::Sender<()>,
+    },
+    /// Computes the age of the last check over all registered targets, from memory.
+    Ages {
+        /// The answer.
+        reply: oneshot::Sender<FreshnessAges>,
+    },
+    /// Drains what is left, writes everything and ends the thread.
+    Stop {
+        /// Answered when all is written, or when the store stayed away (the journal has it then).
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// The running sink.
+#[derive(Debug)]
+pub struct SinkHandle {
+    /// Commands to it (bounded).
+    pub commands: Sender<SinkCommand>,
+    /// Slots whose last word was processed: they may be reused.
+    pub released: Receiver<(CoreIndex, Slot)>,
+    /// Its counters.
+    pub stats: Arc<SinkStats>,
+    /// Its thread; ends after [`SinkCommand::Stop`], or when all command senders are gone.
+    pub thread: JoinHandle<Result<(), PersistError>>,
+}
+
+/// Ends of the sink's own channels, handed to its thread.
+pub(crate) struct Inside {
+    pub(crate) links: Vec<CoreLink>,
+    pub(crate) commands: Receiver<SinkCommand>,
+    pub(crate) released: Sender<(CoreIndex, Slot)>,
+    pub(crate) stats: Arc<SinkStats>,
+}
+
+/// Starts the sink: reads the store and the journal, then returns while the thread goes on.
+/// Blocks the caller until the start is over (milliseconds, unless the journal is long).
+///
+/// # Errors
+/// [`PersistError`] when the journal cannot be opened or is damaged where the store does not have
+/// its facts yet, when the store does not answer, or when the thread cannot be made.
+pub fn spawn(
+    config: SinkConfig,
+    clock: Clock,
+    links: Vec<CoreLink>,
+    store: Store,
+) -> Result<SinkHandle, PersistError> {
+    let (commands, commands_inside) = bounded(COMMANDS_MAX);
+    let (released_inside, released) = bounded(RELEASED_MAX);
+    let stats = Arc::new(SinkStats::new(links.iter().map(|link| link.core)));
+    let inside = Inside {
+        links,
+        commands: commands_inside,
+        released: released_inside,
+        stats: Arc::clone(&stats),
+    };
+    let (started_inside, started) = bounded(1);
+    let thread = thread::Builder::new()
+        .name("ringwatch-sink".to_owned())
+        .spawn(move || run::thread(config, clock, inside, store, &started_inside))
+        .map_err(PersistError::Thread)?;
+    if started.recv().is_ok() {
+        return Ok(SinkHandle {
+            commands,
+            released,
+            stats,
+            thread,
+        });
+    }
+    match thread.join() {
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(())) => Err(PersistError::Thread(std::io::Error::other(
+            "it ended at once",
+        ))),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}

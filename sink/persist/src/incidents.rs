@@ -1,0 +1,160 @@
+//! Incident states of the targets that are not clean, in two layers: what is durable, and what was
+//! decided since the last sync. Memory advances only when the journal has it.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+
+use incident::Incident;
+use model::fact::State;
+use model::inbox::Cadence;
+use model::{Generation, MonoUs, Slot, TargetId};
+
+use crate::start::Resumed;
+
+/// A slot of a core: the number of its link, and the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) core: u16,
+    pub(crate) slot: u32,
+}
+
+/// A cadence that a core is told once the decision behind it is durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Command {
+    pub(crate) core: u16,
+    pub(crate) slot: Slot,
+    pub(crate) generation: Generation,
+    pub(crate) cadence: Cadence,
+}
+
+/// Targets by state, over what is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) seems_down: u64,
+    pub(crate) down: u64,
+    pub(crate) suspected: u64,
+}
+
+impl Tally {
+    fn of(&mut self, incident: &Incident) -> Option<&mut u64> {
+        match incident.state() {
+            State::SeemsDown => Some(&mut self.seems_down),
+            State::Down => Some(&mut self.down),
+            _ if incident.is_suspected() => Some(&mut self.suspected),
+            _ => None,
+        }
+    }
+}
+
+/// Incident states by slot.
+#[derive(Debug)]
+pub(crate) struct Incidents {
+    durable: HashMap<Key, Incident>,
+    staged: HashMap<Key, Incident>,
+    commands: Vec<Command>,
+    /// Holds in the order of their ends: all are equally long.
+    holds: VecDeque<(MonoUs, Key)>,
+    /// Open events whose target has not been registered.
+    unclaimed: HashMap<TargetId, Resumed>,
+    tally: Tally,
+}
+
+impl Incidents {
+    pub(crate) fn new(unclaimed: HashMap<TargetId, Resumed>) -> Self {
+        Self {
+            durable: HashMap::new(),
+            staged: HashMap::new(),
+            commands: Vec::new(),
+            holds: VecDeque::new(),
+            unclaimed,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The newest state of `key`; a slot without one is clear.
+    pub(crate) fn get(&self, key: Key) -> Incident {
+        self.staged
+            .get(&key)
+            .or_else(|| self.durable.get(&key))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Whether a state is kept for `key`.
+    pub(crate) fn has(&self, key: Key) -> bool {
+        self.staged.contains_key(&key) || self.durable.contains_key(&key)
+    }
+
+    /// Keeps a decided state until [`Incidents::advance`].
+    pub(crate) fn stage(&mut self, key: Key, incident: Incident) {
+        if let Some(at) = incident.wakes_at() {
+            self.holds.push_back((at, key));
+        }
+        self.staged.insert(key, incident);
+    }
+
+    /// Whether something was decided that is not the state yet.
+    pub(crate) fn is_ahead(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Keeps a decided command until [`Incidents::advance`].
+    pub(crate) fn command(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    /// Forgets the commands of a slot whose target has gone.
+    pub(crate) fn forget_commands(&mut self, key: Key) {
+        self.commands
+            .retain(|command| (command.core, command.slot.0) != (key.core, key.slot));
+    }
+
+    /// Everything that was decided is durable: it becomes the state. Visits every slot that
+    /// changed, with whether it is clear now; returns the commands to send.
+    pub(crate) fn advance(&mut self, mut visit: impl FnMut(Key, bool)) -> Vec<Command> {
+        for (key, incident) in mem::take(&mut self.staged) {
+            let clear = incident.is_clear();
+            if let Some(count) = self.tally.of(&incident) {
+                *count += 1;
+            }
+            let before = if clear {
+                self.durable.remove(&key)
+            } else {
+                self.durable.insert(key, incident)
+            };
+            let before = before.as_ref().and_then(|before| self.tally.of(before));
+            if let Some(count) = before {
+                *count -= 1;
+            }
+            visit(key, clear);
+        }
+        mem::take(&mut self.commands)
+    }
+
+    /// The next slot whose hold is over at `now`.
+    pub(crate) fn next_due(&mut self, now: MonoUs) -> Option<Key> {
+        let &(at, key) = self.holds.front()?;
+        (at <= now).then(|| self.holds.pop_front())?;
+        Some(key)
+    }
+
+    /// Whether a hold is waiting for its end.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    /// The open event of `target` from before the start, the first time it is asked for.
+    pub(crate) fn claim(&mut self, target: TargetId) -> Option<Resumed> {
+        self.unclaimed.remove(&target)
+    }
+
+    /// Open events that nobody claimed.
+    pub(crate) fn unclaimed(&self) -> usize {
+        self.unclaimed.len()
+    }
+
+    /// Targets by state.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+}

@@ -1,0 +1,271 @@
+//! The write-ahead journal: batches of facts in numbered segment files, durable before anything
+//! else happens with them, gone once the store has them for good.
+//!
+//! It must not know what the facts mean. It blocks while it writes: that is the one wait of the
+//! sink's loop, and results wait in the channels meanwhile.
+
+mod open;
+mod record;
+mod segment;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use model::fact::Batch;
+use model::limits::JOURNAL_SEGMENT_MAX_BYTES;
+
+use crate::error::PersistError;
+use crate::failpoint;
+use record::{SEGMENT_HEADER, segment_header};
+use segment::{Cursor, Segment, create, cut, failed, path_of, read_back, sync_directory};
+
+/// The journal, open for writing.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    directory: PathBuf,
+    max_bytes: u64,
+    segment_max_bytes: u64,
+    /// Oldest first. The last one is being written when `file` is there.
+    segments: VecDeque<Segment>,
+    file: Option<File>,
+    next_number: u64,
+    /// Number of the next batch.
+    next_seq: u64,
+    cursor: Option<Cursor>,
+    syncs: u64,
+}
+
+/// Why a commit did not write everything.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The disk budget is used up by facts that the store does not have yet.
+    Full,
+    /// The disk said no; the next commit starts a new segment.
+    Disk(PersistError),
+}
+
+impl Journal {
+    /// Number that the next batch must carry.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Number of the last batch that is durable, 0 = none ever was.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// How many segments there are.
+    pub(crate) fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// How often it was synced.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// Writes `batches`, numbered from [`Journal::next_seq`] without gaps, and syncs them. Returns
+    /// how many of them are durable now, and why it is not all of them.
+    pub(crate) fn commit<'b>(
+        &mut self,
+        batches: impl Iterator<Item = &'b Batch>,
+    ) -> (usize, Option<Trouble>) {
+        let mut done = 0;
+        let mut batches = batches.peekable();
+        let mut buffer = Vec::new();
+        while batches.peek().is_some() {
+            buffer.clear();
+            match self.fill(&mut batches, &mut buffer) {
+                Ok(0) => return (done, Some(Trouble::Full)),
+                Ok(count) => match self.write(&buffer, count) {
+                    Ok(()) => done += count,
+                    Err(error) => return (done, Some(Trouble::Disk(error))),
+                },
+                Err(error) => return (done, Some(Trouble::Disk(error))),
+            }
+        }
+        (done, None)
+    }
+
+    /// Encodes as many batches as one segment and the budget take; at least one goes into a
+    /// journal that is otherwise empty, else a small budget would never take a large batch.
+    fn fill<'b>(
+        &self,
+        batches: &mut std::iter::Peekable<impl Iterator<Item = &'b Batch>>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize, PersistError> {
+        let room = self
+            .max_bytes
+            .saturating_sub(self.bytes() + SEGMENT_HEADER as u64);
+        let empty = self
+            .segments
+            .iter()
+            .all(|segment| segment.last_seq < segment.first_seq);
+        let mut count = 0;
+        while let Some(batch) = batches.peek() {
+            debug_assert_eq!(batch.journal_seq, self.next_seq + count as u64);
+            let before = buffer.len();
+            record::encode(batch, buffer)?;
+            let fits = buffer.len() as u64 <= room || (empty && count == 0);
+            if !fits || (count > 0 && buffer.len() as u64 > self.segment_max_bytes) {
+                buffer.truncate(before);
+                break;
+            }
+            batches.next();
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, buffer: &[u8], count: usize) -> Result<(), PersistError> {
+        self.make_room(buffer.len() as u64)?;
+        let (Some(file), Some(current)) = (&mut self.file, self.segments.back_mut()) else {
+            return Err(failed(&self.directory, "writing")(io::Error::other(
+                "no segment is open",
+            )));
+        };
+        failpoint::pass("append.before");
+        let written = file.write_all(buffer).and_then(|()| {
+            failpoint::pass("append.after");
+            file.sync_data()
+        });
+        if let Err(error) = written {
+            let path = path_of(&self.directory, current.number);
+            self.abandon();
+            return Err(failed(&path, "writing and syncing")(error));
+        }
+        failpoint::pass("sync.after");
+        current.bytes += buffer.len() as u64;
+        current.last_seq += count as u64;
+        self.next_seq += count as u64;
+        self.syncs += 1;
+        Ok(())
+    }
+
+    /// After a failed write or sync nobody knows what is on the disk, and a second sync of the
+    /// same file may lie: it is cut back as far as possible, and writing goes on in a new one.
+    /// What could not be cut away is the same batch again and is skipped when read.
+    fn abandon(&mut self) {
+        self.file = None;
+        let Some(current) = self.segments.back() else {
+            return;
+        };
+        let whole = if current.last_seq < current.first_seq {
+            0
+        } else {
+            current.bytes
+        };
+        if let Err(error) = cut(&self.directory, current.number, whole) {
+            tracing::warn!(%error, "a journal segment could not be cut back after a failed write");
+        }
+        if whole == 0 {
+            self.segments.pop_back();
+        }
+    }
+
+    /// Opens a new segment when none is open, or the open one is full.
+    fn make_room(&mut self, length: u64) -> Result<(), PersistError> {
+        let full = self.segments.back().is_some_and(|current| {
+            current.last_seq >= current.first_seq && current.bytes + length > self.segment_max_bytes
+        });
+        if self.file.is_some() && !full {
+            return Ok(());
+        }
+        self.start_segment()
+    }
+
+    fn start_segment(&mut self) -> Result<(), PersistError> {
+        let number = self.next_number;
+        let path = path_of(&self.directory, number);
+        self.file = None;
+        self.next_number += 1;
+        let mut file =
+            create(&self.directory, number).map_err(failed(&path, "creating a segment"))?;
+        let header = segment_header(self.next_seq);
+        if let Err(error) = file.write_all(&header) {
+            // An empty or half-written header is read as a torn segment; it only wastes a name.
+            let _ = cut(&self.directory, number, 0);
+            return Err(failed(&path, "writing the head of a segment")(error));
+        }
+        self.file = Some(file);
+        self.segments.push_back(Segment {
+            number,
+            first_seq: self.next_seq,
+            last_seq: self.next_seq - 1,
+            bytes: SEGMENT_HEADER as u64,
+        });
+        Ok(())
+    }
+
+    /// Whether files could go if everything up to `applied` were safe in the store.
+    pub(crate) fn can_reclaim(&self, applied: u64, eagerly: bool) -> bool {
+        self.segments.iter().enumerate().any(|(index, segment)| {
+            segment.last_seq <= applied && (self.is_closed(index) || self.may_end(segment, eagerly))
+        })
+    }
+
+    /// Removes segments whose batches are all at or below `durable`. The one that is being
+    /// written goes too when it is large, or `eagerly` whenever it has a batch.
+    pub(crate) fn reclaim(&mut self, durable: u64, eagerly: bool) -> Result<(), PersistError> {
+        if !self.can_reclaim(durable, eagerly) {
+            return Ok(());
+        }
+        failpoint::pass("reclaim.before");
+        while let Some(segment) = self.segments.front() {
+            if segment.last_seq > durable || !(self.is_closed(0) || self.may_end(segment, eagerly))
+            {
+                break;
+            }
+            let path = path_of(&self.directory, segment.number);
+            if !self.is_closed(0) {
+                self.file = None;
+            }
+            std::fs::remove_file(&path).map_err(failed(&path, "removing an applied segment"))?;
+            self.segments.pop_front();
+        }
+        sync_directory(&self.directory)
+            .map_err(failed(&self.directory, "syncing the directory"))?;
+        failpoint::pass("reclaim.after");
+        Ok(())
+    }
+
+    fn is_closed(&self, index: usize) -> bool {
+        index + 1 < self.segments.len() || self.file.is_none()
+    }
+
+    fn may_end(&self, segment: &Segment, eagerly: bool) -> bool {
+        let has_batches = segment.last_seq >= segment.first_seq;
+        has_batches && (eagerly || segment.bytes >= self.segment_max_bytes / 4)
+    }
+
+    /// Reads back up to `max` batches from number `from` on; empty when there is none.
+    pub(crate) fn read(&mut self, from: u64, max: usize) -> Result<Vec<Batch>, PersistError> {
+        let holds = |segment: &&Segment| segment.first_seq <= from && from <= segment.last_seq;
+        let Some(segment) = self.segments.iter().find(holds) else {
+            return Ok(Vec::new());
+        };
+        let mut cursor = self
+            .cursor
+            .filter(|cursor| cursor.number == segment.number && cursor.journal_seq <= from)
+            .unwrap_or_else(|| Cursor::at_start(segment));
+        let batches = read_back(&self.directory, segment, &mut cursor, from, max)?;
+        self.cursor = Some(cursor);
+        Ok(batches)
+    }
+}
+
+/// Segments are small against the budget, so that removing one frees a useful share of it.
+fn segment_max_bytes(max_bytes: u64) -> u64 {
+    (max_bytes / 8).clamp(SEGMENT_HEADER as u64, JOURNAL_SEGMENT_MAX_BYTES)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The sink's thread: pinned, one tokio runtime, one loop. What a turn does is in `sink`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::task::LocalSet;
+
+use crate::apply::{self, FactStore};
+use crate::error::PersistError;
+use crate::handle::{Clock, Inside, SinkConfig};
+use crate::sink::Sink;
+use crate::start;
+
+/// Time between two turns while there is something to do.
+const TURN: Duration = Duration::from_millis(10);
+/// Time between two turns after a while without anything to do.
+const IDLE_TURN: Duration = Duration::from_millis(50);
+/// Quiet turns after which the loop slows down.
+const QUIET_TURNS: u32 = 100;
+/// How long the end waits for a store that does not answer; the journal has the facts.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Runs the sink until it is stopped. `started` is told when the start is over; it is dropped
+/// without a word when the start fails.
+pub(crate) fn thread<S: FactStore>(
+    config: SinkConfig,
+    clock: Clock,
+    inside: Inside,
+    store: S,
+    started: &Sender<()>,
+) -> Result<(), PersistError> {
+    pin(config.cpu);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(PersistError::Thread)?;
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(async move {
+        let sink = start(&config, clock, inside, store).await?;
+        // The starter waits for this; if it has gone, the command channel ends the loop.
+        let _ = started.send(());
+        turn_until_stopped(sink).await;
+        Ok(())
+    }))
+}
+
+/// Reads store and journal, and starts the applier.
+pub(crate) async fn start<S: FactStore>(
+    config: &SinkConfig,
+    clock: Clock,
+    inside: Inside,
+    store: S,
+) -> Result<Sink<S>, PersistError> {
+    let store = Rc::new(store);
+    let directory = config.data_dir.join("journal");
+    let found = start::find(&*store, &directory, config.journal_max_bytes).await?;
+    let sink = Sink::new(config, clock, inside, Rc::clone(&store), found);
+    tokio::task::spawn_local(apply::run(store, Rc::clone(&sink.queue)));
+    Ok(sink)
+}
+
+async fn turn_until_stopped<S: FactStore>(mut sink: Sink<S>) {
+    let mut quiet = 0;
+    loop {
+        let activity = sink.turn();
+        if activity.stop {
+            return wind_down(sink).await;
+        }
+        quiet = if activity.busy { 0 } else { quiet + 1 };
+        tokio::time::sleep(if quiet < QUIET_TURNS { TURN } else { IDLE_TURN }).await;
+    }
+}
+
+/// Takes what is left, writes everything, answers. First failures that are still held open
+/// nothing: a machine that shuts down may have lost its network first.
+async fn wind_down<S: FactStore>(mut sink: Sink<S>) {
+    let done = sink.take_stop();
+    sink.turn();
+    sink.wind_down();
+    let settled = tokio::time::timeout(STOP_WAIT, async {
+        while !sink.is_settled() {
+            tokio::time::sleep(TURN).await;
+            sink.turn();
+        }
+    });
+    if settled.await.is_err() {
+        tracing::warn!(
+            lag = sink.queue.lag(),
+            unwritten = sink.unwritten(),
+            "the sink ends before the store has everything; the next start goes on from the journal"
+        );
+    }
+    if let Some(done) = done {
+        // Whoever asked may have gone: then nobody waits for the answer.
+        let _ = done.send(());
+    }
+}
+
+fn pin(cpu: Option<usize>) {
+    let Some(cpu) = cpu.filter(|&cpu| cpu < CpuSet::MAX_CPU) else {
+        return;
+    };
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %error, "the sink's thread could not be pinned");
+    }
+}

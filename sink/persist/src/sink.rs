@@ -1,0 +1,308 @@
+//! One turn of the sink: take everything, step, write ahead, advance memory, hand on.
+//!
+//! The order matters. Outcomes are taken first: whatever was sent before them (their evidence, the
+//! registration of their slot) is then surely there. The whole batch is taken before any result in
+//! it is stepped.
+
+mod commands;
+mod results;
+
+use std::rc::Rc;
+
+use crossbeam_channel::Receiver;
+use incident::Policy;
+use model::fact::Fact;
+use model::ids::FactMint;
+use model::{CoreIndex, Evidence, Now, Outcome, Slot};
+use tokio::sync::oneshot;
+
+use crate::apply::{ApplyQueue, FactStore};
+use crate::cadences::CadenceOutbox;
+use crate::evidence::EvidenceShelf;
+use crate::facts::{FactQueue, WAITING_MAX};
+use crate::failpoint;
+use crate::freshness::Flushes;
+use crate::handle::{Clock, Inside, SinkCommand, SinkConfig};
+use crate::incidents::{Command, Incidents};
+use crate::journal::Trouble;
+use crate::slots::{CoreSlots, Timeline};
+use crate::start::Found;
+use crate::stats::{Ledger, SinkStats};
+
+/// The channels of one core.
+struct Core {
+    index: CoreIndex,
+    outcomes: Receiver<Outcome>,
+    evidence: Receiver<Box<Evidence>>,
+    outbox: CadenceOutbox,
+    /// Outcomes of this turn; its memory is kept.
+    batch: Vec<Outcome>,
+}
+
+/// A `Flush` that waits: for the store to have this batch, and for this many flushes.
+struct Waiter {
+    journal_seq: u64,
+    flushes: u64,
+    done: oneshot::Sender<()>,
+}
+
+/// Whether the end was asked for, and who waits for it.
+enum Stop {
+    GoOn,
+    Asked(oneshot::Sender<()>),
+    /// All who could command are gone, or the answer was taken.
+    Unattended,
+}
+
+/// What a turn did, for the loop to choose its pace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// Something was drained, or something waits for its moment.
+    pub(crate) busy: bool,
+    /// The thread is asked to end.
+    pub(crate) stop: bool,
+}
+
+/// The sink core.
+pub(crate) struct Sink<S> {
+    clock: Clock,
+    store: Rc<S>,
+    policy: Policy,
+    cores: Vec<Core>,
+    slots: Vec<CoreSlots>,
+    incidents: Incidents,
+    evidence: EvidenceShelf,
+    mint: FactMint,
+    facts: FactQueue,
+    pub(crate) queue: Rc<ApplyQueue>,
+    /// Facts that wait at most before outcomes are left in the channels.
+    pub(crate) waiting_max: usize,
+    flushes: Flushes,
+    flush_wanted: bool,
+    commands: Receiver<SinkCommand>,
+    /// Flushes asked for in this turn: they mean what this turn drained, too.
+    asking: Vec<oneshot::Sender<()>>,
+    waiters: Vec<Waiter>,
+    stop: Stop,
+    released: crossbeam_channel::Sender<(CoreIndex, Slot)>,
+    to_release: std::collections::VecDeque<(CoreIndex, Slot)>,
+    ledger: Ledger,
+    stats: std::sync::Arc<SinkStats>,
+}
+
+impl<S: FactStore> Sink<S> {
+    pub(crate) fn new(
+        config: &SinkConfig,
+        clock: Clock,
+        inside: Inside,
+        store: Rc<S>,
+        found: Found,
+    ) -> Self {
+        let timeline = Timeline::new(clock().unix, config.projection_interval_ms);
+        let cores: Vec<Core> = inside
+            .links
+            .into_iter()
+            .map(|link| Core {
+                index: link.core,
+                outcomes: link.outcomes,
+                evidence: link.evidence,
+                outbox: CadenceOutbox::new(link.inbox),
+                batch: Vec::new(),
+            })
+            .collect();
+        Self {
+            clock,
+            store,
+            policy: Policy {
+                confirm_after: config.confirm_after,
+            },
+            slots: cores.iter().map(|_| CoreSlots::new(timeline)).collect(),
+            ledger: Ledger::new(cores.len()),
+            cores,
+            incidents: Incidents::new(found.open),
+            evidence: EvidenceShelf::default(),
+            mint: found.mint,
+            facts: FactQueue::new(found.journal.next_seq()),
+            queue: ApplyQueue::new(found.journal, found.applied),
+            waiting_max: WAITING_MAX,
+            flushes: Flushes::default(),
+            flush_wanted: false,
+            commands: inside.commands,
+            asking: Vec::new(),
+            waiters: Vec::new(),
+            stop: Stop::GoOn,
+            released: inside.released,
+            to_release: std::collections::VecDeque::new(),
+            stats: inside.stats,
+        }
+    }
+
+    /// Does everything that there is to do now. Must run on a tokio `LocalSet`.
+    pub(crate) fn turn(&mut self) -> Activity {
+        let now = (self.clock)();
+        let drained = self.take_results();
+        self.take_commands(now);
+        self.book_results(now);
+        self.end_holds(now);
+        self.write_ahead(now, self.is_stopping() || !self.asking.is_empty());
+        self.note_flushes();
+        self.cores.iter_mut().for_each(|core| core.outbox.send());
+        self.send_released();
+        self.flush_freshness(now);
+        self.answer_waiters();
+        self.publish(now);
+        let waits = self.facts.len() > 0 || self.incidents.is_holding() || self.flush_wanted;
+        Activity {
+            busy: drained || waits,
+            stop: self.is_stopping(),
+        }
+    }
+
+    /// Writes the waiting facts when it is time (or `at_once`), and advances memory when nothing
+    /// waits any more.
+    fn write_ahead(&mut self, now: Now, at_once: bool) {
+        if self.facts.len() > 0 && (at_once || self.facts.is_due(now.mono)) {
+            let (durable, trouble) = self.queue.journal.borrow_mut().commit(self.facts.seal());
+            self.note_trouble(trouble);
+            for _ in 0..durable {
+                if let Some(batch) = self.facts.pop() {
+                    self.ledger.counters.journal_records += 1;
+                    self.ledger.counters.transitions += transitions_in(&batch.facts);
+                    self.queue.push(batch);
+                }
+            }
+        }
+        if self.facts.len() == 0 && self.incidents.is_ahead() {
+            self.advance_memory();
+        }
+    }
+
+    fn note_trouble(&mut self, trouble: Option<Trouble>) {
+        let counters = &mut self.ledger.counters;
+        let before = std::mem::replace(&mut counters.journal_alarm, u64::from(trouble.is_some()));
+        match trouble {
+            None if before == 1 => tracing::info!("the journal takes facts again"),
+            None => {}
+            Some(Trouble::Full) => {
+                self.queue.tidy_up();
+                if before == 0 {
+                    tracing::error!(
+                        "the journal has used up journal_max_bytes because the store does not \
+                         take its facts; incidents wait in memory until the store is back"
+                    );
+                }
+            }
+            Some(Trouble::Disk(error)) => {
+                counters.journal_errors += 1;
+                if before == 0 {
+                    tracing::error!(%error, "facts cannot be written ahead; they wait in memory");
+                }
+            }
+        }
+    }
+
+    fn advance_memory(&mut self) {
+        let slots = &mut self.slots;
+        let commands = self.incidents.advance(|key, clear| {
+            slots[usize::from(key.core)].set_unclean(key.slot, !clear);
+        });
+        for Command {
+            core,
+            slot,
+            generation,
+            cadence,
+        } in commands
+        {
+            self.cores[usize::from(core)]
+                .outbox
+                .put(slot, generation, cadence);
+        }
+        failpoint::pass("memory.after");
+    }
+
+    fn flush_freshness(&mut self, now: Now) {
+        self.flushes.land(&mut self.slots, now.mono);
+        self.flush_wanted |= self.is_stopping() && self.freshness_pending() > 0;
+        let hurried = self.flush_wanted && self.flushes.may_hurry(now.mono);
+        if hurried || self.flushes.is_due(now.mono) {
+            self.flush_wanted = false;
+            self.flushes
+                .start(&self.store, &mut self.slots, now.mono, now.unix);
+        }
+    }
+
+    fn freshness_pending(&self) -> usize {
+        self.slots.iter().map(CoreSlots::pending).sum()
+    }
+
+    fn publish(&mut self, now: Now) {
+        let journal = self.queue.journal.borrow();
+        let (applies, tally) = (self.queue.counts(), self.incidents.tally());
+        let counters = &mut self.ledger.counters;
+        counters.turns += 1;
+        counters.last_loop_mono_us = now.mono.0;
+        counters.slots = self.slots.iter().map(CoreSlots::registered).sum::<usize>() as u64;
+        counters.facts_waiting = self.facts.len() as u64;
+        counters.journal_bytes = journal.bytes();
+        counters.journal_segments = journal.segments() as u64;
+        counters.journal_syncs = journal.syncs();
+        drop(journal);
+        counters.apply_lag = self.queue.lag();
+        counters.applies = applies.applies;
+        counters.apply_retries = applies.retries;
+        counters.apply_overdue = applies.overdue;
+        counters.freshness_rows = self.flushes.rows;
+        counters.freshness_flushes = self.flushes.succeeded;
+        counters.freshness_retries = self.flushes.failed;
+        counters.open_seems_down = tally.seems_down;
+        counters.open_down = tally.down;
+        counters.suspected = tally.suspected;
+        counters.unclaimed_events = self.incidents.unclaimed() as u64;
+        counters.evidence_waiting = self.evidence.len() as u64;
+        counters.evidence_dropped = self.evidence.dropped();
+        counters.held_commands = self.cores.iter().map(|core| core.outbox.len() as u64).sum();
+        self.ledger.counters.freshness_pending = self.freshness_pending() as u64;
+        self.stats.publish(&self.ledger);
+    }
+
+    /// Asks for the last flush; the loop turns on until [`Sink::is_settled`].
+    pub(crate) fn wind_down(&mut self) {
+        self.flush_wanted = true;
+        self.queue.tidy_up();
+    }
+
+    /// Whether everything that was drained is in the store, freshness included.
+    pub(crate) fn is_settled(&self) -> bool {
+        let freshness =
+            self.flushes.is_idle() && !self.flush_wanted && self.freshness_pending() == 0;
+        freshness && self.facts.len() == 0 && self.queue.is_settled()
+    }
+
+    /// Facts that would be lost if the process ended now: they are derived again from later
+    /// checks, with a later start.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Who waits for the end.
+    pub(crate) fn take_stop(&mut self) -> Option<oneshot::Sender<()>> {
+        match std::mem::replace(&mut self.stop, Stop::Unattended) {
+            Stop::Asked(done) => Some(done),
+            Stop::GoOn | Stop::Unattended => None,
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        !matches!(self.stop, Stop::GoOn)
+    }
+}
+
+fn transitions_in(facts: &[Fact]) -> u64 {
+    facts
+        .iter()
+        .filter(|fact| matches!(fact, Fact::Transitioned { .. }))
+        .count() as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! What the control plane asks of the sink, and its answers.
+
+use crossbeam_channel::{TryRecvError, TrySendError};
+use incident::Input;
+use model::{CoreIndex, Now, Slot};
+
+use super::{Sink, Stop, Waiter};
+use crate::ages::FreshnessAges;
+use crate::apply::FactStore;
+use crate::handle::{Registration, SinkCommand};
+use crate::incidents::Key;
+
+impl<S: FactStore> Sink<S> {
+    pub(super) fn take_commands(&mut self, now: Now) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.obey(command, now),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    if !self.is_stopping() {
+                        self.stop = Stop::Unattended;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn obey(&mut self, command: SinkCommand, now: Now) {
+        match command {
+            SinkCommand::Register(registrations) => {
+                for registration in &registrations {
+                    self.register(registration, now);
+                }
+            }
+            SinkCommand::Retire { core, slot } => {
+                if let Some(core) = self.number_of(core) {
+                    self.retire(Key { core, slot: slot.0 }, now);
+                }
+            }
+            SinkCommand::Flush { done } => self.asking.push(done),
+            SinkCommand::Ages { reply } => {
+                // Nobody may be waiting any more: then the answer is for nobody.
+                let _ = reply.send(FreshnessAges::of(self.slots.iter(), now.unix));
+            }
+            SinkCommand::Stop { done } => self.stop = Stop::Asked(done),
+        }
+    }
+
+    pub(super) fn number_of(&self, index: CoreIndex) -> Option<u16> {
+        let number = self.cores.iter().position(|core| core.index == index);
+        if number.is_none() {
+            tracing::error!(
+                core = index.0,
+                "a command names a core that the sink does not know"
+            );
+        }
+        number.map(|number| number as u16)
+    }
+
+    pub(super) fn register(&mut self, registration: &Registration, now: Now) {
+        let Some(core) = self.number_of(registration.core) else {
+            return;
+        };
+        let key = Key {
+            core,
+            slot: registration.slot.0,
+        };
+        let before = self.slots[usize::from(core)].tenant(key.slot);
+        if before.is_some_and(|tenant| tenant.target != registration.target) {
+            tracing::error!(
+                slot = key.slot,
+                "a slot was given away before it was released"
+            );
+            self.retire(key, now);
+        }
+        if !self.slots[usize::from(core)].register(registration, now.unix) {
+            tracing::error!(slot = key.slot, "a slot number is beyond every limit");
+            return;
+        }
+        if let Some(resumed) = self.incidents.claim(registration.target) {
+            let (event, transitions) = (resumed.event, resumed.transitions);
+            self.step(key, Input::Resume { event, transitions }, now);
+        }
+    }
+
+    pub(super) fn retire(&mut self, key: Key, now: Now) {
+        if self.incidents.has(key) {
+            self.step(key, Input::Retired, now);
+        }
+        self.slots[usize::from(key.core)].clear(key.slot);
+        self.incidents.forget_commands(key);
+        self.cores[usize::from(key.core)]
+            .outbox
+            .forget(Slot(key.slot));
+    }
+
+    pub(super) fn note_flushes(&mut self) {
+        for done in std::mem::take(&mut self.asking) {
+            self.flush_wanted = true;
+            // A flight that is under way left before what waits now.
+            let flights = if self.flushes.is_idle() { 1 } else { 2 };
+            self.waiters.push(Waiter {
+                journal_seq: self.facts.last_seq(),
+                flushes: self.flushes.succeeded + flights,
+                done,
+            });
+        }
+    }
+
+    pub(super) fn answer_waiters(&mut self) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let applied = self.queue.applied();
+        let (succeeded, pending) = (self.flushes.succeeded, self.freshness_pending());
+        let idle = self.flushes.is_idle() && pending == 0 && !self.flush_wanted;
+        let is_done = |waiter: &mut Waiter| {
+            applied >= waiter.journal_seq && (idle || succeeded >= waiter.flushes)
+        };
+        for waiter in self.waiters.extract_if(.., is_done) {
+            // Whoever asked may have gone: then nobody waits for the answer.
+            let _ = waiter.done.send(());
+        }
+        // A flush that failed, or that left before the question, is followed by another.
+        self.flush_wanted |= !self.waiters.is_empty() && !idle;
+    }
+
+    pub(super) fn send_released(&mut self) {
+        while let Some(&released) = self.to_release.front() {
+            match self.released.try_send(released) {
+                Err(TrySendError::Full(_)) => return,
+                Ok(()) | Err(TrySendError::Disconnected(_)) => self.to_release.pop_front(),
+            };
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From the channels to the incident machine: taking results, booking each in its core's account,
+//! stepping those that are not healthy and clean.
+
+use incident::{Context, Input, Subject, step};
+use model::class::Verdict;
+use model::fact::Effect;
+use model::outcome::{PHASE_ABSENT, flags};
+use model::schedule::cadence_ms;
+use model::{Now, Outcome, Slot};
+
+use super::Sink;
+use crate::apply::FactStore;
+use crate::incidents::{Command, Key};
+use crate::slots::{Admission, Tenant};
+
+impl<S: FactStore> Sink<S> {
+    /// Takes all outcomes, then all evidence. While too many facts wait for the journal the
+    /// outcomes stay where they are, and the cores hold theirs.
+    pub(super) fn take_results(&mut self) -> bool {
+        if self.facts.len() >= self.waiting_max {
+            return false;
+        }
+        for core in &mut self.cores {
+            core.batch.extend(
+                core.outcomes
+                    .try_iter()
+                    .take(model::limits::OUTCOME_QUEUE_MAX),
+            );
+        }
+        for (number, core) in self.cores.iter().enumerate() {
+            let waiting = core.evidence.len();
+            let evidence = core.evidence.try_iter().take(waiting);
+            evidence.for_each(|evidence| self.evidence.put(number as u16, evidence));
+        }
+        self.cores.iter().any(|core| !core.batch.is_empty())
+    }
+
+    pub(super) fn book_results(&mut self, now: Now) {
+        for number in 0..self.cores.len() {
+            let batch = std::mem::take(&mut self.cores[number].batch);
+            for outcome in &batch {
+                self.book(number as u16, outcome, now);
+            }
+            self.cores[number].batch = batch;
+            self.cores[number].batch.clear();
+        }
+    }
+
+    pub(super) fn book(&mut self, core: u16, outcome: &Outcome, now: Now) {
+        if outcome.has(flags::SLOT_RELEASED) {
+            self.retire(
+                Key {
+                    core,
+                    slot: outcome.slot.0,
+                },
+                now,
+            );
+            self.to_release
+                .push_back((self.cores[usize::from(core)].index, outcome.slot));
+            return;
+        }
+        self.ledger.result_age(age_ms(outcome, now));
+        let account = &mut self.ledger.cores[usize::from(core)];
+        account.drained += 1;
+        match self.slots[usize::from(core)].admit(outcome) {
+            Admission::Coalesced => account.coalesced += 1,
+            Admission::Discarded => {
+                account.discarded_old_generation += 1;
+                if outcome.class != 0 {
+                    self.evidence.take(core, outcome);
+                }
+            }
+            Admission::Stepped => {
+                account.stepped += 1;
+                self.step_outcome(core, outcome, now);
+            }
+        }
+    }
+
+    pub(super) fn step_outcome(&mut self, core: u16, outcome: &Outcome, now: Now) {
+        let evidence = if outcome.class == 0 {
+            None
+        } else {
+            self.evidence.take(core, outcome)
+        };
+        if outcome.verdict() != Verdict::Unknown {
+            self.slots[usize::from(core)].checked(outcome.slot.0, outcome.started.get());
+        }
+        let key = Key {
+            core,
+            slot: outcome.slot.0,
+        };
+        self.step(
+            key,
+            Input::Checked {
+                outcome: *outcome,
+                evidence,
+            },
+            now,
+        );
+    }
+
+    /// Moves one target's incident and keeps what follows until it is durable.
+    pub(super) fn step(&mut self, key: Key, input: Input, now: Now) {
+        let Some(tenant) = self.slots[usize::from(key.core)].tenant(key.slot) else {
+            return;
+        };
+        let mut context = Context {
+            policy: self.policy,
+            subject: subject(&tenant),
+            now,
+            ids: &mut self.mint,
+        };
+        let before = self.incidents.get(key);
+        let was_clear = before.is_clear();
+        let (after, effects) = step(before, input, &mut context);
+        if was_clear && after.is_clear() && effects.is_empty() && !self.incidents.has(key) {
+            return;
+        }
+        self.slots[usize::from(key.core)].set_unclean(key.slot, true);
+        self.incidents.stage(key, after);
+        for effect in effects {
+            match effect {
+                Effect::Write(fact) => self.facts.push(fact, now.mono),
+                Effect::Cadence(cadence) => self.incidents.command(Command {
+                    core: key.core,
+                    slot: Slot(key.slot),
+                    generation: tenant.generation,
+                    cadence,
+                }),
+            }
+        }
+    }
+
+    pub(super) fn end_holds(&mut self, now: Now) {
+        while let Some(key) = self.incidents.next_due(now.mono) {
+            if self.incidents.has(key) {
+                self.step(key, Input::Tick, now);
+            }
+        }
+    }
+}
+
+fn subject(tenant: &Tenant) -> Subject {
+    let Tenant {
+        target,
+        group_id,
+        generation,
+        interval_s,
+    } = *tenant;
+    Subject {
+        target,
+        group_id,
+        generation,
+        cadence_ms: cadence_ms(interval_s),
+    }
+}
+
+/// Time from the end of the check to `now`.
+fn age_ms(outcome: &Outcome, now: Now) -> u64 {
+    let total_us = outcome.phases.total_us;
+    let took_ms = if total_us == PHASE_ABSENT {
+        0
+    } else {
+        u64::from(total_us) / 1_000
+    };
+    now.unix
+        .since(outcome.started.get())
+        .saturating_sub(took_ms)
+}

@@ -1,0 +1,429 @@
+//! Who sits in each slot of each core, and when it was last checked: 24 bytes per slot, indexed,
+//! never hashed. A healthy result of a clean target ends here, with one cache line touched.
+
+use model::limits::PROJECTION_SLACK_MS;
+use model::schedule::{cadence_ms, next_due_ms, phase_ms};
+use model::{Generation, Outcome, TargetId, UnixMs};
+
+use crate::handle::Registration;
+
+const REGISTERED: u32 = 1 << 31;
+const UNCLEAN: u32 = 1 << 30;
+const PENDING: u32 = 1 << 29;
+const INTERVAL: u32 = PENDING - 1;
+
+/// A slot that cannot exist: more slots than this per core are refused.
+const SLOTS_MAX: usize = 1 << 26;
+
+/// Tenths of a second since a moment before the sink started: 13 years fit into 32 bits, and 0
+/// means never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tenths(pub(crate) u32);
+
+/// What every result touches.
+#[derive(Clone, Copy, Debug)]
+struct Hot {
+    generation: u32,
+    /// Seconds, and the three flags above them.
+    interval_and_flags: u32,
+    checked: Tenths,
+    projected: Tenths,
+}
+
+const EMPTY: Hot = Hot {
+    generation: 0,
+    interval_and_flags: 0,
+    checked: Tenths(0),
+    projected: Tenths(0),
+};
+
+const _: () = assert!(size_of::<Hot>() + size_of::<Option<TargetId>>() == 24);
+
+/// Converts between the wall clock and [`Tenths`], and knows the projection rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeline {
+    zero: UnixMs,
+    projection_ms: u64,
+}
+
+impl Timeline {
+    /// Two days of room before the start, for clocks that step back and for the spread of the
+    /// first projections.
+    const ROOM_MS: u64 = 2 * 86_400_000;
+
+    pub(crate) fn new(start: UnixMs, projection_ms: u64) -> Self {
+        let projection_ms = projection_ms.clamp(1, Self::ROOM_MS / 2);
+        Self {
+            zero: UnixMs(start.0.saturating_sub(Self::ROOM_MS)),
+            projection_ms,
+        }
+    }
+
+    /// `at` in tenths, never 0.
+    pub(crate) fn tenths(&self, at: UnixMs) -> Tenths {
+        Tenths(
+            u32::try_from(at.since(self.zero) / 100)
+                .unwrap_or(u32::MAX)
+                .max(1),
+        )
+    }
+
+    /// Whether a check at `checked` is to be projected (`monitor.md` §6).
+    fn is_due(&self, interval_s: u32, checked: Tenths, projected: Tenths) -> bool {
+        let (slack, period) = (PROJECTION_SLACK_MS / 100, self.projection_ms / 100);
+        u64::from(interval_s) * 1_000 >= self.projection_ms
+            || u64::from(checked.0) + slack >= u64::from(projected.0) + period
+    }
+
+    /// When a target counts as projected last, before it ever was: spread by its phase.
+    fn spread(&self, target: TargetId, now: UnixMs) -> Tenths {
+        let phase = phase_ms(target, self.projection_ms as u32);
+        let at = now.0.saturating_sub(self.projection_ms) + u64::from(phase);
+        self.tenths(UnixMs(at))
+    }
+}
+
+/// Where an outcome goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Of another generation, or of no registered slot.
+    Discarded,
+    /// Healthy result of a clean target: all is done.
+    Coalesced,
+    /// For the incident machine.
+    Stepped,
+}
+
+/// Who sits in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    pub(crate) target: TargetId,
+    pub(crate) group_id: u64,
+    pub(crate) generation: Generation,
+    pub(crate) interval_s: u32,
+}
+
+/// The slots of one core.
+#[derive(Debug)]
+pub(crate) struct CoreSlots {
+    timeline: Timeline,
+    hot: Vec<Hot>,
+    targets: Vec<Option<TargetId>>,
+    /// Empty until a target has a group.
+    groups: Vec<u64>,
+    /// Slots whose freshness waits to be written; each at most once.
+    pending: Vec<u32>,
+    registered: usize,
+}
+
+impl CoreSlots {
+    pub(crate) fn new(timeline: Timeline) -> Self {
+        Self {
+            timeline,
+            hot: Vec::new(),
+            targets: Vec::new(),
+            groups: Vec::new(),
+            pending: Vec::new(),
+            registered: 0,
+        }
+    }
+
+    /// Books `outcome` as far as the slot alone can.
+    pub(crate) fn admit(&mut self, outcome: &Outcome) -> Admission {
+        let slot = outcome.slot;
+        let Some(hot) = self.hot.get_mut(slot.index()) else {
+            return Admission::Discarded;
+        };
+        let flags = hot.interval_and_flags;
+        if flags & REGISTERED == 0 || hot.generation != outcome.generation.0 {
+            return Admission::Discarded;
+        }
+        if outcome.class != 0 || flags & UNCLEAN != 0 {
+            return Admission::Stepped;
+        }
+        let checked = self.timeline.tenths(outcome.started.get());
+        Self::check(hot, checked, &self.timeline, &mut self.pending, slot.0);
+        Admission::Coalesced
+    }
+
+    /// Notes that the target was checked, whatever came of it.
+    pub(crate) fn checked(&mut self, slot: u32, started: UnixMs) {
+        if let Some(hot) = self.hot.get_mut(slot as usize) {
+            let checked = self.timeline.tenths(started);
+            Self::check(hot, checked, &self.timeline, &mut self.pending, slot);
+        }
+    }
+
+    fn check(
+        hot: &mut Hot,
+        checked: Tenths,
+        timeline: &Timeline,
+        pending: &mut Vec<u32>,
+        slot: u32,
+    ) {
+        hot.checked = checked;
+        let flags = hot.interval_and_flags;
+        let due = timeline.is_due(flags & INTERVAL, checked, hot.projected);
+        if due && flags & PENDING == 0 {
+            hot.interval_and_flags |= PENDING;
+            hot.projected = checked;
+            pending.push(slot);
+        }
+    }
+
+    /// Who sits in `slot`.
+    pub(crate) fn tenant(&self, slot: u32) -> Option<Tenant> {
+        let hot = self.hot.get(slot as usize)?;
+        (hot.interval_and_flags & REGISTERED != 0).then_some(())?;
+        Some(Tenant {
+            target: (*self.targets.get(slot as usize)?)?,
+            group_id: self.groups.get(slot as usize).copied().unwrap_or(0),
+            generation: Generation(hot.generation),
+            interval_s: hot.interval_and_flags & INTERVAL,
+        })
+    }
+
+    /// Seats a target, or changes its generation; `false` when the slot is beyond any size.
+    /// Freshness survives when it is the same target as before.
+    pub(crate) fn register(&mut self, registration: &Registration, now: UnixMs) -> bool {
+        let index = registration.slot.index();
+        if index >= SLOTS_MAX {
+            return false;
+        }
+        if index >= self.hot.len() {
+            self.hot.resize(index + 1, EMPTY);
+            self.targets.resize(index + 1, None);
+        }
+        let same = self.tenant(registration.slot.0).map(|tenant| tenant.target)
+            == Some(registration.target);
+        if !same {
+            self.clear(registration.slot.0);
+            self.registered += 1;
+            let projected = self.timeline.spread(registration.target, now);
+            self.hot[index] = Hot { projected, ..EMPTY };
+        }
+        let hot = &mut self.hot[index];
+        hot.generation = registration.generation.0;
+        hot.interval_and_flags = (hot.interval_and_flags & !INTERVAL)
+            | registration.interval_s.min(INTERVAL)
+            | REGISTERED;
+        self.targets[index] = Some(registration.target);
+        self.set_group(index, registration.group_id);
+        true
+    }
+
+    fn set_group(&mut self, index: usize, group_id: u64) {
+        if index >= self.groups.len() && (group_id != 0 || !self.groups.is_empty()) {
+            self.groups.resize(index + 1, 0);
+        }
+        if let Some(group) = self.groups.get_mut(index) {
+            *group = group_id;
+        }
+    }
+
+    /// Empties a slot: later outcomes are discarded.
+    pub(crate) fn clear(&mut self, slot: u32) {
+        if self.tenant(slot).is_some() {
+            self.registered -= 1;
+            // The list of pending slots is emptied by the next flush: it skips empty slots, and a
+            // new tenant starts without the flag but may be listed twice, which is harmless.
+            self.hot[slot as usize] = EMPTY;
+            self.targets[slot as usize] = None;
+        }
+    }
+
+    /// Sets whether the incident machine keeps a state for the slot.
+    pub(crate) fn set_unclean(&mut self, slot: u32, unclean: bool) {
+        if let Some(hot) = self.hot.get_mut(slot as usize) {
+            if unclean {
+                hot.interval_and_flags |= UNCLEAN;
+            } else {
+                hot.interval_and_flags &= !UNCLEAN;
+            }
+        }
+    }
+
+    /// Registered slots.
+    pub(crate) fn registered(&self) -> usize {
+        self.registered
+    }
+
+    /// Targets whose freshness waits.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes everything that waits: slot, target and next due time after `now`.
+    pub(crate) fn take_pending(
+        &mut self,
+        now: UnixMs,
+        mut visit: impl FnMut(u32, TargetId, UnixMs),
+    ) {
+        for slot in self.pending.drain(..) {
+            let hot = &mut self.hot[slot as usize];
+            let Some(target) = self.targets[slot as usize] else {
+                continue;
+            };
+            if hot.interval_and_flags & PENDING == 0 {
+                continue;
+            }
+            hot.interval_and_flags &= !PENDING;
+            let cadence = cadence_ms(hot.interval_and_flags & INTERVAL);
+            let due = next_due_ms(now.0, cadence, phase_ms(target, cadence));
+            visit(slot, target, UnixMs(due));
+        }
+    }
+
+    /// Puts a failed row back, unless a newer one waits or the target has gone.
+    pub(crate) fn requeue(&mut self, slot: u32, target: TargetId) {
+        if self.targets.get(slot as usize) != Some(&Some(target)) {
+            return;
+        }
+        let flags = &mut self.hot[slot as usize].interval_and_flags;
+        if *flags & PENDING == 0 {
+            *flags |= PENDING;
+            self.pending.push(slot);
+        }
+    }
+
+    /// Visits the age of the last check of every registered slot, `None` where it never was.
+    pub(crate) fn ages(&self, now: UnixMs, mut visit: impl FnMut(Option<u32>)) {
+        let now = self.timeline.tenths(now);
+        for hot in &self.hot {
+            if hot.interval_and_flags & REGISTERED != 0 {
+                let known = hot.checked != Tenths(0);
+                visit(known.then(|| now.0.saturating_sub(hot.checked.0)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::limits::PROJECTION_INTERVAL_MS;
+    use model::{CoreIndex, Slot};
+
+    use super::*;
+    use crate::testbed::healthy;
+
+    const START: UnixMs = UnixMs(1_800_000_000_000);
+
+    fn slots() -> CoreSlots {
+        CoreSlots::new(Timeline::new(START, PROJECTION_INTERVAL_MS))
+    }
+
+    fn seat(slots: &mut CoreSlots, slot: u32, target: i64, interval_s: u32) {
+        let registration = Registration {
+            core: CoreIndex(0),
+            slot: Slot(slot),
+            target: TargetId::new(target).expect("positive"),
+            group_id: 0,
+            generation: Generation(1),
+            interval_s,
+            cadence_ms: cadence_ms(interval_s),
+        };
+        assert!(slots.register(&registration, START));
+    }
+
+    fn rows(slots: &mut CoreSlots, now: UnixMs) -> Vec<(u32, i64)> {
+        let mut rows = Vec::new();
+        slots.take_pending(now, |slot, target, due| {
+            assert!(due > now);
+            rows.push((slot, target.get()));
+        });
+        rows
+    }
+
+    #[test]
+    fn first_projections_are_spread_over_the_projection_interval() {
+        let mut slots = slots();
+        (0..900).for_each(|slot| seat(&mut slots, slot, i64::from(slot) + 1, 60));
+        let mut per_minute = Vec::new();
+        for minute in 0..16 {
+            let at = START.plus_ms(minute * 60_000);
+            for slot in 0..900 {
+                assert_eq!(slots.admit(&healthy(slot, 1, at)), Admission::Coalesced);
+            }
+            per_minute.push(rows(&mut slots, at).len());
+        }
+        assert_eq!(
+            per_minute.iter().take(16).sum::<usize>(),
+            900 + per_minute[0]
+        );
+        assert!(
+            per_minute[1..15]
+                .iter()
+                .all(|count| (40..=80).contains(count)),
+            "{per_minute:?}"
+        );
+    }
+
+    #[test]
+    fn a_target_slower_than_the_projection_is_projected_at_each_check() {
+        let mut slots = slots();
+        seat(&mut slots, 0, 1, 1_800);
+        for check in 0..3 {
+            let at = START.plus_ms(check * 1_785_000);
+            slots.admit(&healthy(0, 1, at));
+            assert_eq!(rows(&mut slots, at), [(0, 1)]);
+        }
+    }
+
+    #[test]
+    fn a_check_two_seconds_early_still_counts_for_the_period() {
+        let timeline = Timeline::new(START, 900_000);
+        let projected = timeline.tenths(START);
+        let due = |ms| timeline.is_due(300, timeline.tenths(START.plus_ms(ms)), projected);
+        assert!(!due(897_900));
+        assert!(due(898_000));
+    }
+
+    #[test]
+    fn a_failed_row_waits_again_unless_a_newer_one_or_another_target_does() {
+        let mut slots = slots();
+        seat(&mut slots, 0, 1, 1_800);
+        seat(&mut slots, 1, 2, 1_800);
+        (0..2).for_each(|slot| {
+            assert_eq!(slots.admit(&healthy(slot, 1, START)), Admission::Coalesced);
+        });
+        assert_eq!(rows(&mut slots, START), [(0, 1), (1, 2)]);
+        slots.admit(&healthy(0, 1, START.plus_ms(10)));
+        slots.clear(1);
+        seat(&mut slots, 1, 3, 1_800);
+        slots.requeue(0, TargetId::new(1).expect("positive"));
+        slots.requeue(1, TargetId::new(2).expect("positive"));
+        assert_eq!(rows(&mut slots, START), [(0, 1)]);
+    }
+
+    #[test]
+    fn an_outcome_of_no_tenant_is_discarded() {
+        let mut slots = slots();
+        seat(&mut slots, 2, 1, 60);
+        assert_eq!(slots.admit(&healthy(9, 1, START)), Admission::Discarded);
+        assert_eq!(slots.admit(&healthy(0, 0, START)), Admission::Discarded);
+        assert_eq!(slots.admit(&healthy(2, 2, START)), Admission::Discarded);
+        slots.clear(2);
+        assert_eq!(slots.admit(&healthy(2, 1, START)), Admission::Discarded);
+        assert_eq!(slots.registered(), 0);
+    }
+
+    #[test]
+    fn a_slot_costs_24_bytes_until_groups_are_used() {
+        let mut slots = slots();
+        (0..100).for_each(|slot| seat(&mut slots, slot, 1 + i64::from(slot), 60));
+        assert!(slots.groups.is_empty());
+        let registration = Registration {
+            core: CoreIndex(0),
+            slot: Slot(5),
+            target: TargetId::new(6).expect("positive"),
+            group_id: 77,
+            generation: Generation(2),
+            interval_s: 60,
+            cadence_ms: 57_000,
+        };
+        assert!(slots.register(&registration, START));
+        assert_eq!(slots.tenant(5).map(|tenant| tenant.group_id), Some(77));
+        assert_eq!(slots.tenant(99).map(|tenant| tenant.group_id), Some(0));
+        assert_eq!(slots.registered(), 100);
+    }
+}

@@ -1,0 +1,299 @@
+//! Counters and gauges of the sink: written by its thread alone, read by anyone, always as one
+//! consistent picture (a sequence lock), so that the accounts balance in every report.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use model::CoreIndex;
+
+/// Upper bounds of the result-age buckets, in ms; the last bucket has none.
+pub const RESULT_AGE_BOUNDS_MS: [u64; 15] = [
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000,
+];
+
+const AGE_BUCKETS: usize = RESULT_AGE_BOUNDS_MS.len() + 1;
+
+macro_rules! counters {
+    ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// Everything that the sink counts. Counters only rise; gauges say so.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct SinkCounters { $($(#[$meta])* pub $name: u64,)* }
+
+        const COUNTERS: usize = [$(stringify!($name)),*].len();
+
+        impl SinkCounters {
+            fn to_words(self) -> [u64; COUNTERS] { [$(self.$name),*] }
+
+            fn from_words(words: [u64; COUNTERS]) -> Self {
+                let [$($name),*] = words;
+                Self { $($name),* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Turns of the loop.
+    turns,
+    /// Time of the last turn on the monotonic clock, in µs (gauge).
+    last_loop_mono_us,
+    /// Slots that are registered (gauge).
+    slots,
+    /// Facts that wait for the journal: more than a moment only while it cannot be written (gauge).
+    facts_waiting,
+    /// Batches written and synced.
+    journal_records,
+    /// Bytes of all segments on the disk (gauge).
+    journal_bytes,
+    /// Segments on the disk (gauge).
+    journal_segments,
+    /// Syncs of the journal.
+    journal_syncs,
+    /// Writes or syncs of the journal that failed.
+    journal_errors,
+    /// 1 while the journal cannot be written: disk budget used up, or disk error (gauge).
+    journal_alarm,
+    /// Batches in the journal that the store does not have yet (gauge).
+    apply_lag,
+    /// Batches applied to the store.
+    applies,
+    /// Applies that failed and were tried again.
+    apply_retries,
+    /// Applies that took longer than 2 s.
+    apply_overdue,
+    /// Freshness rows written.
+    freshness_rows,
+    /// Targets whose freshness waits to be written (gauge).
+    freshness_pending,
+    /// Freshness flushes that succeeded.
+    freshness_flushes,
+    /// Freshness flushes that failed; their rows wait again.
+    freshness_retries,
+    /// Transitions decided and made durable.
+    transitions,
+    /// Open incidents, not confirmed (gauge).
+    open_seems_down,
+    /// Open incidents, confirmed (gauge).
+    open_down,
+    /// Targets that failed and have no incident yet: a held first failure, or DNS (gauge).
+    suspected,
+    /// Open incidents of the store whose target has not been registered (gauge).
+    unclaimed_events,
+    /// Evidence that waits for its outcome (gauge).
+    evidence_waiting,
+    /// Evidence dropped because too much of it waited.
+    evidence_dropped,
+    /// Cadence commands that wait for room in an inbox (gauge).
+    held_commands,
+    /// Sum of the age of all results when drained, in ms.
+    result_age_sum_ms,
+}
+
+/// Where the outcomes of one core went: `drained = stepped + coalesced + discarded_old_generation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CoreAccount {
+    /// Taken from the channel (slot markers are not counted).
+    pub drained: u64,
+    /// Given to the incident machine.
+    pub stepped: u64,
+    /// Healthy results of clean targets: they only moved freshness.
+    pub coalesced: u64,
+    /// Results of another generation than the registered one, or of no registered slot.
+    pub discarded_old_generation: u64,
+}
+
+const ACCOUNT_WORDS: usize = 4;
+
+impl CoreAccount {
+    fn to_words(self) -> [u64; ACCOUNT_WORDS] {
+        [
+            self.drained,
+            self.stepped,
+            self.coalesced,
+            self.discarded_old_generation,
+        ]
+    }
+
+    fn from_words(words: [u64; ACCOUNT_WORDS]) -> Self {
+        let [drained, stepped, coalesced, discarded_old_generation] = words;
+        Self {
+            drained,
+            stepped,
+            coalesced,
+            discarded_old_generation,
+        }
+    }
+
+    /// Whether every drained outcome went to one place.
+    pub fn balances(&self) -> bool {
+        self.drained == self.stepped + self.coalesced + self.discarded_old_generation
+    }
+}
+
+/// One consistent picture of the sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkSnapshot {
+    /// Counters and gauges.
+    pub counters: SinkCounters,
+    /// The account of each core.
+    pub cores: Vec<(CoreIndex, CoreAccount)>,
+    /// Results by age when drained: one count per bound of [`RESULT_AGE_BOUNDS_MS`] (not
+    /// cumulative), and one for the older ones.
+    pub result_age: [u64; AGE_BUCKETS],
+}
+
+impl SinkSnapshot {
+    /// The account over all cores.
+    pub fn total(&self) -> CoreAccount {
+        self.cores
+            .iter()
+            .fold(CoreAccount::default(), |sum, (_, core)| CoreAccount {
+                drained: sum.drained + core.drained,
+                stepped: sum.stepped + core.stepped,
+                coalesced: sum.coalesced + core.coalesced,
+                discarded_old_generation: sum.discarded_old_generation
+                    + core.discarded_old_generation,
+            })
+    }
+}
+
+/// The sink's own working copy; published once per turn.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) counters: SinkCounters,
+    pub(crate) cores: Vec<CoreAccount>,
+    result_age: [u64; AGE_BUCKETS],
+}
+
+impl Ledger {
+    /// A ledger for `cores` cores.
+    pub(crate) fn new(cores: usize) -> Self {
+        Self {
+            cores: vec![CoreAccount::default(); cores],
+            ..Self::default()
+        }
+    }
+
+    /// Books the age of one result.
+    pub(crate) fn result_age(&mut self, age_ms: u64) {
+        let bucket = RESULT_AGE_BOUNDS_MS.partition_point(|&bound| bound < age_ms);
+        self.result_age[bucket] += 1;
+        self.counters.result_age_sum_ms += age_ms;
+    }
+}
+
+/// Shared counters. Aligned away from whatever else shares the cache line pair.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct SinkStats {
+    /// Odd while a picture is being written.
+    version: AtomicU64,
+    counters: [AtomicU64; COUNTERS],
+    result_age: [AtomicU64; AGE_BUCKETS],
+    cores: Vec<(CoreIndex, [AtomicU64; ACCOUNT_WORDS])>,
+}
+
+impl SinkStats {
+    pub(crate) fn new(cores: impl Iterator<Item = CoreIndex>) -> Self {
+        Self {
+            version: AtomicU64::new(0),
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            result_age: std::array::from_fn(|_| AtomicU64::new(0)),
+            cores: cores.map(|core| (core, Default::default())).collect(),
+        }
+    }
+
+    /// The picture of the last finished turn.
+    pub fn snapshot(&self) -> SinkSnapshot {
+        loop {
+            // ORDERING: Acquire pairs with the Release store that ended a publication; the fence
+            // keeps the field loads before the second look at the version.
+            let before = self.version.load(Ordering::Acquire);
+            let snapshot = self.read();
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && before == self.version.load(Ordering::Relaxed) {
+                return snapshot;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn read(&self) -> SinkSnapshot {
+        SinkSnapshot {
+            counters: SinkCounters::from_words(load(&self.counters)),
+            cores: self
+                .cores
+                .iter()
+                .map(|(core, words)| (*core, CoreAccount::from_words(load(words))))
+                .collect(),
+            result_age: load(&self.result_age),
+        }
+    }
+
+    /// Replaces the picture; called by the sink's thread only.
+    pub(crate) fn publish(&self, ledger: &Ledger) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        // ORDERING: readers that see a new field also see the odd version, or a later one.
+        fence(Ordering::Release);
+        store(&self.counters, ledger.counters.to_words());
+        store(&self.result_age, ledger.result_age);
+        for ((_, words), account) in self.cores.iter().zip(&ledger.cores) {
+            store(words, account.to_words());
+        }
+        self.version.store(version + 2, Ordering::Release);
+    }
+}
+
+fn load<const N: usize>(words: &[AtomicU64; N]) -> [u64; N] {
+    std::array::from_fn(|index| words[index].load(Ordering::Relaxed))
+}
+
+fn store<const N: usize>(words: &[AtomicU64; N], values: [u64; N]) {
+    for (word, value) in words.iter().zip(values) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_picture_taken_while_the_sink_writes_still_balances() {
+        let stats = Arc::new(SinkStats::new([CoreIndex(0), CoreIndex(1)].into_iter()));
+        let writer = Arc::clone(&stats);
+        let thread = thread::spawn(move || {
+            let mut ledger = Ledger::new(2);
+            for turn in 0..20_000 {
+                let account = &mut ledger.cores[turn % 2];
+                account.drained += 3;
+                account.stepped += 1;
+                account.coalesced += 2;
+                writer.publish(&ledger);
+            }
+        });
+        while !thread.is_finished() {
+            let snapshot = stats.snapshot();
+            assert!(
+                snapshot.cores.iter().all(|(_, account)| account.balances()),
+                "{snapshot:?}"
+            );
+        }
+        thread.join().expect("the writer ends");
+        assert_eq!(stats.snapshot().total().drained, 60_000);
+    }
+
+    #[test]
+    fn ages_fall_into_the_bucket_of_their_bound() {
+        let mut ledger = Ledger::new(0);
+        for age in [0, 1, 2, 3, 60_000, 60_001] {
+            ledger.result_age(age);
+        }
+        assert_eq!(ledger.result_age[0], 2);
+        assert_eq!((ledger.result_age[1], ledger.result_age[2]), (1, 1));
+        assert_eq!((ledger.result_age[14], ledger.result_age[15]), (1, 1));
+    }
+}

@@ -1,0 +1,440 @@
+//! What the tests of this crate share: outcomes, random batches, a scripted store, and a sink that
+//! is turned by hand on a virtual clock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
+use model::inbox::{Cadence, CoreCommand};
+use model::schedule::cadence_ms;
+use model::{
+    CoreIndex, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
+    UnixMs,
+};
+use proptest::prelude::*;
+use store::{Applied, Floors, FreshnessRow, StoreError};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::LocalSet;
+
+use crate::apply::FactStore;
+use crate::handle::{Clock, CoreLink, Inside, Registration, SinkCommand, SinkConfig};
+use crate::run;
+use crate::sink::{Activity, Sink};
+use crate::stats::{SinkSnapshot, SinkStats};
+
+/// The wall clock when a test starts.
+pub(crate) const START: UnixMs = UnixMs(1_800_000_000_000);
+
+/// A healthy outcome of a check that started at `at`.
+pub(crate) fn healthy(slot: u32, generation: u32, at: UnixMs) -> Outcome {
+    let released = Outcome::slot_released(Slot(slot), Generation(generation), at);
+    Outcome {
+        flags: 0,
+        class: 0,
+        seq: 1,
+        status: 200,
+        ..released
+    }
+}
+
+/// Flips one bit.
+pub(crate) fn flip_bit(bytes: &mut [u8], bit: usize) {
+    bytes[bit / 8] ^= 1 << (bit % 8);
+}
+
+fn any_fact() -> impl Strategy<Value = Fact> {
+    let ids = (
+        1i64..i64::MAX,
+        1i64..i64::MAX,
+        0u32..100,
+        ".{0,40}",
+        any::<bool>(),
+    );
+    ids.prop_map(|(id, target, fail_count, text, counted)| {
+        let id = FactId::new(id).expect("positive");
+        let target = TargetId::new(target).expect("positive");
+        if counted {
+            return Fact::Counted {
+                event: id,
+                target,
+                fail_count,
+            };
+        }
+        let evidence = Evidence {
+            text: text.repeat(20),
+            ..Evidence::default()
+        };
+        Fact::Transitioned {
+            event: Event {
+                id,
+                target,
+                group_id: 7,
+                check_type: CheckType::Http,
+                discriminator: None,
+                state: State::SeemsDown,
+                started_at: UnixMs(1),
+                ended_at: None,
+                resolution: None,
+                fail_count,
+                class: 10,
+            },
+            transition: Transition {
+                id,
+                event: id,
+                target,
+                before: None,
+                after: State::SeemsDown,
+                reason: Reason::Opened,
+                source: "local".to_owned(),
+                changed_at: UnixMs(2),
+                evidence: Some(Box::new(evidence)),
+            },
+            job: Job {
+                id,
+                kind: JobKind::Fanout,
+                transition: id,
+                seq: 1,
+                run_at: UnixMs(2),
+            },
+        }
+    })
+}
+
+/// Random batches numbered without gaps.
+pub(crate) fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
+    let batch = prop::collection::vec(any_fact(), 0..6);
+    (1u64..1_000_000, prop::collection::vec(batch, 0..12)).prop_map(|(first, batches)| {
+        let numbered = batches.into_iter().zip(first..);
+        numbered
+            .map(|(facts, journal_seq)| Batch { journal_seq, facts })
+            .collect()
+    })
+}
+
+/// A store in memory that can be away, slow, or refuse freshness.
+#[derive(Debug, Default)]
+pub(crate) struct FakeStore {
+    pub(crate) away: Cell<bool>,
+    pub(crate) stalled: Cell<bool>,
+    pub(crate) go_on: Notify,
+    pub(crate) calls: Cell<u32>,
+    pub(crate) syncs: Cell<u32>,
+    pub(crate) refuses_freshness: Cell<bool>,
+    pub(crate) applied: Cell<u64>,
+    pub(crate) events: RefCell<BTreeMap<FactId, Event>>,
+    /// In the order in which they were applied.
+    pub(crate) transitions: RefCell<Vec<Transition>>,
+    pub(crate) jobs: RefCell<Vec<Job>>,
+    pub(crate) freshness: RefCell<HashMap<TargetId, FreshnessRow>>,
+}
+
+impl FakeStore {
+    fn answer(&self) -> Result<(), StoreError> {
+        let path = PathBuf::from("away");
+        if self.away.get() {
+            Err(StoreError::Closed { path })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn take(&self, fact: &Fact) {
+        match fact {
+            Fact::Transitioned {
+                event,
+                transition,
+                job,
+            } => {
+                let known = |seen: &Transition| seen.id == transition.id;
+                if !self.transitions.borrow().iter().any(known) {
+                    self.transitions.borrow_mut().push(transition.clone());
+                    self.jobs.borrow_mut().push(job.clone());
+                    self.events.borrow_mut().insert(event.id, event.clone());
+                }
+            }
+            Fact::Counted {
+                event, fail_count, ..
+            } => {
+                let mut events = self.events.borrow_mut();
+                let row = events.get_mut(event).expect("counted after it was opened");
+                row.fail_count = row.fail_count.max(*fail_count);
+            }
+        }
+    }
+
+    /// States of a target's transitions, in the order in which they were applied.
+    pub(crate) fn story(&self, target: TargetId) -> Vec<(State, Reason)> {
+        let transitions = self.transitions.borrow();
+        let own = transitions
+            .iter()
+            .filter(|transition| transition.target == target);
+        own.map(|transition| (transition.after, transition.reason))
+            .collect()
+    }
+}
+
+impl FactStore for Rc<FakeStore> {
+    const DROPS_OVERDUE: bool = false;
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
+        self.calls.set(self.calls.get() + 1);
+        while self.stalled.get() {
+            self.go_on.notified().await;
+        }
+        self.answer()?;
+        assert!(
+            batch.journal_seq > self.applied.get(),
+            "batches come in order"
+        );
+        batch.facts.iter().for_each(|fact| self.take(fact));
+        self.applied.set(batch.journal_seq);
+        Ok(Applied::default())
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        self.syncs.set(self.syncs.get() + 1);
+        self.answer()
+    }
+
+    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<(), StoreError> {
+        if self.refuses_freshness.get() {
+            return Err(StoreError::Closed {
+                path: PathBuf::from("refused"),
+            });
+        }
+        self.answer()?;
+        self.freshness
+            .borrow_mut()
+            .extend(rows.into_iter().map(|row| (row.target, row)));
+        Ok(())
+    }
+
+    async fn floors(&self) -> Result<Floors, StoreError> {
+        let newest = self.jobs.borrow().iter().map(|job| job.id).collect();
+        Ok(Floors {
+            newest,
+            journal_seq: self.applied.get(),
+        })
+    }
+
+    async fn open_events(&self) -> Result<Vec<Event>, StoreError> {
+        let events = self.events.borrow();
+        Ok(events
+            .values()
+            .filter(|event| event.ended_at.is_none())
+            .cloned()
+            .collect())
+    }
+
+    async fn transitions(&self, event: FactId) -> Result<u32, StoreError> {
+        let transitions = self.transitions.borrow();
+        Ok(transitions
+            .iter()
+            .filter(|transition| transition.event == event)
+            .count() as u32)
+    }
+}
+
+/// A sink that is turned by hand, with the far ends of all its channels.
+pub(crate) struct Bed {
+    pub(crate) sink: Sink<Rc<FakeStore>>,
+    pub(crate) store: Rc<FakeStore>,
+    pub(crate) outcomes: Vec<Sender<Outcome>>,
+    pub(crate) evidence: Vec<Sender<Box<Evidence>>>,
+    pub(crate) inboxes: Vec<Receiver<CoreCommand>>,
+    pub(crate) commands: Sender<SinkCommand>,
+    pub(crate) released: Receiver<(CoreIndex, Slot)>,
+    pub(crate) stats: Arc<SinkStats>,
+    clock_ms: Arc<AtomicU64>,
+    seq: u32,
+}
+
+/// The configuration of a bed.
+pub(crate) fn config(data_dir: &Path) -> SinkConfig {
+    SinkConfig {
+        data_dir: data_dir.to_owned(),
+        cpu: None,
+        confirm_after: 3,
+        projection_interval_ms: 900_000,
+        journal_max_bytes: 1 << 30,
+    }
+}
+
+/// Runs a test on a runtime whose clock moves only when nothing else can.
+pub(crate) fn on_virtual_time<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(LocalSet::new().run_until(test))
+}
+
+impl Bed {
+    pub(crate) async fn start(config: SinkConfig, cores: u16, store: &Rc<FakeStore>) -> Self {
+        Self::start_at(config, cores, store, START).await
+    }
+
+    pub(crate) async fn start_at(
+        config: SinkConfig,
+        cores: u16,
+        store: &Rc<FakeStore>,
+        start: UnixMs,
+    ) -> Self {
+        let clock_ms = Arc::new(AtomicU64::new(start.0));
+        let read = Arc::clone(&clock_ms);
+        let clock: Clock = Arc::new(move || {
+            let ms = read.load(Ordering::Relaxed);
+            Now {
+                mono: MonoUs((ms - START.0) * 1_000),
+                unix: UnixMs(ms),
+            }
+        });
+        let (mut outcomes, mut evidence, mut inboxes, mut links) = (vec![], vec![], vec![], vec![]);
+        for core in 0..cores {
+            let (send_outcome, take_outcome) = bounded(10_000);
+            let (send_evidence, take_evidence) = bounded(10_000);
+            let (send_command, take_command) = bounded(8);
+            outcomes.push(send_outcome);
+            evidence.push(send_evidence);
+            inboxes.push(take_command);
+            links.push(CoreLink {
+                core: CoreIndex(core),
+                outcomes: take_outcome,
+                evidence: take_evidence,
+                inbox: send_command,
+            });
+        }
+        let stats = Arc::new(SinkStats::new((0..cores).map(CoreIndex)));
+        let (commands, take_commands) = bounded(1_000);
+        let (send_released, released) = bounded(4);
+        let inside = Inside {
+            links,
+            commands: take_commands,
+            released: send_released,
+            stats: Arc::clone(&stats),
+        };
+        let sink = run::start(&config, clock, inside, Rc::clone(store))
+            .await
+            .expect("starts");
+        let store = Rc::clone(store);
+        Self {
+            sink,
+            store,
+            outcomes,
+            evidence,
+            inboxes,
+            commands,
+            released,
+            stats,
+            clock_ms,
+            seq: 0,
+        }
+    }
+
+    pub(crate) fn now(&self) -> UnixMs {
+        UnixMs(self.clock_ms.load(Ordering::Relaxed))
+    }
+
+    /// One turn of the loop and the 10 ms after it.
+    pub(crate) async fn turn(&mut self) -> Activity {
+        let activity = self.sink.turn();
+        self.clock_ms.fetch_add(10, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        activity
+    }
+
+    pub(crate) async fn turns(&mut self, count: u32) {
+        for _ in 0..count {
+            self.turn().await;
+        }
+    }
+
+    pub(crate) fn pass(&self, ms: u64) {
+        self.clock_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn register(&self, core: u16, slot: u32, generation: u32, id: i64, interval_s: u32) {
+        let registration = Registration {
+            core: CoreIndex(core),
+            slot: Slot(slot),
+            target: target(id),
+            group_id: 0,
+            generation: Generation(generation),
+            interval_s,
+            cadence_ms: cadence_ms(interval_s),
+        };
+        self.commands
+            .send(SinkCommand::Register(vec![registration]))
+            .expect("room");
+    }
+
+    pub(crate) fn check(
+        &mut self,
+        core: u16,
+        slot: u32,
+        generation: u32,
+        class: Option<FailureClass>,
+    ) {
+        self.seq += 1;
+        let class = class.map_or(0, |class| class as u8);
+        let outcome = Outcome {
+            class,
+            seq: self.seq,
+            ..healthy(slot, generation, self.now())
+        };
+        let core = usize::from(core);
+        if class != 0 {
+            let evidence = Evidence {
+                class,
+                ..Evidence::of(outcome.slot, outcome.generation, self.seq)
+            };
+            self.evidence[core].send(Box::new(evidence)).expect("room");
+        }
+        self.outcomes[core].send(outcome).expect("room");
+    }
+
+    pub(crate) fn release(&self, core: u16, slot: u32) {
+        let marker = Outcome::slot_released(Slot(slot), Generation(0), self.now());
+        self.outcomes[usize::from(core)].send(marker).expect("room");
+    }
+
+    pub(crate) fn cadences(&self, core: u16) -> Vec<(u32, Cadence)> {
+        let commands = self.inboxes[usize::from(core)].try_iter();
+        commands
+            .map(|command| match command {
+                CoreCommand::Cadence { slot, cadence, .. } => (slot.0, cadence),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    /// Turns until a `Flush` is answered.
+    pub(crate) async fn flush(&mut self) {
+        let (done, mut answered) = oneshot::channel();
+        self.commands
+            .send(SinkCommand::Flush { done })
+            .expect("room");
+        for _ in 0..10_000 {
+            self.turn().await;
+            if answered.try_recv().is_ok() {
+                return;
+            }
+        }
+        panic!("the flush was never answered: {:?}", self.snapshot());
+    }
+
+    pub(crate) fn snapshot(&self) -> SinkSnapshot {
+        self.stats.snapshot()
+    }
+}
+
+pub(crate) fn target(id: i64) -> TargetId {
+    TargetId::new(id).expect("positive")
+}

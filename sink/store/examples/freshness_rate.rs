@@ -1,0 +1,233 @@
+//! Measures the embedded store on this machine: import, paging, freshness and facts, in rows per
+//! second and CPU time, three runs each.
+//!
+//! `cargo run --release -p store --example freshness_rate [ROWS] [DIR]`
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
+use model::ids::FactMint;
+use model::limits::{BATCH_MAX, FACT_EPOCH_UNIX_MS};
+use model::{Evidence, TargetId, TargetSpec, UnixMs};
+use store::{FreshnessRow, ImportId, ImportRow, Store, StoreUrl};
+
+type AnyError = Box<dyn std::error::Error>;
+
+/// Rows of one call of the API, as the node makes them.
+const CALL_ROWS: usize = 10_000;
+const RUNS: u64 = 3;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), AnyError> {
+    let mut arguments = std::env::args().skip(1);
+    let rows: usize = arguments
+        .next()
+        .map_or(Ok(1_000_000), |text| text.parse())?;
+    let directory = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let path = directory.join(format!("freshness-rate-{}.db", std::process::id()));
+    let store = Store::open(&StoreUrl::Sqlite(path.clone())).await?;
+    measure(&store, rows).await?;
+    store.close().await?;
+    report(
+        "file",
+        std::fs::metadata(&path)?.len() as usize / 1_048_576,
+        "MiB",
+    );
+    std::fs::remove_file(path)?;
+    Ok(())
+}
+
+async fn measure(store: &Store, rows: usize) -> Result<(), AnyError> {
+    for run in 0..RUNS {
+        // The first run inserts, the others compare.
+        rate(
+            if run == 0 { "import" } else { "import again" },
+            rows,
+            async { import(store, rows, ImportId(UnixMs(run + 1))).await },
+        )
+        .await?;
+    }
+    rate("prune", rows, async {
+        Ok(store.prune(ImportId(UnixMs(1))).await.map(drop)?)
+    })
+    .await?;
+    for _ in 0..RUNS {
+        rate("page targets", rows, page(store)).await?;
+    }
+    for run in 0..=RUNS {
+        // The first run inserts, the others move every row on.
+        let name = if run == 0 {
+            "freshness, new rows"
+        } else {
+            "freshness"
+        };
+        rate(name, rows, freshness(store, rows, run)).await?;
+    }
+    for run in 0..RUNS {
+        rate("facts", 100 * BATCH_MAX, facts(store, rows, run)).await?;
+    }
+    Ok(())
+}
+
+// A measurement is what a clock is for; nothing is decided by it.
+#[allow(clippy::disallowed_methods)]
+async fn rate<F: Future<Output = Result<(), AnyError>>>(
+    name: &str,
+    rows: usize,
+    work: F,
+) -> Result<(), AnyError> {
+    let (start, cpu_start) = (Instant::now(), cpu_s());
+    work.await?;
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_s() - cpu_start);
+    let value = (rows as f64 / seconds) as usize;
+    report(
+        name,
+        value,
+        &format!("rows/s ({seconds:.2} s, CPU {cpu:.2} s)"),
+    );
+    Ok(())
+}
+
+/// CPU time of this process, in seconds: what a busy machine does not change much.
+fn cpu_s() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may hold spaces; user and system time are the
+    // 12th and 13th fields after it, in ticks of 10 ms (proc(5)).
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = rest
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok());
+    ticks.fold(0.0, |sum, ticks: f64| sum + ticks / 100.0)
+}
+
+fn report(name: &str, value: usize, unit: &str) {
+    let rss = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = rss
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or_default();
+    // A measurement whose reader went away is over.
+    drop(writeln!(
+        std::io::stdout(),
+        "{name:<20} {value:>9} {unit:<36} {peak}"
+    ));
+}
+
+async fn import(store: &Store, rows: usize, import: ImportId) -> Result<(), AnyError> {
+    for start in (0..rows).step_by(CALL_ROWS) {
+        let mut part = Vec::with_capacity(CALL_ROWS);
+        for site in start..rows.min(start + CALL_ROWS) {
+            let url = format!("http://s-{site:07}.farm.test/");
+            let spec = TargetSpec {
+                url,
+                ..TargetSpec::default()
+            };
+            part.push(ImportRow {
+                id: None,
+                config: spec.parse()?,
+            });
+        }
+        store.import(part, import).await?;
+    }
+    Ok(())
+}
+
+async fn page(store: &Store) -> Result<(), AnyError> {
+    let mut after = None;
+    loop {
+        let page = store.targets(after, CALL_ROWS, true).await?;
+        match page.last {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn freshness(store: &Store, rows: usize, run: u64) -> Result<(), AnyError> {
+    let row = |id: i64| FreshnessRow {
+        target: TargetId::new(id).expect("ids start at 1"),
+        last_checked: UnixMs(FACT_EPOCH_UNIX_MS + run),
+        next_check: UnixMs(FACT_EPOCH_UNIX_MS + run + 285_000),
+    };
+    store
+        .write_freshness((1..=rows as i64).map(row).collect())
+        .await?;
+    Ok(())
+}
+
+/// A hundred full batches of incidents that open.
+async fn facts(store: &Store, rows: usize, run: u64) -> Result<(), AnyError> {
+    let mut mint = FactMint::default();
+    let start = UnixMs(FACT_EPOCH_UNIX_MS + (run + 1) * 1_000_000);
+    for part in 0..100 {
+        let now = start.plus_ms(part as u64 * 50);
+        let facts = (0..BATCH_MAX).map(|at| {
+            let id = (part * BATCH_MAX + at) * 7 % rows + 1;
+            opened(
+                &mut mint,
+                TargetId::new(id as i64).expect("ids start at 1"),
+                now,
+                run,
+            )
+        });
+        let journal_seq = run * 100 + part as u64 + 1;
+        store
+            .apply(&Batch {
+                journal_seq,
+                facts: facts.collect(),
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+fn opened(mint: &mut FactMint, target: TargetId, now: UnixMs, run: u64) -> Fact {
+    let mut id = || mint.mint(target.shard(), now);
+    let event = Event {
+        id: id(),
+        target,
+        group_id: 0,
+        check_type: CheckType::Http,
+        discriminator: Some(run.to_string()),
+        state: State::SeemsDown,
+        started_at: now,
+        ended_at: None,
+        resolution: None,
+        fail_count: 1,
+        class: 13,
+    };
+    let transition = Transition {
+        id: id(),
+        event: event.id,
+        target,
+        before: None,
+        after: State::SeemsDown,
+        reason: Reason::Opened,
+        source: "local".to_owned(),
+        changed_at: now,
+        evidence: Some(Box::new(Evidence {
+            class: 13,
+            text: "x".repeat(200),
+            ..Evidence::default()
+        })),
+    };
+    let job = Job {
+        id: id(),
+        kind: JobKind::Fanout,
+        transition: transition.id,
+        seq: 1,
+        run_at: now,
+    };
+    Fact::Transitioned {
+        event,
+        transition,
+        job,
+    }
+}

@@ -1,0 +1,143 @@
+//! What goes into the store and comes out of it besides the types of `model`. No SQL here.
+
+use model::target::TargetConfig;
+use model::{FactId, FieldError, Target, TargetId, UnixMs};
+
+/// Groups the calls of one import: the instant at which it began, in ms since the Unix epoch.
+/// Two imports into one store must not share it. What an import left behind without
+/// [`prune`](crate::Store::prune) is forgotten by imports that begin a day later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImportId(pub UnixMs);
+
+/// One target to keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportRow {
+    /// Its id when the source has one; else the row is found, or minted, by its unique key
+    /// (canonical URL, method, name).
+    pub id: Option<TargetId>,
+    /// What its owner configures.
+    pub config: TargetConfig,
+}
+
+/// What became of the rows of one import call; the four add up to the rows given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportReport {
+    /// New targets.
+    pub inserted: u64,
+    /// Targets whose row changed, those that became active again included.
+    pub updated: u64,
+    /// Targets that were stored like this already: nothing was written for them.
+    pub unchanged: u64,
+    /// Index of the row in the call, and why it was refused.
+    pub refused: Vec<(usize, FieldError)>,
+}
+
+/// Targets in the order of their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetPage {
+    /// The valid ones.
+    pub targets: Vec<Target>,
+    /// Ids of stored rows that are no valid target, and why.
+    pub refused: Vec<(i64, FieldError)>,
+    /// Last id seen, the refused ones included: the next page is after it. `None`: there was
+    /// nothing left.
+    pub last: Option<TargetId>,
+    /// Highest change number when the page was read: who pages everything and then follows
+    /// [`changes`](crate::Store::changes) starts from that of the first page.
+    pub latest_change: u64,
+}
+
+/// Targets in the order of their changes, active or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangePage {
+    /// The valid ones, each as it is now.
+    pub targets: Vec<Target>,
+    /// Ids of stored rows that are no valid target, and why.
+    pub refused: Vec<(i64, FieldError)>,
+    /// Change number of the last row seen: the next page is after it. Equal to what was asked
+    /// for when there was nothing left.
+    pub latest_change: u64,
+}
+
+/// Where a restart resumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Floors {
+    /// Highest fact id ever applied, per shard that has one; ids are minted above it.
+    pub newest: Vec<FactId>,
+    /// Journal position that was applied last, 0 = none. A new journal goes on after it: a batch
+    /// at or below it is taken for one that was applied already.
+    pub journal_seq: u64,
+}
+
+/// What one batch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Transition rows written.
+    pub transitions: u64,
+    /// Job rows written.
+    pub jobs: u64,
+    /// Fail counts raised.
+    pub counted: u64,
+    /// Facts that changed nothing: applied before, about a closed event, or a fail count that is
+    /// not above the stored one.
+    pub skipped: u64,
+    /// Events (by id) that were not opened because their identity has another open event.
+    pub conflicts: Vec<FactId>,
+    /// The batch was at or below the recorded journal position: nothing was looked at.
+    pub already_applied: bool,
+}
+
+/// When a target was last checked, and when it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreshnessRow {
+    /// Whose.
+    pub target: TargetId,
+    /// Commit time of its last check.
+    pub last_checked: UnixMs,
+    /// Its next due time.
+    pub next_check: UnixMs,
+}
+
+/// Which events to list, newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Leave out the closed ones.
+    pub open_only: bool,
+    /// Of this target only.
+    pub target: Option<TargetId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for EventFilter {
+    fn default() -> Self {
+        Self {
+            open_only: false,
+            target: None,
+            limit: 1_000,
+        }
+    }
+}
+
+/// Rows per table, for people and tests: counting reads the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Targets, active or not.
+    pub targets: u64,
+    /// Active targets.
+    pub active: u64,
+    /// Events, open or closed.
+    pub events: u64,
+    /// Open events.
+    pub open_events: u64,
+    /// Transitions.
+    pub transitions: u64,
+    /// Jobs in any state.
+    pub jobs: u64,
+    /// Targets with a freshness row.
+    pub freshness: u64,
+    /// Highest change number of a target.
+    pub latest_change: u64,
+    /// Journal position that was applied last.
+    pub journal_seq: u64,
+}

@@ -1,0 +1,32 @@
+//! Writes when targets were checked: the most frequent write of all, so it touches one table with
+//! one key and nothing else.
+
+use model::limits::FRESHNESS_CHUNK_ROWS;
+
+use super::connection::Db;
+use crate::Result;
+use crate::answer::FreshnessRow;
+
+/// A row that is older than the stored one is dropped, whoever was late.
+const UPSERT: &str = "
+    INSERT INTO jetpack_monitor_site_runtime (target_id, last_checked_at, next_check_at)
+    VALUES (?1, ?2, ?3)
+    ON CONFLICT (target_id) DO UPDATE
+    SET last_checked_at = excluded.last_checked_at, next_check_at = excluded.next_check_at
+    WHERE excluded.last_checked_at >= last_checked_at";
+
+impl Db {
+    /// Writes one chunk, sorted by target, in one transaction.
+    pub(crate) fn write_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<u64> {
+        debug_assert!(chunk.len() <= FRESHNESS_CHUNK_ROWS);
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(UPSERT)?;
+            let mut written = 0;
+            for row in chunk {
+                let times = (row.last_checked.0 as i64, row.next_check.0 as i64);
+                written += statement.execute((row.target.get(), times.0, times.1))? as u64;
+            }
+            Ok(written)
+        })
+    }
+}

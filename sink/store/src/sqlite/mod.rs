@@ -1,0 +1,125 @@
+//! The embedded store: one SQLite file, one connection, one thread.
+//!
+//! SQLite blocks, so its connection lives on a thread of its own and is asked through a channel
+//! that holds one request: whoever comes next waits, and backpressure reaches the caller.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::connection::Db;
+use crate::store::OpenOptions;
+use crate::{Result, StoreError};
+
+mod columns;
+mod connection;
+mod facts;
+mod failure;
+mod freshness;
+mod import;
+mod migrate;
+mod queries;
+mod targets;
+
+type Work = Box<dyn FnOnce(&mut Db) + Send>;
+
+enum Request {
+    Do(Work),
+    Close(oneshot::Sender<Result<()>>),
+}
+
+/// The asking side of the thread.
+#[derive(Clone)]
+pub(crate) struct Client {
+    requests: mpsc::Sender<Request>,
+    path: Arc<PathBuf>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Starts the thread, which opens the file first.
+    pub(crate) async fn open(path: PathBuf, options: OpenOptions) -> Result<Self> {
+        let (requests, inbox) = mpsc::channel(1);
+        let (opened, answer) = oneshot::channel();
+        let client = Self {
+            requests,
+            path: Arc::new(path),
+        };
+        let path = Arc::clone(&client.path);
+        thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || match Db::open(&path, options) {
+                Ok(db) => {
+                    if opened.send(Ok(())).is_ok() {
+                        serve(db, inbox);
+                    }
+                }
+                // A caller that went away does not miss the reason.
+                Err(error) => drop(opened.send(Err(error))),
+            })
+            .map_err(|source| StoreError::Thread {
+                path: client.path.to_path_buf(),
+                source,
+            })?;
+        answer.await.map_err(|_| client.closed())??;
+        Ok(client)
+    }
+
+    /// Has `work` done on the thread and waits for its result.
+    pub(crate) async fn ask<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Db) -> Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work: Work = Box::new(move |db| {
+            if !reply.is_closed() {
+                drop(reply.send(work(db)));
+            }
+        });
+        self.requests
+            .send(Request::Do(work))
+            .await
+            .map_err(|_| self.closed())?;
+        answer.await.map_err(|_| self.closed())?
+    }
+
+    /// Ends the thread after the requests that wait.
+    pub(crate) async fn close(self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.requests
+            .send(Request::Close(reply))
+            .await
+            .map_err(|_| self.closed())?;
+        answer.await.map_err(|_| self.closed())?
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::Closed {
+            path: self.path.to_path_buf(),
+        }
+    }
+}
+
+/// The thread: ends with the last [`Client`], or when it is told to.
+fn serve(mut db: Db, mut inbox: mpsc::Receiver<Request>) {
+    while let Some(request) = inbox.blocking_recv() {
+        match request {
+            Request::Do(work) => work(&mut db),
+            Request::Close(reply) => {
+                inbox.close();
+                drop(reply.send(db.close()));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Targets on their way out: pages by id and pages by change.
+
+use std::sync::LazyLock;
+
+use model::TargetId;
+use rusqlite::{Connection, Params};
+
+use super::columns::{ReadTarget, read_target, target_list};
+use super::connection::Db;
+use super::failure::Failure;
+use crate::Result;
+use crate::answer::{ChangePage, TargetPage};
+
+static PAGE: LazyLock<String> = LazyLock::new(|| select("id > ?1", "id"));
+static ACTIVE_PAGE: LazyLock<String> =
+    LazyLock::new(|| select("id > ?1 AND monitor_active = 1", "id"));
+static CHANGES: LazyLock<String> = LazyLock::new(|| select("change_number > ?1", "change_number"));
+
+/// Rows for [`read_target`], with the change number after them.
+fn select(which: &str, order: &str) -> String {
+    format!(
+        "SELECT {}, change_number
+         FROM jetpack_monitor_check_targets WHERE {which} ORDER BY {order} LIMIT ?2",
+        target_list()
+    )
+}
+
+impl Db {
+    pub(crate) fn targets(
+        &mut self,
+        after: Option<TargetId>,
+        limit: usize,
+        only_active: bool,
+    ) -> Result<TargetPage> {
+        let sql = if only_active { &ACTIVE_PAGE } else { &PAGE };
+        self.run(|connection| {
+            let after = after.map_or(0, TargetId::get);
+            // One snapshot for the rows and the change number that goes with them.
+            let snapshot = connection.transaction()?;
+            let (targets, refused) = read(&snapshot, sql, (after, limit as i64), |_| {})?;
+            let latest_change = latest_change(&snapshot)?;
+            let last_good = targets.last().map_or(0, |target| target.id.get());
+            let last_bad = refused.last().map_or(0, |(id, _)| *id);
+            let last = TargetId::new(last_good.max(last_bad));
+            Ok(TargetPage {
+                targets,
+                refused,
+                last,
+                latest_change,
+            })
+        })
+    }
+
+    pub(crate) fn changes(&mut self, after_change: u64, limit: usize) -> Result<ChangePage> {
+        self.run(|connection| {
+            let after = i64::try_from(after_change).unwrap_or(i64::MAX);
+            let mut latest_change = after_change;
+            let see = |change: i64| latest_change = change as u64;
+            let (targets, refused) = read(connection, &CHANGES, (after, limit as i64), see)?;
+            Ok(ChangePage {
+                targets,
+                refused,
+                latest_change,
+            })
+        })
+    }
+}
+
+/// The highest change number handed out.
+pub(super) fn latest_change(connection: &Connection) -> Result<u64, Failure> {
+    let sql = "SELECT value FROM jetpack_monitor_counters WHERE name = 'change'";
+    let value: i64 = connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))?;
+    Ok(value as u64)
+}
+
+type Rows = (Vec<model::Target>, Vec<(i64, model::FieldError)>);
+
+fn read(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    mut see_change: impl FnMut(i64),
+) -> Result<Rows, Failure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let change_at = statement.column_count() - 1;
+    let mut rows = statement.query(parameters)?;
+    let (mut targets, mut refused) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        see_change(row.get(change_at)?);
+        let target: ReadTarget = read_target(row)?;
+        match target {
+            Ok(target) => targets.push(target),
+            Err(why) => refused.push(why),
+        }
+    }
+    Ok((targets, refused))
+}

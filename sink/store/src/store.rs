@@ -1,0 +1,257 @@
+//! The handle that everyone holds, and the choice of the backend behind it.
+
+use std::time::Duration;
+
+use model::FactId;
+use model::TargetId;
+use model::fact::{Batch, Event, Transition};
+use model::limits::{FRESHNESS_CHUNK_ROWS, STORE_BUSY_MS};
+
+use crate::answer::{
+    Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportReport, ImportRow,
+    StoreCounts, TargetPage,
+};
+use crate::url::StoreUrl;
+use crate::{Result, sqlite};
+
+/// How to open a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Make the store, and its directory, when there is none.
+    pub create: bool,
+    /// How long a request waits for the lock of another process.
+    pub busy_timeout: Duration,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            create: true,
+            busy_timeout: Duration::from_millis(STORE_BUSY_MS),
+        }
+    }
+}
+
+/// Rows of one import transaction: an apply waits for one of them at most (≈ 50 ms).
+const IMPORT_CHUNK_ROWS: usize = 2_000;
+
+/// A store. Clones share one connection; requests are done one at a time, in the order in which
+/// they were asked. A request whose caller went away before it began is not done.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Sqlite(sqlite::Client),
+}
+
+/// Sends a request to whichever backend this is.
+macro_rules! ask {
+    ($store:expr, |$db:ident| $work:expr) => {
+        match &$store.backend {
+            Backend::Sqlite(client) => client.ask(move |$db| $work).await,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the store at `url`, made and migrated when needed.
+    ///
+    /// # Errors
+    /// A store that is somewhere else, read-only, locked, damaged, foreign or newer.
+    pub async fn open(url: &StoreUrl) -> Result<Self> {
+        Self::open_with(url, OpenOptions::default()).await
+    }
+
+    /// Opens the store at `url` when there is one: for commands that only look.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`NotFound`](crate::StoreError::NotFound).
+    pub async fn open_existing(url: &StoreUrl) -> Result<Self> {
+        Self::open_with(
+            url,
+            OpenOptions {
+                create: false,
+                ..OpenOptions::default()
+            },
+        )
+        .await
+    }
+
+    /// Opens the store at `url` as `options` say.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(url: &StoreUrl, options: OpenOptions) -> Result<Self> {
+        match url {
+            StoreUrl::Sqlite(path) => {
+                let client = sqlite::Client::open(path.clone(), options).await?;
+                Ok(Self {
+                    backend: Backend::Sqlite(client),
+                })
+            }
+        }
+    }
+
+    /// Keeps `rows`: new ones are inserted, changed ones updated, equal ones left alone. The
+    /// generation of a target rises when a field changed that its probes depend on; its change
+    /// number with every change. Rows that were inactive become active.
+    ///
+    /// A row without an id that meets its unique key is that target. One import may not give two
+    /// different rows for one target; the second is refused.
+    ///
+    /// # Errors
+    /// The store's; what earlier transactions of 2,000 rows wrote stays, and importing the same
+    /// rows again completes it. A refused row is no error.
+    pub async fn import(&self, mut rows: Vec<ImportRow>, import: ImportId) -> Result<ImportReport> {
+        let mut report = ImportReport::default();
+        let mut base = 0;
+        while !rows.is_empty() {
+            let later = rows.split_off(rows.len().min(IMPORT_CHUNK_ROWS));
+            let count = rows.len();
+            let part = ask!(self, |db| db.import(&rows, import))?;
+            report.inserted += part.inserted;
+            report.updated += part.updated;
+            report.unchanged += part.unchanged;
+            report
+                .refused
+                .extend(part.refused.into_iter().map(|(at, why)| (base + at, why)));
+            base += count;
+            rows = later;
+        }
+        Ok(report)
+    }
+
+    /// Switches off the active targets that no row of `import` named, and says how many. Targets
+    /// that a refused row of it would have touched stay. It ends the import.
+    ///
+    /// # Errors
+    /// [`NothingImported`](crate::StoreError::NothingImported) when the import named no target;
+    /// the store's. It works in transactions of 2,000 rows.
+    pub async fn prune(&self, import: ImportId) -> Result<u64> {
+        ask!(self, |db| db.require_members(import))?;
+        let (mut pruned, mut after) = (0, 0);
+        while let Some(part) = ask!(self, |db| db.prune(import, after, IMPORT_CHUNK_ROWS))? {
+            pruned += part.count;
+            after = part.last;
+        }
+        ask!(self, |db| db.forget_import(import))?;
+        Ok(pruned)
+    }
+
+    /// The next `limit` targets after the id `after`. Ask until `last` is `None`.
+    ///
+    /// # Errors
+    /// The store's. A row that is no valid target is returned as refused.
+    pub async fn targets(
+        &self,
+        after: Option<TargetId>,
+        limit: usize,
+        only_active: bool,
+    ) -> Result<TargetPage> {
+        ask!(self, |db| db.targets(after, limit, only_active))
+    }
+
+    /// The next `limit` targets that changed after `after_change`, in the order of their last
+    /// changes. Ask until `latest_change` stands still. Status and freshness are not changes.
+    ///
+    /// # Errors
+    /// The store's. A row that is no valid target is returned as refused.
+    pub async fn changes(&self, after_change: u64, limit: usize) -> Result<ChangePage> {
+        ask!(self, |db| db.changes(after_change, limit))
+    }
+
+    /// Every open event, by id.
+    ///
+    /// # Errors
+    /// The store's, and a row that this build cannot read.
+    pub async fn open_events(&self) -> Result<Vec<Event>> {
+        ask!(self, |db| db.open_events())
+    }
+
+    /// Where a restart resumes.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn floors(&self) -> Result<Floors> {
+        ask!(self, |db| db.floors())
+    }
+
+    /// Applies `batch` in one transaction, together with its journal position. Applying it again
+    /// changes nothing, be it whole or fact by fact in another batch: a job and the target's
+    /// status are written only with a new transition, closed events are never touched and
+    /// `started_at` never moves. No content of a batch makes it fail.
+    ///
+    /// It is not on the disk after a power failure before the next [`Store::sync`].
+    ///
+    /// # Errors
+    /// The store's; then nothing of the batch is applied.
+    pub async fn apply(&self, batch: &Batch) -> Result<Applied> {
+        let batch = batch.clone();
+        ask!(self, |db| db.apply(&batch))
+    }
+
+    /// Makes everything applied so far survive a power failure: a journal may forget what was
+    /// applied before only after this.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sync(&self) -> Result<()> {
+        ask!(self, |db| db.sync())
+    }
+
+    /// Writes when targets were checked, in primary-key order, 1,000 rows to a transaction;
+    /// other requests go between two of them. A row that is older than the stored one changes
+    /// nothing. Returns the rows written.
+    ///
+    /// # Errors
+    /// The store's; chunks before the failed one are written. Writing all again is harmless.
+    pub async fn write_freshness(&self, mut rows: Vec<FreshnessRow>) -> Result<u64> {
+        rows.sort_by_key(|row| row.target);
+        let mut written = 0;
+        for chunk in rows.chunks(FRESHNESS_CHUNK_ROWS) {
+            let chunk = chunk.to_vec();
+            written += ask!(self, |db| db.write_freshness(&chunk))?;
+        }
+        Ok(written)
+    }
+
+    /// The newest events that pass `filter`, newest first.
+    ///
+    /// # Errors
+    /// The store's, and a row that this build cannot read.
+    pub async fn events(&self, filter: &EventFilter) -> Result<Vec<Event>> {
+        let filter = *filter;
+        ask!(self, |db| db.events(&filter))
+    }
+
+    /// The transitions of `event`, oldest first, with what was seen. Slot and generation of the
+    /// evidence are not stored.
+    ///
+    /// # Errors
+    /// The store's, and a row that this build cannot read.
+    pub async fn transitions(&self, event: FactId) -> Result<Vec<Transition>> {
+        ask!(self, |db| db.transitions(event))
+    }
+
+    /// Rows per table.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn counts(&self) -> Result<StoreCounts> {
+        ask!(self, |db| db.counts())
+    }
+
+    /// Ends the store for every clone, after the requests that wait: everything is on the disk
+    /// and the file is complete without its companions.
+    ///
+    /// # Errors
+    /// The store's; the connection is closed all the same.
+    pub async fn close(self) -> Result<()> {
+        match self.backend {
+            Backend::Sqlite(client) => client.close().await,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Where the store is. Knows the spelling of each backend's address and nothing of its database.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::error::StoreError;
+
+/// Address of a store, such as `sqlite:ringwatch.db`. Its `Display` never shows a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreUrl {
+    /// The embedded store: a file, next to which SQLite keeps `-wal` and `-shm`.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for StoreUrl {
+    type Err = StoreError;
+
+    /// From `sqlite:PATH`, or `sqlite:///PATH` for an absolute one.
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+        match scheme.to_ascii_lowercase().as_str() {
+            "sqlite" => {
+                let path = rest.strip_prefix("//").unwrap_or(rest);
+                if path.is_empty() || path == ":memory:" {
+                    return Err(StoreError::NoPath {
+                        given: text.to_owned(),
+                    });
+                }
+                Ok(Self::Sqlite(PathBuf::from(path)))
+            }
+            "mysql" | "mariadb" => Err(StoreError::NotInThisBuild {
+                given: masked(text),
+            }),
+            _ => Err(StoreError::UnknownUrl {
+                given: masked(text),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+/// `text` with the password between `user:` and the last `@` of its authority replaced.
+fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let Some((credentials, host)) = rest.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let user = credentials.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}:***@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sqlite_url_names_a_file() {
+        for (text, path) in [
+            ("sqlite:ringwatch.db", "ringwatch.db"),
+            ("sqlite:/var/lib/r.db", "/var/lib/r.db"),
+            ("SQLite:///var/lib/r.db", "/var/lib/r.db"),
+            (" sqlite:a b.db ", "a b.db"),
+        ] {
+            assert_eq!(
+                text.parse::<StoreUrl>().expect(text),
+                StoreUrl::Sqlite(path.into())
+            );
+        }
+        let url = StoreUrl::Sqlite("/x/y.db".into());
+        assert_eq!(url.to_string().parse::<StoreUrl>().expect("printed"), url);
+    }
+
+    #[test]
+    fn other_urls_are_refused_with_what_is_accepted() {
+        for text in [
+            "",
+            "ringwatch.db",
+            "postgres://u@h/d",
+            "sqlite:",
+            "sqlite::memory:",
+        ] {
+            let sentence = text.parse::<StoreUrl>().expect_err(text).to_string();
+            assert!(sentence.contains("sqlite:PATH"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        for text in [
+            "mysql://u:s3cret@h:3306/d",
+            "mysql://u:s3c@ret@h/d",
+            "pg://u:s3cret@h/d",
+        ] {
+            let sentence = text.parse::<StoreUrl>().expect_err(text).to_string();
+            assert!(
+                !sentence.contains("s3c") && sentence.contains("u:***@h"),
+                "{sentence}"
+            );
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What every backend has to do, written against [`Store`](store::Store) and a
+//! [`Backend`](crate::fixture::Backend) that says where its stores are.
+
+pub(crate) mod facts;
+pub(crate) mod freshness;
+pub(crate) mod random;
+pub(crate) mod targets;
+
+/// One test per line of the list, run against `$backend`.
+macro_rules! conformance {
+    ($backend:ty) => {
+        $crate::conformance::conformance! { $backend:
+            facts: a_transition_writes_event_job_and_status_together,
+            facts: applying_a_batch_twice_changes_nothing,
+            facts: a_fact_that_was_applied_in_another_batch_is_skipped,
+            facts: an_older_fact_that_comes_again_does_not_move_its_event_back,
+            facts: a_closed_event_never_changes,
+            facts: started_at_and_identity_never_move,
+            facts: one_identity_has_one_open_event,
+            facts: counts_only_rise_and_only_while_the_event_is_open,
+            facts: evidence_comes_back_as_it_was_seen,
+            facts: the_status_follows_the_worst_open_http_event,
+            facts: floors_hold_the_highest_id_of_each_shard,
+            facts: events_are_listed_newest_first,
+            facts: a_store_that_was_closed_opens_as_it_was,
+            targets: a_target_comes_back_with_every_field,
+            targets: each_field_alone_comes_back,
+            targets: ids_are_minted_once_and_kept_under_the_key,
+            targets: an_unchanged_row_is_not_rewritten,
+            targets: the_generation_rises_only_with_what_is_probed,
+            targets: an_id_that_takes_the_key_of_another_is_refused,
+            targets: two_different_rows_for_one_target_are_refused,
+            targets: minted_ids_go_around_given_ones,
+            targets: numbers_that_no_database_holds_are_refused,
+            targets: prune_switches_off_what_the_import_did_not_name,
+            targets: pruning_an_empty_import_is_refused,
+            targets: pages_hold_each_target_once,
+            targets: change_pages_cover_every_change,
+            freshness: freshness_never_goes_backwards,
+            freshness: many_rows_are_written_in_chunks,
+        }
+
+        #[test]
+        fn random_batches_do_what_the_model_does() {
+            $crate::conformance::random::random_batches_do_what_the_model_does::<$backend>();
+        }
+    };
+    ($backend:ty: $($area:ident: $name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::conformance::$area::$name::<$backend>().await;
+            }
+        )*
+    };
+}
+pub(crate) use conformance;
