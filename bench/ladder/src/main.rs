@@ -1,1 +1,88 @@
-fn main() {}
+//! `ladder`: drives the farm and the node as child processes, and judges what came out.
+//!
+//! It must not know how a check is made: it links none of the engine, and believes only the
+//! farm's observer, the farm's ground truth, `/proc`, and what the node tells any user.
+#![forbid(unsafe_code)]
+
+mod baseline;
+mod children;
+mod clock;
+mod demo;
+mod farm;
+mod findings;
+mod gates;
+mod http;
+mod machine;
+mod memory;
+mod metrics;
+mod node;
+mod procfs;
+mod table;
+mod truth;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Demo, baselines and measurements of ringwatch.
+#[derive(Debug, Parser)]
+#[command(name = "ladder", version, after_help = "Example: cargo demo")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch 10,000 local sites for about a minute, with faults, and judge the result.
+    Demo(demo::DemoOptions),
+    /// CPU per check: the engine against hyper and against the floor.
+    Baseline(baseline::BaselineOptions),
+    /// Memory per target, idle CPU, start from the store, lag at 70 % load.
+    Memory(memory::MemoryOptions),
+    #[command(hide = true)]
+    ProbeHyper(baseline::child::ChildOptions),
+    #[command(hide = true)]
+    ProbeFloor(baseline::child::ChildOptions),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(options) => interruptible(demo::run(&options)),
+        Command::Baseline(options) => interruptible(baseline::run(&options)),
+        Command::Memory(options) => interruptible(memory::run(&options)),
+        Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
+        Command::ProbeFloor(options) => baseline::run_child(baseline::Child::Floor, &options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ladder: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs `work` until it ends or a signal arrives; dropping it stops its children.
+fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime
+        .block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                result = work => result,
+                _ = interrupt.recv() => Err(stopped("Ctrl-C")),
+                _ = terminate.recv() => Err(stopped("SIGTERM")),
+            }
+        })
+        .context("the run did not finish")
+}
+
+fn stopped(by: &str) -> anyhow::Error {
+    anyhow::anyhow!("stopped by {by}; the farm and the node have been stopped too")
+}

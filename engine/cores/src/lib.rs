@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod admission;
+mod arena;
 mod attempts;
 pub mod clock;
 pub mod core;

@@ -211,7 +211,8 @@ published! {
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
-      timeouts, hosts, flights
+      timeouts, malformed, truncated, ignored, socket_errors, refused, hosts, flights, queued,
+      sockets
 }
 
 impl CoreStats {

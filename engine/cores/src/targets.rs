@@ -11,7 +11,7 @@ use model::{Generation, Slot, Target, TargetId};
 use prober::attempt::{AttemptSpec, HostRef, Rules};
 use prober::resolver::{HostId, Resolver};
 
-use prober::arena::{Arena, Piece};
+use crate::arena::{Arena, Piece};
 
 /// Flag bits of [`Hot`].
 mod flag {

@@ -1,1 +1,27 @@
-fn main() {}
+//! `ringwatch`: the uptime-monitoring node and its command line.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod check;
+mod cli;
+mod config;
+mod control;
+mod doctor;
+mod events;
+mod exit;
+mod json_ids;
+mod logging;
+mod report;
+mod run;
+mod suggest;
+mod targets;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli::commands::execute(cli.command).unwrap_or_else(|error| exit::report(&error))
+}

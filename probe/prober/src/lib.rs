@@ -6,7 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod arena;
 pub mod attempt;
 mod error;
 pub mod guard;

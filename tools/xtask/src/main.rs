@@ -1,1 +1,60 @@
-fn main() {}
+//! `cargo xtask`: what people and CI do with this workspace, one command each.
+//!
+//! This crate drives cargo and the built programs as child processes; it must not know the code
+//! of any of them.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod ci;
+mod clock;
+mod command;
+mod demo;
+mod packages;
+mod release;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask <command> [arguments]
+
+  demo [ARGS]          build in release, then watch 10,000 local sites for about a minute
+                       (`cargo demo` is the same; ARGS go to `ladder demo`, see `--help`)
+  test [ARGS]          install or name what tests need, then `cargo test --workspace ARGS`
+  tidy                 house rules: dependency direction, limits, names, licences, invariants
+  ci                   fmt, tidy, clippy, doc, cargo-deny where installed, test
+  bench probe [ARGS]   CPU per check against the baselines -> docs/benchmarks/probe.{md,json}
+  bench memory [ARGS]  memory per target, idle CPU, lag at 70 % load
+                       -> docs/benchmarks/memory.{md,json}
+
+Example: cargo xtask test -p prober
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["demo", rest @ ..] => demo::run(rest),
+        ["test", rest @ ..] => test::run(rest),
+        ["tidy"] => tidy::run(),
+        ["ci"] => ci::run(),
+        ["bench", "probe", rest @ ..] => bench::run(bench::Bench::Probe, rest),
+        ["bench", "memory", rest @ ..] => bench::run(bench::Bench::Memory, rest),
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        unknown => {
+            eprint!("xtask: no such command: {}\n\n{USAGE}", unknown.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -127,6 +127,10 @@ impl Core {
         let spec = self.targets.spec(slot, &self.resolver);
         let attempt = Attempt::start(&spec, &self.shared, buffers, now);
         let seq = self.targets.started(slot, self.attempts.next_index());
+        let host = self.targets.host(slot);
+        if let Some(host) = host {
+            self.resolver.retain(host);
+        }
         let entry = InFlight {
             owner: Owner::Slot(slot),
             generation: self.targets.generation(slot),
@@ -136,7 +140,7 @@ impl Core {
             stalled_us: self.stalled_us,
             deadline: now.mono.plus_ms(u64::from(self.targets.timeout_ms(slot))),
             timeout_ms: self.targets.timeout_ms(slot),
-            host: self.targets.host(slot),
+            host,
             resolving: false,
             interrupt: None,
             commanded,

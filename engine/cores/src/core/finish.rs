@@ -25,8 +25,11 @@ impl Core {
         };
         self.timers.cancel(key.index * 2);
         self.timers.cancel(key.index * 2 + 1);
-        if let (true, Some(host)) = (entry.resolving, entry.host) {
-            self.resolver.forget(host, key.waiter());
+        if let Some(host) = entry.host {
+            if entry.resolving {
+                self.resolver.forget(host, key.waiter());
+            }
+            self.resolver.release(host);
         }
         match entry.owner {
             Owner::Slot(slot) => self.finish_slot(slot, &entry, now),
@@ -87,9 +90,6 @@ impl Core {
     fn finish_one_shot(&mut self, ticket: Ticket, entry: &InFlight, now: Now) {
         self.account.one_shot.in_flight -= 1;
         self.account.one_shot.done += 1;
-        if let Some(host) = entry.host {
-            self.resolver.release(host);
-        }
         let outcome = outcome_of(NO_SLOT, entry, self.reap_us(now), now);
         let evidence = entry
             .attempt

@@ -44,14 +44,14 @@ fn serve(listener: &TcpListener) {
         if path == "/silent" {
             silent.push(stream);
         } else if path == "/reset" {
-            reset(stream);
+            reset(&stream);
         }
     }
 }
 
-fn reset(stream: TcpStream) {
+fn reset(stream: &TcpStream) {
     let linger = Some(Duration::ZERO);
-    rustix::net::sockopt::set_socket_linger(&stream, linger).expect("a TCP socket lingers");
+    rustix::net::sockopt::set_socket_linger(stream, linger).expect("a TCP socket lingers");
 }
 
 /// Says that every name is at 127.0.0.1, except `*.nowhere`.

@@ -259,7 +259,7 @@ impl Resolver {
         self.ask(flight, next, now);
     }
 
-    /// Marks the last upstream as spent; the next one, if there is a try left and an upstream for it.
+    /// Marks the last upstream as spent and gives the next one, if a try and an upstream are left.
     fn next_unspent(&mut self, flight: u32) -> Option<u8> {
         let entry = self.flights.get_mut(flight);
         entry.spent |= 1 << entry.upstream;

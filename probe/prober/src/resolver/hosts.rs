@@ -218,7 +218,9 @@ mod tests {
             .map(|n| hosts.intern(&format!("{n}.test")))
             .collect();
         assert!(hosts.bytes() > 0);
-        ids.iter().for_each(|id| hosts.release(*id));
+        for id in ids {
+            hosts.release(id);
+        }
         assert_eq!((hosts.len(), hosts.bytes()), (0, 0));
     }
 

@@ -274,9 +274,9 @@ impl Spill {
 
     fn remove(&mut self, at: u32) {
         if at & V6_BIT == 0 {
-            self.v4.free.push(at)
+            self.v4.free.push(at);
         } else {
-            self.v6.free.push(at & !V6_BIT)
+            self.v6.free.push(at & !V6_BIT);
         }
     }
 

@@ -168,6 +168,12 @@ impl Resolver {
         self.hosts.intern(name)
     }
 
+    /// One holder more of a host that is held: an attempt keeps its host although its target may
+    /// change meanwhile.
+    pub fn retain(&mut self, host: HostId) {
+        self.hosts.retain(host);
+    }
+
     /// Gives one `intern` back. The last one frees the name and its cache line, as soon as no
     /// flight needs them.
     pub fn release(&mut self, host: HostId) {

@@ -108,7 +108,9 @@ mod tests {
             for (place, text) in places.iter().zip(&texts) {
                 assert_eq!(names.get(*place), text);
             }
-            places.iter().for_each(|place| names.remove(*place));
+            for place in places {
+                names.remove(place);
+            }
             assert!(
                 names.bytes() < 700_000,
                 "round {round}: {} bytes",

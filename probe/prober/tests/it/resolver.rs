@@ -254,7 +254,9 @@ fn the_second_family_is_asked_only_when_the_first_is_empty() {
     ];
     for (policy, kinds) in cases {
         let (mut bench, _) = asked(1, policy);
-        kinds.iter().for_each(|_| bench.answer(Say::Empty));
+        for _ in &kinds {
+            bench.answer(Say::Empty);
+        }
         assert_eq!(bench.sent.iter().map(Sent::kind).collect::<Vec<_>>(), kinds);
         assert_eq!(bench.failure(), (FailureClass::DnsNoAddress, 1));
         let (mut bench, _) = asked(1, policy);
@@ -604,7 +606,8 @@ enum Step {
 
 fn says() -> impl Strategy<Value = Say> {
     prop_oneof![
-        4 => (1u8..12, prop_oneof![0u32..100, 3_000u32..5_000]).prop_map(|(n, t)| Say::Addresses(n, t)),
+        2 => (1u8..12, 0u32..100).prop_map(|(n, ttl)| Say::Addresses(n, ttl)),
+        2 => (1u8..12, 3_000u32..5_000).prop_map(|(n, ttl)| Say::Addresses(n, ttl)),
         2 => Just(Say::Empty),
         1 => (0u32..100).prop_map(|ttl| Say::Code(ResponseCode::NXDomain, ttl)),
         2 => (0u32..100).prop_map(|ttl| Say::Code(ResponseCode::ServFail, ttl)),
@@ -689,8 +692,8 @@ impl Trace {
             Step::Forge(n, flip) => {
                 if let Some(sent) = self.pick(n) {
                     let mut bytes = sent.reply(Say::Addresses(3, 4_000));
-                    // The question is damaged: never ours, whatever the id.
-                    bytes[13] ^= flip;
+                    // The digit of the name is damaged: never our question, whatever the id.
+                    bytes[14] ^= flip;
                     bytes[1] ^= flip & 1;
                     let before = self.bench.answers.len();
                     self.bench.event(DnsEvent::Datagram {
@@ -883,7 +886,9 @@ proptest! {
         opens_at_once in any::<bool>(),
     ) {
         let mut run = Trace::new(upstreams, policy, opens_at_once);
-        trace.iter().for_each(|step| run.step(step));
+        for step in &trace {
+            run.step(step);
+        }
         run.end();
     }
 }

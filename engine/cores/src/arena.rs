@@ -1,5 +1,5 @@
-//! Many short texts (names, URL paths) in 1 MiB chunks: no doubling spike at a million targets, and
-//! freed pieces are used again by size class. Knows nothing of what the texts mean.
+//! URL paths in 1 MiB chunks: no doubling spike at a million targets, and freed pieces are used
+//! again by size class. Knows nothing of what the texts mean.
 
 /// Bytes of one chunk.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -8,19 +8,19 @@ const UNIT: usize = 4;
 
 /// Where a piece of text lies; `len` 0 is the empty text and owns nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     unit: u32,
     len: u16,
 }
 
 impl Piece {
     /// The empty text.
-    pub const EMPTY: Self = Self { unit: 0, len: 0 };
+    pub(crate) const EMPTY: Self = Self { unit: 0, len: 0 };
 }
 
 /// The texts.
 #[derive(Debug, Default)]
-pub struct Arena {
+pub(crate) struct Arena {
     chunks: Vec<Box<[u8]>>,
     /// Units used of the last chunk.
     used: usize,
@@ -30,20 +30,24 @@ pub struct Arena {
 
 impl Arena {
     /// Keeps `text` (≤ 65,535 bytes; longer ones are cut by the caller's limits).
-    pub fn insert(&mut self, text: &str) -> Piece {
+    pub(crate) fn insert(&mut self, text: &str) -> Piece {
         let len = u16::try_from(text.len()).expect("limits::URL_MAX_BYTES is below 65,536");
         if len == 0 {
             return Piece::default();
         }
         let units = text.len().div_ceil(UNIT);
-        let unit = self.free.get_mut(units).and_then(Vec::pop).unwrap_or_else(|| self.grow(units));
+        let unit = self
+            .free
+            .get_mut(units)
+            .and_then(Vec::pop)
+            .unwrap_or_else(|| self.grow(units));
         let (chunk, at) = Self::place(unit);
         self.chunks[chunk][at..at + text.len()].copy_from_slice(text.as_bytes());
         Piece { unit, len }
     }
 
     /// Gives the piece back; it must not be used again.
-    pub fn remove(&mut self, piece: Piece) {
+    pub(crate) fn remove(&mut self, piece: Piece) {
         let units = usize::from(piece.len).div_ceil(UNIT);
         if units == 0 {
             return;
@@ -55,18 +59,13 @@ impl Arena {
     }
 
     /// The text of `piece`.
-    pub fn get(&self, piece: Piece) -> &str {
+    pub(crate) fn get(&self, piece: Piece) -> &str {
         if piece.len == 0 {
             return "";
         }
         let (chunk, at) = Self::place(piece.unit);
         let bytes = &self.chunks[chunk][at..at + usize::from(piece.len)];
         std::str::from_utf8(bytes).expect("only whole texts are inserted")
-    }
-
-    /// Bytes held, whether used or free.
-    pub fn bytes(&self) -> usize {
-        self.chunks.len() * CHUNK_BYTES
     }
 
     fn place(unit: u32) -> (usize, usize) {
@@ -98,7 +97,9 @@ mod tests {
             .collect();
         assert!(pieces.iter().all(|(text, piece)| arena.get(*piece) == text));
         let chunks = arena.chunks.len();
-        pieces.iter().for_each(|(_, piece)| arena.remove(*piece));
+        for (_, piece) in &pieces {
+            arena.remove(*piece);
+        }
         for (text, _) in &pieces {
             arena.insert(text);
         }

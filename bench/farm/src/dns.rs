@@ -1,0 +1,426 @@
+//! Answers DNS queries for the zone from their bytes. Pure: the fate of a site is asked of the
+//! caller.
+//!
+//! The plain query (one A question for a site, with or without EDNS) is answered by copying the
+//! question; everything else goes through the codec.
+
+use std::net::Ipv4Addr;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, SOA};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use crate::scenario::FaultKind;
+use crate::sites::{LABEL_BYTES, ZONE};
+use crate::world::SiteDns;
+
+/// Length of the header of a message.
+const HEADER_BYTES: usize = 12;
+/// Length of the question for a site: labels of 9, 4 and 4 bytes, the root, type and class.
+const QUESTION_BYTES: usize = 1 + LABEL_BYTES + 5 + 5 + 1 + 4;
+/// Length of an OPT record without options.
+const OPT_BYTES: usize = 11;
+/// Largest UDP payload that is offered by EDNS.
+const PAYLOAD_BYTES: u16 = 1_232;
+/// TTL of what is neither an address nor negative, in seconds.
+const ZONE_TTL_S: u32 = 60;
+
+/// What the zone needs to know of its sites.
+pub(crate) trait Zone {
+    /// The site that a first label means.
+    fn site(&self, label: &[u8]) -> Option<u32>;
+    /// The address of a site.
+    fn address(&self, site: u32) -> Ipv4Addr;
+    /// What DNS says of a site now.
+    fn dns(&self, site: u32) -> SiteDns;
+    /// An address of the site is given out.
+    fn given_out(&self, site: u32);
+}
+
+/// What to do with a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Send what was written; the response code is for the counters.
+    Send(u8),
+    /// Stay silent: a fault, or bytes that are no query.
+    Drop,
+}
+
+/// Writes the answer to `query` into `out`, which is cleared first.
+pub(crate) fn answer(query: &[u8], zone: &impl Zone, out: &mut Vec<u8>) -> Reply {
+    out.clear();
+    if let Some(plain) = PlainQuery::read(query, zone) {
+        let dns = zone.dns(plain.site);
+        if dns.fault.is_none() {
+            plain.answer(query, zone.address(plain.site), dns.ttl_s, out);
+            zone.given_out(plain.site);
+            return Reply::Send(0);
+        }
+    }
+    general(query, zone, out)
+}
+
+/// One A question for a site, in the shape that resolvers send.
+struct PlainQuery {
+    site: u32,
+    edns: bool,
+}
+
+impl PlainQuery {
+    fn read(query: &[u8], zone: &impl Zone) -> Option<Self> {
+        let question_end = HEADER_BYTES + QUESTION_BYTES;
+        let (header, rest) = query.split_at_checked(HEADER_BYTES)?;
+        let (question, additional) = rest.split_at_checked(question_end - HEADER_BYTES)?;
+        // Query, opcode 0, not truncated; one question, no answer, no authority.
+        if header[2] & 0xfa != 0 || header[4..10] != [0, 1, 0, 0, 0, 0] || header[10] != 0 {
+            return None;
+        }
+        let edns = match (header[11], additional) {
+            (0, []) => false,
+            // The root, OPT, any payload size, no extended code, version 0, any flags, any options.
+            (1, [0, 0, 41, _, _, 0, 0, _, _, high, low, options @ ..])
+                if options.len() == usize::from(u16::from_be_bytes([*high, *low])) =>
+            {
+                true
+            }
+            _ => return None,
+        };
+        let (label, rest) = question[1..].split_at(LABEL_BYTES);
+        let in_zone = question[0] == LABEL_BYTES as u8
+            && rest[..11].eq_ignore_ascii_case(b"\x04farm\x04test\0")
+            && rest[11..] == [0, 1, 0, 1];
+        let site = in_zone.then(|| zone.site(label))??;
+        Some(Self { site, edns })
+    }
+
+    fn answer(&self, query: &[u8], address: Ipv4Addr, ttl_s: u32, out: &mut Vec<u8>) {
+        let recursion_desired = query[2] & 1;
+        out.extend_from_slice(&query[..2]);
+        // A response, authoritative; one question, one answer.
+        let additionals = u8::from(self.edns);
+        out.extend_from_slice(&[
+            0x84 | recursion_desired,
+            0,
+            0,
+            1,
+            0,
+            1,
+            0,
+            0,
+            0,
+            additionals,
+        ]);
+        out.extend_from_slice(&query[HEADER_BYTES..HEADER_BYTES + QUESTION_BYTES]);
+        // The name is a pointer to the question (RFC 1035 §4.1.4).
+        out.extend_from_slice(&[0xc0, HEADER_BYTES as u8, 0, 1, 0, 1]);
+        out.extend_from_slice(&ttl_s.to_be_bytes());
+        out.extend_from_slice(&[0, 4]);
+        out.extend_from_slice(&address.octets());
+        if self.edns {
+            let [high, low] = PAYLOAD_BYTES.to_be_bytes();
+            let opt: [u8; OPT_BYTES] = [0, 0, 41, high, low, 0, 0, 0, 0, 0, 0];
+            out.extend_from_slice(&opt);
+        }
+    }
+}
+
+/// Every other query, through the codec.
+fn general(query: &[u8], zone: &impl Zone, out: &mut Vec<u8>) -> Reply {
+    let Ok(request) = Message::from_vec(query) else {
+        return malformed(query, out);
+    };
+    if request.metadata.message_type != MessageType::Query {
+        return Reply::Drop;
+    }
+    let mut response = Message::response(request.metadata.id, request.metadata.op_code);
+    response.metadata.recursion_desired = request.metadata.recursion_desired;
+    response.add_queries(request.queries.iter().cloned());
+    if request.edns.is_some() {
+        let mut edns = Edns::new();
+        edns.set_max_payload(PAYLOAD_BYTES);
+        response.set_edns(edns);
+    }
+    let code = match (request.metadata.op_code, &request.queries[..]) {
+        (OpCode::Query, [question]) => match fill(question, zone, &mut response) {
+            Some(code) => code,
+            None => return Reply::Drop,
+        },
+        (OpCode::Query, _) => ResponseCode::FormErr,
+        _ => ResponseCode::NotImp,
+    };
+    response.metadata.response_code = code;
+    match response.to_vec() {
+        Ok(bytes) => {
+            out.extend_from_slice(&bytes);
+            Reply::Send(code.low())
+        }
+        Err(_) => malformed(query, out),
+    }
+}
+
+/// FORMERR for something that has at least the header of a query.
+fn malformed(query: &[u8], out: &mut Vec<u8>) -> Reply {
+    match query {
+        [id_high, id_low, flags, _, ..] if query.len() >= HEADER_BYTES && flags & 0x80 == 0 => {
+            out.extend_from_slice(&[*id_high, *id_low, 0x80 | (flags & 0x79), 1]);
+            out.extend_from_slice(&[0; 8]);
+            Reply::Send(1)
+        }
+        _ => Reply::Drop,
+    }
+}
+
+/// Adds the records for `question`; `None`: stay silent.
+fn fill(question: &Query, zone: &impl Zone, response: &mut Message) -> Option<ResponseCode> {
+    let apex = apex();
+    if question.query_class != DNSClass::IN || !apex.zone_of(&question.name) {
+        return Some(ResponseCode::Refused);
+    }
+    response.metadata.authoritative = true;
+    let below = usize::from(question.name.num_labels()) - usize::from(apex.num_labels());
+    if below == 0 {
+        let soa = soa(ZONE_TTL_S);
+        match question.query_type {
+            RecordType::SOA | RecordType::ANY => response.add_answer(soa),
+            _ => response.add_authority(soa),
+        };
+        return Some(ResponseCode::NoError);
+    }
+    let label = question.name.iter().next().filter(|_| below == 1);
+    let Some(site) = label.and_then(|label| zone.site(label)) else {
+        response.add_authority(soa(ZONE_TTL_S));
+        return Some(ResponseCode::NXDomain);
+    };
+    let dns = zone.dns(site);
+    match dns.fault {
+        Some(FaultKind::DnsTimeout) => return None,
+        Some(FaultKind::DnsServfail) => return Some(ResponseCode::ServFail),
+        Some(FaultKind::DnsNxdomain) => {
+            response.add_authority(soa(dns.negative_ttl_s));
+            return Some(ResponseCode::NXDomain);
+        }
+        _ => {}
+    }
+    if matches!(question.query_type, RecordType::A | RecordType::ANY) {
+        let address = RData::A(A(zone.address(site)));
+        response.add_answer(Record::from_rdata(
+            question.name.clone(),
+            dns.ttl_s,
+            address,
+        ));
+        zone.given_out(site);
+    } else {
+        response.add_authority(soa(dns.negative_ttl_s));
+    }
+    Some(ResponseCode::NoError)
+}
+
+fn apex() -> Name {
+    Name::from_ascii(format!("{ZONE}.")).expect("the zone is a valid name")
+}
+
+fn soa(minimum_s: u32) -> Record {
+    let mname = Name::from_ascii(format!("ns.{ZONE}.")).expect("the name is valid");
+    let rname = Name::from_ascii(format!("hostmaster.{ZONE}.")).expect("the name is valid");
+    let data = SOA::new(mname, rname, 1, 3_600, 600, 86_400, minimum_s);
+    // RFC 2308 §5: a negative answer lives for min(TTL of the SOA, its minimum).
+    Record::from_rdata(apex(), minimum_s, RData::SOA(data))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sites::Sites;
+
+    struct TestZone {
+        fault: Option<FaultKind>,
+        given_out: Cell<u32>,
+    }
+
+    const SITES: Sites = Sites {
+        count: 100,
+        interval_s: 10,
+        https_every: 0,
+        addresses: 256,
+    };
+
+    impl Zone for TestZone {
+        fn site(&self, label: &[u8]) -> Option<u32> {
+            SITES.parse_label(label)
+        }
+        fn address(&self, site: u32) -> Ipv4Addr {
+            SITES.address(site)
+        }
+        fn dns(&self, _site: u32) -> SiteDns {
+            SiteDns {
+                fault: self.fault,
+                ttl_s: 3_600,
+                negative_ttl_s: 5,
+            }
+        }
+        fn given_out(&self, _site: u32) {
+            self.given_out.set(self.given_out.get() + 1);
+        }
+    }
+
+    fn zone(fault: Option<FaultKind>) -> TestZone {
+        TestZone {
+            fault,
+            given_out: Cell::new(0),
+        }
+    }
+
+    fn query(name: &str, query_type: RecordType, edns: bool) -> Vec<u8> {
+        let mut message = Message::new(0xbeef, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(
+            Name::from_ascii(name).expect("a name"),
+            query_type,
+        ));
+        if edns {
+            let mut edns = Edns::new();
+            edns.set_max_payload(1_400);
+            message.set_edns(edns);
+        }
+        message.to_vec().expect("a query")
+    }
+
+    fn ask(name: &str, query_type: RecordType, fault: Option<FaultKind>) -> Option<Message> {
+        let mut out = Vec::new();
+        match answer(&query(name, query_type, true), &zone(fault), &mut out) {
+            Reply::Send(code) => {
+                let message = Message::from_vec(&out).expect("a valid answer");
+                assert_eq!(message.metadata.response_code.low(), code);
+                assert_eq!(message.metadata.id, 0xbeef);
+                assert_eq!(message.metadata.message_type, MessageType::Response);
+                Some(message)
+            }
+            Reply::Drop => None,
+        }
+    }
+
+    #[test]
+    fn a_plain_query_is_answered_as_the_codec_would() {
+        for (name, edns) in [
+            ("s-0000042.farm.test.", false),
+            ("S-0000042.fArM.TeSt.", true),
+        ] {
+            let query = query(name, RecordType::A, edns);
+            let (mut fast, mut slow) = (Vec::new(), Vec::new());
+            assert!(
+                PlainQuery::read(&query, &zone(None)).is_some(),
+                "{name} takes the fast path"
+            );
+            assert_eq!(answer(&query, &zone(None), &mut fast), Reply::Send(0));
+            assert_eq!(general(&query, &zone(None), &mut slow), Reply::Send(0));
+            let (fast_message, slow) = (
+                Message::from_vec(&fast).expect("valid"),
+                Message::from_vec(&slow).expect("valid"),
+            );
+            assert_eq!(fast_message, slow);
+            assert!(
+                fast.windows(9).any(|part| part == &name.as_bytes()[..9]),
+                "0x20 is kept"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_given_out_is_reported() {
+        let zone = zone(None);
+        let mut out = Vec::new();
+        answer(
+            &query("s-0000042.farm.test.", RecordType::A, false),
+            &zone,
+            &mut out,
+        );
+        assert_eq!(zone.given_out.get(), 1);
+    }
+
+    #[test]
+    fn aaaa_is_empty_with_a_soa() {
+        let message = ask("s-0000042.farm.test.", RecordType::AAAA, None).expect("an answer");
+        assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+        assert!(message.answers.is_empty() && message.metadata.authoritative);
+        let [soa] = &message.authorities[..] else {
+            panic!("one SOA")
+        };
+        assert_eq!(soa.ttl, 5);
+    }
+
+    #[test]
+    fn names_outside_the_zone_are_refused_and_unknown_ones_do_not_exist() {
+        let code = |name| {
+            ask(name, RecordType::A, None)
+                .expect("an answer")
+                .metadata
+                .response_code
+        };
+        assert_eq!(code("example.com."), ResponseCode::Refused);
+        assert_eq!(code("test."), ResponseCode::Refused);
+        assert_eq!(code("www.farm.test."), ResponseCode::NXDomain);
+        assert_eq!(code("s-0000100.farm.test."), ResponseCode::NXDomain);
+        assert_eq!(code("a.s-0000042.farm.test."), ResponseCode::NXDomain);
+        assert_eq!(code("farm.test."), ResponseCode::NoError);
+    }
+
+    #[test]
+    fn faults_are_seen_by_both_record_types() {
+        for query_type in [RecordType::A, RecordType::AAAA] {
+            let answer = |fault| ask("s-0000042.farm.test.", query_type, Some(fault));
+            let nxdomain = answer(FaultKind::DnsNxdomain).expect("an answer");
+            assert_eq!(nxdomain.metadata.response_code, ResponseCode::NXDomain);
+            assert_eq!(nxdomain.authorities.len(), 1);
+            let servfail = answer(FaultKind::DnsServfail).expect("an answer");
+            assert_eq!(servfail.metadata.response_code, ResponseCode::ServFail);
+            assert!(answer(FaultKind::DnsTimeout).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_no_question_is_refused_by_its_code() {
+        let mut out = Vec::new();
+        let mut update = query("s-0000042.farm.test.", RecordType::A, false);
+        update[2] |= 5 << 3;
+        assert!(matches!(
+            answer(&update, &zone(None), &mut out),
+            Reply::Send(1 | 4)
+        ));
+        let mut response = query("s-0000042.farm.test.", RecordType::A, false);
+        response[2] |= 0x80;
+        assert_eq!(answer(&response, &zone(None), &mut out), Reply::Drop);
+        let cut = &query("s-0000042.farm.test.", RecordType::A, false)[..20];
+        assert_eq!(answer(cut, &zone(None), &mut out), Reply::Send(1));
+        assert_eq!(answer(b"short", &zone(None), &mut out), Reply::Drop);
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_get_a_valid_answer_or_none(
+            bytes in prop::collection::vec(any::<u8>(), 0..120)
+        ) {
+            let mut out = Vec::new();
+            if let Reply::Send(_) = answer(&bytes, &zone(None), &mut out) {
+                prop_assert_eq!(&out[..2], &bytes[..2]);
+                prop_assert!(Message::from_vec(&out).is_ok());
+            }
+        }
+
+        #[test]
+        fn a_garbled_query_gets_a_valid_answer_or_none(
+            at in 0..60_usize, with in any::<u8>(), edns in any::<bool>()
+        ) {
+            let mut bytes = query("s-0000042.farm.test.", RecordType::A, edns);
+            let at = at % bytes.len();
+            bytes[at] = with;
+            let mut out = Vec::new();
+            if let Reply::Send(_) = answer(&bytes, &zone(None), &mut out) {
+                prop_assert!(Message::from_vec(&out).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The state of the serving thread, and its tick. Knows no runtime: shells drive it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+
+use rustls::ServerConfig;
+
+use crate::clock::{self, FarmMs};
+use crate::dns::{self, Reply, Zone};
+use crate::gauges::Gauges;
+use crate::holds::Holds;
+use crate::listen::Gate;
+use crate::observer::Table;
+use crate::pages::{Pages, Plan};
+use crate::request::Parsed;
+use crate::scenario::Layer;
+use crate::world::{SiteDns, World};
+
+/// Most connections that are kept silent on purpose.
+pub(crate) const SILENT_MAX: usize = 4_096;
+/// Longest life of a connection that waits for a request or is kept silent, in ms: above the
+/// longest timeout of a target (60 s), so that the client gives up first.
+const WAIT_MAX_MS: u32 = 75_000;
+/// Read buffers that are kept for the next connection.
+const BUFFERS_MAX: usize = 1_024;
+/// Capacity of a new read buffer, in bytes: any usual request head.
+const BUFFER_BYTES: usize = 2_048;
+
+/// An order of the control thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Observe into this table from now on; the old one is left as it is.
+    Observe(Arc<Table>),
+}
+
+/// Everything that the serving thread owns.
+pub(crate) struct Farm {
+    pub(crate) world: Arc<World>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) tls: Arc<ServerConfig>,
+    /// Connections that wait for a request, and those kept silent.
+    pub(crate) open: Rc<Holds>,
+    pub(crate) silent: Rc<Holds>,
+    pages: Pages,
+    table: RefCell<Arc<Table>>,
+    commands: Receiver<Command>,
+    gates: RefCell<Vec<Gate>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    complained: Cell<bool>,
+}
+
+/// What a [`Farm`] is made of.
+pub(crate) struct FarmParts {
+    pub(crate) world: Arc<World>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) commands: Receiver<Command>,
+    /// One per refuse fault, in the order of the scenario; further ones are always open.
+    pub(crate) gates: Vec<Gate>,
+    /// Most connections at a time, silent ones not counted.
+    pub(crate) connections_max: usize,
+}
+
+impl Farm {
+    pub(crate) fn new(parts: FarmParts) -> Rc<Self> {
+        Rc::new(Self {
+            pages: Pages::new(&parts.world.scenario),
+            world: parts.world,
+            gauges: parts.gauges,
+            tls: parts.tls,
+            open: Holds::new(parts.connections_max, WAIT_MAX_MS),
+            silent: Holds::new(SILENT_MAX, WAIT_MAX_MS),
+            table: RefCell::new(parts.table),
+            commands: parts.commands,
+            gates: RefCell::new(parts.gates),
+            buffers: RefCell::default(),
+            complained: Cell::new(false),
+        })
+    }
+
+    /// Milliseconds since the start of the farm.
+    pub(crate) fn now_ms(&self) -> FarmMs {
+        self.world.clock.now_ms()
+    }
+
+    /// Observes a parsed request and says how it is answered.
+    pub(crate) fn plan(&self, parsed: Parsed, now: FarmMs) -> Plan<'_> {
+        let table = self.table.borrow();
+        let (method, fault) = match parsed {
+            Parsed::Request { method, site } => {
+                table.hit(site, now);
+                (
+                    Some(method),
+                    self.world.fault(Layer::Http, site, Some(method), now),
+                )
+            }
+            _ => (None, None),
+        };
+        let plan = self.pages.plan(parsed, fault);
+        table.count(method, plan.outcome);
+        plan
+    }
+
+    /// Writes the answer to a DNS query into `out`; `false`: stay silent.
+    pub(crate) fn answer_dns(&self, query: &[u8], out: &mut Vec<u8>) -> bool {
+        let zone = ZoneNow {
+            world: &self.world,
+            now: self.now_ms(),
+        };
+        match dns::answer(query, &zone, out) {
+            Reply::Send(code) => {
+                self.gauges.dns_answers[usize::from(code & 15)].add(1);
+                true
+            }
+            Reply::Drop => {
+                self.gauges.dns_dropped.add(1);
+                false
+            }
+        }
+    }
+
+    /// A read buffer, empty.
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        let pooled = self.buffers.borrow_mut().pop();
+        pooled.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Gives a read buffer back.
+    pub(crate) fn give_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < BUFFERS_MAX && buffer.capacity() <= 2 * BUFFER_BYTES {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+
+    /// What is due every few ms, `lag_us` later than planned. `false`: the farm is to end.
+    /// Listeners that opened are handed to `opened`.
+    pub(crate) fn tick(&self, lag_us: u64, opened: impl FnMut(TcpListener)) -> bool {
+        let now = self.now_ms();
+        self.gauges.loop_lag_us.record(lag_us);
+        while let Ok(Command::Observe(table)) = self.commands.try_recv() {
+            self.table.replace(table);
+        }
+        self.open.expire(now);
+        self.silent.expire(now);
+        self.gauges.open_connections.set(self.open.len() as u64);
+        self.gauges.silent_connections.set(self.silent.len() as u64);
+        self.gauges
+            .evicted
+            .set(self.open.evicted() + self.silent.evicted());
+        self.gauges.thread_cpu_us.set(clock::thread_cpu_us());
+        if let Err(error) = self.move_gates(now, opened)
+            && !self.complained.replace(true)
+        {
+            eprintln!("farm: cannot open or close a refuse port: {error}; trying on every tick");
+        }
+        !self.gauges.stop.load(Ordering::Relaxed)
+    }
+
+    /// Opens and closes the refuse ports as the scenario wants.
+    fn move_gates(&self, now: FarmMs, mut opened: impl FnMut(TcpListener)) -> io::Result<()> {
+        let mut refusals = self.world.scenario.refusals();
+        for gate in self.gates.borrow_mut().iter_mut() {
+            let refusal = refusals.next();
+            let elapsed = self.world.elapsed_ms(now);
+            let refuses = refusal
+                .zip(elapsed)
+                .is_some_and(|(fault, ms)| fault.is_active(ms));
+            match (refuses, gate.is_open()) {
+                (true, true) => gate.close()?,
+                (false, false) => opened(gate.open()?),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The zone at one moment.
+struct ZoneNow<'a> {
+    world: &'a World,
+    now: FarmMs,
+}
+
+impl Zone for ZoneNow<'_> {
+    fn site(&self, label: &[u8]) -> Option<u32> {
+        self.world.sites.parse_label(label)
+    }
+
+    fn address(&self, site: u32) -> Ipv4Addr {
+        self.world.sites.address(site)
+    }
+
+    fn dns(&self, site: u32) -> SiteDns {
+        self.world.dns(site, self.now)
+    }
+
+    fn given_out(&self, site: u32) {
+        self.world.note_resolved(site);
+    }
+}

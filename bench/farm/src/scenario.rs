@@ -1,0 +1,320 @@
+//! Faults on a clock: which site fails how, from when to when. Pure; the file format is in
+//! `scenario_file`.
+//!
+//! All times are milliseconds since the scenario's zero. At most one fault holds a site at any
+//! moment (the parser refuses overlaps), so the ground truth is never ambiguous.
+
+use model::FailureClass;
+use model::schedule::{cadence_ms, effective_timeout_ms};
+use serde::Serialize;
+
+use crate::sites::Sites;
+
+/// A request method that the farm serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Method {
+    Get,
+    Head,
+}
+
+/// The part of a check that a fault breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    Dns,
+    Connect,
+    Tls,
+    Http,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    /// Answer with this status.
+    Status(u16),
+    /// The port has no listener.
+    Refuse,
+    /// Read the request, never answer.
+    Silence,
+    /// Send the head, never the body.
+    SilenceBody,
+    /// Close in the middle of the body.
+    Truncated,
+    /// RST after the request was read.
+    Reset,
+    /// Answer well, but only after so many ms.
+    SlowFirstByte(u32),
+    DnsNxdomain,
+    DnsServfail,
+    /// Leave the query unanswered.
+    DnsTimeout,
+    /// A certificate of the right CA that has expired.
+    TlsExpired,
+    /// A certificate that signed itself.
+    TlsSelfSigned,
+}
+
+impl FaultKind {
+    /// The part of a check that this fault breaks.
+    pub(crate) fn layer(self) -> Layer {
+        match self {
+            Self::DnsNxdomain | Self::DnsServfail | Self::DnsTimeout => Layer::Dns,
+            Self::Refuse => Layer::Connect,
+            Self::TlsExpired | Self::TlsSelfSigned => Layer::Tls,
+            _ => Layer::Http,
+        }
+    }
+
+    /// The name of this kind in a scenario file and in the truth.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Refuse => "refuse",
+            Self::Silence => "silence",
+            Self::SilenceBody => "silence_body",
+            Self::Truncated => "truncated",
+            Self::Reset => "reset",
+            Self::SlowFirstByte(_) => "slow_first_byte",
+            Self::DnsNxdomain => "dns_nxdomain",
+            Self::DnsServfail => "dns_servfail",
+            Self::DnsTimeout => "dns_timeout",
+            Self::TlsExpired => "tls_expired",
+            Self::TlsSelfSigned => "tls_self_signed",
+        }
+    }
+
+    /// What a monitor with this target timeout must find; `None`: nothing that counts as a
+    /// failure (a status that is accepted by default, a first byte in time).
+    ///
+    /// `resolved` says whether a resolver may still hold an answer for the site: over a SERVFAIL
+    /// or a silent server it then serves that one (RFC 8767), and the site is not down.
+    pub(crate) fn class(self, timeout_ms: u32, resolved: bool) -> Option<FailureClass> {
+        use FailureClass as C;
+        Some(match self {
+            Self::Status(200..=399) => return None,
+            Self::Status(_) => C::HttpStatus,
+            Self::Refuse => C::ConnectRefused,
+            Self::SlowFirstByte(delay_ms) if delay_ms < timeout_ms => return None,
+            Self::Silence | Self::SilenceBody | Self::SlowFirstByte(_) => C::HttpTimeout,
+            Self::Truncated => C::HttpTruncated,
+            Self::Reset => C::HttpReset,
+            Self::DnsNxdomain => C::DnsNxdomain,
+            Self::DnsServfail | Self::DnsTimeout if resolved => return None,
+            Self::DnsServfail => C::DnsServfail,
+            Self::DnsTimeout => C::DnsTimeout,
+            Self::TlsExpired => C::TlsExpired,
+            Self::TlsSelfSigned => C::TlsUntrusted,
+        })
+    }
+}
+
+/// One fault over a range of sites.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
+    pub(crate) first_site: u32,
+    pub(crate) count: u32,
+    /// Start, since the scenario's zero, inclusive.
+    pub(crate) start_ms: u32,
+    /// End, since the scenario's zero, exclusive.
+    pub(crate) end_ms: u32,
+    /// The part of the range that fails, 0 to 1, chosen by `seed`.
+    pub(crate) rate: f64,
+    pub(crate) seed: u64,
+    /// Only requests of this method; `None` means both.
+    pub(crate) method: Option<Method>,
+}
+
+impl Fault {
+    /// Whether `site` is one of this fault's.
+    pub(crate) fn chooses(&self, site: u32, sites: &Sites) -> bool {
+        site.wrapping_sub(self.first_site) < self.count
+            && (self.kind.layer() != Layer::Tls || sites.is_https(site))
+            && (self.rate >= 1.0 || unit(self.seed, site) < self.rate)
+    }
+
+    /// The sites of this fault, in order.
+    pub(crate) fn sites<'a>(&'a self, sites: &'a Sites) -> impl Iterator<Item = u32> + 'a {
+        let range = self.first_site..self.first_site + self.count;
+        range.filter(|&site| self.chooses(site, sites))
+    }
+
+    /// Whether the fault holds at `elapsed_ms` after the scenario's zero.
+    pub(crate) fn is_active(&self, elapsed_ms: u32) -> bool {
+        (self.start_ms..self.end_ms).contains(&elapsed_ms)
+    }
+}
+
+/// A number in 0..1 that depends on seed and site only.
+fn unit(seed: u64, site: u32) -> f64 {
+    let mut z = seed
+        ^ u64::from(site)
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as f64 / 18_446_744_073_709_551_616.0
+}
+
+/// Every fault of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scenario {
+    faults: Vec<Fault>,
+}
+
+impl Scenario {
+    pub(crate) fn new(faults: Vec<Fault>) -> Self {
+        Self { faults }
+    }
+
+    /// The faults in the order of the file.
+    pub(crate) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// When the last fault ends, in ms after zero.
+    pub(crate) fn end_ms(&self) -> u32 {
+        self.faults
+            .iter()
+            .map(|fault| fault.end_ms)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The faults that close a listener; the index is that of the refuse port.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Fault> {
+        self.of_layer(Layer::Connect)
+    }
+
+    /// Which refuse port `site` lives on; `None`: on the ordinary port of its scheme.
+    pub(crate) fn refuse_index(&self, site: u32, sites: &Sites) -> Option<usize> {
+        self.refusals().position(|fault| fault.chooses(site, sites))
+    }
+
+    /// Whether DNS ever fails for `site`: such a site has a short TTL all the time.
+    pub(crate) fn has_dns_fault(&self, site: u32, sites: &Sites) -> bool {
+        self.of_layer(Layer::Dns)
+            .any(|fault| fault.chooses(site, sites))
+    }
+
+    /// What breaks `layer` for `site` at `elapsed_ms`.
+    pub(crate) fn active(
+        &self,
+        layer: Layer,
+        site: u32,
+        method: Option<Method>,
+        elapsed_ms: u32,
+        sites: &Sites,
+    ) -> Option<FaultKind> {
+        let fits = |fault: &&Fault| {
+            fault.is_active(elapsed_ms)
+                && (fault.method.is_none() || fault.method == method)
+                && fault.chooses(site, sites)
+        };
+        self.of_layer(layer).find(fits).map(|fault| fault.kind)
+    }
+
+    fn of_layer(&self, layer: Layer) -> impl Iterator<Item = &Fault> {
+        self.faults
+            .iter()
+            .filter(move |fault| fault.kind.layer() == layer)
+    }
+}
+
+/// The deadline that a monitor really applies to a target with this timeout and interval.
+pub(crate) fn deadline_ms(timeout_ms: u32, interval_s: u32) -> u32 {
+    effective_timeout_ms(timeout_ms, cadence_ms(interval_s))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITES: Sites = Sites {
+        count: 10_000,
+        interval_s: 10,
+        https_every: 4,
+        addresses: 256,
+    };
+
+    fn fault(kind: FaultKind) -> Fault {
+        let (start_ms, end_ms) = (5_000, 9_000);
+        Fault {
+            kind,
+            first_site: 10,
+            count: 20,
+            start_ms,
+            end_ms,
+            rate: 1.0,
+            seed: 0,
+            method: None,
+        }
+    }
+
+    #[test]
+    fn a_fault_holds_from_its_start_to_just_before_its_end() {
+        let scenario = Scenario::new(vec![fault(FaultKind::Status(503))]);
+        let at = |site, ms| scenario.active(Layer::Http, site, Some(Method::Get), ms, &SITES);
+        assert_eq!(at(10, 4_999), None);
+        assert_eq!(at(10, 5_000), Some(FaultKind::Status(503)));
+        assert_eq!(at(29, 8_999), Some(FaultKind::Status(503)));
+        assert_eq!(at(29, 9_000), None);
+        assert_eq!(at(30, 6_000), None);
+        assert_eq!(at(9, 6_000), None);
+    }
+
+    #[test]
+    fn a_method_of_a_fault_spares_the_other() {
+        let head = Fault {
+            method: Some(Method::Head),
+            ..fault(FaultKind::Reset)
+        };
+        let scenario = Scenario::new(vec![head]);
+        let at = |method| scenario.active(Layer::Http, 10, Some(method), 6_000, &SITES);
+        assert_eq!(at(Method::Get), None);
+        assert_eq!(at(Method::Head), Some(FaultKind::Reset));
+    }
+
+    #[test]
+    fn a_rate_chooses_about_that_part_and_always_the_same() {
+        let storm = Fault {
+            first_site: 0,
+            count: 10_000,
+            rate: 0.25,
+            seed: 7,
+            ..fault(FaultKind::Silence)
+        };
+        let chosen: Vec<u32> = storm.sites(&SITES).collect();
+        assert!((2_300..2_700).contains(&chosen.len()), "{}", chosen.len());
+        assert_eq!(chosen, storm.sites(&SITES).collect::<Vec<_>>());
+        let other = Fault { seed: 8, ..storm };
+        assert_ne!(chosen, other.sites(&SITES).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_tls_fault_chooses_https_sites_only() {
+        let chosen: Vec<u32> = fault(FaultKind::TlsExpired).sites(&SITES).collect();
+        assert_eq!(chosen, [12, 16, 20, 24, 28]);
+    }
+
+    #[test]
+    fn a_slow_first_byte_is_a_failure_only_past_the_deadline() {
+        let class = |delay_ms| FaultKind::SlowFirstByte(delay_ms).class(1_000, false);
+        assert_eq!(class(999), None);
+        assert_eq!(class(1_000), Some(FailureClass::HttpTimeout));
+    }
+
+    #[test]
+    fn a_cached_address_hides_a_sick_server_but_not_nxdomain() {
+        assert_eq!(FaultKind::DnsServfail.class(1_000, true), None);
+        assert_eq!(FaultKind::DnsTimeout.class(1_000, true), None);
+        let nxdomain = FaultKind::DnsNxdomain.class(1_000, true);
+        assert_eq!(nxdomain, Some(FailureClass::DnsNxdomain));
+    }
+
+    #[test]
+    fn the_deadline_stays_below_the_cadence() {
+        assert_eq!(deadline_ms(10_000, 10), 8_500);
+        assert_eq!(deadline_ms(2_000, 10), 2_000);
+    }
+}

@@ -1,0 +1,456 @@
+//! Reads a scenario TOML. Knows the keys, what each accepts, and how to say what is wrong.
+
+use std::fmt::Write as _;
+
+use thiserror::Error;
+use toml::{Table, Value};
+
+use crate::scenario::{Fault, FaultKind, Layer, Method, Scenario};
+use crate::sites::Sites;
+
+/// Most faults of a scenario.
+pub(crate) const FAULTS_MAX: usize = 1_024;
+/// Most sites that all faults name together: each has a line in the ground truth.
+pub(crate) const FAULTED_SITES_MAX: usize = 1_000_000;
+/// Most `refuse` faults: each has a port of its own.
+pub(crate) const REFUSALS_MAX: usize = 16;
+/// Latest end of a fault, in seconds after the scenario's zero.
+const END_MAX_S: f64 = 30.0 * 86_400.0;
+
+const KEYS: [&str; 10] = [
+    "kind",
+    "first_site",
+    "count",
+    "offset_s",
+    "duration_s",
+    "rate",
+    "seed",
+    "method",
+    "status",
+    "delay_ms",
+];
+const KINDS: [&str; 12] = [
+    "status",
+    "refuse",
+    "silence",
+    "silence_body",
+    "truncated",
+    "reset",
+    "slow_first_byte",
+    "dns_nxdomain",
+    "dns_servfail",
+    "dns_timeout",
+    "tls_expired",
+    "tls_self_signed",
+];
+
+/// Why a scenario was refused; the message names the fault, the key and what is accepted.
+#[derive(Debug, Error, PartialEq)]
+#[error("{0}")]
+pub(crate) struct ScenarioError(String);
+
+/// The scenario in `text`, checked against the sites that exist.
+pub(crate) fn parse(text: &str, sites: &Sites) -> Result<Scenario, ScenarioError> {
+    let table: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| ScenarioError(error.to_string().trim_end().to_owned()))?;
+    if let Some(key) = table.keys().find(|key| *key != "fault") {
+        return fail(format!(
+            "{}; {}",
+            unknown("key", key, &["fault"]),
+            "write [[fault]] tables"
+        ));
+    }
+    let entries = match table.get("fault") {
+        None => return Ok(Scenario::default()),
+        Some(Value::Array(entries)) => entries,
+        Some(_) => return fail("fault: must be an array of tables, written [[fault]]".to_owned()),
+    };
+    if entries.len() > FAULTS_MAX {
+        return fail(format!(
+            "{} faults; at most {FAULTS_MAX} are accepted",
+            entries.len()
+        ));
+    }
+    let mut faults = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        let Value::Table(table) = entry else {
+            return fail(format!(
+                "fault {}: must be a table, written [[fault]]",
+                index + 1
+            ));
+        };
+        faults.push(Entry { index, table }.fault(sites)?);
+    }
+    check_together(&faults, sites)?;
+    Ok(Scenario::new(faults))
+}
+
+/// What can only be judged over all faults.
+fn check_together(faults: &[Fault], sites: &Sites) -> Result<(), ScenarioError> {
+    let refusals = faults
+        .iter()
+        .filter(|fault| fault.kind == FaultKind::Refuse)
+        .count();
+    if refusals > REFUSALS_MAX {
+        return fail(format!(
+            "{refusals} refuse faults; at most {REFUSALS_MAX} are accepted"
+        ));
+    }
+    let mut faulted = 0;
+    for (index, fault) in faults.iter().enumerate() {
+        let chosen = fault.sites(sites).count();
+        faulted += chosen;
+        if chosen == 0 && fault.rate > 0.0 {
+            let hint = match fault.kind.layer() {
+                Layer::Tls => "; it needs https sites (--https-every)",
+                _ => "; raise rate or count",
+            };
+            return fail(format!("fault {}: chooses no site{hint}", index + 1));
+        }
+        for (other_index, other) in faults[..index].iter().enumerate() {
+            if let Some(what) = collision(fault, other) {
+                return fail(format!(
+                    "faults {} and {}: {what}; move or shrink one of them",
+                    other_index + 1,
+                    index + 1
+                ));
+            }
+        }
+    }
+    if faulted > FAULTED_SITES_MAX {
+        return fail(format!(
+            "{faulted} faulted sites; at most {FAULTED_SITES_MAX} are accepted over all faults"
+        ));
+    }
+    Ok(())
+}
+
+/// Why two faults cannot both be true.
+fn collision(a: &Fault, b: &Fault) -> Option<&'static str> {
+    let overlap = |a0: u32, a1: u32, b0: u32, b1: u32| a0 < b1 && b0 < a1;
+    let sites = overlap(
+        a.first_site,
+        a.first_site + a.count,
+        b.first_site,
+        b.first_site + b.count,
+    );
+    if !sites {
+        return None;
+    }
+    if a.kind == FaultKind::Refuse && b.kind == FaultKind::Refuse {
+        return Some("a site can live on one refuse port only, and their sites overlap");
+    }
+    let apart = matches!((a.method, b.method), (Some(a), Some(b)) if a != b);
+    let times = overlap(a.start_ms, a.end_ms, b.start_ms, b.end_ms);
+    (times && !apart).then_some("their sites and times overlap")
+}
+
+/// One `[[fault]]` table; `index` counts from 0.
+struct Entry<'a> {
+    index: usize,
+    table: &'a Table,
+}
+
+impl Entry<'_> {
+    fn fault(&self, sites: &Sites) -> Result<Fault, ScenarioError> {
+        if let Some(key) = self.table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return self.fail(&unknown("key", key, &KEYS));
+        }
+        let kind = self.kind()?;
+        let last = f64::from(sites.count - 1);
+        let first_site = self.whole("first_site", 0.0..=last)?.map_or_else(
+            || self.fail("first_site: missing; the number of the first site is needed"),
+            |site| Ok(site as u32),
+        )?;
+        let room = f64::from(sites.count - first_site);
+        let count = self.whole("count", 1.0..=room)?.unwrap_or(1.0) as u32;
+        let offset_s = self.number("offset_s", 0.0..=END_MAX_S)?.unwrap_or(0.0);
+        let Some(duration_s) = self.number("duration_s", 0.1..=END_MAX_S)? else {
+            return self.fail("duration_s: missing; how long the fault lasts is needed");
+        };
+        Ok(Fault {
+            kind,
+            first_site,
+            count,
+            start_ms: (offset_s * 1_000.0) as u32,
+            end_ms: ((offset_s + duration_s) * 1_000.0) as u32,
+            rate: self.number("rate", 0.0..=1.0)?.unwrap_or(1.0),
+            seed: self
+                .whole("seed", 0.0..=9_007_199_254_740_991.0)?
+                .unwrap_or(0.0) as u64,
+            method: self.method(kind)?,
+        })
+    }
+
+    fn kind(&self) -> Result<FaultKind, ScenarioError> {
+        let name = match self.table.get("kind") {
+            Some(Value::String(name)) => name.as_str(),
+            Some(other) => return self.fail(&wrong("kind", other, &KINDS.join(", "))),
+            None => return self.fail(&format!("kind: missing; accepted: {}", KINDS.join(", "))),
+        };
+        let status = self
+            .whole("status", 200.0..=599.0)?
+            .map(|status| status as u16);
+        let delay_ms = self
+            .whole("delay_ms", 1.0..=600_000.0)?
+            .map(|delay| delay as u32);
+        for (key, given, owner) in [
+            ("status", status.is_some(), "status"),
+            ("delay_ms", delay_ms.is_some(), "slow_first_byte"),
+        ] {
+            if given != (name == owner) && KINDS.contains(&name) {
+                let verb = if given {
+                    "belongs only to"
+                } else {
+                    "is needed by"
+                };
+                return self.fail(&format!("{key}: {verb} kind = \"{owner}\""));
+            }
+        }
+        Ok(match (name, status, delay_ms) {
+            ("status", Some(status), _) => FaultKind::Status(status),
+            ("slow_first_byte", _, Some(delay_ms)) => FaultKind::SlowFirstByte(delay_ms),
+            ("refuse", ..) => FaultKind::Refuse,
+            ("silence", ..) => FaultKind::Silence,
+            ("silence_body", ..) => FaultKind::SilenceBody,
+            ("truncated", ..) => FaultKind::Truncated,
+            ("reset", ..) => FaultKind::Reset,
+            ("dns_nxdomain", ..) => FaultKind::DnsNxdomain,
+            ("dns_servfail", ..) => FaultKind::DnsServfail,
+            ("dns_timeout", ..) => FaultKind::DnsTimeout,
+            ("tls_expired", ..) => FaultKind::TlsExpired,
+            ("tls_self_signed", ..) => FaultKind::TlsSelfSigned,
+            _ => return self.fail(&unknown("kind", name, &KINDS)),
+        })
+    }
+
+    fn method(&self, kind: FaultKind) -> Result<Option<Method>, ScenarioError> {
+        let method = match self.table.get("method") {
+            None => return Ok(None),
+            Some(Value::String(name)) if name == "GET" => Method::Get,
+            Some(Value::String(name)) if name == "HEAD" => Method::Head,
+            Some(other) => return self.fail(&wrong("method", other, "\"GET\", \"HEAD\"")),
+        };
+        if kind.layer() != Layer::Http {
+            let name = kind.name();
+            return self.fail(&format!("method: {name} fails before there is a request"));
+        }
+        Ok(Some(method))
+    }
+
+    fn whole(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<f64>,
+    ) -> Result<Option<f64>, ScenarioError> {
+        match self.table.get(key) {
+            Some(value @ Value::Float(_)) => {
+                let accepted = format!("a whole number from {} to {}", range.start(), range.end());
+                self.fail(&wrong(key, value, &accepted))
+            }
+            _ => self.number(key, range),
+        }
+    }
+
+    fn number(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<f64>,
+    ) -> Result<Option<f64>, ScenarioError> {
+        let Some(value) = self.table.get(key) else {
+            return Ok(None);
+        };
+        let number = match value {
+            Value::Integer(whole) => *whole as f64,
+            Value::Float(number) => *number,
+            _ => f64::NAN,
+        };
+        if range.contains(&number) {
+            return Ok(Some(number));
+        }
+        let accepted = format!("a number from {} to {}", range.start(), range.end());
+        self.fail(&wrong(key, value, &accepted))
+    }
+
+    fn fail<T>(&self, what: &str) -> Result<T, ScenarioError> {
+        fail(format!("fault {}: {what}", self.index + 1))
+    }
+}
+
+fn fail<T>(message: String) -> Result<T, ScenarioError> {
+    Err(ScenarioError(message))
+}
+
+fn wrong(key: &str, found: &Value, accepted: &str) -> String {
+    format!("{key}: found {found}; accepted: {accepted}")
+}
+
+fn unknown(what: &str, found: &str, accepted: &[&str]) -> String {
+    let mut message = format!("{found}: unknown {what}; accepted: {}", accepted.join(", "));
+    let near = accepted.iter().min_by_key(|name| distance(found, name));
+    if let Some(name) = near.filter(|name| distance(found, name) <= name.len().div_ceil(2)) {
+        let _ = write!(message, "; did you mean {name}?");
+    }
+    message
+}
+
+/// Edits that turn `a` into `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let swap = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = swap.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITES: Sites = Sites {
+        count: 100,
+        interval_s: 10,
+        https_every: 10,
+        addresses: 256,
+    };
+
+    fn error(text: &str) -> String {
+        parse(text, &SITES)
+            .map(|_| ())
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_whole_fault_is_read() {
+        let text = "[[fault]]\nkind='status'\nstatus=503\nfirst_site=5\ncount=3\noffset_s=1.5\n\
+                    duration_s=20\nrate=0.5\nseed=9\nmethod='GET'\n";
+        let scenario = parse(text, &SITES).expect("a valid scenario");
+        let expected = Fault {
+            kind: FaultKind::Status(503),
+            first_site: 5,
+            count: 3,
+            start_ms: 1_500,
+            end_ms: 21_500,
+            rate: 0.5,
+            seed: 9,
+            method: Some(Method::Get),
+        };
+        assert_eq!(scenario.faults(), [expected]);
+    }
+
+    #[test]
+    fn an_empty_scenario_has_no_fault() {
+        assert!(parse("", &SITES).expect("valid").faults().is_empty());
+    }
+
+    #[test]
+    fn every_kind_is_accepted_by_its_name() {
+        for (index, kind) in KINDS.iter().enumerate() {
+            let extra = match *kind {
+                "status" => "status=500",
+                "slow_first_byte" => "delay_ms=5",
+                _ => "",
+            };
+            let text = format!(
+                "[[fault]]\nkind='{kind}'\nfirst_site={}\ncount=10\nduration_s=1\n{extra}",
+                index % 9
+            );
+            let scenario = parse(&text, &SITES).expect("a valid scenario");
+            assert_eq!(scenario.faults()[0].kind.name(), *kind);
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let message = error("[[fault]]\nkind='reset'\nfirst_site=1\nduration=5");
+        assert!(
+            message.starts_with("fault 1: duration: unknown key; accepted: kind,"),
+            "{message}"
+        );
+        assert!(message.ends_with("did you mean duration_s?"), "{message}");
+        let message = error("[[faults]]\nkind='reset'");
+        assert!(message.contains("did you mean fault?"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_kind_names_the_nearest() {
+        let message = error("[[fault]]\nkind='dns_nxdomian'\nfirst_site=1\nduration_s=5");
+        assert!(message.ends_with("did you mean dns_nxdomain?"), "{message}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_says_what_is_accepted() {
+        let cases = [
+            (
+                "first_site=100\nduration_s=1",
+                "first_site: found 100; accepted: a number from 0",
+            ),
+            (
+                "first_site=1.5\nduration_s=1",
+                "first_site: found 1.5; accepted: a whole number",
+            ),
+            ("first_site=90\ncount=11\nduration_s=1", "count: found 11"),
+            ("first_site=1", "duration_s: missing"),
+            ("duration_s=1", "first_site: missing"),
+            ("first_site=1\nduration_s=1\nrate=1.1", "rate: found 1.1"),
+            (
+                "first_site=1\nduration_s=1\nmethod='PUT'",
+                "method: found \"PUT\"",
+            ),
+            (
+                "first_site=1\nduration_s=1\nstatus=500",
+                "status: belongs only to",
+            ),
+        ];
+        for (body, expected) in cases {
+            let message = error(&format!("[[fault]]\nkind='reset'\n{body}"));
+            assert!(message.contains(expected), "{message}");
+        }
+        let message = error("[[fault]]\nkind='status'\nfirst_site=1\nduration_s=1");
+        assert!(
+            message.contains("status: is needed by kind = \"status\""),
+            "{message}"
+        );
+        let message = error("[[fault]]\nkind='refuse'\nfirst_site=1\nduration_s=1\nmethod='GET'");
+        assert!(message.contains("before there is a request"), "{message}");
+    }
+
+    #[test]
+    fn faults_that_contradict_each_other_are_refused() {
+        let one = "[[fault]]\nkind='reset'\nfirst_site=1\ncount=5\nduration_s=10\n";
+        let two = "[[fault]]\nkind='silence'\nfirst_site=5\noffset_s=9\nduration_s=10\n";
+        let message = error(&format!("{one}{two}"));
+        assert!(
+            message.starts_with("faults 1 and 2: their sites and times overlap"),
+            "{message}"
+        );
+        let later = two.replace("offset_s=9", "offset_s=10");
+        assert!(parse(&format!("{one}{later}"), &SITES).is_ok());
+    }
+
+    #[test]
+    fn a_tls_fault_without_an_https_site_is_refused() {
+        let message = error("[[fault]]\nkind='tls_expired'\nfirst_site=1\ncount=5\nduration_s=1");
+        assert!(
+            message.contains("fault 1: chooses no site; it needs https sites"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn bad_toml_says_the_line() {
+        assert!(
+            error("[[fault]]\nkind=").contains("line 2"),
+            "{}",
+            error("[[fault]]\nkind=")
+        );
+    }
+}

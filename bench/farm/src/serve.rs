@@ -1,0 +1,310 @@
+//! The life of a connection and of the loops, written once for every shell.
+
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::farm::Farm;
+use crate::holds::Hold;
+use crate::pages::{End, Plan};
+use crate::request::{self, Parsed};
+use crate::shell::{Shell, Stream};
+use crate::tls::TlsConnection;
+
+/// Time between two ticks.
+const TICK: Duration = Duration::from_millis(10);
+/// Connections accepted and datagrams answered before other tasks have a turn.
+const BATCH: usize = 64;
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Room that a read is given at least, in bytes.
+const READ_BYTES: usize = 1_024;
+/// Longest DNS message over UDP that is read, in bytes.
+const DATAGRAM_BYTES: usize = 4_096;
+/// First byte of a TLS handshake record (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    Http,
+    Https,
+    /// HTTP or HTTPS, by the first byte.
+    Either,
+    Dns,
+}
+
+/// The sockets of a farm; the refuse ports are the farm's own.
+pub(crate) struct Sockets {
+    pub(crate) http: TcpListener,
+    pub(crate) https: TcpListener,
+    pub(crate) dns_tcp: TcpListener,
+    pub(crate) dns_udp: UdpSocket,
+}
+
+/// Serves until the farm is asked to end; `ready` is called once when every port is open.
+pub(crate) async fn run<S: Shell>(
+    farm: Rc<Farm>,
+    sockets: Sockets,
+    ready: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let listeners = [
+        (sockets.http, Speech::Http),
+        (sockets.https, Speech::Https),
+        (sockets.dns_tcp, Speech::Dns),
+    ];
+    for (socket, speech) in listeners {
+        S::spawn(accept_all::<S>(
+            Rc::clone(&farm),
+            S::listener(socket)?,
+            speech,
+        ));
+    }
+    S::spawn(datagrams::<S>(Rc::clone(&farm), S::udp(sockets.dns_udp)?));
+    let clock = farm.world.clock;
+    let mut lag_us = 0;
+    let mut ready = Some(ready);
+    while farm.tick(lag_us, |socket| open_gate::<S>(&farm, socket)) {
+        if let Some(ready) = ready.take() {
+            ready()?;
+        }
+        let due_us = clock.now_us() + TICK.as_micros() as u64;
+        S::sleep(TICK).await;
+        lag_us = clock.now_us().saturating_sub(due_us);
+    }
+    Ok(())
+}
+
+fn open_gate<S: Shell>(farm: &Rc<Farm>, socket: TcpListener) {
+    match S::listener(socket) {
+        Ok(listener) => S::spawn(accept_all::<S>(Rc::clone(farm), listener, Speech::Either)),
+        Err(error) => eprintln!("farm: the runtime refused the listener of a refuse port: {error}"),
+    }
+}
+
+/// Accepts until the listener is shut down.
+async fn accept_all<S: Shell>(farm: Rc<Farm>, listener: S::Listener, speech: Speech) {
+    loop {
+        for _ in 0..BATCH {
+            match S::accept(&listener).await {
+                Ok(stream) => {
+                    farm.gauges.accepted.add(1);
+                    S::spawn(connection::<S>(Rc::clone(&farm), stream, speech));
+                }
+                Err(error) if is_shut_down(&error) => return,
+                Err(_) => {
+                    farm.gauges.accept_errors.add(1);
+                    S::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        S::pause().await;
+    }
+}
+
+/// EINVAL from accept: the socket does not listen any more.
+fn is_shut_down(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error())
+}
+
+/// One connection. An error is the peer's, and the observer has seen what there was to see.
+async fn connection<S: Shell>(farm: Rc<Farm>, stream: S::Stream, speech: Speech) {
+    let hold = farm.open.enter(farm.now_ms());
+    let link = Link {
+        stream,
+        tls: None,
+        wire: Vec::new(),
+    };
+    let _ = match speech {
+        Speech::Dns => dns_stream(&farm, link, hold).await,
+        _ => http::<S>(&farm, link, hold, speech).await,
+    };
+}
+
+async fn http<S: Shell>(
+    farm: &Rc<Farm>,
+    mut link: Link<S::Stream>,
+    hold: Hold,
+    speech: Speech,
+) -> io::Result<()> {
+    let mut head = farm.take_buffer();
+    if speech != Speech::Http && hold.wait(link.stream.read(&mut head)).await.is_none() {
+        return Ok(());
+    }
+    if speech == Speech::Https || (speech == Speech::Either && head.first() == Some(&TLS_HANDSHAKE))
+    {
+        link.start_tls(farm, &mut head).await?;
+    }
+    let parsed = loop {
+        match request::parse(&head, &farm.world.sites) {
+            Parsed::Partial => {}
+            parsed => break parsed,
+        }
+        match hold.wait(link.read(&mut head)).await {
+            None | Some(Ok(0)) => return Ok(()),
+            Some(read) => read?,
+        };
+    };
+    farm.give_buffer(head);
+    if link.tls.is_some() {
+        farm.gauges.tls_handshakes.add(1);
+    }
+    let plan = farm.plan(parsed, farm.now_ms());
+    if plan.delay_ms > 0 {
+        S::sleep(Duration::from_millis(u64::from(plan.delay_ms))).await;
+    }
+    carry_out(farm, link, hold, &plan).await
+}
+
+/// Writes what the plan says and ends as it says.
+async fn carry_out<S: Stream>(
+    farm: &Farm,
+    mut link: Link<S>,
+    hold: Hold,
+    plan: &Plan<'_>,
+) -> io::Result<()> {
+    if !plan.bytes.is_empty() {
+        link.write_all(plan.bytes, plan.end == End::Close).await?;
+    }
+    match plan.end {
+        End::Close | End::Cut => link.stream.finish(),
+        End::Reset => link.stream.reset_on_close(),
+        End::Silence => {
+            drop(hold);
+            let silence = farm.silent.enter(farm.now_ms());
+            let mut ignored = farm.take_buffer();
+            while let Some(Ok(1..)) = silence.wait(link.stream.read(&mut ignored)).await {
+                ignored.clear();
+            }
+            farm.give_buffer(ignored);
+        }
+    }
+    Ok(())
+}
+
+/// DNS over TCP: messages with a length of two bytes in front (RFC 7766), until the peer closes.
+async fn dns_stream<S: Stream>(farm: &Farm, mut link: Link<S>, hold: Hold) -> io::Result<()> {
+    let (mut bytes, mut answer, mut framed) = (farm.take_buffer(), Vec::new(), Vec::new());
+    loop {
+        while let Some((query, consumed)) = first_frame(&bytes) {
+            if farm.answer_dns(query, &mut answer) {
+                framed.clear();
+                framed.extend_from_slice(&(answer.len() as u16).to_be_bytes());
+                framed.extend_from_slice(&answer);
+                link.stream.write_all(&framed).await?;
+            }
+            bytes.drain(..consumed);
+        }
+        bytes.reserve(READ_BYTES);
+        match hold.wait(link.stream.read(&mut bytes)).await {
+            None | Some(Ok(0)) => return Ok(()),
+            Some(read) => read?,
+        };
+    }
+}
+
+/// The first whole message in `bytes`, and how many bytes it takes with its length.
+fn first_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    rest.get(..length).map(|message| (message, length + 2))
+}
+
+/// DNS over UDP.
+async fn datagrams<S: Shell>(farm: Rc<Farm>, udp: S::Udp) {
+    let mut query = vec![0; DATAGRAM_BYTES];
+    let mut answer = Vec::with_capacity(DATAGRAM_BYTES);
+    loop {
+        for _ in 0..BATCH {
+            // An error here is the ICMP echo of an answer that its asker did not wait for.
+            let Ok((length, from)) = S::receive(&udp, &mut query).await else {
+                break;
+            };
+            if farm.answer_dns(&query[..length], &mut answer)
+                && S::send(&udp, &answer, from).await.is_err()
+            {
+                farm.gauges.dns_dropped.add(1);
+            }
+        }
+        S::pause().await;
+    }
+}
+
+/// A stream with or without TLS in front.
+struct Link<S> {
+    stream: S,
+    tls: Option<Box<TlsConnection>>,
+    /// Bytes of the wire on their way in or out, under TLS.
+    wire: Vec<u8>,
+}
+
+impl<S: Stream> Link<S> {
+    /// Begins TLS; `head` holds the first bytes of the wire and then the first plain bytes.
+    async fn start_tls(&mut self, farm: &Farm, head: &mut Vec<u8>) -> io::Result<()> {
+        let mut tls = Box::new(TlsConnection::new(farm.tls.clone())?);
+        self.wire = farm.take_buffer();
+        let mut out = Vec::new();
+        let received = tls.receive(head, &mut self.wire, &mut out);
+        std::mem::swap(head, &mut self.wire);
+        self.tls = Some(tls);
+        if !out.is_empty() {
+            self.stream.write_all(&out).await?;
+        }
+        if received.is_err() {
+            farm.gauges.tls_errors.add(1);
+        }
+        received
+    }
+
+    /// Appends the next plain bytes to `into`; 0: the peer has closed.
+    async fn read(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        into.reserve(READ_BYTES);
+        let Some(tls) = &mut self.tls else {
+            return self.stream.read(into).await;
+        };
+        let before = into.len();
+        let mut out = Vec::new();
+        while into.len() == before {
+            self.wire.clear();
+            self.wire.reserve(READ_BYTES);
+            if self.stream.read(&mut self.wire).await? == 0 {
+                return Ok(0);
+            }
+            let received = tls.receive(&self.wire, into, &mut out);
+            if !out.is_empty() {
+                self.stream.write_all(&out).await?;
+                out.clear();
+            }
+            received?;
+        }
+        Ok(into.len() - before)
+    }
+
+    /// Writes plain bytes; `last`: and says that nothing follows.
+    async fn write_all(&mut self, bytes: &[u8], last: bool) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return self.stream.write_all(bytes).await;
+        };
+        self.wire.clear();
+        tls.send(bytes, &mut self.wire)?;
+        if last {
+            tls.close(&mut self.wire)?;
+        }
+        self.stream.write_all(&self.wire).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_taken_only_when_it_is_whole() {
+        assert_eq!(first_frame(&[]), None);
+        assert_eq!(first_frame(&[0]), None);
+        assert_eq!(first_frame(&[0, 2, 7]), None);
+        assert_eq!(first_frame(&[0, 2, 7, 8, 9]), Some((&[7, 8][..], 4)));
+        assert_eq!(first_frame(&[0, 0]), Some((&[][..], 2)));
+    }
+}

@@ -1,0 +1,180 @@
+//! The ground truth: which site was broken from when to when, and what a monitor must have
+//! found. Pure; the control thread writes the lines out.
+
+use serde::Serialize;
+
+use crate::clock::FarmMs;
+use crate::sites::Sites;
+use crate::world::World;
+
+/// One line of the truth.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    site: u32,
+    host: &'a str,
+    fault: &'static str,
+    /// The expected failure class; null: nothing that counts as a failure.
+    class: Option<&'static str>,
+    start_ms: u64,
+    end_ms: u64,
+}
+
+/// When a site could not be judged by the observer, on the farm's clock.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    site: u32,
+    start_ms: FarmMs,
+    end_ms: FarmMs,
+}
+
+/// Everything said so far.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    /// Zero of the running scenario: on the farm's clock, and in Unix ms.
+    zero: Option<(FarmMs, u64)>,
+    told: Vec<bool>,
+    windows: Vec<Window>,
+    lines: Vec<u8>,
+}
+
+impl Truth {
+    /// The scenario starts (again); nothing of it has been told.
+    pub(crate) fn start(&mut self, zero_ms: FarmMs, zero_unix_ms: u64) {
+        self.zero = Some((zero_ms, zero_unix_ms));
+        self.told.clear();
+    }
+
+    /// Tells of every fault that has begun by `now`; returns the new lines.
+    ///
+    /// The lines of a fault are made when it begins, not before: whether a resolver still holds
+    /// an answer for a site is known only then.
+    pub(crate) fn advance(&mut self, world: &World, now: FarmMs) -> &[u8] {
+        let told_before = self.lines.len();
+        let Some((zero_ms, zero_unix_ms)) = self.zero else {
+            return &[];
+        };
+        let elapsed = now.saturating_sub(zero_ms);
+        let faults = world.scenario.faults();
+        self.told.resize(faults.len(), false);
+        for (fault, told) in faults.iter().zip(&mut self.told) {
+            if *told || fault.start_ms > elapsed {
+                continue;
+            }
+            *told = true;
+            for site in fault.sites(&world.sites) {
+                let class = fault
+                    .kind
+                    .class(world.deadline_ms(), world.was_resolved(site));
+                if class.is_some() {
+                    self.windows.push(Window {
+                        site,
+                        start_ms: zero_ms + fault.start_ms,
+                        end_ms: zero_ms + fault.end_ms,
+                    });
+                }
+                let line = Line {
+                    site,
+                    host: &Sites::host(site),
+                    fault: fault.kind.name(),
+                    class: class.map(model::FailureClass::as_str),
+                    start_ms: zero_unix_ms + u64::from(fault.start_ms),
+                    end_ms: zero_unix_ms + u64::from(fault.end_ms),
+                };
+                serde_json::to_writer(&mut self.lines, &line)
+                    .expect("a line is plain numbers and strings, written to memory");
+                self.lines.push(b'\n');
+            }
+        }
+        &self.lines[told_before..]
+    }
+
+    /// Every line so far.
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// The sites whose fault, and two intervals after it, touch `from_ms..=to_ms`: true by number.
+    pub(crate) fn unjudged(&self, sites: &Sites, from_ms: FarmMs, to_ms: FarmMs) -> Vec<bool> {
+        let grace_ms = sites.interval_s.saturating_mul(2_000);
+        let mut unjudged = vec![false; sites.count as usize];
+        for window in &self.windows {
+            let end_ms = window.end_ms.saturating_add(grace_ms);
+            if window.start_ms <= to_ms && end_ms > from_ms {
+                unjudged[window.site as usize] = true;
+            }
+        }
+        unjudged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::scenario_file;
+
+    const TEXT: &str = "[[fault]]\nkind='status'\nstatus=500\nfirst_site=2\ncount=2\n\
+        offset_s=1\nduration_s=3\n\
+        [[fault]]\nkind='slow_first_byte'\ndelay_ms=50\nfirst_site=9\noffset_s=5\nduration_s=1\n\
+        [[fault]]\nkind='dns_servfail'\nfirst_site=20\ncount=2\noffset_s=5\nduration_s=1\n";
+
+    fn world() -> World {
+        let sites = Sites {
+            count: 50,
+            interval_s: 10,
+            https_every: 0,
+            addresses: 256,
+        };
+        let scenario = scenario_file::parse(TEXT, &sites).expect("a valid scenario");
+        World::new(sites, scenario, Clock::start(), 3_600, 10_000)
+    }
+
+    #[test]
+    fn a_fault_is_told_once_when_it_begins() {
+        let (world, mut truth) = (world(), Truth::default());
+        assert!(truth.advance(&world, 5_000).is_empty());
+        truth.start(1_000, 1_700_000_000_000);
+        assert!(truth.advance(&world, 1_999).is_empty());
+        let told = String::from_utf8(truth.advance(&world, 2_000).to_vec()).expect("UTF-8");
+        assert_eq!(
+            told.lines().next(),
+            Some(
+                "{\"site\":2,\"host\":\"s-0000002.farm.test\",\"fault\":\"status\",\
+                 \"class\":\"http.status\",\"start_ms\":1700000001000,\"end_ms\":1700000004000}"
+            )
+        );
+        assert_eq!(told.lines().count(), 2);
+        assert!(truth.advance(&world, 2_001).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_failure_has_a_null_class_and_stays_judged() {
+        let (world, mut truth) = (world(), Truth::default());
+        world.note_resolved(20);
+        truth.start(0, 0);
+        truth.advance(&world, 5_000);
+        let text = String::from_utf8(truth.lines().to_vec()).expect("UTF-8");
+        let classes: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split("\"class\":").nth(1)?.split(',').next())
+            .collect();
+        let status = "\"http.status\"";
+        assert_eq!(
+            classes,
+            [status, status, "null", "null", "\"dns.servfail\""]
+        );
+        let unjudged = truth.unjudged(&world.sites, 0, 5_000);
+        let sites: Vec<usize> = (0..50).filter(|&site| unjudged[site]).collect();
+        assert_eq!(sites, [2, 3, 21]);
+    }
+
+    #[test]
+    fn a_site_is_judged_again_two_intervals_after_its_fault() {
+        let (world, mut truth) = (world(), Truth::default());
+        truth.start(0, 0);
+        truth.advance(&world, 2_000);
+        assert!(truth.unjudged(&world.sites, 23_999, 30_000)[2]);
+        assert!(!truth.unjudged(&world.sites, 24_000, 30_000)[2]);
+        assert!(!truth.unjudged(&world.sites, 0, 999)[2], "before the fault");
+    }
+}

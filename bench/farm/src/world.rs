@@ -1,0 +1,195 @@
+//! What all threads of the farm share: sites, scenario, clock, the scenario's zero.
+//!
+//! Everything is immutable or a plain atomic with one writer, so that the control thread never
+//! makes the serving thread wait.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::clock::{Clock, FarmMs};
+use crate::scenario::{FaultKind, Layer, Method, Scenario, deadline_ms};
+use crate::sites::Sites;
+
+/// TTL of a site that DNS ever fails for, and the SOA minimum of its negative answers, in
+/// seconds: the smallest that a resolver is likely to honour.
+const FAULTED_TTL_S: u32 = 5;
+/// SOA minimum of every other negative answer, in seconds.
+const NEGATIVE_TTL_S: u32 = 60;
+/// Says that the scenario has not been started.
+const NOT_STARTED: u64 = u64::MAX;
+
+/// The facts of one farm.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) sites: Sites,
+    pub(crate) scenario: Scenario,
+    pub(crate) clock: Clock,
+    dns_ttl_s: u32,
+    timeout_ms: AtomicU32,
+    zero_ms: AtomicU64,
+    /// One bit per site, used for sites with a DNS fault: a resolver may hold an answer.
+    resolved: Vec<AtomicU32>,
+}
+
+/// What DNS says of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SiteDns {
+    /// What is broken, if anything.
+    pub(crate) fault: Option<FaultKind>,
+    /// TTL of an address, in seconds.
+    pub(crate) ttl_s: u32,
+    /// SOA minimum of an answer without records, in seconds.
+    pub(crate) negative_ttl_s: u32,
+}
+
+impl World {
+    /// A world whose scenario has not started; `timeout_ms` is the timeout of the targets.
+    pub(crate) fn new(
+        sites: Sites,
+        scenario: Scenario,
+        clock: Clock,
+        dns_ttl_s: u32,
+        timeout_ms: u32,
+    ) -> Self {
+        let words = (sites.count as usize).div_ceil(32);
+        Self {
+            sites,
+            scenario,
+            clock,
+            dns_ttl_s,
+            timeout_ms: AtomicU32::new(timeout_ms),
+            zero_ms: AtomicU64::new(NOT_STARTED),
+            resolved: (0..words).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    /// Makes `now` the zero of the scenario. `false`: it is running and was left alone.
+    pub(crate) fn start_scenario(&self, now: FarmMs) -> bool {
+        let over = match self.elapsed_ms(now) {
+            None => true,
+            Some(elapsed) => elapsed >= self.scenario.end_ms(),
+        };
+        if over {
+            // ORDERING: nothing else is published with the zero.
+            self.zero_ms.store(u64::from(now), Ordering::Relaxed);
+        }
+        over
+    }
+
+    /// Milliseconds since the scenario's zero; `None` before its start.
+    pub(crate) fn elapsed_ms(&self, now: FarmMs) -> Option<u32> {
+        let zero = self.zero_ms.load(Ordering::Relaxed);
+        (zero != NOT_STARTED).then(|| now.saturating_sub(zero as u32))
+    }
+
+    /// What breaks `layer` for `site` now.
+    pub(crate) fn fault(
+        &self,
+        layer: Layer,
+        site: u32,
+        method: Option<Method>,
+        now: FarmMs,
+    ) -> Option<FaultKind> {
+        let elapsed = self.elapsed_ms(now)?;
+        self.scenario
+            .active(layer, site, method, elapsed, &self.sites)
+    }
+
+    /// What DNS says of `site` now.
+    pub(crate) fn dns(&self, site: u32, now: FarmMs) -> SiteDns {
+        let (ttl_s, negative_ttl_s) = if self.scenario.has_dns_fault(site, &self.sites) {
+            (FAULTED_TTL_S.min(self.dns_ttl_s), FAULTED_TTL_S)
+        } else {
+            (self.dns_ttl_s, NEGATIVE_TTL_S)
+        };
+        SiteDns {
+            fault: self.fault(Layer::Dns, site, None, now),
+            ttl_s,
+            negative_ttl_s,
+        }
+    }
+
+    /// Remembers that an address of `site` was given out.
+    pub(crate) fn note_resolved(&self, site: u32) {
+        if self.scenario.has_dns_fault(site, &self.sites) {
+            let word = &self.resolved[site as usize / 32];
+            word.fetch_or(1 << (site % 32), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an address of `site`, which has a DNS fault, was ever given out.
+    pub(crate) fn was_resolved(&self, site: u32) -> bool {
+        let word = self.resolved[site as usize / 32].load(Ordering::Relaxed);
+        word & (1 << (site % 32)) != 0
+    }
+
+    /// The targets' timeout that slow answers are judged by, in ms.
+    pub(crate) fn timeout_ms(&self) -> u32 {
+        self.timeout_ms.load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`World::timeout_ms`] says.
+    pub(crate) fn set_timeout_ms(&self, timeout_ms: u32) {
+        self.timeout_ms.store(timeout_ms, Ordering::Relaxed);
+    }
+
+    /// The deadline of a check: the timeout, kept below the cadence.
+    pub(crate) fn deadline_ms(&self) -> u32 {
+        deadline_ms(self.timeout_ms(), self.sites.interval_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario_file;
+
+    fn world(text: &str) -> World {
+        let sites = Sites {
+            count: 100,
+            interval_s: 10,
+            https_every: 0,
+            addresses: 256,
+        };
+        let scenario = scenario_file::parse(text, &sites).expect("a valid scenario");
+        World::new(sites, scenario, Clock::start(), 3_600, 10_000)
+    }
+
+    const NXDOMAIN: &str =
+        "[[fault]]\nkind='dns_nxdomain'\nfirst_site=3\noffset_s=1\nduration_s=2\n";
+
+    #[test]
+    fn nothing_fails_before_the_scenario_starts() {
+        let world = world(NXDOMAIN);
+        assert_eq!(world.dns(3, 1_500).fault, None);
+        assert!(world.start_scenario(10_000));
+        assert_eq!(world.dns(3, 10_999).fault, None);
+        assert_eq!(world.dns(3, 11_000).fault, Some(FaultKind::DnsNxdomain));
+        assert_eq!(world.dns(4, 11_000).fault, None);
+    }
+
+    #[test]
+    fn a_scenario_can_start_again_only_when_it_is_over() {
+        let world = world(NXDOMAIN);
+        assert!(world.start_scenario(0));
+        assert!(!world.start_scenario(2_999));
+        assert!(world.start_scenario(3_000));
+        assert_eq!(world.elapsed_ms(3_500), Some(500));
+    }
+
+    #[test]
+    fn a_site_with_a_dns_fault_has_a_short_ttl_all_the_time() {
+        let world = world(NXDOMAIN);
+        assert_eq!(
+            (world.dns(3, 0).ttl_s, world.dns(3, 0).negative_ttl_s),
+            (5, 5)
+        );
+        assert_eq!(
+            (world.dns(4, 0).ttl_s, world.dns(4, 0).negative_ttl_s),
+            (3_600, 60)
+        );
+        world.note_resolved(3);
+        world.note_resolved(4);
+        assert!(world.was_resolved(3));
+        assert!(!world.was_resolved(4));
+    }
+}

@@ -1,0 +1,129 @@
+//! DNS over UDP and TCP.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+
+use crate::running::{Farm, PATIENCE, fault, shells};
+
+fn query(name: &str, query_type: RecordType) -> Vec<u8> {
+    let mut message = Message::new(77, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(
+        Name::from_ascii(name).expect("a name"),
+        query_type,
+    ));
+    message.to_vec().expect("a query")
+}
+
+fn ask(farm: &Farm, name: &str, query_type: RecordType) -> Option<Message> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    socket.connect(farm.address("dns")).expect("connected");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.send(&query(name, query_type)).expect("sent");
+    let mut answer = [0; 1_500];
+    let length = socket.recv(&mut answer).ok()?;
+    Some(Message::from_vec(&answer[..length]).expect("a message"))
+}
+
+fn code(message: &Message) -> ResponseCode {
+    message.metadata.response_code
+}
+
+#[test]
+fn a_site_has_its_own_loopback_address_and_the_ttl_that_was_asked_for() {
+    for shell in shells() {
+        let farm = Farm::start(shell, "", &["--dns-ttl-s", "120", "--addresses", "50"]);
+        let address = |site: u32| {
+            let name = format!("s-{site:07}.farm.test.");
+            let answer = ask(&farm, &name, RecordType::A).expect("an answer");
+            let [record] = &answer.answers[..] else {
+                panic!("one record")
+            };
+            assert_eq!(record.ttl, 120);
+            match record.data {
+                RData::A(address) => address.0,
+                _ => panic!("an address"),
+            }
+        };
+        assert_eq!(address(0), Ipv4Addr::new(127, 1, 0, 0));
+        assert_eq!(address(49), Ipv4Addr::new(127, 1, 0, 49));
+        assert_eq!(address(50), address(0));
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_so() {
+    for shell in shells() {
+        let farm = Farm::start(shell, "", &[]);
+        let aaaa = ask(&farm, "s-0000001.farm.test.", RecordType::AAAA).expect("an answer");
+        assert_eq!(
+            (code(&aaaa), aaaa.answers.len()),
+            (ResponseCode::NoError, 0)
+        );
+        assert_eq!(aaaa.authorities.len(), 1);
+        let foreign = ask(&farm, "example.com.", RecordType::A).expect("an answer");
+        assert_eq!(code(&foreign), ResponseCode::Refused);
+        let absent = ask(&farm, "s-0000100.farm.test.", RecordType::A).expect("an answer");
+        assert_eq!(code(&absent), ResponseCode::NXDomain);
+    }
+}
+
+#[test]
+fn every_dns_fault_is_seen() {
+    let scenario = fault("kind = 'dns_nxdomain', first_site = 1")
+        + &fault("kind = 'dns_servfail', first_site = 2")
+        + &fault("kind = 'dns_timeout', first_site = 3");
+    for shell in shells() {
+        let farm = Farm::start(shell, &scenario, &[]);
+        let before = ask(&farm, "s-0000001.farm.test.", RecordType::A).expect("an answer");
+        assert_eq!(
+            (code(&before), before.answers[0].ttl),
+            (ResponseCode::NoError, 5)
+        );
+        assert_eq!(farm.control("POST", "/scenario/start").0, 200);
+        let nxdomain = ask(&farm, "s-0000001.farm.test.", RecordType::A).expect("an answer");
+        assert_eq!(code(&nxdomain), ResponseCode::NXDomain);
+        assert_eq!(nxdomain.authorities[0].ttl, 5);
+        let servfail = ask(&farm, "s-0000002.farm.test.", RecordType::A).expect("an answer");
+        assert_eq!(code(&servfail), ResponseCode::ServFail);
+        assert!(ask(&farm, "s-0000003.farm.test.", RecordType::A).is_none());
+        assert!(ask(&farm, "s-0000004.farm.test.", RecordType::A).is_some());
+    }
+}
+
+#[test]
+fn tcp_answers_several_queries_in_any_pieces() {
+    let scenario = fault("kind = 'dns_timeout', first_site = 3");
+    for shell in shells() {
+        let farm = Farm::with(shell, &scenario);
+        let mut stream = TcpStream::connect(farm.address("dns")).expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
+        let mut bytes = Vec::new();
+        for name in [
+            "s-0000001.farm.test.",
+            "s-0000003.farm.test.",
+            "nobody.farm.test.",
+        ] {
+            let query = query(name, RecordType::A);
+            bytes.extend_from_slice(&u16::try_from(query.len()).expect("short").to_be_bytes());
+            bytes.extend_from_slice(&query);
+        }
+        for piece in bytes.chunks(7) {
+            stream.write_all(piece).expect("sent");
+        }
+        let mut codes = Vec::new();
+        for _ in 0..2 {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).expect("a length");
+            let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut answer).expect("an answer");
+            codes.push(code(&Message::from_vec(&answer).expect("a message")));
+        }
+        assert_eq!(codes, [ResponseCode::NoError, ResponseCode::NXDomain]);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let nothing = stream.read(&mut [0; 1]).expect_err("site 3 is silent");
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+}

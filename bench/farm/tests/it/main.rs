@@ -1,0 +1,8 @@
+//! The built farm seen from outside, on each runtime that this machine allows.
+
+mod dns;
+mod http;
+mod observer;
+mod process;
+mod running;
+mod tls;

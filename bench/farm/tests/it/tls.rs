@@ -1,0 +1,111 @@
+//! HTTPS: the chains, the broken certificates, and HTTP faults under TLS.
+
+use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::running::{Farm, fault, request, shells};
+
+type Stream = StreamOwned<ClientConnection, std::net::TcpStream>;
+
+fn connect(farm: &Farm, key: &str, site: u32) -> Stream {
+    let ca_file = farm.ready["ca_file"].as_str().expect("a file");
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_file(ca_file).expect("a certificate");
+    roots.add(root).expect("a usable root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(format!("s-{site:07}.farm.test")).expect("a name");
+    let client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    StreamOwned::new(client, farm.connect(key).expect("a connection"))
+}
+
+fn fetch(stream: &mut Stream, site: u32) -> io::Result<String> {
+    stream.write_all(request("GET", site).as_bytes())?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).map(|_| page)
+}
+
+#[test]
+fn a_healthy_site_shows_a_chain_to_the_root() {
+    for shell in shells() {
+        for (chain, length) in [("ecdsa", 2), ("rsa3", 3)] {
+            let farm = Farm::start(shell, "", &["--tls-chain", chain]);
+            let mut stream = connect(&farm, "https_port", 10);
+            let page = fetch(&mut stream, 10).expect("trusted, and closed with close_notify");
+            assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+            let shown = stream.conn.peer_certificates().expect("certificates").len();
+            assert_eq!(shown, length, "{chain}");
+        }
+    }
+}
+
+#[test]
+fn tickets_are_handed_out_only_when_asked_for() {
+    for shell in shells() {
+        for (flags, tickets) in [(&[][..], 0), (&["--tls-tickets"][..], 1)] {
+            let farm = Farm::start(shell, "", flags);
+            let mut stream = connect(&farm, "https_port", 10);
+            fetch(&mut stream, 10).expect("a page");
+            assert_eq!(stream.conn.tls13_tickets_received(), tickets);
+        }
+    }
+}
+
+#[test]
+fn broken_certificates_are_broken_as_promised() {
+    let scenario = fault("kind = 'tls_expired', first_site = 10")
+        + &fault("kind = 'tls_self_signed', first_site = 20");
+    for shell in shells() {
+        let farm = Farm::with(shell, &scenario);
+        for (site, expected) in [(10, "Expired"), (20, "UnknownIssuer")] {
+            let mut stream = connect(&farm, "https_port", site);
+            let error = fetch(&mut stream, site).expect_err("not trusted");
+            assert!(format!("{error:?}").contains(expected), "{site}: {error:?}");
+        }
+        assert!(fetch(&mut connect(&farm, "https_port", 30), 30).is_ok());
+    }
+}
+
+#[test]
+fn http_faults_hold_under_tls() {
+    let scenario = fault("kind = 'status', status = 500, first_site = 10")
+        + &fault("kind = 'truncated', first_site = 20")
+        + &fault("kind = 'reset', first_site = 30");
+    for shell in shells() {
+        let farm = Farm::with(shell, &scenario);
+        let page = fetch(&mut connect(&farm, "https_port", 10), 10).expect("a page");
+        assert!(page.starts_with("HTTP/1.1 500 "), "{page}");
+        let cut = fetch(&mut connect(&farm, "https_port", 20), 20).expect_err("cut short");
+        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+        let reset = fetch(&mut connect(&farm, "https_port", 30), 30).expect_err("reset");
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn a_refuse_port_speaks_both() {
+    for shell in shells() {
+        let farm = Farm::start(shell, &fault("kind = 'refuse', first_site = 10"), &[]);
+        assert!(fetch(&mut connect(&farm, "refuse_port", 10), 10).is_ok());
+    }
+}
+
+#[test]
+fn garbage_on_the_tls_port_gets_an_alert() {
+    for shell in shells() {
+        let farm = Farm::start(shell, "", &[]);
+        let mut stream = farm.connect("https_port").expect("a connection");
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+        let mut alert = Vec::new();
+        stream.read_to_end(&mut alert).expect("a close");
+        assert_eq!(alert.first(), Some(&21), "{alert:?}");
+    }
+}

@@ -1,0 +1,333 @@
+//! `ladder baseline`: CPU per check of the engine, of hyper, and of the floor below every engine.
+//!
+//! Interleaved rounds against one farm at one rate; each variant is a child process of its own on
+//! the same CPU, and the farm is on another. Only ratios within one run are claims.
+
+pub(crate) mod child;
+pub(crate) mod engine;
+mod floor;
+mod hyper_probe;
+mod pace;
+mod peers;
+mod tally;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use model::schedule::cadence_ms;
+
+use crate::children::Running;
+use crate::clock;
+use crate::farm::{Farm, FarmPlan};
+use crate::machine::Machine;
+use crate::node::{Node, NodePlan};
+use child::ChildOptions;
+use tally::Sample;
+pub(crate) use verdict::median;
+use verdict::{Parameters, Report, Row, Variant};
+
+const INTERVAL_S: u32 = 10;
+const TIMEOUT_MS: u32 = 5_000;
+/// Seconds that a baseline child runs before its window.
+const CHILD_WARM_UP_S: u64 = 2;
+
+/// What to run.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct BaselineOptions {
+    #[command(flatten)]
+    pub(crate) bench: BenchOptions,
+    /// Rounds; each measures every variant once.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of one measurement.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// HTTP checks per second.
+    #[arg(long, default_value_t = 8_000)]
+    http_rate: u32,
+    /// HTTPS checks per second; 0 leaves HTTPS out.
+    #[arg(long, default_value_t = 1_500)]
+    https_rate: u32,
+    /// Exit with 1 when a bar is missed.
+    #[arg(long)]
+    gate: bool,
+}
+
+/// What every benchmark needs.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct BenchOptions {
+    /// The built `farm`.
+    #[arg(long)]
+    pub(crate) farm: PathBuf,
+    /// The built `ringwatch`.
+    #[arg(long)]
+    pub(crate) ringwatch: PathBuf,
+    /// Where the numbers are written as JSON.
+    #[arg(long)]
+    pub(crate) json: PathBuf,
+    /// Where the numbers are written as Markdown.
+    #[arg(long)]
+    pub(crate) markdown: PathBuf,
+    /// Folder for logs and stores; each run makes a new one in it.
+    #[arg(long, default_value = "target/bench")]
+    pub(crate) out: PathBuf,
+    /// CPU of what is measured.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) probe_cpu: usize,
+    /// CPU of the farm.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) farm_cpu: usize,
+}
+
+impl BenchOptions {
+    /// A new folder for one run.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self
+            .out
+            .join(format!("{name}-{}", clock::unix_ms() / 1_000));
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder.canonicalize()?)
+    }
+
+    /// Fails on a machine where the two CPUs are not there.
+    pub(crate) fn check_cpus(&self) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (probe, farm) = (self.probe_cpu, self.farm_cpu);
+        if probe == farm || probe >= cores || farm >= cores {
+            bail!(
+                "CPUs {probe} and {farm} of {cores}: give two different ones, --probe-cpu and --farm-cpu"
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes both forms of a report.
+    pub(crate) fn write(&self, report: &impl serde::Serialize, markdown: &str) -> Result<()> {
+        let json = serde_json::to_string_pretty(report)? + "\n";
+        for (file, text) in [(&self.json, json.as_str()), (&self.markdown, markdown)] {
+            std::fs::write(file, text)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            println!("written: {}", file.display());
+        }
+        Ok(())
+    }
+}
+
+/// Runs a hidden baseline child.
+pub(crate) fn run_child(name: Child, options: &ChildOptions) -> Result<()> {
+    let sample = match name {
+        Child::Hyper => hyper_probe::run(options)?,
+        Child::Floor => floor::run(options)?,
+    };
+    println!("{}", serde_json::to_string(&sample)?);
+    Ok(())
+}
+
+/// Which baseline a child is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Child {
+    /// tokio and hyper.
+    Hyper,
+    /// Raw monoio.
+    Floor,
+}
+
+/// Runs every round and writes the report.
+///
+/// # Errors
+/// When a child fails, a number is flawed, or, with `--gate`, a bar is missed.
+pub(crate) async fn run(options: &BaselineOptions) -> Result<()> {
+    options.bench.check_cpus()?;
+    let machine = Machine::read();
+    println!("{}", machine.line());
+    let folder = options.bench.folder("baseline")?;
+    let mut http = Scheme::start(options, &folder, false).await?;
+    let mut rows = http.measure(options).await?;
+    http.farm.stop().await?;
+    let (driver, farm_shell) = (http.driver, http.farm.ready.shell.clone());
+    if options.https_rate > 0 {
+        let mut https = Scheme::start(options, &folder, true).await?;
+        rows.extend(https.measure(options).await?);
+        https.farm.stop().await?;
+    }
+    let parameters = Parameters {
+        rounds: options.rounds,
+        seconds: options.seconds,
+        http_rate: options.http_rate,
+        https_rate: options.https_rate,
+        probe_cpu: options.bench.probe_cpu,
+        farm_cpu: options.bench.farm_cpu,
+        driver,
+        farm_shell,
+    };
+    let ratios = verdict::ratios(&rows);
+    let report = Report {
+        machine,
+        parameters,
+        rows,
+        ratios,
+    };
+    conclude(options, &report)
+}
+
+fn conclude(options: &BaselineOptions, report: &Report) -> Result<()> {
+    let flaws = verdict::flaws(&report.rows, options.http_rate, options.https_rate);
+    let markdown = verdict::markdown(report, &flaws, "cargo xtask bench probe");
+    println!("\n{markdown}");
+    options.bench.write(report, &markdown)?;
+    if !flaws.is_empty() {
+        bail!("the numbers must not be used: {}", flaws.join("; "));
+    }
+    let missed: Vec<&str> = report
+        .ratios
+        .iter()
+        .filter(|ratio| !ratio.holds)
+        .map(|ratio| ratio.what)
+        .collect();
+    if options.gate && !missed.is_empty() {
+        bail!("missed bars: {}", missed.join("; "));
+    }
+    Ok(())
+}
+
+/// One farm and everything that is measured against it.
+struct Scheme {
+    is_https: bool,
+    rate: u32,
+    sites: u32,
+    folder: PathBuf,
+    farm: Farm,
+    peers: PathBuf,
+    targets: PathBuf,
+    driver: String,
+}
+
+impl Scheme {
+    async fn start(options: &BaselineOptions, folder: &Path, is_https: bool) -> Result<Self> {
+        let (name, rate) = if is_https {
+            ("https", options.https_rate)
+        } else {
+            ("http", options.http_rate)
+        };
+        let folder = folder.join(name);
+        let sites = sites_for(rate);
+        let plan = FarmPlan {
+            program: options.bench.farm.clone(),
+            sites,
+            interval_s: INTERVAL_S,
+            https_every: u32::from(is_https),
+            scenario: None,
+            cpu: Some(options.bench.farm_cpu),
+        };
+        let farm = Farm::start(&plan, &folder.join("farm")).await?;
+        let (peers, targets) = (folder.join("peers"), folder.join("targets.csv"));
+        farm.write_targets(INTERVAL_S, TIMEOUT_MS, &targets).await?;
+        let csv = std::fs::read_to_string(&targets)?;
+        peers::write(&peers::resolve_all(&csv, farm.ready.dns)?, &peers)?;
+        let driver = String::new();
+        Ok(Self {
+            is_https,
+            rate,
+            sites,
+            folder,
+            farm,
+            peers,
+            targets,
+            driver,
+        })
+    }
+
+    async fn measure(&mut self, options: &BaselineOptions) -> Result<Vec<Row>> {
+        let variants: &[Variant] = if self.is_https {
+            &[Variant::HttpsHyper, Variant::HttpsEngine]
+        } else {
+            &[Variant::HttpHyper, Variant::HttpFloor, Variant::HttpEngine]
+        };
+        let mut rows: Vec<Row> = variants.iter().map(|variant| Row::new(*variant)).collect();
+        for round in 1..=options.rounds {
+            for row in &mut rows {
+                let sample = match row.variant {
+                    Variant::HttpHyper | Variant::HttpsHyper => {
+                        self.child("probe-hyper", options).await?
+                    }
+                    Variant::HttpFloor => self.child("probe-floor", options).await?,
+                    Variant::HttpEngine | Variant::HttpsEngine => {
+                        let window = self.engine(options).await?;
+                        if self.is_https {
+                            let good = window.sample.checks - window.sample.failed;
+                            row.resumed += good.saturating_sub(window.full_handshakes);
+                        }
+                        row.farm_busy_percent = row.farm_busy_percent.max(window.farm_busy_percent);
+                        window.sample
+                    }
+                };
+                println!(
+                    "round {round}/{}: {:?}: {:.1} µs of CPU per check, {:.0} checks/s, {} failed",
+                    options.rounds,
+                    row.variant,
+                    sample.cpu_us(),
+                    sample.rate(),
+                    sample.failed
+                );
+                row.samples.push(sample);
+                self.farm.must_run()?;
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn child(&self, subcommand: &'static str, options: &BaselineOptions) -> Result<Sample> {
+        let log = self.folder.join(format!("{subcommand}.log"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(subcommand).arg("--peers").arg(&self.peers);
+        command.args(["--rate", &self.rate.to_string()]);
+        command.args(["--warm-up-s", &CHILD_WARM_UP_S.to_string()]);
+        command.args(["--seconds", &options.seconds.to_string()]);
+        command.args(["--cpu", &options.bench.probe_cpu.to_string()]);
+        if self.is_https {
+            command.arg("--ca-file").arg(&self.farm.ready.ca_file);
+        }
+        let mut running = Running::start(subcommand, &mut command, &log, Stdio::piped())?;
+        let limit = Duration::from_secs(CHILD_WARM_UP_S + options.seconds + 30);
+        let text = running.finish(&log, limit).await?;
+        serde_json::from_str(text.trim())
+            .with_context(|| format!("{subcommand} wrote no sample: {text}"))
+    }
+
+    async fn engine(&mut self, options: &BaselineOptions) -> Result<engine::EngineWindow> {
+        let is_first = self.driver.is_empty();
+        let plan = NodePlan {
+            program: options.bench.ringwatch.clone(),
+            folder: self.folder.join("node"),
+            targets: is_first.then(|| self.targets.clone()),
+            probe_cpu: Some(options.bench.probe_cpu),
+            histogram_interval_s: 10,
+        };
+        let mut node = Node::start(plan, &self.farm.ready).await?;
+        let window = engine::measure(&self.farm, &mut node, self.sites, options.seconds).await?;
+        self.driver = crate::node::driver(&node.plan().status()?);
+        node.stop().await?;
+        Ok(window)
+    }
+}
+
+/// How many sites at the interval make this rate.
+pub(crate) fn sites_for(rate: u32) -> u32 {
+    let sites = u64::from(rate) * u64::from(cadence_ms(INTERVAL_S)) / 1_000;
+    u32::try_from(sites).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sites_make_the_rate_at_the_cadence_and_not_at_the_interval() {
+        assert_eq!(sites_for(8_000), 72_000);
+        assert_eq!(sites_for(0), 1);
+    }
+}

@@ -1,0 +1,329 @@
+//! Medians, ratios and bars of `ladder baseline`. Pure.
+
+use serde::Serialize;
+
+use super::tally::Sample;
+use crate::machine::Machine;
+use crate::table::Table;
+
+/// Rounds below this make no claim.
+const REPEATS_FOR_A_CLAIM: usize = 3;
+/// A farm busier than this answers late, and the numbers are its own.
+const FARM_BUSY_MAX_PERCENT: f64 = 85.0;
+
+/// Who was measured, at what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Variant {
+    HttpHyper,
+    HttpFloor,
+    HttpEngine,
+    HttpsHyper,
+    HttpsEngine,
+}
+
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::HttpHyper => "HTTP: tokio + hyper 1",
+            Self::HttpFloor => "HTTP: floor, raw monoio",
+            Self::HttpEngine => "HTTP: ringwatch probe core",
+            Self::HttpsHyper => "HTTPS full: tokio + hyper 1 + tokio-rustls",
+            Self::HttpsEngine => "HTTPS full: ringwatch probe core",
+        }
+    }
+}
+
+/// All rounds of one variant.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) variant: Variant,
+    pub(super) samples: Vec<Sample>,
+    /// Successful HTTPS checks without a full handshake, over all rounds.
+    pub(super) resumed: u64,
+    /// The farm's busiest window beside the engine, in percent of one core; 0 where not read.
+    pub(super) farm_busy_percent: f64,
+}
+
+impl Row {
+    /// No round yet.
+    pub(super) fn new(variant: Variant) -> Self {
+        Self {
+            variant,
+            samples: Vec::new(),
+            resumed: 0,
+            farm_busy_percent: 0.0,
+        }
+    }
+
+    fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().map(of).collect())
+    }
+
+    fn failed(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.failed).sum()
+    }
+}
+
+/// One of the numbers of `bench.md` §5.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Ratio {
+    pub(super) what: &'static str,
+    pub(super) measured: f64,
+    pub(super) bar: f64,
+    pub(super) holds: bool,
+}
+
+/// How it was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Parameters {
+    pub(super) rounds: usize,
+    pub(super) seconds: u64,
+    pub(super) http_rate: u32,
+    pub(super) https_rate: u32,
+    pub(super) probe_cpu: usize,
+    pub(super) farm_cpu: usize,
+    pub(super) driver: String,
+    pub(super) farm_shell: String,
+}
+
+/// The whole report.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) machine: Machine,
+    pub(super) parameters: Parameters,
+    pub(super) rows: Vec<Row>,
+    pub(super) ratios: Vec<Ratio>,
+}
+
+/// (what, measured, against, bar).
+const BARS: [(&str, Variant, Variant, f64); 3] = [
+    (
+        "HTTP check, probe core vs floor",
+        Variant::HttpEngine,
+        Variant::HttpFloor,
+        1.15,
+    ),
+    (
+        "HTTP check, probe core vs hyper",
+        Variant::HttpEngine,
+        Variant::HttpHyper,
+        0.75,
+    ),
+    (
+        "HTTPS full handshake, probe core vs hyper",
+        Variant::HttpsEngine,
+        Variant::HttpsHyper,
+        0.90,
+    ),
+];
+
+/// The ratios of medians that the rows allow.
+pub(super) fn ratios(rows: &[Row]) -> Vec<Ratio> {
+    let cpu = |variant: Variant| {
+        let row = rows
+            .iter()
+            .find(|row| row.variant == variant && !row.samples.is_empty())?;
+        Some(row.median(Sample::cpu_us)).filter(|cpu_us| *cpu_us > 0.0)
+    };
+    BARS.iter()
+        .filter_map(|&(what, measured, against, bar)| {
+            let ratio = cpu(measured)? / cpu(against)?;
+            Some(Ratio {
+                what,
+                measured: ratio,
+                bar,
+                holds: ratio <= bar,
+            })
+        })
+        .collect()
+}
+
+/// Why the numbers must not be used: failed checks, resumed handshakes, a rate that was missed.
+pub(super) fn flaws(rows: &[Row], plain_rate: u32, tls_rate: u32) -> Vec<String> {
+    let mut flaws = Vec::new();
+    for row in rows {
+        let name = row.variant.name();
+        let checks: u64 = row.samples.iter().map(|sample| sample.checks).sum();
+        if row.failed() * 1_000 > checks {
+            flaws.push(format!(
+                "{name}: {} of {checks} checks failed",
+                row.failed()
+            ));
+        }
+        if row.resumed > 0 {
+            flaws.push(format!("{name}: {} handshakes were resumed", row.resumed));
+        }
+        if row.farm_busy_percent > FARM_BUSY_MAX_PERCENT {
+            flaws.push(format!(
+                "{name}: the farm was {:.0} % busy",
+                row.farm_busy_percent
+            ));
+        }
+        let is_https = matches!(row.variant, Variant::HttpsHyper | Variant::HttpsEngine);
+        let wanted = f64::from(if is_https { tls_rate } else { plain_rate });
+        let rate = row.median(Sample::rate);
+        if (rate / wanted - 1.0).abs() > 0.05 {
+            flaws.push(format!("{name}: {rate:.0} checks/s instead of {wanted:.0}"));
+        }
+    }
+    flaws
+}
+
+/// The report for people.
+pub(super) fn markdown(report: &Report, flaws: &[String], command: &str) -> String {
+    let p = &report.parameters;
+    let single = if p.rounds < REPEATS_FOR_A_CLAIM {
+        " **Single: no claim.**"
+    } else {
+        ""
+    };
+    let mut parts = vec![
+        "# CPU per check".to_owned(),
+        format!("`{command}`\n\n{}", report.machine.line()),
+        format!(
+            "Medians of {} interleaved rounds of {} s.{single} The measured thread alone on CPU \
+             {}; the farm ({} shell) on CPU {}, with the node's other threads. HTTP at {} and \
+             HTTPS at {} checks/s, a new connection each; driver: {}. CPU is user + system.",
+            p.rounds,
+            p.seconds,
+            p.probe_cpu,
+            p.farm_shell,
+            p.farm_cpu,
+            p.http_rate,
+            p.https_rate,
+            p.driver,
+        ),
+        row_table(&report.rows),
+        ratio_table(&report.ratios),
+    ];
+    if !flaws.is_empty() {
+        let list: Vec<String> = flaws.iter().map(|flaw| format!("- {flaw}")).collect();
+        parts.push(format!("**Not to be used:**\n\n{}", list.join("\n")));
+    }
+    let mut text = parts.join("\n\n").replace("\n\n\n", "\n\n");
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn row_table(rows: &[Row]) -> String {
+    let head = [
+        "variant",
+        "CPU µs/check",
+        "min",
+        "max",
+        "whole process",
+        "checks/s",
+        "failed",
+    ];
+    let mut table = Table::new(&head);
+    for row in rows.iter().filter(|row| !row.samples.is_empty()) {
+        let all: Vec<f64> = row.samples.iter().map(Sample::cpu_us).collect();
+        let number = |value: f64| format!("{value:.1}");
+        table.row([
+            row.variant.name().to_owned(),
+            number(median(all.clone())),
+            number(all.iter().copied().fold(f64::INFINITY, f64::min)),
+            number(all.iter().copied().fold(0.0, f64::max)),
+            number(row.median(Sample::process_us)),
+            format!("{:.0}", row.median(Sample::rate)),
+            row.failed().to_string(),
+        ]);
+    }
+    table.markdown()
+}
+
+fn ratio_table(ratios: &[Ratio]) -> String {
+    let mut table = Table::new(&["ratio of medians", "measured", "bar", "holds"]);
+    for ratio in ratios {
+        table.row([
+            ratio.what.to_owned(),
+            format!("{:.3}", ratio.measured),
+            format!("≤ {:.2}", ratio.bar),
+            if ratio.holds { "yes" } else { "NO" }.to_owned(),
+        ]);
+    }
+    table.markdown()
+}
+
+/// The middle value; the mean of both in an even number; 0 of nothing.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        count if count.is_multiple_of(2) => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(variant: Variant, cpu_us: &[f64]) -> Row {
+        let sample = |cpu_us: &f64| Sample {
+            checks: 1_000,
+            failed: 0,
+            seconds: 1.0,
+            cpu_s: cpu_us / 1e3,
+            process_s: cpu_us / 1e3,
+        };
+        Row {
+            samples: cpu_us.iter().map(sample).collect(),
+            ..Row::new(variant)
+        }
+    }
+
+    #[test]
+    fn medians_shrug_off_an_outlier() {
+        assert!((median(vec![9.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(vec![4.0, 1.0, 2.0, 100.0]) - 3.0).abs() < 1e-9);
+        assert!(median(Vec::new()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ratios_are_judged_by_their_bars_and_need_both_sides() {
+        let rows = [
+            row(Variant::HttpEngine, &[46.0, 40.0, 41.0]),
+            row(Variant::HttpFloor, &[40.0, 40.0, 40.0]),
+            row(Variant::HttpHyper, &[50.0, 50.0, 99.0]),
+            row(Variant::HttpsEngine, &[200.0]),
+        ];
+        let ratios = ratios(&rows);
+        let found: Vec<(f64, bool)> = ratios
+            .iter()
+            .map(|r| ((r.measured * 1e3).round() / 1e3, r.holds))
+            .collect();
+        assert_eq!(found, [(1.025, true), (0.82, false)]);
+    }
+
+    #[test]
+    fn failed_resumed_and_missed_rates_are_flaws() {
+        let good = row(Variant::HttpsEngine, &[200.0]);
+        assert_eq!(
+            flaws(std::slice::from_ref(&good), 1, 1_000),
+            Vec::<String>::new()
+        );
+        let mut bad = good.clone();
+        bad.samples[0].failed = 2;
+        bad.resumed = 7;
+        bad.farm_busy_percent = 99.4;
+        let found = flaws(&[bad], 1, 2_000);
+        let ends = [
+            "2 of 1000 checks failed",
+            "7 handshakes were resumed",
+            "the farm was 99 % busy",
+            "1000 checks/s instead of 2000",
+        ];
+        assert_eq!(found.len(), ends.len(), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .zip(ends)
+                .all(|(flaw, end)| flaw.ends_with(end)),
+            "{found:?}"
+        );
+    }
+}

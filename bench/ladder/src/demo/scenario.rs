@@ -1,0 +1,198 @@
+//! The demo's timetable: which faults, on which sites, from when to when. Pure arithmetic over the
+//! node's own constants, so that every fault is long enough to be confirmed and its recovery seen.
+
+use model::limits::{CONFIRM_AFTER, GRID_RETURN_MS, SUSPECT_RECHECK_MS};
+use model::schedule::cadence_ms;
+
+/// Sites of the demo.
+pub(crate) const SITES: u32 = 10_000;
+/// How often each is checked, in seconds.
+pub(crate) const INTERVAL_S: u32 = 10;
+/// Every n-th site speaks HTTPS.
+pub(crate) const HTTPS_EVERY: u32 = 10;
+/// Deadline of a check, in ms.
+pub(crate) const TIMEOUT_MS: u32 = 2_000;
+/// Sites that each kind of fault breaks.
+const SITES_PER_FAULT: u32 = 9;
+
+/// The node may need this long from its start to its first check, in ms.
+const START_ALLOWANCE_MS: u32 = 8_000;
+/// When every site has been checked once and the measurement begins, in ms.
+pub(crate) const WARM_UP_MS: u32 = START_ALLOWANCE_MS + 4_000;
+/// Scheduling and writing take far less than this, also on a busy machine, in ms.
+const SLACK_MS: u32 = 4_000;
+
+/// A kind of fault in the scenario's file.
+struct Entry {
+    kind: &'static str,
+    extra: &'static str,
+    /// How long one failing check takes, in ms.
+    takes_ms: u32,
+    when: When,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Before the node starts. An answer that a resolver already holds is served over a sick
+    /// name server (RFC 8767), and an answer is kept for 30 s: a name must be sick from the first.
+    FromTheStart,
+    /// Once every site has been seen healthy.
+    AfterWarmUp,
+}
+
+const fn entry(kind: &'static str, extra: &'static str, takes_ms: u32, when: When) -> Entry {
+    Entry {
+        kind,
+        extra,
+        takes_ms,
+        when,
+    }
+}
+
+const ENTRIES: [Entry; 12] = [
+    entry("dns_nxdomain", "", 0, When::FromTheStart),
+    entry("dns_servfail", "", TIMEOUT_MS, When::FromTheStart),
+    entry("dns_timeout", "", TIMEOUT_MS, When::FromTheStart),
+    entry("status", "status = 503\n", 0, When::AfterWarmUp),
+    entry("refuse", "", 0, When::AfterWarmUp),
+    entry("silence", "", TIMEOUT_MS, When::AfterWarmUp),
+    entry("silence_body", "", TIMEOUT_MS, When::AfterWarmUp),
+    entry("truncated", "", 0, When::AfterWarmUp),
+    entry("reset", "", 0, When::AfterWarmUp),
+    entry(
+        "slow_first_byte",
+        "delay_ms = 6000\n",
+        TIMEOUT_MS,
+        When::AfterWarmUp,
+    ),
+    entry("tls_expired", "", 0, When::AfterWarmUp),
+    entry("tls_self_signed", "", 0, When::AfterWarmUp),
+];
+
+impl Entry {
+    fn start_ms(&self) -> u32 {
+        match self.when {
+            When::FromTheStart => 0,
+            When::AfterWarmUp => WARM_UP_MS + 1_000,
+        }
+    }
+
+    /// Late enough for the last site to be confirmed: up to a cadence until its first failing
+    /// check, then the re-checks, each of which may take until its deadline.
+    fn end_ms(&self) -> u32 {
+        let cadence = cadence_ms(INTERVAL_S);
+        let recheck = cadence.min(SUSPECT_RECHECK_MS);
+        let confirmed = cadence + (CONFIRM_AFTER - 1) * recheck + CONFIRM_AFTER * self.takes_ms;
+        let allowance = if self.when == When::FromTheStart {
+            START_ALLOWANCE_MS
+        } else {
+            0
+        };
+        self.start_ms() + allowance + confirmed + SLACK_MS
+    }
+
+    /// TLS faults break every HTTPS site of a longer range.
+    fn range(&self) -> u32 {
+        let spread = if self.kind.starts_with("tls_") {
+            HTTPS_EVERY
+        } else {
+            1
+        };
+        SITES_PER_FAULT * spread
+    }
+}
+
+/// The scenario as the farm reads it. Ranges begin behind an HTTPS site, so that the plain kinds
+/// break plain sites.
+pub(crate) fn toml() -> String {
+    let mut text = String::from("# The demo's faults; times count from the scenario's start.\n");
+    for (index, entry) in ENTRIES.iter().enumerate() {
+        let first_site = 101 + 500 * index as u32;
+        let seconds = |ms: u32| f64::from(ms) / 1_000.0;
+        let (offset, duration) = (
+            seconds(entry.start_ms()),
+            seconds(entry.end_ms() - entry.start_ms()),
+        );
+        text.push_str("\n[[fault]]\n");
+        for line in [
+            format!("kind = \"{}\"\n", entry.kind),
+            entry.extra.to_owned(),
+            format!("first_site = {first_site}\ncount = {}\n", entry.range()),
+            format!("offset_s = {offset:.1}\nduration_s = {duration:.1}\n"),
+        ] {
+            text.push_str(&line);
+        }
+    }
+    text
+}
+
+/// When the last fault is over, in ms.
+pub(crate) fn faults_end_ms() -> u32 {
+    ENTRIES.iter().map(Entry::end_ms).max().unwrap_or(0)
+}
+
+/// When the run may end: every site was checked again after the last fault, in ms.
+pub(crate) fn end_ms() -> u32 {
+    faults_end_ms() + cadence_ms(INTERVAL_S) + GRID_RETURN_MS as u32 + TIMEOUT_MS + 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_takes_about_a_minute() {
+        assert!((55_000..=75_000).contains(&end_ms()), "{}", end_ms());
+    }
+
+    #[test]
+    fn every_fault_ends_early_enough_to_see_its_recovery() {
+        for entry in &ENTRIES {
+            assert!(
+                entry.end_ms() + cadence_ms(INTERVAL_S) < end_ms(),
+                "{}",
+                entry.kind
+            );
+        }
+    }
+
+    #[test]
+    fn the_file_has_every_kind_on_its_own_sites() {
+        let file: toml::Table = toml().parse().expect("valid TOML");
+        let faults = file["fault"].as_array().expect("an array of tables");
+        let number = |fault: &toml::Value, key: &str| fault[key].as_integer().expect("a number");
+        let mut ranges: Vec<(i64, i64)> = faults
+            .iter()
+            .map(|fault| (number(fault, "first_site"), number(fault, "count")))
+            .collect();
+        ranges.sort_unstable();
+        assert_eq!(ranges.len(), 12);
+        assert!(
+            ranges
+                .windows(2)
+                .all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
+        );
+        assert!(
+            ranges
+                .iter()
+                .all(|(first, count)| first + count <= i64::from(SITES))
+        );
+    }
+
+    #[test]
+    fn plain_faults_spare_https_sites_and_tls_faults_hit_as_many() {
+        for (index, entry) in ENTRIES.iter().enumerate() {
+            let first = 101 + 500 * index as u32;
+            let range = first..first + entry.range();
+            let https = range
+                .filter(|site| site.is_multiple_of(HTTPS_EVERY))
+                .count() as u32;
+            let expected = if entry.kind.starts_with("tls_") {
+                SITES_PER_FAULT
+            } else {
+                0
+            };
+            assert_eq!(https, expected, "{}", entry.kind);
+        }
+    }
+}

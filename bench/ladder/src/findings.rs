@@ -1,0 +1,327 @@
+//! Compares what the node said with the ground truth. Pure.
+//!
+//! A fault is *detected* by an event of its site that began inside its window (fault start to
+//! fault end + two intervals); any other event is a *false down*.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::truth::{Fault, Incident};
+
+/// Minimum, median and maximum of delays, in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    pub(crate) min: u64,
+    pub(crate) median: u64,
+    pub(crate) max: u64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<u64>) -> Option<Self> {
+        values.sort_unstable();
+        let (min, max) = (*values.first()?, *values.last()?);
+        Some(Self {
+            min,
+            median: values[values.len() / 2],
+            max,
+        })
+    }
+}
+
+/// What became of all faults of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KindRow {
+    pub(crate) kind: String,
+    pub(crate) expected: String,
+    /// Every class that the node's events of these sites carry.
+    pub(crate) found: BTreeSet<String>,
+    pub(crate) sites: usize,
+    /// Sites with an event in the window.
+    pub(crate) detected: usize,
+    /// Sites whose event was confirmed as Down.
+    pub(crate) confirmed: usize,
+    /// Sites whose events all ended.
+    pub(crate) recovered: usize,
+    /// Delay from the fault (or the node's start, if later) to Seems Down; absent where the class
+    /// opens an event only once it is confirmed.
+    pub(crate) seems_down: Option<Spread>,
+    /// Delay from the same point to Down.
+    pub(crate) down: Option<Spread>,
+    /// Delay from the fault's end to the event's end.
+    pub(crate) recovery: Option<Spread>,
+}
+
+/// The comparison.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    pub(crate) kinds: Vec<KindRow>,
+    /// One sentence for each event that no fault explains.
+    pub(crate) false_downs: Vec<String>,
+}
+
+impl Findings {
+    /// One sentence for each kind that was not found as it should.
+    pub(crate) fn shortfalls(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for row in &self.kinds {
+            let mut short = |count: usize, what: &str| {
+                if count < row.sites {
+                    sentences.push(format!(
+                        "{}: {count} of {} sites {what}",
+                        row.kind, row.sites
+                    ));
+                }
+            };
+            short(row.detected, "detected");
+            short(row.confirmed, "confirmed as Down");
+            short(row.recovered, "recovered");
+            let only = BTreeSet::from([row.expected.clone()]);
+            if row.detected > 0 && row.found != only {
+                let found: Vec<&str> = row.found.iter().map(String::as_str).collect();
+                let found = found.join(", ");
+                sentences.push(format!(
+                    "{}: expected {}, found {found}",
+                    row.kind, row.expected
+                ));
+            }
+        }
+        sentences
+    }
+}
+
+/// Compares `incidents` with `faults`; `watching_since_ms` is when the node was there to see.
+pub(crate) fn compare(
+    faults: &[Fault],
+    incidents: &[Incident],
+    interval_ms: u64,
+    watching_since_ms: u64,
+) -> Findings {
+    let mut by_host: BTreeMap<&str, Vec<&Incident>> = BTreeMap::new();
+    for incident in incidents {
+        by_host.entry(incident.host()).or_default().push(incident);
+    }
+    let real: Vec<&Fault> = faults
+        .iter()
+        .filter(|fault| fault.class.is_some())
+        .collect();
+    let explains = |fault: &Fault, incident: &Incident| {
+        let window = fault.start_ms..=fault.end_ms + 2 * interval_ms;
+        fault.host == incident.host() && window.contains(&incident.started_at_ms)
+    };
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    for fault in &real {
+        let events = by_host.get(fault.host.as_str()).into_iter().flatten();
+        let own: Vec<&Incident> = events
+            .copied()
+            .filter(|event| explains(fault, event))
+            .collect();
+        tallies
+            .entry(&fault.kind)
+            .or_default()
+            .add(fault, &own, watching_since_ms);
+    }
+    let is_false = |incident: &&Incident| !real.iter().any(|fault| explains(fault, incident));
+    Findings {
+        kinds: tallies
+            .into_iter()
+            .map(|(kind, tally)| tally.row(kind))
+            .collect(),
+        false_downs: incidents.iter().filter(is_false).map(sentence).collect(),
+    }
+}
+
+fn sentence(incident: &Incident) -> String {
+    let class = incident.class.as_deref().unwrap_or("no class");
+    format!(
+        "{} said {class} from {} ms on",
+        incident.url, incident.started_at_ms
+    )
+}
+
+/// The faults of one kind while they are counted.
+#[derive(Default)]
+struct Tally {
+    row: KindRow,
+    seems_down: Vec<u64>,
+    down: Vec<u64>,
+    recovery: Vec<u64>,
+}
+
+impl Tally {
+    fn add(&mut self, fault: &Fault, events: &[&Incident], watching_since_ms: u64) {
+        self.row.expected = fault.class.clone().unwrap_or_default();
+        self.row.sites += 1;
+        let Some(first) = events.iter().min_by_key(|event| event.started_at_ms) else {
+            return;
+        };
+        self.row.detected += 1;
+        let classes = events
+            .iter()
+            .map(|event| event.class.clone().unwrap_or_default());
+        self.row.found.extend(classes);
+        let zero = fault.start_ms.max(watching_since_ms);
+        let since_zero = |at: u64| at.saturating_sub(zero);
+        self.seems_down
+            .extend(first.reached("Seems Down").map(since_zero));
+        if let Some(down) = events
+            .iter()
+            .filter_map(|event| event.reached("Down"))
+            .min()
+        {
+            self.row.confirmed += 1;
+            self.down.push(since_zero(down));
+        }
+        let ends: Option<Vec<u64>> = events.iter().map(|event| event.ended_at_ms).collect();
+        if let Some(end) = ends.and_then(|ends| ends.into_iter().max()) {
+            self.row.recovered += 1;
+            self.recovery.push(end.saturating_sub(fault.end_ms));
+        }
+    }
+
+    fn row(self, kind: &str) -> KindRow {
+        KindRow {
+            kind: kind.to_owned(),
+            seems_down: Spread::of(self.seems_down),
+            down: Spread::of(self.down),
+            recovery: Spread::of(self.recovery),
+            ..self.row
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::truth::Change;
+
+    const INTERVAL_MS: u64 = 10_000;
+
+    fn fault(host: &str, class: Option<&str>) -> Fault {
+        Fault {
+            host: host.to_owned(),
+            kind: "status".to_owned(),
+            class: class.map(str::to_owned),
+            start_ms: 100_000,
+            end_ms: 130_000,
+        }
+    }
+
+    fn incident(host: &str, started_at_ms: u64, ended_at_ms: Option<u64>) -> Incident {
+        let change = |after: &str, delay| Change {
+            after: after.to_owned(),
+            changed_at_ms: started_at_ms + delay,
+        };
+        Incident {
+            url: format!("http://{host}:8080/"),
+            class: Some("http.status".to_owned()),
+            started_at_ms,
+            ended_at_ms,
+            transitions: vec![change("Seems Down", 10), change("Down", 18_000)],
+        }
+    }
+
+    #[test]
+    fn a_detected_fault_has_its_delays() {
+        let faults = [
+            fault("a", Some("http.status")),
+            fault("b", Some("http.status")),
+        ];
+        let incidents = [
+            incident("a", 101_000, Some(134_000)),
+            incident("b", 104_000, Some(131_000)),
+        ];
+        let findings = compare(&faults, &incidents, INTERVAL_MS, 0);
+        let row = &findings.kinds[0];
+        assert_eq!(
+            (row.sites, row.detected, row.confirmed, row.recovered),
+            (2, 2, 2, 2)
+        );
+        assert_eq!(
+            row.seems_down,
+            Some(Spread {
+                min: 1_010,
+                median: 4_010,
+                max: 4_010
+            })
+        );
+        assert_eq!(
+            row.down,
+            Some(Spread {
+                min: 19_000,
+                median: 22_000,
+                max: 22_000
+            })
+        );
+        assert_eq!(
+            row.recovery,
+            Some(Spread {
+                min: 1_000,
+                median: 4_000,
+                max: 4_000
+            })
+        );
+        assert!(findings.shortfalls().is_empty() && findings.false_downs.is_empty());
+    }
+
+    #[test]
+    fn delays_of_older_faults_count_from_the_nodes_start() {
+        let findings = compare(
+            &[fault("a", Some("http.status"))],
+            &[incident("a", 101_000, None)],
+            INTERVAL_MS,
+            100_500,
+        );
+        assert_eq!(
+            findings.kinds[0].seems_down.map(|delay| delay.min),
+            Some(510)
+        );
+    }
+
+    #[test]
+    fn a_missed_an_open_and_an_unconfirmed_fault_fall_short() {
+        let faults = ["a", "b", "c"].map(|host| fault(host, Some("http.status")));
+        let mut unconfirmed = incident("c", 101_000, Some(131_000));
+        unconfirmed.transitions.truncate(1);
+        let incidents = [incident("b", 101_000, None), unconfirmed];
+        let shortfalls = compare(&faults, &incidents, INTERVAL_MS, 0).shortfalls();
+        assert_eq!(
+            shortfalls,
+            [
+                "status: 2 of 3 sites detected",
+                "status: 1 of 3 sites confirmed as Down",
+                "status: 1 of 3 sites recovered",
+            ]
+        );
+    }
+
+    #[test]
+    fn another_class_than_expected_falls_short() {
+        let faults = [fault("a", Some("http.reset"))];
+        let incidents = [incident("a", 101_000, Some(131_000))];
+        let shortfalls = compare(&faults, &incidents, INTERVAL_MS, 0).shortfalls();
+        assert_eq!(
+            shortfalls,
+            ["status: expected http.reset, found http.status"]
+        );
+    }
+
+    #[test]
+    fn events_outside_every_window_are_false_downs() {
+        let faults = [fault("a", Some("http.status")), fault("b", None)];
+        let ended = Some(999_999);
+        for (host, start, is_false) in [
+            ("a", 100_000, false),
+            ("a", 150_000, false),
+            ("a", 99_999, true),
+            ("a", 150_001, true),
+            ("b", 101_000, true),
+            ("c", 101_000, true),
+        ] {
+            let findings = compare(&faults, &[incident(host, start, ended)], INTERVAL_MS, 0);
+            assert_eq!(
+                findings.false_downs.len(),
+                usize::from(is_false),
+                "{host} {start}"
+            );
+        }
+    }
+}

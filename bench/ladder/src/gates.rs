@@ -1,0 +1,207 @@
+//! Gates: what must hold for a run to count, and why it does not. Pure.
+
+use serde_json::Value;
+
+use crate::findings::Findings;
+
+/// One gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gate {
+    pub(crate) name: &'static str,
+    /// Why it failed; empty when it holds.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Gate {
+    /// Whether the gate holds.
+    pub(crate) fn holds(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// Every fault found with its class, confirmed, and its recovery seen.
+pub(crate) fn faults(findings: &Findings) -> Gate {
+    let mut failures = findings.shortfalls();
+    if findings.kinds.is_empty() {
+        failures.push("the ground truth holds no fault".to_owned());
+    }
+    Gate {
+        name: "every fault detected with its class, and recovered",
+        failures,
+    }
+}
+
+/// No event that the ground truth does not explain.
+pub(crate) fn false_downs(findings: &Findings) -> Gate {
+    Gate {
+        name: "zero false downs",
+        failures: findings.false_downs.clone(),
+    }
+}
+
+/// `field` of the observer's summary is 0.
+pub(crate) fn observer_zero(summary: &Value, field: &'static str) -> Gate {
+    let failure = match summary[field].as_u64() {
+        Some(0) => None,
+        Some(count) => Some(format!("{field} = {count} by the observer's summary")),
+        None => Some(format!("the observer's summary has no {field}")),
+    };
+    Gate {
+        name: field,
+        failures: failure.into_iter().collect(),
+    }
+}
+
+/// The identities of `design.md` §2 invariant 4 on every core, in the output of
+/// `ringwatch status --json`; the node's own verdict on them must agree.
+pub(crate) fn accounts(status: &Value) -> Gate {
+    let mut failures = Vec::new();
+    let cores = status["cores"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    if cores.is_empty() {
+        failures.push("the status names no cores".to_owned());
+    }
+    for (index, core) in cores.iter().enumerate() {
+        for (total, parts) in IDENTITIES {
+            failures.extend(unbalanced(
+                &core["account"],
+                &format!("core {index}"),
+                total,
+                parts,
+            ));
+        }
+    }
+    if status["balanced"] != true {
+        failures.push("the node itself says that its accounts do not balance".to_owned());
+    }
+    Gate {
+        name: "accounts balance",
+        failures,
+    }
+}
+
+const IDENTITIES: [(&str, &[&str]); 3] = [
+    (
+        "due",
+        &[
+            "pending",
+            "in_flight",
+            "probed",
+            "shed",
+            "stale",
+            "cancelled",
+        ],
+    ),
+    ("probed", &["held", "queued", "drained"]),
+    ("drained", &["stepped", "coalesced", "discarded"]),
+];
+
+fn unbalanced(account: &Value, owner: &str, total: &str, parts: &[&str]) -> Option<String> {
+    let number = |name: &str| {
+        account[name]
+            .as_u64()
+            .ok_or_else(|| format!("{owner}: the status has no {name}"))
+    };
+    let numbers: Result<Vec<u64>, String> = parts.iter().map(|part| number(part)).collect();
+    match (number(total), numbers) {
+        (Ok(whole), Ok(numbers)) => {
+            let sum: u64 = numbers.iter().sum();
+            let shown: Vec<String> = parts
+                .iter()
+                .zip(&numbers)
+                .map(|(part, n)| format!("{part} {n}"))
+                .collect();
+            (whole != sum).then(|| format!("{owner}: {total} {whole} ≠ {}", shown.join(" + ")))
+        }
+        (Err(missing), _) | (_, Err(missing)) => Some(missing),
+    }
+}
+
+/// A file of each suffix was written.
+pub(crate) fn files(found: &[String], needed: &[&str]) -> Gate {
+    let lacks = |suffix: &&&str| !found.iter().any(|file| file.ends_with(**suffix));
+    let failures = needed
+        .iter()
+        .filter(lacks)
+        .map(|suffix| format!("no {suffix} file"))
+        .collect();
+    Gate {
+        name: "report files written",
+        failures,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status() -> Value {
+        let account = json!({
+            "due": 21, "pending": 1, "in_flight": 2, "probed": 10, "shed": 3, "stale": 2,
+            "cancelled": 3, "held": 4, "queued": 1, "drained": 5, "stepped": 1, "coalesced": 3,
+            "discarded": 1,
+        });
+        json!({ "balanced": true, "cores": [{ "account": account }] })
+    }
+
+    #[test]
+    fn balanced_accounts_hold() {
+        assert_eq!(accounts(&status()).failures, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_account_that_does_not_balance_is_written_out() {
+        let with = |name: &str, value: u64| {
+            let mut lost = status();
+            lost["cores"][0]["account"][name] = json!(value);
+            accounts(&lost).failures
+        };
+        assert_eq!(
+            with("queued", 0),
+            ["core 0: probed 10 ≠ held 4 + queued 0 + drained 5"]
+        );
+        assert!(with("due", 22)[0].starts_with("core 0: due 22 ≠ pending 1 + "));
+        assert!(with("coalesced", 4)[0].starts_with("core 0: drained 5 ≠ "));
+    }
+
+    #[test]
+    fn the_nodes_own_verdict_must_agree() {
+        let mut lost = status();
+        lost["balanced"] = json!(false);
+        assert_eq!(accounts(&lost).failures.len(), 1);
+    }
+
+    #[test]
+    fn a_status_without_accounts_fails() {
+        assert_eq!(
+            accounts(&json!({ "balanced": true })).failures,
+            ["the status names no cores"]
+        );
+        let empty = accounts(&json!({ "balanced": true, "cores": [{}] })).failures;
+        assert_eq!(empty[0], "core 0: the status has no due");
+    }
+
+    #[test]
+    fn the_observer_must_say_zero() {
+        assert!(observer_zero(&json!({ "stale": 0 }), "stale").holds());
+        assert!(!observer_zero(&json!({ "stale": 1 }), "stale").holds());
+        assert!(!observer_zero(&json!({}), "stale").holds());
+    }
+
+    #[test]
+    fn each_kind_of_report_file_is_needed() {
+        let found = ["a/core-0.hdr".to_owned(), "a/report.md".to_owned()];
+        assert!(files(&found, &[".hdr", ".md"]).holds());
+        assert_eq!(files(&found, &[".svg", ".md"]).failures, ["no .svg file"]);
+    }
+
+    #[test]
+    fn a_run_without_faults_proves_nothing() {
+        assert!(!faults(&Findings::default()).holds());
+        assert!(false_downs(&Findings::default()).holds());
+    }
+}

@@ -1,0 +1,121 @@
+//! CPU time and memory of processes and threads, read from `/proc`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// User and system time of a process, its ended threads included.
+pub(crate) fn process_cpu(pid: u32) -> Result<Duration> {
+    cpu_of(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+/// CPU time of one thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadCpu {
+    /// Name as the kernel keeps it (15 bytes).
+    pub(crate) name: String,
+    pub(crate) tid: u32,
+    pub(crate) cpu: Duration,
+}
+
+/// CPU time of every living thread of a process.
+pub(crate) fn threads(pid: u32) -> Result<Vec<ThreadCpu>> {
+    let folder = format!("/proc/{pid}/task");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
+    let mut threads = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        // A thread may end between the listing and the reading; its time stays in the process's.
+        let (Ok(cpu), Ok(name)) = (cpu_of(&path.join("stat")), read(&path.join("comm"))) else {
+            continue;
+        };
+        let tid = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|id| id.parse().ok());
+        threads.push(ThreadCpu {
+            name: name.trim().to_owned(),
+            tid: tid.unwrap_or(0),
+            cpu,
+        });
+    }
+    Ok(threads)
+}
+
+/// CPU time of all threads whose name starts with `prefix`.
+pub(crate) fn threads_cpu(pid: u32, prefix: &str) -> Result<Duration> {
+    let threads = threads(pid)?;
+    Ok(threads
+        .iter()
+        .filter(|t| t.name.starts_with(prefix))
+        .map(|t| t.cpu)
+        .sum())
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
+    let text = read(Path::new(&format!("/proc/{pid}/status")))?;
+    parse_rss(&text).context("no VmRSS")
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn cpu_of(stat: &Path) -> Result<Duration> {
+    let text = read(stat)?;
+    let ticks = parse_cpu_ticks(&text).with_context(|| format!("odd {}", stat.display()))?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+}
+
+/// `utime` + `stime`, fields 14 and 15 of `/proc/PID/stat`; the name before them may hold spaces.
+fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+fn parse_rss(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_ticks_are_found_behind_an_odd_name() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 98 0 0 0 1200 34 5 6 20 0 3 0 9 1 2";
+        assert_eq!(parse_cpu_ticks(stat), Some(1_234));
+        assert_eq!(parse_cpu_ticks("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_bytes() {
+        assert_eq!(
+            parse_rss("Name:\tx\nVmRSS:\t    2048 kB\n"),
+            Some(2_097_152)
+        );
+        assert_eq!(parse_rss("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn this_process_has_threads_time_and_memory() {
+        let own = std::process::id();
+        let threads = threads(own).expect("listed");
+        assert!(threads.iter().any(|thread| thread.tid == own));
+        assert!(rss_bytes(own).expect("read") > 100_000);
+        assert_eq!(
+            threads_cpu(own, "no such thread").expect("read"),
+            Duration::ZERO
+        );
+    }
+}

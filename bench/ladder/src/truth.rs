@@ -1,0 +1,107 @@
+//! What was really broken (the farm's ground truth) and what the node said (its events), read
+//! from their JSON lines.
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// One site's fault.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Fault {
+    pub(crate) host: String,
+    #[serde(rename = "fault")]
+    pub(crate) kind: String,
+    /// The failure class that a monitor must find; `None`: nothing that counts as a failure.
+    pub(crate) class: Option<String>,
+    pub(crate) start_ms: u64,
+    pub(crate) end_ms: u64,
+}
+
+/// One event of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Incident {
+    pub(crate) url: String,
+    pub(crate) class: Option<String>,
+    pub(crate) started_at_ms: u64,
+    pub(crate) ended_at_ms: Option<u64>,
+    #[serde(default)]
+    pub(crate) transitions: Vec<Change>,
+}
+
+/// One transition of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Change {
+    /// State after.
+    pub(crate) after: String,
+    pub(crate) changed_at_ms: u64,
+}
+
+impl Incident {
+    /// The host in the URL, without port.
+    pub(crate) fn host(&self) -> &str {
+        let rest = self
+            .url
+            .split_once("://")
+            .map_or(self.url.as_str(), |(_, rest)| rest);
+        let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+        authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, _)| host)
+    }
+
+    /// When the event first reached `state`.
+    pub(crate) fn reached(&self, state: &str) -> Option<u64> {
+        let reached = self
+            .transitions
+            .iter()
+            .filter(|change| change.after == state);
+        reached.map(|change| change.changed_at_ms).min()
+    }
+}
+
+/// Reads the ground truth.
+pub(crate) fn parse_faults(lines: &str) -> Result<Vec<Fault>> {
+    parse(lines, "a line of the ground truth")
+}
+
+/// Reads the node's events.
+pub(crate) fn parse_incidents(lines: &str) -> Result<Vec<Incident>> {
+    parse(lines, "a line of `events list --json`")
+}
+
+fn parse<'a, T: Deserialize<'a>>(lines: &'a str, what: &str) -> Result<Vec<T>> {
+    let lines = lines.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .map(|line| {
+            serde_json::from_str(line).with_context(|| format!("{what} is not understood: {line}"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_truth_is_read_and_a_null_class_is_none() {
+        let lines = r#"{"site":2,"host":"s-0000002.farm.test","fault":"status","class":"http.status","start_ms":5,"end_ms":9}
+
+{"site":3,"host":"s-0000003.farm.test","fault":"dns_servfail","class":null,"start_ms":5,"end_ms":9}
+"#;
+        let faults = parse_faults(lines).expect("valid");
+        assert_eq!(
+            (faults[0].kind.as_str(), faults[0].class.as_deref()),
+            ("status", Some("http.status"))
+        );
+        assert_eq!(faults[1].class, None);
+        assert!(parse_faults("{\"host\":1}").is_err());
+    }
+
+    #[test]
+    fn an_event_knows_its_host_and_when_it_reached_a_state() {
+        let line = r#"{"id":"1","target":"2","url":"https://s-0000002.farm.test:8443/x","state":"Down","class":"http.status","started_at_ms":10,"ended_at_ms":null,"resolution":null,"transitions":[{"before":null,"after":"Seems Down","reason":"opened","changed_at_ms":11},{"before":"Seems Down","after":"Down","reason":"verifier_confirmed","changed_at_ms":30}]}"#;
+        let incidents = parse_incidents(line).expect("valid");
+        assert_eq!(incidents[0].host(), "s-0000002.farm.test");
+        assert_eq!(incidents[0].reached("Down"), Some(30));
+        assert_eq!(incidents[0].reached("Resolved"), None);
+    }
+}

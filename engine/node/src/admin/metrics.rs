@@ -1,0 +1,510 @@
+//! Prometheus metrics: one collector over the snapshots, nothing shared with the hot path, no
+//! label per target. Names as in the documentation; a test compares them.
+
+use std::fmt;
+
+use cores::CoreSnapshot;
+use model::outcome::Phases;
+use model::{FailureClass, Verdict};
+use persist::{FreshnessAges, RESULT_AGE_BOUNDS_MS, SinkSnapshot};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::run::lifetime::{BOUNDS_US, Buckets, Lifetime};
+use crate::run::view::View;
+
+/// Everything that one scrape shows.
+#[derive(Debug)]
+struct Scrape {
+    driver: &'static str,
+    cores: Vec<CoreSnapshot>,
+    sink: SinkSnapshot,
+    targets_refused: u64,
+    ages: Option<FreshnessAges>,
+    histograms: Vec<CoreBuckets>,
+    rss_bytes: u64,
+    fds: u64,
+    nofile: u64,
+}
+
+/// Histograms of one core, copied for the scrape.
+#[derive(Debug)]
+struct CoreBuckets {
+    phases: [Buckets; 6],
+    lag: Buckets,
+    loop_lag: Buckets,
+}
+
+impl From<&Lifetime> for CoreBuckets {
+    fn from(one: &Lifetime) -> Self {
+        Self {
+            phases: one.phases.clone(),
+            lag: one.lag.clone(),
+            loop_lag: one.loop_lag.clone(),
+        }
+    }
+}
+
+/// The metrics page.
+pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
+    let (sink, cores) = view.snapshots();
+    let scrape = Scrape {
+        driver: view.facts.driver.as_str(),
+        cores,
+        sink,
+        targets_refused: view.targets_refused(),
+        ages: view.ages(),
+        histograms: view.with_histograms(|all| all.iter().map(CoreBuckets::from).collect()),
+        rss_bytes: rss_bytes(),
+        fds: open_files(),
+        nofile: view.facts.nofile,
+    };
+    scrape.text()
+}
+
+impl Scrape {
+    fn text(self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("ringwatch");
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+
+    fn outcome_depth(&self, index: usize, core: &CoreSnapshot) -> u64 {
+        let drained = self
+            .sink
+            .cores
+            .get(index)
+            .map_or(0, |(_, account)| account.drained);
+        core.sent.saturating_sub(drained)
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        self.core_counters(&mut page)?;
+        self.verdicts_and_failures(&mut page)?;
+        self.core_gauges(&mut page)?;
+        self.dns_and_tls(&mut page)?;
+        self.sink_metrics(&mut page)?;
+        self.process(&mut page)?;
+        self.latency_histograms(&mut page)
+    }
+}
+
+type Label = (&'static str, String);
+
+impl Scrape {
+    /// One sample per core.
+    fn per_core(&self, of: impl Fn(usize, &CoreSnapshot) -> u64) -> Vec<(Vec<Label>, u64)> {
+        let sample = |(index, core): (usize, &CoreSnapshot)| {
+            (vec![("core", index.to_string())], of(index, core))
+        };
+        self.cores.iter().enumerate().map(sample).collect()
+    }
+
+    /// One sample per core and word.
+    fn per_core_by(
+        &self,
+        label: &'static str,
+        of: impl Fn(&CoreSnapshot) -> Vec<(&'static str, u64)>,
+    ) -> Vec<(Vec<Label>, u64)> {
+        let mut samples = Vec::new();
+        for (index, core) in self.cores.iter().enumerate() {
+            for (word, value) in of(core) {
+                let labels = vec![("core", index.to_string()), (label, word.to_owned())];
+                samples.push((labels, value));
+            }
+        }
+        samples
+    }
+
+    fn core_counters(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.counter("due", "Checks that became due", self.per_core(|_, c| c.due))?;
+        let shed = self.per_core_by("reason", |core| vec![("late", core.shed)]);
+        page.counter("shed", "Checks given up before their start", shed)?;
+        let stale = self.per_core(|_, core| core.stale);
+        page.counter("stale", "Checks of an older configuration", stale)?;
+        let cancelled = self.per_core(|_, core| core.cancelled);
+        page.counter(
+            "cancelled",
+            "Checks of removed targets, or cut by the drain",
+            cancelled,
+        )?;
+        let held = self.per_core(|_, core| core.held_total);
+        page.counter("outcomes_held", "Results that met a full channel", held)?;
+        let bytes = self.per_core_by("dir", |core| {
+            vec![("in", core.bytes_in), ("out", core.bytes_out)]
+        });
+        page.counter("bytes", "Bytes of checks on the wire", bytes)
+    }
+
+    fn verdicts_and_failures(&self, page: &mut Page<'_>) -> fmt::Result {
+        let verdicts = self.per_core_by("verdict", |core| {
+            Verdict::ALL
+                .iter()
+                .map(|v| v.as_str())
+                .zip(core.verdicts)
+                .collect()
+        });
+        page.counter("probed", "Finished checks by verdict", verdicts)?;
+        let failures = self.per_core_by("class", |core| {
+            FailureClass::ALL
+                .iter()
+                .map(|&class| (class.as_str(), core.failed(class)))
+                .collect()
+        });
+        page.counter(
+            "failures",
+            "Finished checks that were not up, by class",
+            failures,
+        )
+    }
+
+    fn core_gauges(&self, page: &mut Page<'_>) -> fmt::Result {
+        let active: u64 = self.cores.iter().map(|core| core.targets).sum();
+        let counters = &self.sink.counters;
+        let states = [
+            ("active", active),
+            ("suspected", counters.suspected),
+            ("seems_down", counters.open_seems_down),
+            ("down", counters.open_down),
+        ];
+        page.gauge("targets", "Targets by state", by("state", &states))?;
+        let in_flight = self.per_core(|_, core| core.in_flight);
+        page.gauge("in_flight", "Checks that run", in_flight)?;
+        page.gauge(
+            "pending",
+            "Checks that are due and wait",
+            self.per_core(|_, c| c.pending),
+        )?;
+        let rates = self.per_core(|_, core| core.required_per_ks);
+        let rates = rates
+            .into_iter()
+            .map(|(l, per_ks)| (l, per_ks as f64 / 1_000.0))
+            .collect();
+        page.gauge(
+            "required_rate",
+            "Checks per second that the targets ask for",
+            rates,
+        )?;
+        let depth = self.per_core(|index, core| self.outcome_depth(index, core));
+        page.gauge("outcome_depth", "Results between core and sink", depth)?;
+        let driver = vec![(vec![("driver", self.driver.to_owned())], 1u64)];
+        page.gauge("driver_info", "Kernel interface of the probe cores", driver)
+    }
+
+    fn dns_and_tls(&self, page: &mut Page<'_>) -> fmt::Result {
+        let queries = self.per_core_by("rcode", |core| {
+            let dns = &core.dns;
+            vec![
+                ("noerror", dns.noerror),
+                ("nxdomain", dns.nxdomain),
+                ("servfail", dns.servfail),
+                ("other", dns.other),
+                ("timeout", dns.timeouts),
+            ]
+        });
+        page.counter(
+            "dns_queries",
+            "Answered or timed-out DNS queries by rcode",
+            queries,
+        )?;
+        let cache = self.per_core_by("result", |core| {
+            let dns = &core.dns;
+            vec![
+                ("hit", dns.hits),
+                ("miss", dns.misses),
+                ("negative_hit", dns.negative_hits),
+                ("stale_hit", dns.stale_hits),
+            ]
+        });
+        page.counter("dns_cache", "DNS lookups by what the cache had", cache)?;
+        let tls = self.per_core_by("kind", |core| vec![("full", core.tls_full)]);
+        page.counter("tls_handshakes", "TLS handshakes of finished checks", tls)
+    }
+
+    fn sink_metrics(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sink = &self.sink.counters;
+        let rows = [
+            ("event_transitions", sink.transitions),
+            ("freshness", sink.freshness_rows),
+        ];
+        page.counter("store_rows", "Rows written, by table", by("table", &rows))?;
+        let retries = [
+            ("apply", sink.apply_retries),
+            ("freshness", sink.freshness_retries),
+        ];
+        page.counter(
+            "store_retries",
+            "Store writes tried again",
+            by("code", &retries),
+        )?;
+        let records = [("written", sink.journal_records), ("applied", sink.applies)];
+        page.counter(
+            "journal_records",
+            "Journal records by direction",
+            by("dir", &records),
+        )?;
+        page.counter(
+            "targets_refused",
+            "Refused targets",
+            plain(self.targets_refused),
+        )?;
+        let pending = plain(sink.freshness_pending);
+        page.gauge(
+            "projection_pending",
+            "Targets whose freshness waits",
+            pending,
+        )?;
+        page.gauge(
+            "journal_bytes",
+            "Size of the journal",
+            plain(sink.journal_bytes),
+        )?;
+        let ages = self.ages.unwrap_or_default();
+        let quantiles = [
+            ("0.5", ages.p50_ms),
+            ("0.9", ages.p90_ms),
+            ("0.99", ages.p99_ms),
+            ("1", ages.max_ms),
+        ];
+        let seconds = by("quantile", &quantiles);
+        let seconds = seconds
+            .into_iter()
+            .map(|(l, ms)| (l, ms as f64 / 1_000.0))
+            .collect();
+        page.gauge(
+            "freshness_age_seconds",
+            "Age of the last check over all targets",
+            seconds,
+        )?;
+        page.histogram_ms(
+            "result_age_seconds",
+            "Age of results when drained",
+            &self.sink,
+        )
+    }
+
+    fn process(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge("rss_bytes", "Resident memory", plain(self.rss_bytes))?;
+        page.gauge("fds", "Open files", plain(self.fds))?;
+        let held = self.cores.iter().any(|core| core.held > 0);
+        let files = self.fds * 10 > self.nofile * 9;
+        let pressure = [("held", u64::from(held)), ("fds", u64::from(files))];
+        page.gauge(
+            "pressure",
+            "1 while we are short of something",
+            by("kind", &pressure),
+        )
+    }
+
+    fn latency_histograms(&self, page: &mut Page<'_>) -> fmt::Result {
+        let of = |pick: fn(&CoreBuckets) -> &Buckets| -> Vec<(Vec<Label>, &Buckets)> {
+            let all = self.histograms.iter().enumerate();
+            all.map(|(core, one)| (vec![("core", core.to_string())], pick(one)))
+                .collect()
+        };
+        page.histogram(
+            "schedule_lag_seconds",
+            "How late checks started",
+            of(|one| &one.lag),
+        )?;
+        page.histogram(
+            "loop_lag_seconds",
+            "Loop turns beyond a tick",
+            of(|one| &one.loop_lag),
+        )?;
+        let mut phases = Vec::new();
+        for (core, one) in self.histograms.iter().enumerate() {
+            for (name, buckets) in Phases::NAMES.iter().zip(&one.phases) {
+                let labels = vec![("core", core.to_string()), ("phase", (*name).to_owned())];
+                phases.push((labels, buckets));
+            }
+        }
+        page.histogram("phase_seconds", "Duration of the phases of checks", phases)
+    }
+}
+
+fn plain(value: u64) -> Vec<(Vec<Label>, u64)> {
+    vec![(Vec::new(), value)]
+}
+
+fn by(label: &'static str, samples: &[(&str, u64)]) -> Vec<(Vec<Label>, u64)> {
+    samples
+        .iter()
+        .map(|&(word, value)| (vec![(label, word.to_owned())], value))
+        .collect()
+}
+
+/// Writes the metrics of one page.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn metric<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        of: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, None, of)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, samples: Vec<(Vec<Label>, u64)>) -> fmt::Result {
+        let mut metric = self.metric(name, help, MetricType::Counter)?;
+        for (labels, value) in samples {
+            let mut sample = metric.encode_family(&labels)?;
+            sample.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauge<V: prometheus_client::encoding::EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: Vec<(Vec<Label>, V)>,
+    ) -> fmt::Result {
+        let mut metric = self.metric(name, help, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: Vec<(Vec<Label>, &Buckets)>,
+    ) -> fmt::Result {
+        let mut metric = self.metric(name, help, MetricType::Histogram)?;
+        for (labels, buckets) in samples {
+            let bounds = BOUNDS_US
+                .iter()
+                .map(|&us| us as f64 / 1e6)
+                .chain([f64::INFINITY]);
+            let counts: Vec<(f64, u64)> = bounds.zip(buckets.counts).collect();
+            let total = buckets.counts.iter().sum();
+            let sum = buckets.sum_us as f64 / 1e6;
+            metric
+                .encode_family(&labels)?
+                .encode_histogram::<NoLabelSet>(sum, total, &counts, None)?;
+        }
+        Ok(())
+    }
+
+    fn histogram_ms(&mut self, name: &str, help: &str, sink: &SinkSnapshot) -> fmt::Result {
+        let mut metric = self.metric(name, help, MetricType::Histogram)?;
+        let bounds = RESULT_AGE_BOUNDS_MS
+            .iter()
+            .map(|&ms| ms as f64 / 1e3)
+            .chain([f64::INFINITY]);
+        let counts: Vec<(f64, u64)> = bounds.zip(sink.result_age).collect();
+        let sum = sink.counters.result_age_sum_ms as f64 / 1e3;
+        metric.encode_histogram::<NoLabelSet>(sum, sink.result_age.iter().sum(), &counts, None)
+    }
+}
+
+/// Resident memory of this process; 0 when the kernel does not tell.
+fn rss_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+/// Open files of this process; 0 when the kernel does not tell.
+fn open_files() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testbed::interval;
+
+    fn scrape() -> Scrape {
+        let mut lifetime = Lifetime::new();
+        lifetime.absorb(&interval(0, model::UnixMs(1_000), 10));
+        let core = CoreSnapshot {
+            due: 3,
+            probed: 2,
+            sent: 2,
+            shed: 1,
+            ..CoreSnapshot::default()
+        };
+        Scrape {
+            driver: "epoll",
+            cores: vec![core],
+            sink: SinkSnapshot::default(),
+            targets_refused: 4,
+            ages: None,
+            histograms: vec![CoreBuckets::from(&lifetime)],
+            rss_bytes: 1,
+            fds: 95,
+            nofile: 100,
+        }
+    }
+
+    /// The names of the documentation that this release serves.
+    const DOCUMENTED: &str = "\
+        due_total probed_total{verdict} failures_total{class} shed_total{reason} stale_total \
+        cancelled_total outcomes_held_total dns_queries_total{rcode} dns_cache_total{result} \
+        tls_handshakes_total{kind} bytes_total{dir} store_rows_total{table} \
+        store_retries_total{code} journal_records_total{dir} targets_refused_total \
+        targets{state} in_flight pending required_rate outcome_depth projection_pending \
+        journal_bytes rss_bytes fds driver_info{driver} pressure{kind} \
+        freshness_age_seconds{quantile} schedule_lag_seconds_bucket{le} \
+        loop_lag_seconds_bucket{le} phase_seconds_bucket{phase} result_age_seconds_bucket{le}";
+
+    #[test]
+    fn every_documented_name_is_served_with_its_label() {
+        let text = scrape().text().expect("text");
+        for item in DOCUMENTED.split_whitespace() {
+            let (name, label) = item.strip_suffix('}').map_or((item, None), |item| {
+                let (name, label) = item.split_once('{').expect("a label in braces");
+                (name, Some(label))
+            });
+            let prefix = format!("ringwatch_{name}");
+            let sample = |line: &&str| {
+                line.strip_prefix(&prefix)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            let line = text
+                .lines()
+                .find(sample)
+                .unwrap_or_else(|| panic!("{item} in\n{text}"));
+            let labelled = label.is_none_or(|label| line.contains(&format!("{label}=\"")));
+            assert!(labelled, "{item}: {line}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_served_that_the_documentation_does_not_name() {
+        let text = scrape().text().expect("text");
+        for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
+            let name = line.split_whitespace().nth(2).expect("a name");
+            let short = name.strip_prefix("ringwatch_").expect("our prefix");
+            let known = DOCUMENTED
+                .split_whitespace()
+                .any(|item| item.starts_with(short));
+            assert!(known, "{name}");
+        }
+    }
+
+    #[test]
+    fn histograms_are_cumulative_and_end_in_infinity() {
+        let text = scrape().text().expect("text");
+        let total = "ringwatch_phase_seconds_bucket{le=\"+Inf\",core=\"0\",phase=\"total\"} 10";
+        assert!(text.contains(total), "{text}");
+        assert!(text.contains("ringwatch_pressure{kind=\"fds\"} 1"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,313 @@
+//! `ringwatch check`: one-shots on one probe core, the same code that a running node probes with;
+//! no store, no second driver.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use cores::{Clock, CoreConfig, CoreHandle, DriverChoice};
+use model::inbox::{CoreCommand, OneShotReport};
+use model::outcome::Phases;
+use model::{
+    CoreIndex, Evidence, Generation, Outcome, Target, TargetId, TargetSpec, Ticket, Verdict,
+};
+use serde_json::{Map, Value, json};
+
+use crate::config::{Config, upstreams};
+use crate::exit::bad_input;
+use crate::report::human;
+use crate::run::parts;
+use crate::run::plan::FilesPlan;
+
+/// Attempts in flight of one `check`.
+const IN_FLIGHT: u32 = 64;
+/// How long the core may be silent before it is taken for dead: longer than any deadline.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Checks every spec once and prints the results in the order given.
+pub(crate) fn run(
+    config: &Config,
+    specs: &[TargetSpec],
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let targets = parse(specs)?;
+    let core = spawn(config, &targets)?;
+    let reports = collect(&core, &targets);
+    // The core ends with the process; a drain only lets it say goodbye to its connections.
+    let _ = core.inbox.send(CoreCommand::Drain { within_ms: 0 });
+    let _ = core.thread.join();
+    let reports = reports?;
+    let mut worst = 0;
+    for (target, report) in targets.iter().zip(&reports) {
+        if as_json {
+            println!("{}", object(target, &report.outcome, &report.evidence));
+        } else {
+            println!("{}", line(target, &report.outcome, &report.evidence));
+        }
+        worst = worse(worst, code(report.outcome.verdict()));
+    }
+    Ok(ExitCode::from(worst))
+}
+
+/// 0 up, 1 down, 3 unknown, 4 degraded.
+fn code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Up => 0,
+        Verdict::Down => 1,
+        Verdict::Unknown => 3,
+        Verdict::Degraded => 4,
+    }
+}
+
+/// Of several URLs the worst decides: down, then unknown, then degraded, then up.
+fn worse(left: u8, right: u8) -> u8 {
+    let order = [1, 3, 4, 0];
+    order
+        .into_iter()
+        .find(|&code| code == left || code == right)
+        .unwrap_or(0)
+}
+
+fn parse(specs: &[TargetSpec]) -> anyhow::Result<Vec<Target>> {
+    let parse = |(index, spec): (usize, &TargetSpec)| match spec.parse() {
+        Ok(config) => {
+            let id = TargetId::new(index as i64 + 1).context("more URLs than ids")?;
+            Ok(Target {
+                id,
+                generation: Generation(1),
+                active: true,
+                config,
+            })
+        }
+        Err(error) => bad_input(error.to_string()),
+    };
+    specs.iter().enumerate().map(parse).collect()
+}
+
+fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
+    let clock = Clock::start();
+    let names = targets
+        .iter()
+        .any(|t| matches!(t.config.url.host(), model::url::Host::Name(_)));
+    // Addresses need no resolver, so a machine without one can check them.
+    let upstreams = match upstreams::find(&config.dns) {
+        Ok(found) => found,
+        Err(error) if names => return Err(error),
+        Err(_) => Vec::new(),
+    };
+    let files = FilesPlan::make(
+        crate::run::plan::raise_nofile(),
+        1,
+        upstreams.len(),
+        if config.max_in_flight == 0 {
+            IN_FLIGHT
+        } else {
+            config.max_in_flight
+        },
+    )?;
+    let shared = parts::shared(config)?;
+    let make = |driver: DriverChoice| CoreConfig {
+        index: CoreIndex(0),
+        cpu: None,
+        max_in_flight: files.max_in_flight,
+        driver,
+        resolver: parts::resolver(config.ip, &upstreams, clock, 0),
+        shared: shared.clone(),
+        histogram_interval_ms: u64::from(config.histogram_interval_s) * 1_000,
+    };
+    let (core, note) =
+        parts::spawn_first(config.driver, |driver| cores::spawn(make(driver), clock))?;
+    if let Some(note) = note {
+        tracing::debug!("{note}");
+    }
+    Ok(core)
+}
+
+/// Sends every target and waits for every answer; the reports come back in the order of targets.
+fn collect(core: &CoreHandle, targets: &[Target]) -> anyhow::Result<Vec<OneShotReport>> {
+    let mut reports = BTreeMap::new();
+    let mut waiting = targets.iter().enumerate();
+    let mut asked = 0;
+    while reports.len() < targets.len() {
+        // Fewer are asked than fit in any channel on the way.
+        while asked - reports.len() < IN_FLIGHT as usize
+            && let Some((index, target)) = waiting.next()
+        {
+            let ticket = Ticket(index as u64);
+            let command = CoreCommand::OneShot {
+                target: Box::new(target.clone()),
+                ticket,
+            };
+            core.inbox.send(command).context("the probe core ended")?;
+            asked += 1;
+        }
+        match core.one_shots.recv_timeout(SILENCE) {
+            Ok(report) => reports.insert(report.ticket.0, report),
+            Err(error) => bail!("the probe core does not answer ({error})"),
+        };
+    }
+    Ok(reports.into_values().collect())
+}
+
+/// Why writing into a `String` is expected to work.
+const STRING: &str = "a String takes every write";
+
+/// The line for a person.
+fn line(target: &Target, outcome: &Outcome, evidence: &Evidence) -> String {
+    let mut text = format!("{:<8} {}", outcome.verdict().as_str(), target.config.url);
+    if outcome.status > 0 {
+        write!(text, "  {}", outcome.status).expect(STRING);
+    }
+    if let Some(class) = outcome.failure() {
+        write!(text, "  {class}").expect(STRING);
+    }
+    let phases = Phases::NAMES.into_iter().zip(outcome.phases.values());
+    let phases: Vec<String> = phases
+        .filter_map(|(name, us)| us.map(|us| format!("{name} {}", human(u64::from(us)))))
+        .collect();
+    if !phases.is_empty() {
+        write!(text, "  {}", phases.join(", ")).expect(STRING);
+    }
+    if let Some(address) = address(evidence) {
+        write!(text, "  [{address}]").expect(STRING);
+    }
+    if outcome.failure().is_some() && !evidence.text.is_empty() {
+        write!(text, "\n         {}", evidence.text).expect(STRING);
+    }
+    text
+}
+
+/// The address that answered, else the last one tried.
+fn address(evidence: &Evidence) -> Option<IpAddr> {
+    let tried = &evidence.addresses;
+    let answered = tried.iter().rev().find(|tried| tried.errno.is_none());
+    answered.or(tried.last()).map(|tried| tried.address.ip())
+}
+
+/// The object of `--json`.
+fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
+    let class = outcome.failure();
+    json!({
+        "url": target.config.url.to_string(),
+        "verdict": outcome.verdict().as_str(),
+        "class": class.map(model::FailureClass::as_str),
+        "legacy_code": class.and_then(model::FailureClass::legacy_code),
+        "status": (outcome.status > 0).then_some(outcome.status),
+        "address": address(evidence).map(|address| address.to_string()),
+        "phases": phases(&outcome.phases.values()),
+        "tls": evidence.tls.as_ref().map(|tls| tls_object(tls, outcome)),
+        "redirects": evidence.redirects.iter().map(|hop| json!({
+            "url": hop.url, "status": hop.status, "phases": phases(&hop.phases_us),
+        })).collect::<Vec<_>>(),
+        "evidence": evidence_object(evidence),
+    })
+}
+
+/// Phases by name in µs; one that was not reached is absent.
+fn phases(values: &[Option<u32>; 6]) -> Value {
+    let named = Phases::NAMES.into_iter().zip(values);
+    let map: Map<String, Value> = named
+        .filter_map(|(name, us)| us.map(|us| (format!("{name}_us"), us.into())))
+        .collect();
+    Value::Object(map)
+}
+
+fn tls_object(tls: &model::evidence::TlsSeen, outcome: &Outcome) -> Value {
+    json!({
+        "version": tls.version,
+        "cipher": tls.cipher,
+        "subjects": tls.subjects,
+        "not_before_unix_s": tls.not_before_unix_s,
+        "not_after_unix_s": tls.not_after_unix_s,
+        "resumed": outcome.has(model::outcome::flags::TLS_RESUMED),
+    })
+}
+
+/// What was seen, as `check` and `events` show it.
+pub(crate) fn evidence_object(evidence: &Evidence) -> Value {
+    json!({
+        "text": evidence.text,
+        "errno": evidence.errno,
+        "addresses": evidence.addresses.iter().map(|tried| json!({
+            "address": tried.address.to_string(), "errno": tried.errno, "local": tried.local,
+        })).collect::<Vec<_>>(),
+        "dns": evidence.dns.as_ref().map(|dns| json!({
+            "server": dns.server.map(|server| server.to_string()),
+            "rcode": dns.rcode,
+            "addresses": dns.addresses,
+            "tries": dns.tries,
+        })),
+        "head": evidence.head,
+        "excerpt": evidence.excerpt,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::evidence::AddressTried;
+    use model::{FailureClass, Slot, UnixMs};
+
+    use super::*;
+
+    #[test]
+    fn the_worst_verdict_decides_the_exit_code() {
+        assert_eq!(worse(0, 4), 4);
+        assert_eq!(worse(4, 3), 3);
+        assert_eq!(worse(3, 1), 1);
+        assert_eq!(worse(0, 0), 0);
+        assert_eq!(Verdict::ALL.map(code), [0, 4, 1, 3]);
+    }
+
+    fn failing() -> (Target, Outcome, Evidence) {
+        let spec = TargetSpec {
+            url: "http://a.example/x".into(),
+            ..TargetSpec::default()
+        };
+        let target = parse(&[spec]).expect("valid").remove(0);
+        let mut outcome = Outcome::slot_released(Slot(0), Generation(1), UnixMs(5));
+        outcome.class = FailureClass::HttpStatus as u8;
+        outcome.flags = 0;
+        outcome.status = 503;
+        outcome.phases = Phases {
+            connect_us: 900,
+            ttfb_us: 12_300,
+            total_us: 14_000,
+            ..Phases::NONE
+        };
+        let evidence = Evidence {
+            status: 503,
+            class: outcome.class,
+            text: "the status 503 is not accepted".into(),
+            head: "HTTP/1.1 503 Service Unavailable".into(),
+            addresses: vec![
+                AddressTried {
+                    address: "192.0.2.1:80".parse().expect("address"),
+                    errno: Some(111),
+                    local: false,
+                },
+                AddressTried {
+                    address: "192.0.2.2:80".parse().expect("address"),
+                    errno: None,
+                    local: false,
+                },
+            ],
+            ..Evidence::default()
+        };
+        (target, outcome, evidence)
+    }
+
+    #[test]
+    fn a_failing_check_is_told_in_two_lines() {
+        let (target, outcome, evidence) = failing();
+        insta::assert_snapshot!(line(&target, &outcome, &evidence));
+    }
+
+    #[test]
+    fn a_failing_check_is_told_in_json() {
+        let (target, outcome, evidence) = failing();
+        insta::assert_json_snapshot!(object(&target, &outcome, &evidence));
+    }
+}

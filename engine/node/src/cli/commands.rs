@@ -1,0 +1,344 @@
+//! What the commands do: reads the configuration, asks the node or the store, prints the answer.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use cores::Clock;
+use model::TargetId;
+use serde_json::Value;
+use store::{EventFilter, ImportId, Store, StoreUrl};
+
+use super::flags::{self, ConfigFlags, DataDirFlags, ListFlags, StoreFlags, Values};
+use super::{
+    CheckCommand, Command, DoctorCommand, EventsCommand, RunCommand, StatusCommand, TargetsCommand,
+    ValidateCommand, render,
+};
+use crate::config::{Config, Layers};
+use crate::control::Request;
+use crate::control::client::Client;
+use crate::control::lock::{self, Taken};
+use crate::exit::{BadInput, bad_input};
+use crate::targets::import::{ImportOrder, ImportSummary, import_file};
+use crate::{check, doctor, events, logging, report, run, targets};
+
+/// How long a node may take to answer a question about itself.
+const ANSWER: Duration = Duration::from_secs(10);
+/// What a drain may take beyond `drain_s`.
+const DRAIN_GRACE: Duration = Duration::from_mins(1);
+
+/// Carries out `command`.
+pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(command) => run_node(command),
+        Command::Check(command) => check_urls(&command),
+        Command::Targets(TargetsCommand::Import {
+            path,
+            list,
+            json,
+            config,
+            data_dir,
+            store,
+        }) => {
+            let config = read(&config, merged([data_dir.values(), store.values()]))?.0;
+            import(&config, &path, list, json)
+        }
+        Command::Targets(TargetsCommand::List {
+            all,
+            json,
+            config,
+            data_dir,
+            store,
+        }) => look(
+            &config,
+            &data_dir,
+            &store,
+            async |store: &Store, out: &mut dyn Write| {
+                targets::list::write(store, all, json, out).await
+            },
+        ),
+        Command::Events(EventsCommand::List {
+            open,
+            target,
+            limit,
+            json,
+            config,
+            data_dir,
+            store,
+        }) => {
+            let filter = EventFilter {
+                open_only: open,
+                target: target_id(target)?,
+                limit,
+            };
+            look(
+                &config,
+                &data_dir,
+                &store,
+                async |store: &Store, out: &mut dyn Write| {
+                    events::write(store, &filter, json, out).await
+                },
+            )
+        }
+        Command::Status(command) => status(&command),
+        Command::Drain(data_dir) => drain(&data_dir),
+        Command::Reload(data_dir) => reload(&data_dir),
+        Command::Report(command) => {
+            report::run(&command.source, command.out.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Doctor(command) => examine(&command),
+        Command::Validate(command) => validate(&command),
+        Command::Version => {
+            println!("ringwatch {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The effective configuration and where its values came from.
+fn read(config: &ConfigFlags, flags: Values) -> anyhow::Result<(Config, Layers)> {
+    let environment = || {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    };
+    let from_environment = environment().find(|(name, _)| name == "RINGWATCH_CONFIG");
+    let file = config
+        .config
+        .clone()
+        .or(from_environment.map(|(_, path)| PathBuf::from(path)));
+    let layers = Layers::read(file.as_deref(), environment(), flags)?;
+    Ok((Config::resolve(&layers)?, layers))
+}
+
+fn merged<const N: usize>(groups: [Values; N]) -> Values {
+    groups.into_iter().flatten().collect()
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder
+        .enable_all()
+        .build()
+        .context("the control plane could not start")
+}
+
+fn run_node(command: RunCommand) -> anyhow::Result<ExitCode> {
+    let read_again = move || {
+        let flags = merged([
+            command.data_dir.values(),
+            command.store.values(),
+            command.probe.values(),
+            command.run.values(),
+            command.list.values(),
+            flags::targets(command.targets.as_ref()),
+        ]);
+        read(&command.config, flags)
+    };
+    let (config, layers) = read_again()?;
+    logging::start(config.log, &config.log_level)?;
+    for variable in &layers.unknown_variables {
+        tracing::warn!("{variable} is no key of ringwatch");
+    }
+    run::run(config, Box::new(read_again))
+}
+
+fn check_urls(command: &CheckCommand) -> anyhow::Result<ExitCode> {
+    let (config, _) = read(&command.config, command.probe.values())?;
+    let specs: Vec<_> = command
+        .urls
+        .iter()
+        .map(|url| command.target.spec(url))
+        .collect();
+    check::run(&config, &specs, command.json)
+}
+
+/// Imports through the node when it runs, else into the store under the node's lock.
+fn import(config: &Config, path: &Path, list: ListFlags, json: bool) -> anyhow::Result<ExitCode> {
+    let path = std::path::absolute(path)?;
+    let order = ImportOrder {
+        path,
+        prune: list.prune,
+        strict: list.strict,
+    };
+    let summary = match lock::take(&config.data_dir)? {
+        Taken::Ours(lock) => {
+            let summary = runtime()?.block_on(import_directly(config, &order))?;
+            drop(lock);
+            summary
+        }
+        Taken::Held { pid } => {
+            let Some(mut node) = Client::connect(&config.data_dir) else {
+                anyhow::bail!(lock::in_use(&config.data_dir, pid));
+            };
+            require_same_store(config, &mut node)?;
+            import_through(&mut node, order)?
+        }
+    };
+    if json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        summary
+            .refused_lines
+            .iter()
+            .for_each(|line| eprintln!("{line}"));
+        println!("{}", summary.sentence());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn import_directly(config: &Config, order: &ImportOrder) -> anyhow::Result<ImportSummary> {
+    let store = Store::open(&config.store).await?;
+    let id = ImportId(Clock::start().now().unix);
+    let progress = render::progress();
+    let summary = import_file(&store, order, id, &mut |rows| progress.set_position(rows)).await;
+    progress.finish_and_clear();
+    store.close().await?;
+    summary
+}
+
+fn import_through(node: &mut Client, order: ImportOrder) -> anyhow::Result<ImportSummary> {
+    let answer = node.ask(&Request::Import(order), None)?;
+    serde_json::from_value(answer).context("the node answered in another version's words")
+}
+
+/// A list must not land in another store than the one that was named.
+fn require_same_store(config: &Config, node: &mut Client) -> anyhow::Result<()> {
+    let status = node.ask(&Request::Status, Some(ANSWER))?;
+    let theirs = status["store"].as_str().unwrap_or_default();
+    if !config.store_chosen || same_store(&config.store, theirs) {
+        return Ok(());
+    }
+    bad_input(format!(
+        "the node (pid {}) of {} keeps its targets in {theirs}, not in {}: leave out --store, or \
+         name another --data-dir",
+        status["pid"],
+        config.data_dir.display(),
+        config.store
+    ))
+}
+
+fn same_store(ours: &StoreUrl, theirs: &str) -> bool {
+    let StoreUrl::Sqlite(ours) = ours else {
+        return false;
+    };
+    let Ok(StoreUrl::Sqlite(theirs)) = theirs.parse() else {
+        return false;
+    };
+    let canonical = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    canonical(ours) == canonical(&theirs)
+}
+
+/// Opens the store to look only: the one that was named, else that of the last node.
+fn look(
+    config: &ConfigFlags,
+    data_dir: &DataDirFlags,
+    store: &StoreFlags,
+    show: impl AsyncFnOnce(&Store, &mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let (config, _) = read(config, merged([data_dir.values(), store.values()]))?;
+    let recorded = lock::recorded_store(&config.data_dir).filter(|_| !config.store_chosen);
+    let url = recorded
+        .and_then(|url| url.parse().ok())
+        .unwrap_or(config.store);
+    runtime()?.block_on(async {
+        let store = Store::open_existing(&url).await?;
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let shown = show(&store, &mut out).await.and_then(|()| Ok(out.flush()?));
+        store.close().await?;
+        shown.or_else(closed_pipe)?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A reader that went away (`| head`) has seen enough.
+fn closed_pipe(error: anyhow::Error) -> anyhow::Result<()> {
+    let gone = error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+    if gone { Ok(()) } else { Err(error) }
+}
+
+fn target_id(given: Option<i64>) -> anyhow::Result<Option<TargetId>> {
+    let Some(raw) = given else { return Ok(None) };
+    match TargetId::new(raw) {
+        Some(id) => Ok(Some(id)),
+        None => bad_input(format!("--target: found {raw}, accepted is an id from 1")),
+    }
+}
+
+fn connect(flags: &DataDirFlags) -> anyhow::Result<Client> {
+    let (config, _) = read(&ConfigFlags::default(), flags.values())?;
+    Client::connect_or_refuse(&config.data_dir)
+}
+
+fn status(command: &StatusCommand) -> anyhow::Result<ExitCode> {
+    let answer = connect(&command.data_dir)?.ask(&Request::Status, Some(ANSWER))?;
+    if command.json {
+        println!("{answer}");
+    } else {
+        print!("{}", render::status(&answer));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn drain(flags: &DataDirFlags) -> anyhow::Result<ExitCode> {
+    let mut node = connect(flags)?;
+    let answer = node.ask(&Request::Drain, Some(ANSWER))?;
+    let within = Duration::from_secs(answer["drain_s"].as_u64().unwrap_or(0)) + DRAIN_GRACE;
+    if node.wait_for_end(within) {
+        println!("drained: the node (pid {}) has stopped", answer["pid"]);
+        return Ok(ExitCode::SUCCESS);
+    }
+    anyhow::bail!(
+        "the node (pid {}) is still draining after {} s",
+        answer["pid"],
+        within.as_secs()
+    )
+}
+
+fn reload(flags: &DataDirFlags) -> anyhow::Result<ExitCode> {
+    let answer = connect(flags)?.ask(&Request::Reload, None)?;
+    print!("{}", render::reload(&answer)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn examine(command: &DoctorCommand) -> anyhow::Result<ExitCode> {
+    let flags = merged([
+        command.data_dir.values(),
+        command.store.values(),
+        command.probe.values(),
+    ]);
+    let (config, _) = read(&command.config, flags)?;
+    Ok(runtime()?.block_on(doctor::run(&config)))
+}
+
+fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
+    let flags = merged([
+        command.data_dir.values(),
+        command.store.values(),
+        command.probe.values(),
+        command.run.values(),
+        command.list.values(),
+        flags::targets(command.targets.as_ref()),
+    ]);
+    let (config, layers) = read(&command.config, flags)?;
+    print!("{}", config.to_toml(&layers));
+    for variable in &layers.unknown_variables {
+        eprintln!("ringwatch: warning: {variable} is no key of ringwatch");
+    }
+    let Some(path) = &config.targets else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let refused = render::examine_list(path)?;
+    if refused > 0 && config.strict {
+        return Err(BadInput(format!("{refused} lines are refused")).into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A number of an answer; 0 when it is missing.
+pub(super) fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}

@@ -1,0 +1,234 @@
+//! Groups of flags that several commands share, each turned into configuration values. A flag is
+//! called as its key, in kebab-case.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use model::TargetSpec;
+use toml::Value;
+
+/// Values by key, as the configuration takes them.
+pub(crate) type Values = Vec<(&'static str, Value)>;
+
+/// Where the configuration is.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ConfigFlags {
+    /// Configuration file (TOML); also `RINGWATCH_CONFIG`
+    #[arg(long, value_name = "F.toml")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Which node.
+#[derive(Debug, Default, Args)]
+pub(crate) struct DataDirFlags {
+    /// Directory of lock, socket, journal and histograms [default: ringwatch-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl DataDirFlags {
+    pub(super) fn values(&self) -> Values {
+        path("data_dir", self.data_dir.as_ref())
+    }
+}
+
+/// Which store.
+#[derive(Debug, Default, Args)]
+pub(crate) struct StoreFlags {
+    /// Store, also `RINGWATCH_STORE` [default: sqlite:ringwatch.db in the data directory]
+    #[arg(long, value_name = "sqlite:PATH")]
+    pub(crate) store: Option<String>,
+}
+
+impl StoreFlags {
+    pub(super) fn values(&self) -> Values {
+        text("store", self.store.as_ref())
+    }
+}
+
+/// How probes reach their targets.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ProbeFlags {
+    /// Private or loopback block that may be probed; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow: Vec<String>,
+    /// DNS upstream; repeatable [default: the system's]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub(crate) dns: Vec<String>,
+    /// Address family: `v4_first`, `v6_first`, `v4_only` or `v6_only`
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) ip: Option<String>,
+    /// Trust these CA certificates instead of the built-in ones
+    #[arg(long, value_name = "PEM")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// User-Agent of requests
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) user_agent: Option<String>,
+    /// Kernel interface: auto, `io_uring` or epoll
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) driver: Option<String>,
+    /// Attempts in flight per probe core [default: as many as the open files allow]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) max_in_flight: Option<i64>,
+}
+
+impl ProbeFlags {
+    pub(super) fn values(&self) -> Values {
+        let mut values = texts("allow", &self.allow);
+        values.extend(texts("dns", &self.dns));
+        values.extend(text("ip", self.ip.as_ref()));
+        values.extend(path("ca_file", self.ca_file.as_ref()));
+        values.extend(text("user_agent", self.user_agent.as_ref()));
+        values.extend(text("driver", self.driver.as_ref()));
+        values.extend(whole("max_in_flight", self.max_in_flight));
+        values
+    }
+}
+
+/// How a node runs.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RunFlags {
+    /// Address of /metrics and /healthz, port 0 = a free one [default: 127.0.0.1:9470]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) admin: Option<String>,
+    /// CPUs of the probe cores, comma-separated [default: all but the first]
+    #[arg(
+        long,
+        value_name = "CPUS",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(crate) probe_cores: Vec<i64>,
+    /// Failing checks that confirm an incident [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) confirm_after: Option<i64>,
+    /// Freshness of a target is written this often at most [default: 900]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub(crate) projection_interval_s: Option<i64>,
+    /// Length of a histogram interval [default: 10]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub(crate) histogram_interval_s: Option<i64>,
+    /// Time to finish running checks at shutdown [default: 20]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub(crate) drain_s: Option<i64>,
+    /// Form of the log: text or json
+    #[arg(long, value_name = "FORM")]
+    pub(crate) log: Option<String>,
+    /// Filter of the log, such as info or debug [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+impl RunFlags {
+    pub(super) fn values(&self) -> Values {
+        let mut values = text("admin", self.admin.as_ref());
+        if !self.probe_cores.is_empty() {
+            let cpus = self
+                .probe_cores
+                .iter()
+                .copied()
+                .map(Value::Integer)
+                .collect();
+            values.push(("probe_cores", Value::Array(cpus)));
+        }
+        values.extend(whole("confirm_after", self.confirm_after));
+        values.extend(whole("projection_interval_s", self.projection_interval_s));
+        values.extend(whole("histogram_interval_s", self.histogram_interval_s));
+        values.extend(whole("drain_s", self.drain_s));
+        values.extend(text("log", self.log.as_ref()));
+        values.extend(text("log_level", self.log_level.as_ref()));
+        values
+    }
+}
+
+/// How a target list is taken.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct ListFlags {
+    /// Targets that are absent from the list become inactive
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Refuse the whole list, with exit code 2, when one of its lines is bad
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+impl ListFlags {
+    pub(super) fn values(self) -> Values {
+        let flags = [("prune", self.prune), ("strict", self.strict)];
+        flags
+            .into_iter()
+            .filter(|(_, on)| *on)
+            .map(|(key, on)| (key, Value::Boolean(on)))
+            .collect()
+    }
+}
+
+/// Fields of a target, for `check`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TargetFlags {
+    /// Request method: GET or HEAD
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+    /// One deadline over everything, 100 to 60000 [default: 10000]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    pub(crate) timeout_ms: Option<i64>,
+    /// Statuses that are a success [default: 200-399]
+    #[arg(long, value_name = "SET")]
+    pub(crate) expect_status: Option<String>,
+    /// Custom request header 'Name: value'; repeatable
+    #[arg(long = "header", value_name = "N: V")]
+    pub(crate) headers: Vec<String>,
+    /// Above this a success is degraded
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    pub(crate) max_latency_ms: Option<i64>,
+}
+
+impl TargetFlags {
+    /// The target `url` with these fields.
+    pub(super) fn spec(&self, url: &str) -> TargetSpec {
+        TargetSpec {
+            url: url.to_owned(),
+            method: self.method.clone(),
+            timeout_ms: self.timeout_ms,
+            expect_status: self.expect_status.clone(),
+            headers: self.headers.clone(),
+            max_latency_ms: self.max_latency_ms,
+            ..TargetSpec::default()
+        }
+    }
+}
+
+/// The target list of `run` and `validate`.
+pub(super) fn targets(list: Option<&PathBuf>) -> Values {
+    path("targets", list)
+}
+
+fn text(key: &'static str, value: Option<&String>) -> Values {
+    value
+        .map(|text| (key, Value::String(text.clone())))
+        .into_iter()
+        .collect()
+}
+
+fn path(key: &'static str, value: Option<&PathBuf>) -> Values {
+    value
+        .map(|path| (key, Value::String(path.display().to_string())))
+        .into_iter()
+        .collect()
+}
+
+fn whole(key: &'static str, value: Option<i64>) -> Values {
+    value
+        .map(|number| (key, Value::Integer(number)))
+        .into_iter()
+        .collect()
+}
+
+fn texts(key: &'static str, values: &[String]) -> Values {
+    let array = || Value::Array(values.iter().cloned().map(Value::String).collect());
+    if values.is_empty() {
+        Values::new()
+    } else {
+        vec![(key, array())]
+    }
+}

@@ -1,0 +1,255 @@
+//! The command line: what can be asked, in clap's words. What is done is in `commands`.
+
+pub(crate) mod commands;
+mod flags;
+pub(crate) mod render;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use flags::{ConfigFlags, DataDirFlags, ListFlags, ProbeFlags, RunFlags, StoreFlags, TargetFlags};
+
+/// Uptime monitoring for very large fleets: one node checks millions of sites.
+#[derive(Debug, Parser)]
+#[command(name = "ringwatch", version, arg_required_else_help = true)]
+#[command(after_help = "Example: ringwatch run --targets sites.csv")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node until SIGTERM, SIGINT or `ringwatch drain`
+    #[command(
+        after_help = "Example: ringwatch run --targets sites.csv --data-dir /var/lib/ringwatch"
+    )]
+    Run(RunCommand),
+    /// Check URLs once, now, without a store
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckCommand),
+    /// Import or list targets
+    #[command(subcommand)]
+    #[command(after_help = "Example: ringwatch targets import sites.csv")]
+    Targets(TargetsCommand),
+    /// List incidents
+    #[command(subcommand)]
+    #[command(after_help = "Example: ringwatch events list --open")]
+    Events(EventsCommand),
+    /// Show the accounts and gauges of the running node
+    #[command(after_help = "Example: ringwatch status --json | jq .fleet")]
+    Status(StatusCommand),
+    /// Stop the running node in an orderly way and wait for its end
+    #[command(after_help = "Example: ringwatch drain --data-dir /var/lib/ringwatch")]
+    Drain(DataDirFlags),
+    /// Make the running node read its configuration and targets again
+    #[command(after_help = "Example: ringwatch reload --data-dir /var/lib/ringwatch")]
+    Reload(DataDirFlags),
+    /// Print latency percentiles from interval logs; write SVG plots and Markdown
+    #[command(after_help = "Example: ringwatch report ringwatch-data --out report")]
+    Report(ReportCommand),
+    /// Look at this machine and say what to change
+    #[command(after_help = "Example: ringwatch doctor --dns 9.9.9.9")]
+    Doctor(DoctorCommand),
+    /// Print the effective configuration and what is wrong with a target list
+    #[command(
+        after_help = "Example: ringwatch validate --config ringwatch.toml --targets sites.csv"
+    )]
+    Validate(ValidateCommand),
+    /// Print the version
+    #[command(after_help = "Example: ringwatch version")]
+    Version,
+}
+
+const CHECK_HELP: &str = "Exit codes: 0 up, 1 down, 2 usage, 3 unknown, 4 degraded (of several \
+URLs the worst: down, unknown, degraded, up).\n\nExample: ringwatch check https://example.com/ \
+--timeout-ms 3000 --expect-status 200,204";
+
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunCommand {
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirFlags,
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
+    #[command(flatten)]
+    pub(crate) probe: ProbeFlags,
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+    /// Target list to import at the start and on reload
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) targets: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) list: ListFlags,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckCommand {
+    /// What to check
+    #[arg(required = true, value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// Print one JSON object per URL
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) target: TargetFlags,
+    #[command(flatten)]
+    pub(crate) probe: ProbeFlags,
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+}
+
+/// `targets …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TargetsCommand {
+    /// Import a CSV list into the store, through the node when it runs
+    #[command(after_help = IMPORT_HELP)]
+    Import {
+        /// The list
+        #[arg(value_name = "F.csv")]
+        path: PathBuf,
+        #[command(flatten)]
+        list: ListFlags,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        data_dir: DataDirFlags,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// List the targets of the store
+    #[command(after_help = "Example: ringwatch targets list --all --json")]
+    List {
+        /// Inactive ones too
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object per target
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        data_dir: DataDirFlags,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+}
+
+const IMPORT_HELP: &str = "A list has a header line with names of fields (url, interval_s, \
+timeout_ms, method, name, …), or lines of url[,interval_s[,method]]. Lines that begin with # are \
+comments.\n\nExample: ringwatch targets import sites.csv --prune";
+
+/// `events …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// List incidents with their class and transitions, newest first
+    #[command(after_help = "Example: ringwatch events list --open --json")]
+    List {
+        /// Open ones only
+        #[arg(long)]
+        open: bool,
+        /// Of this target only
+        #[arg(long, value_name = "ID")]
+        target: Option<i64>,
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: usize,
+        /// Print one JSON object per incident
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        data_dir: DataDirFlags,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusCommand {
+    /// Print everything as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirFlags,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportCommand {
+    /// A .hdr file, a directory of them, or the data directory of a node
+    #[arg(value_name = "DIR|FILE.hdr")]
+    pub(crate) source: PathBuf,
+    /// Where plots and report.md go; default: next to the logs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorCommand {
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirFlags,
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
+    #[command(flatten)]
+    pub(crate) probe: ProbeFlags,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateCommand {
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirFlags,
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
+    #[command(flatten)]
+    pub(crate) probe: ProbeFlags,
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+    /// Target list to look through
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) targets: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) list: ListFlags,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn look(command: &clap::Command) {
+            let name = command.get_name();
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Example: ringwatch"), "{name}");
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
+    }
+}

@@ -1,0 +1,225 @@
+//! Answers as people read them.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::commands::number;
+use crate::report::human;
+use crate::targets::file::TargetFile;
+use crate::targets::import::ImportSummary;
+
+/// Targets with a cut timeout that are named; all are counted.
+const CUT_NAMED_MAX: u64 = 20;
+
+/// A counter of rows on a terminal, nothing elsewhere.
+pub(super) fn progress() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec}")
+        .expect("the template is valid");
+    ProgressBar::no_length().with_style(style)
+}
+
+/// The status of a node.
+pub(super) fn status(answer: &Value) -> String {
+    let text = |key: &str| answer[key].as_str().unwrap_or("-").to_owned();
+    let (pid, uptime) = (number(&answer["pid"]), number(&answer["uptime_s"]));
+    let (state, version) = (text("state"), text("version"));
+    let node = format!("{state} (pid {pid}, ringwatch {version}, up {uptime} s)");
+    let mut lines = vec![
+        ("node".to_owned(), node),
+        ("driver".to_owned(), text("driver")),
+        ("store".to_owned(), text("store")),
+        ("admin".to_owned(), format!("http://{}", text("admin"))),
+        ("targets".to_owned(), targets(answer)),
+        ("account".to_owned(), account(&answer["fleet"])),
+        ("results".to_owned(), results(&answer["fleet"])),
+        ("lag".to_owned(), lags(&answer["lag_us"])),
+    ];
+    let cores = answer["cores"].as_array().into_iter().flatten();
+    lines.extend(cores.map(|one| (format!("core {}", one["core"]), core(one))));
+    let balanced = if answer["balanced"] == true {
+        "balance"
+    } else {
+        "DO NOT BALANCE"
+    };
+    lines.push(("accounts".to_owned(), balanced.to_owned()));
+    let mut out = String::new();
+    for (name, value) in lines {
+        writeln!(out, "{name:<9} {value}").expect("a String takes every write");
+    }
+    out
+}
+
+fn targets(answer: &Value) -> String {
+    let of = |key: &str| number(&answer["targets"][key]);
+    let (active, seems_down) = (of("active"), of("seems_down"));
+    let (down, refused) = (of("down"), of("refused"));
+    let rate = answer["required_rate_per_s"].as_f64().unwrap_or(0.0);
+    format!(
+        "{active} active, {seems_down} seem down, {down} down, {refused} refused; {rate:.1} \
+         checks/s required"
+    )
+}
+
+fn account(fleet: &Value) -> String {
+    let of = |key: &str| number(&fleet[key]);
+    let parts = [
+        ("pending", "pending"),
+        ("in_flight", "in flight"),
+        ("probed", "probed"),
+        ("shed", "shed"),
+        ("stale", "stale"),
+        ("cancelled", "cancelled"),
+    ];
+    let parts = parts.map(|(key, words)| format!("{} {words}", of(key)));
+    format!("{} due = {}", of("due"), parts.join(" + "))
+}
+
+fn results(fleet: &Value) -> String {
+    let of = |key: &str| number(&fleet[key]);
+    let (held, queued, drained) = (of("held"), of("queued"), of("drained"));
+    format!(
+        "{} probed = {held} held + {queued} queued + {drained} drained",
+        of("probed")
+    )
+}
+
+fn lags(lag: &Value) -> String {
+    let names = [
+        ("p50", "p50"),
+        ("p99", "p99"),
+        ("p99.9", "p99_9"),
+        ("max", "max"),
+    ];
+    names
+        .map(|(name, key)| format!("{name} {}", human(number(&lag[key]))))
+        .join(", ")
+}
+
+fn core(one: &Value) -> String {
+    let of = |key: &str| number(&one[key]);
+    let (targets, limit) = (of("targets"), of("in_flight_limit"));
+    let in_flight = number(&one["account"]["in_flight"]);
+    let lag = &one["lag_us"];
+    // The last interval may have had no check.
+    let lag = if number(&lag["count"]) == 0 {
+        "-".to_owned()
+    } else {
+        human(number(&lag["p99"]))
+    };
+    let balanced = if one["balanced"] == true {
+        "balanced"
+    } else {
+        "NOT BALANCED"
+    };
+    let cpu = of("cpu");
+    format!(
+        "on CPU {cpu}: {targets} targets, {in_flight} in flight of {limit}, lag p99 {lag}, \
+         {balanced}"
+    )
+}
+
+/// What a reload did.
+pub(super) fn reload(answer: &Value) -> anyhow::Result<String> {
+    let mut out = String::new();
+    if !answer["imported"].is_null() {
+        let summary: ImportSummary = serde_json::from_value(answer["imported"].clone())?;
+        summary
+            .refused_lines
+            .iter()
+            .for_each(|line| eprintln!("{line}"));
+        writeln!(out, "{}", summary.sentence())?;
+    }
+    let applied = &answer["applied"];
+    writeln!(
+        out,
+        "reloaded: {} targets placed or changed, {} removed",
+        number(&applied["upserted"]),
+        number(&applied["removed"])
+    )?;
+    let keys: Vec<&str> = answer["needs_restart"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !keys.is_empty() {
+        writeln!(out, "needs a restart: {}", keys.join(", "))?;
+    }
+    Ok(out)
+}
+
+/// Prints what is wrong with a list and which timeouts are cut; returns the refused lines.
+pub(super) fn examine_list(path: &Path) -> anyhow::Result<u64> {
+    let mut file = TargetFile::open(path)?;
+    let (mut rows, mut refused, mut cut) = (0u64, 0u64, 0u64);
+    while let Some(next) = file.next()? {
+        rows += 1;
+        match next {
+            Err(line) => {
+                refused += 1;
+                println!("# {line}");
+            }
+            Ok(row) => {
+                let (given, effective) = (row.config.timeout_ms, row.config.effective_timeout_ms());
+                if effective < given {
+                    cut += 1;
+                }
+                if effective < given && cut <= CUT_NAMED_MAX {
+                    println!(
+                        "# {}:{}: timeout_ms {given} is cut to {effective} (interval_s {}): {}",
+                        path.display(),
+                        row.line,
+                        row.config.interval_s,
+                        row.config.url
+                    );
+                }
+            }
+        }
+    }
+    if cut > CUT_NAMED_MAX {
+        println!("# {} more targets have a cut timeout", cut - CUT_NAMED_MAX);
+    }
+    println!(
+        "# {}: {rows} targets, {refused} refused, {cut} with a cut timeout",
+        path.display()
+    );
+    Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_node_fits_a_screen() {
+        let account = json!({ "due": 10, "pending": 1, "in_flight": 2, "probed": 7, "shed": 0,
+            "stale": 0, "cancelled": 0, "held": 0, "queued": 1, "drained": 6 });
+        let lag = json!({ "p50": 900, "p99": 4_200, "p99_9": 12_000, "max": 15_100, "count": 7 });
+        let answer = json!({
+            "version": "0.1.0", "pid": 77, "state": "running", "uptime_s": 61,
+            "driver": "io_uring", "store": "sqlite:/d/ringwatch.db", "admin": "127.0.0.1:9470",
+            "balanced": true, "required_rate_per_s": 1.25, "fleet": account, "lag_us": lag,
+            "targets": { "active": 9, "seems_down": 1, "down": 2, "refused": 3 },
+            "cores": [{ "core": 0, "cpu": 1, "targets": 9, "account": account,
+                "in_flight_limit": 500, "balanced": true, "lag_us": lag }],
+        });
+        insta::assert_snapshot!(status(&answer));
+    }
+
+    #[test]
+    fn a_reload_says_what_it_did() {
+        let answer = json!({
+            "ok": true, "imported": null, "applied": { "upserted": 2, "removed": 1 },
+            "needs_restart": ["admin"],
+        });
+        assert_eq!(
+            reload(&answer).expect("rendered"),
+            "reloaded: 2 targets placed or changed, 1 removed\nneeds a restart: admin\n"
+        );
+    }
+}

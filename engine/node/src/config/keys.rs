@@ -1,0 +1,65 @@
+//! The keys of the configuration: one table for the file, the environment, the flags and the
+//! documents.
+
+/// What a value looks like; the environment and the flags give text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A string.
+    Text,
+    /// A whole number.
+    Whole,
+    /// `true` or `false`.
+    Flag,
+    /// Strings; comma-separated in the environment.
+    Texts,
+    /// Whole numbers; comma-separated in the environment.
+    Wholes,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// Name in the file; upper case after `RINGWATCH_` in the environment.
+    pub(crate) name: &'static str,
+    /// Form of its value.
+    pub(crate) kind: Kind,
+}
+
+const fn key(name: &'static str, kind: Kind) -> Key {
+    Key { name, kind }
+}
+
+/// Every key, in the order in which `validate` prints them.
+pub(crate) const KEYS: [Key; 21] = [
+    key("data_dir", Kind::Text),
+    key("store", Kind::Text),
+    key("store_file", Kind::Text),
+    key("targets", Kind::Text),
+    key("prune", Kind::Flag),
+    key("strict", Kind::Flag),
+    key("admin", Kind::Text),
+    key("dns", Kind::Texts),
+    key("ip", Kind::Text),
+    key("allow", Kind::Texts),
+    key("ca_file", Kind::Text),
+    key("user_agent", Kind::Text),
+    key("probe_cores", Kind::Wholes),
+    key("driver", Kind::Text),
+    key("max_in_flight", Kind::Whole),
+    key("confirm_after", Kind::Whole),
+    key("projection_interval_s", Kind::Whole),
+    key("histogram_interval_s", Kind::Whole),
+    key("drain_s", Kind::Whole),
+    key("log", Kind::Text),
+    key("log_level", Kind::Text),
+];
+
+/// The key called `name`.
+pub(crate) fn find(name: &str) -> Option<Key> {
+    KEYS.into_iter().find(|key| key.name == name)
+}
+
+/// Names of all keys.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().map(|key| key.name)
+}

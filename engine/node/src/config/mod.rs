@@ -1,0 +1,327 @@
+//! The effective configuration: every value parsed, ranged and named once. Must not know what is
+//! done with it.
+
+mod effective;
+mod keys;
+mod layers;
+mod read;
+pub(crate) mod upstreams;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use model::limits::{CONFIRM_AFTER, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS};
+use prober::{Cidr, DEFAULT_USER_AGENT};
+use store::StoreUrl;
+
+use crate::exit::bad_input;
+use read::Reader;
+
+pub(crate) use layers::Layers;
+
+/// Default of `data_dir`.
+pub(crate) const DATA_DIR: &str = "ringwatch-data";
+/// Default store: this file inside `data_dir`.
+pub(crate) const STORE_FILE: &str = "ringwatch.db";
+/// Default of `admin`.
+pub(crate) const ADMIN: &str = "127.0.0.1:9470";
+/// Default of `histogram_interval_s`.
+const HISTOGRAM_INTERVAL_S: u32 = 10;
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogForm {
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// Which kernel interface drives the probe cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DriverWord {
+    /// `io_uring`, or epoll where it is refused.
+    Auto,
+    /// `io_uring` only.
+    IoUring,
+    /// epoll only.
+    Epoll,
+}
+
+/// Which address family is used first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IpWord {
+    /// IPv4, then IPv6.
+    V4First,
+    /// IPv6, then IPv4.
+    V6First,
+    /// IPv4 only.
+    V4Only,
+    /// IPv6 only.
+    V6Only,
+}
+
+macro_rules! words {
+    ($name:ident { $($variant:ident = $word:literal,)* }) => {
+        impl $name {
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(concat!("one of:" $(, " ", $word)*)),
+                }
+            }
+        }
+    };
+}
+
+words! { LogForm { Text = "text", Json = "json", } }
+words! { DriverWord { Auto = "auto", IoUring = "io_uring", Epoll = "epoll", } }
+words! {
+    IpWord {
+        V4First = "v4_first",
+        V6First = "v6_first",
+        V4Only = "v4_only",
+        V6Only = "v6_only",
+    }
+}
+
+/// Everything that can be configured, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Lock, socket, journal, histograms, and the default store.
+    pub(crate) data_dir: PathBuf,
+    /// Where facts and targets are kept.
+    pub(crate) store: StoreUrl,
+    /// Whether somebody chose the store; else it is the default one.
+    pub(crate) store_chosen: bool,
+    /// Target list that is imported at the start and on reload.
+    pub(crate) targets: Option<PathBuf>,
+    /// Targets that are absent from the list become inactive.
+    pub(crate) prune: bool,
+    /// A list with a bad line is refused as a whole.
+    pub(crate) strict: bool,
+    /// Metrics and health; port 0 = a free one.
+    pub(crate) admin: SocketAddr,
+    /// Upstream resolvers; empty = those of the system.
+    pub(crate) dns: Vec<SocketAddr>,
+    /// Address family policy.
+    pub(crate) ip: IpWord,
+    /// Addresses that may be probed although they are not public.
+    pub(crate) allow: Vec<Cidr>,
+    /// Trust anchors instead of the built-in ones.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// `User-Agent` of requests.
+    pub(crate) user_agent: String,
+    /// CPUs of the probe cores; empty = all but the first.
+    pub(crate) probe_cores: Vec<usize>,
+    /// Kernel interface.
+    pub(crate) driver: DriverWord,
+    /// Attempts in flight per core; 0 = as many as the open files allow.
+    pub(crate) max_in_flight: u32,
+    /// Failures that confirm an incident.
+    pub(crate) confirm_after: u32,
+    /// How often freshness of a target is written at most.
+    pub(crate) projection_interval_s: u32,
+    /// Length of a histogram interval.
+    pub(crate) histogram_interval_s: u32,
+    /// Time to finish what runs at shutdown.
+    pub(crate) drain_s: u32,
+    /// Form of the log.
+    pub(crate) log: LogForm,
+    /// Filter of the log, such as `info` or `warn,ringwatch=debug`.
+    pub(crate) log_level: String,
+}
+
+impl Config {
+    /// Resolves `layers`.
+    pub(crate) fn resolve(layers: &Layers) -> anyhow::Result<Self> {
+        let read = Reader(layers);
+        let data_dir = PathBuf::from(read.text("data_dir", DATA_DIR)?);
+        let (store, store_chosen) = read.store(&data_dir)?;
+        Ok(Self {
+            store,
+            store_chosen,
+            targets: read.path("targets")?,
+            prune: read.flag("prune")?,
+            strict: read.flag("strict")?,
+            admin: read.parsed("admin", ADMIN, "an address such as 127.0.0.1:9470")?,
+            dns: read.upstreams()?,
+            ip: read.word("ip", IpWord::V4First)?,
+            allow: read.cidrs()?,
+            ca_file: read.path("ca_file")?,
+            user_agent: read.text("user_agent", DEFAULT_USER_AGENT)?,
+            probe_cores: read.cpus()?,
+            driver: read.word("driver", DriverWord::Auto)?,
+            max_in_flight: read.whole("max_in_flight", 0, (1, 1_000_000))?,
+            confirm_after: read.whole("confirm_after", CONFIRM_AFTER, (1, 100))?,
+            projection_interval_s: read.whole(
+                "projection_interval_s",
+                (PROJECTION_INTERVAL_MS / 1_000) as u32,
+                (1, 3_600),
+            )?,
+            histogram_interval_s: read.whole(
+                "histogram_interval_s",
+                HISTOGRAM_INTERVAL_S,
+                (1, 3_600),
+            )?,
+            drain_s: read.whole("drain_s", DRAIN_DEFAULT_S, (1, 600))?,
+            log: read.word("log", LogForm::Text)?,
+            log_level: read.text("log_level", "info")?,
+            data_dir,
+        })
+    }
+
+    /// Names of the keys that differ and take effect only with a new start.
+    pub(crate) fn needs_restart(&self, newer: &Self) -> Vec<&'static str> {
+        let live = ["targets", "prune", "strict", "drain_s"];
+        let (old, new) = (self.effective(), newer.effective());
+        let differs = |key: &&'static str| {
+            let of = |all: &[(&'static str, toml::Value)]| {
+                all.iter()
+                    .find(|(name, _)| name == key)
+                    .map(|(_, value)| value.clone())
+            };
+            of(&old) != of(&new)
+        };
+        keys::names()
+            .filter(differs)
+            .filter(|key| !live.contains(key))
+            .collect()
+    }
+
+    /// Takes over from `newer` what a running node can change.
+    pub(crate) fn take_live(&mut self, newer: &Self) {
+        self.targets.clone_from(&newer.targets);
+        self.prune = newer.prune;
+        self.strict = newer.strict;
+        self.drain_s = newer.drain_s;
+    }
+}
+
+/// The address of a store, secrets masked, for readers in any directory.
+pub(crate) fn absolute_store(url: &StoreUrl) -> String {
+    match url {
+        StoreUrl::Sqlite(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            StoreUrl::Sqlite(path).to_string()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Refuses an address of `--dns` with what is accepted; the port defaults to 53.
+pub(crate) fn upstream(text: &str) -> Result<SocketAddr, &'static str> {
+    let text = text.trim();
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    if let Ok(address) = bare.parse() {
+        return Ok(SocketAddr::new(address, 53));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() > 0 => Ok(address),
+        _ => Err("an IP address, with a port if it is not 53, such as 9.9.9.9 or 127.0.0.1:5353"),
+    }
+}
+
+/// A refused value, in the words of every other refusal.
+fn refuse<T>(source: &layers::Source, key: &str, found: &str, accepted: &str) -> anyhow::Result<T> {
+    bad_input(format!(
+        "{source}: {key}: found {found}, accepted is {accepted}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(file: &str) -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, file).expect("written");
+        Config::resolve(&Layers::read(Some(&path), std::iter::empty(), Vec::new())?)
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_documented_defaults() {
+        let config = resolve("").expect("valid");
+        assert_eq!(config.admin.to_string(), "127.0.0.1:9470");
+        assert_eq!(
+            config.store.to_string(),
+            "sqlite:ringwatch-data/ringwatch.db"
+        );
+        assert_eq!((config.drain_s, config.confirm_after), (20, 3));
+        assert_eq!(
+            (config.histogram_interval_s, config.projection_interval_s),
+            (10, 900)
+        );
+    }
+
+    #[test]
+    fn zero_means_the_default_and_negative_is_an_error() {
+        assert_eq!(resolve("drain_s = 0").expect("valid").drain_s, 20);
+        for bad in [
+            "drain_s = -1",
+            "drain_s = 601",
+            "drain_s = 'x'",
+            "drain_s = 1.5",
+        ] {
+            let error = resolve(bad).expect_err(bad).to_string();
+            assert!(
+                error.contains("drain_s: found ") && error.contains("1 to 600"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_bad_value_names_its_key() {
+        for (key, line) in [
+            ("admin", "admin = 'localhost'"),
+            ("dns", "dns = ['8.8.8']"),
+            ("dns", "dns = '9.9.9.9:x'"),
+            ("allow", "allow = ['10.0.0.0/33']"),
+            ("ip", "ip = 'v5_only'"),
+            ("driver", "driver = 'kqueue'"),
+            ("log", "log = 'xml'"),
+            ("prune", "prune = 1"),
+            ("probe_cores", "probe_cores = [-1]"),
+            ("probe_cores", "probe_cores = [1, 1]"),
+            ("store", "store = 'postgres://x'"),
+            ("data_dir", "data_dir = 3"),
+        ] {
+            let error = resolve(line).expect_err(line).to_string();
+            assert!(error.contains(&format!("c.toml: {key}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_may_leave_out_its_port() {
+        let parse = |text| upstream(text).map(|address| address.to_string());
+        assert_eq!(parse("9.9.9.9"), Ok("9.9.9.9:53".into()));
+        assert_eq!(parse("127.0.0.1:5353"), Ok("127.0.0.1:5353".into()));
+        assert_eq!(parse("[::1]"), Ok("[::1]:53".into()));
+        assert_eq!(parse("[::1]:54"), Ok("[::1]:54".into()));
+        assert!(parse("9.9.9.9:0").is_err() && parse("dns.example").is_err());
+    }
+
+    #[test]
+    fn a_running_node_says_which_changes_need_a_restart() {
+        let old = resolve("drain_s = 5").expect("valid");
+        let new = resolve("drain_s = 6\nadmin = '127.0.0.1:1'\nprune = true").expect("valid");
+        assert_eq!(old.needs_restart(&new), ["admin"]);
+        let mut live = old.clone();
+        live.take_live(&new);
+        assert_eq!((live.drain_s, live.prune, live.admin), (6, true, old.admin));
+    }
+}

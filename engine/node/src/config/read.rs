@@ -1,0 +1,231 @@
+//! Typed reading of layered values: one refusal sentence for every wrong one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use prober::Cidr;
+use store::StoreUrl;
+use toml::Value;
+
+use super::layers::{Layers, Source};
+use super::{STORE_FILE, refuse, upstream};
+use crate::exit::bad_input;
+
+/// Reads values of a [`Layers`].
+pub(super) struct Reader<'a>(pub(super) &'a Layers);
+
+impl Reader<'_> {
+    /// A text, `default` when absent or empty.
+    pub(super) fn text(&self, key: &str, default: &str) -> anyhow::Result<String> {
+        Ok(self
+            .given(key)?
+            .map_or(default, |(text, _)| text)
+            .to_owned())
+    }
+
+    /// A path, `None` when absent or empty.
+    pub(super) fn path(&self, key: &str) -> anyhow::Result<Option<PathBuf>> {
+        Ok(self.given(key)?.map(|(text, _)| PathBuf::from(text)))
+    }
+
+    /// A flag, `false` when absent.
+    pub(super) fn flag(&self, key: &str) -> anyhow::Result<bool> {
+        match self.0.get(key) {
+            None => Ok(false),
+            Some((Value::Boolean(flag), _)) => Ok(*flag),
+            Some((other, source)) => refuse(source, key, &other.to_string(), "true or false"),
+        }
+    }
+
+    /// A whole number in `range`; absent and 0 are `default`.
+    pub(super) fn whole(
+        &self,
+        key: &str,
+        default: u32,
+        (min, max): (u32, u32),
+    ) -> anyhow::Result<u32> {
+        let Some((value, source)) = self.0.get(key) else {
+            return Ok(default);
+        };
+        let number = match value {
+            Value::Integer(0) => return Ok(default),
+            Value::Integer(number) => u32::try_from(*number).ok(),
+            _ => None,
+        };
+        match number.filter(|number| (min..=max).contains(number)) {
+            Some(number) => Ok(number),
+            None => refuse(
+                source,
+                key,
+                &value.to_string(),
+                &format!("a whole number from {min} to {max}, or 0 for the default"),
+            ),
+        }
+    }
+
+    /// One of a fixed set of words.
+    pub(super) fn word<T: FromStr<Err = &'static str>>(
+        &self,
+        key: &str,
+        default: T,
+    ) -> anyhow::Result<T> {
+        let Some((text, source)) = self.given(key)? else {
+            return Ok(default);
+        };
+        match text.parse() {
+            Ok(word) => Ok(word),
+            Err(accepted) => refuse(source, key, &format!("{text:?}"), accepted),
+        }
+    }
+
+    /// A text that `T` parses.
+    pub(super) fn parsed<T: FromStr>(
+        &self,
+        key: &str,
+        default: &str,
+        accepted: &str,
+    ) -> anyhow::Result<T> {
+        let (text, source) = self
+            .given(key)?
+            .map_or((default, Source::Default), |(text, from)| {
+                (text, from.clone())
+            });
+        match text.parse() {
+            Ok(value) => Ok(value),
+            Err(_) => refuse(&source, key, &format!("{text:?}"), accepted),
+        }
+    }
+
+    /// The upstream resolvers.
+    pub(super) fn upstreams(&self) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+        let parse = |(text, source): (String, Source)| match upstream(&text) {
+            Ok(address) => Ok(address),
+            Err(accepted) => refuse(&source, "dns", &format!("{text:?}"), accepted),
+        };
+        self.texts("dns")?.into_iter().map(parse).collect()
+    }
+
+    /// The allowed blocks.
+    pub(super) fn cidrs(&self) -> anyhow::Result<Vec<Cidr>> {
+        let parse = |(text, source): (String, Source)| match text.parse::<Cidr>() {
+            Ok(block) => Ok(block),
+            Err(error) => refuse(&source, "allow", &format!("{text:?}"), &error.accepted),
+        };
+        self.texts("allow")?.into_iter().map(parse).collect()
+    }
+
+    /// The CPUs of the probe cores, each once.
+    pub(super) fn cpus(&self) -> anyhow::Result<Vec<usize>> {
+        let Some((value, source)) = self.0.get("probe_cores") else {
+            return Ok(Vec::new());
+        };
+        let number = |value: &Value| value.as_integer().and_then(|cpu| usize::try_from(cpu).ok());
+        let cpus: Option<Vec<usize>> = value
+            .as_array()
+            .and_then(|all| all.iter().map(number).collect());
+        let distinct = |cpus: &Vec<usize>| {
+            let mut sorted = cpus.clone();
+            sorted.sort_unstable();
+            sorted.windows(2).all(|pair| pair[0] != pair[1])
+        };
+        match cpus.filter(distinct) {
+            Some(cpus) => Ok(cpus),
+            None => refuse(
+                source,
+                "probe_cores",
+                &value.to_string(),
+                "a list of different CPU numbers such as [1, 2]",
+            ),
+        }
+    }
+
+    /// The store, and whether somebody chose it. In one layer `store` wins over `store_file`.
+    pub(super) fn store(&self, data_dir: &Path) -> anyhow::Result<(StoreUrl, bool)> {
+        let direct = self.given("store")?;
+        let file = self.given("store_file")?;
+        let (text, source, key) = match (direct, file) {
+            (Some((text, source)), None) => (text.to_owned(), source, "store"),
+            (Some((text, source)), Some((_, other))) if rank(source) >= rank(other) => {
+                (text.to_owned(), source, "store")
+            }
+            (_, Some((path, source))) => (read_store_file(path, source)?, source, "store_file"),
+            (None, None) => return Ok((StoreUrl::Sqlite(data_dir.join(STORE_FILE)), false)),
+        };
+        match text.parse() {
+            Ok(url) => Ok((url, true)),
+            Err(error) => bad_input(format!("{source}: {key}: {error}")),
+        }
+    }
+
+    /// A text that is not empty, and who gave it.
+    fn given(&self, key: &str) -> anyhow::Result<Option<(&str, &Source)>> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some((Value::String(text), source)) => {
+                Ok((!text.trim().is_empty()).then_some((text.as_str(), source)))
+            }
+            Some((other, source)) => refuse(source, key, &other.to_string(), "a string"),
+        }
+    }
+
+    /// A list of texts; one text stands for a list of one.
+    fn texts(&self, key: &str) -> anyhow::Result<Vec<(String, Source)>> {
+        let Some((value, source)) = self.0.get(key) else {
+            return Ok(Vec::new());
+        };
+        let values = match value {
+            Value::String(_) => std::slice::from_ref(value),
+            Value::Array(values) => values.as_slice(),
+            _ => return refuse(source, key, &value.to_string(), "a list of strings"),
+        };
+        let text = |value: &Value| match value.as_str() {
+            Some(text) => Ok((text.to_owned(), source.clone())),
+            None => refuse(source, key, &value.to_string(), "a list of strings"),
+        };
+        values.iter().map(text).collect()
+    }
+}
+
+/// Place of a source among the layers.
+fn rank(source: &Source) -> u8 {
+    match source {
+        Source::Default => 0,
+        Source::File(_) => 1,
+        Source::Environment(_) => 2,
+        Source::Flag(_) => 3,
+    }
+}
+
+fn read_store_file(path: &str, source: &Source) -> anyhow::Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => bad_input(format!(
+            "{source}: store_file: {path} cannot be read ({error}); it must hold one store address"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_in_the_environment_wins_over_a_store_file_in_the_file() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (secret, file) = (dir.path().join("secret"), dir.path().join("c.toml"));
+        fs::write(&secret, "sqlite:from-file.db\n").expect("written");
+        fs::write(&file, format!("store_file = '{}'", secret.display())).expect("written");
+        let of = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|&(n, v)| (n.to_owned(), v.to_owned()));
+            let layers = Layers::read(Some(&file), variables, Vec::new()).expect("readable");
+            Reader(&layers)
+                .store(Path::new("d"))
+                .expect("valid")
+                .0
+                .to_string()
+        };
+        assert_eq!(of(&[]), "sqlite:from-file.db");
+        assert_eq!(of(&[("RINGWATCH_STORE", "sqlite:x.db")]), "sqlite:x.db");
+    }
+}

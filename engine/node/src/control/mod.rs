@@ -1,0 +1,87 @@
+//! The data directory's lock and control socket: requests and answers as JSON lines. Must not know
+//! how a request is carried out.
+
+pub(crate) mod client;
+pub(crate) mod lock;
+pub(crate) mod server;
+
+use serde::{Deserialize, Serialize};
+
+use crate::targets::import::ImportOrder;
+
+/// Name of the socket in `data_dir`.
+pub(crate) const SOCKET: &str = "ringwatch.sock";
+
+/// A request line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// All accounts and gauges.
+    Status,
+    /// Stop as on SIGTERM.
+    Drain,
+    /// Read configuration, list and changed targets again, as on SIGHUP.
+    Reload,
+    /// Dispatch nothing (`true`), or go on (`false`).
+    Pause {
+        /// Whether to pause.
+        on: bool,
+    },
+    /// Check one target now.
+    Trigger {
+        /// Its id, as text or number.
+        target: TargetRef,
+    },
+    /// Import a list.
+    Import(ImportOrder),
+}
+
+/// A target id in JSON: text, because numbers above 2⁵³ are not safe; a number is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum TargetRef {
+    /// As a number.
+    Number(i64),
+    /// As text.
+    Text(String),
+}
+
+impl TargetRef {
+    /// The id, if it is one.
+    pub(crate) fn id(&self) -> Option<model::TargetId> {
+        let raw = match self {
+            Self::Number(raw) => *raw,
+            Self::Text(text) => text.trim().parse().ok()?,
+        };
+        model::TargetId::new(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_as_documented() {
+        let parse = |line: &str| serde_json::from_str::<Request>(line);
+        assert_eq!(
+            parse(r#"{"cmd":"status"}"#).expect("valid"),
+            Request::Status
+        );
+        assert_eq!(
+            parse(r#"{"cmd":"pause","on":true}"#).expect("valid"),
+            Request::Pause { on: true }
+        );
+        let Request::Trigger { target } =
+            parse(r#"{"cmd":"trigger","target":"7"}"#).expect("valid")
+        else {
+            panic!("a trigger");
+        };
+        assert_eq!(target.id().map(model::TargetId::get), Some(7));
+        assert_eq!(TargetRef::Number(-1).id(), None);
+        let import = parse(r#"{"cmd":"import","path":"/t.csv"}"#).expect("valid");
+        assert!(matches!(import, Request::Import(order) if !order.prune && !order.strict));
+        assert!(parse(r#"{"cmd":"stop"}"#).is_err());
+        assert!(parse(r#"{"cmd":"pause"}"#).is_err());
+    }
+}

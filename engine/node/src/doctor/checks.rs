@@ -1,0 +1,327 @@
+//! The single looks of the doctor. Each reads, none changes anything that outlives the process.
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use cores::{Clock, CoreConfig, CoreError, Driver, DriverChoice};
+use model::CoreIndex;
+use model::inbox::CoreCommand;
+use rustix::process::{Resource, getrlimit};
+use store::{OpenOptions, Store, StoreError};
+
+use super::Finding;
+use crate::config::{Config, DriverWord, upstreams};
+use crate::control::lock::{self, Taken};
+use crate::run::parts;
+use crate::run::plan::{Cpus, FilesPlan, raise_nofile};
+
+/// Kernel from which io_uring has everything that the cores use.
+const KERNEL_MIN: (u32, u32) = (5, 6);
+/// How long a resolver may take to answer.
+const DNS_LIMIT: Duration = Duration::from_secs(2);
+
+/// Every finding, in the order of a start.
+pub(super) async fn all(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![kernel(), cpus(config), io_uring(config)];
+    findings.extend([files(config), memlock(), ports(), clock()]);
+    findings.extend(dns(config));
+    findings.extend([data_dir(config), store(config).await]);
+    findings
+}
+
+fn kernel() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= KERNEL_MIN {
+        return Finding::ok("kernel", format!("Linux {release}"));
+    }
+    let advice = "io_uring needs Linux 5.6 or newer: probing will use epoll";
+    Finding::warn("kernel", format!("Linux {release}"), advice)
+}
+
+fn cpus(config: &Config) -> Finding {
+    let assigned = Cpus::allowed().and_then(|all| Cpus::assign(&all, &config.probe_cores));
+    match assigned {
+        Ok(cpus) if cpus.probe.contains(&cpus.sink) => Finding::warn(
+            "cpus",
+            format!(
+                "probe cores on {:?}, which sink and control plane share",
+                cpus.probe
+            ),
+            "give this process at least two CPUs, or leave one out of probe_cores",
+        ),
+        Ok(cpus) => Finding::ok(
+            "cpus",
+            format!(
+                "probe cores on {:?}, sink and control plane on {:?}",
+                cpus.probe, cpus.control
+            ),
+        ),
+        Err(error) => Finding::fail("cpus", format!("{error:#}"), "change probe_cores"),
+    }
+}
+
+/// Starts a probe core as `run` does and sees which driver it gets.
+fn io_uring(config: &Config) -> Finding {
+    let shared = match parts::shared(config) {
+        Ok(shared) => shared,
+        Err(error) => return Finding::fail("driver", format!("{error:#}"), "change ca_file"),
+    };
+    let clock = Clock::start();
+    let make = |driver: DriverChoice| CoreConfig {
+        index: CoreIndex(0),
+        cpu: None,
+        max_in_flight: 1,
+        driver,
+        resolver: parts::resolver(config.ip, &[], clock, 0),
+        shared: shared.clone(),
+        histogram_interval_ms: 10_000,
+    };
+    let spawn =
+        |driver: DriverChoice| -> Result<_, CoreError> { cores::spawn(make(driver), clock) };
+    match parts::spawn_first(config.driver, spawn) {
+        Ok((core, note)) => {
+            let driver = core.driver;
+            // Either way the core has nothing to finish.
+            let _ = core.inbox.send(CoreCommand::Drain { within_ms: 0 });
+            let _ = core.thread.join();
+            judge_driver(config.driver, driver, note)
+        }
+        Err(error) => Finding::fail(
+            "driver",
+            format!("{error:#}"),
+            "set driver to auto or epoll",
+        ),
+    }
+}
+
+fn judge_driver(wanted: DriverWord, driver: Driver, note: Option<String>) -> Finding {
+    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    match (note, driver) {
+        (Some(note), _) if disabled.trim() != "0" && !disabled.is_empty() => {
+            Finding::warn("driver", note, "set sysctl kernel.io_uring_disabled=0")
+        }
+        (Some(note), _) => Finding::warn(
+            "driver",
+            note,
+            "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile of \
+             the container (Docker's default profile refuses them)",
+        ),
+        (None, driver) if wanted == DriverWord::Epoll => {
+            Finding::ok("driver", format!("{}, as configured", driver.as_str()))
+        }
+        (None, driver) => Finding::ok("driver", driver.as_str()),
+    }
+}
+
+fn files(config: &Config) -> Finding {
+    let limit = raise_nofile();
+    let cores = Cpus::allowed()
+        .and_then(|all| Cpus::assign(&all, &config.probe_cores))
+        .map_or(1, |cpus| cpus.probe.len());
+    let upstreams = upstreams::find(&config.dns).map_or(1, |found| found.len());
+    match FilesPlan::make(limit, cores, upstreams, config.max_in_flight) {
+        Ok(plan)
+            if config.max_in_flight == 0
+                && plan.max_in_flight < model::limits::IN_FLIGHT_DEFAULT_MAX =>
+        {
+            let found = format!(
+                "nofile {limit}: {} checks in flight per core on {cores} core(s)",
+                plan.max_in_flight
+            );
+            Finding::warn(
+                "files",
+                found,
+                "raise LimitNOFILE (or ulimit -n) to 1048576",
+            )
+        }
+        Ok(plan) => Finding::ok(
+            "files",
+            format!(
+                "nofile {limit}: {} checks in flight per core",
+                plan.max_in_flight
+            ),
+        ),
+        Err(error) => Finding::fail("files", format!("{error:#}"), "raise LimitNOFILE"),
+    }
+}
+
+fn memlock() -> Finding {
+    let least = 8 * 1024 * 1024;
+    match getrlimit(Resource::Memlock).current {
+        Some(limit) if limit < least => Finding::warn(
+            "memlock",
+            format!("{} KiB", limit / 1024),
+            "older kernels count rings against it: raise LimitMEMLOCK (or ulimit -l) to 8 MiB",
+        ),
+        Some(limit) => Finding::ok("memlock", format!("{} KiB", limit / 1024)),
+        None => Finding::ok("memlock", "unlimited"),
+    }
+}
+
+fn ports() -> Finding {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text
+        .split_whitespace()
+        .filter_map(|word| word.parse::<u32>().ok());
+    let (Some(low), Some(high)) = (numbers.next(), numbers.next()) else {
+        return Finding::warn(
+            "ports",
+            "the local port range cannot be read",
+            "check /proc/sys/net",
+        );
+    };
+    let found = format!(
+        "{low} to {high} ({} local ports per destination)",
+        high - low + 1
+    );
+    if high - low < 40_000 {
+        let advice = "set sysctl net.ipv4.ip_local_port_range=\"1024 65535\" for large fleets \
+                      behind few addresses";
+        return Finding::warn("ports", found, advice);
+    }
+    Finding::ok("ports", found)
+}
+
+/// A wall clock before this release was made cannot judge certificates.
+fn clock() -> Finding {
+    let now = Clock::start().now().unix;
+    let at = jiff::Timestamp::from_millisecond(now.0 as i64).unwrap_or_default();
+    if now.0 < model::limits::FACT_EPOCH_UNIX_MS {
+        let advice = "set the clock (systemctl enable --now systemd-timesyncd, or chrony)";
+        return Finding::fail("clock", format!("{at} is in the past"), advice);
+    }
+    Finding::ok("clock", at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+fn dns(config: &Config) -> Vec<Finding> {
+    let servers = match upstreams::find(&config.dns) {
+        Ok(servers) => servers,
+        Err(error) => {
+            let advice = "give a resolver with --dns or the key dns";
+            return vec![Finding::fail("dns", format!("{error:#}"), advice)];
+        }
+    };
+    servers.into_iter().map(resolver).collect()
+}
+
+fn resolver(server: SocketAddr) -> Finding {
+    match ask_root(server) {
+        Ok(()) => Finding::ok("dns", format!("{server} answers")),
+        Err(error) => Finding::warn(
+            "dns",
+            format!("{server} does not answer ({error})"),
+            "check the address, or take it out of dns",
+        ),
+    }
+}
+
+/// Asks for the name servers of the root: every resolver can answer that.
+fn ask_root(server: SocketAddr) -> std::io::Result<()> {
+    // RFC 1035 §4.1: id, recursion desired, one question; the root name, NS, IN.
+    let query = [0x52, 0x57, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
+    let any: SocketAddr = if server.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(DNS_LIMIT))?;
+    socket.connect(server)?;
+    socket.send(&query)?;
+    let mut answer = [0; 1_500];
+    let length = socket.recv(&mut answer)?;
+    if length >= 12 && answer[..2] == query[..2] && answer[2] & 0x80 != 0 {
+        return Ok(());
+    }
+    Err(std::io::Error::other(
+        "it answered something that is not DNS",
+    ))
+}
+
+fn data_dir(config: &Config) -> Finding {
+    let shown = config.data_dir.display();
+    let existed = config.data_dir.exists();
+    let taken = lock::take(&config.data_dir);
+    if !existed {
+        lock::undo(&config.data_dir);
+    }
+    match taken {
+        Ok(Taken::Ours(_)) => Finding::ok("data_dir", format!("{shown} is writable and free")),
+        Ok(Taken::Held { pid }) => Finding::warn(
+            "data_dir",
+            lock::in_use(&config.data_dir, pid),
+            "nothing, if that is the node you mean",
+        ),
+        Err(error) => Finding::fail("data_dir", format!("{error:#}"), "change data_dir"),
+    }
+}
+
+async fn store(config: &Config) -> Finding {
+    let options = OpenOptions {
+        create: false,
+        ..OpenOptions::default()
+    };
+    match Store::open_with(&config.store, options).await {
+        Ok(store) => {
+            let counts = store.counts().await;
+            // Nothing was written, so closing has nothing to lose.
+            let _ = store.close().await;
+            match counts {
+                Ok(counts) => Finding::ok(
+                    "store",
+                    format!("{}: {} active targets", config.store, counts.active),
+                ),
+                Err(error) => Finding::fail("store", error.to_string(), "see above"),
+            }
+        }
+        Err(StoreError::NotFound { .. }) => {
+            Finding::ok("store", format!("{} will be created", config.store))
+        }
+        Err(error) => Finding::fail(
+            "store",
+            error.to_string(),
+            "repair it or name another store",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_that_answers_is_told_from_one_that_does_not() {
+        let server = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let address = server.local_addr().expect("address");
+        let answering = std::thread::spawn(move || {
+            let mut query = [0; 512];
+            for answer_bit in [0x80, 0] {
+                let (length, from) = server.recv_from(&mut query).expect("a query");
+                query[2] |= answer_bit;
+                server.send_to(&query[..length], from).expect("sent");
+            }
+        });
+        assert!(ask_root(address).is_ok());
+        assert!(ask_root(address).is_err());
+        answering.join().expect("the server does not panic");
+    }
+
+    #[test]
+    fn a_refused_ring_is_a_warning_with_advice() {
+        let finding = judge_driver(
+            DriverWord::Auto,
+            Driver::Epoll,
+            Some("io_uring is refused".into()),
+        );
+        assert_eq!(finding.grade, super::super::Grade::Warn);
+        assert!(!finding.advice.is_empty());
+        let chosen = judge_driver(DriverWord::Epoll, Driver::Epoll, None);
+        assert_eq!(chosen.found, "epoll, as configured");
+    }
+}

@@ -1,0 +1,160 @@
+//! `events list`: incidents with their transitions, newest first, from the store.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use jiff::Timestamp;
+use model::fact::{Event, Transition};
+use model::{Evidence, FailureClass, TargetId, UnixMs};
+use serde_json::{Value, json};
+use store::{EventFilter, Store};
+
+use crate::check;
+use crate::json_ids::json_id;
+
+/// Writes the events of `filter` to `out`.
+pub(crate) async fn write(
+    store: &Store,
+    filter: &EventFilter,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut urls = Urls::default();
+    for event in store.events(filter).await? {
+        let url = urls.of(store, event.target).await?;
+        if as_json {
+            let transitions = store.transitions(event.id).await?;
+            writeln!(out, "{}", object(&event, url.as_deref(), &transitions))?;
+        } else {
+            writeln!(out, "{}", line(&event, url.as_deref()))?;
+        }
+    }
+    Ok(())
+}
+
+/// URLs by target, each read once.
+#[derive(Default)]
+struct Urls(BTreeMap<TargetId, Option<String>>);
+
+impl Urls {
+    async fn of(&mut self, store: &Store, id: TargetId) -> anyhow::Result<Option<String>> {
+        if let Some(known) = self.0.get(&id) {
+            return Ok(known.clone());
+        }
+        let page = store.targets(TargetId::new(id.get() - 1), 1, false).await?;
+        let found = page.targets.into_iter().find(|target| target.id == id);
+        let url = found.map(|target| target.config.url.to_string());
+        self.0.insert(id, url.clone());
+        Ok(url)
+    }
+}
+
+fn line(event: &Event, url: Option<&str>) -> String {
+    let started = at(event.started_at);
+    let ended = event.ended_at.map_or_else(|| "open".to_owned(), at);
+    let class = FailureClass::from_u8(event.class).map_or("-", FailureClass::as_str);
+    let resolution = event
+        .resolution
+        .map_or(String::new(), |reason| format!("  {reason}"));
+    let url = url.unwrap_or("(the target is gone)");
+    format!(
+        "{started}  {ended:<24}  {:<10}  {class:<18}  {url}{resolution}",
+        event.state.as_str()
+    )
+}
+
+fn at(instant: UnixMs) -> String {
+    let stamp = Timestamp::from_millisecond(instant.0 as i64).unwrap_or_default();
+    stamp.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// One event with its transitions.
+fn object(event: &Event, url: Option<&str>, transitions: &[Transition]) -> Value {
+    json!({
+        "id": json_id(event.id.get()),
+        "target": json_id(event.target.get()),
+        "url": url,
+        "group_id": event.group_id,
+        "check_type": event.check_type.as_str(),
+        "discriminator": event.discriminator,
+        "state": event.state.as_str(),
+        "severity": event.state.severity(),
+        "class": FailureClass::from_u8(event.class).map(FailureClass::as_str),
+        "fail_count": event.fail_count,
+        "started_at_ms": event.started_at.0,
+        "ended_at_ms": event.ended_at.map(|ended| ended.0),
+        "resolution": event.resolution.map(model::fact::Reason::as_str),
+        "transitions": transitions.iter().map(transition_object).collect::<Vec<_>>(),
+    })
+}
+
+fn transition_object(transition: &Transition) -> Value {
+    let evidence = transition.evidence.as_deref();
+    json!({
+        "id": json_id(transition.id.get()),
+        "before": transition.before.map(model::fact::State::as_str),
+        "after": transition.after.as_str(),
+        "reason": transition.reason.as_str(),
+        "source": transition.source,
+        "changed_at_ms": transition.changed_at.0,
+        "class": evidence.and_then(Evidence::failure).map(FailureClass::as_str),
+        "status": evidence.map(|seen| seen.status).filter(|&status| status > 0),
+        "evidence": evidence.map(check::evidence_object),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::FactId;
+    use model::fact::{CheckType, Reason, State};
+
+    use super::*;
+
+    fn event() -> (Event, Transition) {
+        let id = FactId::new(247_000_000_000_000_001).expect("positive");
+        let target = TargetId::new(7).expect("positive");
+        let event = Event {
+            id,
+            target,
+            group_id: 3,
+            check_type: CheckType::Http,
+            discriminator: None,
+            state: State::Down,
+            started_at: UnixMs(1_795_000_000_123),
+            ended_at: Some(UnixMs(1_795_000_060_000)),
+            resolution: Some(Reason::VerifierCleared),
+            fail_count: 4,
+            class: FailureClass::ConnectRefused as u8,
+        };
+        let evidence = Evidence {
+            class: event.class,
+            errno: Some(111),
+            text: "connection refused".into(),
+            ..Evidence::default()
+        };
+        let transition = Transition {
+            id: FactId::new(247_000_000_000_000_002).expect("positive"),
+            event: id,
+            target,
+            before: None,
+            after: State::SeemsDown,
+            reason: Reason::Opened,
+            source: "local".into(),
+            changed_at: event.started_at,
+            evidence: Some(Box::new(evidence)),
+        };
+        (event, transition)
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let (event, _) = event();
+        insta::assert_snapshot!(line(&event, Some("http://a.example/")));
+    }
+
+    #[test]
+    fn an_event_is_one_object_with_its_transitions() {
+        let (event, transition) = event();
+        insta::assert_json_snapshot!(object(&event, Some("http://a.example/"), &[transition]));
+    }
+}

@@ -1,0 +1,207 @@
+//! HDR interval logs as HdrHistogram's own tools read them (format 1.3, V2, zlib, base64): one
+//! file per core and start, one tag per phase. Disk use is bounded.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cores::CoreHistograms;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use jiff::Timestamp;
+use model::outcome::Phases;
+use model::{CoreIndex, UnixMs};
+
+/// Directory of the logs in `data_dir`.
+pub(crate) const DIRECTORY: &str = "hdr";
+/// A log that grew to this is followed by a new one.
+const FILE_MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// All logs together; the oldest go first.
+const TOTAL_MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// Column names, as the format has them.
+const LEGEND: &str =
+    r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
+/// The maximum column is read by people: ms instead of µs.
+const MAX_VALUE_DIVISOR: f64 = 1_000.0;
+
+/// The interval logs of one run.
+pub(crate) struct IntervalLogs {
+    directory: PathBuf,
+    serializer: V2DeflateSerializer,
+    open: Vec<(CoreIndex, File, u64)>,
+}
+
+impl IntervalLogs {
+    /// Logs in `data_dir`; older ones are removed while they are too large together.
+    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
+        let directory = data_dir.join(DIRECTORY);
+        fs::create_dir_all(&directory)?;
+        remove_oldest(&directory, TOTAL_MAX_BYTES)?;
+        Ok(Self {
+            directory,
+            serializer: V2DeflateSerializer::new(),
+            open: Vec::new(),
+        })
+    }
+
+    /// Appends everything that a core measured in one interval.
+    pub(crate) fn write(&mut self, set: &CoreHistograms) -> io::Result<()> {
+        let mut lines = Vec::new();
+        let named = Phases::NAMES.into_iter().zip(&set.phases);
+        let lags = [
+            ("schedule_lag", &set.schedule_lag),
+            ("loop_lag", &set.loop_lag),
+        ];
+        for (phase, histogram) in named
+            .chain(lags)
+            .filter(|(_, histogram)| !histogram.is_empty())
+        {
+            let tag = format!("{phase}.core{}", set.core.0);
+            self.line(&mut lines, &tag, histogram, (set.start, set.end))?;
+        }
+        let (file, size) = self.file_of(set.core, set.start)?;
+        file.write_all(&lines)?;
+        *size += lines.len() as u64;
+        Ok(())
+    }
+
+    fn line(
+        &mut self,
+        out: &mut Vec<u8>,
+        tag: &str,
+        histogram: &Histogram<u64>,
+        (start, end): (UnixMs, UnixMs),
+    ) -> io::Result<()> {
+        let mut builder = IntervalLogWriterBuilder::new();
+        builder.with_max_value_divisor(MAX_VALUE_DIVISOR);
+        // The builder's own header is thrown away: the file has one already.
+        let mut header_and_line = Vec::new();
+        let mut writer = builder.begin_log_with(&mut header_and_line, &mut self.serializer)?;
+        writer
+            .write_histogram(
+                histogram,
+                Duration::from_millis(start.0),
+                Duration::from_millis(end.since(start)),
+                Tag::new(tag),
+            )
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let line = header_and_line
+            .split_inclusive(|&byte| byte == b'\n')
+            .next_back();
+        out.extend_from_slice(line.unwrap_or_default());
+        Ok(())
+    }
+
+    /// The open log of `core`; a new one at first, and when the last one is full.
+    fn file_of(&mut self, core: CoreIndex, start: UnixMs) -> io::Result<(&mut File, &mut u64)> {
+        let known = self.open.iter().position(|&(other, ..)| other == core);
+        let index = match known {
+            Some(index) if self.open[index].2 < FILE_MAX_BYTES => index,
+            _ => {
+                if let Some(full) = known {
+                    self.open.swap_remove(full);
+                    remove_oldest(&self.directory, TOTAL_MAX_BYTES)?;
+                }
+                let file = create(&self.directory, core, start)?;
+                self.open.push((core, file, 0));
+                self.open.len() - 1
+            }
+        };
+        let (_, file, size) = &mut self.open[index];
+        Ok((file, size))
+    }
+}
+
+/// A new log with its header: comment, version, start time, divisor, legend.
+fn create(directory: &Path, core: CoreIndex, start: UnixMs) -> io::Result<File> {
+    let at = Timestamp::from_millisecond(start.0 as i64).unwrap_or_default();
+    let name = format!("{}-core-{}.hdr", at.strftime("%Y%m%dT%H%M%S%3fZ"), core.0);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.join(name))?;
+    let seconds = start.0 as f64 / 1_000.0;
+    let date = at.strftime("%a %b %d %H:%M:%S UTC %Y");
+    write!(
+        file,
+        "#[Logged by ringwatch {}, values in microseconds, probe core {}]\n\
+         #[Histogram log format version 1.3]\n\
+         #[StartTime: {seconds:.3} (seconds since epoch), {date}]\n\
+         #[MaxValueDivisor: {MAX_VALUE_DIVISOR:.3}]\n\
+         {LEGEND}\n",
+        env!("CARGO_PKG_VERSION"),
+        core.0,
+    )?;
+    Ok(file)
+}
+
+/// Removes logs, oldest name first, until all together have at most `max_bytes`.
+fn remove_oldest(directory: &Path, max_bytes: u64) -> io::Result<()> {
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|end| end == "hdr") {
+            logs.push((entry.path(), entry.metadata()?.len()));
+        }
+    }
+    logs.sort();
+    let mut total: u64 = logs.iter().map(|(_, size)| size).sum();
+    for (path, size) in logs {
+        if total <= max_bytes {
+            break;
+        }
+        fs::remove_file(path)?;
+        total -= size;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::interval;
+    use super::*;
+
+    const START: UnixMs = UnixMs(1_795_000_000_123);
+
+    #[test]
+    fn a_log_has_the_header_of_the_format_and_one_line_per_phase() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        logs.write(&interval(3, START, 50)).expect("written");
+        logs.write(&interval(3, START.plus_ms(10_000), 50))
+            .expect("written");
+        let name = "20261118T110640123Z-core-3.hdr";
+        let text = fs::read_to_string(dir.path().join("hdr").join(name)).expect("the log");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "#[Histogram log format version 1.3]");
+        assert_eq!(
+            lines[2],
+            "#[StartTime: 1795000000.123 (seconds since epoch), Wed Nov 18 11:06:40 UTC 2026]"
+        );
+        assert!(lines[4].starts_with("\"StartTimestamp\""));
+        // connect, ttfb, body, total, schedule lag; twice.
+        assert_eq!(lines.len(), 5 + 10);
+        assert!(
+            lines[5].starts_with("Tag=connect.core3,1795000000.123,10.000,5."),
+            "{}",
+            lines[5]
+        );
+        assert!(lines[5].contains(",HISTFAAA"), "{}", lines[5]);
+    }
+
+    #[test]
+    fn the_oldest_logs_go_when_all_are_too_large() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for name in ["1.hdr", "2.hdr", "3.hdr", "notes.txt"] {
+            fs::write(dir.path().join(name), [0; 100]).expect("written");
+        }
+        remove_oldest(dir.path(), 250).expect("removed");
+        let left = |name: &str| dir.path().join(name).exists();
+        assert_eq!(
+            ["1.hdr", "2.hdr", "3.hdr", "notes.txt"].map(left),
+            [false, true, true, true]
+        );
+    }
+}

@@ -1,0 +1,238 @@
+//! The fleet as the control plane feeds it: which target sits in which slot of which core, and
+//! the commands that make it so. The sink hears of a slot before its core does.
+
+use crossbeam_channel::{Receiver, Sender};
+use model::inbox::CoreCommand;
+use model::{CoreIndex, Slot, Target, TargetId};
+use persist::{Registration, SinkCommand};
+
+use super::send::{Ended, send};
+use crate::targets::import::has_unjudged_rules;
+use crate::targets::slots::Slots;
+
+/// Slots of all cores, and the channels to cores and sink.
+pub(crate) struct Fleet {
+    cores: Vec<(Slots, Sender<CoreCommand>)>,
+    sink: Sender<SinkCommand>,
+    released: Receiver<(CoreIndex, Slot)>,
+}
+
+/// What one page of targets changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fed {
+    /// Targets placed or replaced.
+    pub(crate) upserted: u64,
+    /// Targets that lost their slot.
+    pub(crate) removed: u64,
+    /// Placed targets with rules that are not judged by this release.
+    pub(crate) unjudged: u64,
+}
+
+impl std::ops::AddAssign for Fed {
+    fn add_assign(&mut self, other: Self) {
+        self.upserted += other.upserted;
+        self.removed += other.removed;
+        self.unjudged += other.unjudged;
+    }
+}
+
+impl Fleet {
+    /// An empty fleet over the inboxes of the cores, in the order of their indices.
+    pub(crate) fn new(
+        inboxes: Vec<Sender<CoreCommand>>,
+        sink: Sender<SinkCommand>,
+        released: Receiver<(CoreIndex, Slot)>,
+    ) -> Self {
+        let cores = inboxes
+            .into_iter()
+            .map(|inbox| (Slots::default(), inbox))
+            .collect();
+        Self {
+            cores,
+            sink,
+            released,
+        }
+    }
+
+    /// Targets that have a slot.
+    pub(crate) fn len(&self) -> usize {
+        self.cores.iter().map(|(slots, _)| slots.len()).sum()
+    }
+
+    /// Brings the fleet in line with `targets`: active ones are placed or replaced, others removed.
+    pub(crate) async fn feed(&mut self, targets: Vec<Target>) -> Result<Fed, Ended> {
+        self.collect_released();
+        let (active, inactive): (Vec<_>, Vec<_>) =
+            targets.into_iter().partition(|target| target.active);
+        let mut fed = Fed::default();
+        for target in inactive {
+            fed.removed += u64::from(self.remove(target.id).await?);
+        }
+        fed.upserted = active.len() as u64;
+        fed.unjudged = active
+            .iter()
+            .filter(|target| has_unjudged_rules(&target.config))
+            .count() as u64;
+        self.upsert(active).await?;
+        Ok(fed)
+    }
+
+    /// Asks the owning core to check `id` now; whether it has such a target.
+    pub(crate) async fn check_now(&self, id: TargetId) -> Result<bool, Ended> {
+        let (slots, inbox) = &self.cores[self.core_of(id)];
+        let Some(slot) = slots.find(id) else {
+            return Ok(false);
+        };
+        send(inbox, CoreCommand::CheckNow { slot }, CORE).await?;
+        Ok(true)
+    }
+
+    /// Pauses or resumes all cores.
+    pub(crate) async fn pause(&self, on: bool) -> Result<(), Ended> {
+        for (_, inbox) in &self.cores {
+            send(inbox, CoreCommand::Pause(on), CORE).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes slots whose last word was heard free again.
+    pub(crate) fn collect_released(&mut self) {
+        for (core, slot) in self.released.try_iter() {
+            self.cores[usize::from(core.0)].0.released(slot);
+        }
+    }
+
+    async fn upsert(&mut self, targets: Vec<Target>) -> Result<(), Ended> {
+        let mut registrations = Vec::with_capacity(targets.len());
+        let mut commands = Vec::with_capacity(targets.len());
+        for target in targets {
+            let core = self.core_of(target.id);
+            let slot = self.cores[core].0.place(target.id);
+            registrations.push(registration(core, slot, &target));
+            commands.push((
+                core,
+                CoreCommand::Upsert {
+                    slot,
+                    target: Box::new(target),
+                },
+            ));
+        }
+        if !registrations.is_empty() {
+            send(&self.sink, SinkCommand::Register(registrations), SINK).await?;
+        }
+        for (core, command) in commands {
+            send(&self.cores[core].1, command, CORE).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self, id: TargetId) -> Result<bool, Ended> {
+        let core = self.core_of(id);
+        let Some(slot) = self.cores[core].0.retire(id) else {
+            return Ok(false);
+        };
+        let index = CoreIndex(core as u16);
+        send(&self.sink, SinkCommand::Retire { core: index, slot }, SINK).await?;
+        send(&self.cores[core].1, CoreCommand::Remove { slot }, CORE).await?;
+        Ok(true)
+    }
+
+    fn core_of(&self, id: TargetId) -> usize {
+        usize::from(id.shard().core(self.cores.len() as u16).0)
+    }
+}
+
+const CORE: &str = "a probe core";
+const SINK: &str = "the sink";
+
+fn registration(core: usize, slot: Slot, target: &Target) -> Registration {
+    Registration {
+        core: CoreIndex(core as u16),
+        slot,
+        target: target.id,
+        group_id: target.config.group_id,
+        generation: target.generation,
+        interval_s: target.config.interval_s,
+        cadence_ms: target.config.cadence_ms(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{bounded, unbounded};
+    use model::{Generation, TargetSpec};
+
+    use super::*;
+
+    fn target(id: i64, active: bool) -> Target {
+        let spec = TargetSpec {
+            url: format!("http://t{id}.example/"),
+            ..TargetSpec::default()
+        };
+        let id = TargetId::new(id).expect("positive");
+        let config = spec.parse().expect("valid");
+        Target {
+            id,
+            generation: Generation(1),
+            active,
+            config,
+        }
+    }
+
+    #[tokio::test]
+    async fn targets_land_on_the_core_of_their_shard_after_the_sink_has_heard() {
+        let (inboxes, cores): (Vec<_>, Vec<_>) = (0..3).map(|_| unbounded()).unzip();
+        let (sink, heard) = unbounded();
+        let (_release, released) = bounded(8);
+        let mut fleet = Fleet::new(inboxes, sink, released);
+        let fed = fleet
+            .feed((1..=100).map(|id| target(id, true)).collect())
+            .await
+            .expect("fed");
+        assert_eq!((fed.upserted, fleet.len()), (100, 100));
+        let Ok(SinkCommand::Register(registered)) = heard.try_recv() else {
+            panic!("registered")
+        };
+        assert_eq!(registered.len(), 100);
+        for (index, core) in cores.iter().enumerate() {
+            for (dense, command) in core.try_iter().enumerate() {
+                let CoreCommand::Upsert { slot, target } = command else {
+                    panic!("upsert")
+                };
+                assert_eq!(slot.index(), dense);
+                assert_eq!(usize::from(target.id.shard().core(3).0), index);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_used_again_only_after_the_sink_released_it() {
+        let (inbox, core) = unbounded();
+        let (sink, heard) = unbounded();
+        let (release, released) = bounded(8);
+        let mut fleet = Fleet::new(vec![inbox], sink, released);
+        fleet.feed(vec![target(1, true)]).await.expect("fed");
+        let fed = fleet
+            .feed(vec![target(1, false), target(2, true)])
+            .await
+            .expect("fed");
+        assert_eq!((fed.removed, fed.upserted, fleet.len()), (1, 1, 1));
+        assert!(
+            heard
+                .try_iter()
+                .any(|c| matches!(c, SinkCommand::Retire { slot: Slot(0), .. }))
+        );
+        release.send((CoreIndex(0), Slot(0))).expect("room");
+        fleet.feed(vec![target(3, true)]).await.expect("fed");
+        let slots: Vec<u32> = core
+            .try_iter()
+            .filter_map(|command| match command {
+                CoreCommand::Upsert { slot, .. } => Some(slot.0),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(slots, [0, 1, 0]);
+        let removed = TargetId::new(1).expect("positive");
+        assert!(!fleet.check_now(removed).await.expect("alive"));
+    }
+}

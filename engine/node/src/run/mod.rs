@@ -1,0 +1,114 @@
+//! `ringwatch run`: the composition root. Puts clock, store, sink and cores together, feeds them,
+//! watches them, and takes them down in order.
+//!
+//! ```text
+//! start ─► loading ─► running ⇄ paused ─► draining ─► exit 0
+//!            └───────────┴──── a dead thread ──► draining ─► exit 1
+//! ```
+
+mod drain;
+mod fleet;
+pub(crate) mod lifetime;
+pub(crate) mod parts;
+pub(crate) mod plan;
+mod quiet;
+mod reload;
+pub(crate) mod send;
+mod serve;
+mod signals;
+pub(crate) mod status;
+mod summary;
+pub(crate) mod view;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tracing::{error, info, warn};
+
+use crate::admin;
+use crate::config::{Config, Layers};
+use crate::control::lock;
+use crate::control::server::{self, ControlSocket};
+use parts::Parts;
+use serve::Control;
+use signals::Stop;
+
+/// How to read the configuration again.
+pub(crate) type ReadConfig = Box<dyn Fn() -> anyhow::Result<(Config, Layers)>>;
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the control plane could not start")?;
+    runtime.block_on(node(config, read_config))
+}
+
+async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCode> {
+    let mut lock = lock::take_or_refuse(&config.data_dir)?;
+    let stop = Stop::new();
+    let (calls, received) = server::calls();
+    signals::listen(stop.clone(), calls.clone()).context("signals cannot be listened to")?;
+    let listener = admin::bind(config.admin).await?;
+    let parts = Parts::start(&config, &listener).await?;
+    lock.record_store(&config.store)?;
+    let view = Arc::clone(&parts.view);
+    let socket = ControlSocket::bind(&config.data_dir)?;
+    let look = Arc::clone(&view);
+    let control_socket = tokio::spawn(socket.serve(Arc::new(move || status::object(&look)), calls));
+    let admin = tokio::spawn(admin::serve(listener, Arc::clone(&view)));
+    say_ready(&view);
+    let (parts, ended) = control(parts, config, read_config, received, &stop).await;
+    match &ended {
+        Ok(why) => info!("{why}: draining"),
+        Err(broken) => error!("{broken:#}; flushing what can be flushed"),
+    }
+    let drained = parts.drain().await;
+    admin.abort();
+    control_socket.abort();
+    // Waits for the abort so that the socket file is gone before the lock is.
+    let _ = control_socket.await;
+    ended?;
+    drained?;
+    info!("stopped");
+    drop(lock);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Feeds and watches until somebody asks to stop or something breaks.
+async fn control(
+    parts: Parts,
+    config: Config,
+    read_config: ReadConfig,
+    received: tokio::sync::mpsc::Receiver<server::Call>,
+    stop: &Stop,
+) -> (parts::Stopping, anyhow::Result<&'static str>) {
+    let mut control = Control::new(parts, config, read_config, stop.clone());
+    let ended = tokio::select! {
+        biased;
+        why = stop.asked() => Ok(why),
+        broken = control.serve(received) => Err(broken),
+    };
+    (control.into_stopping(), ended)
+}
+
+fn say_ready(view: &view::View) {
+    let facts = &view.facts;
+    if let Some(note) = &facts.driver_note {
+        warn!("{note}");
+    }
+    let cpus: Vec<usize> = view.cores.iter().map(|core| core.cpu).collect();
+    info!(
+        pid = facts.pid,
+        admin = %facts.admin,
+        store = %facts.store,
+        data_dir = %facts.data_dir.display(),
+        driver = facts.driver.as_str(),
+        probe_cpus = ?cpus,
+        max_in_flight = facts.max_in_flight,
+        nofile = facts.nofile,
+        "ready"
+    );
+}

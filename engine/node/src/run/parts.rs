@@ -1,0 +1,309 @@
+//! The parts of a node and their start: store, cores, sink, view. The only place that knows how
+//! they are wired.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, Driver, DriverChoice};
+use crossbeam_channel::{Receiver, Sender};
+use model::inbox::CoreCommand;
+use model::limits::{DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
+use model::{CoreIndex, Slot};
+use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
+use prober::resolver::{IpPolicy, ResolverConfig};
+use prober::{Guard, Roots, SharedConfig};
+use store::Store;
+use tokio::net::TcpListener;
+
+use super::plan::{Cpus, FilesPlan, raise_nofile};
+use super::view::{CoreSeen, Facts, View};
+use crate::config::{Config, DriverWord, IpWord, absolute_store, upstreams};
+use crate::exit::bad_input;
+use crate::report::log::IntervalLogs;
+
+/// One running probe core, without the ends that the sink holds.
+pub(super) struct RunningCore {
+    pub(super) index: CoreIndex,
+    pub(super) inbox: Sender<CoreCommand>,
+    pub(super) histograms: Receiver<Box<CoreHistograms>>,
+    pub(super) thread: Option<JoinHandle<Result<(), CoreError>>>,
+}
+
+/// The running sink.
+pub(super) struct RunningSink {
+    pub(super) commands: Sender<SinkCommand>,
+    pub(super) released: Receiver<(CoreIndex, Slot)>,
+    pub(super) thread: Option<JoinHandle<Result<(), PersistError>>>,
+}
+
+/// A started node.
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) cores: Vec<RunningCore>,
+    pub(super) sink: RunningSink,
+    pub(super) logs: IntervalLogs,
+    pub(super) view: Arc<View>,
+}
+
+/// What is left to take down, and how long it may take.
+pub(super) struct Stopping {
+    pub(super) parts: Parts,
+    pub(super) drain_s: u32,
+}
+
+impl Parts {
+    /// Starts everything but the feeding.
+    pub(super) async fn start(config: &Config, listener: &TcpListener) -> anyhow::Result<Self> {
+        let clock = Clock::start();
+        let upstreams = upstreams::find(&config.dns)?;
+        let cpus = Cpus::assign(&Cpus::allowed()?, &config.probe_cores)?;
+        let files = FilesPlan::adopt(config, cpus.probe.len(), upstreams.len())?;
+        cpus.adopt_control()?;
+        let logs = IntervalLogs::open(&config.data_dir).with_context(|| {
+            format!(
+                "the interval logs in {} cannot be written",
+                config.data_dir.display()
+            )
+        })?;
+        let store = Store::open(&config.store).await?;
+        let started = spawn_cores(config, clock, &cpus, files, &upstreams)?;
+        let handles = started.handles;
+        let sink_config = SinkConfig {
+            data_dir: config.data_dir.clone(),
+            cpu: Some(cpus.sink),
+            confirm_after: config.confirm_after,
+            projection_interval_ms: u64::from(config.projection_interval_s) * 1_000,
+            journal_max_bytes: JOURNAL_MAX_BYTES,
+        };
+        let links = handles.iter().map(link).collect();
+        let sink = persist::spawn(
+            sink_config,
+            Arc::new(move || clock.now()),
+            links,
+            store.clone(),
+        )?;
+        let facts = Facts {
+            pid: std::process::id(),
+            started: clock.now().unix,
+            data_dir: std::path::absolute(&config.data_dir)?,
+            store: absolute_store(&config.store),
+            admin: listener.local_addr()?.to_string(),
+            driver: started.driver,
+            driver_note: started.note,
+            max_in_flight: files.max_in_flight,
+            nofile: raise_nofile(),
+        };
+        let seen = handles
+            .iter()
+            .zip(&cpus.probe)
+            .map(|(core, &cpu)| CoreSeen {
+                index: core.index,
+                cpu,
+                stats: Arc::clone(&core.stats),
+            })
+            .collect();
+        let view = Arc::new(View::new(clock, facts, seen, Arc::clone(&sink.stats)));
+        let sink = RunningSink {
+            commands: sink.commands,
+            released: sink.released,
+            thread: Some(sink.thread),
+        };
+        let cores = handles.into_iter().map(running).collect();
+        Ok(Self {
+            store,
+            cores,
+            sink,
+            logs,
+            view,
+        })
+    }
+}
+
+fn link(core: &CoreHandle) -> CoreLink {
+    CoreLink {
+        core: core.index,
+        outcomes: core.outcomes.clone(),
+        evidence: core.evidence.clone(),
+        inbox: core.inbox.clone(),
+    }
+}
+
+fn running(core: CoreHandle) -> RunningCore {
+    RunningCore {
+        index: core.index,
+        inbox: core.inbox,
+        histograms: core.histograms,
+        thread: Some(core.thread),
+    }
+}
+
+/// Cores on one driver, and why that one.
+struct StartedCores {
+    handles: Vec<CoreHandle>,
+    driver: Driver,
+    note: Option<String>,
+}
+
+/// The first core shows which driver can be had; all others follow it.
+fn spawn_cores(
+    config: &Config,
+    clock: Clock,
+    cpus: &Cpus,
+    files: FilesPlan,
+    upstreams: &[SocketAddr],
+) -> anyhow::Result<StartedCores> {
+    let make = |index: usize, driver: DriverChoice| CoreConfig {
+        index: CoreIndex(index as u16),
+        cpu: Some(cpus.probe[index]),
+        max_in_flight: files.max_in_flight,
+        driver,
+        resolver: resolver(config.ip, upstreams, clock, index),
+        shared: SharedConfig::default(),
+        histogram_interval_ms: u64::from(config.histogram_interval_s) * 1_000,
+    };
+    let shared = shared(config)?;
+    let spawn = |index: usize, driver: DriverChoice| {
+        cores::spawn(
+            CoreConfig {
+                shared: shared.clone(),
+                ..make(index, driver)
+            },
+            clock,
+        )
+    };
+    let (first, note) = spawn_first(config.driver, |driver| spawn(0, driver))?;
+    let driver = first.driver;
+    let choice = match driver {
+        Driver::IoUring => DriverChoice::IoUring,
+        Driver::Epoll => DriverChoice::Epoll,
+    };
+    let mut handles = vec![first];
+    for index in 1..cpus.probe.len() {
+        handles.push(spawn(index, choice)?);
+    }
+    Ok(StartedCores {
+        handles,
+        driver,
+        note,
+    })
+}
+
+/// Starts a core on the wanted driver; where `io_uring` is refused `auto` goes on with epoll and
+/// says why.
+pub(crate) fn spawn_first(
+    wanted: DriverWord,
+    mut spawn: impl FnMut(DriverChoice) -> Result<CoreHandle, CoreError>,
+) -> anyhow::Result<(CoreHandle, Option<String>)> {
+    let choice = match wanted {
+        DriverWord::Epoll => DriverChoice::Epoll,
+        DriverWord::Auto | DriverWord::IoUring => DriverChoice::IoUring,
+    };
+    match spawn(choice) {
+        Ok(core) => Ok((core, None)),
+        Err(CoreError::Driver { source, .. }) if wanted == DriverWord::Auto => {
+            let note = format!(
+                "io_uring is refused here ({source}): probing on epoll instead, which costs about \
+                 a fifth more CPU per check; see `ringwatch doctor`"
+            );
+            Ok((spawn(DriverChoice::Epoll)?, Some(note)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The prober's settings.
+pub(crate) fn shared(config: &Config) -> anyhow::Result<SharedConfig> {
+    Ok(SharedConfig {
+        user_agent: config.user_agent.clone(),
+        roots: roots(config.ca_file.as_deref())?,
+        guard: Guard::public_only(config.allow.clone()),
+    })
+}
+
+fn roots(ca_file: Option<&Path>) -> anyhow::Result<Roots> {
+    let Some(path) = ca_file else {
+        return Ok(Roots::WebPki);
+    };
+    match std::fs::read(path) {
+        Ok(pem) => Ok(Roots::Pem(pem)),
+        Err(error) => bad_input(format!(
+            "the CA file {} cannot be read ({error}): check the path and its rights",
+            path.display()
+        )),
+    }
+}
+
+/// The resolver's settings; ids and ports are seeded by the clock and the process.
+pub(crate) fn resolver(
+    ip: IpWord,
+    upstreams: &[SocketAddr],
+    clock: Clock,
+    core: usize,
+) -> ResolverConfig {
+    let policy = match ip {
+        IpWord::V4First => IpPolicy::V4First,
+        IpWord::V6First => IpPolicy::V6First,
+        IpWord::V4Only => IpPolicy::V4Only,
+        IpWord::V6Only => IpPolicy::V6Only,
+    };
+    ResolverConfig {
+        upstreams: upstreams.to_vec(),
+        policy,
+        seed: seed(clock, core),
+        sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
+    }
+}
+
+/// Unpredictable to others: query ids and source ports hang on it.
+fn seed(clock: Clock, core: usize) -> u64 {
+    let mut random = [0u8; 8];
+    let filled = std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut random));
+    let fallback = clock.now().unix.0 ^ (u64::from(std::process::id()) << 40);
+    let base = if filled.is_ok() {
+        u64::from_ne_bytes(random)
+    } else {
+        fallback
+    };
+    model::ids::splitmix64(base ^ core as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine that refuses rings.
+    fn refusing(driver: DriverChoice) -> Result<CoreHandle, CoreError> {
+        if driver != DriverChoice::Epoll {
+            let source = std::io::Error::from_raw_os_error(1);
+            return Err(CoreError::Driver { core: 0, source });
+        }
+        let clock = Clock::start();
+        let config = CoreConfig {
+            index: CoreIndex(0),
+            cpu: None,
+            max_in_flight: 1,
+            driver,
+            resolver: resolver(IpWord::V4First, &[], clock, 0),
+            shared: SharedConfig::default(),
+            histogram_interval_ms: 1_000,
+        };
+        cores::spawn(config, clock)
+    }
+
+    #[test]
+    fn where_io_uring_is_refused_epoll_is_used_and_the_reason_kept() {
+        let (core, note) = spawn_first(DriverWord::Auto, refusing).expect("epoll works");
+        assert_eq!(core.driver, Driver::Epoll);
+        assert!(note.is_some_and(|note| note.contains("Operation not permitted")));
+        core.inbox
+            .send(CoreCommand::Drain { within_ms: 0 })
+            .expect("the core lives");
+        core.thread.join().expect("no panic").expect("no error");
+        let refused = spawn_first(DriverWord::IoUring, refusing).expect_err("no ring");
+        assert!(refused.to_string().contains("io_uring"), "{refused}");
+    }
+}

@@ -1,0 +1,203 @@
+//! What a node takes from the machine: CPUs and open files. Pure arithmetic over what was found;
+//! only `adopt_*` touch the process.
+
+use anyhow::Context;
+use model::limits::{DNS_SOCKETS_PER_UPSTREAM, IN_FLIGHT_DEFAULT_MAX};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::config::Config;
+use crate::exit::bad_input;
+
+/// Files of the process itself: log, store, journal, sockets, clients of both listeners.
+const FILES_OF_PROCESS: u64 = 128;
+/// Files of a core besides its sockets: ring, timer, wake-up.
+const FILES_OF_CORE: u64 = 16;
+/// Fewest attempts in flight that are worth a start.
+const IN_FLIGHT_MIN: u64 = 32;
+
+/// CPUs by role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cpus {
+    /// One probe core each.
+    pub(crate) probe: Vec<usize>,
+    /// The sink, and next to it the control plane and the store.
+    pub(crate) sink: usize,
+    /// What is left for the control plane; all when the probe cores take everything.
+    pub(crate) control: Vec<usize>,
+}
+
+impl Cpus {
+    /// All of `allowed` but the first probe; on one CPU, that one. `chosen` overrides.
+    pub(crate) fn assign(allowed: &[usize], chosen: &[usize]) -> anyhow::Result<Self> {
+        if let Some(absent) = chosen.iter().find(|cpu| !allowed.contains(cpu)) {
+            return bad_input(format!(
+                "probe_cores: found {absent}, accepted are the CPUs that this process may use: \
+                 {allowed:?}"
+            ));
+        }
+        let probe = match (chosen, allowed) {
+            ([], [_, rest @ ..]) if !rest.is_empty() => rest.to_vec(),
+            ([], all) => all.to_vec(),
+            (chosen, _) => chosen.to_vec(),
+        };
+        let free = |cpu: &&usize| !probe.contains(cpu);
+        let control: Vec<usize> = allowed.iter().filter(free).copied().collect();
+        let control = if control.is_empty() {
+            allowed.to_vec()
+        } else {
+            control
+        };
+        let sink = control
+            .first()
+            .copied()
+            .context("the process may use no CPU at all")?;
+        Ok(Self {
+            probe,
+            sink,
+            control,
+        })
+    }
+
+    /// The CPUs that this process may use, by number.
+    pub(crate) fn allowed() -> anyhow::Result<Vec<usize>> {
+        let set = sched_getaffinity(None).context("the CPUs of this process cannot be read")?;
+        Ok((0..CpuSet::MAX_CPU)
+            .filter(|&cpu| set.is_set(cpu))
+            .collect())
+    }
+
+    /// Keeps this thread, and those that it starts without a CPU of their own, off the probe cores.
+    pub(crate) fn adopt_control(&self) -> anyhow::Result<()> {
+        let mut set = CpuSet::new();
+        self.control.iter().for_each(|&cpu| set.set(cpu));
+        sched_setaffinity(None, &set)
+            .context("the control plane cannot be moved off the probe cores")
+    }
+}
+
+/// Open files, by need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FilesPlan {
+    /// Attempts in flight per core.
+    pub(crate) max_in_flight: u32,
+    /// Files needed for that.
+    pub(crate) needed: u64,
+}
+
+impl FilesPlan {
+    /// Divides `limit` files among `cores` cores with `upstreams` resolvers each. `chosen` = 0
+    /// means as many in flight as fit, up to the documented default.
+    pub(crate) fn make(
+        limit: u64,
+        cores: usize,
+        upstreams: usize,
+        chosen: u32,
+    ) -> anyhow::Result<Self> {
+        let dns = (DNS_SOCKETS_PER_UPSTREAM * upstreams) as u64;
+        let needed =
+            |in_flight: u64| FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + in_flight);
+        let fits = limit.saturating_sub(needed(0)) / cores.max(1) as u64;
+        let wanted = if chosen == 0 {
+            u64::from(IN_FLIGHT_DEFAULT_MAX)
+        } else {
+            u64::from(chosen)
+        };
+        let least = if chosen == 0 { IN_FLIGHT_MIN } else { wanted };
+        if fits < least {
+            let plan = format!(
+                "{cores} probe core(s) with {least} attempts in flight and {dns} DNS sockets each"
+            );
+            let advice = if chosen == 0 || fits < IN_FLIGHT_MIN {
+                String::new()
+            } else {
+                format!(", or set max_in_flight to {fits}")
+            };
+            let needed = needed(least);
+            return bad_input(format!(
+                "nofile is {limit}, too low for the plan: {plan} need {needed} open files; raise \
+                 it with `ulimit -n {needed}` or LimitNOFILE={needed}{advice}"
+            ));
+        }
+        let in_flight = fits.min(wanted);
+        Ok(Self {
+            max_in_flight: in_flight as u32,
+            needed: needed(in_flight),
+        })
+    }
+
+    /// The plan of `config` under the limits of this process.
+    pub(crate) fn adopt(config: &Config, cores: usize, upstreams: usize) -> anyhow::Result<Self> {
+        Self::make(raise_nofile(), cores, upstreams, config.max_in_flight)
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns what then holds.
+pub(crate) fn raise_nofile() -> u64 {
+    let found = getrlimit(Resource::Nofile);
+    // A kernel that refuses leaves the soft limit, which is then what the plan has to fit.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: found.maximum,
+            ..found
+        },
+    );
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_cpus_but_the_first_probe() {
+        let of = |allowed: &[usize], chosen: &[usize]| {
+            let cpus = Cpus::assign(allowed, chosen).expect("valid");
+            (cpus.probe, cpus.sink, cpus.control)
+        };
+        assert_eq!(of(&[0, 1, 2, 3], &[]), (vec![1, 2, 3], 0, vec![0]));
+        assert_eq!(of(&[5], &[]), (vec![5], 5, vec![5]));
+        assert_eq!(of(&[0, 1, 2, 3], &[0, 2]), (vec![0, 2], 1, vec![1, 3]));
+        assert_eq!(of(&[0, 1], &[0, 1]), (vec![0, 1], 0, vec![0, 1]));
+        let error = Cpus::assign(&[0, 1], &[7]).expect_err("absent").to_string();
+        assert!(
+            error.contains("found 7") && error.contains("[0, 1]"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn files_are_divided_among_the_cores() {
+        let plan = FilesPlan::make(1_000_000, 4, 2, 0).expect("fits");
+        assert_eq!(plan.max_in_flight, IN_FLIGHT_DEFAULT_MAX);
+        let plan = FilesPlan::make(20_000, 4, 1, 0).expect("fits");
+        assert_eq!(plan.max_in_flight, 4_888);
+        assert!(plan.needed <= 20_000);
+        assert_eq!(
+            FilesPlan::make(20_000, 4, 1, 100)
+                .expect("fits")
+                .max_in_flight,
+            100
+        );
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_says_the_number_needed() {
+        let error = FilesPlan::make(200, 1, 1, 0)
+            .expect_err("too low")
+            .to_string();
+        assert!(
+            error.starts_with("nofile is 200, too low for the plan"),
+            "{error}"
+        );
+        assert!(error.contains("ulimit -n 240"), "{error}");
+        let error = FilesPlan::make(1_000, 1, 1, 5_000)
+            .expect_err("too low")
+            .to_string();
+        assert!(
+            error.contains("ulimit -n 5208") && error.ends_with("max_in_flight to 792"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! Targets into the fleet: everything at the start, afterwards only what changed.
+
+use serde_json::{Value, json};
+use store::ImportId;
+use tracing::{info, warn};
+
+use super::fleet::Fed;
+use super::serve::{Control, PAGE, reading};
+use crate::targets::import::{ImportOrder, ImportSummary, import_file};
+
+/// Refused targets that are named in the log; all are counted.
+const REFUSED_NAMED_MAX: usize = 20;
+
+/// Places every active target, page by page in the order of ids.
+pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
+    let (mut after, mut fed, mut first) = (None, Fed::default(), true);
+    loop {
+        let page = reading(control.parts.store.targets(after, PAGE, true).await)?;
+        if first {
+            control.change = page.latest_change;
+            first = false;
+        }
+        say_refused(control, &page.refused);
+        fed += control.fleet.feed(page.targets).await?;
+        control.parts.supervise()?;
+        if page.last.is_none() {
+            return Ok(fed);
+        }
+        after = page.last;
+    }
+}
+
+/// Follows the change numbers of the store: work in the number of changes.
+pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> {
+    let mut fed = Fed::default();
+    loop {
+        let page = reading(control.parts.store.changes(control.change, PAGE).await)?;
+        if page.latest_change == control.change {
+            break;
+        }
+        say_refused(control, &page.refused);
+        fed += control.fleet.feed(page.targets).await?;
+        control.change = page.latest_change;
+    }
+    if fed != Fed::default() {
+        info!(
+            upserted = fed.upserted,
+            removed = fed.removed,
+            "targets changed"
+        );
+    }
+    Ok(fed)
+}
+
+/// Imports a list into the store; the fleet follows by [`apply_changes`].
+pub(super) async fn import(
+    control: &mut Control,
+    order: &ImportOrder,
+) -> anyhow::Result<ImportSummary> {
+    let id = ImportId(control.parts.view.clock.now().unix);
+    let every = 100_000;
+    let mut next = every;
+    let mut progress = |rows: u64| {
+        if rows >= next {
+            info!(rows, "importing {}", order.path.display());
+            next = rows + every;
+        }
+    };
+    let summary = import_file(&control.parts.store, order, id, &mut progress).await?;
+    control.parts.view.refuse_targets(summary.refused);
+    for line in summary.refused_lines.iter().take(REFUSED_NAMED_MAX) {
+        warn!("{line}");
+    }
+    if summary.refused > REFUSED_NAMED_MAX as u64 {
+        warn!(
+            "{} more lines were refused",
+            summary.refused - REFUSED_NAMED_MAX as u64
+        );
+    }
+    Ok(summary)
+}
+
+/// Validate → diff → apply: a configuration or list that is refused changes nothing.
+pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
+    let (newer, layers) = (control.read_config)()?;
+    for variable in &layers.unknown_variables {
+        warn!("{variable}");
+    }
+    let needs_restart = control.config.needs_restart(&newer);
+    let mut imported = Value::Null;
+    if let Some(path) = newer.targets.clone() {
+        let order = ImportOrder {
+            path,
+            prune: newer.prune,
+            strict: newer.strict,
+        };
+        imported = serde_json::to_value(import(control, &order).await?)?;
+    }
+    control.config.take_live(&newer);
+    let fed = apply_changes(control).await?;
+    if !needs_restart.is_empty() {
+        warn!("these keys changed and take effect with the next start: {needs_restart:?}");
+    }
+    Ok(json!({
+        "ok": true,
+        "imported": imported,
+        "applied": { "upserted": fed.upserted, "removed": fed.removed },
+        "needs_restart": needs_restart,
+    }))
+}
+
+fn say_refused(control: &Control, refused: &[(i64, model::FieldError)]) {
+    control.parts.view.refuse_targets(refused.len() as u64);
+    for (id, error) in refused.iter().take(REFUSED_NAMED_MAX) {
+        warn!("target {id} in the store is refused: {error}");
+    }
+}

@@ -1,0 +1,365 @@
+//! The control plane's loop: load, then requests, changed targets, histograms, supervision.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use model::TargetId;
+use persist::SinkCommand;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::fleet::Fleet;
+use super::parts::{Parts, Stopping};
+use super::quiet::Quiet;
+use super::reload;
+use super::signals::Stop;
+use super::summary::Summary;
+use super::view::Stage;
+use super::{ReadConfig, send};
+use crate::config::Config;
+use crate::control::server::{Call, refusal};
+use crate::control::{Request, TargetRef};
+use crate::targets::import::ImportOrder;
+
+/// Length of a turn: supervision and histograms.
+const TURN: Duration = Duration::from_millis(200);
+/// Turns between two looks for changed targets: a change is in effect within a second.
+const CHANGES_EVERY: u64 = 2;
+/// Turns between two computations of freshness ages.
+const AGES_EVERY: u64 = 25;
+/// Turns between two summary lines.
+const SUMMARY_EVERY: u64 = 300;
+/// Targets of one page.
+pub(super) const PAGE: usize = 5_000;
+
+/// The control plane.
+pub(super) struct Control {
+    pub(super) parts: Parts,
+    pub(super) fleet: Fleet,
+    pub(super) config: Config,
+    pub(super) read_config: ReadConfig,
+    /// Every change up to this number is in the fleet.
+    pub(super) change: u64,
+    paused: bool,
+    stop: Stop,
+    quiet: Quiet,
+    summary: Summary,
+    ages: Option<oneshot::Receiver<persist::FreshnessAges>>,
+}
+
+impl Control {
+    pub(super) fn new(parts: Parts, config: Config, read_config: ReadConfig, stop: Stop) -> Self {
+        let inboxes = parts.cores.iter().map(|core| core.inbox.clone()).collect();
+        let (sink, released) = (parts.sink.commands.clone(), parts.sink.released.clone());
+        let summary = Summary::from(parts.view.clock.mono());
+        Self {
+            fleet: Fleet::new(inboxes, sink, released),
+            parts,
+            config,
+            read_config,
+            change: 0,
+            paused: false,
+            stop,
+            quiet: Quiet::default(),
+            summary,
+            ages: None,
+        }
+    }
+
+    /// The parts, to be taken down.
+    pub(super) fn into_stopping(self) -> Stopping {
+        self.parts.view.set_stage(Stage::Draining);
+        Stopping {
+            parts: self.parts,
+            drain_s: self.config.drain_s,
+        }
+    }
+
+    /// Serves until something breaks; says what.
+    pub(super) async fn serve(&mut self, mut calls: mpsc::Receiver<Call>) -> anyhow::Error {
+        match self.serve_until_broken(&mut calls).await {
+            Err(broken) => broken,
+            Ok(never) => match never {},
+        }
+    }
+
+    async fn serve_until_broken(
+        &mut self,
+        calls: &mut mpsc::Receiver<Call>,
+    ) -> anyhow::Result<std::convert::Infallible> {
+        self.load().await?;
+        self.parts.view.set_stage(Stage::Running);
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for turn in 0u64.. {
+            tokio::select! {
+                Some(call) = calls.recv() => {
+                    let answer = self.carry_out(call.request).await?;
+                    // A client that hung up has no use for the answer.
+                    let _ = call.reply.send(answer);
+                    continue;
+                }
+                _ = turns.tick() => {}
+            }
+            self.turn(turn).await?;
+        }
+        Err(anyhow!("the control plane ran out of turns"))
+    }
+
+    /// Imports the list, if any, and places every active target.
+    async fn load(&mut self) -> anyhow::Result<()> {
+        let begun = self.parts.view.clock.mono();
+        if let Some(path) = self.config.targets.clone() {
+            let order = ImportOrder {
+                path,
+                prune: self.config.prune,
+                strict: self.config.strict,
+            };
+            let summary = reload::import(self, &order).await?;
+            info!("{}: {}", order.path.display(), summary.sentence());
+        }
+        let fed = reload::load_all(self).await?;
+        let took_ms = self.parts.view.clock.mono().since(begun) / 1_000;
+        info!(targets = self.fleet.len(), took_ms, "loaded");
+        if self.fleet.len() == 0 {
+            warn!(
+                "there is no active target: import some with `ringwatch targets import FILE.csv`"
+            );
+        }
+        if fed.unjudged > 0 {
+            warn!(
+                targets = fed.unjudged,
+                "keyword, forbidden and redirect rules are kept but not judged by this release"
+            );
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, request: Request) -> anyhow::Result<Value> {
+        Ok(match request {
+            Request::Status => super::status::object(&self.parts.view),
+            Request::Drain => {
+                self.stop.ask("drain");
+                json!({ "ok": true, "pid": std::process::id(), "drain_s": self.config.drain_s })
+            }
+            Request::Reload => match reload::reload(self).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    survives(&error)?;
+                    warn!("reload refused, the old configuration goes on: {error:#}");
+                    refusal(&format!("{error:#}; the old configuration goes on"))
+                }
+            },
+            Request::Pause { on } => {
+                self.fleet.pause(on).await?;
+                self.paused = on;
+                self.parts
+                    .view
+                    .set_stage(if on { Stage::Paused } else { Stage::Running });
+                json!({ "ok": true, "paused": on })
+            }
+            Request::Trigger { target } => self.trigger(&target).await?,
+            Request::Import(order) => match reload::import(self, &order).await {
+                Ok(summary) => {
+                    let fed = reload::apply_changes(self).await?;
+                    let mut answer = serde_json::to_value(&summary)?;
+                    answer["ok"] = json!(true);
+                    answer["applied"] = json!({ "upserted": fed.upserted, "removed": fed.removed });
+                    answer
+                }
+                Err(error) => {
+                    survives(&error)?;
+                    let mut answer = refusal(&format!("{error:#}"));
+                    answer["usage"] = json!(error.is::<crate::exit::BadInput>());
+                    answer
+                }
+            },
+        })
+    }
+
+    async fn trigger(&self, target: &TargetRef) -> anyhow::Result<Value> {
+        let Some(id) = target.id() else {
+            return Ok(refusal("target: accepted is an id, a whole number from 1"));
+        };
+        let found = self.fleet.check_now(id).await?;
+        let unknown = |id: TargetId| refusal(&format!("no active target has the id {id}"));
+        Ok(if found {
+            json!({ "ok": true })
+        } else {
+            unknown(id)
+        })
+    }
+
+    async fn turn(&mut self, turn: u64) -> anyhow::Result<()> {
+        self.parts.supervise()?;
+        self.collect_histograms();
+        self.fleet.collect_released();
+        self.look_for_trouble();
+        if turn.is_multiple_of(AGES_EVERY) {
+            self.ask_ages();
+        }
+        self.collect_ages();
+        if turn.is_multiple_of(CHANGES_EVERY) {
+            self.follow_changes().await?;
+        }
+        if turn % SUMMARY_EVERY == SUMMARY_EVERY - 1 {
+            self.summary.say(&self.parts.view);
+        }
+        Ok(())
+    }
+
+    fn collect_histograms(&mut self) {
+        if let Err(error) = self.parts.collect_histograms() {
+            let now = self.parts.view.clock.mono();
+            if let Some(swallowed) = self.quiet.allows("hdr", now) {
+                warn!(swallowed, "an interval log cannot be written: {error}");
+            }
+        }
+    }
+
+    /// A store that is away costs freshness of the list, never probing.
+    async fn follow_changes(&mut self) -> anyhow::Result<()> {
+        if let Err(error) = reload::apply_changes(self).await {
+            survives(&error)?;
+            let now = self.parts.view.clock.mono();
+            if let Some(swallowed) = self.quiet.allows("changes", now) {
+                warn!(swallowed, "changed targets cannot be read: {error:#}");
+            }
+        }
+        Ok(())
+    }
+
+    fn look_for_trouble(&mut self) {
+        let now = self.parts.view.clock.mono();
+        let (sink, cores) = self.parts.view.snapshots();
+        let held: u64 = cores.iter().map(|core| core.held).sum();
+        if held > 0
+            && let Some(swallowed) = self.quiet.allows("held", now)
+        {
+            warn!(
+                held,
+                swallowed, "results are held: the sink is slower than the probe cores"
+            );
+        }
+        if sink.counters.journal_alarm > 0
+            && let Some(swallowed) = self.quiet.allows("journal", now)
+        {
+            warn!(
+                swallowed,
+                journal_bytes = sink.counters.journal_bytes,
+                "the journal cannot be written: check the disk of data_dir"
+            );
+        }
+    }
+
+    fn ask_ages(&mut self) {
+        let (reply, answer) = oneshot::channel();
+        // A sink that is busy is asked again in five seconds.
+        if self
+            .parts
+            .sink
+            .commands
+            .try_send(SinkCommand::Ages { reply })
+            .is_ok()
+        {
+            self.ages = Some(answer);
+        }
+    }
+
+    fn collect_ages(&mut self) {
+        let Some(answer) = &mut self.ages else { return };
+        match answer.try_recv() {
+            Ok(ages) => self.parts.view.set_ages(ages),
+            Err(oneshot::error::TryRecvError::Empty) => return,
+            Err(oneshot::error::TryRecvError::Closed) => {}
+        }
+        self.ages = None;
+    }
+}
+
+impl Parts {
+    /// Says which thread ended although nobody asked it to.
+    pub(super) fn supervise(&mut self) -> anyhow::Result<()> {
+        for core in &mut self.cores {
+            let ended = core.thread.take_if(|thread| thread.is_finished());
+            if let Some(thread) = ended {
+                return Err(died(&format!("probe core {}", core.index.0), thread));
+            }
+        }
+        match self.sink.thread.take_if(|thread| thread.is_finished()) {
+            Some(thread) => Err(died("the sink", thread)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in finished intervals and logs them.
+    pub(super) fn collect_histograms(&mut self) -> std::io::Result<()> {
+        let mut result = Ok(());
+        for core in &self.cores {
+            for set in core.histograms.try_iter() {
+                self.view.absorb(&set);
+                result = result.and(self.logs.write(&set));
+            }
+        }
+        result
+    }
+}
+
+/// A refused request is the caller's business; a dead thread is ours.
+fn survives(error: &anyhow::Error) -> anyhow::Result<()> {
+    match error.downcast_ref::<send::Ended>() {
+        Some(ended) => Err(anyhow!(ended.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Why a thread ended.
+fn died<E: std::error::Error + Send + Sync + 'static>(
+    who: &str,
+    thread: std::thread::JoinHandle<Result<(), E>>,
+) -> anyhow::Error {
+    match thread.join() {
+        Ok(Ok(())) => anyhow!("{who} ended although nobody asked it to"),
+        Ok(Err(error)) => anyhow::Error::new(error).context(format!("{who} failed")),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            anyhow!("{who} panicked: {text}")
+        }
+    }
+}
+
+/// Adds what was being done to a store error.
+pub(super) fn reading<T>(result: store::Result<T>) -> anyhow::Result<T> {
+    result.context("the targets cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the ring broke")]
+    struct Broken;
+
+    #[test]
+    fn a_dead_thread_says_how_it_died() {
+        let quiet = std::thread::spawn(|| Ok::<(), Broken>(()));
+        let text = format!("{:#}", died("probe core 1", quiet));
+        assert_eq!(text, "probe core 1 ended although nobody asked it to");
+        let failed = std::thread::spawn(|| Err::<(), _>(Broken));
+        assert_eq!(
+            format!("{:#}", died("the sink", failed)),
+            "the sink failed: the ring broke"
+        );
+        let panicked = std::thread::spawn(|| -> Result<(), Broken> { panic!("slot {}", 7) });
+        assert_eq!(
+            format!("{:#}", died("the sink", panicked)),
+            "the sink panicked: slot 7"
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! `status`: every account and gauge as one JSON object, and whether the accounts balance.
+
+use cores::CoreSnapshot;
+use hdrhistogram::Histogram;
+use model::{FailureClass, Verdict};
+use persist::{CoreAccount, SinkSnapshot};
+use serde_json::{Map, Value, json};
+
+use super::lifetime::Lifetime;
+use super::view::View;
+
+/// The status object.
+pub(crate) fn object(view: &View) -> Value {
+    let (sink, cores) = view.snapshots();
+    let accounts: Vec<CoreAccount> = view
+        .cores
+        .iter()
+        .map(|core| {
+            let own = sink.cores.iter().find(|(index, _)| *index == core.index);
+            own.map_or_else(CoreAccount::default, |(_, account)| *account)
+        })
+        .collect();
+    let balanced = cores
+        .iter()
+        .zip(&accounts)
+        .all(|(core, drained)| balances(core, drained));
+    let total = cores.iter().fold(CoreSnapshot::default(), add);
+    let now = view.clock.now();
+    let facts = &view.facts;
+    json!({
+        "ok": true,
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": facts.pid,
+        "state": view.stage().as_str(),
+        "started_at_ms": facts.started.0,
+        "uptime_s": now.unix.since(facts.started) / 1_000,
+        "data_dir": facts.data_dir.display().to_string(),
+        "store": facts.store,
+        "admin": facts.admin,
+        "driver": facts.driver.as_str(),
+        "driver_note": facts.driver_note,
+        "max_in_flight": facts.max_in_flight,
+        "nofile": facts.nofile,
+        "balanced": balanced,
+        "targets": {
+            "active": total.targets,
+            "seems_down": sink.counters.open_seems_down,
+            "down": sink.counters.open_down,
+            "suspected": sink.counters.suspected,
+            "refused": view.targets_refused(),
+        },
+        "required_rate_per_s": total.required_per_ks as f64 / 1_000.0,
+        "fleet": account(&total, &sink.total()),
+        "lag_us": view.with_histograms(fleet_lag),
+        "verdicts": verdicts(&total),
+        "failures": failures(&total),
+        "cores": view.with_histograms(|all| cores_json(view, &cores, &accounts, all, now.mono.0)),
+        "sink": sink_json(&sink),
+    })
+}
+
+/// `due = pending + in_flight + probed + shed + stale + cancelled`; `probed = held + queued +
+/// drained`; `drained = stepped + coalesced + discarded`.
+pub(crate) fn balances(core: &CoreSnapshot, drained: &CoreAccount) -> bool {
+    core.balances() && drained.balances() && drained.drained <= core.sent
+}
+
+/// One account as it is published.
+fn account(core: &CoreSnapshot, sink: &CoreAccount) -> Value {
+    json!({
+        "due": core.due,
+        "pending": core.pending,
+        "in_flight": core.in_flight,
+        "probed": core.probed,
+        "shed": core.shed,
+        "stale": core.stale,
+        "cancelled": core.cancelled,
+        "held": core.held,
+        "queued": core.sent.saturating_sub(sink.drained),
+        "drained": sink.drained,
+        "stepped": sink.stepped,
+        "coalesced": sink.coalesced,
+        "discarded": sink.discarded_old_generation,
+    })
+}
+
+fn cores_json(
+    view: &View,
+    cores: &[CoreSnapshot],
+    accounts: &[CoreAccount],
+    histograms: &[Lifetime],
+    now_us: u64,
+) -> Vec<Value> {
+    let of = |index: usize| {
+        let (seen, core, drained) = (&view.cores[index], &cores[index], &accounts[index]);
+        let one = &core.one_shot;
+        json!({
+            "core": seen.index.0,
+            "cpu": seen.cpu,
+            "targets": core.targets,
+            "required_rate_per_s": core.required_per_ks as f64 / 1_000.0,
+            "account": account(core, drained),
+            "one_shots": {
+                "due": one.due, "pending": one.pending, "in_flight": one.in_flight,
+                "done": one.done, "refused": one.refused,
+            },
+            "balanced": balances(core, drained),
+            "held_total": core.held_total,
+            "in_flight_limit": core.in_flight_limit,
+            "evidence_truncated": core.evidence_truncated,
+            "evidence_dropped": core.evidence_dropped,
+            "bytes_in": core.bytes_in,
+            "bytes_out": core.bytes_out,
+            "tls_full": core.tls_full,
+            "since_turn_us": now_us.saturating_sub(core.last_turn_us),
+            "lag_us": percentiles(histograms[index].recent_lag()),
+            "lag_since_start_us": percentiles(histograms[index].lag_all()),
+            "loop_lag_us": percentiles(histograms[index].recent_loop_lag()),
+            "dns": {
+                "hits": core.dns.hits, "misses": core.dns.misses,
+                "negative_hits": core.dns.negative_hits, "stale_hits": core.dns.stale_hits,
+                "queries": core.dns.queries, "timeouts": core.dns.timeouts,
+                "hosts": core.dns.hosts, "flights": core.dns.flights,
+            },
+        })
+    };
+    (0..cores.len()).map(of).collect()
+}
+
+fn sink_json(sink: &SinkSnapshot) -> Value {
+    let counters = &sink.counters;
+    json!({
+        "balanced": sink.cores.iter().all(|(_, account)| account.balances()),
+        "transitions": counters.transitions,
+        "journal_records": counters.journal_records,
+        "journal_bytes": counters.journal_bytes,
+        "journal_alarm": counters.journal_alarm,
+        "journal_errors": counters.journal_errors,
+        "apply_lag": counters.apply_lag,
+        "applies": counters.applies,
+        "apply_retries": counters.apply_retries,
+        "freshness_rows": counters.freshness_rows,
+        "freshness_pending": counters.freshness_pending,
+        "freshness_retries": counters.freshness_retries,
+        "unclaimed_events": counters.unclaimed_events,
+    })
+}
+
+fn fleet_lag(all: &[Lifetime]) -> Value {
+    let mut merged = super::lifetime::histogram();
+    for one in all {
+        merged
+            .add(one.lag_all())
+            .expect("a histogram that grows takes every value");
+    }
+    percentiles(&merged)
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Value {
+    json!({
+        "p50": histogram.value_at_quantile(0.5),
+        "p99": histogram.value_at_quantile(0.99),
+        "p99_9": histogram.value_at_quantile(0.999),
+        "max": histogram.max(),
+        "count": histogram.len(),
+    })
+}
+
+fn verdicts(total: &CoreSnapshot) -> Value {
+    let pairs = Verdict::ALL.into_iter().zip(total.verdicts);
+    Value::Object(
+        pairs
+            .map(|(verdict, count)| (verdict.as_str().to_owned(), count.into()))
+            .collect(),
+    )
+}
+
+/// Classes that were seen at all.
+fn failures(total: &CoreSnapshot) -> Value {
+    let mut map = Map::new();
+    for &class in FailureClass::ALL {
+        if total.failed(class) > 0 {
+            map.insert(class.as_str().to_owned(), total.failed(class).into());
+        }
+    }
+    Value::Object(map)
+}
+
+/// The sum of what `status` and the summary line show of several cores.
+pub(crate) fn add(mut sum: CoreSnapshot, core: &CoreSnapshot) -> CoreSnapshot {
+    sum.due += core.due;
+    sum.pending += core.pending;
+    sum.in_flight += core.in_flight;
+    sum.probed += core.probed;
+    sum.shed += core.shed;
+    sum.stale += core.stale;
+    sum.cancelled += core.cancelled;
+    sum.held += core.held;
+    sum.sent += core.sent;
+    sum.targets += core.targets;
+    sum.required_per_ks += core.required_per_ks;
+    for (left, right) in sum.verdicts.iter_mut().zip(core.verdicts) {
+        *left += right;
+    }
+    for (left, right) in sum.failures.iter_mut().zip(core.failures) {
+        *left += right;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_balances_only_when_nothing_is_lost() {
+        let core = CoreSnapshot {
+            due: 7,
+            probed: 5,
+            sent: 5,
+            shed: 2,
+            ..CoreSnapshot::default()
+        };
+        let drained = CoreAccount {
+            drained: 4,
+            stepped: 1,
+            coalesced: 3,
+            ..CoreAccount::default()
+        };
+        assert!(balances(&core, &drained));
+        assert_eq!(account(&core, &drained)["queued"], 1);
+        assert!(!balances(&CoreSnapshot { shed: 1, ..core }, &drained));
+        assert!(!balances(
+            &core,
+            &CoreAccount {
+                stepped: 0,
+                ..drained
+            }
+        ));
+        assert!(!balances(
+            &core,
+            &CoreAccount {
+                drained: 6,
+                coalesced: 5,
+                ..drained
+            }
+        ));
+    }
+}

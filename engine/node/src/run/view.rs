@@ -1,0 +1,183 @@
+//! What anyone may look at while the node runs: facts, snapshots, histograms. Readers never slow
+//! a probe core; nothing here changes the node.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cores::{Clock, CoreHistograms, CoreSnapshot, CoreStats, Driver};
+use hdrhistogram::Histogram;
+use model::{CoreIndex, UnixMs};
+use persist::{FreshnessAges, SinkSnapshot, SinkStats};
+
+use super::lifetime::Lifetime;
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Targets are being loaded; those that are loaded are probed.
+    Loading,
+    /// All targets are loaded.
+    Running,
+    /// Nothing is dispatched, by request.
+    Paused,
+    /// On the way out.
+    Draining,
+}
+
+impl Stage {
+    const ALL: [Self; 4] = [Self::Loading, Self::Running, Self::Paused, Self::Draining];
+
+    /// The word in `status` and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        ["loading", "running", "paused", "draining"][self as usize]
+    }
+}
+
+/// What never changes while the node runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// This process.
+    pub(crate) pid: u32,
+    /// When it started.
+    pub(crate) started: UnixMs,
+    /// Lock, socket, journal, histograms.
+    pub(crate) data_dir: PathBuf,
+    /// The store, secrets masked.
+    pub(crate) store: String,
+    /// Bound address of the admin listener.
+    pub(crate) admin: String,
+    /// What the cores run on.
+    pub(crate) driver: Driver,
+    /// Why not `io_uring`, when it was refused.
+    pub(crate) driver_note: Option<String>,
+    /// Attempts in flight per core at most.
+    pub(crate) max_in_flight: u32,
+    /// Open files allowed.
+    pub(crate) nofile: u64,
+}
+
+/// One core, as seen from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct CoreSeen {
+    /// Which.
+    pub(crate) index: CoreIndex,
+    /// Its CPU.
+    pub(crate) cpu: usize,
+    /// Its published numbers.
+    pub(crate) stats: Arc<CoreStats>,
+}
+
+/// Everything to look at.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Both clocks.
+    pub(crate) clock: Clock,
+    /// Facts.
+    pub(crate) facts: Facts,
+    /// Cores, by index.
+    pub(crate) cores: Vec<CoreSeen>,
+    sink: Arc<SinkStats>,
+    stage: AtomicU8,
+    targets_refused: AtomicU64,
+    histograms: Mutex<Vec<Lifetime>>,
+    ages: Mutex<Option<FreshnessAges>>,
+}
+
+impl View {
+    /// A view of a node that is loading.
+    pub(crate) fn new(
+        clock: Clock,
+        facts: Facts,
+        cores: Vec<CoreSeen>,
+        sink: Arc<SinkStats>,
+    ) -> Self {
+        let histograms = cores.iter().map(|_| Lifetime::new()).collect();
+        Self {
+            clock,
+            facts,
+            cores,
+            sink,
+            stage: AtomicU8::new(Stage::Loading as u8),
+            targets_refused: AtomicU64::new(0),
+            histograms: Mutex::new(histograms),
+            ages: Mutex::new(None),
+        }
+    }
+
+    /// Where the node is.
+    pub(crate) fn stage(&self) -> Stage {
+        Stage::ALL[usize::from(self.stage.load(Ordering::Relaxed))]
+    }
+
+    /// The control plane moves on.
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Refused targets so far: lines of lists and rows of the store.
+    pub(crate) fn targets_refused(&self) -> u64 {
+        self.targets_refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts refused targets.
+    pub(crate) fn refuse_targets(&self, count: u64) {
+        self.targets_refused.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The sink first, then the cores: what the sink drained was sent before, so that the
+    /// difference is never negative.
+    pub(crate) fn snapshots(&self) -> (SinkSnapshot, Vec<CoreSnapshot>) {
+        let sink = self.sink.snapshot();
+        (
+            sink,
+            self.cores
+                .iter()
+                .map(|core| core.stats.snapshot())
+                .collect(),
+        )
+    }
+
+    /// Takes in an interval of one core.
+    pub(crate) fn absorb(&self, set: &CoreHistograms) {
+        let mut all = self
+            .histograms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all[usize::from(set.core.0)].absorb(set);
+    }
+
+    /// Looks at the histograms of all cores.
+    pub(crate) fn with_histograms<T>(&self, look: impl FnOnce(&[Lifetime]) -> T) -> T {
+        look(
+            &self
+                .histograms
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Keeps the freshness ages that the sink computed last.
+    pub(crate) fn set_ages(&self, ages: FreshnessAges) {
+        *self.ages.lock().unwrap_or_else(PoisonError::into_inner) = Some(ages);
+    }
+
+    /// The freshness ages of a few seconds ago.
+    pub(crate) fn ages(&self) -> Option<FreshnessAges> {
+        *self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Schedule lag of the last interval over all cores.
+    pub(crate) fn recent_lag(&self) -> Histogram<u64> {
+        self.with_histograms(|all| {
+            let mut merged = super::lifetime::histogram();
+            for one in all {
+                merged
+                    .add(one.recent_lag())
+                    .expect("all lag histograms have one range");
+            }
+            merged
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! Columns of a target list: the header line, and one field of one target each.
+
+use jiff::Timestamp;
+use model::target::Maintenance;
+use model::{FieldError, TargetSpec};
+
+use crate::suggest::hint;
+
+macro_rules! columns {
+    ($($variant:ident = $name:literal,)*) => {
+        /// A column; its name is the name of the field.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Column { $($variant,)* }
+
+        impl Column {
+            const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            fn named(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+columns! {
+    Id = "id",
+    Name = "name",
+    GroupId = "group_id",
+    Url = "url",
+    IntervalS = "interval_s",
+    Method = "method",
+    Profile = "profile",
+    TimeoutMs = "timeout_ms",
+    Redirect = "redirect",
+    Keyword = "keyword",
+    Forbidden = "forbidden",
+    Headers = "headers",
+    ExpectStatus = "expect_status",
+    Maintenance = "maintenance",
+    AlertCooldownMin = "alert_cooldown_min",
+    MaxLatencyMs = "max_latency_ms",
+}
+
+/// Columns of a list without a header line.
+pub(crate) const HEADERLESS: [Column; 3] = [Column::Url, Column::IntervalS, Column::Method];
+
+/// Whether the first record of a list is a header line: one of its fields is called `url`.
+pub(crate) fn is_header(fields: &[String]) -> bool {
+    fields.iter().any(|field| field.eq_ignore_ascii_case("url"))
+}
+
+/// The columns of a header line; `forbidden` and `headers` may be given several times.
+pub(crate) fn header(fields: &[String]) -> Result<Vec<Column>, String> {
+    let mut columns = Vec::with_capacity(fields.len());
+    for field in fields {
+        let name = field.to_ascii_lowercase();
+        let Some(column) = Column::named(&name) else {
+            let near = hint(&name, Column::NAMES.iter().copied());
+            let known = Column::NAMES.join(", ");
+            return Err(format!(
+                "columns: found {field:?}, accepted are: {known}{near}"
+            ));
+        };
+        let repeatable = matches!(column, Column::Forbidden | Column::Headers);
+        if columns.contains(&column) && !repeatable {
+            return Err(format!("columns: found {field:?} twice, accepted is once"));
+        }
+        columns.push(column);
+    }
+    Ok(columns)
+}
+
+/// The target of one record.
+pub(crate) fn spec(columns: &[Column], fields: &[String]) -> Result<TargetSpec, FieldError> {
+    if fields.len() > columns.len() {
+        let accepted = if columns == HEADERLESS {
+            "url[,interval_s[,method]], or a header line with the names of the columns".to_owned()
+        } else {
+            format!("at most {} fields, as in the header line", columns.len())
+        };
+        return Err(FieldError::new(
+            "line",
+            &format!("{} fields", fields.len()),
+            &accepted,
+        ));
+    }
+    let mut spec = TargetSpec::default();
+    for (column, field) in columns
+        .iter()
+        .zip(fields)
+        .filter(|(_, field)| !field.is_empty())
+    {
+        column.set(&mut spec, field)?;
+    }
+    Ok(spec)
+}
+
+impl Column {
+    fn set(self, spec: &mut TargetSpec, text: &str) -> Result<(), FieldError> {
+        let owned = || Some(text.to_owned());
+        match self {
+            Self::Id => spec.id = Some(whole("id", text, "a whole number from 1")?),
+            Self::Name => spec.name = owned(),
+            Self::GroupId => {
+                spec.group_id = Some(whole("group_id", text, "a whole number from 0")?);
+            }
+            Self::Url => text.clone_into(&mut spec.url),
+            Self::IntervalS => {
+                spec.interval_s = Some(whole("interval_s", text, "seconds, 10 to 86400")?);
+            }
+            Self::Method => spec.method = owned(),
+            Self::Profile => spec.profile = owned(),
+            Self::TimeoutMs => {
+                spec.timeout_ms = Some(whole("timeout_ms", text, "milliseconds, 100 to 60000")?);
+            }
+            Self::Redirect => spec.redirect = owned(),
+            Self::Keyword => spec.keyword = owned(),
+            Self::Forbidden => spec.forbidden.push(text.to_owned()),
+            Self::Headers => spec.headers.push(text.to_owned()),
+            Self::ExpectStatus => spec.expect_status = owned(),
+            Self::Maintenance => spec.maintenance = Some(window(text)?),
+            Self::AlertCooldownMin => {
+                spec.alert_cooldown_min = Some(whole("alert_cooldown_min", text, "minutes")?);
+            }
+            Self::MaxLatencyMs => {
+                spec.max_latency_ms =
+                    Some(whole("max_latency_ms", text, "milliseconds, 1 to 60000")?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn whole<T: std::str::FromStr>(
+    field: &'static str,
+    text: &str,
+    accepted: &str,
+) -> Result<T, FieldError> {
+    text.parse()
+        .map_err(|_| FieldError::new(field, text, accepted))
+}
+
+/// `START/END`, both RFC 3339.
+fn window(text: &str) -> Result<Maintenance, FieldError> {
+    let refuse = || {
+        let accepted = "START/END such as 2026-11-21T01:00:00Z/2026-11-21T02:00:00Z";
+        FieldError::new("maintenance", text, accepted)
+    };
+    let parse = |text: &str| -> Option<u64> {
+        let at: Timestamp = text.trim().parse().ok()?;
+        u64::try_from(at.as_millisecond()).ok()
+    };
+    let (start, end) = text.split_once('/').ok_or_else(refuse)?;
+    let start_ms = parse(start).ok_or_else(refuse)?;
+    Ok(Maintenance {
+        start_ms,
+        end_ms: parse(end).ok_or_else(refuse)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(line: &str) -> Vec<String> {
+        line.split(',').map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn every_field_of_a_target_can_be_a_column() {
+        let columns = header(&Column::NAMES.map_to_owned()).expect("all known");
+        let line = "7,n,9,http://a/,60,HEAD,full,900,alert,k,f,A: b,200,\
+                    2026-11-21T01:00:00Z/2026-11-21T02:00:00Z,-1,50";
+        let spec = spec(&columns, &fields(line)).expect("valid");
+        assert_eq!(
+            (spec.id, spec.interval_s, spec.timeout_ms),
+            (Some(7), Some(60), Some(900))
+        );
+        assert_eq!(
+            spec.maintenance.map(|w| w.end_ms - w.start_ms),
+            Some(3_600_000)
+        );
+        assert!(spec.parse().is_ok());
+    }
+
+    trait MapToOwned {
+        fn map_to_owned(&self) -> Vec<String>;
+    }
+
+    impl MapToOwned for &[&str] {
+        fn map_to_owned(&self) -> Vec<String> {
+            self.iter().map(|&text| text.to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn a_header_is_told_by_its_url_column() {
+        assert!(is_header(&fields("name,URL")));
+        assert!(!is_header(&fields("http://a/,60")));
+        assert_eq!(
+            header(&fields("url,forbidden,forbidden")).map(|c| c.len()),
+            Ok(3)
+        );
+        assert!(
+            header(&fields("url,url"))
+                .expect_err("twice")
+                .contains("twice")
+        );
+        let typo = header(&fields("url,intervall_s")).expect_err("unknown");
+        assert!(typo.ends_with("did you mean `interval_s`?"), "{typo}");
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        let cases = [
+            ("id", "0x7"),
+            ("interval_s", "5m"),
+            ("timeout_ms", "1.5"),
+            ("group_id", "-1"),
+            ("maintenance", "tomorrow"),
+            ("max_latency_ms", "fast"),
+        ];
+        for (name, text) in cases {
+            let columns = header(&fields(&format!("url,{name}"))).expect("known");
+            let error = spec(&columns, &fields(&format!("http://a/,{text}"))).expect_err(name);
+            assert_eq!((error.field, error.found.as_str()), (name, text));
+        }
+    }
+
+    #[test]
+    fn empty_fields_are_defaults_and_surplus_ones_are_refused() {
+        let spec_of = |line: &str| spec(&HEADERLESS, &fields(line));
+        assert_eq!(spec_of("http://a/,,HEAD").expect("valid").interval_s, None);
+        assert_eq!(
+            spec_of("http://a/,60,GET,1").expect_err("surplus").field,
+            "line"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! Which slot a target of one core has: sorted arrays, 12 bytes per target, and a small ordered
+//! overlay that keeps single changes cheap among millions.
+
+use std::collections::BTreeMap;
+
+use model::{Slot, TargetId};
+
+/// Marks an entry of the arrays whose target is gone.
+const GONE: u32 = u32::MAX;
+/// The overlay may grow to this, or to a sixteenth of the arrays.
+const OVERLAY_MIN: usize = 4_096;
+
+/// Sorted (id, slot) pairs.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    ids: Vec<i64>,
+    slots: Vec<u32>,
+    gone: usize,
+    /// Entries that came out of order since the last merge.
+    overlay: BTreeMap<i64, u32>,
+}
+
+impl Directory {
+    /// Entries.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len() - self.gone + self.overlay.len()
+    }
+
+    /// The slot of `id`.
+    pub(crate) fn get(&self, id: TargetId) -> Option<Slot> {
+        let raw = id.get();
+        if let Some(&slot) = self.overlay.get(&raw) {
+            return Some(Slot(slot));
+        }
+        let index = self.ids.binary_search(&raw).ok()?;
+        (self.slots[index] != GONE).then(|| Slot(self.slots[index]))
+    }
+
+    /// Adds `id`, which has no entry.
+    pub(crate) fn insert(&mut self, id: TargetId, slot: Slot) {
+        let raw = id.get();
+        if self.ids.last().is_none_or(|&last| last < raw) {
+            self.ids.push(raw);
+            self.slots.push(slot.0);
+            return;
+        }
+        if let Ok(index) = self.ids.binary_search(&raw) {
+            self.slots[index] = slot.0;
+            self.gone -= 1;
+            return;
+        }
+        self.overlay.insert(raw, slot.0);
+        self.merge_when_large();
+    }
+
+    /// Forgets `id` and returns its slot.
+    pub(crate) fn remove(&mut self, id: TargetId) -> Option<Slot> {
+        let raw = id.get();
+        if let Some(slot) = self.overlay.remove(&raw) {
+            return Some(Slot(slot));
+        }
+        let index = self
+            .ids
+            .binary_search(&raw)
+            .ok()
+            .filter(|&index| self.slots[index] != GONE)?;
+        self.gone += 1;
+        Some(Slot(std::mem::replace(&mut self.slots[index], GONE)))
+    }
+
+    fn merge_when_large(&mut self) {
+        if self.overlay.len() <= OVERLAY_MIN.max(self.ids.len() / 16) {
+            return;
+        }
+        let count = self.len();
+        let (mut ids, mut slots) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut overlay = std::mem::take(&mut self.overlay).into_iter().peekable();
+        for (&id, &slot) in self
+            .ids
+            .iter()
+            .zip(&self.slots)
+            .filter(|&(_, &slot)| slot != GONE)
+        {
+            while let Some((early, slot)) = overlay.next_if(|&(early, _)| early < id) {
+                ids.push(early);
+                slots.push(slot);
+            }
+            ids.push(id);
+            slots.push(slot);
+        }
+        for (id, slot) in overlay {
+            ids.push(id);
+            slots.push(slot);
+        }
+        (self.ids, self.slots, self.gone) = (ids, slots, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::btree_map::Entry;
+
+    use model::ids::splitmix64;
+
+    use super::*;
+
+    fn id(raw: i64) -> TargetId {
+        TargetId::new(raw).expect("positive")
+    }
+
+    #[test]
+    fn it_answers_like_a_map_through_inserts_removals_and_merges() {
+        let (mut directory, mut map) = (Directory::default(), BTreeMap::new());
+        for step in 0..60_000u64 {
+            let random = splitmix64(step);
+            let raw = (random % 20_000 + 1) as i64;
+            if random >> 62 == 0 {
+                assert_eq!(directory.remove(id(raw)), map.remove(&raw).map(Slot));
+            } else if let Entry::Vacant(vacant) = map.entry(raw) {
+                vacant.insert(step as u32);
+                directory.insert(id(raw), Slot(step as u32));
+            }
+            assert_eq!(directory.len(), map.len());
+        }
+        for raw in 1..=20_000 {
+            assert_eq!(directory.get(id(raw)), map.get(&raw).copied().map(Slot));
+        }
+    }
+
+    #[test]
+    fn ids_in_order_need_twelve_bytes_each() {
+        let mut directory = Directory::default();
+        (1..=100_000).for_each(|raw| directory.insert(id(raw), Slot(raw as u32)));
+        assert!(directory.overlay.is_empty());
+        assert_eq!(
+            (directory.ids.len(), directory.slots.len()),
+            (100_000, 100_000)
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! Targets on their way in: list files, imports, and the slots that they are given. Must not know
+//! how targets are probed or which database keeps them.
+
+pub(crate) mod columns;
+pub(crate) mod directory;
+pub(crate) mod file;
+pub(crate) mod import;
+pub(crate) mod lines;
+pub(crate) mod list;
+pub(crate) mod slots;

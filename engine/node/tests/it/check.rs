@@ -1,0 +1,170 @@
+//! `check` against a real server: every verdict has its exit code.
+
+use serde_json::Value;
+
+use crate::process::{code, run, stderr, stdout};
+use crate::server::{Answer, OK, UNAVAILABLE, closed, serve};
+
+const ALLOW: [&str; 2] = ["--allow", "127.0.0.0/8"];
+
+fn check(args: &[&str]) -> std::process::Output {
+    run(&[&["check"], &ALLOW[..], args].concat())
+}
+
+fn json(output: &std::process::Output) -> Value {
+    serde_json::from_str(&stdout(output)).expect("one JSON object")
+}
+
+#[test]
+fn up_is_0() {
+    let url = format!("http://{}/", serve(OK));
+    let output = check(&[&url]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(
+        stdout(&output).starts_with(&format!("up       {url}  200  ")),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn json_tells_url_verdict_phases_and_address() {
+    let url = format!("http://{}/", serve(OK));
+    let object = json(&check(&[&url, "--json"]));
+    assert_eq!(object["url"], url);
+    assert_eq!(
+        (&object["verdict"], &object["status"]),
+        (&"up".into(), &200.into())
+    );
+    assert_eq!(object["address"], "127.0.0.1");
+    assert_eq!(
+        (&object["class"], &object["legacy_code"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(
+        object["phases"]["total_us"]
+            .as_u64()
+            .is_some_and(|us| us > 0)
+    );
+    assert!(object["phases"].get("tls_us").is_none() && object["phases"].get("dns_us").is_none());
+    let mut keys: Vec<&String> = object.as_object().expect("an object").keys().collect();
+    keys.sort();
+    let documented = [
+        "address",
+        "class",
+        "evidence",
+        "legacy_code",
+        "phases",
+        "redirects",
+        "status",
+        "tls",
+        "url",
+        "verdict",
+    ];
+    assert_eq!(keys, documented);
+}
+
+#[test]
+fn down_is_1() {
+    let refused = json(&check(&[&format!("http://{}/", closed()), "--json"]));
+    assert_eq!(refused["class"], "connect.refused");
+    assert_eq!(refused["legacy_code"], 2);
+    let output = check(&[&format!("http://{}/", serve(UNAVAILABLE))]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stdout(&output).contains("503  http.status"),
+        "{}",
+        stdout(&output)
+    );
+    let silent = check(&[
+        &format!("http://{}/", serve(Answer::Silence)),
+        "--timeout-ms",
+        "150",
+    ]);
+    assert_eq!(code(&silent), 1);
+    assert!(
+        stdout(&silent).contains("http.timeout"),
+        "{}",
+        stdout(&silent)
+    );
+}
+
+#[test]
+fn usage_is_2() {
+    for args in [
+        &["nope"][..],
+        &["http://127.0.0.1/", "--timeout-ms=-1"],
+        &[],
+    ] {
+        let output = check(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+    }
+    let output = check(&["ftp://a.example/"]);
+    assert!(stderr(&output).contains("url: found \"ftp://a.example/\", accepted is"));
+}
+
+#[test]
+fn unknown_is_3() {
+    // Without --allow the guard refuses loopback: neither up nor down.
+    let output = run(&["check", &format!("http://{}/", serve(OK)), "--json"]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert_eq!(json(&output)["class"], "safety.blocked");
+}
+
+#[test]
+fn degraded_is_4() {
+    // A server that answers only after it has waited in vain for more of the request.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let slow = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a probe");
+        let patience = std::time::Duration::from_millis(30);
+        stream.set_read_timeout(Some(patience)).expect("a timeout");
+        let mut buffer = [0; 1024];
+        while std::io::Read::read(&mut stream, &mut buffer).is_ok_and(|read| read > 0) {}
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        std::io::Write::write_all(&mut stream, response).expect("answered");
+    });
+    let output = check(&[&url, "--max-latency-ms", "1"]);
+    slow.join().expect("the server does not panic");
+    assert_eq!(code(&output), 4, "{}{}", stdout(&output), stderr(&output));
+    assert!(
+        stdout(&output).starts_with("degraded "),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn of_several_urls_the_worst_decides_and_the_order_is_kept() {
+    let (up, down) = (
+        format!("http://{}/", serve(OK)),
+        format!("http://{}/", closed()),
+    );
+    let output = check(&[&up, &down, &up]);
+    assert_eq!(code(&output), 1);
+    let words: Vec<String> = stdout(&output)
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .map(|line| {
+            line.split_whitespace()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(words, ["up", "down", "up"]);
+}
+
+#[test]
+fn expected_statuses_and_headers_are_honoured() {
+    let url = format!("http://{}/", serve(UNAVAILABLE));
+    assert_eq!(code(&check(&[&url, "--expect-status", "503"])), 0);
+    let output = check(&[&url, "--header", "Host: x"]);
+    assert_eq!(code(&output), 2);
+    assert!(
+        stderr(&output).contains("headers: found \"Host: x\""),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -1,0 +1,56 @@
+//! Help texts, versions, and what happens to words that are none.
+
+use crate::process::{code, run, stderr, stdout};
+
+const COMMANDS: [&[&str]; 16] = [
+    &[],
+    &["run"],
+    &["check"],
+    &["targets"],
+    &["targets", "import"],
+    &["targets", "list"],
+    &["events"],
+    &["events", "list"],
+    &["status"],
+    &["drain"],
+    &["reload"],
+    &["report"],
+    &["doctor"],
+    &["validate"],
+    &["version"],
+    &["help"],
+];
+
+#[test]
+fn every_help_has_an_example() {
+    for command in &COMMANDS[..15] {
+        let output = run(&[command, &["--help"][..]].concat());
+        assert_eq!(code(&output), 0, "{command:?}");
+        assert!(
+            stdout(&output).contains("Example: ringwatch"),
+            "{command:?}"
+        );
+    }
+}
+
+#[test]
+fn the_help_of_ringwatch_is_pinned() {
+    insta::assert_snapshot!(stdout(&run(&["--help"])));
+}
+
+#[test]
+fn the_version_is_printed() {
+    let version = format!("ringwatch {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(stdout(&run(&["version"])), version);
+    assert_eq!(stdout(&run(&["--version"])), version);
+}
+
+#[test]
+fn an_unknown_flag_or_command_suggests_the_nearest() {
+    let output = run(&["run", "--drain-ss", "3"]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("--drain-s"), "{}", stderr(&output));
+    let output = run(&["chek", "http://a.example/"]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("'check'"), "{}", stderr(&output));
+}

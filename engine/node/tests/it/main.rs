@@ -1,0 +1,8 @@
+//! Runs the built `ringwatch` as a user does: no sleeps, port 0 and temporary directories only.
+
+mod bad_input;
+mod check;
+mod help;
+mod node;
+mod process;
+mod server;

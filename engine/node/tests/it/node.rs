@@ -1,0 +1,244 @@
+//! A whole node: loads, probes, answers, follows changes, drains, survives `kill -9`.
+
+use std::fs;
+use std::path::Path;
+
+use crate::process::{Node, ask, code, get, run, run_command, status_until, stderr, stdout};
+use crate::server::{OK, UNAVAILABLE, closed, serve};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are text")
+}
+
+fn list(dir: &Path, lines: &[String]) -> std::path::PathBuf {
+    let path = dir.join("targets.csv");
+    fs::write(&path, lines.join("\n")).expect("written");
+    path
+}
+
+#[test]
+fn a_node_probes_its_list_balances_and_drains() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let up = serve(OK);
+    let lines: Vec<String> = (0..50).map(|n| format!("http://{up}/{n},10")).collect();
+    let targets = list(dir.path(), &lines);
+    let options = ["--targets", text(&targets), "--histogram-interval-s", "1"];
+    let mut node = Node::loaded(&data, &options);
+    let status = status_until(&data, |s| {
+        s["fleet"]["drained"].as_u64() >= Some(50) && s["lag_us"]["count"].as_u64() >= Some(50)
+    });
+    assert_eq!(status["balanced"], true, "{status}");
+    assert_eq!(
+        (&status["targets"]["active"], &status["state"]),
+        (&50.into(), &"running".into())
+    );
+    assert_eq!(status["pid"], node.pid());
+    let admin = status["admin"].as_str().expect("an address");
+    let (line, metrics) = get(admin, "/metrics");
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    assert!(
+        metrics.contains("ringwatch_targets{state=\"active\"} 50\n"),
+        "{metrics}"
+    );
+    let (line, health) = get(admin, "/healthz");
+    assert_eq!(
+        (line.as_str(), health.contains("\"ok\"")),
+        ("HTTP/1.1 200 OK", true),
+        "{health}"
+    );
+    let shown = run(&["status", "--data-dir", text(&data)]);
+    assert!(
+        stdout(&shown).contains("accounts  balance"),
+        "{}{}",
+        stdout(&shown),
+        stderr(&shown)
+    );
+    node.signal("TERM");
+    node.wait_for("SIGTERM: draining");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+    assert!(!data.join("ringwatch.sock").exists());
+    let report = run(&["report", text(&data), "--out", text(dir.path())]);
+    assert_eq!(code(&report), 0, "{}", stderr(&report));
+    assert!(stdout(&report).contains("\ntotal ") && stdout(&report).contains("\nschedule_lag "));
+    for file in ["percentiles.svg", "lag.svg", "report.md"] {
+        assert!(dir.path().join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn an_incident_is_listed_while_the_node_runs_and_after_a_kill() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let targets = list(dir.path(), &[format!("http://{}/,10", serve(UNAVAILABLE))]);
+    let node = Node::loaded(
+        &data,
+        &["--targets", text(&targets), "--confirm-after", "1"],
+    );
+    status_until(&data, |status| {
+        status["targets"]["down"] == 1 && status["sink"]["apply_lag"] == 0
+    });
+    let listed = || {
+        let output = run(&[
+            "events",
+            "list",
+            "--open",
+            "--json",
+            "--data-dir",
+            text(&data),
+        ]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        serde_json::from_str::<serde_json::Value>(&stdout(&output)).expect("one event")
+    };
+    let event = listed();
+    assert_eq!(
+        (&event["state"], &event["class"]),
+        (&"Down".into(), &"http.status".into())
+    );
+    assert!(
+        event["url"]
+            .as_str()
+            .is_some_and(|url| url.starts_with("http://127.0.0.1:"))
+    );
+    assert!(
+        event["transitions"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+    );
+    node.kill();
+    assert_eq!(listed()["id"], event["id"]);
+    let again = Node::loaded(&data, &[]);
+    status_until(&data, |status| {
+        status["targets"]["down"] == 1 && status["targets"]["active"] == 1
+    });
+    assert_eq!(listed()["id"], event["id"]);
+    again.signal("INT");
+    assert_eq!(again.end().0, 0);
+}
+
+#[test]
+fn imports_and_reloads_touch_what_changed() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let up = serve(OK);
+    let two = [format!("http://{up}/a,3600"), format!("http://{up}/b,3600")];
+    let targets = list(dir.path(), &two);
+    let node = Node::loaded(&data, &["--targets", text(&targets), "--prune"]);
+    let more = dir.path().join("more.csv");
+    fs::write(&more, format!("http://{up}/c,3600\nbad\n")).expect("written");
+    let import = run(&["targets", "import", text(&more), "--data-dir", text(&data)]);
+    assert_eq!(code(&import), 0, "{}", stderr(&import));
+    assert!(
+        stderr(&import).contains("more.csv:2: url: found \"bad\""),
+        "{}",
+        stderr(&import)
+    );
+    status_until(&data, |status| status["targets"]["active"] == 3);
+    // The file now names one old and one new target; --prune switches off the other two.
+    list(dir.path(), &[two[0].clone(), format!("http://{up}/d,3600")]);
+    let reload = run(&["reload", "--data-dir", text(&data)]);
+    assert_eq!(code(&reload), 0, "{}", stderr(&reload));
+    assert!(
+        stdout(&reload).contains("1 inserted"),
+        "{}",
+        stdout(&reload)
+    );
+    let status = status_until(&data, |status| status["targets"]["active"] == 2);
+    assert_eq!(status["targets"]["refused"], 1);
+    drop(node);
+}
+
+#[test]
+fn a_bad_reload_keeps_what_is_loaded_and_says_why() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let config = dir.path().join("c.toml");
+    let targets = list(dir.path(), &[format!("http://{}/,3600", serve(OK))]);
+    let good = format!("targets = '{}'\ndrain_s = 5\n", targets.display());
+    fs::write(&config, &good).expect("written");
+    let mut node = Node::loaded(&data, &["--config", text(&config)]);
+    fs::write(&config, "drains = 5\n").expect("written");
+    node.signal("HUP");
+    let line = node.wait_for("reload refused, the old configuration goes on");
+    assert!(line.contains("did you mean `drain_s`?"), "{line}");
+    status_until(&data, |status| status["targets"]["active"] == 1);
+    fs::write(&config, format!("{good}confirm_after = 5\n")).expect("written");
+    let answer = ask(&data, r#"{"cmd":"reload"}"#);
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert_eq!(
+        answer["needs_restart"],
+        serde_json::json!(["confirm_after"])
+    );
+}
+
+#[test]
+fn a_node_pauses_resumes_and_checks_on_demand() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let targets = list(dir.path(), &[format!("http://{}/,86400", serve(OK))]);
+    let node = Node::loaded(&data, &["--targets", text(&targets)]);
+    let id = serde_json::from_str::<serde_json::Value>(&stdout(&run(&[
+        "targets",
+        "list",
+        "--json",
+        "--data-dir",
+        text(&data),
+    ])))
+    .expect("one target")["id"]
+        .clone();
+    assert_eq!(ask(&data, r#"{"cmd":"pause","on":true}"#)["ok"], true);
+    assert_eq!(ask(&data, r#"{"cmd":"status"}"#)["state"], "paused");
+    assert_eq!(ask(&data, r#"{"cmd":"pause","on":false}"#)["ok"], true);
+    let trigger = format!(r#"{{"cmd":"trigger","target":{id}}}"#);
+    assert_eq!(ask(&data, &trigger)["ok"], true);
+    status_until(&data, |status| {
+        status["fleet"]["drained"].as_u64() >= Some(1)
+    });
+    let unknown = ask(&data, r#"{"cmd":"trigger","target":"123456"}"#);
+    assert_eq!(unknown["error"], "no active target has the id 123456");
+    let drain = run(&["drain", "--data-dir", text(&data)]);
+    assert_eq!(code(&drain), 0, "{}", stderr(&drain));
+    assert!(stdout(&drain).starts_with("drained: the node (pid "));
+    assert_eq!(node.end().0, 0);
+}
+
+#[test]
+fn an_import_into_another_store_than_the_nodes_is_refused() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let targets = list(dir.path(), &[format!("http://{}/", closed())]);
+    let _node = Node::loaded(&data, &[]);
+    let other = format!("sqlite:{}", dir.path().join("other.db").display());
+    let args = [
+        "targets",
+        "import",
+        text(&targets),
+        "--data-dir",
+        text(&data),
+        "--store",
+        &other,
+    ];
+    let output = run(&args);
+    assert_eq!(code(&output), 2);
+    assert!(
+        stderr(&output).contains("keeps its targets in sqlite:"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_list_with_a_bad_line_stops_a_strict_start() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let targets = list(dir.path(), &["http://a.example/".into(), "nope".into()]);
+    let mut command = run_command(&dir.path().join("d"));
+    command.args(["--targets", text(&targets), "--strict"]);
+    let output = command.output().expect("ringwatch starts");
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("targets.csv:2: url: found \"nope\""),
+        "{}",
+        stderr(&output)
+    );
+}

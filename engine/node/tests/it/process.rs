@@ -1,0 +1,200 @@
+//! The binary as a child process: its output by line, its end, its control socket.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long anything may take before a test fails; far above what it takes.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+
+/// Time between two questions to a node.
+const PACE: Duration = Duration::from_millis(20);
+
+/// `ringwatch` with a clean environment.
+pub(crate) fn ringwatch() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwatch"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGWATCH_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs `ringwatch` with `args` to its end.
+pub(crate) fn run(args: &[&str]) -> Output {
+    ringwatch().args(args).output().expect("ringwatch starts")
+}
+
+/// Exit code, or -1 for a signal.
+pub(crate) fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A running node; killed when dropped.
+pub(crate) struct Node {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Node {
+    /// Starts `command` and follows its log.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ringwatch starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    /// A node with its own data directory, on a free port, probing loopback, loaded.
+    pub(crate) fn loaded(data_dir: &Path, more: &[&str]) -> Self {
+        let mut command = run_command(data_dir);
+        command.args(more);
+        let mut node = Self::start(command);
+        node.wait_for("loaded");
+        node
+    }
+
+    /// The first line, from now on, that contains `text`.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no line with {text:?} in:\n{}", self.seen.join("\n"))
+                }
+            }
+        }
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; the exit code and everything logged.
+    pub(crate) fn end(mut self) -> (i32, String) {
+        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+            self.seen.push(line);
+        }
+        let status = self.child.wait().expect("the child is ours");
+        (status.code().unwrap_or(-1), self.seen.join("\n"))
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A child that has ended needs no killing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `ringwatch run` as tests use it.
+pub(crate) fn run_command(data_dir: &Path) -> Command {
+    let mut command = ringwatch();
+    command.arg("run").arg("--data-dir").arg(data_dir);
+    command.args([
+        "--admin",
+        "127.0.0.1:0",
+        "--allow",
+        "127.0.0.0/8",
+        "--dns",
+        "127.0.0.1:9",
+    ]);
+    command.args(["--max-in-flight", "64", "--drain-s", "5"]);
+    command
+}
+
+/// One request to the node of `data_dir`.
+pub(crate) fn ask(data_dir: &Path, request: &str) -> Value {
+    let mut stream = UnixStream::connect(data_dir.join("ringwatch.sock")).expect("a node");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    writeln!(stream, "{request}").expect("sent");
+    let mut line = String::new();
+    BufReader::new(stream)
+        .read_line(&mut line)
+        .expect("an answer");
+    serde_json::from_str(&line).expect("JSON")
+}
+
+/// Asks for the status until `done` says so.
+pub(crate) fn status_until(data_dir: &Path, done: impl Fn(&Value) -> bool) -> Value {
+    // Nobody sends: the channel only paces the questions.
+    let (_sender, pace) = channel::<()>();
+    let mut status = Value::Null;
+    for _ in 0..DEADLINE.as_millis() / PACE.as_millis() {
+        status = ask(data_dir, r#"{"cmd":"status"}"#);
+        if done(&status) {
+            return status;
+        }
+        let _ = pace.recv_timeout(PACE);
+    }
+    panic!("not reached: {status}");
+}
+
+/// `GET path` of the admin listener: status line and body.
+pub(crate) fn get(admin: &str, path: &str) -> (String, String) {
+    let mut stream = std::net::TcpStream::connect(admin).expect("the admin listener");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"
+    )
+    .expect("sent");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut text).expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    (
+        head.lines().next().unwrap_or_default().to_owned(),
+        body.to_owned(),
+    )
+}

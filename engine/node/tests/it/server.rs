@@ -1,0 +1,58 @@
+//! A web server of few words on a free port of loopback.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+/// What it answers to every request.
+#[derive(Clone, Copy)]
+pub(crate) enum Answer {
+    /// This response, then close.
+    Say(&'static str),
+    /// Nothing, ever.
+    Silence,
+}
+
+/// A complete response with status 200.
+pub(crate) const OK: Answer =
+    Answer::Say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+
+/// A complete response with status 503.
+pub(crate) const UNAVAILABLE: Answer =
+    Answer::Say("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+
+/// Serves until the test process ends; the address.
+pub(crate) fn serve(answer: Answer) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for stream in listener.incoming().map_while(Result::ok) {
+            match answer {
+                Answer::Say(response) => reply(stream, response),
+                Answer::Silence => silent.push(stream),
+            }
+        }
+    });
+    address
+}
+
+/// A port that nobody listens on.
+pub(crate) fn closed() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .expect("a free port")
+        .local_addr()
+        .expect("an address")
+}
+
+fn reply(mut stream: TcpStream, response: &str) {
+    let mut head = Vec::new();
+    let mut buffer = [0; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(read) => head.extend_from_slice(&buffer[..read]),
+        }
+    }
+    // A probe that went away needs no answer.
+    let _ = stream.write_all(response.as_bytes());
+}

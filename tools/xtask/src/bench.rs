@@ -1,0 +1,40 @@
+//! `cargo xtask bench …`: measurements that are written under `docs/benchmarks`.
+
+use anyhow::{Context, Result};
+
+use crate::{command, release};
+
+/// Which measurement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bench {
+    /// CPU per check against the baselines.
+    Probe,
+    /// Memory per target, idle CPU, lag under load.
+    Memory,
+}
+
+impl Bench {
+    fn subcommand_and_file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Probe => ("baseline", "probe"),
+            Self::Memory => ("memory", "memory"),
+        }
+    }
+}
+
+/// Builds and becomes the ladder's command; returns only when that failed.
+pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
+    let programs = release::build()?;
+    let (subcommand, file) = bench.subcommand_and_file();
+    let folder = command::root().join("docs/benchmarks");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut ladder = programs.ladder(subcommand);
+    ladder
+        .arg("--json")
+        .arg(folder.join(format!("{file}.json")));
+    ladder
+        .arg("--markdown")
+        .arg(folder.join(format!("{file}.md")));
+    Err(command::become_command(ladder.args(args)))
+}

@@ -1,0 +1,100 @@
+//! `cargo xtask ci`: everything that must hold before a change lands, cheapest first.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::{clock, command, packages, test, tidy};
+
+type Step = (&'static str, fn() -> Result<()>);
+
+const STEPS: &[Step] = &[
+    ("fmt", || {
+        command::run(&mut command::cargo(&["fmt", "--all", "--check"]))
+    }),
+    ("tidy", tidy::run),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("deny", deny),
+    ("test", || test::run(&[])),
+];
+
+/// Runs every step, also after one failed, and prints what took how long.
+///
+/// # Errors
+/// When a step failed; the message names all that did.
+pub(crate) fn run() -> Result<()> {
+    packages::require(packages::BUILD)?;
+    let mut report = Vec::new();
+    for &(name, step) in STEPS {
+        let (result, took) = clock::timed(step);
+        if let Err(error) = &result {
+            eprintln!("xtask: {name}: {error:#}");
+        }
+        report.push((name, result.is_ok(), took));
+    }
+    eprint!("{}", table(&report));
+    let failed: Vec<&str> = report
+        .iter()
+        .filter(|(_, passed, _)| !passed)
+        .map(|(name, ..)| *name)
+        .collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn clippy() -> Result<()> {
+    let args = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    command::run(&mut command::cargo(&args))
+}
+
+fn doc() -> Result<()> {
+    let mut command = command::cargo(&["doc", "--workspace", "--no-deps"]);
+    command::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// `tidy` holds licences and duplicates by itself; cargo-deny adds bans and sources where it is.
+fn deny() -> Result<()> {
+    let installed = Command::new("cargo-deny").arg("--version").output();
+    if !installed.is_ok_and(|output| output.status.success()) {
+        eprintln!("xtask: cargo-deny is not installed: skipped (tidy holds licences and versions)");
+        return Ok(());
+    }
+    command::run(&mut command::cargo(&[
+        "deny", "check", "bans", "licenses", "sources",
+    ]))
+}
+
+fn table(report: &[(&str, bool, Duration)]) -> String {
+    let mut lines = vec![String::new(), "step        result   seconds".to_owned()];
+    for (name, passed, took) in report {
+        let word = if *passed { "ok" } else { "FAILED" };
+        lines.push(format!("{name:<12}{word:<8}{:>8.1}", took.as_secs_f64()));
+    }
+    let total: Duration = report.iter().map(|(.., took)| *took).sum();
+    lines.push(format!("{:<20}{:>8.1}\n", "all", total.as_secs_f64()));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_what_failed_and_sums_the_time() {
+        let second = Duration::from_secs(1);
+        let text = table(&[("fmt", true, second), ("clippy", false, second * 2)]);
+        assert!(text.contains("clippy      FAILED       2.0"), "{text}");
+        assert!(text.ends_with("all                      3.0\n"), "{text}");
+    }
+}

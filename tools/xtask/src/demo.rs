@@ -1,0 +1,11 @@
+//! `cargo demo`: build, then hand over to `ladder demo`.
+
+use anyhow::Result;
+
+use crate::{command, release};
+
+/// Builds and becomes `ladder demo`; returns only when that failed.
+pub(crate) fn run(args: &[&str]) -> Result<()> {
+    let programs = release::build()?;
+    Err(command::become_command(programs.ladder("demo").args(args)))
+}

@@ -1,0 +1,188 @@
+//! What the build and the tests need beyond cargo: installed with apt-get when we are root on a
+//! Debian-like machine, else named with the exact command to run.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command;
+
+/// A program that something of ours runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+/// C compiler and make.
+pub(crate) const BUILD: &[Need] = &[
+    Need {
+        program: "cc",
+        package: "gcc",
+        why: "C parts of aws-lc-rs, SQLite and glommio",
+    },
+    Need {
+        program: "make",
+        package: "make",
+        why: "glommio builds its liburing with it",
+    },
+];
+
+/// Real servers that the tests talk to.
+pub(crate) const TEST: &[Need] = &[Need {
+    program: "nginx",
+    package: "nginx",
+    why: "the real web server of the tests",
+}];
+
+/// Daemons that Debian starts when their package is installed; ours are started by the tests.
+const STARTED_BY_INSTALL: &[&str] = &["nginx"];
+
+/// Makes sure that every program of `needs` is there.
+///
+/// # Errors
+/// When one is missing and cannot be installed; the message holds the command to run.
+pub(crate) fn require(needs: &[Need]) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps servers in /usr/sbin, which a person's PATH often lacks.
+    let folders: Vec<PathBuf> = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .collect();
+    let missing = missing(needs, &folders);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for need in &missing {
+        eprintln!("xtask: {} is missing ({})", need.program, need.why);
+    }
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    match plan(&missing, is_root, in_folders("apt-get", &folders)) {
+        Plan::Install(packages) => install(&packages, &missing),
+        Plan::Explain(message) => bail!(message),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    Install(Vec<&'static str>),
+    Explain(String),
+}
+
+fn plan(missing: &[Need], is_root: bool, has_apt: bool) -> Plan {
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let programs: Vec<&str> = missing.iter().map(|need| need.program).collect();
+    if !has_apt {
+        return Plan::Explain(format!(
+            "install {} with this machine's package manager, then run the same command again",
+            programs.join(", ")
+        ));
+    }
+    if !is_root {
+        return Plan::Explain(format!(
+            "run this, then the same command again:\n  \
+             sudo apt-get update && sudo apt-get install -y --no-install-recommends {}",
+            packages.join(" ")
+        ));
+    }
+    Plan::Install(packages)
+}
+
+fn install(packages: &[&str], needs: &[Need]) -> Result<()> {
+    command::run(apt().args(["update", "-q"]))?;
+    let args = ["install", "-y", "-q", "--no-install-recommends"];
+    command::run(apt().args(args).args(packages))?;
+    for need in needs
+        .iter()
+        .filter(|need| STARTED_BY_INSTALL.contains(&need.program))
+    {
+        // Nobody asked for a public server; a failure means that none was started.
+        let stopped = Command::new("service")
+            .args([need.program, "stop"])
+            .output();
+        if stopped.is_ok_and(|output| output.status.success()) {
+            eprintln!(
+                "xtask: stopped the {} that its package had started",
+                need.program
+            );
+        }
+    }
+    Ok(())
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn missing(needs: &[Need], folders: &[PathBuf]) -> Vec<Need> {
+    needs
+        .iter()
+        .copied()
+        .filter(|need| !in_folders(need.program, folders))
+        .collect()
+}
+
+fn in_folders(program: &str, folders: &[PathBuf]) -> bool {
+    folders
+        .iter()
+        .any(|folder| is_executable(&folder.join(program)))
+}
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEED: Need = Need {
+        program: "nginx",
+        package: "nginx-light",
+        why: "tests",
+    };
+
+    #[test]
+    fn root_with_apt_installs_the_package_and_not_the_program_name() {
+        assert_eq!(
+            plan(&[NEED], true, true),
+            Plan::Install(vec!["nginx-light"])
+        );
+    }
+
+    #[test]
+    fn a_user_gets_the_exact_command() {
+        let Plan::Explain(message) = plan(&[NEED], false, true) else {
+            panic!("a user cannot install");
+        };
+        assert!(message.contains("sudo apt-get install -y --no-install-recommends nginx-light"));
+    }
+
+    #[test]
+    fn without_apt_the_program_is_named() {
+        let Plan::Explain(message) = plan(&[NEED], true, false) else {
+            panic!("nothing to install with");
+        };
+        assert!(message.starts_with("install nginx with"), "{message}");
+    }
+
+    #[test]
+    fn only_what_no_folder_has_is_missing() {
+        let shell = Need {
+            program: "sh",
+            package: "dash",
+            why: "tests",
+        };
+        let absent = Need {
+            program: "no-such-program-here",
+            package: "none",
+            why: "tests",
+        };
+        let folders = [PathBuf::from("/usr/bin"), PathBuf::from("/bin")];
+        assert_eq!(missing(&[shell, absent], &folders), [absent]);
+    }
+}

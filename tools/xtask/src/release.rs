@@ -1,0 +1,77 @@
+//! The release build of the programs that demo and benchmarks run.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{clock, command, packages};
+
+/// The built programs.
+pub(crate) struct Programs {
+    pub(crate) farm: PathBuf,
+    pub(crate) ringwatch: PathBuf,
+    pub(crate) ladder: PathBuf,
+}
+
+impl Programs {
+    /// `ladder SUBCOMMAND --farm … --ringwatch …`.
+    pub(crate) fn ladder(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.ladder);
+        command.current_dir(command::root()).arg(subcommand);
+        command
+            .arg("--farm")
+            .arg(&self.farm)
+            .arg("--ringwatch")
+            .arg(&self.ringwatch);
+        command
+    }
+}
+
+/// Builds `farm`, `ringwatch` and `ladder`, with cargo's own progress.
+///
+/// # Errors
+/// When a needed program is missing or the build fails.
+pub(crate) fn build() -> Result<Programs> {
+    packages::require(packages::BUILD)?;
+    eprintln!(
+        "xtask: building farm, ringwatch and ladder in release; the first time takes minutes"
+    );
+    let args = [
+        "build",
+        "--release",
+        "-p",
+        "farm",
+        "-p",
+        "node",
+        "-p",
+        "ladder",
+    ];
+    let (built, took) = clock::timed(|| command::run(&mut command::cargo(&args)));
+    built?;
+    eprintln!("xtask: built in {:.0} s", took.as_secs_f64());
+    let folder = target_folder()?.join("release");
+    let program = |name: &str| folder.join(name);
+    Ok(Programs {
+        farm: program("farm"),
+        ringwatch: program("ringwatch"),
+        ladder: program("ladder"),
+    })
+}
+
+/// Where cargo puts what it builds, whoever configured it.
+fn target_folder() -> Result<PathBuf> {
+    let args = [
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+        "--offline",
+    ];
+    let text = command::output(&mut command::cargo(&args))?;
+    let metadata: serde_json::Value = serde_json::from_str(&text)?;
+    let folder = metadata["target_directory"].as_str();
+    Ok(folder
+        .context("`cargo metadata` names no target_directory")?
+        .into())
+}
