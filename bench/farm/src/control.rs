@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock;
 use crate::farm::Command;
-use crate::gauges::Gauges;
+use crate::gauges::{Gauge, Gauges};
 use crate::observer::Table;
 use crate::sites::Sites;
 use crate::summary::{self, Observation};
@@ -317,7 +317,15 @@ async fn metrics(State(control): Shared) -> impl IntoResponse {
         "DNS answers by response code.",
         &answers,
     );
-    for (name, kind, help, gauge) in [
+    for (name, kind, help, gauge) in plain(gauges) {
+        family(name, kind, help, &[(String::new(), gauge.get())]);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Name, kind, help and value of every metric without labels.
+fn plain(gauges: &Gauges) -> [(&'static str, &'static str, &'static str, &Gauge); 9] {
+    [
         (
             "accepted_total",
             "counter",
@@ -370,10 +378,7 @@ async fn metrics(State(control): Shared) -> impl IntoResponse {
             "thread_cpu_us_total",
             "counter",
             "CPU time of the serving thread in microseconds.",
-            { &gauges.thread_cpu_us },
+            &gauges.thread_cpu_us,
         ),
-    ] {
-        family(name, kind, help, &[(String::new(), gauge.get())]);
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+    ]
 }

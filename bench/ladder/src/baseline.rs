@@ -99,7 +99,8 @@ impl BenchOptions {
         let (probe, farm) = (self.probe_cpu, self.farm_cpu);
         if probe == farm || probe >= cores || farm >= cores {
             bail!(
-                "CPUs {probe} and {farm} of {cores}: give two different ones, --probe-cpu and --farm-cpu"
+                "CPUs {probe} and {farm} of {cores}: give two different ones, --probe-cpu and \
+                 --farm-cpu"
             );
         }
         Ok(())
@@ -309,7 +310,11 @@ impl Scheme {
         };
         let mut node = Node::start(plan, &self.farm.ready).await?;
         let window = engine::measure(&self.farm, &mut node, self.sites, options.seconds).await?;
-        self.driver = crate::node::driver(&node.plan().status()?);
+        let status = node.plan().status()?;
+        if window.sample.failed > 0 {
+            println!("failures since the node's start: {}", status["failures"]);
+        }
+        self.driver = crate::node::driver(&status);
         node.stop().await?;
         Ok(window)
     }

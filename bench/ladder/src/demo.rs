@@ -36,6 +36,9 @@ pub(crate) struct DemoOptions {
     /// Folder for everything that is written; each run makes a new one in it.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
+    /// Refuse `io_uring` to farm and node, as container runtimes do: both must fall back to epoll.
+    #[arg(long)]
+    pub(crate) without_io_uring: bool,
 }
 
 /// Runs the demo; both children have ended when this returns.
@@ -102,6 +105,8 @@ async fn start_farm(options: &DemoOptions, folder: &Path) -> Result<Farm> {
 
 /// What was seen while both ran, and right after the node ended.
 struct Observed {
+    /// `io_uring` was refused to both.
+    io_uring_refused: bool,
     farm_shell: String,
     driver: String,
     watching_since_ms: u64,
@@ -140,6 +145,7 @@ async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<
     node.stop().await?;
     let plan = node.plan();
     Ok(Observed {
+        io_uring_refused: options.without_io_uring,
         farm_shell: farm.ready.shell.clone(),
         driver: node::driver(&status),
         watching_since_ms,
@@ -258,6 +264,11 @@ fn judge(observed: &Observed) -> Result<Findings> {
 
 fn gates_of(observed: &Observed, findings: &Findings, files: &[String]) -> Vec<Gate> {
     vec![
+        gates::drivers(
+            observed.io_uring_refused,
+            &observed.driver,
+            &observed.farm_shell,
+        ),
         gates::faults(findings),
         gates::false_downs(findings),
         gates::observer_zero(&observed.summary, "never_seen"),

@@ -31,6 +31,22 @@ pub(crate) fn faults(findings: &Findings) -> Gate {
     }
 }
 
+/// Where the demo itself refused `io_uring`, both must have fallen back to epoll: else the filter
+/// did nothing, and the run proves nothing. Elsewhere each may run on what its kernel allows.
+pub(crate) fn drivers(refused: bool, probe: &str, farm: &str) -> Gate {
+    let wrong = |what: &str, found: &str, wanted: &str| {
+        (refused && found != wanted).then(|| format!("{what} runs on {found}, not on {wanted}"))
+    };
+    let found = [
+        wrong("the node", probe, "epoll"),
+        wrong("the farm", farm, "tokio"),
+    ];
+    Gate {
+        name: "drivers as expected",
+        failures: found.into_iter().flatten().collect(),
+    }
+}
+
 /// No event that the ground truth does not explain.
 pub(crate) fn false_downs(findings: &Findings) -> Gate {
     Gate {
@@ -146,6 +162,13 @@ mod tests {
             "discarded": 1,
         });
         json!({ "balanced": true, "cores": [{ "account": account }] })
+    }
+
+    #[test]
+    fn a_refused_ring_must_not_be_in_use() {
+        assert!(drivers(true, "epoll", "tokio").holds());
+        assert_eq!(drivers(true, "io_uring", "glommio").failures.len(), 2);
+        assert!(drivers(false, "io_uring", "tokio").holds());
     }
 
     #[test]

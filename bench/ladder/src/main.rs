@@ -17,12 +17,13 @@ mod memory;
 mod metrics;
 mod node;
 mod procfs;
+mod refusal;
 mod table;
 mod truth;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -50,7 +51,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Demo(options) => interruptible(demo::run(&options)),
+        Command::Demo(options) => run_demo(&options),
         Command::Baseline(options) => interruptible(baseline::run(&options)),
         Command::Memory(options) => interruptible(memory::run(&options)),
         Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
@@ -65,22 +66,27 @@ fn main() -> ExitCode {
     }
 }
 
+fn run_demo(options: &demo::DemoOptions) -> Result<()> {
+    if options.without_io_uring {
+        refusal::refuse_io_uring()?;
+    }
+    interruptible(demo::run(options))
+}
+
 /// Runs `work` until it ends or a signal arrives; dropping it stops its children.
 fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime
-        .block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
-            tokio::select! {
-                result = work => result,
-                _ = interrupt.recv() => Err(stopped("Ctrl-C")),
-                _ = terminate.recv() => Err(stopped("SIGTERM")),
-            }
-        })
-        .context("the run did not finish")
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = work => result,
+            _ = interrupt.recv() => Err(stopped("Ctrl-C")),
+            _ = terminate.recv() => Err(stopped("SIGTERM")),
+        }
+    })
 }
 
 fn stopped(by: &str) -> anyhow::Error {

@@ -125,9 +125,10 @@ async fn measure_idle(options: &MemoryOptions, folder: &Path, sites: u32) -> Res
     node.stop().await?;
     // A second start has the store alone, and no memory that an import left behind.
     let start = Stopwatch::start();
-    let mut node = Node::start(plan(options, folder, None), &farm.ready).await?;
+    let mut node = Node::launch(plan(options, folder, None), &farm.ready).await?;
     node.wait_probed(1, Duration::from_mins(1)).await?;
     let first_probe_s = start.seconds();
+    node.wait_loaded().await?;
     sleep(Duration::from_secs(5)).await;
     let (rss_bytes, core_percent) = watch_idle(&node, options.idle_s).await?;
     node.stop().await?;
@@ -232,15 +233,27 @@ fn slope(idle: &[Idle]) -> f64 {
 }
 
 fn markdown(report: &Report) -> String {
-    let mut idle = Table::new(&[
+    format!(
+        "# Memory, idle cost and lag\n\n`cargo xtask bench memory`\n\n{}\n\nEach size is a fresh \
+         start from the store; memory is the median of VmRSS. Lag is that of the last 10 s of the \
+         window. Every number is single.\n\n{}\n{}",
+        report.machine.line(),
+        idle_table(&report.idle),
+        bar_table(report)
+    )
+}
+
+fn idle_table(idle: &[Idle]) -> String {
+    let head = [
         "targets at 24 h",
         "RSS MB",
         "idle CPU, % of a core",
         "first probe s",
         "import s",
-    ]);
-    for row in &report.idle {
-        idle.row([
+    ];
+    let mut table = Table::new(&head);
+    for row in idle {
+        table.row([
             grouped(u64::from(row.sites)),
             format!("{:.1}", row.rss_bytes as f64 / 1e6),
             format!("{:.2}", row.core_percent),
@@ -248,64 +261,60 @@ fn markdown(report: &Report) -> String {
             format!("{:.1}", row.import_s),
         ]);
     }
-    let mut bars = Table::new(&["what", "measured", "bar", "holds"]);
-    let mut bar = |what: String, measured: f64, bar: f64, unit: &str| {
+    table.markdown()
+}
+
+fn bar_table(report: &Report) -> String {
+    let mut table = Table::new(&["what", "measured", "bar", "holds"]);
+    for (what, measured, bar, unit) in bars(report) {
         let holds = if measured <= bar { "yes" } else { "NO" };
-        bars.row([
+        let cells = [
             what,
             format!("{measured:.2} {unit}"),
             format!("≤ {bar} {unit}"),
-            holds.into(),
-        ]);
-    };
-    bar(
-        "memory per target".into(),
-        report.bytes_per_target,
+        ];
+        table.row(cells.into_iter().chain([holds.to_owned()]));
+    }
+    table.markdown()
+}
+
+/// (what, measured, bar, unit) of everything that has a bar.
+fn bars(report: &Report) -> Vec<(String, f64, f64, &'static str)> {
+    let per_target = report.bytes_per_target;
+    let mut bars = vec![(
+        "memory per target".to_owned(),
+        per_target,
         BYTES_PER_TARGET_MAX,
         "B",
-    );
+    )];
     if let Some(largest) = report.idle.last() {
-        let targets = grouped(u64::from(largest.sites));
-        let idle_max = IDLE_CORE_PERCENT_MAX;
-        bar(
-            format!("idle CPU, {targets} targets"),
-            largest.core_percent,
-            idle_max,
-            "% of a core",
-        );
-        bar(
-            format!("first probe, {targets} targets"),
-            largest.first_probe_s,
-            FIRST_PROBE_MAX_S,
-            "s",
-        );
+        let of = |what: &str| format!("{what}, {} targets", grouped(u64::from(largest.sites)));
+        let (idle, first) = (largest.core_percent, largest.first_probe_s);
+        bars.push((of("idle CPU"), idle, IDLE_CORE_PERCENT_MAX, "% of a core"));
+        bars.push((of("first probe"), first, FIRST_PROBE_MAX_S, "s"));
     }
     if let Some(load) = &report.load {
-        let at = format!(
-            "{:.0} checks/s, {CORE_THREAD} {:.0} % busy, farm {:.0} %",
-            load.checks_per_s, load.core_busy_percent, load.farm_busy_percent
-        );
-        bar(
-            format!("schedule lag p99 at {at}"),
+        let at = |what: &str| {
+            let (rate, core) = (load.checks_per_s, load.core_busy_percent);
+            let farm = load.farm_busy_percent;
+            format!(
+                "{what} at {rate:.0} checks/s, {CORE_THREAD} {core:.0} % busy, farm {farm:.0} %"
+            )
+        };
+        bars.push((
+            at("schedule lag p99"),
             load.lag_p99_ms,
             LAG_P99_MAX_MS,
             "ms",
-        );
-        bar(
-            format!("schedule lag p99.9 at {at}"),
+        ));
+        bars.push((
+            at("schedule lag p99.9"),
             load.lag_p999_ms,
             LAG_P999_MAX_MS,
             "ms",
-        );
+        ));
     }
-    format!(
-        "# Memory, idle cost and lag\n\n`cargo xtask bench memory`\n\n{}\n\nEach size is a fresh \
-         start from the store; memory is the median of VmRSS. Lag is that of \
-         the last 10 s of the window. Every number is single.\n\n{}\n{}",
-        report.machine.line(),
-        idle.markdown(),
-        bars.markdown()
-    )
+    bars
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts `ringwatch run` against the farm and waits until it answers.
-    pub(crate) async fn start(plan: NodePlan, farm: &Ready) -> Result<Self> {
+    /// Starts `ringwatch run` against the farm and waits until it answers; it may still load.
+    pub(crate) async fn launch(plan: NodePlan, farm: &Ready) -> Result<Self> {
         std::fs::create_dir_all(&plan.folder)?;
         let log = plan.folder.join("ringwatch.log");
         let mut command = Command::new(&plan.program);
@@ -66,20 +66,40 @@ impl Node {
             "--histogram-interval-s",
             &plan.histogram_interval_s.to_string(),
         ]);
-        let mut running = Running::start("ringwatch", &mut command, &log, Stdio::null())?;
+        let running = Running::start("ringwatch", &mut command, &log, Stdio::null())?;
+        let admin = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut node = Self {
+            running,
+            plan,
+            log,
+            admin,
+        };
+        node.admin = node.wait_status(admin_address).await?;
+        Ok(node)
+    }
+
+    /// Starts a node and waits until it has loaded every target.
+    pub(crate) async fn start(plan: NodePlan, farm: &Ready) -> Result<Self> {
+        let mut node = Self::launch(plan, farm).await?;
+        node.wait_loaded().await?;
+        Ok(node)
+    }
+
+    /// Waits until every target is loaded.
+    pub(crate) async fn wait_loaded(&mut self) -> Result<()> {
+        self.wait_status(loaded).await
+    }
+
+    /// Asks for the status until `found` finds what it looks for.
+    async fn wait_status<T>(&mut self, found: impl Fn(&Value) -> Option<T>) -> Result<T> {
         let watch = Stopwatch::start();
         loop {
-            running.must_run(&log)?;
-            if let Some(admin) = plan.status().ok().as_ref().and_then(admin_address) {
-                return Ok(Self {
-                    running,
-                    plan,
-                    log,
-                    admin,
-                });
+            self.must_run()?;
+            if let Some(value) = self.plan.status().ok().as_ref().and_then(&found) {
+                return Ok(value);
             }
             if watch.elapsed() > READY_LIMIT {
-                bail!("ringwatch did not answer `status` within {READY_LIMIT:?}");
+                bail!("ringwatch was not ready within {READY_LIMIT:?}");
             }
             sleep(POLL).await;
         }
@@ -209,14 +229,12 @@ impl NodePlan {
     }
 }
 
-/// The admin address of a node that has loaded its targets.
 fn admin_address(status: &Value) -> Option<SocketAddr> {
-    let is_running = status["state"] == "running";
-    status["admin"]
-        .as_str()
-        .filter(|_| is_running)?
-        .parse()
-        .ok()
+    status["admin"].as_str()?.parse().ok()
+}
+
+fn loaded(status: &Value) -> Option<()> {
+    (status["state"] == "running").then_some(())
 }
 
 /// Which kernel interface the probe cores use, by the status.
@@ -229,11 +247,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_ready_once_it_runs() {
+    fn a_node_that_loads_has_an_address_and_is_not_ready() {
         let status = |state: &str| serde_json::json!({ "admin": "127.0.0.1:9470", "state": state });
         let address = SocketAddr::from(([127, 0, 0, 1], 9470));
-        assert_eq!(admin_address(&status("running")), Some(address));
-        assert_eq!(admin_address(&status("loading")), None);
+        assert_eq!(admin_address(&status("loading")), Some(address));
+        assert_eq!(loaded(&status("loading")), None);
+        assert_eq!(loaded(&status("running")), Some(()));
         assert_eq!(admin_address(&serde_json::json!({})), None);
+    }
+
+    #[test]
+    fn the_driver_is_that_of_the_status() {
+        assert_eq!(driver(&serde_json::json!({ "driver": "epoll" })), "epoll");
+        assert_eq!(driver(&serde_json::json!({})), "unknown");
     }
 }

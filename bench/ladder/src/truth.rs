@@ -83,23 +83,33 @@ mod tests {
 
     #[test]
     fn the_truth_is_read_and_a_null_class_is_none() {
-        let lines = r#"{"site":2,"host":"s-0000002.farm.test","fault":"status","class":"http.status","start_ms":5,"end_ms":9}
-
-{"site":3,"host":"s-0000003.farm.test","fault":"dns_servfail","class":null,"start_ms":5,"end_ms":9}
-"#;
-        let faults = parse_faults(lines).expect("valid");
-        assert_eq!(
-            (faults[0].kind.as_str(), faults[0].class.as_deref()),
-            ("status", Some("http.status"))
-        );
+        let line = |kind: &str, class: &str| {
+            format!(
+                "{{\"site\":2,\"host\":\"s-0000002.farm.test\",\"fault\":\"{kind}\",\
+                 \"class\":{class},\"start_ms\":5,\"end_ms\":9}}\n"
+            )
+        };
+        let lines = [
+            line("status", "\"http.status\""),
+            "\n".into(),
+            line("dns_servfail", "null"),
+        ];
+        let faults = parse_faults(&lines.concat()).expect("valid");
+        assert_eq!(faults[0].kind, "status");
+        assert_eq!(faults[0].class.as_deref(), Some("http.status"));
         assert_eq!(faults[1].class, None);
         assert!(parse_faults("{\"host\":1}").is_err());
     }
 
     #[test]
     fn an_event_knows_its_host_and_when_it_reached_a_state() {
-        let line = r#"{"id":"1","target":"2","url":"https://s-0000002.farm.test:8443/x","state":"Down","class":"http.status","started_at_ms":10,"ended_at_ms":null,"resolution":null,"transitions":[{"before":null,"after":"Seems Down","reason":"opened","changed_at_ms":11},{"before":"Seems Down","after":"Down","reason":"verifier_confirmed","changed_at_ms":30}]}"#;
-        let incidents = parse_incidents(line).expect("valid");
+        let line = r#"{"id":"1","target":"2","url":"https://s-0000002.farm.test:8443/x",
+            "state":"Down","class":"http.status","started_at_ms":10,"ended_at_ms":null,
+            "resolution":null,"transitions":[
+                {"before":null,"after":"Seems Down","reason":"opened","changed_at_ms":11},
+                {"before":"Seems Down","after":"Down","changed_at_ms":30}]}"#
+            .replace('\n', " ");
+        let incidents = parse_incidents(&line).expect("valid");
         assert_eq!(incidents[0].host(), "s-0000002.farm.test");
         assert_eq!(incidents[0].reached("Down"), Some(30));
         assert_eq!(incidents[0].reached("Resolved"), None);

@@ -325,7 +325,9 @@ mod tests {
                         let mut indices: Vec<u32> = expected.iter().map(|(_, i)| *i).collect();
                         indices.sort_unstable();
                         prop_assert_eq!(ticks, indices);
-                        let at = |index: &u32| expected.iter().find(|(_, i)| i == index).map(|e| e.0);
+                        let at = |index: &u32| {
+                            expected.iter().find(|(_, i)| i == index).map(|(at, _)| *at)
+                        };
                         let order: Vec<_> = popped.iter().map(at).collect();
                         prop_assert!(order.windows(2).all(|pair| pair[0] <= pair[1]));
                     }

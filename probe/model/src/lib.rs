@@ -3,6 +3,8 @@
 //! This crate reads no clock, opens no socket, spawns nothing and logs nothing. Every other
 //! crate speaks in these types; none of them is owned by a probe core or by the sink alone.
 
+#![forbid(unsafe_code)]
+
 pub mod class;
 pub mod evidence;
 pub mod fact;

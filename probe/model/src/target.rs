@@ -38,7 +38,10 @@ impl FieldError {
 }
 
 macro_rules! word_enum {
-    ($(#[$meta:meta])* $name:ident $field:literal { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)* }) => {
+    (
+        $(#[$meta:meta])*
+        $name:ident $field:literal { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)* }
+    ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -480,116 +483,65 @@ mod tests {
         assert_eq!(target.cadence_ms(), 285_000);
     }
 
+    /// The field that is refused when `change` is made to a good spec.
+    fn refused(change: impl FnOnce(&mut TargetSpec)) -> &'static str {
+        let mut changed = spec("http://example.com");
+        change(&mut changed);
+        changed.parse().expect_err("the change is bad").field
+    }
+
     #[test]
-    fn each_bad_field_is_named() {
-        let base = || spec("http://example.com");
-        let cases: Vec<(&str, TargetSpec)> = vec![
-            ("url", spec("nope")),
-            (
-                "interval_s",
-                TargetSpec {
-                    interval_s: Some(-1),
-                    ..base()
-                },
-            ),
-            (
-                "interval_s",
-                TargetSpec {
-                    interval_s: Some(9),
-                    ..base()
-                },
-            ),
-            (
-                "timeout_ms",
-                TargetSpec {
-                    timeout_ms: Some(60_001),
-                    ..base()
-                },
-            ),
-            (
-                "method",
-                TargetSpec {
-                    method: Some("POST".into()),
-                    ..base()
-                },
-            ),
-            (
-                "profile",
-                TargetSpec {
-                    profile: Some("fast".into()),
-                    ..base()
-                },
-            ),
-            (
-                "expect_status",
-                TargetSpec {
-                    expect_status: Some("200-".into()),
-                    ..base()
-                },
-            ),
-            (
-                "headers",
-                TargetSpec {
-                    headers: vec!["Host: x".into()],
-                    ..base()
-                },
-            ),
-            (
-                "headers",
-                TargetSpec {
-                    headers: vec!["Proxy-Foo: x".into()],
-                    ..base()
-                },
-            ),
-            (
-                "headers",
-                TargetSpec {
-                    headers: vec!["A: b\r\nC: d".into()],
-                    ..base()
-                },
-            ),
-            (
-                "keyword",
-                TargetSpec {
-                    keyword: Some("k".repeat(501)),
-                    ..base()
-                },
-            ),
-            (
-                "forbidden",
-                TargetSpec {
-                    forbidden: vec!["x".into(); 17],
-                    ..base()
-                },
-            ),
-            (
-                "name",
-                TargetSpec {
-                    name: Some("n".repeat(129)),
-                    ..base()
-                },
-            ),
-            (
-                "maintenance",
-                TargetSpec {
-                    maintenance: Some(Maintenance {
-                        start_ms: 2,
-                        end_ms: 2,
-                    }),
-                    ..base()
-                },
-            ),
-            (
-                "max_latency_ms",
-                TargetSpec {
-                    max_latency_ms: Some(-5),
-                    ..base()
-                },
-            ),
-        ];
-        for (field, spec) in cases {
-            assert_eq!(spec.parse().expect_err(field).field, field);
+    fn each_bad_number_and_word_is_named() {
+        assert_eq!(refused(|spec| spec.url = "nope".into()), "url");
+        assert_eq!(refused(|spec| spec.interval_s = Some(-1)), "interval_s");
+        assert_eq!(refused(|spec| spec.interval_s = Some(9)), "interval_s");
+        assert_eq!(refused(|spec| spec.timeout_ms = Some(60_001)), "timeout_ms");
+        assert_eq!(
+            refused(|spec| spec.max_latency_ms = Some(-5)),
+            "max_latency_ms"
+        );
+        assert_eq!(refused(|spec| spec.method = Some("POST".into())), "method");
+        assert_eq!(
+            refused(|spec| spec.profile = Some("fast".into())),
+            "profile"
+        );
+        assert_eq!(
+            refused(|spec| spec.expect_status = Some("200-".into())),
+            "expect_status"
+        );
+    }
+
+    #[test]
+    fn each_bad_text_and_window_is_named() {
+        for header in [
+            "Host: x",
+            "Proxy-Foo: x",
+            "A: b\r\nC: d",
+            "no colon",
+            ": empty",
+        ] {
+            assert_eq!(
+                refused(|spec| spec.headers = vec![header.into()]),
+                "headers"
+            );
         }
+        assert_eq!(
+            refused(|spec| spec.keyword = Some("k".repeat(501))),
+            "keyword"
+        );
+        assert_eq!(
+            refused(|spec| spec.forbidden = vec!["x".into(); 17]),
+            "forbidden"
+        );
+        assert_eq!(refused(|spec| spec.name = Some("n".repeat(129))), "name");
+        let backwards = Maintenance {
+            start_ms: 2,
+            end_ms: 2,
+        };
+        assert_eq!(
+            refused(|spec| spec.maintenance = Some(backwards)),
+            "maintenance"
+        );
     }
 
     #[test]

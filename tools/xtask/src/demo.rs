@@ -9,3 +9,9 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     let programs = release::build()?;
     Err(command::become_command(programs.ladder("demo").args(args)))
 }
+
+/// Builds and runs `ladder demo` as a step among others.
+pub(crate) fn check(args: &[&str]) -> Result<()> {
+    let programs = release::build()?;
+    command::run(programs.ladder("demo").args(args))
+}

@@ -23,7 +23,8 @@ Usage: cargo xtask <command> [arguments]
                        (`cargo demo` is the same; ARGS go to `ladder demo`, see `--help`)
   test [ARGS]          install or name what tests need, then `cargo test --workspace ARGS`
   tidy                 house rules: dependency direction, limits, names, licences, invariants
-  ci                   fmt, tidy, clippy, doc, cargo-deny where installed, test
+  ci                   fmt, tidy, clippy, doc, cargo-deny where installed, test,
+                       and the demo, with io_uring and where it is refused
   bench probe [ARGS]   CPU per check against the baselines -> docs/benchmarks/probe.{md,json}
   bench memory [ARGS]  memory per target, idle CPU, lag at 70 % load
                        -> docs/benchmarks/memory.{md,json}

@@ -97,7 +97,8 @@ mod tests {
             ringwatch_targets{state=\"active\"} 10000\nringwatch_targets{state=\"down\"} 10\n";
         assert_eq!(
             numbers(&Scrape::parse(text)),
-            "due 1,234 · probed 1,230 · lag p99 ≤ 5.0 ms · up 9,990 seems down 0 down 10 · unknown 0"
+            "due 1,234 · probed 1,230 · lag p99 ≤ 5.0 ms · up 9,990 seems down 0 down 10 \
+             · unknown 0"
         );
         assert!(numbers(&Scrape::default()).contains("lag p99 –"));
     }

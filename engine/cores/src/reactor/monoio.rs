@@ -7,7 +7,7 @@
 mod dns;
 mod sockets;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use model::limits::CONNECTIONS_PER_ATTEMPT;
+use model::{Now, UnixMs};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
@@ -27,6 +28,8 @@ use crate::spawn::{Driver, DriverChoice};
 
 /// Submission entries of a ring: completions of one tick at 20k checks/s fit several times over.
 const RING_ENTRIES: u32 = 4_096;
+/// Couriers kept for the next attempts; beyond it a courier ends with its attempt.
+const IDLE_COURIERS_MAX: usize = 1_024;
 /// One read. Most answers to a check fit; larger ones take several reads.
 const READ_BYTES: usize = 4_096;
 
@@ -100,10 +103,34 @@ fn epoll() -> io::Result<monoio::Runtime<LegacyDriver>> {
 struct Shell {
     core: RefCell<Core>,
     clock: Clock,
+    /// Wall time at monotonic zero in ms, read anew each tick: between ticks one clock is enough.
+    wall_zero_ms: Cell<u64>,
     /// Of the task that drives the attempt with this index.
     wakers: RefCell<Vec<Option<Waker>>>,
     read_buffers: RefCell<Vec<Vec<u8>>>,
     dns: RefCell<dns::Sockets>,
+    /// Couriers without an attempt, at most [`IDLE_COURIERS_MAX`].
+    idle: RefCell<Vec<Rc<Courier>>>,
+}
+
+/// A task that drives one attempt after the other.
+struct Courier {
+    job: Cell<Option<AttemptKey>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Courier {
+    /// Waits for the next attempt.
+    async fn job(&self) -> AttemptKey {
+        poll_fn(|cx| {
+            if let Some(key) = self.job.take() {
+                return Poll::Ready(key);
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 impl Shell {
@@ -111,10 +138,27 @@ impl Shell {
         Self {
             core: RefCell::new(core),
             clock,
+            wall_zero_ms: Cell::new(clock.grid_zero().0),
             wakers: RefCell::default(),
             read_buffers: RefCell::default(),
             dns: RefCell::default(),
+            idle: RefCell::default(),
         }
+    }
+
+    /// Both clocks, for the price of one.
+    fn now(&self) -> Now {
+        let mono = self.clock.mono();
+        let unix = UnixMs(self.wall_zero_ms.get() + mono.0 / 1_000);
+        Now { mono, unix }
+    }
+
+    /// Both clocks read; the wall clock may have been set since the last tick.
+    fn now_at_tick(&self) -> Now {
+        let now = self.clock.now();
+        self.wall_zero_ms
+            .set(now.unix.0.saturating_sub(now.mono.0 / 1_000));
+        now
     }
 
     /// Carries out what the core has decided since the last call.
@@ -123,7 +167,7 @@ impl Shell {
         loop {
             let started = self.core.borrow_mut().next_started();
             let Some(key) = started else { break };
-            monoio::spawn(drive(Rc::clone(self), key));
+            self.hand_over(key);
         }
         loop {
             let woken = self.core.borrow_mut().next_woken();
@@ -139,8 +183,26 @@ impl Shell {
         }
     }
 
+    /// Gives the attempt to a courier that is idle, or to a new one. A task made anew for each
+    /// check costs more than its memory: the allocator grows and trims its heap with every batch.
+    fn hand_over(self: &Rc<Self>, key: AttemptKey) {
+        let Some(courier) = self.idle.borrow_mut().pop() else {
+            let courier = Rc::new(Courier {
+                job: Cell::new(Some(key)),
+                waker: RefCell::default(),
+            });
+            monoio::spawn(carry_attempts(Rc::clone(self), courier));
+            return;
+        };
+        courier.job.set(Some(key));
+        let waker = courier.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     fn event(&self, key: AttemptKey, event: Event<'_>) {
-        self.core.borrow_mut().event(key, event, self.clock.now());
+        self.core.borrow_mut().event(key, event, self.now());
     }
 
     /// Lets the core wake this task; one waker per attempt, cloned once per wait.
@@ -194,20 +256,35 @@ async fn turn_forever(shell: Rc<Shell>) -> io::Result<()> {
     let tick = sockets::Tick::new()?;
     loop {
         tick.elapsed().await?;
-        shell.core.borrow_mut().turn(shell.clock.now());
+        shell.core.borrow_mut().turn(shell.now_at_tick());
         shell.pump();
         if shell.core.borrow().is_drained() {
-            shell.core.borrow_mut().publish(shell.clock.now());
+            shell.core.borrow_mut().publish(shell.now());
             return Ok(());
         }
     }
 }
 
+/// The life of a courier: ends when enough others are idle.
+async fn carry_attempts(shell: Rc<Shell>, courier: Rc<Courier>) {
+    loop {
+        let key = courier.job().await;
+        drive(&shell, key).await;
+        if shell.idle.borrow().len() >= IDLE_COURIERS_MAX {
+            shell.pump();
+            return;
+        }
+        shell.idle.borrow_mut().push(Rc::clone(&courier));
+        // The end of an attempt may have let others start: one of them may come to this courier.
+        shell.pump();
+    }
+}
+
 /// Drives one attempt: asks what to do, does it, brings back the event.
-async fn drive(shell: Rc<Shell>, key: AttemptKey) {
+async fn drive(shell: &Shell, key: AttemptKey) {
     let mut streams: [Option<TcpStream>; CONNECTIONS_PER_ATTEMPT] = [const { None }; 3];
     loop {
-        let io = shell.core.borrow_mut().io(key, shell.clock.now());
+        let io = shell.core.borrow_mut().io(key, shell.now());
         match io {
             Io::Connect { conn, address } => {
                 let connecting = sockets::connect(address);
@@ -224,15 +301,13 @@ async fn drive(shell: Rc<Shell>, key: AttemptKey) {
                     }
                 }
             }
-            Io::Send { conn, bytes } => send(&shell, key, conn, &mut streams, bytes).await,
-            Io::Recv { conn } => receive(&shell, key, conn, &mut streams).await,
+            Io::Send { conn, bytes } => send(shell, key, conn, &mut streams, bytes).await,
+            Io::Recv { conn } => receive(shell, key, conn, &mut streams).await,
             Io::Close { conn } => streams[usize::from(conn.0)] = None,
             Io::Park => shell.parked(key).await,
             Io::Gone => break,
         }
     }
-    drop(streams);
-    shell.pump();
 }
 
 type Streams = [Option<TcpStream>; CONNECTIONS_PER_ATTEMPT];

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -18,6 +19,9 @@ const REQUEST_MAX_BYTES: u64 = 64 * 1024;
 const CONNECTIONS_MAX: usize = 32;
 /// Requests that wait for the control plane.
 const REQUESTS_MAX: usize = 64;
+
+/// Answers `status` without the control plane's help, so that a node that is busy still tells.
+pub(crate) type Look = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
 /// A request and where its answer goes.
 #[derive(Debug)]
@@ -69,11 +73,7 @@ impl ControlSocket {
     }
 
     /// Serves until dropped. `look` answers `status` at once; everything else is a [`Call`].
-    pub(crate) async fn serve(
-        self,
-        look: Arc<dyn Fn() -> Value + Send + Sync>,
-        calls: mpsc::Sender<Call>,
-    ) {
+    pub(crate) async fn serve(self, look: Look, calls: mpsc::Sender<Call>) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = Arc::clone(&slots).acquire_owned().await else {
@@ -99,7 +99,7 @@ pub(crate) fn calls() -> (mpsc::Sender<Call>, mpsc::Receiver<Call>) {
 
 async fn connection(
     stream: UnixStream,
-    look: Arc<dyn Fn() -> Value + Send + Sync>,
+    look: Look,
     calls: mpsc::Sender<Call>,
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
@@ -124,11 +124,7 @@ async fn connection(
     }
 }
 
-async fn answer(
-    line: &[u8],
-    look: &Arc<dyn Fn() -> Value + Send + Sync>,
-    calls: &mpsc::Sender<Call>,
-) -> Value {
+async fn answer(line: &[u8], look: &Look, calls: &mpsc::Sender<Call>) -> Value {
     let request = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => {
@@ -139,7 +135,7 @@ async fn answer(
         }
     };
     if request == Request::Status {
-        return look();
+        return look().await;
     }
     let (reply, answered) = oneshot::channel();
     if calls.send(Call { request, reply }).await.is_err() {
@@ -166,6 +162,10 @@ mod tests {
         .expect("the client does not panic")
     }
 
+    fn pid_one() -> Look {
+        Arc::new(|| Box::pin(async { json!({ "ok": true, "pid": 1 }) }))
+    }
+
     #[tokio::test]
     async fn the_socket_is_private_and_answers_lines() {
         let dir = tempfile::tempdir().expect("temp dir");
@@ -177,8 +177,7 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         let (calls, mut received) = calls();
-        let server =
-            tokio::spawn(socket.serve(Arc::new(|| json!({ "ok": true, "pid": 1 })), calls));
+        let server = tokio::spawn(socket.serve(pid_one(), calls));
         let worker = tokio::spawn(async move {
             while let Some(call) = received.recv().await {
                 let answer = match call.request {
@@ -210,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn nonsense_is_answered_with_what_is_accepted() {
         let (calls, _received) = calls();
-        let look: Arc<dyn Fn() -> Value + Send + Sync> = Arc::new(|| json!({}));
+        let look: Look = Arc::new(|| Box::pin(async { json!({}) }));
         let said = answer(b"{\"cmd\":\"stop\"}", &look, &calls).await;
         assert!(
             said["error"]

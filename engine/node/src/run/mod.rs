@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 use crate::admin;
 use crate::config::{Config, Layers};
 use crate::control::lock;
-use crate::control::server::{self, ControlSocket};
+use crate::control::server::{self, ControlSocket, Look};
 use parts::Parts;
 use serve::Control;
 use signals::Stop;
@@ -57,7 +57,11 @@ async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCod
     let view = Arc::clone(&parts.view);
     let socket = ControlSocket::bind(&config.data_dir)?;
     let look = Arc::clone(&view);
-    let control_socket = tokio::spawn(socket.serve(Arc::new(move || status::object(&look)), calls));
+    let look: Look = Arc::new(move || {
+        let view = Arc::clone(&look);
+        Box::pin(async move { status::object(&view).await })
+    });
+    let control_socket = tokio::spawn(socket.serve(look, calls));
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&view)));
     say_ready(&view);
     let (parts, ended) = control(parts, config, read_config, received, &stop).await;

@@ -138,7 +138,7 @@ impl Control {
 
     async fn carry_out(&mut self, request: Request) -> anyhow::Result<Value> {
         Ok(match request {
-            Request::Status => super::status::object(&self.parts.view),
+            Request::Status => super::status::object(&self.parts.view).await,
             Request::Drain => {
                 self.stop.ask("drain");
                 json!({ "ok": true, "pid": std::process::id(), "drain_s": self.config.drain_s })

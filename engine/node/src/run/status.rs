@@ -10,8 +10,8 @@ use super::lifetime::Lifetime;
 use super::view::View;
 
 /// The status object.
-pub(crate) fn object(view: &View) -> Value {
-    let (sink, cores) = view.snapshots();
+pub(crate) async fn object(view: &View) -> Value {
+    let (sink, cores) = view.settled_snapshots().await;
     let accounts: Vec<CoreAccount> = view
         .cores
         .iter()

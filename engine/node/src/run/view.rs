@@ -4,13 +4,18 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cores::{Clock, CoreHistograms, CoreSnapshot, CoreStats, Driver};
 use hdrhistogram::Histogram;
+use model::limits::TICK_MS;
 use model::{CoreIndex, UnixMs};
 use persist::{FreshnessAges, SinkSnapshot, SinkStats};
 
 use super::lifetime::Lifetime;
+
+/// A second's worth of ticks.
+const SETTLE_TICKS_MAX: u64 = 1_000 / TICK_MS;
 
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +131,38 @@ impl View {
         self.targets_refused.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The sink first, then the cores: what the sink drained was sent before, so that the
-    /// difference is never negative.
+    /// The sink first, then the cores once each has published again: what the sink drained was sent
+    /// before, so that the accounts of a well core balance in what is returned. A core that does
+    /// not turn is not waited for beyond a second.
+    pub(crate) async fn settled_snapshots(&self) -> (SinkSnapshot, Vec<CoreSnapshot>) {
+        let sink = self.sink.snapshot();
+        let turns = |view: &Self| -> Vec<u64> {
+            view.cores
+                .iter()
+                .map(|core| core.stats.snapshot().turns)
+                .collect()
+        };
+        let before = turns(self);
+        for _ in 0..SETTLE_TICKS_MAX {
+            if turns(self)
+                .iter()
+                .zip(&before)
+                .all(|(now, then)| now > then)
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+        }
+        (
+            sink,
+            self.cores
+                .iter()
+                .map(|core| core.stats.snapshot())
+                .collect(),
+        )
+    }
+
+    /// The numbers as they were last published, core by core and the sink for itself.
     pub(crate) fn snapshots(&self) -> (SinkSnapshot, Vec<CoreSnapshot>) {
         let sink = self.sink.snapshot();
         (

@@ -76,8 +76,7 @@ mod tests {
     use super::*;
 
     fn sources() -> Vec<Source> {
-        let unit =
-            "fn helper() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn it_holds() {}\n}";
+        let unit = "fn free() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn it_holds() {}\n}";
         let property = "proptest! {\n    #[test]\n    fn any_split_is_the_same(x in 0..3) {}\n}";
         let source = |path: &str, text: &str| {
             Source::parse("prober", path, text.to_owned()).expect("parses")
@@ -97,8 +96,10 @@ mod tests {
 
     #[test]
     fn named_tests_that_exist_are_accepted_across_lines() {
-        let document = "# A\n## Invariants\n\nText.\n\n1. One.\n   Held by `prober::a::it_holds`\n   \
-            and `prober::it::any_split_is_the_same`.\n2. Two. Held by `prober::it_holds`.\n\n\
+        let document = "# A\n## Invariants\n\nText.\n\n\
+            1. One.\n   Held by `prober::a::it_holds`\n   \
+            and `prober::it::any_split_is_the_same`.\n\
+            2. Two. Held by `prober::it_holds`.\n\n\
             ## Other\n3. Not one.\n";
         assert_eq!(found(document, 2), Vec::<String>::new());
     }
@@ -109,7 +110,7 @@ mod tests {
         for bad in [
             "`prober::gone`",
             "`model::it_holds`",
-            "`prober::helper`",
+            "`prober::free`",
             "`it_holds`",
         ] {
             let found = found(&item(bad), 1);

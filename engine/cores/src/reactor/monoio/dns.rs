@@ -36,7 +36,7 @@ struct Stop {
 /// Carries out what the resolver asks for.
 pub(super) fn pump(shell: &Rc<Shell>) {
     loop {
-        let wish = shell.core.borrow_mut().dns_io(shell.clock.now());
+        let wish = shell.core.borrow_mut().dns_io(shell.now());
         match wish {
             None => return,
             Some(DnsIo::Open { socket, upstream }) => open(shell, socket, upstream),
@@ -67,7 +67,7 @@ fn open(shell: &Rc<Shell>, socket: DnsSocket, upstream: SocketAddr) {
             errno: sockets::errno(&error),
         },
     };
-    shell.core.borrow_mut().dns_event(event, shell.clock.now());
+    shell.core.borrow_mut().dns_event(event, shell.now());
 }
 
 /// A connected socket on a random port, once for sending and once for monoio to receive on.
@@ -109,7 +109,7 @@ fn send(shell: &Shell, socket: DnsSocket, bytes: Vec<u8>) {
             socket,
             errno: sockets::errno(&error),
         };
-        core.dns_event(event, shell.clock.now());
+        core.dns_event(event, shell.now());
     }
     core.recycle_dns(bytes);
 }
@@ -131,7 +131,7 @@ async fn receive(shell: Rc<Shell>, socket: DnsSocket, receiver: UdpSocket, stop:
                 errno: sockets::errno(error),
             },
         };
-        shell.core.borrow_mut().dns_event(event, shell.clock.now());
+        shell.core.borrow_mut().dns_event(event, shell.now());
         shell.pump();
         buffer.clear();
     }
