@@ -84,7 +84,7 @@ pub(super) fn write(peers: &[Peer], file: &Path) -> Result<()> {
     std::fs::write(file, lines.concat()).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub(super) fn read(file: &Path) -> Result<Vec<Peer>> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
