@@ -18,7 +18,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock;
 use crate::farm::Command;
@@ -74,18 +74,24 @@ pub(crate) fn spawn(control: Control, socket: TcpListener) -> Result<JoinHandle<
         .enable_all()
         .build()
         .context("cannot start the runtime of the control port")?;
-    let work = move || runtime.block_on(serve(Arc::new(control), socket));
+    // Before anybody is told that the farm is ready: a signal must find its handler.
+    let signals = {
+        let _context = runtime.enter();
+        let terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        [terminate, interrupt]
+    };
+    let work = move || runtime.block_on(serve(Arc::new(control), socket, signals));
     let builder = std::thread::Builder::new().name("control".to_owned());
     builder
         .spawn(work)
         .context("cannot start the control thread")
 }
 
-async fn serve(control: Arc<Control>, socket: TcpListener) -> Result<()> {
+async fn serve(control: Arc<Control>, socket: TcpListener, signals: [Signal; 2]) -> Result<()> {
     socket.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(socket)?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let [mut terminate, mut interrupt] = signals;
     let app = Router::new()
         .route("/observe/reset", post(reset))
         .route("/observe/summary", get(summary))

@@ -8,7 +8,11 @@ use crate::{command, packages};
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     packages::require(packages::BUILD)?;
     packages::require(packages::TEST)?;
-    command::run(command::cargo(&["test"]).args(scope(args)).args(args))
+    command::run(
+        command::cargo(&["test", "--no-fail-fast"])
+            .args(scope(args))
+            .args(args),
+    )
 }
 
 fn scope(args: &[&str]) -> &'static [&'static str] {

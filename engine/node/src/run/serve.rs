@@ -27,7 +27,7 @@ const TURN: Duration = Duration::from_millis(200);
 /// Turns between two looks for changed targets: a change is in effect within a second.
 const CHANGES_EVERY: u64 = 2;
 /// Turns between two computations of freshness ages.
-const AGES_EVERY: u64 = 25;
+const AGES_EVERY: u64 = 150;
 /// Turns between two summary lines.
 const SUMMARY_EVERY: u64 = 300;
 /// Targets of one page.
@@ -255,7 +255,7 @@ impl Control {
 
     fn ask_ages(&mut self) {
         let (reply, answer) = oneshot::channel();
-        // A sink that is busy is asked again in five seconds.
+        // A sink that is busy is asked again at the next time.
         if self
             .parts
             .sink
