@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _};
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -41,7 +42,7 @@ impl Uring {
             .io_memory(IO_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT);
-        let executor = builder.make().map_err(|error| error.to_string())?;
+        let executor = without_panic(|| builder.make().map_err(|error| error.to_string()))?;
         Ok(Self { executor })
     }
 
@@ -49,6 +50,16 @@ impl Uring {
     pub(crate) fn run<T>(&self, main: impl Future<Output = T>) -> T {
         self.executor.run(main)
     }
+}
+
+/// glommio panics where a seccomp filter refuses its first look at the kernel's operations, which
+/// is what container runtimes do: that is a refusal like any other.
+fn without_panic<T>(make: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let made = panic::catch_unwind(AssertUnwindSafe(make));
+    panic::set_hook(hook);
+    made.unwrap_or_else(|_| Err("the kernel or a seccomp filter refuses io_uring_setup".to_owned()))
 }
 
 impl Shell for Uring {
