@@ -10,7 +10,7 @@ const TOKEN: u64 = 1_000_000;
 const BURST_MIN: u64 = 64;
 /// The bucket holds this share of a second at the catch-up rate.
 const BURST_DIVISOR: u64 = 10;
-/// The cap never falls below this.
+/// The cap never falls below this, unless it is configured below.
 const LIMIT_MIN: u32 = 64;
 /// The cap is adapted this often, in µs.
 const ADAPT_US: u64 = 1_000_000;
@@ -29,7 +29,7 @@ pub(crate) struct Admission {
 impl Admission {
     /// A full bucket, and a cap of `limit_max` attempts in flight.
     pub(crate) fn new(limit_max: u32, now: MonoUs) -> Self {
-        let limit_max = limit_max.max(LIMIT_MIN);
+        let limit_max = limit_max.max(1);
         Self {
             tokens: BURST_MIN * TOKEN,
             refilled: now,
@@ -78,7 +78,7 @@ impl Admission {
         }
         self.adapted = now;
         self.limit = if std::mem::take(&mut self.unwell) {
-            (self.limit / 10 * 7).max(LIMIT_MIN)
+            (self.limit / 10 * 7).max(LIMIT_MIN.min(self.limit_max))
         } else {
             (self.limit + self.limit_max / 50 + 1).min(self.limit_max)
         };

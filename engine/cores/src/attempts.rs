@@ -28,7 +28,7 @@ impl AttemptKey {
 }
 
 /// For whom an attempt runs.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Owner {
     /// A scheduled target.
     Slot(Slot),
@@ -48,15 +48,13 @@ pub(crate) struct InFlight {
     pub(crate) generation: Generation,
     /// Sequence number on the slot.
     pub(crate) seq: u32,
-    /// When it started.
-    pub(crate) started: Now,
-    /// How late it started, in µs.
-    pub(crate) lag_us: u32,
+    /// When it was due.
+    pub(crate) due: MonoUs,
+    /// When the reactor took it up; `None` until then.
+    pub(crate) started: Option<Now>,
     /// Sum of stalls at the start, in µs.
     pub(crate) stalled_us: u64,
-    /// The one deadline.
-    pub(crate) deadline: MonoUs,
-    /// Deadline in ms.
+    /// From the start to the one deadline, in ms.
     pub(crate) timeout_ms: u32,
     /// The name to resolve, `None` for a literal address.
     pub(crate) host: Option<HostId>,
@@ -93,11 +91,6 @@ impl Attempts {
     /// Buffers for a new attempt, used ones first.
     pub(crate) fn buffers(&mut self) -> Buffers {
         self.buffers.pop().unwrap_or_default()
-    }
-
-    /// Takes the buffers of a finished attempt back.
-    pub(crate) fn recycle(&mut self, buffers: Buffers) {
-        self.buffers.push(buffers);
     }
 
     /// The index that the next insert will use.
@@ -151,16 +144,18 @@ impl Attempts {
         })
     }
 
-    /// Ends an attempt.
-    pub(crate) fn remove(&mut self, key: AttemptKey) -> Option<InFlight> {
-        let cell = self.cells.get_mut(key.index as usize)?;
-        if cell.epoch != key.epoch {
-            return None;
-        }
-        let entry = cell.entry.take()?;
+    /// Ends an attempt; its buffers go to the next one.
+    pub(crate) fn remove(&mut self, key: AttemptKey) {
+        let Some(cell) = self.cells.get_mut(key.index as usize) else {
+            return;
+        };
+        let Some(entry) = cell.entry.as_mut().filter(|_| cell.epoch == key.epoch) else {
+            return;
+        };
+        self.buffers.push(entry.attempt.take_buffers());
+        cell.entry = None;
         cell.epoch = cell.epoch.wrapping_add(1);
         self.free.push(key.index);
-        Some(entry)
     }
 
     /// Every attempt in flight.

@@ -97,6 +97,8 @@ pub struct Core {
     held: VecDeque<Outcome>,
     held_reports: VecDeque<OneShotReport>,
     histograms: Box<CoreHistograms>,
+    /// When their interval began; the wall clock may be set meanwhile.
+    histograms_since: MonoUs,
     account: CoreSnapshot,
     /// Attempts that the reactor has not taken up yet.
     started: VecDeque<AttemptKey>,
@@ -141,6 +143,7 @@ impl Core {
             held: VecDeque::new(),
             held_reports: VecDeque::new(),
             histograms: Box::new(CoreHistograms::new(parts.index, now.unix)),
+            histograms_since: now.mono,
             account: CoreSnapshot::default(),
             started: VecDeque::new(),
             woken: Vec::new(),
@@ -216,7 +219,8 @@ impl Core {
 
     /// Hands a finished interval to the control plane; when nobody takes it, the interval goes on.
     fn rotate_histograms(&mut self, now: Now) {
-        let due = now.unix.since(self.histograms.start) >= self.histogram_interval_ms;
+        let filled_ms = now.mono.since(self.histograms_since) / 1_000;
+        let due = filled_ms >= self.histogram_interval_ms;
         if due || self.is_drained() {
             self.send_histograms(now);
         }
@@ -224,12 +228,16 @@ impl Core {
 
     /// Sends what was measured since the last time.
     fn send_histograms(&mut self, now: Now) {
-        if self.channels.histograms.is_full() || now.unix == self.histograms.start {
+        if self.channels.histograms.is_full() || now.mono == self.histograms_since {
             return;
         }
         let fresh = Box::new(CoreHistograms::new(self.index, now.unix));
         let mut full = std::mem::replace(&mut self.histograms, fresh);
-        full.end = now.unix;
+        // A log's interval has a length, whatever was done to the wall clock in it.
+        full.end = full
+            .start
+            .plus_ms(now.mono.since(self.histograms_since) / 1_000);
+        self.histograms_since = now.mono;
         // A receiver that is gone has no use for the interval.
         let _ = self.channels.histograms.try_send(full);
     }

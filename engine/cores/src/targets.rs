@@ -68,6 +68,19 @@ const VACANT: Hot = Hot {
     flags: 0,
 };
 
+impl Hot {
+    /// Checks per 10⁹ seconds: of a suspect at the pace of its re-checks, or else an outage of many
+    /// would take the tokens of those who are well.
+    fn rate_per_gs(&self) -> u64 {
+        let every_ms = if self.recheck_ms > 0 {
+            self.recheck_ms.min(self.cadence_ms)
+        } else {
+            self.cadence_ms
+        };
+        1_000_000_000_000 / u64::from(every_ms.max(1))
+    }
+}
+
 /// A dense table with holes.
 #[derive(Debug)]
 struct Side<T> {
@@ -111,18 +124,13 @@ pub(crate) struct Targets {
     required_per_gs: u64,
 }
 
-/// Checks per 10⁹ seconds of one target.
-fn rate_per_gs(cadence_ms: u32) -> u64 {
-    1_000_000_000_000 / u64::from(cadence_ms.max(1))
-}
-
 impl Targets {
     /// Targets present.
     pub(crate) fn active(&self) -> u64 {
         self.active
     }
 
-    /// Σ 1/cadence, in checks per 10⁹ seconds.
+    /// Σ 1/cadence, of suspects 1/re-check, in checks per 10⁹ seconds.
     pub(crate) fn required_per_gs(&self) -> u64 {
         self.required_per_gs
     }
@@ -140,16 +148,17 @@ impl Targets {
         if self.hot.len() <= slot.index() {
             self.hot.resize(slot.index() + 1, VACANT);
         }
+        let config = &target.config;
+        // Before the old one is released: the same name keeps what the cache knows of it.
+        let (host, literal) = match config.url.host() {
+            Host::Name(name) => (resolver.intern(name).0, 0),
+            Host::Address(address) => (self.literals.insert(*address), flag::LITERAL),
+        };
         let mut kept = self.release(slot, resolver).unwrap_or(VACANT);
         if kept.generation != target.generation.0 {
             // Commands spoke of the old configuration; the sink repeats what still holds.
             kept.recheck_ms = 0;
         }
-        let config = &target.config;
-        let (host, literal) = match config.url.host() {
-            Host::Name(name) => (resolver.intern(name).0, 0),
-            Host::Address(address) => (self.literals.insert(*address), flag::LITERAL),
-        };
         let bit = |condition: bool, flag: u16| if condition { flag } else { 0 };
         let root = config.url.path() == "/";
         let path = if root {
@@ -178,7 +187,7 @@ impl Targets {
             ..kept
         };
         self.active += 1;
-        self.required_per_gs += rate_per_gs(cadence_ms);
+        self.required_per_gs += self.hot[slot.index()].rate_per_gs();
     }
 
     /// Empties the slot; says which generation it held.
@@ -204,7 +213,7 @@ impl Targets {
             self.rules.remove(hot.rules - 1);
         }
         self.active -= 1;
-        self.required_per_gs -= rate_per_gs(hot.cadence_ms);
+        self.required_per_gs -= hot.rate_per_gs();
         Some(hot)
     }
 
@@ -291,10 +300,13 @@ impl Targets {
 
     /// Sets the commanded cadence.
     pub(crate) fn set_cadence(&mut self, slot: Slot, cadence: Cadence) {
-        self.hot[slot.index()].recheck_ms = match cadence {
+        let hot = &mut self.hot[slot.index()];
+        self.required_per_gs -= hot.rate_per_gs();
+        hot.recheck_ms = match cadence {
             Cadence::Grid => 0,
             Cadence::Recheck { after_ms } => after_ms.max(1),
         };
+        self.required_per_gs += hot.rate_per_gs();
     }
 
     /// Milliseconds from completion to the next check, `None` on the grid.

@@ -175,6 +175,27 @@ mod tests {
     const GOLDEN_SHARDS: [u16; 5] = [580, 605, 116, 416, 169];
 
     #[test]
+    fn fact_ids_match_their_golden_vectors() {
+        // 41 bits of ms since 2025, 10 bits of shard, 12 bits of sequence.
+        let shard = |number| Shard::new(number).expect("below 1024");
+        let mut mint = FactMint::default();
+        let at = |ms| UnixMs(FACT_EPOCH_UNIX_MS + ms);
+        let ids = [
+            mint.mint(shard(0), at(1)),
+            mint.mint(shard(7), at(1_000)),
+            mint.mint(shard(7), at(1_000)),
+            mint.mint(shard(1_023), at((1 << 41) - 1)),
+        ];
+        let golden = [
+            1 << 22,
+            1_000 << 22 | 7 << 12,
+            1_000 << 22 | 7 << 12 | 1,
+            i64::MAX - 0xfff,
+        ];
+        assert_eq!(ids.map(FactId::get), golden);
+    }
+
+    #[test]
     fn zero_and_negative_ids_do_not_exist() {
         assert_eq!(TargetId::new(0), None);
         assert_eq!(TargetId::new(-1), None);

@@ -177,6 +177,11 @@ impl Attempt {
         attempt
     }
 
+    /// The shell takes the attempt up only now: what it waited until here is no part of it.
+    pub fn begin(&mut self, now: Now) {
+        (self.started, self.mark) = (now.mono, now.mono);
+    }
+
     /// Takes in what happened. After [`Command::Done`] nothing changes any more.
     pub fn on(&mut self, event: Event<'_>, shared: &Shared, now: Now) {
         if let Event::Sent { conn, buffer } = event {
@@ -190,12 +195,14 @@ impl Attempt {
             Event::Resolved(answer) if self.stage == Stage::Resolving => {
                 self.on_resolved(answer, shared, now);
             }
-            Event::Connected { conn } if self.opening(conn) => self.on_connected(shared, now),
+            Event::Connected { conn, sent } if self.opening(conn) => {
+                self.on_connected(sent, shared, now);
+            }
             Event::ConnectError { conn, errno, at } if self.opening(conn) => {
                 self.on_connect_error(errno, at, shared, now);
             }
             Event::IoError { conn, errno } if self.opening(conn) => {
-                self.on_connect_error(errno, ErrnoAt::Async, shared, now);
+                self.on_first_flight_error(errno, shared, now);
             }
             Event::Bytes { conn, bytes } if self.connected(conn) => {
                 self.on_bytes(bytes, shared, now);
@@ -239,6 +246,16 @@ impl Attempt {
         }
     }
 
+    /// What may be written to a connection that is being opened, without asking whether it stands
+    /// yet; empty when that is not known. A copy of it stays here, for the next address.
+    pub fn first_flight(&self, conn: Conn) -> &[u8] {
+        if self.opening(conn) && self.hop.scheme == Scheme::Http {
+            &self.buffers.out
+        } else {
+            &[]
+        }
+    }
+
     /// The bytes for [`Command::Send`]; handed back by [`Event::Sent`].
     pub fn take_outgoing(&mut self, conn: Conn) -> Vec<u8> {
         if conn == self.conn {
@@ -262,9 +279,10 @@ impl Attempt {
         }
     }
 
-    /// The buffers, for the next attempt.
-    pub fn into_buffers(self) -> Buffers {
-        let kept = |mut buffer: Vec<u8>| {
+    /// The buffers, for the next attempt; this one is over.
+    pub fn take_buffers(&mut self) -> Buffers {
+        let kept = |buffer: &mut Vec<u8>| {
+            let mut buffer = std::mem::take(buffer);
             buffer.clear();
             if buffer.capacity() > BUFFER_KEPT_MAX_BYTES {
                 Vec::new()
@@ -273,8 +291,8 @@ impl Attempt {
             }
         };
         Buffers {
-            out: kept(self.buffers.out),
-            carry: kept(self.buffers.carry),
+            out: kept(&mut self.buffers.out),
+            carry: kept(&mut self.buffers.carry),
         }
     }
 
@@ -351,11 +369,26 @@ impl Attempt {
         self.connect(shared, now);
     }
 
-    fn on_connected(&mut self, shared: &Shared, now: Now) {
+    /// The first flight goes out as soon as the connection stands: what its send met tells which
+    /// of both failed.
+    fn on_first_flight_error(&mut self, errno: i32, shared: &Shared, now: Now) {
+        if errno::was_established(errno) {
+            self.on_connected(true, shared, now);
+            self.on_send_error(errno);
+        } else {
+            self.on_connect_error(errno, ErrnoAt::Async, shared, now);
+        }
+    }
+
+    fn on_connected(&mut self, sent: bool, shared: &Shared, now: Now) {
         self.hop.route.connected();
         self.timer = NO_TIMER;
         self.pending &= !pending::TIMER;
         match self.hop.scheme {
+            Scheme::Http if sent => {
+                self.enter(Stage::Awaiting, now);
+                self.pending |= pending::RECV;
+            }
             Scheme::Http => {
                 self.enter(Stage::Sending, now);
                 self.pending |= pending::SEND;
@@ -396,12 +429,7 @@ impl Attempt {
 
     fn on_io_error(&mut self, errno: i32, now: Now) {
         if self.sending && self.send_errno.is_none() {
-            // The remote may have answered before it closed: what it said counts more than that
-            // it did not listen to the end.
-            self.sending = false;
-            self.send_errno = Some(errno);
-            self.pending |= pending::RECV;
-            return;
+            return self.on_send_error(errno);
         }
         let errno = self.send_errno.unwrap_or(errno);
         self.errno = Some(errno);
@@ -410,6 +438,14 @@ impl Attempt {
             _ => errno::exchange_class(errno),
         };
         self.finish(Some(class), now);
+    }
+
+    /// The remote may have answered before it closed: what it said counts more than that it did
+    /// not listen to the end.
+    fn on_send_error(&mut self, errno: i32) {
+        self.sending = false;
+        self.send_errno = Some(errno);
+        self.pending |= pending::RECV;
     }
 
     fn on_eof(&mut self, now: Now) {

@@ -75,44 +75,65 @@ impl Core {
         self.due = due;
     }
 
-    /// Starts what may start: commanded before starved before routine. Held results slow dispatch
-    /// to nothing; the cap and the bucket bound it otherwise.
+    /// Starts what may start: commanded before starved before routine. The cap and the bucket
+    /// bound it; results that are held take the places of attempts, so that a slow sink slows
+    /// dispatch and holds no more than the cap.
     pub(super) fn admit(&mut self, now: Now) {
-        if self.drain_by.is_some() || !self.held.is_empty() {
+        if self.drain_by.is_some() {
             return;
         }
+        let limit = self.admission.limit() as usize;
+        while self.attempts.len() < limit {
+            let Some((target, ticket)) = self.one_shots.pop_front() else {
+                break;
+            };
+            self.start_one_shot(&target, ticket, now);
+        }
         self.shed_late(now);
-        while (self.attempts.len() as u64) < u64::from(self.admission.limit()) {
-            if let Some((target, ticket)) = self.one_shots.pop_front() {
-                self.start_one_shot(&target, ticket, now);
-                continue;
-            }
+        while self.attempts.len() + self.held.len() < limit && !self.paused {
             let queues = [QUEUE_COMMANDED, QUEUE_STARVED, QUEUE_ROUTINE];
             let next = queues.iter().find_map(|queue| self.wheel.front(*queue));
-            let Some((slot, due_tick)) = next else { return };
-            if self.paused || !self.admission.take() {
+            let Some((index, due_tick)) = next else {
+                return;
+            };
+            let (slot, due) = (Slot(index), tick_start(due_tick, now.mono));
+            if self.is_too_late(slot, due, now) {
+                self.shed(slot, now);
+                continue;
+            }
+            if !self.admission.take() {
                 return;
             }
-            self.wheel.cancel(slot);
-            self.start(Slot(slot), tick_start(due_tick, now.mono), now);
+            self.wheel.cancel(index);
+            self.start(slot, due, now);
         }
     }
 
-    /// Gives up routine checks that are too late to be of use; their targets go first next time.
+    /// Gives up what leads the routine queues and is too late to be of use.
     fn shed_late(&mut self, now: Now) {
         for queue in [QUEUE_STARVED, QUEUE_ROUTINE] {
             while let Some((index, due_tick)) = self.wheel.front(queue) {
                 let slot = Slot(index);
-                let late_ms = now.mono.since(tick_start(due_tick, now.mono)) / 1_000;
-                let limit_ms = (self.targets.cadence_ms(slot) / 4).min(SHED_LAG_MAX_MS);
-                if late_ms <= u64::from(limit_ms) {
+                if !self.is_too_late(slot, tick_start(due_tick, now.mono), now) {
                     break;
                 }
-                self.account.shed += 1;
-                self.targets.set_starved(slot);
-                self.schedule_on_grid(slot, self.grid_ms(now));
+                self.shed(slot, now);
             }
         }
+    }
+
+    /// Whether a routine check is later than a quarter of its cadence, or 10 s; commanded ones
+    /// never are.
+    fn is_too_late(&self, slot: Slot, due: MonoUs, now: Now) -> bool {
+        let limit_ms = (self.targets.cadence_ms(slot) / 4).min(SHED_LAG_MAX_MS);
+        now.mono.since(due) / 1_000 > u64::from(limit_ms) && !self.targets.is_commanded(slot)
+    }
+
+    /// Leaves a check out; its target goes first at its next grid point.
+    fn shed(&mut self, slot: Slot, now: Now) {
+        self.account.shed += 1;
+        self.targets.set_starved(slot);
+        self.schedule_on_grid(slot, self.grid_ms(now));
     }
 
     /// The slot's next grid point after `after_ms`.
@@ -135,10 +156,9 @@ impl Core {
             owner: Owner::Slot(slot),
             generation: self.targets.generation(slot),
             seq,
-            started: now,
-            lag_us: u32::try_from(now.mono.since(due)).unwrap_or(u32::MAX),
+            due,
+            started: None,
             stalled_us: self.stalled_us,
-            deadline: now.mono.plus_ms(u64::from(self.targets.timeout_ms(slot))),
             timeout_ms: self.targets.timeout_ms(slot),
             host,
             resolving: false,
@@ -167,16 +187,14 @@ impl Core {
         };
         let buffers = self.attempts.buffers();
         let attempt = Attempt::start(&spec, &self.shared, buffers, now);
-        let timeout_ms = config.timeout_ms;
         let entry = InFlight {
             generation: target.generation,
             owner: Owner::OneShot { ticket },
             seq: 1,
-            started: now,
-            lag_us: 0,
+            due: now.mono,
+            started: None,
             stalled_us: self.stalled_us,
-            deadline: now.mono.plus_ms(u64::from(timeout_ms)),
-            timeout_ms,
+            timeout_ms: config.timeout_ms,
             host,
             resolving: false,
             interrupt: None,
@@ -192,10 +210,22 @@ impl Core {
             Owner::Slot(_) => self.account.in_flight += 1,
             Owner::OneShot { .. } => self.account.one_shot.in_flight += 1,
         }
-        let deadline = entry.deadline;
         let key = self.attempts.insert(entry);
-        self.timers.insert(key.index * 2, tick_after(deadline));
         self.started.push_back(key);
+    }
+
+    /// The reactor takes the attempt up: from now on it counts, and its deadline runs. Of a batch
+    /// that is started in one turn the last one would else carry the others' work in its phases.
+    pub(super) fn begin(&mut self, key: AttemptKey, now: Now) {
+        let stalled_us = self.stalled_us;
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return;
+        };
+        entry.started = Some(now);
+        entry.stalled_us = stalled_us;
+        entry.attempt.begin(now);
+        let deadline = now.mono.plus_ms(u64::from(entry.timeout_ms));
+        self.timers.insert(key.index * 2, tick_after(deadline));
     }
 
     /// Arms the attempt's own timer.

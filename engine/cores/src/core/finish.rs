@@ -2,7 +2,7 @@
 
 use model::inbox::OneShotReport;
 use model::limits::EVIDENCE_QUEUE_MAX;
-use model::outcome::{Outcome, Phases, flags};
+use model::outcome::{Outcome, flags};
 use model::{Evidence, FailureClass, Generation, Now, Slot, Ticket};
 use prober::attempt::Event;
 
@@ -18,11 +18,14 @@ impl Core {
         self.end(key, Event::Cancelled, now);
     }
 
-    /// Ends the attempt: it has its verdict, or was cancelled.
-    pub(super) fn finish(&mut self, key: AttemptKey, now: Now) {
-        let Some(entry) = self.attempts.remove(key) else {
+    /// Ends the attempt: it has its verdict, or was cancelled. Read where it lies: at half a
+    /// kilobyte an attempt is not moved for each check.
+    pub(super) fn finish(&mut self, key: AttemptKey, ending: Ending, now: Now) {
+        let reap_us = self.reap_us(now);
+        let Some(entry) = self.attempts.get_mut(key) else {
             return;
         };
+        let end = End::of(entry, ending, reap_us, now);
         self.timers.cancel(key.index * 2);
         self.timers.cancel(key.index * 2 + 1);
         if let Some(host) = entry.host {
@@ -31,41 +34,40 @@ impl Core {
             }
             self.resolver.release(host);
         }
-        match entry.owner {
-            Owner::Slot(slot) => self.finish_slot(slot, &entry, now),
-            Owner::OneShot { ticket, .. } => self.finish_one_shot(ticket, &entry, now),
+        self.attempts.remove(key);
+        match end.owner {
+            Owner::Slot(slot) => self.finish_slot(slot, end, now),
+            Owner::OneShot { ticket } => self.finish_one_shot(ticket, end),
         }
         self.woken.push(key);
-        self.attempts.recycle(entry.attempt.into_buffers());
     }
 
-    fn finish_slot(&mut self, slot: Slot, entry: &InFlight, now: Now) {
+    fn finish_slot(&mut self, slot: Slot, end: End, now: Now) {
         self.account.in_flight -= 1;
-        let outcome = outcome_of(slot, entry, self.reap_us(now), now);
-        if outcome.failure() == Some(FailureClass::LocalCancelled) {
+        if end.outcome.failure() == Some(FailureClass::LocalCancelled) {
             self.account.cancelled += 1;
-        } else if self.targets.generation(slot) == entry.generation {
-            self.account_probed(&outcome, entry);
+        } else if self.targets.generation(slot) == end.outcome.generation {
+            self.account_probed(end);
         } else {
             self.account.stale += 1;
         }
         self.reschedule(slot, now);
     }
 
-    fn account_probed(&mut self, outcome: &Outcome, entry: &InFlight) {
+    fn account_probed(&mut self, end: End) {
+        let outcome = end.outcome;
         self.account.probed += 1;
         self.account.count(outcome.verdict(), outcome.failure());
         self.histograms.record(&outcome.phases, outcome.lag_us);
-        if outcome.phases.values()[2].is_some() && !outcome.has(flags::TLS_RESUMED) {
+        let [_, _, tls, ttfb, ..] = outcome.phases.values();
+        // A handshake is through when something was asked after it.
+        if tls.is_some() && ttfb.is_some() && !outcome.has(flags::TLS_RESUMED) {
             self.account.tls_full += 1;
         }
-        if outcome.class != 0 {
-            let evidence = entry
-                .attempt
-                .evidence(outcome.slot, entry.generation, entry.seq);
+        if let Some(evidence) = end.evidence {
             self.send_evidence(evidence);
         }
-        self.send(*outcome);
+        self.send(outcome);
     }
 
     /// The next check: off the grid while the sink says so, else the next grid point.
@@ -87,18 +89,13 @@ impl Core {
         }
     }
 
-    fn finish_one_shot(&mut self, ticket: Ticket, entry: &InFlight, now: Now) {
+    fn finish_one_shot(&mut self, ticket: Ticket, end: End) {
         self.account.one_shot.in_flight -= 1;
         self.account.one_shot.done += 1;
-        let outcome = outcome_of(NO_SLOT, entry, self.reap_us(now), now);
-        let evidence = entry
-            .attempt
-            .evidence(NO_SLOT, entry.generation, entry.seq)
-            .bounded();
         self.report(OneShotReport {
             ticket,
-            outcome,
-            evidence: Box::new(evidence),
+            outcome: end.outcome,
+            evidence: end.evidence.unwrap_or_default(),
         });
     }
 
@@ -163,15 +160,13 @@ impl Core {
 
     /// Evidence goes before its outcome. Near the limit only class and errno go; beyond it the
     /// class in the outcome has to do.
-    fn send_evidence(&mut self, evidence: Evidence) {
+    fn send_evidence(&mut self, mut evidence: Box<Evidence>) {
         let waiting = self.channels.evidence.len();
-        let evidence = if waiting > EVIDENCE_QUEUE_MAX / 8 * 7 {
+        if waiting > EVIDENCE_QUEUE_MAX / 8 * 7 {
             self.account.evidence_truncated += 1;
-            evidence.truncated()
-        } else {
-            evidence.bounded()
-        };
-        if self.channels.evidence.try_send(Box::new(evidence)).is_err() {
+            *evidence = evidence.truncated();
+        }
+        if self.channels.evidence.try_send(evidence).is_err() {
             self.account.evidence_dropped += 1;
         }
     }
@@ -182,23 +177,58 @@ impl Core {
     }
 }
 
-fn outcome_of(slot: Slot, entry: &InFlight, reap_us: u32, now: Now) -> Outcome {
+/// How an attempt came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By itself, be it after its deadline: what it found counts.
+    Completed,
+    /// By its deadline or a cancellation.
+    CutShort,
+}
+
+/// What is left of a finished attempt.
+struct End {
+    owner: Owner,
+    outcome: Outcome,
+    /// Of a failed check, and of every one-shot.
+    evidence: Option<Box<Evidence>>,
+}
+
+impl End {
+    fn of(entry: &InFlight, ending: Ending, reap_us: u32, now: Now) -> Self {
+        let (slot, asked) = match entry.owner {
+            Owner::Slot(slot) => (slot, false),
+            Owner::OneShot { .. } => (NO_SLOT, true),
+        };
+        let outcome = outcome_of(slot, entry, ending, reap_us, now);
+        let evidence = (asked || outcome.class != 0)
+            .then(|| Box::new(entry.attempt.evidence(slot, entry.generation, entry.seq)));
+        Self {
+            owner: entry.owner,
+            outcome,
+            evidence,
+        }
+    }
+}
+
+fn outcome_of(slot: Slot, entry: &InFlight, ending: Ending, reap_us: u32, now: Now) -> Outcome {
     let report = entry.attempt.report();
     let bit = |condition: bool, flag: u16| if condition { flag } else { 0 };
-    let completed = report.phases != Phases::NONE;
+    // Cancelled before the reactor took it up, it never started.
+    let started = entry.started.unwrap_or(now);
+    let deadline = started.mono.plus_ms(u64::from(entry.timeout_ms));
+    let late = ending == Ending::Completed && now.mono > deadline;
     Outcome {
         slot,
         generation: entry.generation,
         seq: entry.seq,
-        started: entry.started.unix.into(),
+        started: started.unix.into(),
         phases: report.phases,
-        lag_us: entry.lag_us,
+        lag_us: u32::try_from(started.mono.since(entry.due)).unwrap_or(u32::MAX),
         reap_us,
         not_after_days: report.not_after_days,
         status: report.status,
-        flags: report.flags
-            | bit(entry.commanded, flags::COMMANDED)
-            | bit(completed && now.mono > entry.deadline, flags::LATE),
+        flags: report.flags | bit(entry.commanded, flags::COMMANDED) | bit(late, flags::LATE),
         class: report.class.map_or(0, |class| class as u8),
         hops: report.hops,
     }

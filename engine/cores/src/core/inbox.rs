@@ -1,17 +1,17 @@
 //! Commands: what changes one target without touching any other.
 
 use model::inbox::{Cadence, CoreCommand};
-use model::limits::{GRID_RETURN_MS, INBOX_MAX};
+use model::limits::{COMMANDS_PER_TURN_MAX, GRID_RETURN_MS, INBOX_MAX};
 use model::outcome::Outcome;
 use model::{FailureClass, Generation, Now, Slot, Target, Ticket};
 
 use super::{Core, QUEUE_COMMANDED, tick_after, tick_at};
 
 impl Core {
-    /// Takes all commands that wait. One turn takes at most what the inbox can hold, so that a
-    /// writer in a hurry cannot keep the loop from its checks.
+    /// Takes the commands that wait; not all in one turn when they are many, so that a writer in a
+    /// hurry cannot keep the loop from its checks.
     pub(super) fn drain_inbox(&mut self, now: Now) {
-        for _ in 0..INBOX_MAX {
+        for _ in 0..COMMANDS_PER_TURN_MAX {
             let Ok(command) = self.channels.inbox.try_recv() else {
                 return;
             };
@@ -52,18 +52,18 @@ impl Core {
         if !self.targets.is_present(slot) {
             return;
         }
-        if self.wheel.is_queued(slot.0) {
-            self.account.cancelled += 1;
-        }
-        self.wheel.cancel(slot.0);
         if let Some(key) = self
             .targets
             .attempt(slot)
             .and_then(|at| self.attempts.key_at(at))
         {
             self.cancel(key, now);
-            self.wheel.cancel(slot.0);
         }
+        // The end of the attempt may have queued a check that was asked for meanwhile.
+        if self.wheel.is_queued(slot.0) {
+            self.account.cancelled += 1;
+        }
+        self.wheel.cancel(slot.0);
         let generation = self
             .targets
             .remove(slot, &mut self.resolver)

@@ -7,12 +7,13 @@ use prober::attempt::{Command, Conn, Event};
 use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, Lookup};
 
 use super::Core;
+use super::finish::Ending;
 use crate::attempts::AttemptKey;
 
 /// The next thing to do for one attempt.
 #[derive(Debug)]
 pub enum Io {
-    /// Open a connection.
+    /// Open a connection, and write [`Core::first_flight`] as soon as it stands.
     Connect {
         /// Names the connection.
         conn: Conn,
@@ -89,6 +90,10 @@ impl Core {
             let Some(entry) = self.attempts.get_mut(key) else {
                 return Io::Gone;
             };
+            if entry.started.is_none() {
+                self.begin(key, now);
+                continue;
+            }
             let command = entry
                 .interrupt
                 .take()
@@ -106,12 +111,23 @@ impl Core {
                 Command::CloseConn { conn } => return Io::Close { conn },
                 Command::Wait => return Io::Park,
                 Command::Done => {
-                    self.finish(key, now);
+                    self.finish(key, Ending::Completed, now);
                     self.admit(now);
                     return Io::Gone;
                 }
             }
         }
+    }
+
+    /// Appends what is to be written to a connection that is being opened; nothing when the
+    /// attempt must first know that it stands.
+    pub fn first_flight(&mut self, key: AttemptKey, conn: Conn, out: &mut Vec<u8>) {
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return;
+        };
+        let bytes = entry.attempt.first_flight(conn);
+        out.extend_from_slice(bytes);
+        self.account.bytes_out += bytes.len() as u64;
     }
 
     /// Brings back what came of an `Io`.
@@ -127,7 +143,7 @@ impl Core {
     /// Ends the attempt by its deadline or by a cancellation.
     pub(super) fn end(&mut self, key: AttemptKey, event: Event<'_>, now: Now) {
         self.event(key, event, now);
-        self.finish(key, now);
+        self.finish(key, Ending::CutShort, now);
     }
 
     /// The attempt's own timer: when it wants something else now, its I/O under way is dropped.

@@ -10,6 +10,7 @@ mod sockets;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -19,7 +20,7 @@ use model::{Now, UnixMs};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
-use prober::attempt::{Conn, Event};
+use prober::attempt::{Conn, ErrnoAt, Event};
 
 use crate::attempts::AttemptKey;
 use crate::clock::Clock;
@@ -30,6 +31,8 @@ use crate::spawn::{Driver, DriverChoice};
 const RING_ENTRIES: u32 = 4_096;
 /// Couriers kept for the next attempts; beyond it a courier ends with its attempt.
 const IDLE_COURIERS_MAX: usize = 1_024;
+/// Buffers kept for the next reads and first flights: 16 MiB.
+const POOLED_BUFFERS_MAX: usize = 4_096;
 /// One read. Most answers to a check fit; larger ones take several reads.
 const READ_BYTES: usize = 4_096;
 
@@ -58,11 +61,6 @@ impl Reactor {
     /// # Errors
     /// The kernel's refusal, when the driver that was asked for cannot be had.
     pub fn new(choice: DriverChoice) -> io::Result<Self> {
-        let ring = || {
-            RuntimeBuilder::<IoUringDriver>::new()
-                .with_entries(RING_ENTRIES)
-                .build()
-        };
         let runtime = match choice {
             DriverChoice::IoUring => Runtime::IoUring(ring()?),
             DriverChoice::Epoll => Runtime::Epoll(epoll()?),
@@ -95,6 +93,20 @@ impl Reactor {
     }
 }
 
+/// Completions interrupt nobody: they are reaped when the loop enters the kernel anyway. Kernels
+/// before 6.0 do not know both flags; their plain ring works as well, at the price of interrupts.
+fn ring() -> io::Result<monoio::Runtime<IoUringDriver>> {
+    let build = |builder: io_uring::Builder| {
+        RuntimeBuilder::<IoUringDriver>::new()
+            .with_entries(RING_ENTRIES)
+            .uring_builder(builder)
+            .build()
+    };
+    let mut calm = io_uring::IoUring::builder();
+    calm.setup_coop_taskrun().setup_single_issuer();
+    build(calm).or_else(|_| build(io_uring::IoUring::builder()))
+}
+
 fn epoll() -> io::Result<monoio::Runtime<LegacyDriver>> {
     RuntimeBuilder::<LegacyDriver>::new().build()
 }
@@ -107,7 +119,8 @@ struct Shell {
     wall_zero_ms: Cell<u64>,
     /// Of the task that drives the attempt with this index.
     wakers: RefCell<Vec<Option<Waker>>>,
-    read_buffers: RefCell<Vec<Vec<u8>>>,
+    /// Empty, of [`READ_BYTES`]; for what is read and for first flights.
+    buffers: RefCell<Vec<Vec<u8>>>,
     dns: RefCell<dns::Sockets>,
     /// Couriers without an attempt, at most [`IDLE_COURIERS_MAX`].
     idle: RefCell<Vec<Rc<Courier>>>,
@@ -140,7 +153,7 @@ impl Shell {
             clock,
             wall_zero_ms: Cell::new(clock.grid_zero().0),
             wakers: RefCell::default(),
-            read_buffers: RefCell::default(),
+            buffers: RefCell::default(),
             dns: RefCell::default(),
             idle: RefCell::default(),
         }
@@ -201,8 +214,25 @@ impl Shell {
         }
     }
 
-    fn event(&self, key: AttemptKey, event: Event<'_>) {
-        self.core.borrow_mut().event(key, event, self.now());
+    fn buffer(&self) -> Vec<u8> {
+        let pooled = self.buffers.borrow_mut().pop();
+        pooled.unwrap_or_else(|| Vec::with_capacity(READ_BYTES))
+    }
+
+    /// A buffer that grew for a long request is not kept: a read would grow with it.
+    fn recycle(&self, mut buffer: Vec<u8>) {
+        let mut pool = self.buffers.borrow_mut();
+        if buffer.capacity() <= READ_BYTES && pool.len() < POOLED_BUFFERS_MAX {
+            buffer.clear();
+            pool.push(buffer);
+        }
+    }
+
+    /// Brings an event that happens now; says when that is.
+    fn event(&self, key: AttemptKey, event: Event<'_>) -> Now {
+        let now = self.now();
+        self.core.borrow_mut().event(key, event, now);
+        now
     }
 
     /// Lets the core wake this task; one waker per attempt, cloned once per wait.
@@ -280,99 +310,131 @@ async fn carry_attempts(shell: Rc<Shell>, courier: Rc<Courier>) {
     }
 }
 
-/// Drives one attempt: asks what to do, does it, brings back the event.
-async fn drive(shell: &Shell, key: AttemptKey) {
-    let mut streams: [Option<TcpStream>; CONNECTIONS_PER_ATTEMPT] = [const { None }; 3];
+/// Drives one attempt: asks what to do, does it, brings back the event. One clock read per wake-up:
+/// what an event brings about happens at the time of the event.
+async fn drive(shell: &Rc<Shell>, key: AttemptKey) {
+    let mut streams: Streams = [const { None }; CONNECTIONS_PER_ATTEMPT];
+    let mut now = shell.now();
     loop {
-        let io = shell.core.borrow_mut().io(key, shell.now());
-        match io {
-            Io::Connect { conn, address } => {
-                let connecting = sockets::connect(address);
-                let Some(result) = shell.while_wanted(key, connecting).await else {
-                    continue;
-                };
-                match result {
-                    Ok(stream) => {
-                        streams[usize::from(conn.0)] = Some(stream);
-                        shell.event(key, Event::Connected { conn });
-                    }
-                    Err((errno, at)) => {
-                        shell.event(key, Event::ConnectError { conn, errno, at });
-                    }
-                }
-            }
+        let io = shell.core.borrow_mut().io(key, now);
+        let event = match io {
+            Io::Connect { conn, address } => connect(shell, key, conn, address, &mut streams).await,
             Io::Send { conn, bytes } => send(shell, key, conn, &mut streams, bytes).await,
-            Io::Recv { conn } => receive(shell, key, conn, &mut streams).await,
-            Io::Close { conn } => streams[usize::from(conn.0)] = None,
-            Io::Park => shell.parked(key).await,
+            Io::Recv { conn } => {
+                now = receive(shell, key, conn, &mut streams).await;
+                continue;
+            }
+            Io::Close { conn } => {
+                streams[usize::from(conn.0)] = None;
+                continue;
+            }
+            Io::Park => {
+                // It may wait for an answer to a question that nobody has sent yet.
+                dns::pump(shell);
+                shell.parked(key).await;
+                None
+            }
             Io::Gone => break,
+        };
+        now = shell.now();
+        if let Some(event) = event {
+            shell.core.borrow_mut().event(key, event, now);
         }
     }
 }
 
 type Streams = [Option<TcpStream>; CONNECTIONS_PER_ATTEMPT];
 
+/// Opens a connection; what the attempt can say at once goes out in the same operation that waits
+/// for it: one wait instead of two.
+async fn connect(
+    shell: &Shell,
+    key: AttemptKey,
+    conn: Conn,
+    address: SocketAddr,
+    streams: &mut Streams,
+) -> Option<Event<'static>> {
+    let stream = match sockets::start_connect(address) {
+        Ok(stream) => streams[usize::from(conn.0)].insert(stream),
+        Err((errno, at)) => return Some(Event::ConnectError { conn, errno, at }),
+    };
+    let mut flight = shell.buffer();
+    shell.core.borrow_mut().first_flight(key, conn, &mut flight);
+    if flight.is_empty() {
+        shell.recycle(flight);
+        let established = shell
+            .while_wanted(key, sockets::established(stream))
+            .await?;
+        return Some(match established {
+            Ok(()) => Event::Connected { conn, sent: false },
+            Err(errno) => Event::ConnectError {
+                conn,
+                errno,
+                at: ErrnoAt::Async,
+            },
+        });
+    }
+    let (result, flight) = shell.while_wanted(key, stream.write_all(flight)).await?;
+    shell.recycle(flight);
+    Some(match result {
+        Ok(_) => Event::Connected { conn, sent: true },
+        Err(error) => io_error(conn, &error),
+    })
+}
+
 /// Writes all of `bytes`.
-async fn send(shell: &Shell, key: AttemptKey, conn: Conn, streams: &mut Streams, bytes: Vec<u8>) {
+async fn send(
+    shell: &Shell,
+    key: AttemptKey,
+    conn: Conn,
+    streams: &mut Streams,
+    bytes: Vec<u8>,
+) -> Option<Event<'static>> {
     let Some(stream) = &mut streams[usize::from(conn.0)] else {
-        shell.event(
-            key,
-            Event::IoError {
-                conn,
-                errno: sockets::NOT_CONNECTED,
-            },
-        );
-        return;
+        return Some(not_connected(conn));
     };
-    let Some((result, buffer)) = shell.while_wanted(key, stream.write_all(bytes)).await else {
-        return;
+    let (result, buffer) = shell.while_wanted(key, stream.write_all(bytes)).await?;
+    Some(match result {
+        Ok(_) => Event::Sent { conn, buffer },
+        Err(error) => io_error(conn, &error),
+    })
+}
+
+/// Reads once and brings the event, which borrows the buffer; the time of it.
+async fn receive(shell: &Shell, key: AttemptKey, conn: Conn, streams: &mut Streams) -> Now {
+    let Some(stream) = &mut streams[usize::from(conn.0)] else {
+        return shell.event(key, not_connected(conn));
     };
-    match result {
-        Ok(_) => shell.event(key, Event::Sent { conn, buffer }),
-        Err(error) => shell.event(
-            key,
-            Event::IoError {
+    let reading = shell.while_wanted(key, stream.read(shell.buffer()));
+    let Some((result, buffer)) = reading.await else {
+        return shell.now();
+    };
+    let bytes = buffer.as_slice();
+    let now = shell.event(
+        key,
+        match result {
+            Ok(0) => Event::Eof { conn },
+            Ok(n) => Event::Bytes {
                 conn,
-                errno: sockets::errno(&error),
+                bytes: &bytes[..n],
             },
-        ),
+            Err(error) => io_error(conn, &error),
+        },
+    );
+    shell.recycle(buffer);
+    now
+}
+
+fn io_error(conn: Conn, error: &io::Error) -> Event<'static> {
+    Event::IoError {
+        conn,
+        errno: sockets::errno(error),
     }
 }
 
-/// Reads once.
-async fn receive(shell: &Shell, key: AttemptKey, conn: Conn, streams: &mut Streams) {
-    let Some(stream) = &mut streams[usize::from(conn.0)] else {
-        shell.event(
-            key,
-            Event::IoError {
-                conn,
-                errno: sockets::NOT_CONNECTED,
-            },
-        );
-        return;
-    };
-    let pooled = shell.read_buffers.borrow_mut().pop();
-    let buffer = pooled.unwrap_or_else(|| Vec::with_capacity(READ_BYTES));
-    let Some((result, mut buffer)) = shell.while_wanted(key, stream.read(buffer)).await else {
-        return;
-    };
-    match result {
-        Ok(0) => shell.event(key, Event::Eof { conn }),
-        Ok(n) => shell.event(
-            key,
-            Event::Bytes {
-                conn,
-                bytes: &buffer[..n],
-            },
-        ),
-        Err(error) => shell.event(
-            key,
-            Event::IoError {
-                conn,
-                errno: sockets::errno(&error),
-            },
-        ),
+fn not_connected(conn: Conn) -> Event<'static> {
+    Event::IoError {
+        conn,
+        errno: sockets::NOT_CONNECTED,
     }
-    buffer.clear();
-    shell.read_buffers.borrow_mut().push(buffer);
 }

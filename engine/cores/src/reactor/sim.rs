@@ -93,18 +93,31 @@ struct SimConn {
     ready_at_us: u64,
 }
 
+impl SimConn {
+    /// The peer has the whole request.
+    fn ask(&mut self, world: &mut impl World, request: &[u8], now: MonoUs) {
+        let reply = world.reply(self.address, request, now);
+        self.ready_at_us = now.0 + reply.after_us;
+        self.reply = Some(reply);
+    }
+}
+
 /// A core, its world and the clock between them.
 pub struct Sim<W> {
     core: Core,
     world: W,
     now: MonoUs,
     grid_zero: UnixMs,
+    /// What was done to the wall clock since the start, in ms.
+    wall_steps_ms: i64,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     /// By attempt index and connection.
     conns: Vec<Option<SimConn>>,
     /// The buffer under way of a connection's send.
     sending: Vec<Option<Vec<u8>>>,
+    /// Used again for each connection's first flight.
+    flight: Vec<u8>,
     datagrams: Vec<Vec<u8>>,
     free_datagrams: Vec<usize>,
 }
@@ -125,10 +138,12 @@ impl<W: World> Sim<W> {
             world,
             now: MonoUs(0),
             grid_zero,
+            wall_steps_ms: 0,
             queue: BinaryHeap::new(),
             order: 0,
             conns: Vec::new(),
             sending: Vec::new(),
+            flight: Vec::new(),
             datagrams: Vec::new(),
             free_datagrams: Vec::new(),
         }
@@ -146,10 +161,16 @@ impl<W: World> Sim<W> {
 
     /// Both virtual clocks.
     pub fn now(&self) -> Now {
+        let unix = self.grid_zero.plus_ms(self.now.0 / 1_000);
         Now {
             mono: self.now,
-            unix: self.grid_zero.plus_ms(self.now.0 / 1_000),
+            unix: UnixMs(unix.0.saturating_add_signed(self.wall_steps_ms)),
         }
+    }
+
+    /// Sets the wall clock forward or back; the monotonic clock goes on as it was.
+    pub fn step_wall_clock(&mut self, by_ms: i64) {
+        self.wall_steps_ms += by_ms;
     }
 
     /// Runs tick by tick until `until`, or until the core is drained.
@@ -197,15 +218,12 @@ impl<W: World> Sim<W> {
                 }
             }
             Happening::Sent { conn, serial } => {
-                let sent = self.sending[Self::place(key, Conn(conn))].take();
-                if let Some(buffer) = sent.filter(|_| self.is_open(key, Conn(conn), serial)) {
-                    self.bring(
-                        key,
-                        Event::Sent {
-                            conn: Conn(conn),
-                            buffer,
-                        },
-                    );
+                let conn = Conn(conn);
+                // A buffer of an attempt that is over went with it; its successor's is not ours.
+                if self.is_open(key, conn, serial)
+                    && let Some(buffer) = self.sending[Self::place(key, conn)].take()
+                {
+                    self.bring(key, Event::Sent { conn, buffer });
                 }
             }
             Happening::Readable { conn, serial } => {
@@ -224,7 +242,8 @@ impl<W: World> Sim<W> {
 
     fn dialled(&mut self, key: AttemptKey, conn: Conn, errno: i32) {
         if errno == 0 {
-            self.bring(key, Event::Connected { conn });
+            let sent = self.send_first_flight(key, conn);
+            self.bring(key, Event::Connected { conn, sent });
         } else {
             self.conns[Self::place(key, conn)] = None;
             self.bring(
@@ -236,6 +255,18 @@ impl<W: World> Sim<W> {
                 },
             );
         }
+    }
+
+    /// Says whether there was one.
+    fn send_first_flight(&mut self, key: AttemptKey, conn: Conn) -> bool {
+        self.flight.clear();
+        self.core.first_flight(key, conn, &mut self.flight);
+        let state = &mut self.conns[Self::place(key, conn)];
+        let Some(state) = state.as_mut().filter(|_| !self.flight.is_empty()) else {
+            return false;
+        };
+        state.ask(&mut self.world, &self.flight, self.now);
+        true
     }
 
     fn bring(&mut self, key: AttemptKey, event: Event<'_>) {
@@ -371,9 +402,7 @@ impl<W: World> Sim<W> {
         let Some(state) = &mut self.conns[at] else {
             return;
         };
-        let reply = self.world.reply(state.address, &bytes, self.now);
-        state.ready_at_us = self.now.0 + reply.after_us;
-        state.reply = Some(reply);
+        state.ask(&mut self.world, &bytes, self.now);
         let serial = state.serial;
         self.sending[at] = Some(bytes);
         self.schedule(

@@ -25,16 +25,18 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let slot = || 0..SLOTS;
+    // Mostly the same few slots, and short steps among long ones: commands must meet attempts.
+    let slot = || prop_oneof![3 => 0..4u32, 1 => 0..SLOTS];
+    let run = prop_oneof![2 => 1u64..100, 1 => 1u64..9_000];
     prop_oneof![
         4 => (slot(), 1u32..4).prop_map(|(slot, generation)| Step::Upsert(slot, generation)),
         2 => slot().prop_map(Step::Remove),
         2 => slot().prop_map(Step::Recheck),
         1 => slot().prop_map(Step::Grid),
-        2 => slot().prop_map(Step::CheckNow),
+        4 => slot().prop_map(Step::CheckNow),
         1 => Just(Step::OneShot),
         1 => any::<bool>().prop_map(Step::Pause),
-        6 => (1u64..9_000).prop_map(Step::Run),
+        6 => run.prop_map(Step::Run),
         3 => Just(Step::Take),
     ]
 }
@@ -47,9 +49,10 @@ proptest! {
         seed in any::<u64>(),
         steps in prop::collection::vec(step(), 1..60),
         channel in prop_oneof![Just(4usize), Just(1_000)],
+        rtt_us in prop_oneof![Just(20_000u64), Just(2_000_000)],
     ) {
         let mut world = Chance::new(seed, 200);
-        world.stalls = 300;
+        (world.stalls, world.rtt_us) = (300, rtt_us);
         let mut bench = bench(world, &Sizes { outcomes: channel, max_in_flight: 64 });
         bench.add(SLOTS / 2, 10);
         let mut taken = 0u64;
@@ -121,6 +124,28 @@ fn take(bench: &mut crate::world::Bench, taken: &mut u64, markers: &mut HashMap<
             *taken += 1;
         }
     }
+}
+
+#[test]
+fn a_check_asked_for_during_an_attempt_is_accounted_when_its_target_goes() {
+    let mut world = Chance::new(1, 0);
+    world.rtt_us = 2_000_000;
+    let mut bench = bench(world, &Sizes::default());
+    bench.add(1, 300);
+    let slot = Slot(0);
+    for command in [
+        CoreCommand::CheckNow { slot },
+        CoreCommand::CheckNow { slot },
+        CoreCommand::Remove { slot },
+    ] {
+        bench.tell(command);
+        bench
+            .sim
+            .run_until(model::MonoUs(bench.sim.now().mono.0 + 50_000));
+    }
+    let account = bench.sim.core().account();
+    assert!(account.balances(), "{account:?}");
+    assert_eq!((account.due, account.cancelled), (2, 2), "{account:?}");
 }
 
 #[test]

@@ -196,3 +196,36 @@ fn a_one_shot_answers_with_evidence_and_has_its_own_account() {
     assert_eq!((account.due, account.one_shot.done), (0, 1));
     assert_eq!(bench.drain().len(), 0);
 }
+
+#[test]
+fn a_target_that_is_changed_keeps_what_is_known_of_its_name() {
+    let mut bench = bench(Chance::new(3, 0), &Sizes::default());
+    bench.add(1, 10);
+    bench.run_s(15);
+    let asked = bench.sim.core().account().dns.queries;
+    assert!(asked > 0);
+    let url = "http://s-1.example/elsewhere";
+    bench.tell(CoreCommand::Upsert {
+        slot: Slot(0),
+        target: target_at(1, url, 10, 2),
+    });
+    bench.run_s(15);
+    let account = bench.sim.core().account();
+    assert!(account.probed >= 2, "{account:?}");
+    assert_eq!(account.dns.queries, asked, "{account:?}");
+}
+
+#[test]
+fn histogram_intervals_go_on_when_the_wall_clock_is_set_back() {
+    let mut bench = bench(Chance::new(4, 0), &Sizes::default());
+    bench.add(10, 10);
+    bench.run_s(15);
+    bench.sim.step_wall_clock(-3_600_000);
+    bench.run_s(30);
+    let intervals: Vec<_> = bench.histograms.try_iter().collect();
+    assert_eq!(intervals.len(), 4);
+    for interval in intervals {
+        let length_ms = interval.end.since(interval.start);
+        assert!((10_000..10_100).contains(&length_ms), "{length_ms}");
+    }
+}

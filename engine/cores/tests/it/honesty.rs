@@ -1,7 +1,8 @@
 //! Deadlines, stalls, overload: our own trouble is never the target's.
 
 use model::FailureClass;
-use model::inbox::CoreCommand;
+use model::inbox::{Cadence, CoreCommand};
+use model::outcome::flags;
 use model::{Slot, Verdict};
 
 use crate::world::{Chance, Sizes, bench, target};
@@ -20,6 +21,7 @@ fn silence_ends_at_the_deadline_with_the_phase_that_was_waited_in() {
     assert!(!outcomes.is_empty());
     for outcome in outcomes {
         assert_eq!(outcome.failure(), Some(FailureClass::ConnectTimeout));
+        assert!(!outcome.has(flags::LATE), "a timeout completed nothing");
         let total = outcome.phases.total_us;
         assert!((5_000_000..=5_015_000).contains(&total), "{total}");
     }
@@ -47,6 +49,23 @@ fn a_timeout_while_we_were_stalled_is_ours() {
     for outcome in bench.drain() {
         let unknown = outcome.failure() == Some(FailureClass::LocalPressure);
         assert_eq!(unknown, outcome.verdict() == Verdict::Unknown);
+    }
+}
+
+#[test]
+fn what_completes_after_its_deadline_and_before_the_judgement_counts_and_says_so() {
+    let mut world = Chance::new(8, 0);
+    // 4.8 s of the 5 s: a stall of 3 s carries some completions over the deadline.
+    (world.rtt_us, world.stalls) = (2_400_000, 3_000);
+    let mut bench = bench(world, &Sizes::default());
+    bench.add(200, 10);
+    bench.run_s(300);
+    let outcomes = bench.drain();
+    let late: Vec<_> = outcomes.iter().filter(|one| one.has(flags::LATE)).collect();
+    assert!(!late.is_empty());
+    for outcome in late {
+        assert_eq!(outcome.verdict(), Verdict::Up, "{outcome:?}");
+        assert!(outcome.phases.total_us > 5_000_000, "{outcome:?}");
     }
 }
 
@@ -99,19 +118,78 @@ fn overload_sheds_routine_checks_and_starves_nobody() {
 }
 
 #[test]
-fn a_full_channel_holds_results_and_stops_dispatch_without_loss() {
+fn a_routine_check_starts_within_its_own_patience_whatever_waits_before_it() {
+    let mut world = Chance::new(9, 0);
+    world.rtt_us = 2_000_000;
+    let mut bench = bench(
+        world,
+        &Sizes {
+            max_in_flight: 64,
+            ..Sizes::default()
+        },
+    );
+    bench.add(300, 10);
+    for slot in 300..2_300u32 {
+        let target = target(i64::from(slot) + 1, 300);
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    let (mut short, mut long) = (0, 0);
+    for _ in 0..30 {
+        bench.run_s(10);
+        for outcome in bench.drain() {
+            let (count, patience_us) = if outcome.slot.0 < 300 {
+                (&mut short, 2_250_000)
+            } else {
+                (&mut long, 10_000_000)
+            };
+            *count += 1;
+            assert!(outcome.lag_us <= patience_us + 5_000, "{outcome:?}");
+        }
+    }
+    assert!(short > 100 && long > 100, "{short} {long}");
+}
+
+#[test]
+fn an_outage_of_many_does_not_take_the_starts_of_the_healthy() {
+    let mut bench = bench(Chance::new(10, 0), &Sizes::default());
+    bench.add(5_000, 60);
+    for slot in 0..2_500 {
+        bench.tell(CoreCommand::Cadence {
+            slot: Slot(slot),
+            generation: model::Generation(1),
+            cadence: Cadence::Recheck { after_ms: 5_000 },
+        });
+    }
+    bench.run_s(90);
+    let account = bench.sim.core().account();
+    assert_eq!((account.shed, account.pending), (0, 0), "{account:?}");
+    assert!(account.probed > 2_500 * 10, "{account:?}");
+}
+
+#[test]
+fn a_full_channel_holds_results_and_slows_dispatch_without_loss() {
     let mut bench = bench(
         Chance::new(5, 0),
         &Sizes {
             outcomes: 64,
-            ..Sizes::default()
+            max_in_flight: 300,
         },
     );
     bench.add(1_000, 10);
     bench.run_s(30);
     let account = bench.sim.core().account();
     assert!(account.held > 0 && account.held_since_us > 0, "{account:?}");
-    assert!(account.probed < 200, "dispatch went on: {account:?}");
+    assert!(account.held <= 300, "held beyond the cap: {account:?}");
+    assert!(account.probed <= 64 + 300, "dispatch went on: {account:?}");
+    bench.tell(CoreCommand::OneShot {
+        target: target(9, 300),
+        ticket: model::Ticket(1),
+    });
+    bench.run_s(1);
+    assert_eq!(bench.one_shots.len(), 1, "a one-shot waits for no sink");
     let mut taken = 0;
     for _ in 0..2_000 {
         taken += bench.drain().len() as u64;

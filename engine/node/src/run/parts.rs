@@ -236,7 +236,7 @@ fn roots(ca_file: Option<&Path>) -> anyhow::Result<Roots> {
     }
 }
 
-/// The resolver's settings; ids and ports are seeded by the clock and the process.
+/// The resolver's settings.
 pub(crate) fn resolver(
     ip: IpWord,
     upstreams: &[SocketAddr],

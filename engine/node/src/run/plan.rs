@@ -13,6 +13,8 @@ use crate::exit::bad_input;
 const FILES_OF_PROCESS: u64 = 128;
 /// Files of a core besides its sockets: ring, timer, wake-up.
 const FILES_OF_CORE: u64 = 16;
+/// A socket of the resolver is opened once for sending and once for receiving.
+const FILES_OF_DNS_SOCKET: usize = 2;
 /// Fewest attempts in flight that are worth a start.
 const IN_FLIGHT_MIN: u64 = 32;
 
@@ -94,7 +96,7 @@ impl FilesPlan {
         upstreams: usize,
         chosen: u32,
     ) -> anyhow::Result<Self> {
-        let dns = (DNS_SOCKETS_PER_UPSTREAM * upstreams) as u64;
+        let dns = (DNS_SOCKETS_PER_UPSTREAM * FILES_OF_DNS_SOCKET * upstreams) as u64;
         let needed =
             |in_flight: u64| FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + in_flight);
         let fits = limit.saturating_sub(needed(0)) / cores.max(1) as u64;
@@ -106,7 +108,7 @@ impl FilesPlan {
         let least = if chosen == 0 { IN_FLIGHT_MIN } else { wanted };
         if fits < least {
             let plan = format!(
-                "{cores} probe core(s) with {least} attempts in flight and {dns} DNS sockets each"
+                "{cores} probe core(s) with {least} attempts in flight and {dns} files for DNS each"
             );
             let advice = if chosen == 0 || fits < IN_FLIGHT_MIN {
                 String::new()
@@ -172,7 +174,7 @@ mod tests {
         let plan = FilesPlan::make(1_000_000, 4, 2, 0).expect("fits");
         assert_eq!(plan.max_in_flight, IN_FLIGHT_DEFAULT_MAX);
         let plan = FilesPlan::make(20_000, 4, 1, 0).expect("fits");
-        assert_eq!(plan.max_in_flight, 4_888);
+        assert_eq!(plan.max_in_flight, 4_824);
         assert!(plan.needed <= 20_000);
         assert_eq!(
             FilesPlan::make(20_000, 4, 1, 100)
@@ -191,12 +193,12 @@ mod tests {
             error.starts_with("nofile is 200, too low for the plan"),
             "{error}"
         );
-        assert!(error.contains("ulimit -n 240"), "{error}");
+        assert!(error.contains("ulimit -n 304"), "{error}");
         let error = FilesPlan::make(1_000, 1, 1, 5_000)
             .expect_err("too low")
             .to_string();
         assert!(
-            error.contains("ulimit -n 5208") && error.ends_with("max_in_flight to 792"),
+            error.contains("ulimit -n 5272") && error.ends_with("max_in_flight to 728"),
             "{error}"
         );
     }

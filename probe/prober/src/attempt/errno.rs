@@ -51,6 +51,12 @@ fn is_reset(errno: i32) -> bool {
     matches!(errno, ECONNRESET | ECONNABORTED | EPIPE)
 }
 
+/// Whether a send that met this errno had a connection that was established: a handshake that is
+/// turned down is `ECONNREFUSED`, only what stands can be reset.
+pub(super) fn was_established(errno: i32) -> bool {
+    is_reset(errno)
+}
+
 /// Of a connection that could not be established.
 pub(super) fn connect_class(errno: i32, at: ErrnoAt) -> FailureClass {
     match errno {

@@ -24,10 +24,11 @@ impl Attempt {
         }
     }
 
-    /// Takes in records. The link is lent out meanwhile, since its plaintext feeds `self`.
+    /// Takes in records. The link is lent out meanwhile, since its plaintext feeds `self`. What
+    /// follows a `close_notify` is not looked at: the link would never take it off `bytes`.
     pub(super) fn on_records(&mut self, mut bytes: &[u8], shared: &Shared, now: Now) {
         let mut link = self.tls.take().expect("an https attempt has a link");
-        while !bytes.is_empty() && self.stage != Stage::Ended {
+        while !bytes.is_empty() && self.stage != Stage::Ended && !link.peer_has_closed() {
             let received = link.receive(&shared.tls, &mut bytes, now.unix);
             if self.stage == Stage::Handshaking && !link.is_handshaking() {
                 let resumed = link.established(now.unix);

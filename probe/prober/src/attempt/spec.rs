@@ -105,6 +105,9 @@ pub enum Event<'a> {
     Connected {
         /// Which.
         conn: Conn,
+        /// Whether [`Attempt::first_flight`](crate::Attempt::first_flight) is written as well:
+        /// then no Send comes.
+        sent: bool,
     },
     /// The connection could not be established; it is closed.
     ConnectError {
@@ -134,7 +137,8 @@ pub enum Event<'a> {
         /// Which.
         conn: Conn,
     },
-    /// A send or a receive failed.
+    /// A send or a receive failed; of a connection that is being opened, the send of the first
+    /// flight.
     IoError {
         /// Which.
         conn: Conn,
@@ -158,7 +162,8 @@ pub enum Event<'a> {
 pub enum Command {
     /// Look up the host's addresses.
     Resolve,
-    /// Open a connection.
+    /// Open a connection, and write
+    /// [`Attempt::first_flight`](crate::Attempt::first_flight) as soon as it stands.
     Connect {
         /// Its number from now on.
         conn: Conn,

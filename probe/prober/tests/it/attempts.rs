@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use model::outcome::flags;
+use model::outcome::{PHASE_ABSENT, flags};
 use model::target::TargetSpec;
 use model::time::MonoUs;
 use model::{FailureClass, Generation, Slot};
@@ -320,33 +320,86 @@ fn our_own_stall_and_a_cancellation_say_nothing_of_the_target() {
         );
         assert_eq!(attempt.report().class, Some(class));
         let before = attempt.report();
-        attempt.on(Event::Connected { conn }, &shared, at(9));
+        attempt.on(Event::Connected { conn, sent: false }, &shared, at(9));
         attempt.on(Event::Timer, &shared, at(9));
         assert_eq!((attempt.next(), attempt.report()), (Command::Done, before));
     }
 }
 
 #[test]
+fn what_an_attempt_waited_for_the_shell_is_no_part_of_it() {
+    let shared = shared();
+    let mut attempt = Attempt::start(&http(), &shared, Buffers::default(), at(0));
+    attempt.begin(at(4_000));
+    assert_eq!(attempt.next(), Command::Resolve);
+    attempt.on(Event::Resolved(Ok(&name(&[local(1)]))), &shared, at(4_003));
+    attempt.on(Event::Cancelled, &shared, at(4_010));
+    let phases = attempt.report().phases;
+    assert_eq!((phases.dns_us, phases.total_us), (3, 10));
+}
+
+#[test]
 fn an_early_response_counts_more_than_a_broken_pipe() {
-    let with = |pieces: Vec<&'static [u8]>| {
-        let script = Script {
-            send_error: Some(32),
-            ..Script::answering(pieces, End::Eof)
+    for early in [false, true] {
+        let with = |pieces: Vec<&'static [u8]>| {
+            let script = Script {
+                early,
+                send_error: Some(32),
+                ..Script::answering(pieces, End::Eof)
+            };
+            let run = run(&http(), script, true);
+            (run.class(), run.report().errno)
         };
-        run(&http(), script, true)
+        assert_eq!(with(vec![OK]), (None, None));
+        let denied = with(vec![b"HTTP/1.1 431 Too Large\r\n\r\n"]);
+        assert_eq!(denied, (Some("http.status"), None));
+        assert_eq!(with(vec![]), (Some("http.reset"), Some(32)));
+    }
+}
+
+#[test]
+fn the_errno_of_a_first_flight_tells_whether_the_connection_stood() {
+    let host = HostRef::Address(local(1));
+    let spec = AttemptSpec { host, ..http() };
+    let with = |errno| {
+        let script = Script {
+            early: true,
+            send_error: Some(errno),
+            ..Script::answering(vec![], End::Eof)
+        };
+        let run = run(&spec, script, true);
+        let reached_http = run.report().phases.ttfb_us != PHASE_ABSENT;
+        (run.class(), run.report().errno, reached_http)
     };
-    let early = with(vec![OK]);
-    assert_eq!((early.class(), early.report().errno), (None, None));
-    let denied = with(vec![b"HTTP/1.1 431 Too Large\r\n\r\n"]);
-    assert_eq!(
-        (denied.class(), denied.report().errno),
-        (Some("http.status"), None)
-    );
-    let nothing = with(vec![]);
-    assert_eq!(
-        (nothing.class(), nothing.report().errno),
-        (Some("http.reset"), Some(32))
-    );
+    for (errno, class, reached_http) in [
+        (ECONNREFUSED, "connect.refused", false),
+        (EHOSTUNREACH, "connect.unreachable", false),
+        (ECONNRESET, "http.reset", true),
+    ] {
+        assert_eq!(with(errno), (Some(class), Some(errno), reached_http));
+    }
+}
+
+#[test]
+fn a_first_flight_that_is_turned_down_goes_to_the_next_address() {
+    let script = Script {
+        dns: Ok(name(&[local(1), local(2)])),
+        opens: vec![Open::Fails(ECONNREFUSED, ErrnoAt::Async), Open::Accepts],
+        early: true,
+        ..Script::answering(vec![OK], End::Eof)
+    };
+    let run = run(&http(), script, true);
+    assert_eq!((run.class(), run.report().address), (None, Some(local(2))));
+    assert!(run.sent.starts_with(b"GET / HTTP/1.1\r\n"));
+}
+
+#[test]
+fn tls_has_no_first_flight() {
+    let shared = shared();
+    let spec = spec(model::url::Scheme::Https, HostRef::Address(local(1)));
+    let mut attempt = Attempt::start(&spec, &shared, Buffers::default(), at(0));
+    while attempt.next() != Command::Wait {}
+    assert_eq!(attempt.first_flight(Conn(0)), b"");
 }
 
 #[test]
@@ -440,12 +493,12 @@ fn buffers_come_back_with_their_capacity_unless_they_have_grown_too_large() {
     attempt.on(Event::Resolved(Ok(&name)), &shared, at(0));
     let conn = Conn(0);
     while attempt.next() != Command::Wait {}
-    attempt.on(Event::Connected { conn }, &shared, at(0));
+    attempt.on(Event::Connected { conn, sent: false }, &shared, at(0));
     while attempt.next() != Command::Wait {}
     let buffer = attempt.take_outgoing(conn);
     attempt.on(Event::Sent { conn, buffer }, &shared, at(0));
     attempt.on(Event::Bytes { conn, bytes: OK }, &shared, at(0));
-    let buffers = attempt.into_buffers();
+    let buffers = attempt.take_buffers();
     assert!(buffers.out.is_empty() && buffers.carry.is_empty());
     assert_eq!(
         (buffers.out.capacity(), buffers.carry.capacity()),
@@ -455,8 +508,8 @@ fn buffers_come_back_with_their_capacity_unless_they_have_grown_too_large() {
         out: Vec::with_capacity(1 << 17),
         carry: Vec::new(),
     };
-    let attempt = Attempt::start(&http(), &shared, grown, at(0));
-    assert_eq!(attempt.into_buffers().out.capacity(), 0);
+    let mut attempt = Attempt::start(&http(), &shared, grown, at(0));
+    assert_eq!(attempt.take_buffers().out.capacity(), 0);
 }
 
 #[test]
@@ -471,7 +524,14 @@ fn events_of_another_connection_change_nothing() {
     );
     while attempt.next() != Command::Wait {}
     let other = Conn(2);
-    attempt.on(Event::Connected { conn: other }, &shared, at(1));
+    attempt.on(
+        Event::Connected {
+            conn: other,
+            sent: false,
+        },
+        &shared,
+        at(1),
+    );
     attempt.on(
         Event::Bytes {
             conn: other,
@@ -509,7 +569,14 @@ fn an_early_timer_is_armed_again_and_a_stale_one_is_ignored() {
     assert_eq!(commands[2..], [timer, Command::Wait]);
     attempt.on(Event::Timer, &shared, at(4_999_999));
     assert_eq!((attempt.next(), attempt.next()), (timer, Command::Wait));
-    attempt.on(Event::Connected { conn: Conn(0) }, &shared, at(4_999_999));
+    attempt.on(
+        Event::Connected {
+            conn: Conn(0),
+            sent: false,
+        },
+        &shared,
+        at(4_999_999),
+    );
     attempt.on(Event::Timer, &shared, at(5_000_000));
     assert_eq!(
         (attempt.next(), attempt.next()),

@@ -93,6 +93,8 @@ pub(crate) struct Script<'a> {
     pub(crate) dns: Result<ResolvedName, DnsFailure>,
     /// By connection, in order.
     pub(crate) opens: Vec<Open>,
+    /// Whether the shell writes the first flight with the connect.
+    pub(crate) early: bool,
     pub(crate) send_error: Option<i32>,
     pub(crate) pieces: Vec<&'a [u8]>,
     pub(crate) end: End,
@@ -105,6 +107,7 @@ impl<'a> Script<'a> {
         Self {
             dns,
             opens: vec![Open::Accepts],
+            early: false,
             send_error: None,
             pieces,
             end,
@@ -169,7 +172,14 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
                 Err(failure) => Event::Resolved(Err(*failure)),
             },
             Command::Connect { conn, .. } => match opens.next().unwrap_or(Open::Accepts) {
-                Open::Accepts => Event::Connected { conn },
+                Open::Accepts if script.early => {
+                    sent.extend_from_slice(attempt.first_flight(conn));
+                    match script.send_error {
+                        Some(errno) => Event::IoError { conn, errno },
+                        None => Event::Connected { conn, sent: true },
+                    }
+                }
+                Open::Accepts => Event::Connected { conn, sent: false },
                 Open::Fails(errno, at) => Event::ConnectError { conn, errno, at },
                 Open::Silent => continue,
             },

@@ -11,11 +11,20 @@ use crate::corpus::{self, Case};
 use crate::driver::{End, Script, http, run};
 
 fn report(case: &Case, pieces: Vec<&[u8]>) -> Report {
+    report_of(case, pieces, false)
+}
+
+/// The same with the request written together with the connect, when `early`.
+fn report_of(case: &Case, pieces: Vec<&[u8]>, early: bool) -> Report {
     let spec = AttemptSpec {
         method: case.method,
         ..http()
     };
-    run(&spec, Script::answering(pieces, case.end), false).report()
+    let script = Script {
+        early,
+        ..Script::answering(pieces, case.end)
+    };
+    run(&spec, script, false).report()
 }
 
 /// `bytes` cut at `cuts` (taken modulo its length), without empty pieces.
@@ -70,12 +79,14 @@ proptest! {
         index in any::<prop::sample::Index>(),
         cuts in prop::collection::vec(any::<usize>(), 1..12),
         near in prop::collection::vec(0_usize..120, 0..12),
+        early in any::<bool>(),
     ) {
         let cases = small_cases();
         let case = &cases[index.index(cases.len())];
         let cuts = [cuts, near].concat();
         let whole = report(case, pieces(&case.bytes, &[]));
-        prop_assert_eq!(report(case, pieces(&case.bytes, &cuts)), whole, "{}", case.name);
+        let split = report_of(case, pieces(&case.bytes, &cuts), early);
+        prop_assert_eq!(split, whole, "{}", case.name);
     }
 
     #[test]

@@ -101,6 +101,8 @@ struct Manner {
     silent: bool,
     /// A record that does not decrypt follows the response.
     broken_record: bool,
+    /// Noise of this many bytes follows the response.
+    noise: usize,
     /// Bytes are handed over in pieces of this size.
     piece: usize,
 }
@@ -112,6 +114,7 @@ const POLITE: Manner = Manner {
     errno: None,
     silent: false,
     broken_record: false,
+    noise: 0,
     piece: 16_384,
 };
 
@@ -151,6 +154,9 @@ impl Server {
             self.bytes
                 .extend_from_slice(b"\x17\x03\x03\x00\x20 this record does not decrypt...");
         }
+        if self.answered {
+            self.bytes.resize(self.bytes.len() + manner.noise, b'n');
+        }
     }
 }
 
@@ -181,7 +187,7 @@ fn check_against(
         let event = match command {
             Command::Done => return attempt,
             Command::Resolve => Event::Resolved(Ok(&resolved)),
-            Command::Connect { conn, .. } => Event::Connected { conn },
+            Command::Connect { conn, .. } => Event::Connected { conn, sent: false },
             Command::Send { conn } => {
                 let buffer = attempt.take_outgoing(conn);
                 server.receive(&buffer, manner);
@@ -253,6 +259,27 @@ fn a_good_certificate_is_up_with_both_versions_in_pieces_of_any_size() {
             assert!(seen.cipher.starts_with("TLS_"), "{seen:?}");
             assert_eq!(seen.subjects, ["CN=e.test"]);
         }
+    }
+}
+
+#[test]
+fn what_follows_a_close_notify_is_never_looked_at() {
+    let authority = authority();
+    let shared = trusting(&authority);
+    // A record of nearly 16 KiB, an unfinished body, a close_notify, and noise behind it.
+    let mut unfinished = b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n".to_vec();
+    unfinished.resize(16_300, b'x');
+    let response: &'static [u8] = unfinished.leak();
+    for piece in [4_096, 16_384, 65_536] {
+        let manner = Manner {
+            response,
+            noise: 30_000,
+            piece,
+            ..POLITE
+        };
+        let config = server_config(signed(&authority, (2025, 2027)), BOTH);
+        let report = check(HOST, &shared, config, manner).report();
+        assert_eq!(report.class, Some(FailureClass::HttpTruncated), "{piece}");
     }
 }
 
@@ -476,7 +503,7 @@ fn answered_with(shared: &Shared, bytes: &[u8], piece: usize) -> Report {
     loop {
         let event = match attempt.next() {
             Command::Done => return attempt.report(),
-            Command::Connect { conn, .. } => Event::Connected { conn },
+            Command::Connect { conn, .. } => Event::Connected { conn, sent: false },
             Command::Send { conn } => {
                 let buffer = attempt.take_outgoing(conn);
                 Event::Sent { conn, buffer }

@@ -19,9 +19,9 @@ pub(super) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
 }
 
-/// Connects by hand: an errno of `connect()` itself is our own trouble, one that comes later is
-/// the remote's, and monoio's connect does not tell them apart.
-pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, (i32, ErrnoAt)> {
+/// Starts to connect, by hand: an errno of `connect()` itself is our own trouble, one that comes
+/// later is the remote's, and monoio's connect does not tell them apart.
+pub(super) fn start_connect(address: SocketAddr) -> Result<TcpStream, (i32, ErrnoAt)> {
     let local = |error: Errno| (error.raw_os_error(), ErrnoAt::Syscall);
     let family = if address.is_ipv4() {
         AddressFamily::INET
@@ -30,31 +30,30 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, (i32, Errn
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(local)?;
-    let at_once = match rustix::net::connect(&fd, &address) {
-        Ok(()) => true,
-        Err(Errno::INPROGRESS) => false,
+    match rustix::net::connect(&fd, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
         // Loopback and some unreachable routes answer inside the call: the remote said it.
         Err(refused @ Errno::CONNREFUSED) => {
             return Err((refused.raw_os_error(), ErrnoAt::Async));
         }
         Err(error) => return Err(local(error)),
-    };
-    let from_std = TcpStream::from_std(StdStream::from(fd));
-    let mut stream = from_std.map_err(|error| (errno(&error), ErrnoAt::Syscall))?;
-    if at_once {
-        return Ok(stream);
     }
+    let stream = TcpStream::from_std(StdStream::from(fd));
+    stream.map_err(|error| (errno(&error), ErrnoAt::Syscall))
+}
+
+/// Waits until the connection stands; else the remote's errno.
+pub(super) async fn established(stream: &mut TcpStream) -> Result<(), i32> {
     stream
         .writable(false)
         .await
-        .map_err(|error| (errno(&error), ErrnoAt::Syscall))?;
+        .map_err(|error| errno(&error))?;
     if stream.peer_addr().is_ok() {
-        return Ok(stream);
+        return Ok(());
     }
     // Not connected: the pending error of the socket is what a read returns.
     let (result, _) = stream.read(Vec::with_capacity(1)).await;
-    let errno = result.err().map_or(NOT_CONNECTED, |error| errno(&error));
-    Err((errno, ErrnoAt::Async))
+    Err(result.err().map_or(NOT_CONNECTED, |error| errno(&error)))
 }
 
 /// A timerfd that is readable once per tick.
