@@ -3,6 +3,7 @@
 mod bad_input;
 mod check;
 mod help;
+mod nginx;
 mod node;
 mod process;
 mod server;

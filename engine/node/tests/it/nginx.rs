@@ -1,0 +1,217 @@
+//! `check` and `run` against a real nginx: what an ordinary server says is read as it is meant.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Node, code, run, run_command, status_until, stderr, stdout};
+
+/// A page that fits no single read.
+const LARGE_BYTES: usize = 300_000;
+
+/// An nginx of this test alone; stopped when dropped.
+struct Nginx {
+    folder: TempDir,
+    http: u16,
+    https: u16,
+}
+
+impl Nginx {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (http, https) = (free_port(), free_port());
+        write_site(folder.path());
+        write_certificates(folder.path());
+        std::fs::write(
+            folder.path().join("nginx.conf"),
+            configuration(folder.path(), http, https),
+        )
+        .expect("the configuration is written");
+        let nginx = Self {
+            folder,
+            http,
+            https,
+        };
+        // In the background it returns once its ports are open: nothing has to be waited for.
+        let output = nginx.command().output().expect("nginx starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+        nginx
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(program());
+        let folder = self.folder.path();
+        command.arg("-p").arg(folder);
+        command.arg("-c").arg(folder.join("nginx.conf"));
+        command.arg("-e").arg(folder.join("error.log"));
+        command
+    }
+
+    fn http(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http)
+    }
+
+    fn https(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}{path}", self.https)
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // The signal goes to the process in this folder's pid file and to no other nginx.
+        let _ = self.command().args(["-s", "stop"]).output();
+    }
+}
+
+/// Debian keeps servers where a person's PATH does not look.
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .map(|folder| folder.join("nginx"))
+        .find(|program| program.is_file())
+        .expect("nginx is missing: `cargo xtask test` installs it or says how")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
+}
+
+fn write_site(folder: &Path) {
+    let site = folder.join("site");
+    std::fs::create_dir(&site).expect("a new folder");
+    for (name, text) in [
+        ("index.html", "<h1>hello</h1>".to_owned()),
+        ("large.txt", "x".repeat(LARGE_BYTES)),
+        // With server-side includes its length is not known beforehand: nginx sends chunks.
+        (
+            "chunked.shtml",
+            format!(
+                "<!--#echo var=\"uri\" -->{}",
+                "chunk ".repeat(LARGE_BYTES / 6)
+            ),
+        ),
+    ] {
+        std::fs::write(site.join(name), text).expect("the page is written");
+    }
+}
+
+fn write_certificates(folder: &Path) {
+    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = authority.self_signed(&key).expect("a certificate");
+    std::fs::write(folder.join("ca.pem"), certificate.pem()).expect("written");
+    let issuer = Issuer::new(authority, key);
+    let leaf_key = KeyPair::generate().expect("a key");
+    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .expect("an address")
+        .signed_by(&leaf_key, &issuer)
+        .expect("a certificate");
+    std::fs::write(folder.join("cert.pem"), leaf.pem()).expect("written");
+    std::fs::write(folder.join("key.pem"), leaf_key.serialize_pem()).expect("written");
+}
+
+fn configuration(folder: &Path, http: u16, https: u16) -> String {
+    let folder = folder.display();
+    let mut text = format!(
+        "master_process off; pid {folder}/nginx.pid;\n\
+         events {{ worker_connections 256; }}\n\
+         http {{\n access_log off; root {folder}/site; default_type text/html; ssi_types *;\n"
+    );
+    for scratch in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        writeln!(text, " {scratch}_temp_path {folder}/{scratch};").expect("a String");
+    }
+    let pages = "  location = /gone { return 410; }\n\
+                 \x20 location = /moved { return 301 /; }\n\
+                 \x20 location = /empty { return 204; }\n\
+                 \x20 location = /down { return 503; }\n\
+                 \x20 location = /chunked.shtml { ssi on; }\n";
+    write!(
+        text,
+        " server {{\n  listen 127.0.0.1:{http};\n{pages} }}\n\
+         \x20server {{\n  listen 127.0.0.1:{https} ssl;\n\
+         \x20 ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;\n{pages} }}\n}}\n"
+    )
+    .expect("a String");
+    text
+}
+
+fn check(args: &[&str]) -> std::process::Output {
+    run(&[&["check", "--json", "--allow", "127.0.0.0/8"], args].concat())
+}
+
+/// Verdict, class and status of one check.
+fn verdict(args: &[&str]) -> (String, Option<String>, u64) {
+    let output = check(args);
+    let object: Value = serde_json::from_str(&stdout(&output))
+        .unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+    let word = |name: &str| object[name].as_str().map(str::to_owned);
+    (
+        word("verdict").expect("a verdict"),
+        word("class"),
+        object["status"].as_u64().unwrap_or_default(),
+    )
+}
+
+#[test]
+fn each_answer_of_nginx_has_its_verdict() {
+    let nginx = Nginx::start();
+    let up = |status| ("up".to_owned(), None, status);
+    let down = |status| ("down".to_owned(), Some("http.status".to_owned()), status);
+    for (path, expected) in [
+        ("/", up(200)),
+        ("/large.txt", up(200)),
+        ("/chunked.shtml", up(200)),
+        ("/empty", up(204)),
+        ("/moved", up(301)),
+        ("/absent", down(404)),
+        ("/gone", down(410)),
+        ("/down", down(503)),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let plain = nginx.http(path);
+            assert_eq!(verdict(&[&plain, "--method", method]), expected, "{plain}");
+            let (secure, ca) = (nginx.https(path), nginx.ca_file());
+            let ca = ca.to_str().expect("a readable path");
+            let args = [secure.as_str(), "--method", method, "--ca-file", ca];
+            assert_eq!(verdict(&args), expected, "{secure}");
+        }
+    }
+    let untrusted = verdict(&[&nginx.https("/")]);
+    let class = Some("tls.untrusted".to_owned());
+    assert_eq!(untrusted, ("down".to_owned(), class, 0));
+    let mixed = check(&[&nginx.http("/"), &nginx.http("/down")]);
+    assert_eq!(code(&mixed), 1, "the worst of both: {}", stdout(&mixed));
+}
+
+#[test]
+fn a_node_sees_nginx_up_and_its_end_as_refused() {
+    let nginx = Nginx::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let targets = folder.path().join("targets.csv");
+    std::fs::write(&targets, format!("{},10\n", nginx.http("/"))).expect("written");
+    let data = folder.path().join("data");
+    let mut command = run_command(&data);
+    command.arg("--targets").arg(&targets);
+    let mut node = Node::start(command);
+    node.wait_for("loaded");
+    let count = |status: &Value, name: &str| status["verdicts"][name].as_u64().unwrap_or(0);
+    status_until(&data, |status| count(status, "up") > 0);
+    drop(nginx);
+    let status = status_until(&data, |status| count(status, "down") > 0);
+    assert!(
+        status["failures"]["connect.refused"].as_u64() > Some(0),
+        "{status}"
+    );
+}
