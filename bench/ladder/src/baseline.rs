@@ -26,7 +26,7 @@ use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use child::ChildOptions;
 use tally::Sample;
-pub(crate) use verdict::median;
+pub(crate) use verdict::{FARM_BUSY_MAX_PERCENT, median};
 use verdict::{Parameters, Report, Row, Variant};
 
 const INTERVAL_S: u32 = 10;

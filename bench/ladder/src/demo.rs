@@ -269,7 +269,7 @@ fn gates_of(observed: &Observed, findings: &Findings, files: &[String]) -> Vec<G
             &observed.driver,
             &observed.farm_shell,
         ),
-        gates::faults(findings),
+        gates::faults(findings, &scenario::planned()),
         gates::false_downs(findings),
         gates::observer_zero(&observed.summary, "never_seen"),
         gates::observer_zero(&observed.summary, "stale"),

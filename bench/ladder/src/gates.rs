@@ -19,16 +19,25 @@ impl Gate {
     }
 }
 
-/// Every fault found with its class, confirmed, and its recovery seen.
-pub(crate) fn faults(findings: &Findings) -> Gate {
-    let mut failures = findings.shortfalls();
-    if findings.kinds.is_empty() {
-        failures.push("the ground truth holds no fault".to_owned());
-    }
+/// Every fault found with its class, confirmed, and its recovery seen; and none left out: `planned`
+/// are the scenario's kinds, each with its number of sites. A kind that the ground truth does not
+/// expect a monitor to find, or not on every site, proves less than the scenario promises.
+pub(crate) fn faults(findings: &Findings, planned: &[(&str, usize)]) -> Gate {
+    let left_out = planned
+        .iter()
+        .filter_map(|&(kind, sites)| left_out(findings, kind, sites));
     Gate {
         name: "every fault detected with its class, and recovered",
-        failures,
+        failures: left_out.chain(findings.shortfalls()).collect(),
     }
+}
+
+fn left_out(findings: &Findings, kind: &str, planned: usize) -> Option<String> {
+    let row = findings.kinds.iter().find(|row| row.kind == kind);
+    let sites = row.map_or(0, |row| row.sites);
+    (sites != planned).then(|| {
+        format!("{kind}: the ground truth expects a failure of {sites} of {planned} planned sites")
+    })
 }
 
 /// Where the demo itself refused `io_uring`, both must have fallen back to epoll: else the filter
@@ -151,9 +160,12 @@ pub(crate) fn files(found: &[String], needed: &[&str]) -> Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::json;
 
     use super::*;
+    use crate::findings::KindRow;
 
     fn status() -> Value {
         let account = json!({
@@ -224,7 +236,55 @@ mod tests {
 
     #[test]
     fn a_run_without_faults_proves_nothing() {
-        assert!(!faults(&Findings::default()).holds());
+        let gate = faults(&Findings::default(), &[("status", 2)]);
+        assert_eq!(
+            gate.failures,
+            ["status: the ground truth expects a failure of 0 of 2 planned sites"]
+        );
         assert!(false_downs(&Findings::default()).holds());
+    }
+
+    /// Findings in which every site of each kind was found and recovered.
+    fn found(kinds: &[(&str, usize)]) -> Findings {
+        let row = |&(kind, sites): &(&str, usize)| KindRow {
+            kind: kind.to_owned(),
+            expected: "http.status".to_owned(),
+            found: BTreeSet::from(["http.status".to_owned()]),
+            sites,
+            detected: sites,
+            confirmed: sites,
+            recovered: sites,
+            ..KindRow::default()
+        };
+        Findings {
+            kinds: kinds.iter().map(row).collect(),
+            false_downs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_planned_kind_must_be_there_on_all_its_sites() {
+        let planned = [("dns_timeout", 9), ("status", 9)];
+        assert!(faults(&found(&planned), &planned).holds());
+        let failures = |kinds: &[(&str, usize)]| faults(&found(kinds), &planned).failures;
+        assert_eq!(
+            failures(&[("status", 9)]),
+            ["dns_timeout: the ground truth expects a failure of 0 of 9 planned sites"]
+        );
+        assert_eq!(
+            failures(&[("dns_timeout", 8), ("status", 9)]),
+            ["dns_timeout: the ground truth expects a failure of 8 of 9 planned sites"]
+        );
+    }
+
+    #[test]
+    fn a_planned_kind_must_be_found_and_recovered_everywhere() {
+        let planned = [("status", 9)];
+        let mut findings = found(&planned);
+        findings.kinds[0].recovered = 8;
+        assert_eq!(
+            faults(&findings, &planned).failures,
+            ["status: 8 of 9 sites recovered"]
+        );
     }
 }

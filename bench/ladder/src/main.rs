@@ -12,6 +12,7 @@ mod farm;
 mod findings;
 mod gates;
 mod http;
+mod interval_log;
 mod machine;
 mod memory;
 mod metrics;

@@ -171,6 +171,11 @@ impl NodePlan {
         self.folder.join("data")
     }
 
+    /// Where the node writes its interval logs.
+    pub(crate) fn histogram_dir(&self) -> PathBuf {
+        self.data_dir().join("hdr")
+    }
+
     fn store(&self) -> String {
         format!("sqlite:{}", self.folder.join("ringwatch.db").display())
     }

@@ -188,6 +188,16 @@ impl Wheel {
         }
     }
 
+    /// Ticks, at most `most`, until the next one that has something to pop or to re-hang.
+    pub fn quiet_ticks(&self, most: u32) -> u32 {
+        let works = |ahead: &u32| {
+            let tick = self.tick.wrapping_add(*ahead);
+            let bucket = tick % BUCKETS as u32;
+            bucket == 0 || self.first_of(BUCKET_BIT | bucket).is_some()
+        };
+        (1..most).find(works).unwrap_or(most)
+    }
+
     /// At the turn of a level, re-hangs the next bucket of the level above.
     fn cascade(&mut self) {
         for level in 1..LEVELS {
@@ -335,6 +345,37 @@ mod tests {
                 prop_assert_eq!(wheel.len(), model.len());
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_due_in_the_ticks_that_are_called_quiet(
+            start in any::<u32>(),
+            ahead in prop::collection::vec(1u32..2_000, 1..20),
+        ) {
+            let mut wheel = Wheel::new(start);
+            for (index, ahead) in ahead.iter().enumerate() {
+                wheel.insert(index as u32, start.wrapping_add(*ahead));
+            }
+            let mut popped = Vec::new();
+            while !wheel.is_empty() {
+                let quiet = wheel.quiet_ticks(5);
+                prop_assert!((1..=5).contains(&quiet));
+                wheel.advance(wheel.tick().wrapping_add(quiet - 1), &mut popped);
+                prop_assert_eq!(&popped, &Vec::<u32>::new());
+                wheel.advance(wheel.tick().wrapping_add(1), &mut popped);
+                popped.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn quiet_ticks_end_with_the_next_entry_or_the_turn_of_a_level() {
+        let mut wheel = Wheel::new(0x110);
+        assert_eq!(wheel.quiet_ticks(5), 5);
+        wheel.insert(0, 0x113);
+        assert_eq!((wheel.quiet_ticks(5), wheel.quiet_ticks(2)), (3, 2));
+        assert_eq!(Wheel::new(0x1fe).quiet_ticks(5), 2);
     }
 
     #[test]

@@ -39,6 +39,9 @@ struct Core {
     batch: Vec<Outcome>,
 }
 
+/// Fewer results than this in a turn may as well wait for a slower one.
+const BUSY_RESULTS: usize = 64;
+
 /// A `Flush` that waits: for the store to have this batch, and for this many flushes.
 struct Waiter {
     journal_seq: u64,
@@ -57,7 +60,7 @@ enum Stop {
 /// What a turn did, for the loop to choose its pace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Activity {
-    /// Something was drained, or something waits for its moment.
+    /// Much was drained, or something waits for its moment.
     pub(crate) busy: bool,
     /// The thread is asked to end.
     pub(crate) stop: bool,
@@ -153,7 +156,7 @@ impl<S: FactStore> Sink<S> {
         self.publish(now);
         let waits = self.facts.len() > 0 || self.incidents.is_holding() || self.flush_wanted;
         Activity {
-            busy: drained || waits,
+            busy: drained >= BUSY_RESULTS || waits,
             stop: self.is_stopping(),
         }
     }

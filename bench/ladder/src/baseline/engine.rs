@@ -1,12 +1,13 @@
 //! The real engine in the comparison: `ringwatch run` at the same rate, measured from outside.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::sleep;
 
 use super::tally::Sample;
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::farm::Farm;
 use crate::node::Node;
 use crate::procfs;
@@ -23,6 +24,8 @@ pub(crate) struct EngineWindow {
     pub(crate) full_handshakes: u64,
     /// How busy the farm was, in percent of one core: a busy farm measures itself.
     pub(crate) farm_busy_percent: f64,
+    /// Start and end of the window.
+    pub(crate) unix_ms: RangeInclusive<u64>,
 }
 
 /// Counters of the node at one moment.
@@ -34,6 +37,7 @@ struct Reading {
     process: Duration,
     farm: Duration,
     at: Stopwatch,
+    unix_ms: u64,
 }
 
 impl Reading {
@@ -49,6 +53,7 @@ impl Reading {
             process: procfs::process_cpu(node.pid())?,
             farm: procfs::process_cpu(farm.pid())?,
             at: Stopwatch::start(),
+            unix_ms: clock::unix_ms(),
         })
     }
 
@@ -66,6 +71,7 @@ impl Reading {
             full_handshakes: later.full - self.full,
             farm_busy_percent: 100.0 * farm_s / sample.seconds,
             sample,
+            unix_ms: self.unix_ms..=later.unix_ms,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::table::Table;
 /// Rounds below this make no claim.
 const REPEATS_FOR_A_CLAIM: usize = 3;
 /// A farm busier than this answers late, and the numbers are its own.
-const FARM_BUSY_MAX_PERCENT: f64 = 85.0;
+pub(crate) const FARM_BUSY_MAX_PERCENT: f64 = 85.0;
 
 /// Who was measured, at what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -23,6 +23,7 @@ pub(crate) const WARM_UP_MS: u32 = START_ALLOWANCE_MS + 4_000;
 const SLACK_MS: u32 = 4_000;
 
 /// A kind of fault in the scenario's file.
+#[derive(Clone, Copy)]
 struct Entry {
     kind: &'static str,
     extra: &'static str,
@@ -124,6 +125,11 @@ pub(crate) fn toml() -> String {
         }
     }
     text
+}
+
+/// Every kind of fault with the number of sites that it breaks.
+pub(crate) fn planned() -> [(&'static str, usize); ENTRIES.len()] {
+    ENTRIES.map(|entry| (entry.kind, SITES_PER_FAULT as usize))
 }
 
 /// When the last fault is over, in ms.

@@ -283,7 +283,7 @@ impl Shell {
 
 /// The root future: one turn of the core per tick.
 async fn turn_forever(shell: Rc<Shell>) -> io::Result<()> {
-    let tick = sockets::Tick::new()?;
+    let mut tick = sockets::Tick::new()?;
     loop {
         tick.elapsed().await?;
         shell.core.borrow_mut().turn(shell.now_at_tick());
@@ -292,6 +292,7 @@ async fn turn_forever(shell: Rc<Shell>) -> io::Result<()> {
             shell.core.borrow_mut().publish(shell.now());
             return Ok(());
         }
+        tick.set(shell.core.borrow_mut().rest())?;
     }
 }
 

@@ -178,7 +178,8 @@ impl<W: World> Sim<W> {
         let tick_us = TICK_MS * 1_000;
         while self.now < until && !self.core.is_drained() {
             let stall_us = self.world.stall_us(self.now);
-            let next_tick = MonoUs((self.now.0 / tick_us + 1) * tick_us + stall_us);
+            let rest = u64::from(self.core.rest());
+            let next_tick = MonoUs((self.now.0 / tick_us + rest) * tick_us + stall_us);
             if stall_us == 0 {
                 self.happen_before(next_tick);
             }

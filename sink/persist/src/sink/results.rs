@@ -14,11 +14,11 @@ use crate::incidents::{Command, Key};
 use crate::slots::{Admission, Tenant};
 
 impl<S: FactStore> Sink<S> {
-    /// Takes all outcomes, then all evidence. While too many facts wait for the journal the
+    /// Takes all outcomes, then all evidence; how many outcomes. While too many facts wait for the journal the
     /// outcomes stay where they are, and the cores hold theirs.
-    pub(super) fn take_results(&mut self) -> bool {
+    pub(super) fn take_results(&mut self) -> usize {
         if self.facts.len() >= self.waiting_max {
-            return false;
+            return 0;
         }
         for core in &mut self.cores {
             core.batch.extend(
@@ -32,7 +32,7 @@ impl<S: FactStore> Sink<S> {
             let evidence = core.evidence.try_iter().take(waiting);
             evidence.for_each(|evidence| self.evidence.put(number as u16, evidence));
         }
-        self.cores.iter().any(|core| !core.batch.is_empty())
+        self.cores.iter().map(|core| core.batch.len()).sum()
     }
 
     pub(super) fn book_results(&mut self, now: Now) {

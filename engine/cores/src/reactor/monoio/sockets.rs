@@ -56,28 +56,44 @@ pub(super) async fn established(stream: &mut TcpStream) -> Result<(), i32> {
     Err(result.err().map_or(NOT_CONNECTED, |error| errno(&error)))
 }
 
-/// A timerfd that is readable once per tick.
+/// A timerfd that is readable once per so many ticks.
 pub(super) struct Tick {
     readable: TcpStream,
     fd: OwnedFd,
+    every: u32,
 }
 
 impl Tick {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let tick = Timespec {
-            tv_sec: 0,
-            tv_nsec: (model::limits::TICK_MS * 1_000_000) as i64,
-        };
-        let every = Itimerspec {
-            it_interval: tick,
-            it_value: tick,
-        };
-        rustix::time::timerfd_settime(&fd, TimerfdTimerFlags::empty(), &every)?;
         // monoio waits for readiness of sockets only; a timerfd is ready in the same way.
         let readable = TcpStream::from_std(StdStream::from(fd.try_clone()?))?;
-        Ok(Self { readable, fd })
+        let mut tick = Self {
+            readable,
+            fd,
+            every: 0,
+        };
+        tick.set(1)?;
+        Ok(tick)
+    }
+
+    /// Sets after how many ticks it is readable, and again after as many.
+    pub(super) fn set(&mut self, ticks: u32) -> io::Result<()> {
+        if self.every == ticks {
+            return Ok(());
+        }
+        let every = Timespec {
+            tv_sec: 0,
+            tv_nsec: (u64::from(ticks) * model::limits::TICK_MS * 1_000_000) as i64,
+        };
+        let spec = Itimerspec {
+            it_interval: every,
+            it_value: every,
+        };
+        rustix::time::timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &spec)?;
+        self.every = ticks;
+        Ok(())
     }
 
     /// Waits for the next tick; ticks that were missed count as one.

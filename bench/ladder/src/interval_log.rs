@@ -1,0 +1,196 @@
+//! Reads the schedule lag of a window out of the HDR interval logs that a node writes (format 1.3,
+//! the same files that HdrHistogram's own tools open). Knows the tag of the lag, nothing else.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogHistogram, IntervalLogIterator, LogEntry,
+};
+
+/// What the tags of the lag begin with; the number of the core follows.
+const LAG_TAG: &str = "schedule_lag.core";
+/// Intervals follow each other without a gap; their ends are rounded to a ms on two clocks.
+const GAP_MAX_MS: u64 = 20;
+
+/// Schedule lag in µs, merged from every interval that touches `window` (Unix ms), over all logs in
+/// `folder`. Up to one interval more on either side is in it: none is cut.
+///
+/// # Errors
+/// When a log cannot be read, or the intervals leave a part of the window out.
+pub(crate) fn schedule_lag(folder: &Path, window: &RangeInclusive<u64>) -> Result<Histogram<u64>> {
+    let mut merged = Histogram::new(3).context("3 digits are valid")?;
+    let mut spans = Vec::new();
+    for file in logs(folder)? {
+        let text = std::fs::read(&file).with_context(|| cannot_read(&file))?;
+        for entry in IntervalLogIterator::new(&text) {
+            let entry = entry.map_err(|error| anyhow!("{}: {error:?}", cannot_read(&file)))?;
+            let Some((interval, span)) = lag_in(&entry, window) else {
+                continue;
+            };
+            let lag = decode(interval).with_context(|| cannot_read(&file))?;
+            merged.add(lag).with_context(|| cannot_read(&file))?;
+            spans.push(span);
+        }
+    }
+    must_cover(spans, window).with_context(|| format!("interval logs in {}", folder.display()))?;
+    Ok(merged)
+}
+
+fn cannot_read(file: &Path) -> String {
+    format!("{} is not understood as an interval log", file.display())
+}
+
+fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut logs = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "hdr") {
+            logs.push(path);
+        }
+    }
+    Ok(logs)
+}
+
+/// The entry with its start and end in Unix ms, when it is lag inside the window.
+fn lag_in<'a, 'b>(
+    entry: &'b LogEntry<'a>,
+    window: &RangeInclusive<u64>,
+) -> Option<(&'b IntervalLogHistogram<'a>, (u64, u64))> {
+    let LogEntry::Interval(interval) = entry else {
+        return None;
+    };
+    let ms = |time: std::time::Duration| (time.as_secs_f64() * 1_000.0).round() as u64;
+    let start = ms(interval.start_timestamp());
+    let end = start + ms(interval.duration());
+    let is_lag = interval
+        .tag()
+        .is_some_and(|tag| tag.as_str().starts_with(LAG_TAG));
+    (is_lag && start < *window.end() && end > *window.start()).then_some((interval, (start, end)))
+}
+
+fn decode(interval: &IntervalLogHistogram<'_>) -> Result<Histogram<u64>> {
+    let bytes = STANDARD.decode(interval.encoded_histogram())?;
+    Ok(Deserializer::new().deserialize(&mut bytes.as_slice())?)
+}
+
+/// Fails unless `spans` cover the window without a gap.
+fn must_cover(mut spans: Vec<(u64, u64)>, window: &RangeInclusive<u64>) -> Result<()> {
+    spans.sort_unstable();
+    let mut covered_to = *window.start();
+    for (start, end) in spans {
+        if start > covered_to + GAP_MAX_MS {
+            break;
+        }
+        covered_to = covered_to.max(end);
+    }
+    if covered_to + GAP_MAX_MS < *window.end() {
+        bail!(
+            "the schedule lag is known up to {covered_to} of the measured window {} to {} (Unix \
+             ms): measure again",
+            window.start(),
+            window.end()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use hdrhistogram::serialization::V2DeflateSerializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+
+    use super::*;
+
+    const ZERO_MS: u64 = 1_795_000_000_123;
+
+    /// A log with one interval of one value for each (tag, start in s, µs), 1 s long.
+    fn folder(intervals: &[(&str, u64, u64)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = b"#[Histogram log format version 1.3]\n\"StartTimestamp\",\"Max\"\n".to_vec();
+        let mut serializer = V2DeflateSerializer::new();
+        let mut builder = IntervalLogWriterBuilder::new();
+        let mut writer = builder
+            .with_max_value_divisor(1_000.0)
+            .begin_log_with(&mut log, &mut serializer)
+            .expect("begun");
+        for &(tag, start_s, us) in intervals {
+            let mut histogram = Histogram::<u64>::new(3).expect("valid");
+            histogram.record(us).expect("it grows");
+            let start = Duration::from_millis(ZERO_MS + start_s * 1_000);
+            let length = Duration::from_secs(1);
+            writer
+                .write_histogram(&histogram, start, length, Tag::new(tag))
+                .expect("written");
+        }
+        let mut file = std::fs::File::create(folder.path().join("a.hdr")).expect("made");
+        file.write_all(&log).expect("written");
+        std::fs::write(folder.path().join("notes.txt"), "no log").expect("written");
+        folder
+    }
+
+    fn window(from_s: u64, to_s: u64) -> RangeInclusive<u64> {
+        ZERO_MS + from_s * 1_000 + 400..=ZERO_MS + to_s * 1_000 + 400
+    }
+
+    #[test]
+    fn every_interval_of_the_window_counts_and_no_other() {
+        let lag = |start_s, us| ("schedule_lag.core0", start_s, us);
+        let logs = folder(&[
+            lag(0, 90_000),
+            lag(1, 100),
+            ("loop_lag.core0", 1, 70_000),
+            lag(2, 20_000),
+            lag(3, 300),
+            lag(4, 80_000),
+        ]);
+        let merged = schedule_lag(logs.path(), &window(1, 3)).expect("covered");
+        assert_eq!(merged.len(), 3);
+        let p99_us = merged.value_at_quantile(0.99);
+        assert!((20_000..20_100).contains(&p99_us), "{p99_us}");
+    }
+
+    #[test]
+    fn a_window_that_is_not_covered_is_no_measurement() {
+        let lag = |start_s| ("schedule_lag.core0", start_s, 100);
+        let cases = [
+            (vec![], "nothing"),
+            (vec![lag(2), lag(3)], "the start is missing"),
+            (vec![lag(1), lag(3)], "a gap"),
+            (vec![lag(1), lag(2)], "the end is missing"),
+        ];
+        for (intervals, what) in cases {
+            let logs = folder(&intervals);
+            let error = schedule_lag(logs.path(), &window(1, 3)).expect_err(what);
+            assert!(
+                format!("{error:#}").contains("measured window"),
+                "{error:#}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_log_is_named() {
+        let logs = folder(&[]);
+        let damaged = format!(
+            "Tag=schedule_lag.core0,{}.000,1.000,5.0,gibberish\n",
+            ZERO_MS / 1_000
+        );
+        std::fs::write(logs.path().join("b.hdr"), damaged).expect("written");
+        let error = schedule_lag(logs.path(), &window(0, 1)).expect_err("damaged");
+        assert!(
+            error.to_string().contains("b.hdr is not understood"),
+            "{error:#}"
+        );
+    }
+}

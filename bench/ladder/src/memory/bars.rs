@@ -1,0 +1,228 @@
+//! What the bars of `bench.md` §5 say of one run of `ladder memory`. Pure.
+//!
+//! A bar that was measured under other conditions than it asks for is neither held nor missed: it
+//! is *not shown*, with the reason.
+
+use serde::Serialize;
+
+use super::load::Load;
+use super::{Idle, Report};
+use crate::baseline::engine::CORE_THREAD;
+use crate::table::{Table, grouped};
+
+const BYTES_PER_TARGET_MAX: f64 = 200.0;
+const IDLE_CORE_PERCENT_MAX: f64 = 1.0;
+const FIRST_PROBE_MAX_S: f64 = 5.0;
+const LAG_P99_MAX_MS: f64 = 15.0;
+const LAG_P999_MAX_MS: f64 = 50.0;
+/// An idle node does some of its work once in 30 s: a shorter look may miss it.
+pub(super) const IDLE_WATCH_MIN_S: f64 = 60.0;
+
+/// One bar.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Bar {
+    pub(super) what: String,
+    /// Absent when nothing was measured.
+    measured: Option<f64>,
+    max: f64,
+    unit: &'static str,
+    #[serde(flatten)]
+    verdict: Verdict,
+}
+
+/// Whether a bar holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", content = "reason", rename_all = "snake_case")]
+enum Verdict {
+    Holds,
+    Missed,
+    /// With the reason.
+    NotShown(String),
+}
+
+impl Bar {
+    /// Judges `measured`, unless `flaw` says why it proves nothing.
+    fn new(
+        what: String,
+        measured: Option<f64>,
+        (max, unit): (f64, &'static str),
+        flaw: Option<String>,
+    ) -> Self {
+        let verdict = match (flaw, measured) {
+            (Some(flaw), _) => Verdict::NotShown(flaw),
+            (None, None) => Verdict::NotShown("not measured".to_owned()),
+            (None, Some(measured)) if measured <= max => Verdict::Holds,
+            (None, Some(_)) => Verdict::Missed,
+        };
+        Self {
+            what,
+            measured,
+            max,
+            unit,
+            verdict,
+        }
+    }
+
+    /// What `--gate` says of this bar; `None` when it holds.
+    pub(super) fn complaint(&self) -> Option<String> {
+        match &self.verdict {
+            Verdict::Holds => None,
+            Verdict::Missed => Some(format!("{}: missed", self.what)),
+            Verdict::NotShown(reason) => Some(format!("{}: not shown, {reason}", self.what)),
+        }
+    }
+
+    fn cells(&self) -> [String; 4] {
+        let unit = self.unit;
+        let measured = self
+            .measured
+            .map_or_else(|| "–".to_owned(), |value| format!("{value:.2} {unit}"));
+        let verdict = match &self.verdict {
+            Verdict::Holds => "yes".to_owned(),
+            Verdict::Missed => "NO".to_owned(),
+            Verdict::NotShown(reason) => format!("not shown: {reason}"),
+        };
+        let max = format!("≤ {} {unit}", self.max);
+        [self.what.clone(), measured, max, verdict]
+    }
+}
+
+/// Every bar, also those that were not measured.
+pub(super) fn bars(idle: &[Idle], bytes_per_target: f64, load: Option<&Load>) -> Vec<Bar> {
+    let mut bars = idle_bars(idle, bytes_per_target);
+    bars.extend(lag_bars(load));
+    bars
+}
+
+fn idle_bars(idle: &[Idle], bytes_per_target: f64) -> Vec<Bar> {
+    let (Some(smallest), Some(largest)) = (idle.first(), idle.last()) else {
+        return Vec::new();
+    };
+    let targets = |idle: &Idle| grouped(u64::from(idle.sites));
+    let slope = format!(
+        "memory per target, {} to {} targets",
+        targets(smallest),
+        targets(largest)
+    );
+    let of = |what: &str| format!("{what}, {} targets", targets(largest));
+    let too_short = (largest.watched_s < IDLE_WATCH_MIN_S).then(|| {
+        let watched_s = largest.watched_s;
+        format!("watched for {watched_s:.0} s, {IDLE_WATCH_MIN_S:.0} s are needed")
+    });
+    let (percent, first_s) = (largest.core_percent, largest.first_probe_s);
+    let idle_max = (IDLE_CORE_PERCENT_MAX, "% of a core");
+    vec![
+        Bar::new(
+            slope,
+            Some(bytes_per_target),
+            (BYTES_PER_TARGET_MAX, "B"),
+            None,
+        ),
+        Bar::new(
+            of("idle CPU, all threads"),
+            Some(percent),
+            idle_max,
+            too_short,
+        ),
+        Bar::new(
+            of("first probe"),
+            Some(first_s),
+            (FIRST_PROBE_MAX_S, "s"),
+            None,
+        ),
+    ]
+}
+
+fn lag_bars(load: Option<&Load>) -> [Bar; 2] {
+    let flaw = load.map_or_else(|| Some("the load was left out".to_owned()), Load::flaw);
+    let bar = |what: &str, measured: Option<f64>, max: f64| {
+        let what = load.map_or_else(|| what.to_owned(), |load| format!("{what} {}", at(load)));
+        Bar::new(what, measured, (max, "ms"), flaw.clone())
+    };
+    let (p99, p999) = (
+        load.map(|load| load.lag_p99_ms),
+        load.map(|load| load.lag_p999_ms),
+    );
+    [
+        bar("schedule lag p99", p99, LAG_P99_MAX_MS),
+        bar("schedule lag p99.9", p999, LAG_P999_MAX_MS),
+    ]
+}
+
+fn at(load: &Load) -> String {
+    format!(
+        "at {:.0} checks/s, {CORE_THREAD} {:.0} % busy, farm {:.0} %",
+        load.checks_per_s, load.core_busy_percent, load.farm_busy_percent
+    )
+}
+
+/// The bars of a report for people.
+pub(super) fn table(report: &Report) -> String {
+    let mut table = Table::new(&["what", "measured", "bar", "holds"]);
+    for bar in &report.bars {
+        table.row(bar.cells());
+    }
+    table.markdown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::testbed::load;
+    use super::super::testbed::idle;
+    use super::*;
+
+    fn verdicts(idle: &[Idle], bytes_per_target: f64, load: Option<&Load>) -> Vec<Verdict> {
+        let bars = bars(idle, bytes_per_target, load);
+        bars.into_iter().map(|bar| bar.verdict).collect()
+    }
+
+    #[test]
+    fn a_bar_holds_up_to_its_maximum() {
+        use Verdict::{Holds, Missed};
+        let rows = [idle(100_000, 1), idle(1_000_000, 2)];
+        let found = verdicts(&rows, 200.0, Some(&load(70.0, 80.0, 0)));
+        assert_eq!(found, [Holds, Holds, Holds, Missed, Holds]);
+        let found = verdicts(&rows, 200.1, Some(&load(70.0, 80.0, 0)));
+        assert_eq!(found[0], Missed);
+    }
+
+    #[test]
+    fn lag_under_another_load_is_not_shown_however_low_it_is() {
+        let rows = [idle(100_000, 1), idle(1_000_000, 2)];
+        for (load, reason) in [
+            (Some(load(51.0, 40.0, 0)), "core-0 was 51 % busy"),
+            (Some(load(81.0, 40.0, 0)), "core-0 was 81 % busy"),
+            (Some(load(70.0, 85.0, 0)), "the farm was 85 % busy"),
+            (Some(load(70.0, 40.0, 3)), "3 checks failed"),
+            (None, "the load was left out"),
+        ] {
+            for bar in &bars(&rows, 200.0, load.as_ref())[3..] {
+                let complaint = bar.complaint().expect("not shown");
+                assert!(complaint.contains("not shown"), "{complaint}");
+                assert!(complaint.contains(reason), "{complaint}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_look_at_an_idle_node_is_not_shown() {
+        let mut rows = [idle(100_000, 1), idle(1_000_000, 2)];
+        rows[1].watched_s = 30.0;
+        let complaint = bars(&rows, 200.0, None)[1].complaint();
+        let text = complaint.expect("not shown");
+        assert!(
+            text.ends_with("watched for 30 s, 60 s are needed"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_numbers_file_tells_verdict_and_reason() {
+        let rows = [idle(100_000, 1), idle(1_000_000, 2)];
+        let bars = serde_json::to_value(bars(&rows, 200.0, None)).expect("JSON");
+        assert_eq!(bars[0]["verdict"], "holds");
+        assert_eq!(bars[3]["verdict"], "not_shown");
+        assert_eq!(bars[3]["reason"], "the load was left out");
+        assert!(bars[3]["measured"].is_null());
+    }
+}
