@@ -198,8 +198,10 @@ struct Lag {
     max: u64,
 }
 
-async fn summary(State(control): Shared) -> axum::Json<Summary> {
+async fn summary(State(control): Shared) -> Result<axum::Json<Summary>, Failure> {
     let now = control.world.clock.now_ms();
+    // A fault that has just begun counts, whether or not it was told before.
+    control.tell().map_err(failure)?;
     let observed = lock(&control.observed);
     let table = &observed.table;
     let unjudged = lock(&control.told)
@@ -229,7 +231,7 @@ async fn summary(State(control): Shared) -> axum::Json<Summary> {
         evicted: gauges.evicted.get(),
         accept_errors: gauges.accept_errors.get(),
     };
-    axum::Json(Summary { observation, farm })
+    Ok(axum::Json(Summary { observation, farm }))
 }
 
 async fn start_scenario(State(control): Shared) -> impl IntoResponse {
@@ -243,14 +245,17 @@ async fn start_scenario(State(control): Shared) -> impl IntoResponse {
     (StatusCode::OK, format!("{{\"zero_ms\":{unix_ms}}}\n"))
 }
 
-async fn truth(State(control): Shared) -> impl IntoResponse {
-    match control.tell() {
-        Ok(()) => {
-            let lines = lock(&control.told).truth.lines().to_vec();
-            Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines))
-        }
-        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n"))),
-    }
+async fn truth(State(control): Shared) -> Result<impl IntoResponse, Failure> {
+    control.tell().map_err(failure)?;
+    let lines = lock(&control.told).truth.lines().to_vec();
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines))
+}
+
+/// What a request that failed is answered.
+type Failure = (StatusCode, String);
+
+fn failure(error: anyhow::Error) -> Failure {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n"))
 }
 
 /// The columns of the target list; what is not given is the farm's own.

@@ -79,7 +79,8 @@ impl TlsConnection {
     }
 
     /// Takes `wire` in, appends what it says to `plain` and what must be sent to `out`. After an
-    /// error `out` still holds the alert for the peer.
+    /// error `out` still holds the alert for the peer. What follows a `close_notify` means nothing
+    /// (RFC 8446 §6.1) and is left aside.
     pub(crate) fn receive(
         &mut self,
         mut wire: &[u8],
@@ -87,15 +88,17 @@ impl TlsConnection {
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
         while !wire.is_empty() {
-            self.rustls.read_tls(&mut wire)?;
+            let taken = self.rustls.read_tls(&mut wire)?;
             let processed = self.rustls.process_new_packets();
             self.flush(out)?;
-            let ready = processed
-                .map_err(io::Error::other)?
-                .plaintext_bytes_to_read();
+            let state = processed.map_err(io::Error::other)?;
             let filled = plain.len();
-            plain.resize(filled + ready, 0);
+            plain.resize(filled + state.plaintext_bytes_to_read(), 0);
             self.rustls.reader().read_exact(&mut plain[filled..])?;
+            // Once closed, rustls takes nothing more and would leave us here for ever.
+            if taken == 0 || state.peer_has_closed() {
+                break;
+            }
         }
         Ok(())
     }
@@ -117,5 +120,85 @@ impl TlsConnection {
             self.rustls.write_tls(out)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+    use crate::certificates::{self, ChainKind};
+    use crate::clock::Clock;
+    use crate::scenario::Scenario;
+    use crate::sites::Sites;
+
+    /// A client and the farm's end, which trust each other and have said nothing yet.
+    fn pair() -> (ClientConnection, TlsConnection) {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let minted = certificates::mint(ChainKind::Ecdsa, &provider).expect("minted");
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(minted.ca_pem.as_bytes()).expect("a certificate");
+        roots.add(root).expect("a usable root");
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let sites = Sites {
+            count: 10,
+            interval_s: 10,
+            https_every: 1,
+            addresses: 1,
+        };
+        let world = World::new(sites, Scenario::default(), Clock::start(), 60, 1_000);
+        let server = server_config(Arc::new(world), minted, provider, false).expect("configured");
+        let name = ServerName::try_from("s-0000001.farm.test").expect("a name");
+        let client = ClientConnection::new(Arc::new(client), name).expect("a client");
+        (client, TlsConnection::new(server).expect("a server"))
+    }
+
+    /// What the client has to send.
+    fn written(client: &mut ClientConnection) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).expect("written to memory");
+        }
+        wire
+    }
+
+    fn shake_hands(client: &mut ClientConnection, server: &mut TlsConnection) {
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        while client.is_handshaking() {
+            let wire = written(client);
+            server
+                .receive(&wire, &mut plain, &mut out)
+                .expect("understood");
+            let mut answer = out.as_slice();
+            while !answer.is_empty() {
+                client.read_tls(&mut answer).expect("read from memory");
+                client.process_new_packets().expect("trusted");
+            }
+            out.clear();
+        }
+    }
+
+    #[test]
+    fn bytes_behind_a_close_are_left_aside() {
+        let (mut client, mut server) = pair();
+        shake_hands(&mut client, &mut server);
+        client.writer().write_all(b"GET").expect("buffered");
+        client.send_close_notify();
+        let mut wire = written(&mut client);
+        wire.extend_from_slice(b"nothing of this is TLS");
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            server
+                .receive(&wire, &mut plain, &mut out)
+                .expect("the rest is not looked at");
+            assert_eq!(plain, b"GET");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Interleaved rounds against one farm at one rate; each variant is a child process of its own on
 //! the same CPU, and the farm is on another. Only ratios within one run are claims.
 
+mod allocations;
 pub(crate) mod child;
 pub(crate) mod engine;
 mod floor;
@@ -51,6 +52,9 @@ pub(crate) struct BaselineOptions {
     /// HTTPS checks per second; 0 leaves HTTPS out.
     #[arg(long, default_value_t = 1_500)]
     https_rate: u32,
+    /// The built example `allocations` of `cores`; without it allocations are not measured.
+    #[arg(long)]
+    allocations: Option<PathBuf>,
     /// Exit with 1 when a bar is missed.
     #[arg(long)]
     gate: bool,
@@ -146,6 +150,8 @@ pub(crate) async fn run(options: &BaselineOptions) -> Result<()> {
     let machine = Machine::read();
     println!("{}", machine.line());
     let folder = options.bench.folder("baseline")?;
+    // First: it takes a minute, and what fails should fail early.
+    let allocations = allocations::measure(options.allocations.as_deref(), &folder).await?;
     let mut http = Scheme::start(options, &folder, false).await?;
     let mut rows = http.measure(options).await?;
     http.farm.stop().await?;
@@ -171,6 +177,7 @@ pub(crate) async fn run(options: &BaselineOptions) -> Result<()> {
         parameters,
         rows,
         ratios,
+        allocations,
     };
     conclude(options, &report)
 }

@@ -18,7 +18,9 @@ use store::{Applied, Floors, FreshnessRow, StoreError};
 use tokio::sync::Notify;
 
 use crate::failpoint;
+use crate::handle::Clock;
 use crate::journal::Journal;
+use crate::stats::Durations;
 
 /// What the sink asks of a store; the seam where tests put a store that fails.
 pub(crate) trait FactStore: 'static {
@@ -78,6 +80,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ApplyCounts {
     pub(crate) applies: u64,
+    pub(crate) transition_rows: u64,
+    pub(crate) job_rows: u64,
+    pub(crate) batches: Durations,
     pub(crate) retries: u64,
     pub(crate) overdue: u64,
 }
@@ -180,19 +185,25 @@ impl ApplyQueue {
         Next::Idle
     }
 
-    fn acknowledge(&self, journal_seq: u64) {
+    fn acknowledge(&self, journal_seq: u64, applied: &Applied) {
         self.loaded.borrow_mut().pop_front();
         self.applied.set(journal_seq);
-        self.count(|counts| counts.applies += 1);
+        self.count(|counts| {
+            counts.applies += 1;
+            counts.transition_rows += applied.transitions;
+            counts.job_rows += applied.jobs;
+        });
         failpoint::pass("acknowledge.after");
     }
 
-    /// The store has everything up to `applied` for good: files may go.
-    fn secure(&self, applied: u64) {
+    /// The store has everything up to `applied` for good: files may go. Says whether they went.
+    fn secure(&self, applied: u64) -> bool {
         let eager = self.eager.replace(false);
-        if let Err(error) = self.journal.borrow_mut().reclaim(applied, eager) {
+        let reclaimed = self.journal.borrow_mut().reclaim(applied, eager);
+        if let Err(error) = &reclaimed {
             tracing::warn!(%error, "a journal segment that is not needed any more stays");
         }
+        reclaimed.is_ok()
     }
 }
 
@@ -207,13 +218,24 @@ enum Next {
 }
 
 /// Applies for ever. Must run on a tokio `LocalSet`.
-pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
+pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>, clock: Clock) {
     let mut pause = BACKOFF_MIN;
     loop {
         let done = match queue.next() {
-            Next::Apply(batch) => apply_one(&*store, &queue, &batch).await,
+            Next::Apply(batch) => {
+                let started = clock().mono;
+                let done = apply_one(&*store, &queue, &batch).await;
+                let took_ms = clock().mono.since(started) / 1_000;
+                queue.count(|counts| counts.batches.record(took_ms));
+                done
+            }
             Next::Secure(applied) => secure(&*store, &queue, applied).await,
             Next::Missing(journal_seq) => {
+                tracing::error!(
+                    journal_seq,
+                    "a batch of facts is not in the journal: the store was last written with \
+                     another journal, or a segment was removed; going on behind it"
+                );
                 queue.applied.set(journal_seq);
                 true
             }
@@ -254,7 +276,7 @@ async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, batch: &Batch) -
         Ok(applied) => {
             failpoint::pass("apply.after");
             warn_of_conflicts(batch, &applied);
-            queue.acknowledge(batch.journal_seq);
+            queue.acknowledge(batch.journal_seq, &applied);
             true
         }
         Err(error) => {
@@ -278,10 +300,7 @@ fn warn_of_conflicts(batch: &Batch, applied: &Applied) {
 
 async fn secure<S: FactStore>(store: &S, queue: &ApplyQueue, applied: u64) -> bool {
     match store.sync().await {
-        Ok(()) => {
-            queue.secure(applied);
-            true
-        }
+        Ok(()) => queue.secure(applied),
         Err(error) => {
             queue.count(|counts| counts.retries += 1);
             tracing::warn!(%error, "the store could not be synced; the journal keeps its segments");

@@ -38,4 +38,4 @@ mod testbed;
 pub use ages::FreshnessAges;
 pub use error::PersistError;
 pub use handle::{Clock, CoreLink, Registration, SinkCommand, SinkConfig, SinkHandle, spawn};
-pub use stats::{CoreAccount, RESULT_AGE_BOUNDS_MS, SinkCounters, SinkSnapshot, SinkStats};
+pub use stats::{BOUNDS_MS, CoreAccount, Durations, SinkCounters, SinkSnapshot, SinkStats};

@@ -56,8 +56,10 @@ pub(crate) async fn start<S: FactStore>(
     let store = Rc::new(store);
     let directory = config.data_dir.join("journal");
     let found = start::find(&*store, &directory, config.journal_max_bytes).await?;
+    let applier_clock = Clock::clone(&clock);
     let sink = Sink::new(config, clock, inside, Rc::clone(&store), found);
-    tokio::task::spawn_local(apply::run(store, Rc::clone(&sink.queue)));
+    let applier = apply::run(store, Rc::clone(&sink.queue), applier_clock);
+    tokio::task::spawn_local(applier);
     Ok(sink)
 }
 

@@ -254,6 +254,8 @@ impl<S: FactStore> Sink<S> {
         counters.applies = applies.applies;
         counters.apply_retries = applies.retries;
         counters.apply_overdue = applies.overdue;
+        counters.transition_rows = applies.transition_rows;
+        counters.job_rows = applies.job_rows;
         counters.freshness_rows = self.flushes.rows;
         counters.freshness_flushes = self.flushes.succeeded;
         counters.freshness_retries = self.flushes.failed;
@@ -264,6 +266,7 @@ impl<S: FactStore> Sink<S> {
         counters.evidence_waiting = self.evidence.len() as u64;
         counters.evidence_dropped = self.evidence.dropped();
         counters.held_commands = self.cores.iter().map(|core| core.outbox.len() as u64).sum();
+        self.ledger.store_batch = applies.batches;
         self.ledger.counters.freshness_pending = self.freshness_pending() as u64;
         self.stats.publish(&self.ledger);
     }

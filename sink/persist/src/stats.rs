@@ -5,12 +5,41 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use model::CoreIndex;
 
-/// Upper bounds of the result-age buckets, in ms; the last bucket has none.
-pub const RESULT_AGE_BOUNDS_MS: [u64; 15] = [
+/// Upper bounds of the buckets of result ages and store batches, in ms; the last one has none.
+pub const BOUNDS_MS: [u64; 15] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000,
 ];
 
-const AGE_BUCKETS: usize = RESULT_AGE_BOUNDS_MS.len() + 1;
+const BUCKETS: usize = BOUNDS_MS.len() + 1;
+
+/// Durations by the bound that they do not exceed (not cumulative), and their sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// One count per bound of [`BOUNDS_MS`], and one for what is longer.
+    pub counts: [u64; BUCKETS],
+    /// Sum in ms.
+    pub sum_ms: u64,
+}
+
+impl Durations {
+    pub(crate) fn record(&mut self, ms: u64) {
+        self.counts[BOUNDS_MS.partition_point(|&bound| bound < ms)] += 1;
+        self.sum_ms += ms;
+    }
+
+    fn to_words(self) -> [u64; BUCKETS + 1] {
+        let mut words = [self.sum_ms; BUCKETS + 1];
+        words[..BUCKETS].copy_from_slice(&self.counts);
+        words
+    }
+
+    fn from_words(words: [u64; BUCKETS + 1]) -> Self {
+        Self {
+            counts: std::array::from_fn(|bucket| words[bucket]),
+            sum_ms: words[BUCKETS],
+        }
+    }
+}
 
 macro_rules! counters {
     ($($(#[$meta:meta])* $name:ident,)*) => {
@@ -70,6 +99,10 @@ counters! {
     freshness_retries,
     /// Transitions decided and made durable.
     transitions,
+    /// Transition rows that the store wrote.
+    transition_rows,
+    /// Job rows that the store wrote.
+    job_rows,
     /// Open incidents, not confirmed (gauge).
     open_seems_down,
     /// Open incidents, confirmed (gauge).
@@ -84,8 +117,6 @@ counters! {
     evidence_dropped,
     /// Cadence commands that wait for room in an inbox (gauge).
     held_commands,
-    /// Sum of the age of all results when drained, in ms.
-    result_age_sum_ms,
 }
 
 /// Where the outcomes of one core went: `drained = stepped + coalesced + discarded_old_generation`.
@@ -136,9 +167,10 @@ pub struct SinkSnapshot {
     pub counters: SinkCounters,
     /// The account of each core.
     pub cores: Vec<(CoreIndex, CoreAccount)>,
-    /// Results by age when drained: one count per bound of [`RESULT_AGE_BOUNDS_MS`] (not
-    /// cumulative), and one for the older ones.
-    pub result_age: [u64; AGE_BUCKETS],
+    /// Age of results when drained.
+    pub result_age: Durations,
+    /// Time that the store took for a batch of facts, failed ones included.
+    pub store_batch: Durations,
 }
 
 impl SinkSnapshot {
@@ -161,7 +193,8 @@ impl SinkSnapshot {
 pub(crate) struct Ledger {
     pub(crate) counters: SinkCounters,
     pub(crate) cores: Vec<CoreAccount>,
-    result_age: [u64; AGE_BUCKETS],
+    pub(crate) result_age: Durations,
+    pub(crate) store_batch: Durations,
 }
 
 impl Ledger {
@@ -172,13 +205,6 @@ impl Ledger {
             ..Self::default()
         }
     }
-
-    /// Books the age of one result.
-    pub(crate) fn result_age(&mut self, age_ms: u64) {
-        let bucket = RESULT_AGE_BOUNDS_MS.partition_point(|&bound| bound < age_ms);
-        self.result_age[bucket] += 1;
-        self.counters.result_age_sum_ms += age_ms;
-    }
 }
 
 /// Shared counters. Aligned away from whatever else shares the cache line pair.
@@ -188,7 +214,8 @@ pub struct SinkStats {
     /// Odd while a picture is being written.
     version: AtomicU64,
     counters: [AtomicU64; COUNTERS],
-    result_age: [AtomicU64; AGE_BUCKETS],
+    result_age: [AtomicU64; BUCKETS + 1],
+    store_batch: [AtomicU64; BUCKETS + 1],
     cores: Vec<(CoreIndex, [AtomicU64; ACCOUNT_WORDS])>,
 }
 
@@ -198,6 +225,7 @@ impl SinkStats {
             version: AtomicU64::new(0),
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             result_age: std::array::from_fn(|_| AtomicU64::new(0)),
+            store_batch: std::array::from_fn(|_| AtomicU64::new(0)),
             cores: cores.map(|core| (core, Default::default())).collect(),
         }
     }
@@ -225,7 +253,8 @@ impl SinkStats {
                 .iter()
                 .map(|(core, words)| (*core, CoreAccount::from_words(load(words))))
                 .collect(),
-            result_age: load(&self.result_age),
+            result_age: Durations::from_words(load(&self.result_age)),
+            store_batch: Durations::from_words(load(&self.store_batch)),
         }
     }
 
@@ -236,7 +265,8 @@ impl SinkStats {
         // ORDERING: readers that see a new field also see the odd version, or a later one.
         fence(Ordering::Release);
         store(&self.counters, ledger.counters.to_words());
-        store(&self.result_age, ledger.result_age);
+        store(&self.result_age, ledger.result_age.to_words());
+        store(&self.store_batch, ledger.store_batch.to_words());
         for ((_, words), account) in self.cores.iter().zip(&ledger.cores) {
             store(words, account.to_words());
         }
@@ -287,13 +317,15 @@ mod tests {
     }
 
     #[test]
-    fn ages_fall_into_the_bucket_of_their_bound() {
-        let mut ledger = Ledger::new(0);
-        for age in [0, 1, 2, 3, 60_000, 60_001] {
-            ledger.result_age(age);
+    fn durations_fall_into_the_bucket_of_their_bound_and_survive_their_words() {
+        let mut durations = Durations::default();
+        for ms in [0, 1, 2, 3, 60_000, 60_001] {
+            durations.record(ms);
         }
-        assert_eq!(ledger.result_age[0], 2);
-        assert_eq!((ledger.result_age[1], ledger.result_age[2]), (1, 1));
-        assert_eq!((ledger.result_age[14], ledger.result_age[15]), (1, 1));
+        let counts = durations.counts;
+        assert_eq!((counts[0], counts[1], counts[2]), (2, 1, 1));
+        assert_eq!((counts[14], counts[15]), (1, 1));
+        assert_eq!(durations.sum_ms, 120_007);
+        assert_eq!(Durations::from_words(durations.to_words()), durations);
     }
 }

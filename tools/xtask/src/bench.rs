@@ -7,7 +7,7 @@ use crate::{command, release};
 /// Which measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bench {
-    /// CPU per check against the baselines.
+    /// CPU per check against the baselines, and allocations per check.
     Probe,
     /// Memory per target, idle CPU, lag under load.
     Memory,
@@ -21,6 +21,9 @@ impl Bench {
         }
     }
 }
+
+/// Package and name of the program that counts allocations on the real reactor.
+const ALLOCATIONS: (&str, &str) = ("cores", "allocations");
 
 /// Builds and becomes the ladder's command; returns only when that failed.
 pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
@@ -36,5 +39,10 @@ pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
     ladder
         .arg("--markdown")
         .arg(folder.join(format!("{file}.md")));
+    if matches!(bench, Bench::Probe) {
+        let (package, name) = ALLOCATIONS;
+        let program = release::build_example(package, name)?;
+        ladder.arg("--allocations").arg(program);
+    }
     Err(command::become_command(ladder.args(args)))
 }

@@ -25,7 +25,8 @@ Usage: cargo xtask <command> [arguments]
   tidy                 house rules: dependency direction, limits, names, licences, invariants
   ci                   fmt, tidy, clippy, doc, cargo-deny where installed, test,
                        and the demo, with io_uring and where it is refused
-  bench probe [ARGS]   CPU per check against the baselines -> docs/benchmarks/probe.{md,json}
+  bench probe [ARGS]   CPU per check against the baselines, and allocations per check
+                       -> docs/benchmarks/probe.{md,json}
   bench memory [ARGS]  memory per target, idle CPU, lag at 70 % load
                        -> docs/benchmarks/memory.{md,json}
 

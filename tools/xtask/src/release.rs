@@ -59,6 +59,16 @@ pub(crate) fn build() -> Result<Programs> {
     })
 }
 
+/// Builds one example of one package and returns the program.
+///
+/// # Errors
+/// When the build fails.
+pub(crate) fn build_example(package: &str, name: &str) -> Result<PathBuf> {
+    let args = ["build", "--release", "-p", package, "--example", name];
+    command::run(&mut command::cargo(&args))?;
+    Ok(target_folder()?.join("release/examples").join(name))
+}
+
 /// Where cargo puts what it builds, whoever configured it.
 fn target_folder() -> Result<PathBuf> {
     let args = [

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::allocations::{self, AllocationRow};
 use super::tally::Sample;
 use crate::machine::Machine;
 use crate::table::Table;
@@ -94,6 +95,7 @@ pub(super) struct Report {
     pub(super) parameters: Parameters,
     pub(super) rows: Vec<Row>,
     pub(super) ratios: Vec<Ratio>,
+    pub(super) allocations: Vec<AllocationRow>,
 }
 
 /// (what, measured, against, bar).
@@ -196,6 +198,7 @@ pub(super) fn markdown(report: &Report, flaws: &[String], command: &str) -> Stri
         ),
         row_table(&report.rows),
         ratio_table(&report.ratios),
+        allocations::table(&report.allocations),
     ];
     if !flaws.is_empty() {
         let list: Vec<String> = flaws.iter().map(|flaw| format!("- {flaw}")).collect();

@@ -6,7 +6,7 @@ use std::fmt;
 use cores::CoreSnapshot;
 use model::outcome::Phases;
 use model::{FailureClass, Verdict};
-use persist::{FreshnessAges, RESULT_AGE_BOUNDS_MS, SinkSnapshot};
+use persist::{BOUNDS_MS, Durations, FreshnessAges, SinkSnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -231,7 +231,8 @@ impl Scrape {
     fn sink_metrics(&self, page: &mut Page<'_>) -> fmt::Result {
         let sink = &self.sink.counters;
         let rows = [
-            ("event_transitions", sink.transitions),
+            ("event_transitions", sink.transition_rows),
+            ("jobs", sink.job_rows),
             ("freshness", sink.freshness_rows),
         ];
         page.counter("store_rows", "Rows written, by table", by("table", &rows))?;
@@ -286,7 +287,12 @@ impl Scrape {
         page.histogram_ms(
             "result_age_seconds",
             "Age of results when drained",
-            &self.sink,
+            &self.sink.result_age,
+        )?;
+        page.histogram_ms(
+            "store_batch_seconds",
+            "Time that the store took for a batch of facts",
+            &self.sink.store_batch,
         )
     }
 
@@ -398,15 +404,15 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn histogram_ms(&mut self, name: &str, help: &str, sink: &SinkSnapshot) -> fmt::Result {
+    fn histogram_ms(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Histogram)?;
-        let bounds = RESULT_AGE_BOUNDS_MS
+        let bounds = BOUNDS_MS
             .iter()
             .map(|&ms| ms as f64 / 1e3)
             .chain([f64::INFINITY]);
-        let counts: Vec<(f64, u64)> = bounds.zip(sink.result_age).collect();
-        let sum = sink.counters.result_age_sum_ms as f64 / 1e3;
-        metric.encode_histogram::<NoLabelSet>(sum, sink.result_age.iter().sum(), &counts, None)
+        let counts: Vec<(f64, u64)> = bounds.zip(durations.counts).collect();
+        let sum = durations.sum_ms as f64 / 1e3;
+        metric.encode_histogram::<NoLabelSet>(sum, durations.counts.iter().sum(), &counts, None)
     }
 }
 
@@ -453,48 +459,57 @@ mod tests {
         }
     }
 
-    /// The names of the documentation that this release serves.
-    const DOCUMENTED: &str = "\
-        due_total probed_total{verdict} failures_total{class} shed_total{reason} stale_total \
-        cancelled_total outcomes_held_total dns_queries_total{rcode} dns_cache_total{result} \
-        tls_handshakes_total{kind} bytes_total{dir} store_rows_total{table} \
-        store_retries_total{code} journal_records_total{dir} targets_refused_total \
-        targets{state} in_flight pending required_rate outcome_depth projection_pending \
-        journal_bytes rss_bytes fds driver_info{driver} pressure{kind} \
-        freshness_age_seconds{quantile} schedule_lag_seconds_bucket{le} \
-        loop_lag_seconds_bucket{le} phase_seconds_bucket{phase} result_age_seconds_bucket{le}";
+    /// Names and labels of the guide's table, row by row.
+    fn documented() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
+        let guide = include_str!("../../../../docs/guide.md");
+        let (_, section) = guide.split_once("## Metrics").expect("the section");
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        rows.take_while(|line| !line.starts_with("## "))
+            .map(|row| {
+                let mut cells = row.split('|').skip(1);
+                let names = cells.next().expect("names").split('`').skip(1).step_by(2);
+                let labels = cells.next().expect("labels").split([',', '/', ' ', '–']);
+                (
+                    names.collect(),
+                    labels.filter(|label| !label.is_empty()).collect(),
+                )
+            })
+            .collect()
+    }
 
     #[test]
-    fn every_documented_name_is_served_with_its_label() {
+    fn every_name_of_the_guide_is_served_with_its_labels() {
         let text = scrape().text().expect("text");
-        for item in DOCUMENTED.split_whitespace() {
-            let (name, label) = item.strip_suffix('}').map_or((item, None), |item| {
-                let (name, label) = item.split_once('{').expect("a label in braces");
-                (name, Some(label))
-            });
-            let prefix = format!("ringwatch_{name}");
-            let sample = |line: &&str| {
-                line.strip_prefix(&prefix)
-                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
-            };
-            let line = text
-                .lines()
-                .find(sample)
-                .unwrap_or_else(|| panic!("{item} in\n{text}"));
-            let labelled = label.is_none_or(|label| line.contains(&format!("{label}=\"")));
-            assert!(labelled, "{item}: {line}");
+        let rows = documented();
+        assert!(rows.len() > 15, "{rows:?}");
+        for (names, labels) in rows {
+            let mut shown = String::new();
+            for name in &names {
+                let is_sample = |line: &&str| {
+                    let rest = line.strip_prefix("ringwatch_");
+                    rest.and_then(|rest| rest.strip_prefix(name))
+                        .is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
+                };
+                let line = text.lines().find(is_sample);
+                shown += line.unwrap_or_else(|| panic!("{name} in\n{text}"));
+            }
+            for label in labels {
+                assert!(shown.contains(&format!("{label}=\"")), "{label}: {shown}");
+            }
         }
     }
 
     #[test]
-    fn nothing_is_served_that_the_documentation_does_not_name() {
+    fn nothing_is_served_that_the_guide_does_not_name() {
         let text = scrape().text().expect("text");
+        let rows = documented();
         for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
             let name = line.split_whitespace().nth(2).expect("a name");
             let short = name.strip_prefix("ringwatch_").expect("our prefix");
-            let known = DOCUMENTED
-                .split_whitespace()
-                .any(|item| item.starts_with(short));
+            let known = rows
+                .iter()
+                .flat_map(|(names, _)| names)
+                .any(|name| *name == short || name.strip_suffix("_total") == Some(short));
             assert!(known, "{name}");
         }
     }

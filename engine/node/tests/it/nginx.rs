@@ -141,7 +141,8 @@ fn configuration(folder: &Path, http: u16, https: u16) -> String {
         text,
         " server {{\n  listen 127.0.0.1:{http};\n{pages} }}\n\
          \x20server {{\n  listen 127.0.0.1:{https} ssl;\n\
-         \x20 ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;\n{pages} }}\n}}\n"
+         \x20 ssl_certificate {folder}/cert.pem;\n  ssl_certificate_key {folder}/key.pem;\n\
+         {pages} }}\n}}\n"
     )
     .expect("a String");
     text

@@ -9,8 +9,8 @@ use model::time::{MonoUs, Now, UnixMs};
 use model::url::Scheme;
 use prober::resolver::{DnsFailure, ResolvedName};
 use prober::{
-    Attempt, AttemptSpec, Buffers, Cidr, Command, ErrnoAt, Event, Guard, HostRef, Report, Roots,
-    Rules, Shared, SharedConfig,
+    Attempt, AttemptSpec, Buffers, Cidr, Command, Conn, ErrnoAt, Event, Guard, HostRef, Report,
+    Roots, Rules, Shared, SharedConfig,
 };
 
 /// 2026-01-01T00:00:00Z.
@@ -171,18 +171,16 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
                 Ok(name) => Event::Resolved(Ok(name)),
                 Err(failure) => Event::Resolved(Err(*failure)),
             },
-            Command::Connect { conn, .. } => match opens.next().unwrap_or(Open::Accepts) {
-                Open::Accepts if script.early => {
+            Command::Connect { conn, .. } => {
+                let open = opens.next().unwrap_or(Open::Accepts);
+                if script.early && matches!(open, Open::Accepts) {
                     sent.extend_from_slice(attempt.first_flight(conn));
-                    match script.send_error {
-                        Some(errno) => Event::IoError { conn, errno },
-                        None => Event::Connected { conn, sent: true },
-                    }
                 }
-                Open::Accepts => Event::Connected { conn, sent: false },
-                Open::Fails(errno, at) => Event::ConnectError { conn, errno, at },
-                Open::Silent => continue,
-            },
+                match opened(open, conn, script.early, script.send_error) {
+                    Some(event) => event,
+                    None => continue,
+                }
+            }
             Command::Send { conn } => {
                 let buffer = attempt.take_outgoing(conn);
                 sent.extend_from_slice(&buffer);
@@ -191,11 +189,9 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
                     None => Event::Sent { conn, buffer },
                 }
             }
-            Command::Recv { conn } => match (pieces.next(), script.end) {
-                (Some(bytes), _) => Event::Bytes { conn, bytes },
-                (None, End::Eof) => Event::Eof { conn },
-                (None, End::Errno(errno)) => Event::IoError { conn, errno },
-                (None, End::Silence) => continue,
+            Command::Recv { conn } => match read(pieces.next(), script.end, conn) {
+                Some(event) => event,
+                None => continue,
             },
             Command::CloseConn { .. } => continue,
             Command::Timer { at } => {
@@ -215,6 +211,26 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
         attempt.on(event, shared, at(clock_us));
     }
     panic!("the attempt never ends: {commands:?}");
+}
+
+/// What comes of a connect; `None` when nothing does.
+fn opened(open: Open, conn: Conn, early: bool, send_error: Option<i32>) -> Option<Event<'static>> {
+    Some(match (open, send_error) {
+        (Open::Accepts, Some(errno)) if early => Event::IoError { conn, errno },
+        (Open::Accepts, _) => Event::Connected { conn, sent: early },
+        (Open::Fails(errno, at), _) => Event::ConnectError { conn, errno, at },
+        (Open::Silent, _) => return None,
+    })
+}
+
+/// What comes of a read; `None` when nothing does.
+fn read(piece: Option<&[u8]>, end: End, conn: Conn) -> Option<Event<'_>> {
+    match (piece, end) {
+        (Some(bytes), _) => Some(Event::Bytes { conn, bytes }),
+        (None, End::Eof) => Some(Event::Eof { conn }),
+        (None, End::Errno(errno)) => Some(Event::IoError { conn, errno }),
+        (None, End::Silence) => None,
+    }
 }
 
 /// Nothing comes: the clock moves to the timer, if one is armed, or to the deadline.

@@ -14,8 +14,8 @@ use crate::incidents::{Command, Key};
 use crate::slots::{Admission, Tenant};
 
 impl<S: FactStore> Sink<S> {
-    /// Takes all outcomes, then all evidence; how many outcomes. While too many facts wait for the journal the
-    /// outcomes stay where they are, and the cores hold theirs.
+    /// Takes all outcomes, then all evidence; says how many outcomes. While too many facts wait for
+    /// the journal the outcomes stay where they are, and the cores hold theirs.
     pub(super) fn take_results(&mut self) -> usize {
         if self.facts.len() >= self.waiting_max {
             return 0;
@@ -59,7 +59,7 @@ impl<S: FactStore> Sink<S> {
                 .push_back((self.cores[usize::from(core)].index, outcome.slot));
             return;
         }
-        self.ledger.result_age(age_ms(outcome, now));
+        self.ledger.result_age.record(age_ms(outcome, now));
         let account = &mut self.ledger.cores[usize::from(core)];
         account.drained += 1;
         match self.slots[usize::from(core)].admit(outcome) {

@@ -230,7 +230,7 @@ fn a_full_channel_of_healthy_results_only_moves_freshness() {
         ),
         (0, 0)
     );
-    assert_eq!(snapshot.result_age.iter().sum::<u64>(), 60_000);
+    assert_eq!(snapshot.result_age.counts.iter().sum::<u64>(), 60_000);
     node.stop();
 }
 
