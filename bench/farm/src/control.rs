@@ -201,7 +201,7 @@ struct Lag {
 async fn summary(State(control): Shared) -> Result<axum::Json<Summary>, Failure> {
     let now = control.world.clock.now_ms();
     // A fault that has just begun counts, whether or not it was told before.
-    control.tell().map_err(failure)?;
+    control.tell().map_err(|error| failure(&error))?;
     let observed = lock(&control.observed);
     let table = &observed.table;
     let unjudged = lock(&control.told)
@@ -246,7 +246,7 @@ async fn start_scenario(State(control): Shared) -> impl IntoResponse {
 }
 
 async fn truth(State(control): Shared) -> Result<impl IntoResponse, Failure> {
-    control.tell().map_err(failure)?;
+    control.tell().map_err(|error| failure(&error))?;
     let lines = lock(&control.told).truth.lines().to_vec();
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines))
 }
@@ -254,7 +254,7 @@ async fn truth(State(control): Shared) -> Result<impl IntoResponse, Failure> {
 /// What a request that failed is answered.
 type Failure = (StatusCode, String);
 
-fn failure(error: anyhow::Error) -> Failure {
+fn failure(error: &anyhow::Error) -> Failure {
     (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n"))
 }
 

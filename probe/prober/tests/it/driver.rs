@@ -160,26 +160,17 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
         clock_us += if ticking { 1_000 } else { 0 };
         let mut silence = false;
         let event = match command {
-            Command::Done => {
-                return Run {
-                    attempt,
-                    commands,
-                    sent,
-                };
-            }
-            Command::Resolve => match &script.dns {
-                Ok(name) => Event::Resolved(Ok(name)),
-                Err(failure) => Event::Resolved(Err(*failure)),
-            },
+            Command::Done => break,
+            Command::Resolve => Event::Resolved(script.dns.as_ref().map_err(|failure| *failure)),
             Command::Connect { conn, .. } => {
                 let open = opens.next().unwrap_or(Open::Accepts);
                 if script.early && matches!(open, Open::Accepts) {
                     sent.extend_from_slice(attempt.first_flight(conn));
                 }
-                match opened(open, conn, script.early, script.send_error) {
-                    Some(event) => event,
-                    None => continue,
-                }
+                let Some(event) = opened(open, conn, script.early, script.send_error) else {
+                    continue;
+                };
+                event
             }
             Command::Send { conn } => {
                 let buffer = attempt.take_outgoing(conn);
@@ -210,7 +201,12 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
         };
         attempt.on(event, shared, at(clock_us));
     }
-    panic!("the attempt never ends: {commands:?}");
+    assert_eq!(attempt.next(), Command::Done, "it never ends: {commands:?}");
+    Run {
+        attempt,
+        commands,
+        sent,
+    }
 }
 
 /// What comes of a connect; `None` when nothing does.
