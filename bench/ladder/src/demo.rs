@@ -253,11 +253,10 @@ fn conclude(machine: Machine, observed: Observed, folder: &Path) -> Result<Outco
 fn judge(observed: &Observed) -> Result<Findings> {
     let faults = truth::parse_faults(&observed.truth)?;
     let incidents = truth::parse_incidents(&observed.events)?;
-    let interval_ms = u64::from(scenario::INTERVAL_S) * 1_000;
     Ok(findings::compare(
         &faults,
         &incidents,
-        interval_ms,
+        u64::from(scenario::TIMEOUT_MS),
         observed.watching_since_ms,
     ))
 }

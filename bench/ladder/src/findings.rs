@@ -1,7 +1,8 @@
 //! Compares what the node said with the ground truth. Pure.
 //!
-//! A fault is *detected* by an event of its site that began inside its window (fault start to
-//! fault end + two intervals); any other event is a *false down*.
+//! A fault is *detected* by one event of its site that began inside its window: from the fault's
+//! start to its end and a check's timeout, since a check that began in the fault may end after it.
+//! Any other event is a *false down*.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,8 @@ pub(crate) struct KindRow {
     pub(crate) confirmed: usize,
     /// Sites whose events all ended.
     pub(crate) recovered: usize,
+    /// Sites with more than one event: the fault was there without a pause.
+    pub(crate) repeated: usize,
     /// Delay from the fault (or the node's start, if later) to Seems Down; absent where the class
     /// opens an event only once it is confirmed.
     pub(crate) seems_down: Option<Spread>,
@@ -74,6 +77,12 @@ impl Findings {
             short(row.detected, "detected");
             short(row.confirmed, "confirmed as Down");
             short(row.recovered, "recovered");
+            if row.repeated > 0 {
+                sentences.push(format!(
+                    "{}: {} of {} sites were found more than once",
+                    row.kind, row.repeated, row.sites
+                ));
+            }
             let only = BTreeSet::from([row.expected.clone()]);
             if row.detected > 0 && row.found != only {
                 let found: Vec<&str> = row.found.iter().map(String::as_str).collect();
@@ -92,7 +101,7 @@ impl Findings {
 pub(crate) fn compare(
     faults: &[Fault],
     incidents: &[Incident],
-    interval_ms: u64,
+    timeout_ms: u64,
     watching_since_ms: u64,
 ) -> Findings {
     let mut by_host: BTreeMap<&str, Vec<&Incident>> = BTreeMap::new();
@@ -104,7 +113,7 @@ pub(crate) fn compare(
         .filter(|fault| fault.class.is_some())
         .collect();
     let explains = |fault: &Fault, incident: &Incident| {
-        let window = fault.start_ms..=fault.end_ms + 2 * interval_ms;
+        let window = fault.start_ms..=fault.end_ms + timeout_ms;
         fault.host == incident.host() && window.contains(&incident.started_at_ms)
     };
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
@@ -154,6 +163,7 @@ impl Tally {
             return;
         };
         self.row.detected += 1;
+        self.row.repeated += usize::from(events.len() > 1);
         let classes = events
             .iter()
             .map(|event| event.class.clone().unwrap_or_default());
@@ -193,7 +203,7 @@ mod tests {
     use super::*;
     use crate::truth::Change;
 
-    const INTERVAL_MS: u64 = 10_000;
+    const TIMEOUT_MS: u64 = 5_000;
 
     fn fault(host: &str, class: Option<&str>) -> Fault {
         Fault {
@@ -229,7 +239,7 @@ mod tests {
             incident("a", 101_000, Some(134_000)),
             incident("b", 104_000, Some(131_000)),
         ];
-        let findings = compare(&faults, &incidents, INTERVAL_MS, 0);
+        let findings = compare(&faults, &incidents, TIMEOUT_MS, 0);
         let row = &findings.kinds[0];
         assert_eq!(
             (row.sites, row.detected, row.confirmed, row.recovered),
@@ -267,7 +277,7 @@ mod tests {
         let findings = compare(
             &[fault("a", Some("http.status"))],
             &[incident("a", 101_000, None)],
-            INTERVAL_MS,
+            TIMEOUT_MS,
             100_500,
         );
         assert_eq!(
@@ -282,7 +292,7 @@ mod tests {
         let mut unconfirmed = incident("c", 101_000, Some(131_000));
         unconfirmed.transitions.truncate(1);
         let incidents = [incident("b", 101_000, None), unconfirmed];
-        let shortfalls = compare(&faults, &incidents, INTERVAL_MS, 0).shortfalls();
+        let shortfalls = compare(&faults, &incidents, TIMEOUT_MS, 0).shortfalls();
         assert_eq!(
             shortfalls,
             [
@@ -297,10 +307,24 @@ mod tests {
     fn another_class_than_expected_falls_short() {
         let faults = [fault("a", Some("http.reset"))];
         let incidents = [incident("a", 101_000, Some(131_000))];
-        let shortfalls = compare(&faults, &incidents, INTERVAL_MS, 0).shortfalls();
+        let shortfalls = compare(&faults, &incidents, TIMEOUT_MS, 0).shortfalls();
         assert_eq!(
             shortfalls,
             ["status: expected http.reset, found http.status"]
+        );
+    }
+
+    #[test]
+    fn a_fault_that_is_found_twice_falls_short() {
+        let faults = [fault("a", Some("http.status"))];
+        let incidents = [
+            incident("a", 101_000, Some(110_000)),
+            incident("a", 119_000, Some(131_000)),
+        ];
+        let shortfalls = compare(&faults, &incidents, TIMEOUT_MS, 0).shortfalls();
+        assert_eq!(
+            shortfalls,
+            ["status: 1 of 1 sites were found more than once"]
         );
     }
 
@@ -310,13 +334,13 @@ mod tests {
         let ended = Some(999_999);
         for (host, start, is_false) in [
             ("a", 100_000, false),
-            ("a", 150_000, false),
+            ("a", 135_000, false),
             ("a", 99_999, true),
-            ("a", 150_001, true),
+            ("a", 135_001, true),
             ("b", 101_000, true),
             ("c", 101_000, true),
         ] {
-            let findings = compare(&faults, &[incident(host, start, ended)], INTERVAL_MS, 0);
+            let findings = compare(&faults, &[incident(host, start, ended)], TIMEOUT_MS, 0);
             assert_eq!(
                 findings.false_downs.len(),
                 usize::from(is_false),

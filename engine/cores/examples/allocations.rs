@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use cores::{Clock, CoreConfig, CoreError, CoreHandle, DriverChoice};
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, Driver};
 use model::inbox::CoreCommand;
 use model::{CoreIndex, Generation, Slot, Target, TargetId, TargetSpec, Verdict};
 use prober::resolver::{IpPolicy, ResolverConfig};
@@ -63,7 +63,7 @@ impl Host {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut rows = Vec::new();
-    for driver in [DriverChoice::IoUring, DriverChoice::Epoll] {
+    for driver in [Driver::IoUring, Driver::Epoll] {
         for host in [Host::Literal, Host::Name] {
             match start(driver) {
                 Ok((core, server)) => rows.push(measure(core, server, host)?),
@@ -85,7 +85,7 @@ fn is_refusal(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// A core with a web server and a name server of its own.
-fn start(driver: DriverChoice) -> Result<(CoreHandle, SocketAddr), Box<dyn Error>> {
+fn start(driver: Driver) -> Result<(CoreHandle, SocketAddr), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let server = listener.local_addr()?;
     std::thread::spawn(move || serve(&listener));
@@ -95,7 +95,7 @@ fn start(driver: DriverChoice) -> Result<(CoreHandle, SocketAddr), Box<dyn Error
     Ok((spawn(driver, upstream)?, server))
 }
 
-fn spawn(driver: DriverChoice, upstream: SocketAddr) -> Result<CoreHandle, Box<dyn Error>> {
+fn spawn(driver: Driver, upstream: SocketAddr) -> Result<CoreHandle, Box<dyn Error>> {
     let config = CoreConfig {
         index: CoreIndex(0),
         cpu: None,

@@ -21,5 +21,5 @@ pub mod wheel;
 pub use attempts::AttemptKey;
 pub use clock::Clock;
 pub use histograms::CoreHistograms;
-pub use spawn::{CoreConfig, CoreError, CoreHandle, Driver, DriverChoice, spawn};
+pub use spawn::{CoreConfig, CoreError, CoreHandle, Driver, spawn};
 pub use stats::{CoreSnapshot, CoreStats, OneShotAccount};

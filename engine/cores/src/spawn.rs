@@ -17,18 +17,6 @@ use crate::histograms::CoreHistograms;
 use crate::reactor::monoio::Reactor;
 use crate::stats::CoreStats;
 
-/// Which driver a core shall run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// io_uring, or epoll where the kernel refuses a ring.
-    #[default]
-    Auto,
-    /// io_uring or nothing.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
 /// Which driver a core runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
@@ -58,7 +46,7 @@ pub struct CoreConfig {
     /// Most attempts in flight.
     pub max_in_flight: u32,
     /// Which driver.
-    pub driver: DriverChoice,
+    pub driver: Driver,
     /// The resolver's configuration.
     pub resolver: ResolverConfig,
     /// The prober's configuration.
@@ -92,11 +80,16 @@ pub enum CoreError {
         /// The kernel's refusal.
         source: io::Error,
     },
-    /// No driver could be had.
-    #[error("probe core {core} got neither io_uring nor epoll from the kernel: {source}")]
+    /// The driver could not be had.
+    #[error(
+        "probe core {core}: the kernel refuses {} to this process: {source}; see \
+         `ringwatch doctor`", driver.as_str()
+    )]
     Driver {
         /// Which core.
         core: u16,
+        /// Which driver.
+        driver: Driver,
         /// The kernel's refusal.
         source: io::Error,
     },
@@ -160,7 +153,7 @@ pub fn spawn(config: CoreConfig, clock: Clock) -> Result<CoreHandle, CoreError> 
     };
     let stats = Arc::new(CoreStats::default());
     let (ready_tx, ready) = bounded(1);
-    let index = config.index;
+    let (index, driver) = (config.index, config.driver);
     let core_stats = Arc::clone(&stats);
     let thread = std::thread::Builder::new()
         .name(format!("core-{}", index.0))
@@ -173,7 +166,7 @@ pub fn spawn(config: CoreConfig, clock: Clock) -> Result<CoreHandle, CoreError> 
                     return Ok(());
                 }
             };
-            let _ = ready_tx.send(Ok(reactor.driver()));
+            let _ = ready_tx.send(Ok(()));
             reactor.run(core, clock).map_err(|source| CoreError::Loop {
                 core: index.0,
                 source,
@@ -183,7 +176,7 @@ pub fn spawn(config: CoreConfig, clock: Clock) -> Result<CoreHandle, CoreError> 
             core: index.0,
             source,
         })?;
-    let driver = ready.recv().map_err(|_| CoreError::Thread {
+    ready.recv().map_err(|_| CoreError::Thread {
         core: index.0,
         source: io::Error::other("the thread ended before it was ready"),
     })??;
@@ -211,8 +204,11 @@ fn prepare(
     if let Some(cpu) = config.cpu {
         pin(cpu).map_err(|source| CoreError::Pin { core, cpu, source })?;
     }
-    let reactor =
-        Reactor::new(config.driver).map_err(|source| CoreError::Driver { core, source })?;
+    let reactor = Reactor::new(config.driver).map_err(|source| CoreError::Driver {
+        core,
+        driver: config.driver,
+        source,
+    })?;
     let shared = Shared::new(config.shared).map_err(|source| CoreError::Prober { core, source })?;
     let parts = CoreParts {
         index: config.index,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use cores::{Clock, CoreConfig, CoreHandle, DriverChoice};
+use cores::{Clock, CoreConfig, CoreHandle, Driver};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::outcome::Phases;
 use model::{
@@ -109,7 +109,7 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
         },
     )?;
     let shared = parts::shared(config)?;
-    let make = |driver: DriverChoice| CoreConfig {
+    let make = |driver: Driver| CoreConfig {
         index: CoreIndex(0),
         cpu: None,
         max_in_flight: files.max_in_flight,

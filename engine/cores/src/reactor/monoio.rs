@@ -25,7 +25,7 @@ use prober::attempt::{Conn, ErrnoAt, Event};
 use crate::attempts::AttemptKey;
 use crate::clock::Clock;
 use crate::core::{Core, Io};
-use crate::spawn::{Driver, DriverChoice};
+use crate::spawn::Driver;
 
 /// Submission entries of a ring: completions of one tick at 20k checks/s fit several times over.
 const RING_ENTRIES: u32 = 4_096;
@@ -55,19 +55,15 @@ impl std::fmt::Debug for Reactor {
 }
 
 impl Reactor {
-    /// A runtime on the driver that is asked for; `Auto` falls back to epoll where io_uring is
-    /// refused, and says why.
+    /// A runtime on `driver`. Where io_uring is refused it is for the caller to fall back: it can
+    /// say so.
     ///
     /// # Errors
-    /// The kernel's refusal, when the driver that was asked for cannot be had.
-    pub fn new(choice: DriverChoice) -> io::Result<Self> {
-        let runtime = match choice {
-            DriverChoice::IoUring => Runtime::IoUring(ring()?),
-            DriverChoice::Epoll => Runtime::Epoll(epoll()?),
-            DriverChoice::Auto => match ring() {
-                Ok(runtime) => Runtime::IoUring(runtime),
-                Err(_) => Runtime::Epoll(epoll()?),
-            },
+    /// The kernel's refusal.
+    pub fn new(driver: Driver) -> io::Result<Self> {
+        let runtime = match driver {
+            Driver::IoUring => Runtime::IoUring(ring()?),
+            Driver::Epoll => Runtime::Epoll(epoll()?),
         };
         Ok(Self { runtime })
     }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use cores::{Clock, CoreConfig, CoreError, CoreHandle, Driver, DriverChoice};
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, Driver};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::outcome::flags;
 use model::{CoreIndex, FailureClass, Generation, Slot, Target, TargetId, TargetSpec, Ticket};
@@ -86,7 +86,7 @@ struct Rig {
     closed: SocketAddr,
 }
 
-fn rig(driver: DriverChoice) -> Result<Rig, CoreError> {
+fn rig(driver: Driver) -> Result<Rig, CoreError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let server = listener.local_addr().expect("bound");
     std::thread::spawn(move || serve(&listener));
@@ -250,23 +250,27 @@ fn scheduled_target_probes_and_is_released(rig: &Rig) {
 
 #[test]
 fn checks_end_with_their_class_on_epoll() {
-    let rig = rig(DriverChoice::Epoll).expect("epoll is everywhere");
+    let rig = rig(Driver::Epoll).expect("epoll is everywhere");
     assert_eq!(rig.core.driver, Driver::Epoll);
     conforms(rig);
 }
 
 #[test]
-fn checks_end_with_their_class_on_io_uring_or_auto_falls_back() {
-    match rig(DriverChoice::IoUring) {
+fn checks_end_with_their_class_on_io_uring_where_the_kernel_has_it() {
+    match rig(Driver::IoUring) {
         Ok(ring) => {
             assert_eq!(ring.core.driver, Driver::IoUring);
             conforms(ring);
         }
         Err(error) => {
-            assert!(matches!(error, CoreError::Driver { .. }), "{error}");
-            let fallen_back = rig(DriverChoice::Auto).expect("Auto falls back");
-            assert_eq!(fallen_back.core.driver, Driver::Epoll);
-            fallen_back.stop();
+            let refused = matches!(
+                error,
+                CoreError::Driver {
+                    driver: Driver::IoUring,
+                    ..
+                }
+            );
+            assert!(refused, "{error}");
         }
     }
 }
@@ -277,7 +281,7 @@ fn a_cpu_that_does_not_exist_is_one_sentence() {
         index: CoreIndex(3),
         cpu: Some(1_000),
         max_in_flight: 1,
-        driver: DriverChoice::Epoll,
+        driver: Driver::Epoll,
         resolver: ResolverConfig {
             upstreams: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 53))],
             policy: IpPolicy::V4First,

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use cores::{Clock, CoreConfig, CoreError, Driver, DriverChoice};
+use cores::{Clock, CoreConfig, CoreError, Driver};
 use model::CoreIndex;
 use model::inbox::CoreCommand;
 use rustix::process::{Resource, getrlimit};
@@ -73,7 +73,7 @@ fn io_uring(config: &Config) -> Finding {
         Err(error) => return Finding::fail("driver", format!("{error:#}"), "change ca_file"),
     };
     let clock = Clock::start();
-    let make = |driver: DriverChoice| CoreConfig {
+    let make = |driver: Driver| CoreConfig {
         index: CoreIndex(0),
         cpu: None,
         max_in_flight: 1,
@@ -82,8 +82,7 @@ fn io_uring(config: &Config) -> Finding {
         shared: shared.clone(),
         histogram_interval_ms: 10_000,
     };
-    let spawn =
-        |driver: DriverChoice| -> Result<_, CoreError> { cores::spawn(make(driver), clock) };
+    let spawn = |driver: Driver| -> Result<_, CoreError> { cores::spawn(make(driver), clock) };
     match parts::spawn_first(config.driver, spawn) {
         Ok((core, note)) => {
             let driver = core.driver;

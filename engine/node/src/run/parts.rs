@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
-use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, Driver, DriverChoice};
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, Driver};
 use crossbeam_channel::{Receiver, Sender};
 use model::inbox::CoreCommand;
 use model::limits::{DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
@@ -155,34 +155,24 @@ fn spawn_cores(
     files: FilesPlan,
     upstreams: &[SocketAddr],
 ) -> anyhow::Result<StartedCores> {
-    let make = |index: usize, driver: DriverChoice| CoreConfig {
-        index: CoreIndex(index as u16),
-        cpu: Some(cpus.probe[index]),
-        max_in_flight: files.max_in_flight,
-        driver,
-        resolver: resolver(config.ip, upstreams, clock, index),
-        shared: SharedConfig::default(),
-        histogram_interval_ms: u64::from(config.histogram_interval_s) * 1_000,
-    };
     let shared = shared(config)?;
-    let spawn = |index: usize, driver: DriverChoice| {
-        cores::spawn(
-            CoreConfig {
-                shared: shared.clone(),
-                ..make(index, driver)
-            },
-            clock,
-        )
+    let spawn = |index: usize, driver: Driver| {
+        let config = CoreConfig {
+            index: CoreIndex(index as u16),
+            cpu: Some(cpus.probe[index]),
+            max_in_flight: files.max_in_flight,
+            driver,
+            resolver: resolver(config.ip, upstreams, clock, index),
+            shared: shared.clone(),
+            histogram_interval_ms: u64::from(config.histogram_interval_s) * 1_000,
+        };
+        cores::spawn(config, clock)
     };
     let (first, note) = spawn_first(config.driver, |driver| spawn(0, driver))?;
     let driver = first.driver;
-    let choice = match driver {
-        Driver::IoUring => DriverChoice::IoUring,
-        Driver::Epoll => DriverChoice::Epoll,
-    };
     let mut handles = vec![first];
     for index in 1..cpus.probe.len() {
-        handles.push(spawn(index, choice)?);
+        handles.push(spawn(index, driver)?);
     }
     Ok(StartedCores {
         handles,
@@ -195,11 +185,11 @@ fn spawn_cores(
 /// says why.
 pub(crate) fn spawn_first(
     wanted: DriverWord,
-    mut spawn: impl FnMut(DriverChoice) -> Result<CoreHandle, CoreError>,
+    mut spawn: impl FnMut(Driver) -> Result<CoreHandle, CoreError>,
 ) -> anyhow::Result<(CoreHandle, Option<String>)> {
     let choice = match wanted {
-        DriverWord::Epoll => DriverChoice::Epoll,
-        DriverWord::Auto | DriverWord::IoUring => DriverChoice::IoUring,
+        DriverWord::Epoll => Driver::Epoll,
+        DriverWord::Auto | DriverWord::IoUring => Driver::IoUring,
     };
     match spawn(choice) {
         Ok(core) => Ok((core, None)),
@@ -208,7 +198,7 @@ pub(crate) fn spawn_first(
                 "io_uring is refused here ({source}): probing on epoll instead, which costs about \
                  a fifth more CPU per check; see `ringwatch doctor`"
             );
-            Ok((spawn(DriverChoice::Epoll)?, Some(note)))
+            Ok((spawn(Driver::Epoll)?, Some(note)))
         }
         Err(error) => Err(error.into()),
     }
@@ -276,10 +266,14 @@ mod tests {
     use super::*;
 
     /// A machine that refuses rings.
-    fn refusing(driver: DriverChoice) -> Result<CoreHandle, CoreError> {
-        if driver != DriverChoice::Epoll {
+    fn refusing(driver: Driver) -> Result<CoreHandle, CoreError> {
+        if driver != Driver::Epoll {
             let source = std::io::Error::from_raw_os_error(1);
-            return Err(CoreError::Driver { core: 0, source });
+            return Err(CoreError::Driver {
+                core: 0,
+                driver,
+                source,
+            });
         }
         let clock = Clock::start();
         let config = CoreConfig {
