@@ -39,7 +39,10 @@ impl Core {
             Owner::Slot(slot) => self.finish_slot(slot, end, now),
             Owner::OneShot { ticket } => self.finish_one_shot(ticket, end),
         }
-        self.woken.push(key);
+        if ending == Ending::CutShort {
+            // Whoever drives it waits for I/O that nobody wants any more.
+            self.woken.push(key);
+        }
     }
 
     fn finish_slot(&mut self, slot: Slot, end: End, now: Now) {

@@ -135,7 +135,10 @@ impl Courier {
             if let Some(key) = self.job.take() {
                 return Poll::Ready(key);
             }
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            // A task keeps its waker for life.
+            self.waker
+                .borrow_mut()
+                .get_or_insert_with(|| cx.waker().clone());
             Poll::Pending
         })
         .await
@@ -204,9 +207,8 @@ impl Shell {
             return;
         };
         courier.job.set(Some(key));
-        let waker = courier.waker.borrow_mut().take();
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(waker) = &*courier.waker.borrow() {
+            waker.wake_by_ref();
         }
     }
 
