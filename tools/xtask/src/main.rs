@@ -11,6 +11,7 @@ mod command;
 mod demo;
 mod packages;
 mod release;
+mod soak;
 mod test;
 mod tidy;
 
@@ -29,6 +30,8 @@ Usage: cargo xtask <command> [arguments]
                        -> docs/benchmarks/probe.{md,json}
   bench memory [ARGS]  memory per target, idle CPU, lag at 70 % load
                        -> docs/benchmarks/memory.{md,json}
+  soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
+                       -> docs/benchmarks/soak.md
 
 Example: cargo xtask test -p prober
 ";
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["bench", "probe", rest @ ..] => bench::run(bench::Bench::Probe, rest),
         ["bench", "memory", rest @ ..] => bench::run(bench::Bench::Memory, rest),
+        ["soak"] => soak::run(None),
+        ["soak", seeds] => soak::run(Some(seeds)),
         [] | ["help" | "--help" | "-h", ..] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

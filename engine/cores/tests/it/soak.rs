@@ -1,4 +1,5 @@
-//! A long simulated run. `RINGWATCH_SOAK_SEEDS=a,b,c` and `RINGWATCH_SOAK_HOURS` ask for more.
+//! A long simulated run. `RINGWATCH_SOAK_SEEDS=a,b,c` and `RINGWATCH_SOAK_HOURS` ask for more;
+//! `cargo xtask soak` does.
 
 use model::Verdict;
 
@@ -27,7 +28,12 @@ fn a_day_with_ten_thousand_targets_and_random_faults_balances() {
             taken += bench.drain().len() as u64;
         }
         let account = bench.sim.core().account();
-        println!("seed {seed}, {hours} h: {account:?}");
+        let [up, degraded, down, unknown] = account.verdicts;
+        println!(
+            "soak: seed {seed}, {hours} h: due {}, probed {}, shed {}, cancelled {}; up {up}, \
+             down {down}, degraded {degraded}, unknown {unknown}; {} DNS queries",
+            account.due, account.probed, account.shed, account.cancelled, account.dns.queries
+        );
         assert_eq!(taken, account.sent, "seed {seed}");
         let cycles = hours * 3_600 / 285;
         let due = account.due - account.pending - account.in_flight;

@@ -1,0 +1,62 @@
+//! `cargo xtask soak`: simulated days of 10,000 targets from many seeds, written under
+//! `docs/benchmarks`. The test suite runs one of them each time.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+const SEEDS: &str = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16";
+/// What the test prints before the figures of a seed.
+const MARK: &str = "soak: ";
+
+/// Runs the test for `seeds` (comma-separated) in release and writes the page.
+///
+/// # Errors
+/// When a seed does not balance, or the page cannot be written.
+pub(crate) fn run(seeds: Option<&str>) -> Result<()> {
+    let seeds = seeds.unwrap_or(SEEDS);
+    let mut test = command::cargo(&["test", "--release", "-p", "cores", "--test", "it", "soak"]);
+    test.args(["--", "--nocapture"]);
+    let text = command::output(test.env("RINGWATCH_SOAK_SEEDS", seeds))?;
+    let lines: Vec<&str> = text
+        .lines()
+        .filter_map(|line| Some(line.split_once(MARK)?.1))
+        .collect();
+    let wanted = seeds.split(',').count();
+    if lines.len() != wanted {
+        bail!("{} of {wanted} seeds were run:\n{text}", lines.len());
+    }
+    let file = command::root().join("docs/benchmarks/soak.md");
+    std::fs::write(&file, page(&lines))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    println!("written: {}", file.display());
+    Ok(())
+}
+
+fn page(lines: &[&str]) -> String {
+    let mut page = "# Simulated days\n\n`cargo xtask soak`\n\nOne core on the simulator's clock: \
+                    10,000 targets every 300 s, 2 % random faults in connects, answers and DNS, \
+                    and stalls of 3 s. After every simulated minute each account balances, and \
+                    at the end the sink has taken every result that was sent.\n\n```text\n"
+        .to_owned();
+    for line in lines {
+        writeln!(page, "{line}").expect("a String takes everything");
+    }
+    page + "```\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_a_line_for_each_seed() {
+        let page = page(&["seed 1: ok", "seed 2: ok"]);
+        assert!(
+            page.ends_with("```text\nseed 1: ok\nseed 2: ok\n```\n"),
+            "{page}"
+        );
+    }
+}
