@@ -170,6 +170,7 @@ impl Attempt {
             send_errno: None,
             why: "",
         };
+        attempt.prepare_tls(shared, now);
         if stage == Stage::Connecting {
             attempt.pending = 0;
             attempt.connect(shared, now);
@@ -247,9 +248,11 @@ impl Attempt {
     }
 
     /// What may be written to a connection that is being opened, without asking whether it stands
-    /// yet; empty when that is not known. A copy of it stays here, for the next address.
+    /// yet: the request, or the TLS hello. A copy of it stays here, for the next address. Empty
+    /// when there is nothing to say.
     pub fn first_flight(&self, conn: Conn) -> &[u8] {
-        if self.opening(conn) && self.hop.scheme == Scheme::Http {
+        let in_clear = self.tls.as_ref().is_some_and(|link| !link.is_open());
+        if self.opening(conn) && !in_clear {
             &self.buffers.out
         } else {
             &[]
@@ -395,7 +398,7 @@ impl Attempt {
             }
             Scheme::Https => {
                 self.enter(Stage::Handshaking, now);
-                self.start_tls(shared, now);
+                self.start_tls(sent, shared, now);
             }
         }
     }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::time::UnixMs;
-use rustls::RootCertStore;
 use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::time_provider::TimeProvider;
+use rustls::{RootCertStore, SupportedCipherSuite};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -56,6 +56,7 @@ impl TlsSettings {
                 aws_lc_rs::kx_group::SECP256R1,
                 aws_lc_rs::kx_group::SECP384R1,
             ],
+            cipher_suites: suites(),
             ..aws_lc_rs::default_provider()
         });
         let roots = Arc::new(root_store(roots)?);
@@ -85,6 +86,21 @@ impl TlsSettings {
         // ORDERING: see `FedClock::current_time`.
         self.clock.0.store(now.0 / 1_000, Ordering::Relaxed);
     }
+}
+
+/// The default's suites, those with SHA-256 before those with SHA-384: nothing that a check says
+/// is a secret, and the key schedule of a handshake is hashing.
+fn suites() -> Vec<SupportedCipherSuite> {
+    let mut suites = aws_lc_rs::default_provider().cipher_suites;
+    let is_long = |suite: &SupportedCipherSuite| {
+        let hash = match suite {
+            SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
+            SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
+        };
+        hash.output_len() > 32
+    };
+    suites.sort_by_key(is_long);
+    suites
 }
 
 fn root_store(roots: &Roots) -> Result<RootCertStore, ProberError> {

@@ -11,15 +11,15 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use model::FactId;
-use model::fact::{Batch, Event};
+use model::fact::Batch;
 use model::limits::APPLY_TIMEOUT_MS;
-use store::{Applied, Floors, FreshnessRow, StoreError};
+use store::{Applied, Floors, FreshnessRow, OpenEvent, StoreError};
 use tokio::sync::Notify;
 
 use crate::failpoint;
 use crate::handle::Clock;
 use crate::journal::Journal;
+use crate::quiet::Quiet;
 use crate::stats::Durations;
 
 /// What the sink asks of a store; the seam where tests put a store that fails.
@@ -35,8 +35,7 @@ pub(crate) trait FactStore: 'static {
         rows: Vec<FreshnessRow>,
     ) -> impl Future<Output = Result<(), StoreError>>;
     fn floors(&self) -> impl Future<Output = Result<Floors, StoreError>>;
-    fn open_events(&self) -> impl Future<Output = Result<Vec<Event>, StoreError>>;
-    fn transitions(&self, event: FactId) -> impl Future<Output = Result<u32, StoreError>>;
+    fn open_events(&self) -> impl Future<Output = Result<Vec<OpenEvent>, StoreError>>;
 }
 
 impl FactStore for store::Store {
@@ -58,14 +57,8 @@ impl FactStore for store::Store {
         Self::floors(self).await
     }
 
-    async fn open_events(&self) -> Result<Vec<Event>, StoreError> {
+    async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
         Self::open_events(self).await
-    }
-
-    async fn transitions(&self, event: FactId) -> Result<u32, StoreError> {
-        Self::transitions(self, event)
-            .await
-            .map(|rows| rows.len() as u32)
     }
 }
 
@@ -89,7 +82,6 @@ pub(crate) struct ApplyCounts {
 
 /// The journal and how far the store is behind it; shared by the loop and the applier, which run
 /// on one thread and never hold a borrow over an await.
-#[derive(Debug)]
 pub(crate) struct ApplyQueue {
     pub(crate) journal: RefCell<Journal>,
     /// Next batches for the store, contiguous from `applied + 1`.
@@ -100,11 +92,13 @@ pub(crate) struct ApplyQueue {
     eager: Cell<bool>,
     counts: Cell<ApplyCounts>,
     changed: Notify,
+    clock: Clock,
+    quiet: RefCell<Quiet>,
 }
 
 impl ApplyQueue {
     /// `applied` is the number of the last batch that the store has.
-    pub(crate) fn new(journal: Journal, applied: u64) -> Rc<Self> {
+    pub(crate) fn new(journal: Journal, applied: u64, clock: Clock) -> Rc<Self> {
         Rc::new(Self {
             journal: RefCell::new(journal),
             loaded: RefCell::new(VecDeque::new()),
@@ -112,6 +106,8 @@ impl ApplyQueue {
             eager: Cell::new(false),
             counts: Cell::new(ApplyCounts::default()),
             changed: Notify::new(),
+            clock,
+            quiet: RefCell::default(),
         })
     }
 
@@ -155,6 +151,11 @@ impl ApplyQueue {
         self.lag() == 0 && !self.eager.get()
     }
 
+    /// Whether to say a warning of `kind` now, and how many were swallowed.
+    fn may_say(&self, kind: &'static str) -> Option<u64> {
+        self.quiet.borrow_mut().allows(kind, (self.clock)().mono)
+    }
+
     fn count(&self, change: impl FnOnce(&mut ApplyCounts)) {
         let mut counts = self.counts.get();
         change(&mut counts);
@@ -165,11 +166,14 @@ impl ApplyQueue {
         let mut loaded = self.loaded.borrow_mut();
         let wanted = self.applied.get() + 1;
         if loaded.is_empty() && wanted <= self.journal.borrow().last_seq() {
-            match self.journal.borrow_mut().read(wanted, READ_BACK) {
-                Ok(batches) if batches.is_empty() => return Next::Missing(wanted),
+            let read = self.journal.borrow_mut().read(wanted, READ_BACK);
+            match read {
+                Ok(batches) if batches.is_empty() => return self.missing_from(wanted),
                 Ok(batches) => loaded.extend(batches.into_iter().map(Rc::new)),
                 Err(error) => {
-                    tracing::error!(%error, "the journal cannot be read back");
+                    if let Some(suppressed) = self.may_say("unreadable") {
+                        tracing::error!(%error, suppressed, "the journal cannot be read back");
+                    }
                     return Next::Unreadable;
                 }
             }
@@ -183,6 +187,16 @@ impl ApplyQueue {
         }
         self.eager.set(false);
         Next::Idle
+    }
+
+    /// The journal does not have number `wanted`, nor any before the next that it has.
+    fn missing_from(&self, wanted: u64) -> Next {
+        let journal = self.journal.borrow();
+        let next = journal.next_held(wanted).unwrap_or(journal.next_seq());
+        Next::Missing {
+            first: wanted,
+            last: next - 1,
+        }
     }
 
     fn acknowledge(&self, journal_seq: u64, applied: &Applied) {
@@ -200,8 +214,11 @@ impl ApplyQueue {
     fn secure(&self, applied: u64) -> bool {
         let eager = self.eager.replace(false);
         let reclaimed = self.journal.borrow_mut().reclaim(applied, eager);
-        if let Err(error) = &reclaimed {
-            tracing::warn!(%error, "a journal segment that is not needed any more stays");
+        if let Err(error) = &reclaimed
+            && let Some(suppressed) = self.may_say("stays")
+        {
+            tracing::warn!(%error, suppressed,
+                "a journal segment that is not needed any more stays");
         }
         reclaimed.is_ok()
     }
@@ -211,32 +228,37 @@ enum Next {
     Apply(Rc<Batch>),
     /// Everything up to here is applied and files can go once the store made it safe.
     Secure(u64),
-    /// This batch was never written: the store's journal number is from another journal.
-    Missing(u64),
+    /// These batches are not there: the store's journal number is from another journal, or a
+    /// segment was moved away.
+    Missing {
+        first: u64,
+        last: u64,
+    },
     Unreadable,
     Idle,
 }
 
 /// Applies for ever. Must run on a tokio `LocalSet`.
-pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>, clock: Clock) {
+pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
     let mut pause = BACKOFF_MIN;
     loop {
         let done = match queue.next() {
             Next::Apply(batch) => {
-                let started = clock().mono;
+                let started = (queue.clock)().mono;
                 let done = apply_one(&*store, &queue, &batch).await;
-                let took_ms = clock().mono.since(started) / 1_000;
+                let took_ms = (queue.clock)().mono.since(started) / 1_000;
                 queue.count(|counts| counts.batches.record(took_ms));
                 done
             }
             Next::Secure(applied) => secure(&*store, &queue, applied).await,
-            Next::Missing(journal_seq) => {
+            Next::Missing { first, last } => {
                 tracing::error!(
-                    journal_seq,
-                    "a batch of facts is not in the journal: the store was last written with \
-                     another journal, or a segment was removed; going on behind it"
+                    first,
+                    last,
+                    "batches of facts are not in the journal: the store was last written with \
+                     another journal, or a segment was moved away; going on behind them"
                 );
-                queue.applied.set(journal_seq);
+                queue.applied.set(last);
                 true
             }
             Next::Unreadable => false,
@@ -262,10 +284,13 @@ async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, batch: &Batch) -
         result
     } else {
         queue.count(|counts| counts.overdue += 1);
-        tracing::warn!(
-            journal_seq = batch.journal_seq,
-            "the store takes more than 2 s"
-        );
+        if let Some(suppressed) = queue.may_say("overdue") {
+            tracing::warn!(
+                journal_seq = batch.journal_seq,
+                suppressed,
+                "the store takes more than 2 s"
+            );
+        }
         if S::DROPS_OVERDUE {
             queue.count(|counts| counts.retries += 1);
             return false;
@@ -275,24 +300,30 @@ async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, batch: &Batch) -
     match result {
         Ok(applied) => {
             failpoint::pass("apply.after");
-            warn_of_conflicts(batch, &applied);
+            warn_of_conflicts(queue, batch, &applied);
             queue.acknowledge(batch.journal_seq, &applied);
             true
         }
         Err(error) => {
             queue.count(|counts| counts.retries += 1);
-            tracing::warn!(%error, journal_seq = batch.journal_seq, lag = queue.lag(),
-                "the store did not take a batch of facts; it is kept and tried again");
+            if let Some(suppressed) = queue.may_say("apply") {
+                tracing::warn!(%error, journal_seq = batch.journal_seq, lag = queue.lag(),
+                    suppressed,
+                    "the store did not take a batch of facts; it is kept and tried again");
+            }
             false
         }
     }
 }
 
-fn warn_of_conflicts(batch: &Batch, applied: &Applied) {
-    if !applied.conflicts.is_empty() {
+fn warn_of_conflicts(queue: &ApplyQueue, batch: &Batch, applied: &Applied) {
+    if !applied.conflicts.is_empty()
+        && let Some(suppressed) = queue.may_say("conflicts")
+    {
         tracing::warn!(
             journal_seq = batch.journal_seq,
             events = applied.conflicts.len(),
+            suppressed,
             "events were not opened: their targets have another open event in the store"
         );
     }
@@ -303,7 +334,10 @@ async fn secure<S: FactStore>(store: &S, queue: &ApplyQueue, applied: u64) -> bo
         Ok(()) => queue.secure(applied),
         Err(error) => {
             queue.count(|counts| counts.retries += 1);
-            tracing::warn!(%error, "the store could not be synced; the journal keeps its segments");
+            if let Some(suppressed) = queue.may_say("sync") {
+                tracing::warn!(%error, suppressed,
+                    "the store could not be synced; the journal keeps its segments");
+            }
             false
         }
     }

@@ -43,6 +43,15 @@ pub enum PersistError {
         /// Why it failed.
         source: StoreError,
     },
+    /// The sink ended while the journal could not be written.
+    #[error(
+        "the journal could not be written to the end: {facts} facts are lost until later checks \
+         find their incidents again; check the disk and the rights of data_dir"
+    )]
+    Unwritten {
+        /// How many.
+        facts: usize,
+    },
     /// The sink thread could not be made.
     #[error("the sink thread could not be started: {0}")]
     Thread(io::Error),

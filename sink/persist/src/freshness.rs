@@ -6,24 +6,24 @@ use std::rc::Rc;
 
 use model::limits::FRESHNESS_FLUSH_MS;
 use model::{MonoUs, TargetId, UnixMs};
-use store::FreshnessRow;
+use store::{FreshnessRow, StoreError};
 
 use crate::apply::FactStore;
+use crate::quiet::Quiet;
 use crate::slots::CoreSlots;
 
 /// Pause after a failed flush, even when someone waits for the next one.
 const HURRY_PAUSE_MS: u64 = 1_000;
 
 /// A flush that is on its way.
-#[derive(Debug)]
 struct Flight {
     rows: Vec<(u16, u32, TargetId)>,
-    /// `Some` once it ended: whether it was written.
-    landed: Rc<Cell<Option<bool>>>,
+    /// `Some` once it ended.
+    landed: Rc<Cell<Option<Result<(), StoreError>>>>,
 }
 
 /// When freshness is written, and what is on its way.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Flushes {
     flight: Option<Flight>,
     last_start: Option<MonoUs>,
@@ -31,23 +31,32 @@ pub(crate) struct Flushes {
     pub(crate) rows: u64,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
+    quiet: Quiet,
 }
 
 impl Flushes {
     /// Ends a flight that landed; rows that were not written wait again.
     pub(crate) fn land(&mut self, cores: &mut [CoreSlots], now: MonoUs) {
-        let landed = self.flight.as_ref().and_then(|flight| flight.landed.get());
-        let Some(written) = landed else { return };
         let Some(flight) = self.flight.take() else {
             return;
         };
-        if written {
-            self.succeeded += 1;
-            self.rows += flight.rows.len() as u64;
-            return;
-        }
+        let error = match flight.landed.take() {
+            None => {
+                self.flight = Some(flight);
+                return;
+            }
+            Some(Ok(())) => {
+                self.succeeded += 1;
+                self.rows += flight.rows.len() as u64;
+                return;
+            }
+            Some(Err(error)) => error,
+        };
         self.failed += 1;
         self.last_failure = Some(now);
+        if let Some(suppressed) = self.quiet.allows("freshness", now) {
+            tracing::warn!(%error, suppressed, "freshness was not written; its rows wait again");
+        }
         for (core, slot, target) in flight.rows {
             if let Some(slots) = cores.get_mut(usize::from(core)) {
                 slots.requeue(slot, target);
@@ -104,11 +113,7 @@ impl Flushes {
         });
         let store = Rc::clone(store);
         tokio::task::spawn_local(async move {
-            let result = store.write_freshness(written).await;
-            if let Err(error) = &result {
-                tracing::warn!(%error, "freshness was not written; its rows wait again");
-            }
-            landed.set(Some(result.is_ok()));
+            landed.set(Some(store.write_freshness(written).await));
         });
     }
 }

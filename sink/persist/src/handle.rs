@@ -1,6 +1,7 @@
 //! The outside of the sink: configuration, commands, handle, and the start of its thread. What
 //! happens inside is none of this module's business.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -84,6 +85,12 @@ pub enum SinkCommand {
         /// The slot on that core.
         slot: Slot,
     },
+    /// Every target that is watched has been registered. Open events from before the start whose
+    /// target was not are closed as by hand: it was switched off while no node ran.
+    Loaded {
+        /// Targets that are watched but could not be loaded: their events stay open.
+        keep: HashSet<TargetId>,
+    },
     /// Answers once everything drained so far is in the store, freshness included.
     Flush {
         /// The answer.
@@ -96,7 +103,8 @@ pub enum SinkCommand {
     },
     /// Drains what is left, writes everything and ends the thread.
     Stop {
-        /// Answered when all is written, or when the store stayed away (the journal has it then).
+        /// Answered when all is written, or when the store stayed away (the journal has it then)
+        /// or the journal could not be written (the thread then ends with an error).
         done: oneshot::Sender<()>,
     },
 }
@@ -110,7 +118,8 @@ pub struct SinkHandle {
     pub released: Receiver<(CoreIndex, Slot)>,
     /// Its counters.
     pub stats: Arc<SinkStats>,
-    /// Its thread; ends after [`SinkCommand::Stop`], or when all command senders are gone.
+    /// Its thread; ends after [`SinkCommand::Stop`], or when all command senders are gone; with
+    /// [`PersistError::Unwritten`] when facts are lost with it.
     pub thread: JoinHandle<Result<(), PersistError>>,
 }
 

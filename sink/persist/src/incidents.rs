@@ -1,7 +1,7 @@
 //! Incident states of the targets that are not clean, in two layers: what is durable, and what was
 //! decided since the last sync. Memory advances only when the journal has it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem;
 
 use incident::Incident;
@@ -56,6 +56,9 @@ pub(crate) struct Incidents {
     holds: VecDeque<(MonoUs, Key)>,
     /// Open events whose target has not been registered.
     unclaimed: HashMap<TargetId, Resumed>,
+    /// Once everything is loaded: whose unclaimed events stay open. `None` again when all others
+    /// were taken.
+    keep: Option<HashSet<TargetId>>,
     tally: Tally,
 }
 
@@ -67,6 +70,7 @@ impl Incidents {
             commands: Vec::new(),
             holds: VecDeque::new(),
             unclaimed,
+            keep: None,
             tally: Tally::default(),
         }
     }
@@ -146,6 +150,27 @@ impl Incidents {
     /// The open event of `target` from before the start, the first time it is asked for.
     pub(crate) fn claim(&mut self, target: TargetId) -> Option<Resumed> {
         self.unclaimed.remove(&target)
+    }
+
+    /// Nobody will claim an event any more, except of the targets in `keep`.
+    pub(crate) fn abandon_all_but(&mut self, keep: HashSet<TargetId>) {
+        self.keep = Some(keep);
+    }
+
+    /// Takes up to `max` events that nobody will claim, by id.
+    pub(crate) fn take_abandoned(&mut self, max: usize) -> Vec<Resumed> {
+        let Some(keep) = &self.keep else {
+            return Vec::new();
+        };
+        let abandoned = self
+            .unclaimed
+            .extract_if(|target, _| !keep.contains(target));
+        let mut taken: Vec<Resumed> = abandoned.take(max).map(|(_, event)| event).collect();
+        if taken.len() < max {
+            self.keep = None;
+        }
+        taken.sort_unstable_by_key(|resumed| resumed.event.id);
+        taken
     }
 
     /// Open events that nobody claimed.

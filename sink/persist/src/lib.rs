@@ -24,6 +24,7 @@ mod freshness;
 mod handle;
 mod incidents;
 mod journal;
+mod quiet;
 mod run;
 mod sink;
 mod slots;

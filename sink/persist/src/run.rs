@@ -41,8 +41,7 @@ pub(crate) fn thread<S: FactStore>(
         let sink = start(&config, clock, inside, store).await?;
         // The starter waits for this; if it has gone, the command channel ends the loop.
         let _ = started.send(());
-        turn_until_stopped(sink).await;
-        Ok(())
+        turn_until_stopped(sink).await
     }))
 }
 
@@ -56,14 +55,15 @@ pub(crate) async fn start<S: FactStore>(
     let store = Rc::new(store);
     let directory = config.data_dir.join("journal");
     let found = start::find(&*store, &directory, config.journal_max_bytes).await?;
-    let applier_clock = Clock::clone(&clock);
     let sink = Sink::new(config, clock, inside, Rc::clone(&store), found);
-    let applier = apply::run(store, Rc::clone(&sink.queue), applier_clock);
+    let applier = apply::run(store, Rc::clone(&sink.queue));
     tokio::task::spawn_local(applier);
     Ok(sink)
 }
 
-async fn turn_until_stopped<S: FactStore>(mut sink: Sink<S>) {
+pub(crate) async fn turn_until_stopped<S: FactStore>(
+    mut sink: Sink<S>,
+) -> Result<(), PersistError> {
     let mut quiet = 0;
     loop {
         let activity = sink.turn();
@@ -76,8 +76,8 @@ async fn turn_until_stopped<S: FactStore>(mut sink: Sink<S>) {
 }
 
 /// Takes what is left, writes everything, answers. First failures that are still held open
-/// nothing: a machine that shuts down may have lost its network first.
-async fn wind_down<S: FactStore>(mut sink: Sink<S>) {
+/// nothing meanwhile, however long it takes.
+async fn wind_down<S: FactStore>(mut sink: Sink<S>) -> Result<(), PersistError> {
     let done = sink.take_stop();
     sink.turn();
     sink.wind_down();
@@ -88,15 +88,28 @@ async fn wind_down<S: FactStore>(mut sink: Sink<S>) {
         }
     });
     if settled.await.is_err() {
-        tracing::warn!(
-            lag = sink.queue.lag(),
-            unwritten = sink.unwritten(),
-            "the sink ends before the store has everything; the next start goes on from the journal"
-        );
+        say_unsettled(&sink);
     }
     if let Some(done) = done {
         // Whoever asked may have gone: then nobody waits for the answer.
         let _ = done.send(());
+    }
+    match sink.unwritten() {
+        0 => Ok(()),
+        facts => Err(PersistError::Unwritten { facts }),
+    }
+}
+
+fn say_unsettled<S: FactStore>(sink: &Sink<S>) {
+    let lag = sink.queue.lag();
+    if lag > 0 {
+        tracing::warn!(
+            lag,
+            "the sink ends before the store has every fact; the next start goes on from the journal"
+        );
+    }
+    if !sink.is_fresh() {
+        tracing::warn!("the store did not take the last check times; later checks replace them");
     }
 }
 

@@ -113,6 +113,8 @@ impl<S: FactStore> Sink<S> {
                 batch: Vec::new(),
             })
             .collect();
+        let facts = FactQueue::new(found.journal.next_seq());
+        let queue = ApplyQueue::new(found.journal, found.applied, Clock::clone(&clock));
         Self {
             clock,
             store,
@@ -125,8 +127,8 @@ impl<S: FactStore> Sink<S> {
             incidents: Incidents::new(found.open),
             evidence: EvidenceShelf::default(),
             mint: found.mint,
-            facts: FactQueue::new(found.journal.next_seq()),
-            queue: ApplyQueue::new(found.journal, found.applied),
+            facts,
+            queue,
             waiting_max: WAITING_MAX,
             flushes: Flushes::default(),
             flush_wanted: false,
@@ -145,8 +147,12 @@ impl<S: FactStore> Sink<S> {
         let now = (self.clock)();
         let drained = self.take_results();
         self.take_commands(now);
+        self.close_abandoned(now);
         self.book_results(now);
-        self.end_holds(now);
+        if !self.is_stopping() {
+            // A machine that shuts down may have lost its network first.
+            self.end_holds(now);
+        }
         self.write_ahead(now, self.is_stopping() || !self.asking.is_empty());
         self.note_flushes();
         self.cores.iter_mut().for_each(|core| core.outbox.send());
@@ -279,13 +285,16 @@ impl<S: FactStore> Sink<S> {
 
     /// Whether everything that was drained is in the store, freshness included.
     pub(crate) fn is_settled(&self) -> bool {
-        let freshness =
-            self.flushes.is_idle() && !self.flush_wanted && self.freshness_pending() == 0;
-        freshness && self.facts.len() == 0 && self.queue.is_settled()
+        self.is_fresh() && self.facts.len() == 0 && self.queue.is_settled()
     }
 
-    /// Facts that would be lost if the process ended now: they are derived again from later
-    /// checks, with a later start.
+    /// Whether the store has every check time.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.flushes.is_idle() && !self.flush_wanted && self.freshness_pending() == 0
+    }
+
+    /// Facts that would be lost if the process ended now: the journal could not take them. They
+    /// are derived again from later checks, with a later start.
     pub(crate) fn unwritten(&self) -> usize {
         self.facts.len()
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use model::TargetId;
 use model::fact::{Batch, Event, Fact};
 use model::ids::FactMint;
+use store::OpenEvent;
 
 use crate::apply::FactStore;
 use crate::error::PersistError;
@@ -41,15 +42,8 @@ pub(crate) async fn find<S: FactStore>(
     let mut mint = FactMint::default();
     floors.newest.iter().for_each(|&id| mint.observe(id));
     let mut open = HashMap::new();
-    for event in store
-        .open_events()
-        .await
-        .map_err(failed("its open events"))?
-    {
-        let transitions = store
-            .transitions(event.id)
-            .await
-            .map_err(failed("transitions of open events"))?;
+    let stored = store.open_events().await;
+    for OpenEvent { event, transitions } in stored.map_err(failed("its open events"))? {
         mint.observe(event.id);
         open.insert(
             event.target,

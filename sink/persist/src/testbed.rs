@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::{Debug, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,11 +19,15 @@ use model::{
     UnixMs,
 };
 use proptest::prelude::*;
-use store::{Applied, Floors, FreshnessRow, StoreError};
+use store::{Applied, Floors, FreshnessRow, OpenEvent, StoreError};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Metadata, Subscriber};
 
 use crate::apply::FactStore;
+use crate::error::PersistError;
 use crate::handle::{Clock, CoreLink, Inside, Registration, SinkCommand, SinkConfig};
 use crate::run;
 use crate::sink::{Activity, Sink};
@@ -223,22 +228,59 @@ impl FactStore for Rc<FakeStore> {
         })
     }
 
-    async fn open_events(&self) -> Result<Vec<Event>, StoreError> {
+    async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
         let events = self.events.borrow();
-        Ok(events
-            .values()
-            .filter(|event| event.ended_at.is_none())
-            .cloned()
+        let open = events.values().filter(|event| event.ended_at.is_none());
+        let transitions = self.transitions.borrow();
+        let of = |event: &Event| transitions.iter().filter(|by| by.event == event.id).count();
+        Ok(open
+            .map(|event| OpenEvent {
+                event: event.clone(),
+                transitions: of(event) as u32,
+            })
             .collect())
     }
+}
 
-    async fn transitions(&self, event: FactId) -> Result<u32, StoreError> {
-        let transitions = self.transitions.borrow();
-        Ok(transitions
-            .iter()
-            .filter(|transition| transition.event == event)
-            .count() as u32)
+/// What was logged while it listened: a line per message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    /// Runs `test` while listening; what it heard that contains `text`.
+    pub(crate) fn during(test: impl FnOnce(), text: &str) -> Vec<String> {
+        let heard = Self::default();
+        tracing::subscriber::with_default(heard.clone(), test);
+        let lines = heard.0.lock().expect("no panic");
+        let wanted = lines.iter().filter(|line| line.contains(text));
+        wanted.cloned().collect()
     }
+}
+
+impl Subscriber for Heard {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = event.metadata().level().to_string();
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            let _ = write!(line, " {}={value:?}", field.name());
+        });
+        self.0.lock().expect("no panic").push(line);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 /// A sink that is turned by hand, with the far ends of all its channels.
@@ -251,8 +293,18 @@ pub(crate) struct Bed {
     pub(crate) commands: Sender<SinkCommand>,
     pub(crate) released: Receiver<(CoreIndex, Slot)>,
     pub(crate) stats: Arc<SinkStats>,
-    clock_ms: Arc<AtomicU64>,
+    pub(crate) clock_ms: Arc<AtomicU64>,
     seq: u32,
+}
+
+/// Lets a bed's clock follow the runtime's, for a sink that turns by itself.
+pub(crate) fn follow_time(clock_ms: Arc<AtomicU64>) {
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            clock_ms.fetch_add(1, Ordering::Relaxed);
+        }
+    });
 }
 
 /// The configuration of a bed.
@@ -287,6 +339,23 @@ impl Bed {
         store: &Rc<FakeStore>,
         start: UnixMs,
     ) -> Self {
+        let started = Self::try_start_at(config, cores, store, start).await;
+        started.expect("starts")
+    }
+
+    pub(crate) async fn try_start(
+        config: SinkConfig,
+        store: &Rc<FakeStore>,
+    ) -> Result<Self, PersistError> {
+        Self::try_start_at(config, 1, store, START).await
+    }
+
+    async fn try_start_at(
+        config: SinkConfig,
+        cores: u16,
+        store: &Rc<FakeStore>,
+        start: UnixMs,
+    ) -> Result<Self, PersistError> {
         let clock_ms = Arc::new(AtomicU64::new(start.0));
         let read = Arc::clone(&clock_ms);
         let clock: Clock = Arc::new(move || {
@@ -320,11 +389,9 @@ impl Bed {
             released: send_released,
             stats: Arc::clone(&stats),
         };
-        let sink = run::start(&config, clock, inside, Rc::clone(store))
-            .await
-            .expect("starts");
+        let sink = run::start(&config, clock, inside, Rc::clone(store)).await?;
         let store = Rc::clone(store);
-        Self {
+        Ok(Self {
             sink,
             store,
             outcomes,
@@ -335,7 +402,7 @@ impl Bed {
             stats,
             clock_ms,
             seq: 0,
-        }
+        })
     }
 
     pub(crate) fn now(&self) -> UnixMs {

@@ -1,5 +1,6 @@
 //! What goes into the store and comes out of it besides the types of `model`. No SQL here.
 
+use model::fact::Event;
 use model::target::TargetConfig;
 use model::{FactId, FieldError, Target, TargetId, UnixMs};
 
@@ -17,6 +18,18 @@ pub struct ImportRow {
     pub id: Option<TargetId>,
     /// What its owner configures.
     pub config: TargetConfig,
+}
+
+/// A part of a list that is kept as a whole or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportPart {
+    /// The next rows.
+    Rows(Vec<ImportRow>),
+    /// There are no more rows. A sender that goes away before it says so keeps nothing.
+    End {
+        /// Whether the list may be kept; else it was only looked at.
+        keep: bool,
+    },
 }
 
 /// What became of the rows of one import call; the four add up to the rows given.
@@ -67,6 +80,15 @@ pub struct Floors {
     /// Journal position that was applied last, 0 = none. A new journal goes on after it: a batch
     /// at or below it is taken for one that was applied already.
     pub journal_seq: u64,
+}
+
+/// An open event, as a restart resumes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenEvent {
+    /// The event.
+    pub event: Event,
+    /// Transitions that it has so far.
+    pub transitions: u32,
 }
 
 /// What one batch did.

@@ -152,6 +152,19 @@ pub enum StoreError {
         /// Newest version of this build.
         known: u32,
     },
+    /// The store was asked for to look only, and would have to be migrated.
+    #[error(
+        "the store {} has schema version {found}, this ringwatch needs {known}: start a node on \
+         it, which brings it up to date, or look with the ringwatch that made it", path.display()
+    )]
+    OlderSchema {
+        /// The file.
+        path: PathBuf,
+        /// Version in the store; 0 = it has no tables.
+        found: u32,
+        /// Version of this build.
+        known: u32,
+    },
     /// A migration that the store recorded differs from the one in this build.
     #[error(
         "the store {} was made with another text of migration {version} ({name}): run the \

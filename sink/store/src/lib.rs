@@ -20,8 +20,8 @@ mod store;
 mod url;
 
 pub use answer::{
-    Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportReport, ImportRow,
-    StoreCounts, TargetPage,
+    Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportPart, ImportReport,
+    ImportRow, OpenEvent, StoreCounts, TargetPage,
 };
 pub use error::StoreError;
 pub use store::{OpenOptions, Store};

@@ -6,10 +6,11 @@ use model::FactId;
 use model::TargetId;
 use model::fact::{Batch, Event, Transition};
 use model::limits::{FRESHNESS_CHUNK_ROWS, STORE_BUSY_MS};
+use tokio::sync::mpsc;
 
 use crate::answer::{
-    Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportReport, ImportRow,
-    StoreCounts, TargetPage,
+    Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportPart, ImportReport,
+    ImportRow, OpenEvent, StoreCounts, TargetPage,
 };
 use crate::url::StoreUrl;
 use crate::{Result, sqlite};
@@ -19,6 +20,8 @@ use crate::{Result, sqlite};
 pub struct OpenOptions {
     /// Make the store, and its directory, when there is none.
     pub create: bool,
+    /// Change nothing: no migration, no write, and a store that may only be read will do.
+    pub look_only: bool,
     /// How long a request waits for the lock of another process.
     pub busy_timeout: Duration,
 }
@@ -27,6 +30,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             create: true,
+            look_only: false,
             busy_timeout: Duration::from_millis(STORE_BUSY_MS),
         }
     }
@@ -65,19 +69,19 @@ impl Store {
         Self::open_with(url, OpenOptions::default()).await
     }
 
-    /// Opens the store at `url` when there is one: for commands that only look.
+    /// Opens the store at `url` when there is one, for commands that only look: it is neither
+    /// migrated nor written.
     ///
     /// # Errors
-    /// As [`Store::open`], and [`NotFound`](crate::StoreError::NotFound).
+    /// As [`Store::open`], [`NotFound`](crate::StoreError::NotFound), and
+    /// [`OlderSchema`](crate::StoreError::OlderSchema).
     pub async fn open_existing(url: &StoreUrl) -> Result<Self> {
-        Self::open_with(
-            url,
-            OpenOptions {
-                create: false,
-                ..OpenOptions::default()
-            },
-        )
-        .await
+        let options = OpenOptions {
+            create: false,
+            look_only: true,
+            ..OpenOptions::default()
+        };
+        Self::open_with(url, options).await
     }
 
     /// Opens the store at `url` as `options` say.
@@ -124,6 +128,23 @@ impl Store {
         Ok(report)
     }
 
+    /// Keeps every row of `parts` as [`Store::import`] does, or nothing at all: one refused row,
+    /// or an end that does not keep, undoes the others. Refused rows are counted over all parts;
+    /// at 1,000 of them it stops. `None`: the sender went away before the end.
+    ///
+    /// It is one transaction, and every other request waits until it is done: seconds for a
+    /// million rows.
+    ///
+    /// # Errors
+    /// The store's; then nothing is kept.
+    pub async fn import_whole(
+        &self,
+        parts: mpsc::Receiver<ImportPart>,
+        import: ImportId,
+    ) -> Result<Option<ImportReport>> {
+        ask!(self, |db| db.import_whole(parts, import))
+    }
+
     /// Switches off the active targets that no row of `import` named, and says how many. Targets
     /// that a refused row of it would have touched stay. It ends the import.
     ///
@@ -163,11 +184,11 @@ impl Store {
         ask!(self, |db| db.changes(after_change, limit))
     }
 
-    /// Every open event, by id.
+    /// Every open event with the number of its transitions, by id.
     ///
     /// # Errors
     /// The store's, and a row that this build cannot read.
-    pub async fn open_events(&self) -> Result<Vec<Event>> {
+    pub async fn open_events(&self) -> Result<Vec<OpenEvent>> {
         ask!(self, |db| db.open_events())
     }
 

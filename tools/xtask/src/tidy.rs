@@ -54,7 +54,9 @@ pub(crate) fn run() -> Result<()> {
     let sources = read_sources(&root, &graph)?;
     let architecture = std::fs::read_to_string(root.join("ARCHITECTURE.md"))
         .context("ARCHITECTURE.md cannot be read")?;
-    let mut findings = Vec::new();
+    let deny =
+        std::fs::read_to_string(root.join("deny.toml")).context("deny.toml cannot be read")?;
+    let mut findings = licences::check_deny(&deny, lists::LICENCES);
     for source in &sources {
         findings.extend(shape::check(source));
         findings.extend(names::check(source));

@@ -1,6 +1,8 @@
 //! Prometheus metrics: one collector over the snapshots, nothing shared with the hot path, no
 //! label per target. Names as in the documentation; a test compares them.
 
+mod depths;
+
 use std::fmt;
 
 use cores::CoreSnapshot;
@@ -23,6 +25,8 @@ struct Scrape {
     sink: SinkSnapshot,
     targets_refused: u64,
     ages: Option<FreshnessAges>,
+    /// Of the monotonic clock.
+    now_us: u64,
     histograms: Vec<CoreBuckets>,
     rss_bytes: u64,
     fds: u64,
@@ -56,6 +60,7 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         sink,
         targets_refused: view.targets_refused(),
         ages: view.ages(),
+        now_us: view.clock.mono().0,
         histograms: view.with_histograms(|all| all.iter().map(CoreBuckets::from).collect()),
         rss_bytes: rss_bytes(),
         fds: open_files(),
@@ -90,7 +95,10 @@ impl Collector for Scrape {
         self.verdicts_and_failures(&mut page)?;
         self.core_gauges(&mut page)?;
         self.dns_and_tls(&mut page)?;
+        self.core_depths(&mut page)?;
         self.sink_metrics(&mut page)?;
+        self.sink_depths(&mut page)?;
+        self.freshness(&mut page)?;
         self.process(&mut page)?;
         self.latency_histograms(&mut page)
     }
@@ -267,7 +275,21 @@ impl Scrape {
             "Size of the journal",
             plain(sink.journal_bytes),
         )?;
-        let ages = self.ages.unwrap_or_default();
+        page.histogram_ms(
+            "result_age_seconds",
+            "Age of results when drained",
+            &self.sink.result_age,
+        )?;
+        page.histogram_ms(
+            "store_batch_seconds",
+            "Time that the store took for a batch of facts",
+            &self.sink.store_batch,
+        )
+    }
+
+    fn freshness(&self, page: &mut Page<'_>) -> fmt::Result {
+        // Not known in the first moments: no sample is better than a wrong one.
+        let Some(ages) = self.ages else { return Ok(()) };
         let quantiles = [
             ("0.5", ages.p50_ms),
             ("0.9", ages.p90_ms),
@@ -283,16 +305,6 @@ impl Scrape {
             "freshness_age_seconds",
             "Age of the last check over all targets",
             seconds,
-        )?;
-        page.histogram_ms(
-            "result_age_seconds",
-            "Age of results when drained",
-            &self.sink.result_age,
-        )?;
-        page.histogram_ms(
-            "store_batch_seconds",
-            "Time that the store took for a batch of facts",
-            &self.sink.store_batch,
         )
     }
 
@@ -301,7 +313,11 @@ impl Scrape {
         page.gauge("fds", "Open files", plain(self.fds))?;
         let held = self.cores.iter().any(|core| core.held > 0);
         let files = self.fds * 10 > self.nofile * 9;
-        let pressure = [("held", u64::from(held)), ("fds", u64::from(files))];
+        let pressure = [
+            ("held", u64::from(held)),
+            ("fds", u64::from(files)),
+            ("journal", self.sink.counters.journal_alarm),
+        ];
         page.gauge(
             "pressure",
             "1 while we are short of something",
@@ -436,7 +452,7 @@ mod tests {
     use super::*;
     use crate::report::testbed::interval;
 
-    fn scrape() -> Scrape {
+    pub(super) fn scrape() -> Scrape {
         let mut lifetime = Lifetime::new();
         lifetime.absorb(&interval(0, model::UnixMs(1_000), 10));
         let core = CoreSnapshot {
@@ -451,7 +467,8 @@ mod tests {
             cores: vec![core],
             sink: SinkSnapshot::default(),
             targets_refused: 4,
-            ages: None,
+            ages: Some(FreshnessAges::default()),
+            now_us: 0,
             histograms: vec![CoreBuckets::from(&lifetime)],
             rss_bytes: 1,
             fds: 95,

@@ -11,7 +11,7 @@ use model::TargetId;
 use serde_json::Value;
 use store::{EventFilter, ImportId, Store, StoreUrl};
 
-use super::flags::{self, ConfigFlags, DataDirFlags, ListFlags, StoreFlags, Values};
+use super::flags::{self, ConfigFlags, DataDirFlags, ListFlags, NodeFlags, StoreFlags, Values};
 use super::{
     CheckCommand, Command, DoctorCommand, EventsCommand, RunCommand, StatusCommand, TargetsCommand,
     ValidateCommand, render,
@@ -20,6 +20,7 @@ use crate::config::{Config, Layers};
 use crate::control::Request;
 use crate::control::client::Client;
 use crate::control::lock::{self, Taken};
+use crate::control::store_lock;
 use crate::exit::{BadInput, bad_input};
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 use crate::{check, doctor, events, logging, report, run, targets};
@@ -83,8 +84,8 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
             )
         }
         Command::Status(command) => status(&command),
-        Command::Drain(data_dir) => drain(&data_dir),
-        Command::Reload(data_dir) => reload(&data_dir),
+        Command::Drain(node) => drain(&node),
+        Command::Reload(node) => reload(&node),
         Command::Report(command) => {
             report::run(&command.source, command.out.as_deref()).map(|()| ExitCode::SUCCESS)
         }
@@ -164,8 +165,9 @@ fn import(config: &Config, path: &Path, list: ListFlags, json: bool) -> anyhow::
     };
     let summary = match lock::take(&config.data_dir)? {
         Taken::Ours(lock) => {
+            let store_lock = store_lock::take_or_refuse(&config.store, &config.data_dir)?;
             let summary = runtime()?.block_on(import_directly(config, &order))?;
-            drop(lock);
+            drop((store_lock, lock));
             summary
         }
         Taken::Held { pid } => {
@@ -268,13 +270,13 @@ fn target_id(given: Option<i64>) -> anyhow::Result<Option<TargetId>> {
     }
 }
 
-fn connect(flags: &DataDirFlags) -> anyhow::Result<Client> {
-    let (config, _) = read(&ConfigFlags::default(), flags.values())?;
+fn connect(flags: &NodeFlags) -> anyhow::Result<Client> {
+    let (config, _) = read(&flags.config, flags.data_dir.values())?;
     Client::connect_or_refuse(&config.data_dir)
 }
 
 fn status(command: &StatusCommand) -> anyhow::Result<ExitCode> {
-    let answer = connect(&command.data_dir)?.ask(&Request::Status, Some(ANSWER))?;
+    let answer = connect(&command.node)?.ask(&Request::Status, Some(ANSWER))?;
     if command.json {
         println!("{answer}");
     } else {
@@ -283,7 +285,7 @@ fn status(command: &StatusCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn drain(flags: &DataDirFlags) -> anyhow::Result<ExitCode> {
+fn drain(flags: &NodeFlags) -> anyhow::Result<ExitCode> {
     let mut node = connect(flags)?;
     let answer = node.ask(&Request::Drain, Some(ANSWER))?;
     let within = Duration::from_secs(answer["drain_s"].as_u64().unwrap_or(0)) + DRAIN_GRACE;
@@ -298,7 +300,7 @@ fn drain(flags: &DataDirFlags) -> anyhow::Result<ExitCode> {
     )
 }
 
-fn reload(flags: &DataDirFlags) -> anyhow::Result<ExitCode> {
+fn reload(flags: &NodeFlags) -> anyhow::Result<ExitCode> {
     let answer = connect(flags)?.ask(&Request::Reload, None)?;
     print!("{}", render::reload(&answer)?);
     Ok(ExitCode::SUCCESS)

@@ -32,6 +32,15 @@ impl DataDirFlags {
     }
 }
 
+/// A running node, found by its directory or by the configuration that names it.
+#[derive(Debug, Default, Args)]
+pub(crate) struct NodeFlags {
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirFlags,
+}
+
 /// Which store.
 #[derive(Debug, Default, Args)]
 pub(crate) struct StoreFlags {

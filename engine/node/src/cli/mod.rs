@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use flags::{ConfigFlags, DataDirFlags, ListFlags, ProbeFlags, RunFlags, StoreFlags, TargetFlags};
+use flags::{
+    ConfigFlags, DataDirFlags, ListFlags, NodeFlags, ProbeFlags, RunFlags, StoreFlags, TargetFlags,
+};
 
 /// Uptime monitoring for very large fleets: one node checks millions of sites.
 #[derive(Debug, Parser)]
@@ -43,10 +45,10 @@ pub(crate) enum Command {
     Status(StatusCommand),
     /// Stop the running node in an orderly way and wait for its end
     #[command(after_help = "Example: ringwatch drain --data-dir /var/lib/ringwatch")]
-    Drain(DataDirFlags),
+    Drain(NodeFlags),
     /// Make the running node read its configuration and targets again
     #[command(after_help = "Example: ringwatch reload --data-dir /var/lib/ringwatch")]
-    Reload(DataDirFlags),
+    Reload(NodeFlags),
     /// Print latency percentiles from interval logs; write SVG plots and Markdown
     #[command(after_help = "Example: ringwatch report ringwatch-data --out report")]
     Report(ReportCommand),
@@ -181,7 +183,7 @@ pub(crate) struct StatusCommand {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) data_dir: DataDirFlags,
+    pub(crate) node: NodeFlags,
 }
 
 /// `report`.

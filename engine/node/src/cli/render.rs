@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::commands::number;
 use crate::report::human;
-use crate::targets::file::TargetFile;
+use crate::targets::doubles::Doubles;
+use crate::targets::file::{Row, TargetFile};
 use crate::targets::import::ImportSummary;
 
 /// Targets with a cut timeout that are named; all are counted.
@@ -154,28 +155,26 @@ pub(super) fn reload(answer: &Value) -> anyhow::Result<String> {
 /// Prints what is wrong with a list and which timeouts are cut; returns the refused lines.
 pub(super) fn examine_list(path: &Path) -> anyhow::Result<u64> {
     let mut file = TargetFile::open(path)?;
+    let mut doubles = Doubles::default();
     let (mut rows, mut refused, mut cut) = (0u64, 0u64, 0u64);
     while let Some(next) = file.next()? {
         rows += 1;
-        match next {
+        let judged = next.and_then(|row| match doubles.take(&row) {
+            Ok(()) => Ok(row),
+            Err(error) => Err(file.refused(row.line, error)),
+        });
+        let row = match judged {
+            Ok(row) => row,
             Err(line) => {
                 refused += 1;
                 println!("# {line}");
+                continue;
             }
-            Ok(row) => {
-                let (given, effective) = (row.config.timeout_ms, row.config.effective_timeout_ms());
-                if effective < given {
-                    cut += 1;
-                }
-                if effective < given && cut <= CUT_NAMED_MAX {
-                    println!(
-                        "# {}:{}: timeout_ms {given} is cut to {effective} (interval_s {}): {}",
-                        path.display(),
-                        row.line,
-                        row.config.interval_s,
-                        row.config.url
-                    );
-                }
+        };
+        if let Some(sentence) = cut_timeout(&row) {
+            cut += 1;
+            if cut <= CUT_NAMED_MAX {
+                println!("# {}:{}: {sentence}", path.display(), row.line);
             }
         }
     }
@@ -187,6 +186,18 @@ pub(super) fn examine_list(path: &Path) -> anyhow::Result<u64> {
         path.display()
     );
     Ok(refused)
+}
+
+fn cut_timeout(row: &Row) -> Option<String> {
+    let config = &row.config;
+    let (given, effective) = (config.timeout_ms, config.effective_timeout_ms());
+    let sentence = || {
+        format!(
+            "timeout_ms {given} is cut to {effective} (interval_s {}): {}",
+            config.interval_s, config.url
+        )
+    };
+    (effective < given).then(sentence)
 }
 
 #[cfg(test)]

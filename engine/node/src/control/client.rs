@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::{Request, SOCKET};
+use crate::exit::bad_input;
 
 /// A connection to a running node.
 #[derive(Debug)]
@@ -64,6 +65,9 @@ impl Client {
         let answer: Value = serde_json::from_str(&answer)
             .with_context(|| format!("the node at {at} answered something else than JSON"))?;
         match answer["error"].as_str() {
+            Some(error) if answer["usage"] == true => {
+                bad_input(format!("the node refused: {error}"))
+            }
             Some(error) => bail!("the node refused: {error}"),
             None => Ok(answer),
         }

@@ -1,24 +1,23 @@
-//! One process per data directory: an exclusive flock with the holder's pid in the file. The
-//! kernel lets go of it when the holder dies, however it dies.
+//! One process per data directory. The lock file also remembers which store the last node used.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, Write};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rustix::fs::{Access, access};
 
+use super::pid_file::{self, PidFile};
 use crate::config::absolute_store;
 
 /// Name of the lock file in `data_dir`.
 const FILE: &str = "ringwatch.lock";
+/// The note that holds the store.
+const STORE: &str = "store";
 
-/// The lock, held until dropped. The file stays: removing it would let two processes lock two
-/// files of one name.
+/// The lock, held until dropped.
 #[derive(Debug)]
 pub(crate) struct DataDirLock {
-    file: File,
+    file: PidFile,
 }
 
 /// What taking the lock came to.
@@ -31,6 +30,17 @@ pub(crate) enum Taken {
         /// Its process, when the file tells.
         pid: Option<u32>,
     },
+}
+
+/// How a data directory looks from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A node could start there.
+    Free,
+    /// A process has it; its pid, when the file tells.
+    Held(Option<u32>),
+    /// This user cannot write there.
+    Unwritable,
 }
 
 /// Takes the lock of `data_dir`, which is created when it does not exist.
@@ -46,31 +56,22 @@ pub(crate) fn take(data_dir: &Path) -> anyhow::Result<Taken> {
         )
     })?;
     let path = data_dir.join(FILE);
-    let options = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .clone();
-    let file = options.open(&path).with_context(|| {
+    let taken = PidFile::take(&path).with_context(|| {
         format!(
             "the data directory {} is not writable: make it writable for this user, or name \
              another one with --data-dir",
             data_dir.display()
         )
     })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {
-            let mut lock = DataDirLock { file };
-            lock.write(recorded_store(data_dir).as_deref())
-                .with_context(|| format!("the lock {} cannot be written", path.display()))?;
-            Ok(Taken::Ours(lock))
-        }
-        Err(Errno::WOULDBLOCK) => Ok(Taken::Held {
-            pid: holder(data_dir),
-        }),
-        Err(error) => bail!("the lock {} cannot be taken: {error}", path.display()),
-    }
+    let Some(mut file) = taken else {
+        let pid = pid_file::pid(&path);
+        return Ok(Taken::Held { pid });
+    };
+    let recorded = recorded_store(data_dir);
+    let notes = recorded.as_deref().map(|store| (STORE, store));
+    file.write(notes.as_slice())
+        .with_context(|| format!("the lock {} cannot be written", path.display()))?;
+    Ok(Taken::Ours(DataDirLock { file }))
 }
 
 /// Takes the lock or says who has it.
@@ -81,56 +82,47 @@ pub(crate) fn take_or_refuse(data_dir: &Path) -> anyhow::Result<DataDirLock> {
     }
 }
 
+/// Whether a node could use `data_dir`; creates and writes nothing.
+pub(crate) fn look(data_dir: &Path) -> std::io::Result<Seen> {
+    let path = data_dir.join(FILE);
+    if pid_file::is_held(&path)? {
+        return Ok(Seen::Held(pid_file::pid(&path)));
+    }
+    // What does not exist is made, in the nearest directory that does.
+    let absolute = std::path::absolute(data_dir)?;
+    let nearest = absolute.ancestors().find(|path| path.exists());
+    let place = nearest.map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+    let writable = place.is_dir() && access(&place, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    Ok(if writable {
+        Seen::Free
+    } else {
+        Seen::Unwritable
+    })
+}
+
 /// The sentence of a second start.
 pub(crate) fn in_use(data_dir: &Path, pid: Option<u32>) -> String {
-    let who = pid.map_or_else(|| "pid not known".to_owned(), |pid| format!("pid {pid}"));
     format!(
-        "the data directory {} is in use by another ringwatch ({who}): stop that one first, or \
+        "the data directory {} is in use by another ringwatch ({}): stop that one first, or \
          give this one its own --data-dir",
-        data_dir.display()
+        data_dir.display(),
+        pid_file::who(pid)
     )
 }
 
 /// The store that the last node of `data_dir` used, for commands that only look.
 pub(crate) fn recorded_store(data_dir: &Path) -> Option<String> {
-    let text = fs::read_to_string(data_dir.join(FILE)).ok()?;
-    text.lines()
-        .nth(1)?
-        .strip_prefix("store=")
-        .map(ToOwned::to_owned)
+    pid_file::note(&data_dir.join(FILE), STORE)
 }
 
 impl DataDirLock {
-    /// Notes which store this node uses, as a second line.
+    /// Notes which store this node uses.
     pub(crate) fn record_store(&mut self, store: &store::StoreUrl) -> anyhow::Result<()> {
         let store = absolute_store(store);
-        self.write(Some(&store))
-            .context("the lock cannot be written")
+        self.file
+            .write(&[(STORE, &store)])
+            .context("the lock of the data directory cannot be written: free some space")
     }
-
-    fn write(&mut self, store: Option<&str>) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        writeln!(self.file, "{}", std::process::id())?;
-        store.map_or(Ok(()), |store| writeln!(self.file, "store={store}"))
-    }
-}
-
-/// Removes a data directory that was made only to see whether it can be.
-pub(crate) fn undo(data_dir: &Path) {
-    // A directory that somebody began to use meanwhile is not empty and stays.
-    let _ = fs::remove_file(data_dir.join(FILE));
-    let _ = fs::remove_dir(data_dir);
-}
-
-fn holder(data_dir: &Path) -> Option<u32> {
-    fs::read_to_string(data_dir.join(FILE))
-        .ok()?
-        .lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]
@@ -141,17 +133,27 @@ mod tests {
     fn the_second_taker_hears_the_pid_of_the_first() {
         let dir = tempfile::tempdir().expect("temp dir");
         let data_dir = dir.path().join("deep/er");
+        assert_eq!(look(&data_dir).expect("readable"), Seen::Free);
+        assert!(!data_dir.exists());
         let first = take_or_refuse(&data_dir).expect("free");
         let sentence = take_or_refuse(&data_dir).expect_err("held").to_string();
-        assert!(
-            sentence.contains(&format!("pid {}", std::process::id())),
-            "{sentence}"
-        );
+        let pid = std::process::id();
+        assert!(sentence.contains(&format!("pid {pid}")), "{sentence}");
+        assert_eq!(look(&data_dir).expect("readable"), Seen::Held(Some(pid)));
         drop(first);
+        assert_eq!(look(&data_dir).expect("readable"), Seen::Free);
         assert!(matches!(
             take(&data_dir).expect("free again"),
             Taken::Ours(_)
         ));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_data_directory_is_not_writable() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("file");
+        fs::write(&file, "x").expect("written");
+        assert!(!matches!(look(&file), Ok(Seen::Free)));
     }
 
     #[test]
@@ -162,9 +164,8 @@ mod tests {
         lock.record_store(&store::StoreUrl::Sqlite("/x/y.db".into()))
             .expect("written");
         drop(lock);
-        assert_eq!(
-            recorded_store(dir.path()).as_deref(),
-            Some("sqlite:/x/y.db")
-        );
+        let _again = take_or_refuse(dir.path()).expect("free");
+        let recorded = recorded_store(dir.path());
+        assert_eq!(recorded.as_deref(), Some("sqlite:/x/y.db"));
     }
 }

@@ -1,9 +1,11 @@
-//! The data directory's lock and control socket: requests and answers as JSON lines. Must not know
-//! how a request is carried out.
+//! Locks of data directory and store, and the control socket: requests and answers as JSON lines.
+//! Must not know how a request is carried out.
 
 pub(crate) mod client;
 pub(crate) mod lock;
+mod pid_file;
 pub(crate) mod server;
+pub(crate) mod store_lock;
 
 use serde::{Deserialize, Serialize};
 

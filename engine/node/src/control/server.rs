@@ -23,6 +23,19 @@ const REQUESTS_MAX: usize = 64;
 /// Answers `status` without the control plane's help, so that a node that is busy still tells.
 pub(crate) type Look = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
+/// Asks the node to stop and says what was asked for. The control plane may wait for a full
+/// channel just then: nothing that it waits for may keep a node from being stopped.
+pub(crate) type Drain = Arc<dyn Fn() -> Value + Send + Sync>;
+
+/// What is answered without the control plane.
+#[derive(Clone)]
+pub(crate) struct AtOnce {
+    /// `status`.
+    pub(crate) look: Look,
+    /// `drain`.
+    pub(crate) drain: Drain,
+}
+
 /// A request and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -72,8 +85,8 @@ impl ControlSocket {
         Ok(Self { listener, path })
     }
 
-    /// Serves until dropped. `look` answers `status` at once; everything else is a [`Call`].
-    pub(crate) async fn serve(self, look: Look, calls: mpsc::Sender<Call>) {
+    /// Serves until dropped: what `at_once` does not answer is a [`Call`].
+    pub(crate) async fn serve(self, at_once: AtOnce, calls: mpsc::Sender<Call>) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = Arc::clone(&slots).acquire_owned().await else {
@@ -82,10 +95,10 @@ impl ControlSocket {
             let Ok((stream, _)) = self.listener.accept().await else {
                 continue;
             };
-            let (look, calls) = (Arc::clone(&look), calls.clone());
+            let (at_once, calls) = (at_once.clone(), calls.clone());
             tokio::spawn(async move {
                 // A client that hangs up has no use for an answer.
-                let _ = connection(stream, look, calls).await;
+                let _ = connection(stream, at_once, calls).await;
                 drop(permit);
             });
         }
@@ -99,7 +112,7 @@ pub(crate) fn calls() -> (mpsc::Sender<Call>, mpsc::Receiver<Call>) {
 
 async fn connection(
     stream: UnixStream,
-    look: Look,
+    at_once: AtOnce,
     calls: mpsc::Sender<Call>,
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
@@ -116,7 +129,7 @@ async fn connection(
         let answer = if read as u64 == REQUEST_MAX_BYTES && line.last() != Some(&b'\n') {
             refusal("a request is one line of at most 65536 bytes")
         } else {
-            answer(&line, &look, &calls).await
+            answer(&line, &at_once, &calls).await
         };
         let mut bytes = serde_json::to_vec(&answer)?;
         bytes.push(b'\n');
@@ -124,7 +137,7 @@ async fn connection(
     }
 }
 
-async fn answer(line: &[u8], look: &Look, calls: &mpsc::Sender<Call>) -> Value {
+async fn answer(line: &[u8], at_once: &AtOnce, calls: &mpsc::Sender<Call>) -> Value {
     let request = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => {
@@ -134,8 +147,10 @@ async fn answer(line: &[u8], look: &Look, calls: &mpsc::Sender<Call>) -> Value {
             ));
         }
     };
-    if request == Request::Status {
-        return look().await;
+    match request {
+        Request::Status => return (at_once.look)().await,
+        Request::Drain => return (at_once.drain)(),
+        _ => {}
     }
     let (reply, answered) = oneshot::channel();
     if calls.send(Call { request, reply }).await.is_err() {
@@ -162,8 +177,11 @@ mod tests {
         .expect("the client does not panic")
     }
 
-    fn pid_one() -> Look {
-        Arc::new(|| Box::pin(async { json!({ "ok": true, "pid": 1 }) }))
+    fn pid_one() -> AtOnce {
+        AtOnce {
+            look: Arc::new(|| Box::pin(async { json!({ "ok": true, "pid": 1 }) })),
+            drain: Arc::new(|| json!({ "ok": true, "drain_s": 7 })),
+        }
     }
 
     #[tokio::test]
@@ -195,12 +213,14 @@ mod tests {
         ask(data_dir.clone(), Request::Reload)
             .await
             .expect("answered");
-        let refused = ask(data_dir, Request::Drain)
+        let refused = ask(data_dir.clone(), Request::Pause { on: true })
             .await
             .expect_err("refused")
             .to_string();
         assert_eq!(refused, "the node refused: not now");
         worker.abort();
+        let drain = ask(data_dir, Request::Drain).await.expect("answered");
+        assert_eq!(drain["drain_s"], 7);
         server.abort();
         let _ = server.await;
         assert!(!path.exists());
@@ -209,8 +229,7 @@ mod tests {
     #[tokio::test]
     async fn nonsense_is_answered_with_what_is_accepted() {
         let (calls, _received) = calls();
-        let look: Look = Arc::new(|| Box::pin(async { json!({}) }));
-        let said = answer(b"{\"cmd\":\"stop\"}", &look, &calls).await;
+        let said = answer(b"{\"cmd\":\"stop\"}", &pid_one(), &calls).await;
         assert!(
             said["error"]
                 .as_str()

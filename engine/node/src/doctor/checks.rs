@@ -7,12 +7,13 @@ use std::time::Duration;
 use cores::{Clock, CoreConfig, CoreError, Driver};
 use model::CoreIndex;
 use model::inbox::CoreCommand;
+use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
-use store::{OpenOptions, Store, StoreError};
+use store::{Store, StoreError, StoreUrl};
 
 use super::Finding;
 use crate::config::{Config, DriverWord, upstreams};
-use crate::control::lock::{self, Taken};
+use crate::control::lock::{self, Seen};
 use crate::run::parts;
 use crate::run::plan::{Cpus, FilesPlan, raise_nofile};
 
@@ -245,28 +246,35 @@ fn ask_root(server: SocketAddr) -> std::io::Result<()> {
 
 fn data_dir(config: &Config) -> Finding {
     let shown = config.data_dir.display();
-    let existed = config.data_dir.exists();
-    let taken = lock::take(&config.data_dir);
-    if !existed {
-        lock::undo(&config.data_dir);
-    }
-    match taken {
-        Ok(Taken::Ours(_)) => Finding::ok("data_dir", format!("{shown} is writable and free")),
-        Ok(Taken::Held { pid }) => Finding::warn(
+    match lock::look(&config.data_dir) {
+        Ok(Seen::Free) => Finding::ok("data_dir", format!("{shown} is writable and free")),
+        Ok(Seen::Held(pid)) => Finding::warn(
             "data_dir",
             lock::in_use(&config.data_dir, pid),
             "nothing, if that is the node you mean",
         ),
-        Err(error) => Finding::fail("data_dir", format!("{error:#}"), "change data_dir"),
+        Ok(Seen::Unwritable) => Finding::fail(
+            "data_dir",
+            format!("{shown} cannot be written by this user"),
+            "change its rights, or data_dir",
+        ),
+        Err(error) => Finding::fail(
+            "data_dir",
+            format!("{shown} cannot be looked at ({error})"),
+            "change its rights, or data_dir",
+        ),
     }
 }
 
 async fn store(config: &Config) -> Finding {
-    let options = OpenOptions {
-        create: false,
-        ..OpenOptions::default()
-    };
-    match Store::open_with(&config.store, options).await {
+    if let StoreUrl::Sqlite(path) = &config.store
+        && path.exists()
+        && access(path, Access::WRITE_OK).is_err()
+    {
+        let found = format!("{} cannot be written by this user", config.store);
+        return Finding::fail("store", found, "change its rights, or name another store");
+    }
+    match Store::open_existing(&config.store).await {
         Ok(store) => {
             let counts = store.counts().await;
             // Nothing was written, so closing has nothing to lose.
@@ -282,6 +290,13 @@ async fn store(config: &Config) -> Finding {
         Err(StoreError::NotFound { .. }) => {
             Finding::ok("store", format!("{} will be created", config.store))
         }
+        Err(StoreError::OlderSchema { found, known, .. }) => Finding::ok(
+            "store",
+            format!(
+                "{} will be brought from schema version {found} to {known}",
+                config.store
+            ),
+        ),
         Err(error) => Finding::fail(
             "store",
             error.to_string(),

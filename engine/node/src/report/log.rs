@@ -191,6 +191,45 @@ mod tests {
         assert!(lines[5].contains(",HISTFAAA"), "{}", lines[5]);
     }
 
+    /// The golden log was read by foreign readers, see the guide: as long as we write the same,
+    /// they read what we write.
+    #[test]
+    fn what_is_written_is_what_foreign_readers_were_shown() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        for start in [START, START.plus_ms(10_000)] {
+            logs.write(&interval(3, start, 50)).expect("written");
+        }
+        let path = dir.path().join("hdr/20261118T110640123Z-core-3.hdr");
+        let written = fs::read_to_string(path).expect("the log");
+        let golden = include_str!("golden.hdr");
+        assert_eq!(written.lines().count(), golden.lines().count());
+        // The first line names the version that wrote it.
+        for (ours, theirs) in written.lines().zip(golden.lines()).skip(1) {
+            let (Some((ours, payload)), Some((theirs, golden))) = (
+                ours.rsplit_once(",HISTFAAA"),
+                theirs.rsplit_once(",HISTFAAA"),
+            ) else {
+                assert_eq!(ours, theirs);
+                continue;
+            };
+            assert_eq!(ours, theirs);
+            // The compressor may change its mind between releases, what it packs may not.
+            assert_eq!(decoded(payload), decoded(golden), "{ours}");
+        }
+    }
+
+    fn decoded(payload: &str) -> Histogram<u64> {
+        use base64::Engine;
+        let base64 = format!("HISTFAAA{payload}");
+        let bytes = base64::engine::general_purpose::STANDARD.decode(base64);
+        let mut deserializer = hdrhistogram::serialization::Deserializer::new();
+        let bytes = bytes.expect("base64");
+        deserializer
+            .deserialize(&mut bytes.as_slice())
+            .expect("a compressed V2 histogram")
+    }
+
     #[test]
     fn the_oldest_logs_go_when_all_are_too_large() {
         let dir = tempfile::tempdir().expect("temp dir");

@@ -24,7 +24,7 @@ pub(crate) struct Fed {
     pub(crate) upserted: u64,
     /// Targets that lost their slot.
     pub(crate) removed: u64,
-    /// Placed targets with rules that are not judged by this release.
+    /// Placed targets with rules that are not acted on by this release.
     pub(crate) unjudged: u64,
 }
 

@@ -24,15 +24,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::admin;
 use crate::config::{Config, Layers};
-use crate::control::lock;
-use crate::control::server::{self, ControlSocket, Look};
+use crate::control::server::{self, AtOnce, ControlSocket};
+use crate::control::{lock, store_lock};
 use parts::Parts;
 use serve::Control;
 use signals::Stop;
+use view::View;
 
 /// How to read the configuration again.
 pub(crate) type ReadConfig = Box<dyn Fn() -> anyhow::Result<(Config, Layers)>>;
@@ -48,6 +50,7 @@ pub(crate) fn run(config: Config, read_config: ReadConfig) -> anyhow::Result<Exi
 
 async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCode> {
     let mut lock = lock::take_or_refuse(&config.data_dir)?;
+    let store_lock = store_lock::take_or_refuse(&config.store, &config.data_dir)?;
     let stop = Stop::new();
     let (calls, received) = server::calls();
     signals::listen(stop.clone(), calls.clone()).context("signals cannot be listened to")?;
@@ -56,12 +59,8 @@ async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCod
     lock.record_store(&config.store)?;
     let view = Arc::clone(&parts.view);
     let socket = ControlSocket::bind(&config.data_dir)?;
-    let look = Arc::clone(&view);
-    let look: Look = Arc::new(move || {
-        let view = Arc::clone(&look);
-        Box::pin(async move { status::object(&view).await })
-    });
-    let control_socket = tokio::spawn(socket.serve(look, calls));
+    let at_once = at_once(&view, &stop);
+    let control_socket = tokio::spawn(socket.serve(at_once, calls));
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&view)));
     say_ready(&view);
     let (parts, ended) = control(parts, config, read_config, received, &stop).await;
@@ -77,8 +76,23 @@ async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCod
     ended?;
     drained?;
     info!("stopped");
-    drop(lock);
+    drop((store_lock, lock));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the control socket answers however busy the control plane is.
+fn at_once(view: &Arc<View>, stop: &Stop) -> AtOnce {
+    let (looked_at, stopping, stop) = (Arc::clone(view), Arc::clone(view), stop.clone());
+    AtOnce {
+        look: Arc::new(move || {
+            let view = Arc::clone(&looked_at);
+            Box::pin(async move { status::object(&view).await })
+        }),
+        drain: Arc::new(move || {
+            stop.ask("drain");
+            json!({ "ok": true, "pid": std::process::id(), "drain_s": stopping.drain_s() })
+        }),
+    }
 }
 
 /// Feeds and watches until somebody asks to stop or something breaks.
@@ -89,16 +103,16 @@ async fn control(
     received: tokio::sync::mpsc::Receiver<server::Call>,
     stop: &Stop,
 ) -> (parts::Stopping, anyhow::Result<&'static str>) {
-    let mut control = Control::new(parts, config, read_config, stop.clone());
+    let mut control = Control::new(parts, config, read_config, received);
     let ended = tokio::select! {
         biased;
         why = stop.asked() => Ok(why),
-        broken = control.serve(received) => Err(broken),
+        broken = control.serve() => Err(broken),
     };
     (control.into_stopping(), ended)
 }
 
-fn say_ready(view: &view::View) {
+fn say_ready(view: &View) {
     let facts = &view.facts;
     if let Some(note) = &facts.driver_note {
         warn!("{note}");

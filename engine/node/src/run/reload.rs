@@ -1,19 +1,26 @@
 //! Targets into the fleet: everything at the start, afterwards only what changed.
 
+use std::collections::HashSet;
+
+use model::TargetId;
+use persist::SinkCommand;
 use serde_json::{Value, json};
 use store::ImportId;
 use tracing::{info, warn};
 
 use super::fleet::Fed;
+use super::send::send;
 use super::serve::{Control, PAGE, reading};
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 
 /// Refused targets that are named in the log; all are counted.
 const REFUSED_NAMED_MAX: usize = 20;
 
-/// Places every active target, page by page in the order of ids.
+/// Places every active target, page by page in the order of ids, and tells the sink when it knows
+/// them all: what is still open of other targets ends there.
 pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
     let (mut after, mut fed, mut first) = (None, Fed::default(), true);
+    let mut keep = HashSet::new();
     loop {
         let page = reading(control.parts.store.targets(after, PAGE, true).await)?;
         if first {
@@ -21,9 +28,12 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
             first = false;
         }
         say_refused(control, &page.refused);
+        keep.extend(page.refused.iter().filter_map(|&(id, _)| TargetId::new(id)));
         fed += control.fleet.feed(page.targets).await?;
-        control.parts.supervise()?;
+        control.between_pages().await?;
         if page.last.is_none() {
+            let loaded = SinkCommand::Loaded { keep };
+            send(&control.parts.sink.commands, loaded, "the sink").await?;
             return Ok(fed);
         }
         after = page.last;
@@ -41,6 +51,7 @@ pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> 
         say_refused(control, &page.refused);
         fed += control.fleet.feed(page.targets).await?;
         control.change = page.latest_change;
+        control.between_pages().await?;
     }
     if fed != Fed::default() {
         info!(
@@ -66,7 +77,9 @@ pub(super) async fn import(
             next = rows + every;
         }
     };
-    let summary = import_file(&control.parts.store, order, id, &mut progress).await?;
+    let store = control.parts.store.clone();
+    let importing = import_file(&store, order, id, &mut progress);
+    let summary = control.meanwhile(importing).await??;
     control.parts.view.refuse_targets(summary.refused);
     for line in summary.refused_lines.iter().take(REFUSED_NAMED_MAX) {
         warn!("{line}");

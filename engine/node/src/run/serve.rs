@@ -1,5 +1,7 @@
 //! The control plane's loop: load, then requests, changed targets, histograms, supervision.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -13,14 +15,13 @@ use super::fleet::Fleet;
 use super::parts::{Parts, Stopping};
 use super::quiet::Quiet;
 use super::reload;
-use super::signals::Stop;
 use super::summary::Summary;
 use super::view::Stage;
 use super::{ReadConfig, send};
 use crate::config::Config;
 use crate::control::server::{Call, refusal};
 use crate::control::{Request, TargetRef};
-use crate::targets::import::ImportOrder;
+use crate::targets::import::{ImportOrder, UNJUDGED};
 
 /// Length of a turn: supervision and histograms.
 const TURN: Duration = Duration::from_millis(200);
@@ -42,14 +43,24 @@ pub(super) struct Control {
     /// Every change up to this number is in the fleet.
     pub(super) change: u64,
     paused: bool,
-    stop: Stop,
+    /// Every active target has its place.
+    loaded: bool,
+    calls: mpsc::Receiver<Call>,
+    /// Calls that came while changed targets were placed.
+    deferred: VecDeque<Call>,
     quiet: Quiet,
     summary: Summary,
     ages: Option<oneshot::Receiver<persist::FreshnessAges>>,
 }
 
 impl Control {
-    pub(super) fn new(parts: Parts, config: Config, read_config: ReadConfig, stop: Stop) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        config: Config,
+        read_config: ReadConfig,
+        calls: mpsc::Receiver<Call>,
+    ) -> Self {
+        parts.view.set_drain_s(config.drain_s);
         let inboxes = parts.cores.iter().map(|core| core.inbox.clone()).collect();
         let (sink, released) = (parts.sink.commands.clone(), parts.sink.released.clone());
         let summary = Summary::from(parts.view.clock.mono());
@@ -60,7 +71,9 @@ impl Control {
             read_config,
             change: 0,
             paused: false,
-            stop,
+            loaded: false,
+            calls,
+            deferred: VecDeque::new(),
             quiet: Quiet::default(),
             summary,
             ages: None,
@@ -77,27 +90,26 @@ impl Control {
     }
 
     /// Serves until something breaks; says what.
-    pub(super) async fn serve(&mut self, mut calls: mpsc::Receiver<Call>) -> anyhow::Error {
-        match self.serve_until_broken(&mut calls).await {
+    pub(super) async fn serve(&mut self) -> anyhow::Error {
+        match self.serve_until_broken().await {
             Err(broken) => broken,
             Ok(never) => match never {},
         }
     }
 
-    async fn serve_until_broken(
-        &mut self,
-        calls: &mut mpsc::Receiver<Call>,
-    ) -> anyhow::Result<std::convert::Infallible> {
+    async fn serve_until_broken(&mut self) -> anyhow::Result<Infallible> {
         self.load().await?;
-        self.parts.view.set_stage(Stage::Running);
+        self.loaded = true;
+        self.show_stage();
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for turn in 0u64.. {
+            while let Some(call) = self.deferred.pop_front() {
+                self.take(call).await?;
+            }
             tokio::select! {
-                Some(call) = calls.recv() => {
-                    let answer = self.carry_out(call.request).await?;
-                    // A client that hung up has no use for the answer.
-                    let _ = call.reply.send(answer);
+                Some(call) = self.calls.recv() => {
+                    self.take(call).await?;
                     continue;
                 }
                 _ = turns.tick() => {}
@@ -105,6 +117,50 @@ impl Control {
             self.turn(turn).await?;
         }
         Err(anyhow!("the control plane ran out of turns"))
+    }
+
+    async fn take(&mut self, call: Call) -> anyhow::Result<()> {
+        let answer = self.carry_out(call.request).await?;
+        // A client that hung up has no use for the answer.
+        let _ = call.reply.send(answer);
+        Ok(())
+    }
+
+    /// Waits for `work`, which needs nothing of the control plane, and meanwhile answers what can
+    /// be answered and watches the threads: an import of millions of lines takes minutes.
+    pub(super) async fn meanwhile<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> anyhow::Result<T> {
+        let mut work = std::pin::pin!(work);
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                Some(call) = self.calls.recv() => {
+                    let answer = match self.at_once(&call.request).await? {
+                        Some(answer) => answer,
+                        None => busy(),
+                    };
+                    let _ = call.reply.send(answer);
+                }
+                _ = turns.tick() => self.watch()?,
+            }
+        }
+    }
+
+    /// As [`Control::meanwhile`], between two pages of targets. At the first load a request that
+    /// has to wait is refused; later pages are few, and it waits.
+    pub(super) async fn between_pages(&mut self) -> anyhow::Result<()> {
+        while let Ok(call) = self.calls.try_recv() {
+            match self.at_once(&call.request).await? {
+                Some(answer) => drop(call.reply.send(answer)),
+                None if !self.loaded => drop(call.reply.send(busy())),
+                None => self.deferred.push_back(call),
+            }
+        }
+        self.watch()
     }
 
     /// Imports the list, if any, and places every active target.
@@ -130,52 +186,69 @@ impl Control {
         if fed.unjudged > 0 {
             warn!(
                 targets = fed.unjudged,
-                "keyword, forbidden and redirect rules are kept but not judged by this release"
+                "targets with {UNJUDGED}, which are kept but not acted on by this release"
             );
         }
         Ok(())
     }
 
     async fn carry_out(&mut self, request: Request) -> anyhow::Result<Value> {
+        if let Some(answer) = self.at_once(&request).await? {
+            return Ok(answer);
+        }
+        let result = match &request {
+            Request::Import(order) => self.import(order).await,
+            _ => reload::reload(self).await,
+        };
+        let error = match result {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        survives(&error)?;
+        if matches!(request, Request::Import(_)) {
+            let mut answer = refusal(&format!("{error:#}"));
+            answer["usage"] = json!(error.is::<crate::exit::BadInput>());
+            return Ok(answer);
+        }
+        warn!("reload refused, the old configuration goes on: {error:#}");
+        Ok(refusal(&format!(
+            "{error:#}; the old configuration goes on"
+        )))
+    }
+
+    /// Carries out what takes no time; `None`: this takes long.
+    async fn at_once(&mut self, request: &Request) -> anyhow::Result<Option<Value>> {
         Ok(match request {
-            Request::Status => super::status::object(&self.parts.view).await,
-            Request::Drain => {
-                self.stop.ask("drain");
-                json!({ "ok": true, "pid": std::process::id(), "drain_s": self.config.drain_s })
-            }
-            Request::Reload => match reload::reload(self).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    survives(&error)?;
-                    warn!("reload refused, the old configuration goes on: {error:#}");
-                    refusal(&format!("{error:#}; the old configuration goes on"))
-                }
-            },
+            // The socket's own server answers these two.
+            Request::Status | Request::Drain => Some(super::status::object(&self.parts.view).await),
             Request::Pause { on } => {
-                self.fleet.pause(on).await?;
-                self.paused = on;
-                self.parts
-                    .view
-                    .set_stage(if on { Stage::Paused } else { Stage::Running });
-                json!({ "ok": true, "paused": on })
+                self.fleet.pause(*on).await?;
+                self.paused = *on;
+                self.show_stage();
+                Some(json!({ "ok": true, "paused": on }))
             }
-            Request::Trigger { target } => self.trigger(&target).await?,
-            Request::Import(order) => match reload::import(self, &order).await {
-                Ok(summary) => {
-                    let fed = reload::apply_changes(self).await?;
-                    let mut answer = serde_json::to_value(&summary)?;
-                    answer["ok"] = json!(true);
-                    answer["applied"] = json!({ "upserted": fed.upserted, "removed": fed.removed });
-                    answer
-                }
-                Err(error) => {
-                    survives(&error)?;
-                    let mut answer = refusal(&format!("{error:#}"));
-                    answer["usage"] = json!(error.is::<crate::exit::BadInput>());
-                    answer
-                }
-            },
+            Request::Trigger { target } => Some(self.trigger(target).await?),
+            Request::Reload | Request::Import(_) => None,
         })
+    }
+
+    async fn import(&mut self, order: &ImportOrder) -> anyhow::Result<Value> {
+        let summary = reload::import(self, order).await?;
+        let fed = reload::apply_changes(self).await?;
+        let mut answer = serde_json::to_value(&summary)?;
+        answer["ok"] = json!(true);
+        answer["applied"] = json!({ "upserted": fed.upserted, "removed": fed.removed });
+        Ok(answer)
+    }
+
+    /// A pause shows also while targets are loaded; running is only what is loaded.
+    fn show_stage(&self) {
+        let stage = match (self.paused, self.loaded) {
+            (true, _) => Stage::Paused,
+            (false, true) => Stage::Running,
+            (false, false) => Stage::Loading,
+        };
+        self.parts.view.set_stage(stage);
     }
 
     async fn trigger(&self, target: &TargetRef) -> anyhow::Result<Value> {
@@ -192,10 +265,8 @@ impl Control {
     }
 
     async fn turn(&mut self, turn: u64) -> anyhow::Result<()> {
-        self.parts.supervise()?;
-        self.collect_histograms();
-        self.fleet.collect_released();
-        self.look_for_trouble();
+        self.watch()?;
+        self.parts.view.set_drain_s(self.config.drain_s);
         if turn.is_multiple_of(AGES_EVERY) {
             self.ask_ages();
         }
@@ -206,6 +277,15 @@ impl Control {
         if turn % SUMMARY_EVERY == SUMMARY_EVERY - 1 {
             self.summary.say(&self.parts.view);
         }
+        Ok(())
+    }
+
+    /// What has to go on whatever else is done.
+    fn watch(&mut self) -> anyhow::Result<()> {
+        self.parts.supervise()?;
+        self.collect_histograms();
+        self.fleet.collect_released();
+        self.look_for_trouble();
         Ok(())
     }
 
@@ -306,6 +386,13 @@ impl Parts {
     }
 }
 
+/// The answer to what has to wait for an import or the first load.
+fn busy() -> Value {
+    let mut answer = refusal("a list is being imported or loaded: ask again when that is done");
+    answer["busy"] = json!(true);
+    answer
+}
+
 /// A refused request is the caller's business; a dead thread is ours.
 fn survives(error: &anyhow::Error) -> anyhow::Result<()> {
     match error.downcast_ref::<send::Ended>() {
@@ -341,6 +428,51 @@ pub(super) fn reading<T>(result: store::Result<T>) -> anyhow::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn control(data_dir: &std::path::Path) -> (Control, mpsc::Sender<Call>) {
+        let mut flags = vec![
+            (
+                "data_dir",
+                toml::Value::String(data_dir.display().to_string()),
+            ),
+            ("dns", toml::Value::String("127.0.0.1:9".to_owned())),
+            ("driver", toml::Value::String("epoll".to_owned())),
+        ];
+        flags.push(("max_in_flight", toml::Value::Integer(4)));
+        let layers = crate::config::Layers::read(None, std::iter::empty(), flags);
+        let config = Config::resolve(&layers.expect("no file")).expect("valid");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let parts = Parts::start(&config, &listener.expect("a free port")).await;
+        let (sender, calls) = crate::control::server::calls();
+        let read_config: ReadConfig = Box::new(|| anyhow::bail!("not read again"));
+        let parts = parts.expect("a node starts");
+        (Control::new(parts, config, read_config, calls), sender)
+    }
+
+    #[tokio::test]
+    async fn a_core_that_dies_while_a_list_is_imported_is_noticed_and_calls_are_answered() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (mut control, calls) = control(dir.path()).await;
+        let asks = async |request: Request| {
+            let (reply, answer) = oneshot::channel();
+            calls.send(Call { request, reply }).await.expect("room");
+            answer.await.expect("answered")
+        };
+        let asking = async {
+            assert_eq!(asks(Request::Reload).await["busy"], true);
+            let paused = asks(Request::Pause { on: true }).await;
+            assert_eq!(paused["paused"], true);
+        };
+        control.meanwhile(asking).await.expect("all threads live");
+        // The thread ends although the control plane did not mean it to.
+        let drain = model::inbox::CoreCommand::Drain { within_ms: 0 };
+        control.parts.cores[0].inbox.send(drain).expect("it lives");
+        let never = std::future::pending::<()>();
+        let broken = control.meanwhile(never).await.expect_err("noticed");
+        let said = "probe core 0 ended although nobody asked it to";
+        assert_eq!(format!("{broken:#}"), said);
+        control.into_stopping().drain().await.expect("drained");
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("the ring broke")]

@@ -1,6 +1,8 @@
 //! Signals and the one stop flag: the first SIGTERM or SIGINT (or `drain`) stops the node in an
 //! orderly way, the second signal ends the process at once.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -8,6 +10,9 @@ use tracing::{info, warn};
 
 use crate::control::Request;
 use crate::control::server::Call;
+
+/// Time after which a busy control plane is asked again to reload.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Asks the node to stop, from anywhere.
 #[derive(Clone, Debug)]
@@ -61,20 +66,23 @@ async fn ends(mut signals: Signal, stop: Stop, name: &'static str, code: i32) {
 
 async fn reloads(mut signals: Signal, calls: mpsc::Sender<Call>) {
     while signals.recv().await.is_some() {
-        let (reply, answered) = oneshot::channel();
-        if calls
-            .send(Call {
-                request: Request::Reload,
-                reply,
-            })
-            .await
-            .is_err()
-        {
-            return;
+        // A signal has nobody who would ask again.
+        let mut answer = reload(&calls).await;
+        while answer["busy"] == true {
+            tokio::time::sleep(AGAIN).await;
+            answer = reload(&calls).await;
         }
-        let answer = answered.await.unwrap_or(Value::Null);
         info!(%answer, "SIGHUP: reload");
     }
+}
+
+async fn reload(calls: &mpsc::Sender<Call>) -> Value {
+    let (reply, answered) = oneshot::channel();
+    let request = Request::Reload;
+    if calls.send(Call { request, reply }).await.is_err() {
+        return Value::Null;
+    }
+    answered.await.unwrap_or(Value::Null)
 }
 
 #[cfg(test)]

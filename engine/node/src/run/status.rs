@@ -121,6 +121,10 @@ fn cores_json(
                 "negative_hits": core.dns.negative_hits, "stale_hits": core.dns.stale_hits,
                 "queries": core.dns.queries, "timeouts": core.dns.timeouts,
                 "hosts": core.dns.hosts, "flights": core.dns.flights,
+                "queued": core.dns.queued, "sockets": core.dns.sockets,
+                "refused": core.dns.refused, "malformed": core.dns.malformed,
+                "truncated": core.dns.truncated, "ignored": core.dns.ignored,
+                "socket_errors": core.dns.socket_errors,
             },
         })
     };
@@ -143,6 +147,12 @@ fn sink_json(sink: &SinkSnapshot) -> Value {
         "freshness_pending": counters.freshness_pending,
         "freshness_retries": counters.freshness_retries,
         "unclaimed_events": counters.unclaimed_events,
+        "facts_waiting": counters.facts_waiting,
+        "evidence_waiting": counters.evidence_waiting,
+        "evidence_dropped": counters.evidence_dropped,
+        "held_commands": counters.held_commands,
+        "journal_segments": counters.journal_segments,
+        "apply_overdue": counters.apply_overdue,
     })
 }
 

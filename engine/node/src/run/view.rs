@@ -2,7 +2,7 @@
 //! a probe core; nothing here changes the node.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -85,6 +85,7 @@ pub(crate) struct View {
     pub(crate) cores: Vec<CoreSeen>,
     sink: Arc<SinkStats>,
     stage: AtomicU8,
+    drain_s: AtomicU32,
     targets_refused: AtomicU64,
     histograms: Mutex<Vec<Lifetime>>,
     ages: Mutex<Option<FreshnessAges>>,
@@ -105,6 +106,7 @@ impl View {
             cores,
             sink,
             stage: AtomicU8::new(Stage::Loading as u8),
+            drain_s: AtomicU32::new(0),
             targets_refused: AtomicU64::new(0),
             histograms: Mutex::new(histograms),
             ages: Mutex::new(None),
@@ -119,6 +121,16 @@ impl View {
     /// The control plane moves on.
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// What a drain may take.
+    pub(crate) fn drain_s(&self) -> u32 {
+        self.drain_s.load(Ordering::Relaxed)
+    }
+
+    /// The configuration says so now.
+    pub(crate) fn set_drain_s(&self, seconds: u32) {
+        self.drain_s.store(seconds, Ordering::Relaxed);
     }
 
     /// Refused targets so far: lines of lists and rows of the store.

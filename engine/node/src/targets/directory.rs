@@ -7,8 +7,9 @@ use model::{Slot, TargetId};
 
 /// Marks an entry of the arrays whose target is gone.
 const GONE: u32 = u32::MAX;
-/// The overlay may grow to this, or to a sixteenth of the arrays.
-const OVERLAY_MIN: usize = 4_096;
+/// The overlay, and the entries that are gone, may each grow to this or to a sixteenth of the
+/// arrays: then everything is merged, which costs a constant number of moves per change.
+const SLACK_MIN: usize = 4_096;
 
 /// Sorted (id, slot) pairs.
 #[derive(Debug, Default)]
@@ -65,11 +66,14 @@ impl Directory {
             .ok()
             .filter(|&index| self.slots[index] != GONE)?;
         self.gone += 1;
-        Some(Slot(std::mem::replace(&mut self.slots[index], GONE)))
+        let slot = Slot(std::mem::replace(&mut self.slots[index], GONE));
+        self.merge_when_large();
+        Some(slot)
     }
 
     fn merge_when_large(&mut self) {
-        if self.overlay.len() <= OVERLAY_MIN.max(self.ids.len() / 16) {
+        let slack = SLACK_MIN.max(self.ids.len() / 16);
+        if self.overlay.len() <= slack && self.gone <= slack {
             return;
         }
         let count = self.len();
@@ -125,6 +129,50 @@ mod tests {
         for raw in 1..=20_000 {
             assert_eq!(directory.get(id(raw)), map.get(&raw).copied().map(Slot));
         }
+    }
+
+    #[test]
+    fn its_size_follows_its_entries_whatever_comes_and_goes() {
+        // Rising ids in and the oldest out, as minted ids do; then random ones; then all out.
+        for seed in 0..4 {
+            let (mut directory, mut known) = (Directory::default(), Vec::new());
+            let held = 1 + (splitmix64(seed) % 20_000) as usize;
+            for step in 0..100_000u64 {
+                let rising = seed % 2 == 0;
+                let raw = if rising { step } else { splitmix64(step) >> 30 } as i64 + 1;
+                if directory.get(id(raw)).is_none() {
+                    directory.insert(id(raw), Slot(step as u32));
+                    known.push(raw);
+                }
+                if known.len() > held {
+                    let at = if rising {
+                        0
+                    } else {
+                        step as usize % known.len()
+                    };
+                    let gone = if rising {
+                        known.remove(at)
+                    } else {
+                        known.swap_remove(at)
+                    };
+                    assert!(directory.remove(id(gone)).is_some());
+                }
+                assert!(within_bounds(&directory), "seed {seed}, step {step}");
+            }
+            for raw in known {
+                assert!(directory.remove(id(raw)).is_some());
+            }
+            assert_eq!(directory.len(), 0);
+            assert!(within_bounds(&directory), "seed {seed}, empty");
+        }
+    }
+
+    /// Arrays hold the entries and at most the slack; what was allocated follows.
+    fn within_bounds(directory: &Directory) -> bool {
+        let slack = SLACK_MIN.max(directory.ids.len() / 16) + 1;
+        let most = directory.len() + slack;
+        // A vector that grows doubles.
+        directory.ids.len() <= most && directory.ids.capacity() <= 2 * (most + slack)
     }
 
     #[test]

@@ -1,15 +1,17 @@
-//! A target list into the store, in chunks: a million lines are never held in memory.
+//! A target list into the store, in chunks: a million lines are never held in memory. With `strict`
+//! it is one transaction, and every line is judged by the store before one is kept.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use store::{ImportId, ImportRow, Store};
+use store::{ImportId, ImportPart, ImportReport, ImportRow, Store};
+use tokio::sync::mpsc;
 
 use super::file::{Refused, TargetFile};
 use crate::exit::bad_input;
 
-/// Rows given to the store at once.
-const CHUNK_ROWS: usize = 5_000;
+/// Records read, and rows given to the store, at once.
+const CHUNK_RECORDS: u64 = 5_000;
 /// Refused lines that are kept word for word; all of them are counted.
 const REFUSED_SHOWN_MAX: usize = 1_000;
 
@@ -59,6 +61,13 @@ impl ImportSummary {
         }
     }
 
+    /// Adds what the store did.
+    fn add(&mut self, report: &ImportReport) {
+        self.inserted += report.inserted;
+        self.updated += report.updated;
+        self.unchanged += report.unchanged;
+    }
+
     /// One line for a person.
     pub(crate) fn sentence(&self) -> String {
         let mut parts = vec![format!(
@@ -73,8 +82,7 @@ impl ImportSummary {
         }
         if self.unjudged > 0 {
             parts.push(format!(
-                "{} with keyword, forbidden or redirect rules, which are kept but not judged by \
-                 this release",
+                "{} with {UNJUDGED}, which are kept but not acted on by this release",
                 self.unjudged
             ));
         }
@@ -92,69 +100,175 @@ pub(crate) async fn import_file(
     id: ImportId,
     progress: &mut dyn FnMut(u64),
 ) -> anyhow::Result<ImportSummary> {
-    if order.strict {
-        refuse_bad_lines(&order.path)?;
-    }
-    let mut summary = ImportSummary::default();
-    let mut file = TargetFile::open(&order.path)?;
-    let (mut rows, mut lines) = (
-        Vec::with_capacity(CHUNK_ROWS),
-        Vec::with_capacity(CHUNK_ROWS),
-    );
-    while let Some(next) = file.next()? {
-        summary.rows += 1;
-        match next {
-            Ok(row) => {
-                summary.unjudged += u64::from(has_unjudged_rules(&row.config));
-                lines.push(row.line);
-                rows.push(ImportRow {
-                    id: row.id,
-                    config: row.config,
-                });
-            }
-            Err(refused) => summary.refuse(&refused),
-        }
-        if rows.len() == CHUNK_ROWS {
-            flush(store, &file, id, &mut rows, &mut lines, &mut summary).await?;
-            progress(summary.rows);
-        }
-    }
-    flush(store, &file, id, &mut rows, &mut lines, &mut summary).await?;
-    progress(summary.rows);
+    let mut summary = if order.strict {
+        import_whole(store, &order.path, id, progress).await?
+    } else {
+        import_good_lines(store, &order.path, id, progress).await?
+    };
     if order.prune {
         prune(store, id, &mut summary).await?;
     }
     Ok(summary)
 }
 
-/// A rule of the next releases: stored, shown, and not judged yet.
+/// Keeps what is good, chunk by chunk.
+async fn import_good_lines(
+    store: &Store,
+    path: &Path,
+    id: ImportId,
+    progress: &mut dyn FnMut(u64),
+) -> anyhow::Result<ImportSummary> {
+    let mut summary = ImportSummary::default();
+    let mut file = TargetFile::open(path)?;
+    loop {
+        let mut chunk = Chunk::read(&mut file)?;
+        summary.rows += chunk.records;
+        summary.unjudged += chunk.unjudged;
+        chunk.refused.iter().for_each(|line| summary.refuse(line));
+        let report = store.import(std::mem::take(&mut chunk.rows), id).await?;
+        summary.add(&report);
+        for (at, error) in report.refused {
+            summary.refuse(&file.refused(chunk.lines[at], error));
+        }
+        progress(summary.rows);
+        if chunk.is_last() {
+            return Ok(summary);
+        }
+    }
+}
+
+/// Keeps the whole list, or nothing of it when a line is bad by itself or refused by the store.
+async fn import_whole(
+    store: &Store,
+    path: &Path,
+    id: ImportId,
+    progress: &mut dyn FnMut(u64),
+) -> anyhow::Result<ImportSummary> {
+    let mut file = TargetFile::open(path)?;
+    let (parts, received) = mpsc::channel(1);
+    let feeding = feed(&mut file, parts, progress);
+    let (kept, fed) = tokio::join!(store.import_whole(received, id), feeding);
+    let (kept, fed) = (kept?, fed?);
+    let Some(report) = kept else {
+        anyhow::bail!("the target list {} was not read to its end", path.display());
+    };
+    let mut refused = fed.refused;
+    for (at, error) in &report.refused {
+        refused.push(file.refused(fed.lines[*at], error.clone()));
+    }
+    refused.sort_by_key(|refused| refused.line);
+    let mut summary = ImportSummary {
+        rows: fed.rows,
+        unjudged: fed.unjudged,
+        ..ImportSummary::default()
+    };
+    summary.add(&report);
+    for line in &refused {
+        summary.refuse(line);
+    }
+    if summary.refused == 0 {
+        return Ok(summary);
+    }
+    bad_input(format!(
+        "the list is refused as a whole because of --strict ({} bad lines{}):\n{}",
+        summary.refused,
+        if fed.is_cut { " or more" } else { "" },
+        summary.refused_lines.join("\n")
+    ))
+}
+
+/// What a whole list brought while it was read.
+#[derive(Default)]
+struct Fed {
+    rows: u64,
+    unjudged: u64,
+    /// Lines that are bad by themselves.
+    refused: Vec<Refused>,
+    /// Line of each row that was given to the store.
+    lines: Vec<u64>,
+    /// There are more bad lines than are worth reading.
+    is_cut: bool,
+}
+
+/// Gives the rows of `file` to the store until the end, or until enough is refused.
+async fn feed<R: std::io::BufRead>(
+    file: &mut TargetFile<R>,
+    parts: mpsc::Sender<ImportPart>,
+    progress: &mut dyn FnMut(u64),
+) -> anyhow::Result<Fed> {
+    let mut fed = Fed::default();
+    loop {
+        let chunk = Chunk::read(file)?;
+        let is_last = chunk.is_last();
+        fed.rows += chunk.records;
+        fed.unjudged += chunk.unjudged;
+        fed.refused.extend(chunk.refused);
+        fed.lines.extend(chunk.lines);
+        fed.is_cut = !is_last && fed.refused.len() >= REFUSED_SHOWN_MAX;
+        if parts.send(ImportPart::Rows(chunk.rows)).await.is_err() {
+            // The store has seen enough, or failed: it says which.
+            fed.is_cut = true;
+            return Ok(fed);
+        }
+        progress(fed.rows);
+        if is_last || fed.is_cut {
+            let keep = fed.refused.is_empty();
+            // As above.
+            let _ = parts.send(ImportPart::End { keep }).await;
+            return Ok(fed);
+        }
+    }
+}
+
+/// The next records of a list.
+#[derive(Default)]
+struct Chunk {
+    records: u64,
+    unjudged: u64,
+    rows: Vec<ImportRow>,
+    /// Line of each row.
+    lines: Vec<u64>,
+    refused: Vec<Refused>,
+}
+
+impl Chunk {
+    /// Reads on; a chunk that is not full is the last one.
+    fn read<R: std::io::BufRead>(file: &mut TargetFile<R>) -> anyhow::Result<Self> {
+        let mut chunk = Self::default();
+        while chunk.records < CHUNK_RECORDS
+            && let Some(next) = file.next()?
+        {
+            chunk.records += 1;
+            match next {
+                Ok(row) => {
+                    chunk.unjudged += u64::from(has_unjudged_rules(&row.config));
+                    chunk.lines.push(row.line);
+                    chunk.rows.push(ImportRow {
+                        id: row.id,
+                        config: row.config,
+                    });
+                }
+                Err(refused) => chunk.refused.push(refused),
+            }
+        }
+        Ok(chunk)
+    }
+
+    fn is_last(&self) -> bool {
+        self.records < CHUNK_RECORDS
+    }
+}
+
+/// What [`has_unjudged_rules`] looks for, in words.
+pub(crate) const UNJUDGED: &str = "keyword, forbidden or redirect rules or a maintenance window";
+
+/// A rule of the next releases: stored, shown, and not acted on yet. A maintenance window that is
+/// kept and silently ignored would page people.
 pub(crate) fn has_unjudged_rules(config: &model::target::TargetConfig) -> bool {
     config.keyword.is_some()
         || !config.forbidden.is_empty()
         || config.redirect != model::target::Redirect::Follow
-}
-
-async fn flush<R: std::io::BufRead>(
-    store: &Store,
-    file: &TargetFile<R>,
-    id: ImportId,
-    rows: &mut Vec<ImportRow>,
-    lines: &mut Vec<u64>,
-    summary: &mut ImportSummary,
-) -> anyhow::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let chunk = std::mem::replace(rows, Vec::with_capacity(CHUNK_ROWS));
-    let report = store.import(chunk, id).await?;
-    summary.inserted += report.inserted;
-    summary.updated += report.updated;
-    summary.unchanged += report.unchanged;
-    for (index, error) in report.refused {
-        summary.refuse(&file.refused(lines[index], error));
-    }
-    lines.clear();
-    Ok(())
+        || config.maintenance.is_some()
 }
 
 /// A line that is bad today may be a target of yesterday: a list with refused lines switches
@@ -166,25 +280,6 @@ async fn prune(store: &Store, id: ImportId, summary: &mut ImportSummary) -> anyh
     }
     summary.pruned = store.prune(id).await?;
     Ok(())
-}
-
-/// Reads the whole list once and refuses it when a line is bad.
-fn refuse_bad_lines(path: &Path) -> anyhow::Result<()> {
-    let mut file = TargetFile::open(path)?;
-    let mut summary = ImportSummary::default();
-    while let Some(next) = file.next()? {
-        if let Err(refused) = next {
-            summary.refuse(&refused);
-        }
-    }
-    if summary.refused == 0 {
-        return Ok(());
-    }
-    bad_input(format!(
-        "the list is refused as a whole because of --strict ({} bad lines):\n{}",
-        summary.refused,
-        summary.refused_lines.join("\n")
-    ))
 }
 
 #[cfg(test)]
@@ -237,6 +332,71 @@ mod tests {
             .expect_err("refused");
         assert!(error.is::<crate::exit::BadInput>());
         assert_eq!(store.counts().await.expect("counted").targets, 0);
+    }
+
+    #[tokio::test]
+    async fn strict_imports_nothing_from_a_list_that_the_store_refuses_in_part() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = open(&dir).await;
+        let given = order(&dir, "id,url\n7,http://seven.example/\n");
+        import_file(&store, &given, ImportId(UnixMs(1)), &mut |_| ())
+            .await
+            .expect("imported");
+        let text = "id,url,interval_s\n,http://a.example/,60\nx,http://b.example/,60\n\
+                    ,http://a.example/,30\n8,http://seven.example/,\n";
+        let bad = order(&dir, text);
+        let strict = ImportOrder {
+            strict: true,
+            ..bad.clone()
+        };
+        let error = import_file(&store, &strict, ImportId(UnixMs(2)), &mut |_| ())
+            .await
+            .expect_err("refused");
+        assert!(error.is::<crate::exit::BadInput>());
+        let said = error.to_string();
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0].ends_with("(3 bad lines):"), "{said}");
+        assert!(
+            lines[1].contains("t.csv:3: id: found \"x\", accepted is "),
+            "{said}"
+        );
+        assert!(
+            lines[2].contains("t.csv:4: name: found \"\", accepted is one row"),
+            "{said}"
+        );
+        assert!(
+            lines[3].contains("t.csv:5: id: found \"8\", accepted is 7, "),
+            "{said}"
+        );
+        assert_eq!(store.counts().await.expect("counted").targets, 1);
+        let rest = import_file(&store, &bad, ImportId(UnixMs(3)), &mut |_| ())
+            .await
+            .expect("imported");
+        assert_eq!((rest.rows, rest.inserted, rest.refused), (4, 1, 3));
+        assert_eq!(store.counts().await.expect("counted").targets, 2);
+    }
+
+    #[tokio::test]
+    async fn a_hopeless_strict_list_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = open(&dir).await;
+        let good = "http://a.example/,60\n".repeat(20_000);
+        for bad in ["nope\n", "http://a.example/,30\n"] {
+            let order = ImportOrder {
+                strict: true,
+                ..order(&dir, &format!("{good}{}", bad.repeat(20_000)))
+            };
+            let mut seen = 0;
+            let error = import_file(&store, &order, ImportId(UnixMs(1)), &mut |rows| seen = rows)
+                .await
+                .expect_err("refused");
+            assert!(
+                error.to_string().contains(" bad lines or more):"),
+                "{error}"
+            );
+            assert!(seen < 40_000, "{seen}");
+            assert_eq!(store.counts().await.expect("counted").targets, 0);
+        }
     }
 
     #[tokio::test]

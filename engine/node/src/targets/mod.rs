@@ -3,6 +3,7 @@
 
 pub(crate) mod columns;
 pub(crate) mod directory;
+pub(crate) mod doubles;
 pub(crate) mod file;
 pub(crate) mod import;
 pub(crate) mod lines;

@@ -81,6 +81,51 @@ fn bad_lines_are_told_the_rest_is_imported_and_strict_refuses() {
 }
 
 #[test]
+fn strict_refuses_what_only_the_store_can_see_and_imports_nothing() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
+    fs::write(&list, "http://a.example/,60\nhttp://a.example/,30\n").expect("written");
+    let import = ["targets", "import", text(&list), "--data-dir", text(&data)];
+    let strict = [&import[..], &["--strict"]].concat();
+    let validate = ["validate", "--targets", text(&list), "--strict"];
+    let mut start = run_command(&data);
+    start.args(["--targets", text(&list), "--strict"]);
+    let started = start.output().expect("ringwatch starts");
+    for output in [&started, &run(&strict)] {
+        assert_eq!(code(output), 2, "{}", stderr(output));
+        let line = "t.csv:2: name: found \"\", accepted is one row per URL, method and name";
+        assert!(stderr(output).contains(line), "{}", stderr(output));
+    }
+    let looked = run(&validate);
+    assert_eq!(code(&looked), 2);
+    assert!(
+        stdout(&looked).contains("t.csv:2: name: found"),
+        "{}",
+        stdout(&looked)
+    );
+    let listed = || {
+        let output = run(&[
+            "targets",
+            "list",
+            "--all",
+            "--json",
+            "--data-dir",
+            text(&data),
+        ]);
+        stdout(&output).lines().count()
+    };
+    assert_eq!(listed(), 0);
+    let node = Node::loaded(&data, &[]);
+    assert_eq!(code(&run(&strict)), 2);
+    assert_eq!(listed(), 0);
+    let output = run(&import);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("2 rows: 1 inserted, 0 updated, 0 unchanged, 1 refused"));
+    assert_eq!(listed(), 1);
+    drop(node);
+}
+
+#[test]
 fn a_list_that_does_not_exist_is_bad_input() {
     let dir = tempfile::tempdir().expect("temp dir");
     let missing = dir.path().join("none.csv");
@@ -112,6 +157,36 @@ fn a_second_start_is_one_sentence_with_the_pid() {
         dir.path().display()
     );
     assert_eq!(stderr(&output), expected);
+}
+
+#[test]
+fn a_store_in_use_by_a_node_of_another_data_directory_is_one_sentence_with_the_pid() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    let (store, list) = (dir.path().join("s.db"), dir.path().join("t.csv"));
+    fs::write(&list, "http://a.example/\n").expect("written");
+    let url = format!("sqlite:{}", store.display());
+    let node = Node::loaded(&one, &["--store", &url]);
+    let refused = format!(
+        "ringwatch: the store {} is in use by another ringwatch (pid {}, data directory {}): ",
+        store.display(),
+        node.pid(),
+        one.display()
+    );
+    let mut second = run_command(&two);
+    let second = second.args(["--store", &url]);
+    let mut import = ringwatch();
+    let import = import.args(["targets", "import", text(&list), "--data-dir", text(&two)]);
+    for command in [second, import.args(["--store", &url])] {
+        let output = command.output().expect("ringwatch starts");
+        assert_eq!(code(&output), 1);
+        let said = stderr(&output);
+        assert!(said.starts_with(&refused), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    node.kill();
+    // The lock dies with its holder; the facts of the store are there for the next one.
+    Node::loaded(&two, &["--store", &url]);
 }
 
 #[test]
@@ -184,6 +259,74 @@ fn a_mysql_store_is_refused_without_its_password() {
     let output = run(&["run", "--data-dir", data, "--store", "mysql://u:s3cret@h/d"]);
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("u:***@h") && !stderr(&output).contains("s3cret"));
+}
+
+#[test]
+fn a_node_is_found_by_the_configuration_that_names_its_directory() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (file, data) = (dir.path().join("c.toml"), dir.path().join("d"));
+    fs::write(&file, format!("data_dir = '{}'\n", data.display())).expect("written");
+    let node = Node::loaded(&data, &[]);
+    for command in ["status", "reload", "drain"] {
+        let output = run(&[command, "--config", text(&file)]);
+        assert_eq!(code(&output), 0, "{command}: {}", stderr(&output));
+    }
+    assert_eq!(node.end().0, 0);
+}
+
+#[test]
+fn looking_leaves_no_trace() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let names = |dir: &std::path::Path| -> Vec<_> {
+        let entries = fs::read_dir(dir).expect("a directory");
+        entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect()
+    };
+    let look = |commands: &[&[&str]]| {
+        for command in commands {
+            run(&[command, &["--data-dir", text(&data)][..]].concat());
+        }
+    };
+    let all: [&[&str]; 3] = [&["doctor"], &["events", "list"], &["targets", "list"]];
+    look(&all);
+    assert!(!data.exists());
+    fs::create_dir(&data).expect("made");
+    look(&all);
+    assert_eq!(names(&data).len(), 0, "{:?}", names(&data));
+    let list = dir.path().join("t.csv");
+    fs::write(&list, "http://a.example/\n").expect("written");
+    run(&["targets", "import", text(&list), "--data-dir", text(&data)]);
+    let bytes = || {
+        ["ringwatch.lock", "ringwatch.db"].map(|name| fs::read(data.join(name)).expect("a file"))
+    };
+    let (before, files) = (bytes(), names(&data).len());
+    look(&all);
+    assert!(
+        before == bytes() && names(&data).len() == files,
+        "{:?}",
+        names(&data)
+    );
+}
+
+#[test]
+fn rules_that_are_not_acted_on_yet_are_said_aloud() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
+    let columns = "url,maintenance";
+    let window = "2026-01-01T00:00:00Z/2026-01-02T00:00:00Z";
+    fs::write(&list, format!("{columns}\nhttp://a.example/,{window}\n")).expect("written");
+    let output = run(&["targets", "import", text(&list), "--data-dir", text(&data)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("1 with keyword, forbidden or redirect rules or a maintenance"),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    let mut node = Node::start(run_command(&data));
+    node.wait_for("which are kept but not acted on by this release");
 }
 
 #[test]

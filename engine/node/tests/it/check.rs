@@ -78,10 +78,11 @@ fn down_is_1() {
     );
     let silent = check(&[
         &format!("http://{}/", serve(Answer::Silence)),
+        // A core that was stalled for a tenth of it says `unknown`: long beside a busy machine.
         "--timeout-ms",
-        "150",
+        "2000",
     ]);
-    assert_eq!(code(&silent), 1);
+    assert_eq!(code(&silent), 1, "{}", stdout(&silent));
     assert!(
         stdout(&silent).contains("http.timeout"),
         "{}",

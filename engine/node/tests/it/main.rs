@@ -1,9 +1,11 @@
 //! Runs the built `ringwatch` as a user does: no sleeps, port 0 and temporary directories only.
 
 mod bad_input;
+mod busy;
 mod check;
 mod help;
 mod nginx;
 mod node;
 mod process;
+mod refusal;
 mod server;

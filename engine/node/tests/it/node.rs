@@ -118,6 +118,76 @@ fn an_incident_is_listed_while_the_node_runs_and_after_a_kill() {
 }
 
 #[test]
+fn an_incident_of_a_target_that_was_switched_off_while_the_node_was_stopped_ends() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let up = serve(OK);
+    let both = [
+        format!("http://{}/,10", serve(UNAVAILABLE)),
+        format!("http://{up}/,10"),
+    ];
+    let targets = list(dir.path(), &both);
+    let node = Node::loaded(&data, &["--targets", text(&targets)]);
+    status_until(&data, |status| {
+        status["targets"]["seems_down"].as_u64().unwrap_or(0)
+            + status["targets"]["down"].as_u64().unwrap_or(0)
+            == 1
+    });
+    node.signal("TERM");
+    assert_eq!(node.end().0, 0);
+    let events = |more: &[&str]| {
+        let mut args = vec!["events", "list", "--json", "--data-dir", text(&data)];
+        args.extend(more);
+        let output = run(&args);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        stdout(&output)
+    };
+    assert_eq!(events(&["--open"]).lines().count(), 1);
+    list(dir.path(), &both[1..]);
+    let args = ["targets", "import", text(&targets), "--prune"];
+    let pruned = run(&[&args[..], &["--data-dir", text(&data)]].concat());
+    assert_eq!(code(&pruned), 0, "{}", stderr(&pruned));
+    assert_eq!(events(&["--open"]).lines().count(), 1, "no node ran");
+
+    let mut again = Node::loaded(&data, &[]);
+    again.signal("TERM");
+    again.wait_for("SIGTERM: draining");
+    let (exit, log) = again.end();
+    assert_eq!(exit, 0, "{log}");
+    assert_eq!(events(&["--open"]), "");
+    let event: serde_json::Value = serde_json::from_str(&events(&[])).expect("one event");
+    assert_eq!(event["resolution"], "manual_override", "{event}");
+    let last = event["transitions"].as_array().and_then(|all| all.last());
+    assert_eq!(
+        last.map(|closing| (&closing["after"], &closing["reason"])),
+        Some((&"Resolved".into(), &"manual_override".into()))
+    );
+}
+
+#[test]
+fn a_node_that_loses_facts_at_its_end_says_so_and_exits_with_1() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let node = Node::loaded(&data, &[]);
+    fs::remove_dir_all(data.join("journal")).expect("removed");
+    let targets = list(dir.path(), &[format!("http://{}/,10", serve(UNAVAILABLE))]);
+    let args = [
+        "targets",
+        "import",
+        text(&targets),
+        "--data-dir",
+        text(&data),
+    ];
+    assert_eq!(code(&run(&args)), 0);
+    status_until(&data, |status| status["sink"]["journal_alarm"] == 1);
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 1, "{log}");
+    assert!(log.contains("1 facts are lost"), "{log}");
+    assert!(!log.contains("goes on from the journal"), "{log}");
+}
+
+#[test]
 fn imports_and_reloads_touch_what_changed() {
     let dir = tempfile::tempdir().expect("temp dir");
     let data = dir.path().join("d");

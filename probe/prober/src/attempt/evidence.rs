@@ -3,6 +3,7 @@
 
 use model::evidence::DnsSeen;
 use model::limits::EVIDENCE_HEAD_MAX_BYTES;
+use model::outcome::PHASE_ABSENT;
 use model::{Evidence, FailureClass, Generation, Slot};
 
 use super::Attempt;
@@ -13,13 +14,18 @@ impl Attempt {
     pub fn evidence(&self, slot: Slot, generation: Generation, seq: u32) -> Evidence {
         let report = self.report();
         let kept = &self.buffers.carry[..self.buffers.carry.len().min(EVIDENCE_HEAD_MAX_BYTES)];
+        let handshaken = report.phases.tls_us != PHASE_ABSENT;
         let evidence = Evidence {
             class: report.class.map_or(0, |class| class as u8),
             errno: report.errno,
             status: report.status,
             addresses: self.hop.route.tried(self.hop.port),
             dns: self.dns_seen(),
-            tls: self.tls.as_ref().and_then(|link| link.seen()),
+            tls: self
+                .tls
+                .as_ref()
+                .filter(|_| handshaken)
+                .and_then(|link| link.seen()),
             head: String::from_utf8_lossy(kept).into_owned(),
             text: self.text(report.class),
             ..Evidence::of(slot, generation, seq)

@@ -9,18 +9,28 @@ use crate::shared::Shared;
 use crate::tls::{TlsFault, TlsLink};
 
 impl Attempt {
-    /// Hands the request to the link, which sends it once the handshake is through, and starts.
-    pub(super) fn start_tls(&mut self, shared: &Shared, now: Now) {
+    /// Hands the request to the link, which sends it once the handshake is through, and writes the
+    /// hello, which can go out with the connect. A host that no certificate could name is told
+    /// once the connection stands.
+    pub(super) fn prepare_tls(&mut self, shared: &Shared, now: Now) {
+        let Some(link) = self.tls.as_mut() else {
+            return;
+        };
+        let request = &mut self.buffers.out;
+        if link.open(&shared.tls, request, now.unix).is_ok() {
+            request.clear();
+            link.write(request);
+        }
+    }
+
+    /// The connection stands; the hello was sent with the connect, or goes now.
+    pub(super) fn start_tls(&mut self, sent: bool, shared: &Shared, now: Now) {
         let link = self.tls.as_mut().expect("an https attempt has a link");
-        match link.open(&shared.tls, &self.buffers.out, now.unix) {
-            Ok(()) => {
-                self.buffers.out.clear();
-                self.flush_tls();
-            }
-            Err(fault) => {
-                self.why = "the host has no form that a certificate could name";
-                self.on_fault(fault, now);
-            }
+        if link.is_open() {
+            self.pending |= if sent { pending::RECV } else { pending::SEND };
+        } else if let Err(fault) = link.open(&shared.tls, &self.buffers.out, now.unix) {
+            self.why = "the host has no form that a certificate could name";
+            self.on_fault(fault, now);
         }
     }
 

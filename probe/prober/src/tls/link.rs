@@ -80,6 +80,11 @@ impl TlsLink {
         Ok(())
     }
 
+    /// Whether the handshake was started.
+    pub(crate) fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Appends what is to be sent to `out`.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>) {
         while let Some(connection) = self.connection.as_mut().filter(|link| link.wants_write()) {

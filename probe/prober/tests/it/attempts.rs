@@ -394,12 +394,20 @@ fn a_first_flight_that_is_turned_down_goes_to_the_next_address() {
 }
 
 #[test]
-fn tls_has_no_first_flight() {
+fn the_first_flight_of_tls_is_its_hello_and_never_the_request_in_clear() {
     let shared = shared();
-    let spec = spec(model::url::Scheme::Https, HostRef::Address(local(1)));
-    let mut attempt = Attempt::start(&spec, &shared, Buffers::default(), at(0));
-    while attempt.next() != Command::Wait {}
-    assert_eq!(attempt.first_flight(Conn(0)), b"");
+    let flight = |host| {
+        let spec = spec(model::url::Scheme::Https, host);
+        let mut attempt = Attempt::start(&spec, &shared, Buffers::default(), at(0));
+        let resolved = name(&[local(1)]);
+        attempt.on(Event::Resolved(Ok(&resolved)), &shared, at(0));
+        while attempt.next() != Command::Wait {}
+        attempt.first_flight(Conn(0)).to_vec()
+    };
+    // A handshake record that holds a ClientHello.
+    let hello = flight(HostRef::Address(local(1)));
+    assert_eq!((hello[0], hello[1], hello[5]), (22, 3, 1));
+    assert_eq!(flight(HostRef::Name("no_name..at-all")), b"");
 }
 
 #[test]

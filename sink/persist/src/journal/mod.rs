@@ -4,13 +4,13 @@
 //! It must not know what the facts mean. It blocks while it writes: that is the one wait of the
 //! sink's loop, and results wait in the channels meanwhile.
 
+mod disk;
 mod open;
 mod record;
 mod segment;
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 use model::fact::Batch;
@@ -18,18 +18,20 @@ use model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 
 use crate::error::PersistError;
 use crate::failpoint;
+use disk::{Appended, Disk};
 use record::{SEGMENT_HEADER, segment_header};
-use segment::{Cursor, Segment, create, cut, failed, path_of, read_back, sync_directory};
+use segment::{Cursor, Segment, create, cut, failed, path_of, read_back};
 
 /// The journal, open for writing.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    disk: Box<dyn Disk>,
     directory: PathBuf,
     max_bytes: u64,
     segment_max_bytes: u64,
     /// Oldest first. The last one is being written when `file` is there.
     segments: VecDeque<Segment>,
-    file: Option<File>,
+    file: Option<Box<dyn Appended>>,
     next_number: u64,
     /// Number of the next batch.
     next_seq: u64,
@@ -133,9 +135,9 @@ impl Journal {
             )));
         };
         failpoint::pass("append.before");
-        let written = file.write_all(buffer).and_then(|()| {
+        let written = file.append(buffer).and_then(|()| {
             failpoint::pass("append.after");
-            file.sync_data()
+            file.sync()
         });
         if let Err(error) = written {
             let path = path_of(&self.directory, current.number);
@@ -163,7 +165,7 @@ impl Journal {
         } else {
             current.bytes
         };
-        if let Err(error) = cut(&self.directory, current.number, whole) {
+        if let Err(error) = cut(&*self.disk, &self.directory, current.number, whole) {
             tracing::warn!(%error, "a journal segment could not be cut back after a failed write");
         }
         if whole == 0 {
@@ -187,12 +189,12 @@ impl Journal {
         let path = path_of(&self.directory, number);
         self.file = None;
         self.next_number += 1;
-        let mut file =
-            create(&self.directory, number).map_err(failed(&path, "creating a segment"))?;
+        let mut file = create(&*self.disk, &self.directory, number)
+            .map_err(failed(&path, "creating a segment"))?;
         let header = segment_header(self.next_seq);
-        if let Err(error) = file.write_all(&header) {
+        if let Err(error) = file.append(&header) {
             // An empty or half-written header is read as a torn segment; it only wastes a name.
-            let _ = cut(&self.directory, number, 0);
+            let _ = cut(&*self.disk, &self.directory, number, 0);
             return Err(failed(&path, "writing the head of a segment")(error));
         }
         self.file = Some(file);
@@ -228,10 +230,13 @@ impl Journal {
             if !self.is_closed(0) {
                 self.file = None;
             }
-            std::fs::remove_file(&path).map_err(failed(&path, "removing an applied segment"))?;
+            self.disk
+                .remove(&path)
+                .map_err(failed(&path, "removing an applied segment"))?;
             self.segments.pop_front();
         }
-        sync_directory(&self.directory)
+        self.disk
+            .sync_directory(&self.directory)
             .map_err(failed(&self.directory, "syncing the directory"))?;
         failpoint::pass("reclaim.after");
         Ok(())
@@ -244,6 +249,16 @@ impl Journal {
     fn may_end(&self, segment: &Segment, eagerly: bool) -> bool {
         let has_batches = segment.last_seq >= segment.first_seq;
         has_batches && (eagerly || segment.bytes >= self.segment_max_bytes / 4)
+    }
+
+    /// The first number from `from` on that it has.
+    pub(crate) fn next_held(&self, from: u64) -> Option<u64> {
+        let mut held = self
+            .segments
+            .iter()
+            .filter(|it| it.last_seq >= it.first_seq);
+        let segment = held.find(|segment| segment.last_seq >= from)?;
+        Some(segment.first_seq.max(from))
     }
 
     /// Reads back up to `max` batches from number `from` on; empty when there is none.
@@ -267,5 +282,7 @@ fn segment_max_bytes(max_bytes: u64) -> u64 {
     (max_bytes / 8).clamp(SEGMENT_HEADER as u64, JOURNAL_SEGMENT_MAX_BYTES)
 }
 
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod tests;

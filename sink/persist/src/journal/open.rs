@@ -1,11 +1,14 @@
 //! Opening the journal after whatever happened: a torn end is cut off, damage is reported unless
-//! the store has everything that it could have hit.
+//! the store has everything that it could have hit. Facts of a segment that somebody moved away
+//! are named and given up.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use model::fact::Batch;
 
+use super::disk::{Disk, RealDisk};
 use super::record::{End, SEGMENT_HEADER, parse_segment_header, walk};
 use super::segment::{Segment, cut, failed, list, path_of};
 use super::{Journal, segment_max_bytes};
@@ -18,8 +21,19 @@ impl Journal {
     ///
     /// # Errors
     /// [`PersistError::JournalIo`], and [`PersistError::JournalDamaged`] when batches that the
-    /// store does not have are damaged or missing in the middle.
+    /// store does not have are damaged, or missing although no file is.
     pub(crate) fn open(
+        directory: &Path,
+        max_bytes: u64,
+        floor: u64,
+        visit: impl FnMut(Batch),
+    ) -> Result<Self, PersistError> {
+        Self::open_on(Box::new(RealDisk), directory, max_bytes, floor, visit)
+    }
+
+    /// The same on any disk.
+    pub(super) fn open_on(
+        disk: Box<dyn Disk>,
         directory: &Path,
         max_bytes: u64,
         floor: u64,
@@ -28,6 +42,7 @@ impl Journal {
         fs::create_dir_all(directory).map_err(failed(directory, "creating the directory"))?;
         let numbers = list(directory)?;
         let mut journal = Self {
+            disk,
             directory: directory.to_owned(),
             max_bytes,
             segment_max_bytes: segment_max_bytes(max_bytes),
@@ -38,15 +53,16 @@ impl Journal {
             cursor: None,
             syncs: 0,
         };
-        // Nothing is known below the first segment: a fresh store may meet an old journal.
-        let mut last: Option<u64> = None;
+        let mut before = Before::default();
         for &number in &numbers {
-            if let Some(segment) = journal.load(number, floor, last, &mut visit)? {
-                last = Some(segment.last_seq.max(last.unwrap_or(0)));
+            let segment = journal.load(number, floor, before, &mut visit)?;
+            before.file = Some(number);
+            if let Some(segment) = segment {
+                before.last_seq = before.last_seq.max(Some(segment.last_seq));
                 journal.segments.push_back(segment);
             }
         }
-        journal.next_seq = last.unwrap_or(0).max(floor) + 1;
+        journal.next_seq = before.last_seq.unwrap_or(0).max(floor) + 1;
         Ok(journal)
     }
 
@@ -55,59 +71,114 @@ impl Journal {
         &self,
         number: u64,
         floor: u64,
-        last: Option<u64>,
+        before: Before,
         visit: &mut impl FnMut(Batch),
     ) -> Result<Option<Segment>, PersistError> {
         let path = path_of(&self.directory, number);
         let bytes = fs::read(&path).map_err(failed(&path, "reading a segment"))?;
         let first_seq = parse_segment_header(&bytes).unwrap_or(0);
+        let known = before.known(floor);
+        if first_seq > known + 1 {
+            if !before.explains_a_gap(number) {
+                return Err(damaged(&path, 0, known + 1));
+            }
+            tracing::error!(first = known + 1, last = first_seq - 1, segment = %path.display(),
+                "facts with these journal numbers are neither in the store nor in the journal: \
+                 a segment was moved away, or the store is a new one; going on without them");
+        }
         let mut segment = Segment {
             number,
             first_seq,
             last_seq: first_seq.saturating_sub(1),
-            bytes: 0,
+            bytes: bytes.len() as u64,
         };
-        let known = last.map_or(floor, |last| last.max(floor));
-        let damaged = |offset, journal_seq| PersistError::JournalDamaged {
-            segment: path.clone(),
-            offset,
-            journal_seq,
-        };
-        if last.is_some() && first_seq > known + 1 {
-            return Err(damaged(0, known + 1));
-        }
         let end = walk(&bytes, |batch| {
             segment.last_seq = batch.journal_seq;
             if batch.journal_seq > known {
                 visit(batch);
             }
         });
-        match end {
-            End::Whole => segment.bytes = bytes.len() as u64,
-            End::Torn(at) => {
-                let at = if at as usize <= SEGMENT_HEADER { 0 } else { at };
-                let cut_bytes = bytes.len() as u64 - at;
-                tracing::info!(segment = %path.display(), offset = at, bytes = cut_bytes,
-                    "the last write to the journal was incomplete and is cut off");
-                cut(&self.directory, number, at).map_err(failed(&path, "cutting a torn end"))?;
-                segment.bytes = at;
-            }
-            End::Damaged(offset) if self.is_all_applied(number, floor) => {
-                tracing::warn!(segment = %path.display(), offset,
-                    "a journal segment is damaged; the store has all of its facts");
-                segment.bytes = bytes.len() as u64;
-            }
-            End::Damaged(offset) => return Err(damaged(offset, segment.last_seq.max(known) + 1)),
-        }
+        self.settle(&mut segment, end, floor, known)?;
         Ok((segment.bytes > 0).then_some(segment))
     }
 
-    /// Whether the next segment starts at or below what the store needs next: then everything in
-    /// this one is in the store.
-    fn is_all_applied(&self, number: u64, floor: u64) -> bool {
-        let next = fs::read(path_of(&self.directory, number + 1));
-        next.ok()
-            .and_then(|bytes| parse_segment_header(&bytes))
-            .is_some_and(|first_seq| first_seq <= floor + 1)
+    /// Makes sure of what was read: it is durable, a torn end is gone, and damage has hit nothing
+    /// that the store needs.
+    fn settle(
+        &self,
+        segment: &mut Segment,
+        end: End,
+        floor: u64,
+        known: u64,
+    ) -> Result<(), PersistError> {
+        let path = path_of(&self.directory, segment.number);
+        let needed = segment.last_seq.max(known) + 1;
+        let next = self.first_seq_of(segment.number + 1);
+        match end {
+            End::Whole if segment.last_seq > floor => {
+                // A process that was killed may have written this without syncing it: memory and
+                // the store must not run ahead of what a power failure would leave.
+                let synced = self.disk.sync(&path);
+                synced.map_err(failed(&path, "syncing a segment"))?;
+            }
+            End::Whole => {}
+            // Only the last write can be torn: facts that the next file goes on from were synced.
+            End::Torn(at) if needed > 1 && next.is_some_and(|next| next > needed) => {
+                return Err(damaged(&path, at, needed));
+            }
+            End::Torn(at) => {
+                let at = if at as usize <= SEGMENT_HEADER { 0 } else { at };
+                tracing::info!(segment = %path.display(), offset = at, bytes = segment.bytes - at,
+                    "the last write to the journal was incomplete and is cut off");
+                cut(&*self.disk, &self.directory, segment.number, at)
+                    .map_err(failed(&path, "cutting a torn end"))?;
+                segment.bytes = at;
+            }
+            End::Damaged(offset) if next.is_some_and(|next| next <= floor + 1) => {
+                tracing::warn!(segment = %path.display(), offset,
+                    "a journal segment is damaged; the store has all of its facts");
+            }
+            End::Damaged(offset) => return Err(damaged(&path, offset, needed)),
+        }
+        Ok(())
+    }
+
+    /// The first journal number of segment `number`, if there is such a file.
+    fn first_seq_of(&self, number: u64) -> Option<u64> {
+        let mut header = [0; SEGMENT_HEADER];
+        let mut file = fs::File::open(path_of(&self.directory, number)).ok()?;
+        file.read_exact(&mut header).ok()?;
+        parse_segment_header(&header)
+    }
+}
+
+/// What lies before the segment that is read next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    /// Number of the file.
+    file: Option<u64>,
+    /// Highest journal number so far.
+    last_seq: Option<u64>,
+}
+
+impl Before {
+    /// Facts up to this number are accounted for.
+    fn known(self, floor: u64) -> u64 {
+        self.last_seq.unwrap_or(0).max(floor)
+    }
+
+    /// Whether facts may be missing before the file `number`: nothing is known below the first
+    /// segment (a fresh store may meet an old journal), and where a file is missing somebody moved
+    /// it away, as the error about a damaged one says.
+    fn explains_a_gap(self, number: u64) -> bool {
+        self.last_seq.is_none() || self.file.is_none_or(|before| before + 1 < number)
+    }
+}
+
+fn damaged(segment: &Path, offset: u64, journal_seq: u64) -> PersistError {
+    PersistError::JournalDamaged {
+        segment: segment.to_owned(),
+        offset,
+        journal_seq,
     }
 }

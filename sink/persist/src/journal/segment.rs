@@ -1,13 +1,14 @@
 //! Segment files: their names, the directory, and reading one. Which segments exist and when they
 //! go is the journal's business.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use model::fact::Batch;
 
+use super::disk::{Appended, Disk};
 use super::record::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
 use crate::error::PersistError;
 
@@ -48,32 +49,24 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<u64>, PersistError> {
 }
 
 /// Makes the empty file of segment `number`; its name is durable afterwards.
-pub(crate) fn create(directory: &Path, number: u64) -> io::Result<File> {
-    let path = path_of(directory, number);
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create_new(true)
-        .open(path)?;
-    sync_directory(directory)?;
+pub(crate) fn create(
+    disk: &dyn Disk,
+    directory: &Path,
+    number: u64,
+) -> io::Result<Box<dyn Appended>> {
+    let file = disk.create(&path_of(directory, number))?;
+    disk.sync_directory(directory)?;
     Ok(file)
 }
 
 /// Cuts a segment back to `bytes`, durably; nothing is left of it when that is nothing.
-pub(crate) fn cut(directory: &Path, number: u64, bytes: u64) -> io::Result<()> {
+pub(crate) fn cut(disk: &dyn Disk, directory: &Path, number: u64, bytes: u64) -> io::Result<()> {
     let path = path_of(directory, number);
-    if bytes == 0 {
-        fs::remove_file(path)?;
-        return sync_directory(directory);
+    if bytes > 0 {
+        return disk.truncate(&path, bytes);
     }
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(bytes)?;
-    file.sync_all()
-}
-
-/// Makes the names in `directory` durable.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    disk.remove(&path)?;
+    disk.sync_directory(directory)
 }
 
 /// Wraps an I/O error with what was being done to which path.

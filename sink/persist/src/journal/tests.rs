@@ -13,13 +13,13 @@ use crate::testbed::{any_batches, flip_bit, target};
 
 const LARGE: u64 = 1 << 30;
 
-fn open(directory: &Path, max_bytes: u64, floor: u64) -> (Journal, Vec<Batch>) {
+pub(super) fn open(directory: &Path, max_bytes: u64, floor: u64) -> (Journal, Vec<Batch>) {
     let mut found = Vec::new();
     let journal = Journal::open(directory, max_bytes, floor, |batch| found.push(batch));
     (journal.expect("opens"), found)
 }
 
-fn batch(journal_seq: u64, facts: u32) -> Batch {
+pub(super) fn batch(journal_seq: u64, facts: u32) -> Batch {
     let event = model::FactId::new(5).expect("positive");
     let fact = |fail_count| Fact::Counted {
         event,
@@ -122,21 +122,65 @@ fn a_batch_larger_than_the_budget_is_taken_when_nothing_else_is_there() {
     assert!(durable == 0 && matches!(trouble, Some(Trouble::Full)));
 }
 
-#[test]
-fn a_missing_segment_in_the_middle_is_reported() {
-    let dir = tempdir().expect("a directory");
+/// Three segments of one batch each.
+fn three_segments(directory: &Path) -> Vec<std::path::PathBuf> {
     for seq in 1..=3 {
-        let (mut journal, _) = open(dir.path(), LARGE, 0);
-        commit(&mut journal, &[batch(seq, 1)]);
+        let (mut journal, _) = open(directory, LARGE, 0);
+        commit(&mut journal, &[batch(seq, 9)]);
     }
-    fs::remove_file(&files(dir.path())[1]).expect("removed");
-    let opened = Journal::open(dir.path(), LARGE, 0, |_| {});
-    let error = opened.expect_err("number 2 is missing");
+    files(directory)
+}
+
+fn refused(directory: &Path) -> PersistError {
+    Journal::open(directory, LARGE, 0, |_| {}).expect_err("refused")
+}
+
+#[test]
+fn numbers_that_are_missing_between_two_neighbours_are_reported() {
+    let dir = tempdir().expect("a directory");
+    let files = three_segments(dir.path());
+    fs::rename(&files[2], &files[1]).expect("renamed");
+    let error = refused(dir.path());
     assert!(
         matches!(error, PersistError::JournalDamaged { journal_seq: 2, .. }),
         "{error}"
     );
-    assert_eq!(open(dir.path(), LARGE, 2).1, [batch(3, 1)]);
+    assert_eq!(open(dir.path(), LARGE, 2).1, [batch(3, 9)]);
+}
+
+#[test]
+fn an_emptied_segment_in_the_middle_is_reported_at_every_start_until_it_is_moved_away() {
+    let dir = tempdir().expect("a directory");
+    let files = three_segments(dir.path());
+    fs::write(&files[1], "").expect("emptied");
+    for _ in 0..2 {
+        let said = refused(dir.path()).to_string();
+        assert!(
+            said.contains(&format!("{}:0", files[1].display())),
+            "{said}"
+        );
+    }
+    fs::rename(&files[1], dir.path().join("aside")).expect("moved");
+    assert_eq!(open(dir.path(), LARGE, 0).1, [batch(1, 9), batch(3, 9)]);
+}
+
+#[test]
+fn what_was_behind_a_gap_is_read_back() {
+    let dir = tempdir().expect("a directory");
+    let files = three_segments(dir.path());
+    fs::remove_file(&files[1]).expect("moved away");
+    let (mut journal, found) = open(dir.path(), LARGE, 0);
+    assert_eq!(found, [batch(1, 9), batch(3, 9)]);
+    assert_eq!(
+        (journal.read(2, 8).expect("read"), journal.next_held(2)),
+        (vec![], Some(3))
+    );
+    assert_eq!(
+        (journal.next_held(1), journal.next_held(4)),
+        (Some(1), None)
+    );
+    assert_eq!(journal.read(3, 8).expect("read"), [batch(3, 9)]);
+    commit(&mut journal, &[batch(4, 1)]);
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! What the control plane asks of the sink, and its answers.
 
 use crossbeam_channel::{TryRecvError, TrySendError};
-use incident::Input;
-use model::{CoreIndex, Now, Slot};
+use incident::{Context, Incident, Input, Subject, step};
+use model::fact::{Effect, Event};
+use model::{CoreIndex, Generation, Now, Slot};
 
 use super::{Sink, Stop, Waiter};
 use crate::ages::FreshnessAges;
 use crate::apply::FactStore;
 use crate::handle::{Registration, SinkCommand};
 use crate::incidents::Key;
+use crate::start::Resumed;
 
 impl<S: FactStore> Sink<S> {
     pub(super) fn take_commands(&mut self, now: Now) {
@@ -38,6 +40,7 @@ impl<S: FactStore> Sink<S> {
                     self.retire(Key { core, slot: slot.0 }, now);
                 }
             }
+            SinkCommand::Loaded { keep } => self.incidents.abandon_all_but(keep),
             SinkCommand::Flush { done } => self.asking.push(done),
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.
@@ -95,6 +98,36 @@ impl<S: FactStore> Sink<S> {
             .forget(Slot(key.slot));
     }
 
+    /// Closes open events whose target is not watched any more, as [`Sink::retire`] would have
+    /// done; no more at a time than may wait for the journal.
+    pub(super) fn close_abandoned(&mut self, now: Now) {
+        let room = self.waiting_max.saturating_sub(self.facts.len());
+        let abandoned = self.incidents.take_abandoned(room);
+        if !abandoned.is_empty() {
+            tracing::info!(
+                events = abandoned.len(),
+                "open events are closed: their targets were switched off while no node ran"
+            );
+        }
+        for Resumed { event, transitions } in abandoned {
+            let mut context = Context {
+                policy: self.policy,
+                subject: subject_of(&event),
+                now,
+                ids: &mut self.mint,
+            };
+            let resume = Input::Resume { event, transitions };
+            let (resumed, _) = step(Incident::default(), resume, &mut context);
+            // There is no slot: neither memory nor a core has anything to learn from it.
+            let (_, effects) = step(resumed, Input::Retired, &mut context);
+            for effect in effects {
+                if let Effect::Write(fact) = effect {
+                    self.facts.push(fact, now.mono);
+                }
+            }
+        }
+    }
+
     pub(super) fn note_flushes(&mut self) {
         for done in std::mem::take(&mut self.asking) {
             self.flush_wanted = true;
@@ -133,5 +166,15 @@ impl<S: FactStore> Sink<S> {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => self.to_release.pop_front(),
             };
         }
+    }
+}
+
+/// Whose `event` is, when no slot says it: nothing is probed, so there is no cadence.
+fn subject_of(event: &Event) -> Subject {
+    Subject {
+        target: event.target,
+        group_id: event.group_id,
+        generation: Generation(0),
+        cadence_ms: 0,
     }
 }

@@ -2,18 +2,26 @@
 //! slots come and go.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use model::FailureClass::{self, ConnectRefused, DnsServfail, HttpStatus, LocalPressure};
 use model::fact::{Reason, State};
 use model::inbox::Cadence;
-use model::{CoreIndex, Generation, Slot};
+use model::limits::JOURNAL_SYNC_MS;
+use model::{CoreIndex, Generation, Outcome, Slot};
 use proptest::prelude::*;
 use tempfile::tempdir;
 use tokio::sync::oneshot;
 
+use crate::error::PersistError;
 use crate::handle::{SinkCommand, SinkConfig};
+use crate::run;
 use crate::stats::CoreAccount;
-use crate::testbed::{Bed, FakeStore, config, on_virtual_time, target};
+use crate::testbed::{
+    Bed, FakeStore, Heard, config, flip_bit, follow_time, healthy, on_virtual_time, target,
+};
 
 const OUTAGE: [(State, Reason); 3] = [
     (State::SeemsDown, Reason::Opened),
@@ -304,6 +312,184 @@ fn a_restart_goes_on_from_the_journal_above_every_id() {
 }
 
 #[test]
+fn events_of_targets_that_are_gone_are_closed_once_all_is_loaded() {
+    let dir = tempdir().expect("a directory");
+    let store = Rc::new(FakeStore::default());
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        for slot in 0..4 {
+            bed.register(0, slot, 1, 7 + i64::from(slot), 60);
+            bed.check(0, slot, 1, Some(HttpStatus));
+        }
+        bed.flush().await;
+    });
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        bed.register(0, 0, 1, 7, 60);
+        bed.turns(500).await;
+        assert_eq!(bed.snapshot().counters.unclaimed_events, 3);
+        assert_eq!(store.transitions.borrow().len(), 4, "nothing is closed yet");
+        let keep = [target(8)].into();
+        bed.commands
+            .send(SinkCommand::Loaded { keep })
+            .expect("room");
+        bed.flush().await;
+        let closed = (State::Resolved, Reason::ManualOverride);
+        for (id, story) in [(7, 1), (8, 1), (9, 2), (10, 2)] {
+            let expected = &[OUTAGE[0], closed][..story];
+            assert_eq!(store.story(target(id)), expected, "target {id}");
+        }
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.unclaimed_events, counters.transitions), (1, 2));
+        assert!(
+            store
+                .jobs
+                .borrow()
+                .iter()
+                .filter(|job| job.seq == 2)
+                .count()
+                == 2
+        );
+        // What was kept goes on when its row is mended.
+        bed.register(0, 1, 1, 8, 60);
+        bed.check(0, 1, 1, None);
+        bed.flush().await;
+        assert_eq!(bed.snapshot().counters.unclaimed_events, 0);
+        assert_eq!(store.story(target(8)).len(), 2);
+    });
+}
+
+#[test]
+fn many_events_of_gone_targets_are_closed_as_fast_as_the_journal_takes_them() {
+    let dir = tempdir().expect("a directory");
+    let store = Rc::new(FakeStore::default());
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        for slot in 0..50 {
+            bed.register(0, slot, 1, 1 + i64::from(slot), 60);
+            bed.check(0, slot, 1, Some(HttpStatus));
+        }
+        bed.flush().await;
+    });
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        bed.sink.waiting_max = 20;
+        let keep = std::collections::HashSet::new();
+        bed.commands
+            .send(SinkCommand::Loaded { keep })
+            .expect("room");
+        bed.turn().await;
+        let first = bed.snapshot().counters;
+        assert_eq!((first.facts_waiting, first.unclaimed_events), (20, 30));
+        bed.turns(20).await;
+        bed.flush().await;
+        let open = |event: &model::fact::Event| event.ended_at.is_none();
+        assert_eq!(
+            store.events.borrow().values().filter(|e| open(e)).count(),
+            0
+        );
+        assert_eq!(bed.snapshot().counters.unclaimed_events, 0);
+    });
+}
+
+#[test]
+fn a_damaged_segment_that_was_moved_away_costs_its_facts_and_nothing_else() {
+    let dir = tempdir().expect("a directory");
+    let store = Rc::new(FakeStore::default());
+    store.away.set(true);
+    for id in 1..=3 {
+        on_virtual_time(async {
+            let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+            bed.register(0, 0, 1, id, 60);
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(6).await;
+        });
+    }
+    let segment = dir.path().join("journal/000000000002.journal");
+    let mut bytes = std::fs::read(&segment).expect("read");
+    let middle = bytes.len() * 4;
+    flip_bit(&mut bytes, middle);
+    std::fs::write(&segment, bytes).expect("written");
+    store.away.set(false);
+    let refused = on_virtual_time(Bed::try_start(config(dir.path()), &store)).err();
+    let said = refused.expect("damaged").to_string();
+    assert!(
+        said.contains("000000000002.journal:20 (facts from number 2 on"),
+        "{said}"
+    );
+    assert!(
+        said.contains("move it away to start without those facts"),
+        "{said}"
+    );
+
+    std::fs::rename(&segment, dir.path().join("aside")).expect("moved away");
+    let errors = Heard::during(
+        || {
+            on_virtual_time(async {
+                let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+                bed.flush().await;
+                (0..3).for_each(|slot| bed.register(0, slot, 1, 1 + i64::from(slot), 60));
+                (0..3).for_each(|slot| bed.check(0, slot, 1, None));
+                bed.flush().await;
+                assert_eq!(bed.snapshot().counters.apply_lag, 0);
+            });
+        },
+        "ERROR",
+    );
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(
+        errors.iter().all(|line| line.contains("first=2 last=2")),
+        "{errors:#?}"
+    );
+    let closed = (State::Resolved, Reason::ProbeCleared);
+    assert_eq!(store.story(target(1)), [OUTAGE[0], closed]);
+    assert_eq!(
+        store.story(target(2)),
+        [],
+        "its facts were in the damaged segment"
+    );
+    assert_eq!(store.story(target(3)), [OUTAGE[0], closed]);
+}
+
+#[test]
+fn a_store_that_stays_away_is_not_complained_about_at_every_try() {
+    let dir = tempdir().expect("a directory");
+    let warnings = Heard::during(
+        || {
+            on_virtual_time(async {
+                let mut bed = one_target(config(dir.path())).await;
+                bed.register(0, 1, 1, 8, 1_800);
+                bed.store.away.set(true);
+                bed.check(0, 0, 1, Some(HttpStatus));
+                for _ in 0..12 {
+                    bed.check(0, 1, 1, None);
+                    bed.turns(1_000).await;
+                }
+                let counters = bed.snapshot().counters;
+                assert!(counters.apply_retries > 20, "{counters:?}");
+                assert!(counters.freshness_retries >= 10, "{counters:?}");
+            });
+        },
+        "WARN",
+    );
+    let of = |text: &str| -> Vec<&String> {
+        warnings.iter().filter(|line| line.contains(text)).collect()
+    };
+    let (apply, freshness) = (of("did not take a batch"), of("freshness was not written"));
+    // Two minutes: at once, and then once in 30 s at most.
+    for said in [&apply, &freshness] {
+        assert!((3..=5).contains(&said.len()), "{warnings:#?}");
+        assert!(said[0].contains("suppressed=0"), "{warnings:#?}");
+        assert!(!said[1].contains("suppressed=0"), "{warnings:#?}");
+    }
+    assert_eq!(
+        warnings.len(),
+        apply.len() + freshness.len(),
+        "{warnings:#?}"
+    );
+}
+
+#[test]
 fn a_full_inbox_holds_its_command_until_there_is_room() {
     let dir = tempdir().expect("a directory");
     on_virtual_time(async {
@@ -411,6 +597,89 @@ fn retired_targets_leave_no_open_event_and_their_slot_is_released_once() {
         bed.turn().await;
         assert_eq!(bed.snapshot().total().coalesced, 1);
     });
+}
+
+#[test]
+fn a_stop_that_takes_long_opens_nothing_from_held_failures() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        bed.register(0, 1, 1, 8, 60);
+        bed.store.away.set(true);
+        bed.check(0, 0, 1, Some(ConnectRefused));
+        bed.check(0, 1, 1, Some(HttpStatus));
+        bed.turn().await;
+        let (done, answered) = oneshot::channel();
+        bed.commands.send(SinkCommand::Stop { done }).expect("room");
+        follow_time(bed.clock_ms);
+        let ended = run::turn_until_stopped(bed.sink).await;
+        assert!(ended.is_ok(), "the journal has everything: {ended:?}");
+        answered.await.expect("answered");
+        let counters = bed.stats.snapshot().counters;
+        assert_eq!((counters.transitions, counters.suspected), (1, 1));
+        assert_eq!((counters.apply_lag, counters.facts_waiting), (1, 0));
+    });
+}
+
+#[test]
+fn an_end_without_a_journal_is_an_error_that_counts_the_lost_facts() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        std::fs::remove_dir_all(dir.path().join("journal")).expect("removed");
+        bed.check(0, 0, 1, Some(HttpStatus));
+        let (done, answered) = oneshot::channel();
+        bed.commands.send(SinkCommand::Stop { done }).expect("room");
+        follow_time(bed.clock_ms);
+        let ended = run::turn_until_stopped(bed.sink).await;
+        let error = ended.expect_err("a fact is lost");
+        assert!(matches!(error, PersistError::Unwritten { facts: 1 }));
+        assert!(error.to_string().contains("1 facts are lost"), "{error}");
+        answered.await.expect("answered all the same");
+    });
+}
+
+/// One site whose checks go well and badly in turn, `pauses_ms` apart, under the sink's own loop:
+/// how long facts were seen waiting at most, and how many batches there were.
+async fn longest_wait_ms(directory: &std::path::Path, pauses_ms: &[u64]) -> (u64, u64) {
+    let bed = one_target(config(directory)).await;
+    let (clock, stats, outcomes) = (bed.clock_ms, bed.stats, bed.outcomes);
+    follow_time(Arc::clone(&clock));
+    tokio::task::spawn_local(run::turn_until_stopped(bed.sink));
+    let (mut longest, mut waiting) = (0, 0);
+    for (seq, &pause_ms) in (1..).zip(pauses_ms) {
+        let class = if seq % 2 == 1 { HttpStatus as u8 } else { 0 };
+        let at = model::UnixMs(clock.load(Ordering::Relaxed));
+        let healthy = healthy(0, 1, at);
+        let outcome = Outcome {
+            class,
+            seq,
+            ..healthy
+        };
+        outcomes[0].send(outcome).expect("room");
+        for _ in 0..pause_ms {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let waits = stats.snapshot().counters.facts_waiting > 0;
+            waiting = if waits { waiting + 1 } else { 0 };
+            longest = longest.max(waiting);
+        }
+    }
+    (longest, stats.snapshot().counters.journal_records)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_fact_waits_no_longer_than_promised_before_it_is_durable(
+        pauses_ms in prop::collection::vec(1u64..1_500, 1..8),
+    ) {
+        let dir = tempdir().expect("a directory");
+        let pauses_ms = [pauses_ms, vec![200]].concat();
+        let (longest, batches) = on_virtual_time(longest_wait_ms(dir.path(), &pauses_ms));
+        prop_assert!(batches > 0);
+        prop_assert!(longest <= JOURNAL_SYNC_MS, "{longest} ms");
+    }
 }
 
 #[test]

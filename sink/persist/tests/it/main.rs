@@ -203,7 +203,7 @@ fn a_stop_writes_everything_and_a_start_goes_on() {
     let open = wait(store.open_events()).expect("events");
     assert!(
         open.iter()
-            .all(|event| (event.state, event.fail_count) == (State::Down, 2))
+            .all(|open| (open.event.state, open.event.fail_count) == (State::Down, 2))
     );
     assert_eq!(open.len(), 3);
     node.stop();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::failure::Failure;
-use super::migrate::migrate;
+use super::migrate::{migrate, require_current};
 use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
@@ -42,6 +42,11 @@ impl Db {
         let busy = options.busy_timeout;
         let open = || -> Result<Connection, Failure> {
             let mut connection = Connection::open_with_flags(plain(path), flags)?;
+            if options.look_only {
+                configure_look(&connection, busy)?;
+                require_current(&connection)?;
+                return Ok(connection);
+            }
             // SQLite opens a file that it may not write for reading, and says nothing.
             if connection.is_readonly("main")? {
                 return Err(Failure::ReadOnly);
@@ -138,6 +143,17 @@ fn configure(connection: &mut Connection, busy: Duration) -> Result<(), Failure>
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_MAX_BYTES, |_| Ok(()))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(())
+}
+
+/// The settings of a connection that only looks: SQLite refuses every write. It is opened for
+/// writing where that is allowed, because a reader of a write-ahead log takes locks in a file.
+fn configure_look(connection: &Connection, busy: Duration) -> Result<(), Failure> {
+    connection.busy_timeout(busy)?;
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(())
 }

@@ -22,6 +22,8 @@ pub(super) enum Failure {
     },
     /// The store has a newer schema.
     Newer { found: u32, known: u32 },
+    /// The store has an older schema, and may not be migrated.
+    Older { found: u32, known: u32 },
     /// A recorded migration differs from ours.
     Changed { version: u32, name: &'static str },
     /// The tables are not ours.
@@ -66,6 +68,7 @@ impl Failure {
                 found,
             },
             Self::Newer { found, known } => StoreError::NewerSchema { path, found, known },
+            Self::Older { found, known } => StoreError::OlderSchema { path, found, known },
             Self::Changed { version, name } => StoreError::MigrationChanged {
                 path,
                 version,

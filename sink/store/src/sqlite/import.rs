@@ -5,18 +5,23 @@ use std::sync::LazyLock;
 
 use model::{FieldError, TargetId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, OptionalExtension, Row, Transaction, params_from_iter};
+use rusqlite::{
+    CachedStatement, OptionalExtension, Row, Transaction, TransactionBehavior, params_from_iter,
+};
+use tokio::sync::mpsc;
 
 use super::columns::{CONFIG, CONFIG_LEN, Columns, config_list};
 use super::connection::Db;
 use super::failure::Failure;
 use crate::Result;
-use crate::answer::{ImportId, ImportReport, ImportRow};
+use crate::answer::{ImportId, ImportPart, ImportReport, ImportRow};
 
 /// Imports that began longer ago than this and were never pruned are forgotten, in ms.
 const FORGET_AFTER_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Minted ids stay below it while they can: JSON readers lose digits above.
 const MINT_BELOW: i64 = 1 << 53;
+/// A whole list with so many refused rows is not read on: it is not kept anyway.
+const REFUSED_MAX: usize = 1_000;
 
 static BY_ID: LazyLock<String> = LazyLock::new(|| find("id = ?1"));
 static BY_KEY: LazyLock<String> =
@@ -88,16 +93,44 @@ impl Db {
             forget_before(transaction, import)?;
             let mut importer = Importer::prepare(transaction, import)?;
             let mut report = ImportReport::default();
-            for (at, row) in rows.iter().enumerate() {
-                match importer.take(row)? {
-                    Taken::Inserted => report.inserted += 1,
-                    Taken::Updated => report.updated += 1,
-                    Taken::Unchanged => report.unchanged += 1,
-                    Taken::Refused(why) => report.refused.push((at, why)),
-                }
-            }
+            importer.take_all(rows, 0, &mut report)?;
             importer.keep_counters()?;
             Ok(report)
+        })
+    }
+
+    /// Imports everything that `parts` brings in one transaction, or nothing of it; `None` when
+    /// the parts did not end.
+    pub(crate) fn import_whole(
+        &mut self,
+        mut parts: mpsc::Receiver<ImportPart>,
+        import: ImportId,
+    ) -> Result<Option<ImportReport>> {
+        self.run(|connection| {
+            // Dropped without a commit, it is rolled back.
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            forget_before(&transaction, import)?;
+            let mut importer = Importer::prepare(&transaction, import)?;
+            let (mut report, mut base) = (ImportReport::default(), 0);
+            let keep = loop {
+                match parts.blocking_recv() {
+                    None => return Ok(None),
+                    Some(ImportPart::End { keep }) => break keep,
+                    Some(ImportPart::Rows(rows)) => {
+                        importer.take_all(&rows, base, &mut report)?;
+                        base += rows.len();
+                    }
+                }
+                if report.refused.len() >= REFUSED_MAX {
+                    break false;
+                }
+            };
+            importer.keep_counters()?;
+            if keep && report.refused.is_empty() {
+                transaction.commit()?;
+            }
+            Ok(Some(report))
         })
     }
 
@@ -207,6 +240,24 @@ impl<'a> Importer<'a> {
     fn keep_counters(self) -> Result<(), Failure> {
         self.ids.keep(self.transaction)?;
         self.changes.keep(self.transaction)
+    }
+
+    /// Takes `rows`, the first of which is row number `base` of its call.
+    fn take_all(
+        &mut self,
+        rows: &[ImportRow],
+        base: usize,
+        report: &mut ImportReport,
+    ) -> Result<(), Failure> {
+        for (at, row) in rows.iter().enumerate() {
+            match self.take(row)? {
+                Taken::Inserted => report.inserted += 1,
+                Taken::Updated => report.updated += 1,
+                Taken::Unchanged => report.unchanged += 1,
+                Taken::Refused(why) => report.refused.push((base + at, why)),
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, row: &ImportRow) -> Result<Taken, Failure> {

@@ -25,6 +25,20 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Failure> {
     migrate_to(connection, MIGRATIONS)
 }
 
+/// Refuses a store that would have to be migrated; changes nothing.
+pub(super) fn require_current(connection: &Connection) -> Result<(), Failure> {
+    let done = check_recorded(connection, MIGRATIONS)?;
+    let version = |count: usize| {
+        let last = MIGRATIONS[..count].last();
+        last.map_or(0, |migration| migration.version)
+    };
+    let (found, known) = (version(done), version(MIGRATIONS.len()));
+    if found < known {
+        return Err(Failure::Older { found, known });
+    }
+    Ok(())
+}
+
 fn migrate_to(connection: &mut Connection, migrations: &[Migration]) -> Result<(), Failure> {
     if check_recorded(connection, migrations)? == migrations.len() {
         return Ok(());

@@ -8,7 +8,7 @@ use super::connection::Db;
 use super::facts::NODE;
 use super::failure::Failure;
 use crate::Result;
-use crate::answer::{EventFilter, Floors, StoreCounts};
+use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
 
 const EVENTS: &str = "jetpack_monitor_events";
 const TRANSITIONS: &str = "jetpack_monitor_event_transitions";
@@ -20,9 +20,24 @@ const EVENT_COLUMNS: &str = "id, blog_id, endpoint_id, check_type, discriminator
 const OPEN: &str = "INDEXED BY jetpack_monitor_events_open WHERE ended_at IS NULL";
 
 impl Db {
-    pub(crate) fn open_events(&mut self) -> Result<Vec<Event>> {
-        let sql = format!("SELECT {EVENT_COLUMNS} FROM {EVENTS} {OPEN} ORDER BY id");
-        self.run(|connection| read_events(connection, &sql, []))
+    pub(crate) fn open_events(&mut self) -> Result<Vec<OpenEvent>> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS},
+                    (SELECT count(*) FROM {TRANSITIONS} WHERE event_id = {EVENTS}.id)
+             FROM {EVENTS} {OPEN} ORDER BY id"
+        );
+        self.run(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([])?;
+            let mut open = Vec::new();
+            while let Some(row) = rows.next()? {
+                open.push(OpenEvent {
+                    event: read_event(row)?,
+                    transitions: row.get(11)?,
+                });
+            }
+            Ok(open)
+        })
     }
 
     pub(crate) fn events(&mut self, filter: &EventFilter) -> Result<Vec<Event>> {

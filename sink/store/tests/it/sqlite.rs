@@ -113,6 +113,42 @@ async fn looking_at_a_store_that_is_not_there_makes_none() {
 }
 
 #[tokio::test]
+async fn looking_at_a_store_neither_migrates_nor_writes_it() {
+    let backend = Sqlite::fresh();
+    // Older than this build: a store whose migrations are not recorded.
+    backend
+        .connection()
+        .execute_batch(
+            "CREATE TABLE jetpack_monitor_schema_version (
+                 version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum INTEGER NOT NULL
+             ) STRICT",
+        )
+        .expect("a table");
+    let bytes = fs::read(backend.path()).expect("the file");
+    let error = Store::open_existing(&backend.url())
+        .await
+        .expect_err("refused");
+    let is_older = matches!(error, StoreError::OlderSchema { found: 0, .. });
+    assert!(
+        is_older && error.to_string().contains("start a node on it"),
+        "{error}"
+    );
+    assert_eq!(fs::read(backend.path()).expect("the file"), bytes);
+    open(&backend).await.close().await.expect("migrated");
+    let bytes = fs::read(backend.path()).expect("the file");
+    let looking = Store::open_existing(&backend.url()).await.expect("opens");
+    assert_eq!(looking.counts().await.expect("counted").targets, 0);
+    let refused = looking.import(sites(1), import_id(0)).await;
+    assert!(
+        matches!(refused, Err(StoreError::ReadOnly { .. })),
+        "{refused:?}"
+    );
+    looking.close().await.expect("closed");
+    assert_eq!(fs::read(backend.path()).expect("the file"), bytes);
+    assert!(!backend.path().with_extension("db-wal").exists());
+}
+
+#[tokio::test]
 async fn a_directory_in_place_of_the_file_is_refused() {
     let backend = Sqlite::fresh();
     let (error, _) = refusal(backend.directory.path()).await;

@@ -1,7 +1,7 @@
 //! ARCHITECTURE.md lists the invariants; each names a test that exists and can run.
 //!
 //! Under `## Invariants`, a numbered item holds one or more `` `crate::…::test_name` `` after the
-//! words "Held by".
+//! words "Held by". The path is that of the file, without the `tests` of unit tests.
 
 use super::{Finding, source::Source};
 
@@ -59,16 +59,17 @@ fn items(document: &str) -> Vec<String> {
     items
 }
 
-/// `crate::any::path::name` exists when a test region of that crate has a `fn name`.
+/// `crate::module::name` exists when the file of that module has a `#[test]` of that name.
 fn exists(test: &str, sources: &[Source]) -> bool {
-    let Some((package, path)) = test.split_once("::") else {
+    let mut path: Vec<&str> = test.split("::").collect();
+    let (Some(name), true) = (path.pop(), !path.is_empty()) else {
         return false;
     };
-    let name = path.rsplit("::").next().unwrap_or(path);
+    let package = path.remove(0);
     sources
         .iter()
-        .filter(|source| source.package == package)
-        .any(|source| source.find(&["fn", name]).any(|line| source.is_test(line)))
+        .filter(|source| source.package == package && source.module_path() == path)
+        .any(|source| source.has_test(name))
 }
 
 #[cfg(test)]
@@ -76,7 +77,8 @@ mod tests {
     use super::*;
 
     fn sources() -> Vec<Source> {
-        let unit = "fn free() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn it_holds() {}\n}";
+        let unit = "fn free() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    \
+                    fn it_holds() {}\n    fn helper() {}\n}";
         let property = "proptest! {\n    #[test]\n    fn any_split_is_the_same(x in 0..3) {}\n}";
         let source = |path: &str, text: &str| {
             Source::parse("prober", path, text.to_owned()).expect("parses")
@@ -99,7 +101,7 @@ mod tests {
         let document = "# A\n## Invariants\n\nText.\n\n\
             1. One.\n   Held by `prober::a::it_holds`\n   \
             and `prober::it::any_split_is_the_same`.\n\
-            2. Two. Held by `prober::it_holds`.\n\n\
+            2. Two. Held by `prober::a::it_holds`.\n\n\
             ## Other\n3. Not one.\n";
         assert_eq!(found(document, 2), Vec::<String>::new());
     }
@@ -108,22 +110,25 @@ mod tests {
     fn missing_tests_wrong_crates_and_plain_functions_are_found() {
         let item = |test: &str| format!("## Invariants\n1. One. Held by {test}.\n");
         for bad in [
-            "`prober::gone`",
-            "`model::it_holds`",
-            "`prober::free`",
+            "`prober::a::gone`",
+            "`model::a::it_holds`",
+            "`prober::a::free`",
+            "`prober::a::helper`",
+            "`prober::it_holds`",
+            "`prober::b::it_holds`",
             "`it_holds`",
         ] {
             let found = found(&item(bad), 1);
             assert_eq!(found.len(), 1, "{bad}: {found:?}");
             assert!(found[0].contains("there is no test"), "{found:?}");
         }
-        let found = found("## Invariants\n1. One, see `prober::it_holds`.\n", 1);
+        let found = found("## Invariants\n1. One, see `prober::a::it_holds`.\n", 1);
         assert_eq!(found, ["ARCHITECTURE.md: invariant 1 names no test"]);
     }
 
     #[test]
     fn a_wrong_number_of_invariants_is_found() {
-        let found = found("## Invariants\n1. A. Held by `prober::it_holds`.\n", 2);
+        let found = found("## Invariants\n1. A. Held by `prober::a::it_holds`.\n", 2);
         assert_eq!(
             found,
             ["ARCHITECTURE.md: 1 invariants are listed, there are 2"]

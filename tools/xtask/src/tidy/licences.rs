@@ -37,6 +37,21 @@ pub(super) fn check(graph: &Graph, allowed: &[(&str, &str)]) -> Vec<Finding> {
     findings
 }
 
+/// Finds entries of `allowed` that deny.toml, the list for machines with cargo-deny, does not have.
+pub(super) fn check_deny(deny: &str, allowed: &[(&str, &str)]) -> Vec<Finding> {
+    let is_listed = |name: &str| {
+        let entry = format!("\"{name}\",");
+        deny.lines().any(|line| line.trim() == entry)
+    };
+    let missing = allowed.iter().filter(|(name, _)| !is_listed(name));
+    missing
+        .map(|(name, _)| {
+            let message = format!("licence {name:?} of tidy's LICENCES is missing: add it");
+            Finding::new("deny.toml", message)
+        })
+        .collect()
+}
+
 fn is_satisfied(expression: &str, allowed: &[&str]) -> bool {
     let spaced = expression
         .replace('(', " ( ")
@@ -127,6 +142,15 @@ mod tests {
         ] {
             assert!(!is_satisfied(bad, &allowed), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_licence_that_deny_toml_does_not_have_is_found() {
+        let deny = "allow = [\n    \"MIT\",\n    # \"ISC\",\n    \"MIT-0\",\n]\n";
+        let findings = check_deny(deny, &[("ISC", "permissive"), ("MIT", "permissive")]);
+        let found: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        let message = "deny.toml: licence \"ISC\" of tidy's LICENCES is missing: add it";
+        assert_eq!(found, [message]);
     }
 
     #[test]

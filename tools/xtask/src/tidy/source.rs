@@ -73,6 +73,50 @@ impl Source {
         name.strip_suffix(".rs").unwrap_or(name)
     }
 
+    /// Path of the module inside its crate, as tests are named: the name of the integration binary
+    /// first, unit tests under the module that they test.
+    pub(super) fn module_path(&self) -> Vec<&str> {
+        let inside = ["/src/", "/tests/"].iter().find_map(|folder| {
+            let (_, inside) = self.path.split_once(folder)?;
+            Some(inside)
+        });
+        let inside = inside.unwrap_or(&self.path);
+        let mut path: Vec<&str> = inside.trim_end_matches(".rs").split('/').collect();
+        path.pop_if(|name| matches!(*name, "mod" | "main" | "lib" | "tests"));
+        path
+    }
+
+    /// Whether a function `name` stands here under `#[test]`, or another crate's `#[…::test]`.
+    pub(super) fn has_test(&self, name: &str) -> bool {
+        let text = |at: usize| self.tokens[at].text.as_str();
+        (1..self.tokens.len())
+            .filter(|&at| text(at) == name && text(at - 1) == "fn")
+            .any(|at| self.is_under_test_attribute(at - 1))
+    }
+
+    /// Looks back from a `fn` over its qualifiers and attributes.
+    fn is_under_test_attribute(&self, mut at: usize) -> bool {
+        let text = |at: usize| self.tokens[at].text.as_str();
+        while at > 0 && text(at - 1) == "async" {
+            at -= 1;
+        }
+        while at > 2 && text(at - 1) == "]" {
+            let Some(open) = (0..at - 1).rev().find(|&open| text(open) == "[") else {
+                return false;
+            };
+            // `test`, or a path that ends in it, before any arguments.
+            let path: Vec<&str> = (open + 1..at - 1)
+                .map(text)
+                .take_while(|&token| token != "(")
+                .collect();
+            if path.last() == Some(&"test") && path.iter().all(|&part| part != "=") {
+                return true;
+            }
+            at = open.saturating_sub(1);
+        }
+        false
+    }
+
     /// Lines at which the tokens read `words`, one token each.
     pub(super) fn find<'a>(&'a self, words: &'a [&str]) -> impl Iterator<Item = usize> + 'a {
         self.tokens
@@ -171,6 +215,31 @@ mod tests {
         assert_eq!(source("").module(), "head");
         let folder = Source::parse("p", "a/src/reactor/mod.rs", String::new()).expect("parses");
         assert_eq!(folder.module(), "reactor");
+    }
+
+    #[test]
+    fn a_test_is_a_function_under_the_attribute() {
+        let text = "/// Doc.\n#[test]\n#[should_panic(expected = \"[x]\")]\nfn a() {}\n\
+                    #[tokio::test(flavor = \"x\")]\nasync fn b() {}\n\
+                    #[cfg(test)]\nfn c() {}\n#[doc = \"test\"]\nfn d() {}\nfn e() { a(); }\n\
+                    proptest! {\n    #[test]\n    fn f(x in 0..3) {}\n}\n";
+        let source = source(text);
+        let found = ["a", "b", "c", "d", "e", "f"].map(|name| source.has_test(name));
+        assert_eq!(found, [true, true, false, false, false, true]);
+    }
+
+    #[test]
+    fn the_path_of_a_module_is_that_of_its_file() {
+        let path = |file: &str| {
+            let source = Source::parse("p", file, String::new()).expect("parses");
+            source.module_path().join("::")
+        };
+        assert_eq!(path("sink/persist/src/sink/tests.rs"), "sink");
+        assert_eq!(path("sink/persist/src/crash_test.rs"), "crash_test");
+        assert_eq!(path("engine/cores/src/reactor/mod.rs"), "reactor");
+        assert_eq!(path("engine/cores/tests/it/main.rs"), "it");
+        assert_eq!(path("engine/cores/tests/it/soak.rs"), "it::soak");
+        assert_eq!(path("engine/cores/src/lib.rs"), "");
     }
 
     #[test]

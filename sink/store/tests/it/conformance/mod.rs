@@ -30,6 +30,7 @@ macro_rules! conformance {
             targets: the_generation_rises_only_with_what_is_probed,
             targets: an_id_that_takes_the_key_of_another_is_refused,
             targets: two_different_rows_for_one_target_are_refused,
+            targets: a_whole_list_is_kept_or_nothing_of_it,
             targets: minted_ids_go_around_given_ones,
             targets: numbers_that_no_database_holds_are_refused,
             targets: prune_switches_off_what_the_import_did_not_name,

@@ -8,7 +8,7 @@ use model::{FactId, TargetId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use store::{Applied, EventFilter, Store};
+use store::{Applied, EventFilter, OpenEvent, Store};
 
 use crate::fixture::{Backend, START, import_id, open, row, target};
 
@@ -192,6 +192,11 @@ impl Model {
         applied.jobs += 1;
     }
 
+    fn transitions_of(&self, event: FactId) -> u32 {
+        let of_event = self.transitions.values().filter(|by| by.event == event);
+        of_event.count() as u32
+    }
+
     fn status(&self, target: TargetId) -> i64 {
         let open = |state: State| {
             self.events.values().any(|event| {
@@ -213,11 +218,14 @@ async fn compare(store: &Store, backend: &impl Backend, model: &Model) {
     let mut events = store.events(&EventFilter::default()).await.expect("events");
     events.reverse();
     assert_eq!(events, model.events.values().cloned().collect::<Vec<_>>());
-    let open: Vec<Event> = model
+    let open: Vec<OpenEvent> = model
         .events
         .values()
         .filter(|event| event.ended_at.is_none())
-        .cloned()
+        .map(|event| OpenEvent {
+            event: event.clone(),
+            transitions: model.transitions_of(event.id),
+        })
         .collect();
     assert_eq!(store.open_events().await.expect("open events"), open);
     for id in model.events.keys() {

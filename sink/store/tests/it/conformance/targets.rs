@@ -3,7 +3,7 @@
 use model::ids::Generation;
 use model::target::Maintenance;
 use model::{Target, TargetId, TargetSpec};
-use store::{ImportReport, ImportRow, Store, StoreError};
+use store::{ImportPart, ImportReport, ImportRow, Store, StoreError};
 
 use crate::fixture::{Backend, config, import_id, open, row, sites, spec, target};
 
@@ -277,6 +277,59 @@ pub(crate) async fn two_different_rows_for_one_target_are_refused<B: Backend>() 
         .await
         .expect("a later import");
     assert_eq!(tally(&report), (0, 1, 0, 0));
+}
+
+pub(crate) async fn a_whole_list_is_kept_or_nothing_of_it<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let kept = store.import(vec![row(3, "http://three.test/")], import_id(0));
+    kept.await.expect("imported");
+    let before = store.counts().await.expect("counted");
+    let named = |name: &str, url: &str| ImportRow {
+        id: None,
+        config: TargetSpec {
+            name: Some(name.to_owned()),
+            interval_s: Some(60),
+            ..spec(url)
+        }
+        .parse()
+        .expect("valid"),
+    };
+    let whole = async |parts: Vec<ImportPart>| {
+        let (sender, receiver) = tokio::sync::mpsc::channel(parts.len().max(1));
+        for part in parts {
+            sender.try_send(part).expect("room");
+        }
+        drop(sender);
+        store
+            .import_whole(receiver, import_id(1))
+            .await
+            .expect("imported")
+    };
+    let end = |keep| ImportPart::End { keep };
+    // Refused across parts: another row for one key, and an id for the key of another.
+    let first = ImportPart::Rows(sites(3));
+    let second = ImportPart::Rows(vec![
+        named("", "http://s-1.test/"),
+        row(9, "http://three.test/"),
+    ]);
+    let report = whole(vec![first.clone(), second, end(true)]).await;
+    let report = report.expect("the parts ended");
+    let refused: Vec<_> = report
+        .refused
+        .iter()
+        .map(|(at, e)| (*at, e.field))
+        .collect();
+    assert_eq!(refused, [(3, "name"), (4, "id")]);
+    // Only looked at, and cut off.
+    let looked = whole(vec![first.clone(), end(false)]).await;
+    assert_eq!(looked.map(|report| report.inserted), Some(3));
+    assert_eq!(whole(vec![first.clone()]).await, None);
+    assert_eq!(store.counts().await.expect("counted"), before);
+    let kept = whole(vec![first, end(true)]).await.expect("kept");
+    assert_eq!(tally(&kept), (3, 0, 0, 0));
+    assert_eq!(store.counts().await.expect("counted").targets, 4);
+    assert_eq!(store.prune(import_id(1)).await.expect("pruned"), 1);
 }
 
 pub(crate) async fn minted_ids_go_around_given_ones<B: Backend>() {

@@ -1,0 +1,196 @@
+//! Depth of every queue, cache and buffer that has a limit, on the cores and in the sink, and what
+//! was given up because of one. A test holds that no gauge of the sink is forgotten.
+
+use std::fmt;
+
+use super::{Page, Scrape, by, plain};
+
+impl Scrape {
+    /// Queues and buffers of the sink.
+    pub(super) fn sink_depths(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sink = &self.sink.counters;
+        let gauges = [
+            ("slots", "Slots that the sink knows", sink.slots),
+            (
+                "facts_waiting",
+                "Facts that wait for the journal",
+                sink.facts_waiting,
+            ),
+            (
+                "evidence_waiting",
+                "Evidence that waits for its outcome",
+                sink.evidence_waiting,
+            ),
+            (
+                "held_commands",
+                "Cadence commands that wait for room in an inbox",
+                sink.held_commands,
+            ),
+            (
+                "apply_lag",
+                "Journal records that the store does not have yet",
+                sink.apply_lag,
+            ),
+            (
+                "journal_segments",
+                "Segments of the journal on the disk",
+                sink.journal_segments,
+            ),
+            (
+                "unclaimed_events",
+                "Open incidents whose target is not loaded",
+                sink.unclaimed_events,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            page.gauge(name, help, plain(value))?;
+        }
+        let turn_age = self.now_us.saturating_sub(sink.last_loop_mono_us) as f64 / 1e6;
+        let help = "Time since the last turn of the sink";
+        page.gauge("sink_turn_age_seconds", help, vec![(Vec::new(), turn_age)])?;
+        let events = [("ok", sink.journal_syncs), ("error", sink.journal_errors)];
+        page.counter(
+            "journal_syncs",
+            "Syncs of the journal",
+            by("result", &events),
+        )
+    }
+
+    /// One-shots and the resolver of each core.
+    pub(super) fn core_depths(&self, page: &mut Page<'_>) -> fmt::Result {
+        let one_shots = self.per_core(|_, core| core.one_shot.pending);
+        page.gauge("one_shot_pending", "One-shots that wait", one_shots)?;
+        let limit = self.per_core(|_, core| core.in_flight_limit);
+        page.gauge("in_flight_limit", "Checks that may run at once", limit)?;
+        let held = self.per_core(|_, core| core.held);
+        page.gauge("outcomes_waiting", "Results that a core holds", held)?;
+        let hosts = self.per_core(|_, core| core.dns.hosts);
+        page.gauge("dns_hosts", "Names in the DNS cache", hosts)?;
+        let flights = self.per_core(|_, core| core.dns.flights);
+        page.gauge("dns_flights", "Names that are being resolved", flights)?;
+        let queued = self.per_core(|_, core| core.dns.queued);
+        page.gauge(
+            "dns_queued",
+            "Names that wait for their first query",
+            queued,
+        )?;
+        let sockets = self.per_core(|_, core| core.dns.sockets);
+        page.gauge("dns_sockets", "Open sockets to resolvers", sockets)?;
+        self.given_up(page)
+    }
+
+    fn given_up(&self, page: &mut Page<'_>) -> fmt::Result {
+        let errors = self.per_core_by("kind", |core| {
+            let dns = &core.dns;
+            vec![
+                ("malformed", dns.malformed),
+                ("truncated", dns.truncated),
+                ("ignored", dns.ignored),
+                ("socket", dns.socket_errors),
+                ("refused", dns.refused),
+            ]
+        });
+        page.counter(
+            "dns_errors",
+            "DNS answers, sockets and lookups that came to nothing",
+            errors,
+        )?;
+        let cores = |pick: fn(&cores::CoreSnapshot) -> u64| self.cores.iter().map(pick).sum();
+        let lost = [
+            ("core_cut", cores(|core| core.evidence_truncated)),
+            ("core", cores(|core| core.evidence_dropped)),
+            ("sink", self.sink.counters.evidence_dropped),
+        ];
+        page.counter(
+            "evidence_dropped",
+            "Evidence cut to class and errno, or dropped",
+            by("by", &lost),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use persist::SinkCounters;
+
+    use super::super::tests::scrape;
+
+    /// Names of the fields that the sink's own documentation calls gauges.
+    fn gauges() -> Vec<&'static str> {
+        let source = include_str!("../../../../../sink/persist/src/stats.rs");
+        let (_, list) = source.split_once("counters! {\n").expect("the list");
+        let (list, _) = list.split_once("\n}").expect("its end");
+        let mut documented_as_gauge = false;
+        let mut names = Vec::new();
+        for line in list.lines().map(str::trim) {
+            if line.starts_with("///") {
+                documented_as_gauge = line.ends_with("(gauge).");
+            } else if documented_as_gauge {
+                names.push(line.trim_end_matches(','));
+            }
+        }
+        names
+    }
+
+    /// The sample that shows a gauge; each test value is unlike every other.
+    macro_rules! shown {
+        ($($field:ident = $value:literal as $sample:literal,)*) => {
+            (
+                SinkCounters { $($field: $value,)* ..SinkCounters::default() },
+                vec![$((stringify!($field), concat!("ringwatch_", $sample, "\n")),)*],
+            )
+        };
+    }
+
+    #[test]
+    fn every_gauge_of_the_sink_is_served() {
+        let (counters, shown) = shown! {
+            last_loop_mono_us = 2_500_000 as "sink_turn_age_seconds{} 7.5",
+            slots = 101 as "slots{} 101",
+            facts_waiting = 102 as "facts_waiting{} 102",
+            journal_bytes = 103 as "journal_bytes{} 103",
+            journal_segments = 104 as "journal_segments{} 104",
+            journal_alarm = 1 as "pressure{kind=\"journal\"} 1",
+            apply_lag = 105 as "apply_lag{} 105",
+            freshness_pending = 106 as "projection_pending{} 106",
+            open_seems_down = 107 as "targets{state=\"seems_down\"} 107",
+            open_down = 108 as "targets{state=\"down\"} 108",
+            suspected = 109 as "targets{state=\"suspected\"} 109",
+            unclaimed_events = 110 as "unclaimed_events{} 110",
+            evidence_waiting = 111 as "evidence_waiting{} 111",
+            held_commands = 112 as "held_commands{} 112",
+        };
+        let mut scrape = scrape();
+        (scrape.sink.counters, scrape.now_us) = (counters, 10_000_000);
+        let text = scrape.text().expect("text");
+        for name in gauges() {
+            let sample = shown.iter().find(|(field, _)| *field == name);
+            let (_, sample) = sample.unwrap_or_else(|| panic!("{name} is not served"));
+            assert!(text.contains(sample), "{sample} in\n{text}");
+        }
+        assert_eq!(gauges().len(), shown.len());
+    }
+
+    #[test]
+    fn queues_and_losses_of_the_cores_are_served() {
+        let mut scrape = scrape();
+        let core = &mut scrape.cores[0];
+        (core.one_shot.due, core.one_shot.pending) = (5, 5);
+        (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
+        (
+            core.evidence_truncated,
+            scrape.sink.counters.evidence_dropped,
+        ) = (9, 10);
+        let text = scrape.text().expect("text");
+        for sample in [
+            "one_shot_pending{core=\"0\"} 5\n",
+            "dns_queued{core=\"0\"} 6\n",
+            "dns_sockets{core=\"0\"} 7\n",
+            "dns_errors_total{core=\"0\",kind=\"refused\"} 8\n",
+            "evidence_dropped_total{by=\"core_cut\"} 9\n",
+            "evidence_dropped_total{by=\"sink\"} 10\n",
+        ] {
+            assert!(text.contains(sample), "{sample} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A kernel that refuses `io_uring`, as container runtimes do: the built program under a seccomp
+//! filter.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+use crate::process::{Node, code, run_command, status_until, stderr};
+
+/// `io_uring_setup`, `io_uring_enter`, `io_uring_register`, on every architecture.
+const CALLS: [i64; 3] = [425, 426, 427];
+/// What Docker's default profile answers.
+const EPERM: u32 = 1;
+
+/// Does `work` on a thread that the kernel refuses `io_uring`, and so every process that it
+/// starts. Other tests are not touched.
+fn refused<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(|| {
+        let arch = std::env::consts::ARCH.try_into().expect("a known one");
+        let rules = BTreeMap::from(CALLS.map(|call| (call, Vec::new())));
+        let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(EPERM));
+        let filter = SeccompFilter::new(rules, allow, refuse, arch).expect("a filter");
+        let program: BpfProgram = filter.try_into().expect("a program");
+        seccompiler::apply_filter(&program).expect("the kernel takes filters");
+        work()
+    });
+    thread.join().expect("no panic")
+}
+
+#[test]
+fn a_wanted_driver_that_is_refused_is_one_sentence() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut command = run_command(&dir.path().join("d"));
+    command.args(["--driver", "io_uring"]);
+    let output = refused(move || command.output().expect("ringwatch starts"));
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.starts_with("ringwatch: probe core 0: "), "{said}");
+    assert!(
+        said.contains("io_uring") && said.contains("Operation not permitted"),
+        "{said}"
+    );
+    assert!(said.contains("see `ringwatch doctor`"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn where_io_uring_is_refused_auto_says_that_it_fell_back_and_probes_on_epoll() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let mut command = run_command(&data);
+    command.args(["--driver", "auto"]);
+    let mut node = refused(move || Node::start(command));
+    let line = node.wait_for("io_uring is refused here");
+    assert!(
+        line.contains("WARN") && line.contains("probing on epoll instead"),
+        "{line}"
+    );
+    let status = status_until(&data, |status| status["state"] == "running");
+    assert_eq!(status["driver"], "epoll");
+    let note = status["driver_note"].as_str().unwrap_or_default();
+    assert!(
+        note.starts_with("io_uring is refused here (Operation not permitted"),
+        "{note}"
+    );
+    node.signal("TERM");
+    assert_eq!(node.end().0, 0);
+}
