@@ -385,6 +385,10 @@ impl Attempt {
 
     fn on_connected(&mut self, sent: bool, shared: &Shared, now: Now) {
         self.hop.route.connected();
+        if sent {
+            // A copy went out; no further address needs it.
+            self.buffers.out.clear();
+        }
         self.timer = NO_TIMER;
         self.pending &= !pending::TIMER;
         match self.hop.scheme {

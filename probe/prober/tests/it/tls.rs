@@ -89,6 +89,10 @@ fn server_config(shown: Shown, versions: &[&'static SupportedProtocolVersion]) -
 }
 
 /// How the server behaves.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a manner of its own, and a test bends one"
+)]
 #[derive(Clone, Copy)]
 struct Manner {
     response: &'static [u8],
@@ -101,6 +105,8 @@ struct Manner {
     silent: bool,
     /// A record that does not decrypt follows the response.
     broken_record: bool,
+    /// The hello goes out with the connect.
+    early: bool,
     /// Noise of this many bytes follows the response.
     noise: usize,
     /// Bytes are handed over in pieces of this size.
@@ -114,6 +120,7 @@ const POLITE: Manner = Manner {
     errno: None,
     silent: false,
     broken_record: false,
+    early: true,
     noise: 0,
     piece: 16_384,
 };
@@ -187,7 +194,13 @@ fn check_against(
         let event = match command {
             Command::Done => return attempt,
             Command::Resolve => Event::Resolved(Ok(&resolved)),
-            Command::Connect { conn, .. } => Event::Connected { conn, sent: false },
+            Command::Connect { conn, .. } => {
+                if manner.early {
+                    server.receive(attempt.first_flight(conn), manner);
+                }
+                let sent = manner.early;
+                Event::Connected { conn, sent }
+            }
             Command::Send { conn } => {
                 let buffer = attempt.take_outgoing(conn);
                 server.receive(&buffer, manner);
@@ -239,9 +252,14 @@ fn a_good_certificate_is_up_with_both_versions_in_pieces_of_any_size() {
     let authority = authority();
     let shared = trusting(&authority);
     for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
-        for piece in [1, 7, 500, 16_384] {
+        for (piece, early) in [(1, true), (7, false), (500, true), (16_384, false)] {
             let config = server_config(signed(&authority, (2025, 2027)), versions);
-            let attempt = check(HOST, &shared, config, Manner { piece, ..POLITE });
+            let manner = Manner {
+                early,
+                piece,
+                ..POLITE
+            };
+            let attempt = check(HOST, &shared, config, manner);
             let report = attempt.report();
             assert_eq!((report.class, report.status), (None, 200));
             assert_eq!(report.not_after_days, GOOD_UNTIL_DAYS);
