@@ -1,7 +1,8 @@
 //! `ladder baseline`: CPU per check of the engine, of hyper, and of the floor below every engine.
 //!
-//! Interleaved rounds against one farm at one rate; each variant is a child process of its own on
-//! the same CPU, and the farm is on another. Only ratios within one run are claims.
+//! All variants run at once against one farm, each a process of its own at the same rate on the
+//! same CPU, and the farm is on another: whatever slows the machine down for a while slows all of
+//! them alike (`docs/decisions/0007`). Only ratios within one round are claims.
 
 mod allocations;
 pub(crate) mod child;
@@ -19,16 +20,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use model::schedule::cadence_ms;
+use tokio::time::sleep;
 
 use crate::children::Running;
 use crate::clock;
-use crate::farm::{Farm, FarmPlan};
+use crate::farm::{Farm, FarmPlan, TlsChain};
 use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use child::ChildOptions;
 use tally::Sample;
 pub(crate) use verdict::{FARM_BUSY_MAX_PERCENT, median};
-use verdict::{Parameters, Report, Row, Variant};
+use verdict::{Parameters, Prober, Report, Row, Scheme, Variant};
 
 const INTERVAL_S: u32 = 10;
 const TIMEOUT_MS: u32 = 5_000;
@@ -40,17 +42,17 @@ const CHILD_WARM_UP_S: u64 = 2;
 pub(crate) struct BaselineOptions {
     #[command(flatten)]
     pub(crate) bench: BenchOptions,
-    /// Rounds; each measures every variant once.
-    #[arg(long, default_value_t = 5)]
+    /// Rounds; each measures every variant at the same time.
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Seconds of one measurement.
+    /// Seconds of one round.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// HTTP checks per second.
-    #[arg(long, default_value_t = 8_000)]
+    /// HTTP checks per second of each variant.
+    #[arg(long, default_value_t = 3_000)]
     http_rate: u32,
-    /// HTTPS checks per second; 0 leaves HTTPS out.
-    #[arg(long, default_value_t = 1_500)]
+    /// HTTPS checks per second of each variant; 0 leaves HTTPS out. The farm signs every one.
+    #[arg(long, default_value_t = 250)]
     https_rate: u32,
     /// The built example `allocations` of `cores`; without it allocations are not measured.
     #[arg(long)]
@@ -152,14 +154,16 @@ pub(crate) async fn run(options: &BaselineOptions) -> Result<()> {
     let folder = options.bench.folder("baseline")?;
     // First: it takes a minute, and what fails should fail early.
     let allocations = allocations::measure(options.allocations.as_deref(), &folder).await?;
-    let mut http = Scheme::start(options, &folder, false).await?;
-    let mut rows = http.measure(options).await?;
-    http.farm.stop().await?;
-    let (driver, farm_shell) = (http.driver, http.farm.ready.shell.clone());
+    let mut schemes = vec![Scheme::Http];
     if options.https_rate > 0 {
-        let mut https = Scheme::start(options, &folder, true).await?;
-        rows.extend(https.measure(options).await?);
-        https.farm.stop().await?;
+        schemes.extend([Scheme::HttpsRsa, Scheme::HttpsEcdsa]);
+    }
+    let (mut rows, mut driver, mut farm_shell) = (Vec::new(), String::new(), String::new());
+    for scheme in schemes {
+        let mut course = Course::start(options, &folder, scheme).await?;
+        rows.extend(course.measure(options).await?);
+        course.farm.stop().await?;
+        (driver, farm_shell) = (course.driver, course.farm.ready.shell);
     }
     let parameters = Parameters {
         rounds: options.rounds,
@@ -203,8 +207,8 @@ fn conclude(options: &BaselineOptions, report: &Report) -> Result<()> {
 }
 
 /// One farm and everything that is measured against it.
-struct Scheme {
-    is_https: bool,
+struct Course {
+    scheme: Scheme,
     rate: u32,
     sites: u32,
     folder: PathBuf,
@@ -214,12 +218,12 @@ struct Scheme {
     driver: String,
 }
 
-impl Scheme {
-    async fn start(options: &BaselineOptions, folder: &Path, is_https: bool) -> Result<Self> {
-        let (name, rate) = if is_https {
-            ("https", options.https_rate)
-        } else {
-            ("http", options.http_rate)
+impl Course {
+    async fn start(options: &BaselineOptions, folder: &Path, scheme: Scheme) -> Result<Self> {
+        let (name, rate, tls_chain) = match scheme {
+            Scheme::Http => ("http", options.http_rate, TlsChain::Ecdsa),
+            Scheme::HttpsEcdsa => ("https-ecdsa", options.https_rate, TlsChain::Ecdsa),
+            Scheme::HttpsRsa => ("https-rsa", options.https_rate, TlsChain::Rsa3),
         };
         let folder = folder.join(name);
         let sites = sites_for(rate);
@@ -227,7 +231,8 @@ impl Scheme {
             program: options.bench.farm.clone(),
             sites,
             interval_s: INTERVAL_S,
-            https_every: u32::from(is_https),
+            https_every: u32::from(scheme.is_https()),
+            tls_chain,
             scenario: None,
             cpu: Some(options.bench.farm_cpu),
         };
@@ -238,7 +243,7 @@ impl Scheme {
         peers::write(&peers::resolve_all(&csv, farm.ready.dns)?, &peers)?;
         let driver = String::new();
         Ok(Self {
-            is_https,
+            scheme,
             rate,
             sites,
             folder,
@@ -250,42 +255,57 @@ impl Scheme {
     }
 
     async fn measure(&mut self, options: &BaselineOptions) -> Result<Vec<Row>> {
-        let variants: &[Variant] = if self.is_https {
-            &[Variant::HttpsHyper, Variant::HttpsEngine]
-        } else {
-            &[Variant::HttpHyper, Variant::HttpFloor, Variant::HttpEngine]
-        };
-        let mut rows: Vec<Row> = variants.iter().map(|variant| Row::new(*variant)).collect();
+        let scheme = self.scheme;
+        let new = |&prober: &Prober| Row::new(Variant { scheme, prober });
+        let mut rows: Vec<Row> = scheme.probers().iter().map(new).collect();
+        let mut node = self.start_node(options).await?;
         for round in 1..=options.rounds {
-            for row in &mut rows {
-                let sample = match row.variant {
-                    Variant::HttpHyper | Variant::HttpsHyper => {
-                        self.child("probe-hyper", options).await?
-                    }
-                    Variant::HttpFloor => self.child("probe-floor", options).await?,
-                    Variant::HttpEngine | Variant::HttpsEngine => {
-                        let window = self.engine(options).await?;
-                        if self.is_https {
-                            let good = window.sample.checks - window.sample.failed;
-                            row.resumed += good.saturating_sub(window.full_handshakes);
-                        }
-                        row.farm_busy_percent = row.farm_busy_percent.max(window.farm_busy_percent);
-                        window.sample
-                    }
-                };
+            let (samples, window) = self.round(&mut node, options).await?;
+            for (row, sample) in rows.iter_mut().zip(samples) {
                 println!(
-                    "round {round}/{}: {:?}: {:.1} µs of CPU per check, {:.0} checks/s, {} failed",
+                    "round {round}/{}: {}: {:.1} µs of CPU per check, {:.0} checks/s, {} failed",
                     options.rounds,
-                    row.variant,
+                    row.variant.name(),
                     sample.cpu_us(),
                     sample.rate(),
                     sample.failed
                 );
                 row.samples.push(sample);
-                self.farm.must_run()?;
+                if row.variant.prober == Prober::Engine {
+                    row.watch(&window);
+                }
             }
+            self.farm.must_run()?;
         }
+        let status = node.plan().status()?;
+        println!("failures since the node's start: {}", status["failures"]);
+        self.driver = crate::node::driver(&status);
+        node.stop().await?;
         Ok(rows)
+    }
+
+    /// One window of every variant at the same time; the samples in the order of the scheme's
+    /// probers.
+    async fn round(
+        &self,
+        node: &mut Node,
+        options: &BaselineOptions,
+    ) -> Result<(Vec<Sample>, engine::EngineWindow)> {
+        let hyper = self.child("probe-hyper", options);
+        let floor = async {
+            if self.scheme.probers().contains(&Prober::Floor) {
+                self.child("probe-floor", options).await.map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let window = async {
+            sleep(Duration::from_secs(CHILD_WARM_UP_S)).await;
+            engine::measure(&self.farm, node, options.seconds).await
+        };
+        let (hyper, floor, window) = tokio::try_join!(hyper, floor, window)?;
+        let samples = [Some(hyper), floor, Some(window.sample)];
+        Ok((samples.into_iter().flatten().collect(), window))
     }
 
     async fn child(&self, subcommand: &'static str, options: &BaselineOptions) -> Result<Sample> {
@@ -296,7 +316,7 @@ impl Scheme {
         command.args(["--warm-up-s", &CHILD_WARM_UP_S.to_string()]);
         command.args(["--seconds", &options.seconds.to_string()]);
         command.args(["--cpu", &options.bench.probe_cpu.to_string()]);
-        if self.is_https {
+        if self.scheme.is_https() {
             command.arg("--ca-file").arg(&self.farm.ready.ca_file);
         }
         let mut running = Running::start(subcommand, &mut command, &log, Stdio::piped())?;
@@ -306,24 +326,18 @@ impl Scheme {
             .with_context(|| format!("{subcommand} wrote no sample: {text}"))
     }
 
-    async fn engine(&mut self, options: &BaselineOptions) -> Result<engine::EngineWindow> {
-        let is_first = self.driver.is_empty();
+    /// A node that has checked every site once.
+    async fn start_node(&self, options: &BaselineOptions) -> Result<Node> {
         let plan = NodePlan {
             program: options.bench.ringwatch.clone(),
             folder: self.folder.join("node"),
-            targets: is_first.then(|| self.targets.clone()),
+            targets: Some(self.targets.clone()),
             probe_cpu: Some(options.bench.probe_cpu),
             histogram_interval_s: 10,
         };
         let mut node = Node::start(plan, &self.farm.ready).await?;
-        let window = engine::measure(&self.farm, &mut node, self.sites, options.seconds).await?;
-        let status = node.plan().status()?;
-        if window.sample.failed > 0 {
-            println!("failures since the node's start: {}", status["failures"]);
-        }
-        self.driver = crate::node::driver(&status);
-        node.stop().await?;
-        Ok(window)
+        engine::warm_up(&mut node, self.sites).await?;
+        Ok(node)
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::clock::{self, Stopwatch};
-use crate::farm::{Farm, FarmPlan};
+use crate::farm::{Farm, FarmPlan, TlsChain};
 use crate::findings::{self, Findings};
 use crate::gates::{self, Gate};
 use crate::machine::Machine;
@@ -89,6 +89,7 @@ async fn start_farm(options: &DemoOptions, folder: &Path) -> Result<Farm> {
         sites: scenario::SITES,
         interval_s: scenario::INTERVAL_S,
         https_every: scenario::HTTPS_EVERY,
+        tls_chain: TlsChain::Ecdsa,
         scenario: Some(file),
         cpu: None,
     };

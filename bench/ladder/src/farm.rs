@@ -16,6 +16,15 @@ use crate::http;
 const READY_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// What a healthy HTTPS site shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsChain {
+    /// Leaf and one intermediate, P-256.
+    Ecdsa,
+    /// Leaf and two intermediates, RSA 2048.
+    Rsa3,
+}
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub(crate) struct FarmPlan {
@@ -24,6 +33,7 @@ pub(crate) struct FarmPlan {
     pub(crate) interval_s: u32,
     /// Every n-th site speaks HTTPS, 0 = none.
     pub(crate) https_every: u32,
+    pub(crate) tls_chain: TlsChain,
     pub(crate) scenario: Option<PathBuf>,
     /// CPU to pin the farm to.
     pub(crate) cpu: Option<usize>,
@@ -56,6 +66,11 @@ impl Farm {
         command.args(["--sites", &plan.sites.to_string()]);
         command.args(["--interval-s", &plan.interval_s.to_string()]);
         command.args(["--https-every", &plan.https_every.to_string()]);
+        let chain = match plan.tls_chain {
+            TlsChain::Ecdsa => "ecdsa",
+            TlsChain::Rsa3 => "rsa3",
+        };
+        command.args(["--tls-chain", chain]);
         if let Some(scenario) = &plan.scenario {
             command.arg("--scenario").arg(scenario);
         }

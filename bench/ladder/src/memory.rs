@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::baseline::{BenchOptions, median};
 use crate::clock::Stopwatch;
-use crate::farm::{Farm, FarmPlan};
+use crate::farm::{Farm, FarmPlan, TlsChain};
 use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use crate::procfs;
@@ -181,6 +181,7 @@ async fn start_farm(
         sites,
         interval_s,
         https_every: 0,
+        tls_chain: TlsChain::Ecdsa,
         scenario: None,
         cpu: Some(options.bench.farm_cpu),
     };

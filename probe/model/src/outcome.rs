@@ -104,7 +104,8 @@ pub struct Outcome {
     pub slot: Slot,
     /// Generation of the target when the check started.
     pub generation: Generation,
-    /// Number of this check on its core's slot, from 1; compared together with the boot epoch.
+    /// Number of this check on its core's slot, from 1. The sink keeps the last one in memory
+    /// only, so that the 1 of a new boot is never stale.
     pub seq: u32,
     /// Start of the check on the wall clock.
     pub started: SplitMs,

@@ -76,15 +76,15 @@ impl Reading {
     }
 }
 
-/// Waits until each of `sites` was checked once, then measures for `seconds`.
-pub(crate) async fn measure(
-    farm: &Farm,
-    node: &mut Node,
-    sites: u32,
-    seconds: u64,
-) -> Result<EngineWindow> {
+/// Waits until each of `sites` was checked once: every name is resolved then.
+pub(crate) async fn warm_up(node: &mut Node, sites: u32) -> Result<()> {
     node.wait_probed(u64::from(sites), WARM_UP_LIMIT).await?;
     sleep(Duration::from_secs(1)).await;
+    Ok(())
+}
+
+/// Measures for `seconds`.
+pub(crate) async fn measure(farm: &Farm, node: &mut Node, seconds: u64) -> Result<EngineWindow> {
     let before = Reading::take(farm, node).await?;
     sleep(Duration::from_secs(seconds)).await;
     node.must_run()?;

@@ -108,7 +108,8 @@ where
     Ok(())
 }
 
-/// The engine's provider, key exchanges and verifier; no session is ever resumed.
+/// The engine's provider, key exchanges and verifier, with rustls' own order of suites; no session
+/// is ever resumed.
 fn connector(ca_file: &Path) -> Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca_file)

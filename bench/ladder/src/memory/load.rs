@@ -103,7 +103,8 @@ async fn window(options: &MemoryOptions, folder: &Path, rate: u32, seconds: u64)
         ..plan(options, folder, Some(targets))
     };
     let mut node = Node::start(plan, &farm.ready).await?;
-    let window = engine::measure(&farm, &mut node, sites, seconds).await?;
+    engine::warm_up(&mut node, sites).await?;
+    let window = engine::measure(&farm, &mut node, seconds).await?;
     // The end of the node writes its last interval too.
     node.stop().await?;
     farm.stop().await?;

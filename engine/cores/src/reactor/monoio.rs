@@ -353,12 +353,15 @@ async fn connect(
     address: SocketAddr,
     streams: &mut Streams,
 ) -> Option<Event<'static>> {
-    let stream = match sockets::start_connect(address) {
-        Ok(stream) => streams[usize::from(conn.0)].insert(stream),
-        Err((errno, at)) => return Some(Event::ConnectError { conn, errno, at }),
-    };
     let mut flight = shell.buffer();
     shell.core.borrow_mut().first_flight(key, conn, &mut flight);
+    let stream = match sockets::start_connect(address, !flight.is_empty()) {
+        Ok(stream) => streams[usize::from(conn.0)].insert(stream),
+        Err((errno, at)) => {
+            shell.recycle(flight);
+            return Some(Event::ConnectError { conn, errno, at });
+        }
+    };
     if flight.is_empty() {
         shell.recycle(flight);
         let established = shell

@@ -8,7 +8,7 @@ use model::inbox::CoreCommand;
 use persist::SinkCommand;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::parts::{Parts, Stopping};
 use super::send::send;
@@ -21,10 +21,11 @@ const GRACE: Duration = Duration::from_secs(5);
 const SINK_LIMIT: Duration = Duration::from_secs(30);
 
 impl Stopping {
-    /// Takes everything down in the order of the data's way.
+    /// Takes everything down in the order of the data's way. The first error that it met comes
+    /// back, but what comes after it is taken down all the same.
     pub(super) async fn drain(mut self) -> anyhow::Result<()> {
         let within = Duration::from_secs(u64::from(self.drain_s));
-        self.parts.drain_cores(within).await;
+        let drained = self.parts.drain_cores(within).await;
         if let Err(error) = self.parts.collect_histograms() {
             warn!("the last interval logs cannot be written: {error}");
         }
@@ -35,12 +36,14 @@ impl Stopping {
             .close()
             .await
             .context("the store did not close cleanly");
-        stopped.and(closed)
+        drained.and(stopped).and(closed)
     }
 }
 
 impl Parts {
-    async fn drain_cores(&mut self, within: Duration) {
+    /// # Errors
+    /// When a core panicked, broke, or did not end in time: its last results are missing.
+    async fn drain_cores(&mut self, within: Duration) -> anyhow::Result<()> {
         let within_ms = within.as_millis() as u64;
         for core in &self.cores {
             // A core that has ended has nothing left to drain.
@@ -51,13 +54,18 @@ impl Parts {
             );
             let _ = timeout(GRACE, told).await;
         }
-        let ended = timeout(within + GRACE, self.cores_ended()).await;
-        if ended.is_err() {
-            error!("a probe core did not end within drain_s and is left behind");
+        match timeout(within + GRACE, self.cores_ended()).await {
+            Ok(ended) => ended,
+            Err(_) => anyhow::bail!(
+                "a probe core did not end within {} s and is left behind: its last results are \
+                 missing, the next start checks its targets again",
+                (within + GRACE).as_secs()
+            ),
         }
     }
 
-    async fn cores_ended(&mut self) {
+    async fn cores_ended(&mut self) -> anyhow::Result<()> {
+        let mut all = Ok(());
         for index in 0..self.cores.len() {
             while self.cores[index]
                 .thread
@@ -69,12 +77,13 @@ impl Parts {
             let Some(thread) = self.cores[index].thread.take() else {
                 continue;
             };
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(broken)) => error!("{broken}"),
-                Err(_) => error!("probe core {index} panicked"),
-            }
+            let ended = match thread.join() {
+                Ok(ended) => ended.with_context(|| format!("probe core {index} failed")),
+                Err(_) => Err(anyhow::anyhow!("probe core {index} panicked")),
+            };
+            all = all.and(ended);
         }
+        all
     }
 
     async fn stop_sink(&mut self) -> anyhow::Result<()> {
