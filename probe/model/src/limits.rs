@@ -158,3 +158,7 @@ pub const PROJECTION_SLACK_MS: u64 = 2_000;
 
 /// Time to finish or cancel what runs at shutdown, in seconds.
 pub const DRAIN_DEFAULT_S: u32 = 20;
+
+/// Public keys of certificate issuers that a core keeps parsed, per signature algorithm. The
+/// authorities that browsers trust sign with fewer.
+pub const TLS_ISSUER_KEYS_MAX: usize = 512;

@@ -5,6 +5,7 @@
 
 mod chain;
 mod classify;
+mod issuers;
 mod link;
 mod verify;
 
@@ -60,8 +61,13 @@ impl TlsSettings {
             ..aws_lc_rs::default_provider()
         });
         let roots = Arc::new(root_store(roots)?);
-        let webpki =
-            WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
+        let of_chains = Arc::new(CryptoProvider {
+            signature_verification_algorithms: issuers::remembering(
+                provider.signature_verification_algorithms,
+            ),
+            ..provider.as_ref().clone()
+        });
+        let webpki = WebPkiServerVerifier::builder_with_provider(roots, of_chains).build()?;
         let verifier = Arc::new(RecordingVerifier::new(webpki));
         let clock = Arc::new(FedClock::default());
         let mut config = ClientConfig::builder_with_details(provider, clock.clone())
