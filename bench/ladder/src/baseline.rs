@@ -46,13 +46,13 @@ pub(crate) struct BaselineOptions {
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Seconds of one round.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 6)]
     seconds: u64,
     /// HTTP checks per second of each variant.
     #[arg(long, default_value_t = 3_000)]
     http_rate: u32,
     /// HTTPS checks per second of each variant; 0 leaves HTTPS out. The farm signs every one.
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 200)]
     https_rate: u32,
     /// The built example `allocations` of `cores`; without it allocations are not measured.
     #[arg(long)]
