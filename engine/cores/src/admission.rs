@@ -57,16 +57,17 @@ impl Admission {
         self.refilled = now;
     }
 
-    /// Takes a token, if one is there.
-    pub(crate) fn take(&mut self) -> bool {
-        let had = self.tokens >= TOKEN;
-        if had {
-            self.tokens -= TOKEN;
-        }
-        had
+    /// Whether one check more may start.
+    pub(crate) fn has_token(&self) -> bool {
+        self.tokens >= TOKEN
     }
 
-    /// Says that the core is unwell: it stalled, or holds results.
+    /// Takes a token.
+    pub(crate) fn take(&mut self) {
+        self.tokens = self.tokens.saturating_sub(TOKEN);
+    }
+
+    /// Says that the core is unwell: it stalled, holds results, or lacks files, ports or memory.
     pub(crate) fn report_unwell(&mut self) {
         self.unwell = true;
     }
@@ -96,7 +97,10 @@ mod tests {
         let mut started = 0;
         for tick in 1..=200u64 {
             admission.refill(required_per_gs, MonoUs(60_000_000 + tick * 5_000));
-            started += (0..100_000).take_while(|_| admission.take()).count();
+            while admission.has_token() {
+                admission.take();
+                started += 1;
+            }
         }
         // One second at 2,000/s, plus the bucket that the pause had filled.
         assert!((2_000..=2_250).contains(&started), "{started}");

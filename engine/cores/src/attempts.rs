@@ -4,6 +4,8 @@ use model::{Generation, MonoUs, Now, Slot, Ticket};
 use prober::attempt::{Attempt, Buffers, Command};
 use prober::resolver::HostId;
 
+use crate::destinations::DestinationId;
+
 /// Names one attempt; never valid again after its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AttemptKey {
@@ -58,6 +60,8 @@ pub(crate) struct InFlight {
     pub(crate) timeout_ms: u32,
     /// The name to resolve, `None` for a literal address.
     pub(crate) host: Option<HostId>,
+    /// The address that the attempt is counted under, once known; `None` when it has no caps.
+    pub(crate) destination: Option<DestinationId>,
     /// Whether the resolver owes an answer.
     pub(crate) resolving: bool,
     /// Whether the check was commanded.

@@ -10,6 +10,7 @@
 //! out what [`Core::io`] and [`Core::dns_io`] ask for, and brings back events. The monoio reactor
 //! and the simulator run this same code.
 
+mod deferral;
 mod dispatch;
 mod finish;
 mod inbox;
@@ -27,9 +28,11 @@ use prober::resolver::Resolver;
 
 use crate::admission::Admission;
 use crate::attempts::{AttemptKey, Attempts};
+use crate::destinations::{DestinationCaps, Destinations};
 use crate::histograms::CoreHistograms;
 use crate::stats::{CoreSnapshot, CoreStats};
 use crate::targets::Targets;
+use crate::tick::tick_at;
 use crate::wheel::Wheel;
 
 pub use io::{DnsIo, Io};
@@ -37,10 +40,12 @@ pub use io::{DnsIo, Io};
 /// A turn this much longer than it was meant to be is a stall.
 const STALL_LAG_US: u64 = STALL_TURN_US - TICK_MS * 1_000;
 
-/// Queues of what is due, in the order of their dispatch.
+/// Queues of what is due, in the order of their dispatch. Those of what waits for its destination
+/// follow, two for each.
 const QUEUE_COMMANDED: u32 = 0;
 const QUEUE_STARVED: u32 = 1;
 const QUEUE_ROUTINE: u32 = 2;
+const QUEUES: u32 = 3;
 
 /// The ends of the channels that a core holds.
 #[derive(Debug)]
@@ -65,6 +70,8 @@ pub struct CoreParts {
     pub grid_zero: UnixMs,
     /// Most attempts in flight.
     pub max_in_flight: u32,
+    /// Caps per destination address.
+    pub destination_caps: DestinationCaps,
     /// Length of a histogram interval, in ms.
     pub histogram_interval_ms: u64,
     /// The prober's shared part.
@@ -95,6 +102,7 @@ pub struct Core {
     /// Deadlines that were due at the last turn: judged at this one.
     ripe: Vec<AttemptKey>,
     admission: Admission,
+    destinations: Destinations,
     one_shots: VecDeque<(Box<Target>, Ticket)>,
     /// Outcomes that found the channel full, oldest first.
     held: VecDeque<Outcome>,
@@ -144,6 +152,7 @@ impl Core {
             timers: Wheel::new(tick),
             ripe: Vec::new(),
             admission: Admission::new(parts.max_in_flight, now.mono),
+            destinations: Destinations::new(parts.destination_caps, now.mono),
             one_shots: VecDeque::new(),
             held: VecDeque::new(),
             held_reports: VecDeque::new(),
@@ -171,6 +180,7 @@ impl Core {
         self.flush_held();
         self.admission
             .refill(self.targets.required_per_gs(), now.mono);
+        self.revisit_destinations(now);
         self.admit(now);
         self.admission.adapt(now.mono);
         self.rotate_histograms(now);
@@ -210,6 +220,7 @@ impl Core {
             targets: self.targets.active(),
             required_per_ks: self.targets.required_per_gs() / 1_000_000,
             in_flight_limit: u64::from(self.admission.limit()),
+            destinations: self.destinations.len() as u64,
             last_turn_us: self.last_turn.0,
             dns: self.resolver.stats(),
             ..self.account
@@ -276,21 +287,4 @@ impl Core {
     fn tick_of_grid(&self, grid_ms: u64) -> u32 {
         (grid_ms.saturating_sub(self.grid_zero.0).div_ceil(TICK_MS)) as u32
     }
-}
-
-/// The tick that contains `at`.
-fn tick_at(at: MonoUs) -> u32 {
-    (at.0 / (TICK_MS * 1_000)) as u32
-}
-
-/// The first tick at or after `at`.
-fn tick_after(at: MonoUs) -> u32 {
-    at.0.div_ceil(TICK_MS * 1_000) as u32
-}
-
-/// Start of `tick` in monotonic µs, near `now`: ticks wrap, time does not.
-fn tick_start(tick: u32, now: MonoUs) -> MonoUs {
-    let behind = tick_at(now).wrapping_sub(tick);
-    let current = now.0 / (TICK_MS * 1_000);
-    MonoUs(current.saturating_sub(u64::from(behind)) * TICK_MS * 1_000)
 }

@@ -11,15 +11,18 @@ mod arena;
 mod attempts;
 pub mod clock;
 pub mod core;
+mod destinations;
 pub mod histograms;
 pub mod reactor;
 mod spawn;
 pub mod stats;
 mod targets;
+mod tick;
 pub mod wheel;
 
 pub use attempts::AttemptKey;
 pub use clock::Clock;
+pub use destinations::DestinationCaps;
 pub use histograms::CoreHistograms;
 pub use spawn::{CoreConfig, CoreError, CoreHandle, Driver, spawn};
 pub use stats::{CoreSnapshot, CoreStats, OneShotAccount};

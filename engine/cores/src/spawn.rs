@@ -13,6 +13,7 @@ use prober::{Shared, SharedConfig};
 
 use crate::clock::Clock;
 use crate::core::{Channels, Core, CoreParts};
+use crate::destinations::DestinationCaps;
 use crate::histograms::CoreHistograms;
 use crate::reactor::monoio::Reactor;
 use crate::stats::CoreStats;
@@ -45,6 +46,8 @@ pub struct CoreConfig {
     pub cpu: Option<usize>,
     /// Most attempts in flight.
     pub max_in_flight: u32,
+    /// Caps per destination address: this core's share.
+    pub destination_caps: DestinationCaps,
     /// Which driver.
     pub driver: Driver,
     /// The resolver's configuration.
@@ -214,6 +217,7 @@ fn prepare(
         index: config.index,
         grid_zero: clock.grid_zero(),
         max_in_flight: config.max_in_flight,
+        destination_caps: config.destination_caps,
         histogram_interval_ms: config.histogram_interval_ms,
         shared,
         resolver: Resolver::new(config.resolver),

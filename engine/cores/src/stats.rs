@@ -34,12 +34,18 @@ pub struct CoreSnapshot {
     pub due: u64,
     /// Due, waiting to start (gauge).
     pub pending: u64,
+    /// Of those, waiting for their destination's caps (gauge).
+    pub deferred: u64,
+    /// Checks that had to wait for their destination's caps.
+    pub deferred_total: u64,
     /// Started, not finished (gauge).
     pub in_flight: u64,
     /// Finished with an outcome.
     pub probed: u64,
     /// Given up before their start: too late to be of use.
     pub shed: u64,
+    /// Of those, phase points that passed while the check waited for its destination.
+    pub shed_deferred: u64,
     /// Finished or popped under an older generation.
     pub stale: u64,
     /// Of removed targets, or cut short by the drain.
@@ -66,6 +72,8 @@ pub struct CoreSnapshot {
     pub required_per_ks: u64,
     /// Attempts that may be in flight now (gauge).
     pub in_flight_limit: u64,
+    /// Destination addresses that the caps know now (gauge).
+    pub destinations: u64,
     /// Loop turns.
     pub turns: u64,
     /// Monotonic time of the last turn, in µs.
@@ -89,9 +97,12 @@ impl Default for CoreSnapshot {
         Self {
             due: 0,
             pending: 0,
+            deferred: 0,
+            deferred_total: 0,
             in_flight: 0,
             probed: 0,
             shed: 0,
+            shed_deferred: 0,
             stale: 0,
             cancelled: 0,
             held: 0,
@@ -105,6 +116,7 @@ impl Default for CoreSnapshot {
             targets: 0,
             required_per_ks: 0,
             in_flight_limit: 0,
+            destinations: 0,
             turns: 0,
             last_turn_us: 0,
             held_since_us: 0,
@@ -207,6 +219,7 @@ macro_rules! published {
 
 published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
+    deferred, deferred_total, shed_deferred, destinations,
     evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused

@@ -260,6 +260,13 @@ impl Targets {
         (hot.flags & flag::LITERAL == 0).then_some(HostId(hot.host))
     }
 
+    /// The literal address; `None` for a name.
+    pub(crate) fn literal(&self, slot: Slot) -> Option<IpAddr> {
+        let hot = &self.hot[slot.index()];
+        let is_literal = hot.flags & flag::LITERAL != 0;
+        is_literal.then(|| self.literals.items[hot.host as usize])?
+    }
+
     /// Current generation.
     pub(crate) fn generation(&self, slot: Slot) -> Generation {
         Generation(self.hot[slot.index()].generation)

@@ -5,15 +5,13 @@
 //! ```
 //!
 //! Buckets are circular lists threaded through the nodes, the bucket itself being a link of its
-//! list: an index is unlinked without knowing where it hangs. The same nodes thread a few FIFO
-//! queues for what is due and waits, since an index is either due later or due already. Ticks wrap
+//! list: an index is unlinked without knowing where it hangs. The same nodes thread FIFO queues
+//! for what is due and waits, since an index is either due later or due already. Ticks wrap
 //! at 2³²; an entry may lie at most 2³¹ − 1 ticks ahead. The wheel knows nothing of time, targets
 //! or attempts.
 
 const LEVELS: usize = 4;
 const BUCKETS: usize = 256;
-/// FIFO queues beside the buckets.
-const QUEUES: usize = 3;
 /// A link with this bit names a bucket, without it a node.
 const BUCKET_BIT: u32 = 1 << 31;
 /// A node that hangs in no list links to this.
@@ -25,11 +23,22 @@ struct Link {
     next: u32,
 }
 
+impl Link {
+    /// Of a bucket without nodes.
+    fn empty(bucket: u32) -> Self {
+        Self {
+            prev: BUCKET_BIT | bucket,
+            next: BUCKET_BIT | bucket,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Node {
     link: Link,
     due: u32,
-    queued: bool,
+    /// The queue that it hangs in, else [`NONE`].
+    queue: u32,
 }
 
 const _: () = assert!(size_of::<Node>() == 16);
@@ -38,6 +47,7 @@ const _: () = assert!(size_of::<Node>() == 16);
 #[derive(Debug)]
 pub struct Wheel {
     nodes: Vec<Node>,
+    /// The buckets, then the queues.
     buckets: Vec<Link>,
     /// The last tick that was popped.
     tick: u32,
@@ -50,14 +60,9 @@ pub struct Wheel {
 impl Wheel {
     /// An empty wheel that has popped everything up to and including `tick`.
     pub fn new(tick: u32) -> Self {
-        let empty = |bucket| Link {
-            prev: BUCKET_BIT | bucket,
-            next: BUCKET_BIT | bucket,
-        };
-        let buckets = (0..(LEVELS * BUCKETS + QUEUES) as u32).map(empty).collect();
         Self {
             nodes: Vec::new(),
-            buckets,
+            buckets: (0..(LEVELS * BUCKETS) as u32).map(Link::empty).collect(),
             tick,
             len: 0,
             queued: 0,
@@ -96,7 +101,7 @@ impl Wheel {
                 Node {
                     link,
                     due: 0,
-                    queued: false,
+                    queue: NONE,
                 },
             );
         }
@@ -113,26 +118,42 @@ impl Wheel {
         self.nodes.get(index as usize).map_or(0, |node| node.due)
     }
 
-    /// Whether `index` waits in a queue.
-    pub fn is_queued(&self, index: u32) -> bool {
-        self.nodes
-            .get(index as usize)
-            .is_some_and(|node| node.queued)
+    /// The queue in which `index` waits.
+    pub fn queue(&self, index: u32) -> Option<u32> {
+        let node = self.nodes.get(index as usize)?;
+        (node.queue != NONE).then_some(node.queue)
     }
 
-    /// Puts `index` at the end of `queue` (0..3), remembering the tick at which it was due.
+    /// Whether `index` waits in a queue.
+    pub fn is_queued(&self, index: u32) -> bool {
+        self.queue(index).is_some()
+    }
+
+    /// Queues that were ever used: their numbers are below this.
+    pub fn queues(&self) -> u32 {
+        (self.buckets.len() - LEVELS * BUCKETS) as u32
+    }
+
+    /// Puts `index` at the end of `queue`, remembering the tick at which it was due. Queues are
+    /// numbered from 0 up, 8 B each.
     pub fn enqueue(&mut self, queue: u32, index: u32, due: u32) {
         self.reserve(index as usize + 1);
         self.cancel(index);
+        while self.queues() <= queue {
+            self.buckets.push(Link::empty(self.buckets.len() as u32));
+        }
         let node = &mut self.nodes[index as usize];
-        (node.due, node.queued) = (due, true);
-        self.append(index, BUCKET_BIT | ((LEVELS * BUCKETS) as u32 + queue));
+        (node.due, node.queue) = (due, queue);
+        self.append(index, bucket_of(queue));
         self.queued += 1;
     }
 
     /// The first entry of `queue` with the tick at which it was due; it stays there.
     pub fn front(&self, queue: u32) -> Option<(u32, u32)> {
-        let index = self.first_of(BUCKET_BIT | ((LEVELS * BUCKETS) as u32 + queue))?;
+        if queue >= self.queues() {
+            return None;
+        }
+        let index = self.first_of(bucket_of(queue))?;
         Some((index, self.nodes[index as usize].due))
     }
 
@@ -162,10 +183,11 @@ impl Wheel {
             return false;
         }
         self.unhang(index);
-        if std::mem::take(&mut self.nodes[index as usize].queued) {
-            self.queued -= 1;
-        } else {
+        let queue = std::mem::replace(&mut self.nodes[index as usize].queue, NONE);
+        if queue == NONE {
             self.len -= 1;
+        } else {
+            self.queued -= 1;
         }
         true
     }
@@ -267,6 +289,11 @@ impl Wheel {
             &mut self.buckets[(at & !BUCKET_BIT) as usize]
         }
     }
+}
+
+/// The link that is the head of `queue`.
+fn bucket_of(queue: u32) -> u32 {
+    BUCKET_BIT | ((LEVELS * BUCKETS) as u32 + queue)
 }
 
 #[cfg(test)]

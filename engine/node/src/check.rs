@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use cores::{Clock, CoreConfig, CoreHandle, Driver};
+use cores::{Clock, CoreConfig, CoreHandle, DestinationCaps, Driver};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::outcome::Phases;
 use model::{
@@ -113,6 +113,7 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
         index: CoreIndex(0),
         cpu: None,
         max_in_flight: files.max_in_flight,
+        destination_caps: DestinationCaps::share(1, Vec::new()),
         driver,
         resolver: parts::resolver(config.ip, &upstreams, clock, 0),
         shared: shared.clone(),

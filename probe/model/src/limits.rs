@@ -90,6 +90,8 @@ pub const SHED_LAG_MAX_MS: u32 = 10_000;
 pub const ADDRESS_IN_FLIGHT_MAX: u16 = 32;
 /// Attempts started to one address per second.
 pub const ADDRESS_STARTS_PER_S_MAX: u16 = 50;
+/// Attempts started to one address at once, ahead of its pace.
+pub const ADDRESS_STARTS_AT_ONCE: u16 = 5;
 /// Default cap of attempts in flight per core.
 pub const IN_FLIGHT_DEFAULT_MAX: u32 = 16_384;
 /// Re-check of a suspect target after its last completion, in ms.

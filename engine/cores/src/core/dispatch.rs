@@ -5,8 +5,10 @@ use model::{MonoUs, Now, Slot, Target, Ticket};
 use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
 use prober::resolver::HostId;
 
-use super::{Core, QUEUE_COMMANDED, QUEUE_ROUTINE, QUEUE_STARVED, tick_after, tick_at, tick_start};
+use super::deferral::Ready;
+use super::{Core, QUEUE_COMMANDED, QUEUE_ROUTINE, QUEUE_STARVED};
 use crate::attempts::{AttemptKey, InFlight, Owner};
+use crate::tick::{tick_after, tick_at, tick_start};
 
 impl Core {
     /// Judges the deadlines that were due at the last turn, now that the tasks woken by that reap
@@ -75,9 +77,8 @@ impl Core {
         self.due = due;
     }
 
-    /// Starts what may start: commanded before starved before routine. The cap and the bucket
-    /// bound it; results that are held take the places of attempts, so that a slow sink slows
-    /// dispatch and holds no more than the cap.
+    /// Starts what may start. The cap and the bucket bound it; results that are held take the
+    /// places of attempts, so that a slow sink slows dispatch and holds no more than the cap.
     pub(super) fn admit(&mut self, now: Now) {
         if self.drain_by.is_some() {
             return;
@@ -90,23 +91,51 @@ impl Core {
             self.start_one_shot(&target, ticket, now);
         }
         self.shed_late(now);
-        while self.attempts.len() + self.held.len() < limit && !self.paused {
-            let queues = [QUEUE_COMMANDED, QUEUE_STARVED, QUEUE_ROUTINE];
-            let next = queues.iter().find_map(|queue| self.wheel.front(*queue));
-            let Some((index, due_tick)) = next else {
+        let has_place = |core: &Self| core.attempts.len() + core.held.len() < limit;
+        while has_place(self) && !self.paused && self.admission.has_token() {
+            let Some(ready) = self.next_ready(now) else {
                 return;
             };
-            let (slot, due) = (Slot(index), tick_start(due_tick, now.mono));
-            if self.is_too_late(slot, due, now) {
-                self.shed(slot, now);
+            self.admission.take();
+            if self.is_deferred(ready.slot) {
+                self.end_deferral(ready.slot, ready.due, now);
+            }
+            self.wheel.cancel(ready.slot.0);
+            self.start(&ready, now);
+        }
+    }
+
+    /// Commanded checks come before those that waited for their destination, before starved ones,
+    /// before routine ones.
+    fn next_ready(&mut self, now: Now) -> Option<Ready> {
+        loop {
+            if let Some(front) = self.wheel.front(QUEUE_COMMANDED) {
+                let ready = self.ready_at_front(front, now);
+                if ready.is_some() {
+                    return ready;
+                }
                 continue;
             }
-            if !self.admission.take() {
-                return;
+            if let Some(ready) = self.next_deferred(now) {
+                return Some(ready);
             }
-            self.wheel.cancel(index);
-            self.start(slot, due, now);
+            let routine = self.wheel.front(QUEUE_STARVED);
+            let front = routine.or_else(|| self.wheel.front(QUEUE_ROUTINE))?;
+            let ready = self.ready_at_front(front, now);
+            if ready.is_some() {
+                return ready;
+            }
         }
+    }
+
+    /// What leads a queue, unless it is shed or deferred: then it leads no more.
+    fn ready_at_front(&mut self, (index, due_tick): (u32, u32), now: Now) -> Option<Ready> {
+        let (slot, due) = (Slot(index), tick_start(due_tick, now.mono));
+        if self.is_too_late(slot, due, now) {
+            self.shed(slot, now);
+            return None;
+        }
+        self.ready_or_deferred(slot, due, now)
     }
 
     /// Gives up what leads the routine queues and is too late to be of use.
@@ -142,7 +171,8 @@ impl Core {
         self.wheel.insert(slot.0, self.tick_of_grid(due_ms));
     }
 
-    fn start(&mut self, slot: Slot, due: MonoUs, now: Now) {
+    fn start(&mut self, ready: &Ready, now: Now) {
+        let slot = ready.slot;
         let commanded = self.targets.is_commanded(slot);
         let buffers = self.attempts.buffers();
         let spec = self.targets.spec(slot, &self.resolver);
@@ -152,15 +182,17 @@ impl Core {
         if let Some(host) = host {
             self.resolver.retain(host);
         }
+        self.enter_destination(ready.destination, now);
         let entry = InFlight {
             owner: Owner::Slot(slot),
             generation: self.targets.generation(slot),
             seq,
-            due,
+            due: ready.due,
             started: None,
             stalled_us: self.stalled_us,
             timeout_ms: self.targets.timeout_ms(slot),
             host,
+            destination: ready.destination,
             resolving: false,
             interrupt: None,
             commanded,
@@ -196,6 +228,7 @@ impl Core {
             stalled_us: self.stalled_us,
             timeout_ms: config.timeout_ms,
             host,
+            destination: None,
             resolving: false,
             interrupt: None,
             commanded: true,

@@ -6,8 +6,9 @@ use model::outcome::{Outcome, flags};
 use model::{Evidence, FailureClass, Generation, Now, Slot, Ticket};
 use prober::attempt::Event;
 
-use super::{Core, QUEUE_COMMANDED, tick_after, tick_at};
+use super::{Core, QUEUE_COMMANDED};
 use crate::attempts::{AttemptKey, InFlight, Owner};
+use crate::tick::{tick_after, tick_at};
 
 /// The slot of a one-shot's outcome.
 const NO_SLOT: Slot = Slot(u32::MAX);
@@ -34,7 +35,9 @@ impl Core {
             }
             self.resolver.release(host);
         }
+        let destination = entry.destination;
         self.attempts.remove(key);
+        self.leave_destination(destination, now);
         match end.owner {
             Owner::Slot(slot) => self.finish_slot(slot, end, now),
             Owner::OneShot { ticket } => self.finish_one_shot(ticket, end),

@@ -5,7 +5,8 @@ use model::limits::{COMMANDS_PER_TURN_MAX, GRID_RETURN_MS, INBOX_MAX};
 use model::outcome::Outcome;
 use model::{FailureClass, Generation, Now, Slot, Target, Ticket};
 
-use super::{Core, QUEUE_COMMANDED, tick_after, tick_at};
+use super::{Core, QUEUE_COMMANDED};
+use crate::tick::{tick_after, tick_at};
 
 impl Core {
     /// Takes the commands that wait; not all in one turn when they are many, so that a writer in a
@@ -63,6 +64,9 @@ impl Core {
         if self.wheel.is_queued(slot.0) {
             self.account.cancelled += 1;
         }
+        if self.is_deferred(slot) {
+            self.account.deferred -= 1;
+        }
         self.wheel.cancel(slot.0);
         let generation = self
             .targets
@@ -94,8 +98,11 @@ impl Core {
     }
 
     fn check_now(&mut self, slot: Slot, now: Now) {
-        let draining = self.drain_by.is_some();
-        if draining || !self.targets.is_present(slot) || self.wheel.is_queued(slot.0) {
+        if self.drain_by.is_some() || !self.targets.is_present(slot) {
+            return;
+        }
+        if self.wheel.is_queued(slot.0) {
+            self.promote_deferred(slot);
             return;
         }
         if self.targets.attempt(slot).is_some() {
@@ -124,7 +131,8 @@ impl Core {
     fn start_drain(&mut self, within_ms: u64, now: Now) {
         self.drain_by = Some(now.mono.plus_ms(within_ms));
         self.account.cancelled += self.wheel.queued() as u64;
-        for queue in 0..=super::QUEUE_ROUTINE {
+        self.account.deferred = 0;
+        for queue in 0..self.wheel.queues() {
             while let Some((index, _)) = self.wheel.front(queue) {
                 self.wheel.cancel(index);
             }

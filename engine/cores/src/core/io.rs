@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use model::Now;
-use prober::attempt::{Command, Conn, Event};
+use prober::attempt::{Command, Conn, ErrnoAt, Event};
 use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, Lookup};
+use rustix::io::Errno;
 
 use super::Core;
 use super::finish::Ending;
@@ -101,7 +102,10 @@ impl Core {
             match command {
                 Command::Resolve => self.resolve(key, now),
                 Command::Timer { at } => self.arm_timer(key, at),
-                Command::Connect { conn, address } => return Io::Connect { conn, address },
+                Command::Connect { conn, address } => {
+                    self.meet(key, address.ip(), now);
+                    return Io::Connect { conn, address };
+                }
                 Command::Send { conn } => {
                     let bytes = entry.attempt.take_outgoing(conn);
                     self.account.bytes_out += bytes.len() as u64;
@@ -132,8 +136,12 @@ impl Core {
 
     /// Brings back what came of an `Io`.
     pub fn event(&mut self, key: AttemptKey, event: Event<'_>, now: Now) {
-        if let Event::Bytes { bytes, .. } = &event {
-            self.account.bytes_in += bytes.len() as u64;
+        match &event {
+            Event::Bytes { bytes, .. } => self.account.bytes_in += bytes.len() as u64,
+            Event::ConnectError { errno, at, .. } if is_want_of_ours(*errno, *at) => {
+                self.admission.report_unwell();
+            }
+            _ => {}
         }
         if let Some(entry) = self.attempts.get_mut(key) {
             entry.attempt.on(event, &self.shared, now);
@@ -215,4 +223,17 @@ impl Core {
     pub fn recycle_dns(&mut self, bytes: Vec<u8>) {
         self.resolver.recycle(bytes);
     }
+}
+
+/// Whether a connection could not even be tried for want of something that fewer attempts in flight
+/// would leave us: files, ports, memory.
+fn is_want_of_ours(errno: i32, at: ErrnoAt) -> bool {
+    let wants = [
+        Errno::NFILE,
+        Errno::MFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::ADDRNOTAVAIL,
+    ];
+    at == ErrnoAt::Syscall && wants.iter().any(|want| want.raw_os_error() == errno)
 }

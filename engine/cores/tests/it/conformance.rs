@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use cores::{Clock, CoreConfig, CoreError, CoreHandle, Driver};
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, DestinationCaps, Driver};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::outcome::flags;
 use model::{CoreIndex, FailureClass, Generation, Slot, Target, TargetId, TargetSpec, Ticket};
@@ -100,6 +100,7 @@ fn rig(driver: Driver) -> Result<Rig, CoreError> {
         index: CoreIndex(0),
         cpu: None,
         max_in_flight: 256,
+        destination_caps: DestinationCaps::share(1, vec!["127.0.0.0/8".parse().expect("a block")]),
         driver,
         resolver: ResolverConfig {
             upstreams: vec![upstream],
@@ -281,6 +282,7 @@ fn a_cpu_that_does_not_exist_is_one_sentence() {
         index: CoreIndex(3),
         cpu: Some(1_000),
         max_in_flight: 1,
+        destination_caps: DestinationCaps::share(1, vec!["127.0.0.0/8".parse().expect("a block")]),
         driver: Driver::Epoll,
         resolver: ResolverConfig {
             upstreams: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 53))],

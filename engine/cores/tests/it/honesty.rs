@@ -176,6 +176,7 @@ fn a_full_channel_holds_results_and_slows_dispatch_without_loss() {
         &Sizes {
             outcomes: 64,
             max_in_flight: 300,
+            ..Sizes::default()
         },
     );
     bench.add(1_000, 10);

@@ -4,5 +4,6 @@ mod accounts;
 mod conformance;
 mod fleet;
 mod honesty;
+mod politeness;
 mod soak;
 mod world;

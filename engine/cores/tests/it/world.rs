@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cores::core::{Channels, Core, CoreParts};
 use cores::reactor::sim::{Dial, End, Reply, Sim, World};
-use cores::{CoreHistograms, CoreStats};
+use cores::{CoreHistograms, CoreStats, DestinationCaps};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::ids::splitmix64;
 use model::inbox::{CoreCommand, OneShotReport};
@@ -33,6 +33,12 @@ pub(crate) struct Chance {
     pub(crate) stalls: u64,
     /// Everything is silent.
     pub(crate) dark: bool,
+    /// Dials to this address are noted.
+    pub(crate) watched: Option<IpAddr>,
+    /// When, in µs.
+    pub(crate) dialled: Vec<u64>,
+    /// What the watched address does.
+    pub(crate) watched_dial: Option<Dial>,
     /// µs from a dial to its answer, and from a request to its reply.
     pub(crate) rtt_us: u64,
 }
@@ -44,6 +50,9 @@ impl Chance {
             faults,
             stalls: 0,
             dark: false,
+            watched: None,
+            dialled: Vec::new(),
+            watched_dial: None,
             rtt_us: 20_000,
         }
     }
@@ -59,7 +68,13 @@ impl Chance {
 }
 
 impl World for Chance {
-    fn dial(&mut self, _address: SocketAddr, _now: MonoUs) -> Dial {
+    fn dial(&mut self, address: SocketAddr, now: MonoUs) -> Dial {
+        if self.watched == Some(address.ip()) {
+            self.dialled.push(now.0);
+            if let Some(dial) = self.watched_dial {
+                return dial;
+            }
+        }
         if self.dark {
             return Dial::Silence;
         }
@@ -182,6 +197,7 @@ pub(crate) struct Bench {
 pub(crate) struct Sizes {
     pub(crate) outcomes: usize,
     pub(crate) max_in_flight: u32,
+    pub(crate) destination_caps: DestinationCaps,
 }
 
 impl Default for Sizes {
@@ -189,8 +205,14 @@ impl Default for Sizes {
         Self {
             outcomes: 65_536,
             max_in_flight: 10_000,
+            destination_caps: DestinationCaps::share(1, vec![uncapped()]),
         }
     }
+}
+
+/// Addresses that tests of the caps leave alone.
+fn uncapped() -> prober::Cidr {
+    "9.0.0.0/8".parse().expect("a block")
 }
 
 pub(crate) fn shared_config() -> SharedConfig {
@@ -217,6 +239,7 @@ pub(crate) fn bench_at(world: Chance, sizes: &Sizes, grid_zero: UnixMs) -> Bench
         index: CoreIndex(0),
         grid_zero,
         max_in_flight: sizes.max_in_flight,
+        destination_caps: sizes.destination_caps.clone(),
         histogram_interval_ms: 10_000,
         shared: Shared::new(shared_config()).expect("the test's configuration is valid"),
         resolver: Resolver::new(ResolverConfig {

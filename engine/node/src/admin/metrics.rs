@@ -133,7 +133,10 @@ impl Scrape {
 
     fn core_counters(&self, page: &mut Page<'_>) -> fmt::Result {
         page.counter("due", "Checks that became due", self.per_core(|_, c| c.due))?;
-        let shed = self.per_core_by("reason", |core| vec![("late", core.shed)]);
+        let shed = self.per_core_by("reason", |core| {
+            let late = core.shed - core.shed_deferred;
+            vec![("late", late), ("deferred", core.shed_deferred)]
+        });
         page.counter("shed", "Checks given up before their start", shed)?;
         let stale = self.per_core(|_, core| core.stale);
         page.counter("stale", "Checks of an older configuration", stale)?;

@@ -100,6 +100,9 @@ pub(crate) struct RunFlags {
     /// Address of /metrics and /healthz, port 0 = a free one [default: 127.0.0.1:9470]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) admin: Option<String>,
+    /// Block of addresses without caps (32 checks at once, 50 a second); repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) uncapped: Vec<String>,
     /// CPUs of the probe cores, comma-separated [default: all but the first]
     #[arg(
         long,
@@ -131,6 +134,7 @@ pub(crate) struct RunFlags {
 impl RunFlags {
     pub(super) fn values(&self) -> Values {
         let mut values = text("admin", self.admin.as_ref());
+        values.extend(texts("uncapped", &self.uncapped));
         if !self.probe_cores.is_empty() {
             let cpus = self
                 .probe_cores

@@ -116,9 +116,13 @@ fn core(one: &Value) -> String {
         "NOT BALANCED"
     };
     let cpu = of("cpu");
+    let waiting = match of("deferred") {
+        0 => String::new(),
+        waiting => format!("{waiting} waiting for their address (see `uncapped`), "),
+    };
     format!(
-        "on CPU {cpu}: {targets} targets, {in_flight} in flight of {limit}, lag p99 {lag}, \
-         {balanced}"
+        "on CPU {cpu}: {targets} targets, {in_flight} in flight of {limit}, {waiting}lag p99 \
+         {lag}, {balanced}"
     )
 }
 
@@ -216,8 +220,12 @@ mod tests {
             "driver": "io_uring", "store": "sqlite:/d/ringwatch.db", "admin": "127.0.0.1:9470",
             "balanced": true, "required_rate_per_s": 1.25, "fleet": account, "lag_us": lag,
             "targets": { "active": 9, "seems_down": 1, "down": 2, "refused": 3 },
-            "cores": [{ "core": 0, "cpu": 1, "targets": 9, "account": account,
-                "in_flight_limit": 500, "balanced": true, "lag_us": lag }],
+            "cores": [
+                { "core": 0, "cpu": 1, "targets": 9, "account": account, "deferred": 0,
+                    "in_flight_limit": 500, "balanced": true, "lag_us": lag },
+                { "core": 1, "cpu": 2, "targets": 9, "account": account, "deferred": 12,
+                    "in_flight_limit": 500, "balanced": true, "lag_us": lag },
+            ],
         });
         insta::assert_snapshot!(status(&answer));
     }

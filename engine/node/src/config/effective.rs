@@ -35,6 +35,10 @@ impl Config {
                 "allow",
                 texts(self.allow.iter().map(ToString::to_string).collect()),
             ),
+            (
+                "uncapped",
+                texts(self.uncapped.iter().map(ToString::to_string).collect()),
+            ),
             ("ca_file", path(&self.ca_file)),
             ("user_agent", text(&self.user_agent)),
             (

@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 21] = [
+pub(crate) const KEYS: [Key; 22] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -41,6 +41,7 @@ pub(crate) const KEYS: [Key; 21] = [
     key("dns", Kind::Texts),
     key("ip", Kind::Text),
     key("allow", Kind::Texts),
+    key("uncapped", Kind::Texts),
     key("ca_file", Kind::Text),
     key("user_agent", Kind::Text),
     key("probe_cores", Kind::Wholes),

@@ -117,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) ip: IpWord,
     /// Addresses that may be probed although they are not public.
     pub(crate) allow: Vec<Cidr>,
+    /// Addresses without caps of attempts.
+    pub(crate) uncapped: Vec<Cidr>,
     /// Trust anchors instead of the built-in ones.
     pub(crate) ca_file: Option<PathBuf>,
     /// `User-Agent` of requests.
@@ -156,7 +158,8 @@ impl Config {
             admin: read.parsed("admin", ADMIN, "an address such as 127.0.0.1:9470")?,
             dns: read.upstreams()?,
             ip: read.word("ip", IpWord::V4First)?,
-            allow: read.cidrs()?,
+            allow: read.cidrs("allow")?,
+            uncapped: read.cidrs("uncapped")?,
             ca_file: read.path("ca_file")?,
             user_agent: read.text("user_agent", DEFAULT_USER_AGENT)?,
             probe_cores: read.cpus()?,
@@ -291,6 +294,7 @@ mod tests {
             ("dns", "dns = ['8.8.8']"),
             ("dns", "dns = '9.9.9.9:x'"),
             ("allow", "allow = ['10.0.0.0/33']"),
+            ("uncapped", "uncapped = ['10.0.0/8']"),
             ("ip", "ip = 'v5_only'"),
             ("driver", "driver = 'kqueue'"),
             ("log", "log = 'xml'"),

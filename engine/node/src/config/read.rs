@@ -106,13 +106,13 @@ impl Reader<'_> {
         self.texts("dns")?.into_iter().map(parse).collect()
     }
 
-    /// The allowed blocks.
-    pub(super) fn cidrs(&self) -> anyhow::Result<Vec<Cidr>> {
+    /// A list of blocks.
+    pub(super) fn cidrs(&self, key: &str) -> anyhow::Result<Vec<Cidr>> {
         let parse = |(text, source): (String, Source)| match text.parse::<Cidr>() {
             Ok(block) => Ok(block),
-            Err(error) => refuse(&source, "allow", &format!("{text:?}"), &error.accepted),
+            Err(error) => refuse(&source, key, &format!("{text:?}"), &error.accepted),
         };
-        self.texts("allow")?.into_iter().map(parse).collect()
+        self.texts(key)?.into_iter().map(parse).collect()
     }
 
     /// The CPUs of the probe cores, each once.

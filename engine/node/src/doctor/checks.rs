@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use cores::{Clock, CoreConfig, CoreError, Driver};
+use cores::{Clock, CoreConfig, CoreError, DestinationCaps, Driver};
 use model::CoreIndex;
 use model::inbox::CoreCommand;
 use rustix::fs::{Access, access};
@@ -78,6 +78,7 @@ fn io_uring(config: &Config) -> Finding {
         index: CoreIndex(0),
         cpu: None,
         max_in_flight: 1,
+        destination_caps: DestinationCaps::share(1, Vec::new()),
         driver,
         resolver: parts::resolver(config.ip, &[], clock, 0),
         shared: shared.clone(),

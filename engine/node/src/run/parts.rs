@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
-use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, Driver};
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, DestinationCaps, Driver};
 use crossbeam_channel::{Receiver, Sender};
 use model::inbox::CoreCommand;
 use model::limits::{DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
@@ -156,11 +156,13 @@ fn spawn_cores(
     upstreams: &[SocketAddr],
 ) -> anyhow::Result<StartedCores> {
     let shared = shared(config)?;
+    let caps = DestinationCaps::share(cpus.probe.len(), config.uncapped.clone());
     let spawn = |index: usize, driver: Driver| {
         let config = CoreConfig {
             index: CoreIndex(index as u16),
             cpu: Some(cpus.probe[index]),
             max_in_flight: files.max_in_flight,
+            destination_caps: caps.clone(),
             driver,
             resolver: resolver(config.ip, upstreams, clock, index),
             shared: shared.clone(),
@@ -280,6 +282,7 @@ mod tests {
             index: CoreIndex(0),
             cpu: None,
             max_in_flight: 1,
+            destination_caps: DestinationCaps::share(1, Vec::new()),
             driver,
             resolver: resolver(IpWord::V4First, &[], clock, 0),
             shared: SharedConfig::default(),

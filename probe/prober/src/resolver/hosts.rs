@@ -4,6 +4,7 @@
 //! queries nor sockets; an upstream is only a small number here.
 
 use std::hash::{DefaultHasher, Hasher};
+use std::net::IpAddr;
 
 use model::MonoUs;
 
@@ -131,6 +132,11 @@ impl Hosts {
     /// What the cache says now; addresses come one place further on each time.
     pub(super) fn read(&mut self, host: HostId, now: MonoUs) -> Cached {
         self.entries[host.0].line.read(&mut self.spill, now)
+    }
+
+    /// The address that the next read begins with, be it past its TTL.
+    pub(super) fn next_address(&self, host: HostId) -> Option<IpAddr> {
+        self.entries[host.0].line.next_address(&self.spill)
     }
 
     /// Remembers addresses for `ttl_ms`.

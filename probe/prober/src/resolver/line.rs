@@ -135,6 +135,16 @@ impl Line {
         Some(positive)
     }
 
+    /// The address that the next read begins with, be it past its TTL.
+    pub(super) fn next_address(&self, spill: &Spill) -> Option<IpAddr> {
+        match &self.content {
+            Content::Empty | Content::Failed(_) => None,
+            Content::V4 { list, turn, .. } => Some(list[usize::from(*turn)].into()),
+            Content::V6 { address, .. } => Some((*address).into()),
+            Content::Spilled { at, turn, .. } => spill.get(*at).iter().nth(usize::from(*turn)),
+        }
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self, spill: &mut Spill) {
         if let Content::Spilled { at, .. } = self.content {
@@ -328,9 +338,12 @@ mod tests {
                     addresses: turned,
                     server: 3,
                 });
+                let next = line.next_address(&spill);
+                assert_eq!(next, turned.iter().next(), "said before it is read");
                 assert_eq!(line.read(&mut spill, MonoUs(SECOND)), want);
             }
             line.clear(&mut spill);
+            assert_eq!(line.next_address(&spill), None);
             assert_eq!(line.read(&mut spill, MonoUs(SECOND)), Cached::Nothing);
         }
         assert_eq!(

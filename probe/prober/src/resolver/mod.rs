@@ -25,7 +25,7 @@ mod sockets;
 mod stats;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use model::limits::{DNS_EDNS_BYTES, DNS_UPSTREAMS_MAX};
 use model::{FailureClass, MonoUs};
@@ -203,6 +203,12 @@ impl Resolver {
             }
             Cached::Nothing => self.wait(host, waiter, now),
         }
+    }
+
+    /// The address that the next answer from the cache will begin with, be it past its TTL: where a
+    /// check of the host is likely to go. `None` when the name never resolved or failed since.
+    pub fn next_address(&self, host: HostId) -> Option<IpAddr> {
+        self.hosts.next_address(host)
     }
 
     /// The waiter ended first: it gets no answer any more. The flight goes on and fills the cache.

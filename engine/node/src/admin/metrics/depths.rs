@@ -62,6 +62,17 @@ impl Scrape {
         page.gauge("one_shot_pending", "One-shots that wait", one_shots)?;
         let limit = self.per_core(|_, core| core.in_flight_limit);
         page.gauge("in_flight_limit", "Checks that may run at once", limit)?;
+        let known = self.per_core(|_, core| core.destinations);
+        page.gauge("destinations", "Addresses that caps watch now", known)?;
+        let waiting = self.per_core(|_, core| core.deferred);
+        let help = "Pending checks that wait for their address";
+        page.gauge("deferred_waiting", help, waiting)?;
+        let deferred = self.per_core(|_, core| core.deferred_total);
+        page.counter(
+            "deferred",
+            "Checks that had to wait for their address",
+            deferred,
+        )?;
         let held = self.per_core(|_, core| core.held);
         page.gauge("outcomes_waiting", "Results that a core holds", held)?;
         let hosts = self.per_core(|_, core| core.dns.hosts);
@@ -176,6 +187,8 @@ mod tests {
         let mut scrape = scrape();
         let core = &mut scrape.cores[0];
         (core.one_shot.due, core.one_shot.pending) = (5, 5);
+        (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
+        (core.shed, core.shed_deferred) = (29, 14);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (
             core.evidence_truncated,
@@ -184,6 +197,11 @@ mod tests {
         let text = scrape.text().expect("text");
         for sample in [
             "one_shot_pending{core=\"0\"} 5\n",
+            "destinations{core=\"0\"} 11\n",
+            "deferred_waiting{core=\"0\"} 12\n",
+            "deferred_total{core=\"0\"} 13\n",
+            "shed_total{core=\"0\",reason=\"late\"} 15\n",
+            "shed_total{core=\"0\",reason=\"deferred\"} 14\n",
             "dns_queued{core=\"0\"} 6\n",
             "dns_sockets{core=\"0\"} 7\n",
             "dns_errors_total{core=\"0\",kind=\"refused\"} 8\n",

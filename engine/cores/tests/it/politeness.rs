@@ -1,0 +1,211 @@
+//! What one address sees of us: caps of attempts in flight and of starts, and who waits meanwhile.
+
+use cores::reactor::sim::Dial;
+use model::ids::splitmix64;
+use model::inbox::{Cadence, CoreCommand};
+use model::outcome::flags;
+use model::{Generation, Slot};
+
+use crate::world::{Bench, Chance, Sizes, bench, target_at};
+
+const CAPPED: &str = "5.5.5.5";
+const UNCAPPED: &str = "9.9.9.9";
+
+/// A core with `count` sites of 10 s on one address, which answers with `dial`, or well.
+fn sites_on(address: &str, count: u32, dial: Option<Dial>) -> Bench {
+    let mut world = Chance::new(1, 0);
+    world.watched = Some(address.parse().expect("an address"));
+    world.watched_dial = dial;
+    let bench = bench(world, &Sizes::default());
+    for slot in 0..count {
+        let url = format!("http://{address}/{slot}");
+        // Ids in a row would have phases spread too well: a fleet's sites do fall together.
+        let id = (splitmix64(u64::from(slot)) >> 2) as i64 + 1;
+        let target = target_at(id, &url, 10, 1);
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    bench
+}
+
+/// Most dials of one second.
+fn busiest_second(dialled: &[u64]) -> usize {
+    let within = |from: &u64| {
+        let until = from + 1_000_000;
+        dialled
+            .iter()
+            .filter(|at| (*from..until).contains(at))
+            .count()
+    };
+    dialled.iter().map(within).max().unwrap_or(0)
+}
+
+#[test]
+fn starts_to_one_address_keep_their_pace_and_nobody_is_left_out() {
+    let mut bench = sites_on(CAPPED, 400, None);
+    let mut probed = vec![0; 400];
+    for _ in 0..9 {
+        bench.run_s(10);
+        for outcome in bench.drain() {
+            probed[outcome.slot.index()] += 1;
+        }
+    }
+    let account = bench.sim.core().account();
+    assert_eq!(account.shed, 0, "{account:?}");
+    assert!(
+        account.deferred_total > 0,
+        "phases fall together: {account:?}"
+    );
+    assert!(
+        probed.iter().all(|count| (8..=10).contains(count)),
+        "{probed:?}"
+    );
+    let busiest = busiest_second(&bench.sim.world_mut().dialled);
+    assert!((45..=55).contains(&busiest), "{busiest} starts in a second");
+}
+
+#[test]
+fn a_dark_address_holds_no_more_than_its_cap_and_its_sites_take_turns() {
+    let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
+    let mut probed = vec![0; 400];
+    for _ in 0..600 {
+        bench.run_s(1);
+        let account = bench.sim.core().account();
+        assert!(account.in_flight <= 32, "{account:?}");
+        for outcome in bench.drain() {
+            probed[outcome.slot.index()] += 1;
+        }
+    }
+    // 32 at 5 s each: 6.4/s, or 3,840 in all. 400 sites had 66 phase points each; those that pass
+    // while a check still waits are counted when it starts.
+    let (least, most) = (probed.iter().min(), probed.iter().max());
+    assert!(least >= Some(&8) && most <= Some(&10), "{least:?} {most:?}");
+    let account = bench.sim.core().account();
+    assert!(account.shed == account.shed_deferred, "{account:?}");
+    let due = account.due - account.pending;
+    assert!((22_000..=26_400).contains(&due), "{account:?}");
+    assert!(account.deferred > 300 && account.deferred <= account.pending);
+}
+
+#[test]
+fn a_dark_address_delays_no_other() {
+    let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
+    for slot in 400..1_400 {
+        let id = i64::from(slot) + 1;
+        let target = target_at(id, &format!("http://s-{id}.example/"), 10, 1);
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    bench.run_s(60);
+    let others = bench.drain().into_iter().filter(|one| one.slot.0 >= 400);
+    let lags: Vec<u32> = others.map(|outcome| outcome.lag_us).collect();
+    assert!(lags.len() >= 6_000, "{}", lags.len());
+    assert!(
+        lags.iter().all(|lag| *lag <= 5_000),
+        "{:?}",
+        lags.iter().max()
+    );
+}
+
+#[test]
+fn sites_that_share_a_name_share_its_address() {
+    let mut world = Chance::new(1, 0);
+    world.rtt_us = 2_000_000;
+    let mut bench = bench(world, &Sizes::default());
+    for slot in 0..400 {
+        let url = format!("http://one.example/{slot}");
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target: target_at(i64::from(slot) + 1, &url, 10, 1),
+        });
+    }
+    // Until the name is known nothing is; that is one round trip of the first question.
+    bench.run_s(10);
+    for _ in 0..60 {
+        bench.run_s(1);
+        assert!(bench.sim.core().account().in_flight <= 32);
+    }
+}
+
+#[test]
+fn a_suspect_goes_before_the_routine_checks_of_its_address() {
+    let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
+    bench.run_s(60);
+    bench.drain();
+    let suspects = [7, 77, 377];
+    for slot in suspects {
+        bench.tell(CoreCommand::Cadence {
+            slot: Slot(slot),
+            generation: Generation(1),
+            cadence: Cadence::Recheck { after_ms: 1_000 },
+        });
+        bench.tell(CoreCommand::CheckNow { slot: Slot(slot) });
+    }
+    // Room comes every 160 ms, an attempt takes 5 s.
+    bench.run_s(8);
+    let outcomes = bench.drain();
+    for slot in suspects {
+        let commanded = outcomes
+            .iter()
+            .find(|one| one.slot == Slot(slot) && one.has(flags::COMMANDED));
+        assert!(commanded.is_some(), "slot {slot} still waits");
+    }
+}
+
+#[test]
+fn an_uncapped_address_is_not_held_back() {
+    let mut bench = sites_on(UNCAPPED, 400, Some(Dial::Silence));
+    bench.run_s(30);
+    let account = bench.sim.core().account();
+    assert!(account.in_flight > 150, "{account:?}");
+    assert_eq!((account.deferred_total, account.shed), (0, 0));
+}
+
+#[test]
+fn what_is_removed_while_it_waits_leaves_nothing_behind() {
+    let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
+    bench.run_s(20);
+    let before = bench.sim.core().account();
+    assert!(before.deferred > 100, "{before:?}");
+    for slot in 0..400 {
+        bench.tell(CoreCommand::Remove { slot: Slot(slot) });
+    }
+    bench.run_s(5);
+    bench.drain();
+    let account = bench.sim.core().account();
+    assert_eq!(
+        (account.deferred, account.pending, account.in_flight),
+        (0, 0, 0)
+    );
+    assert_eq!(account.destinations, 0, "{account:?}");
+    assert_eq!(account.cancelled, before.pending + before.in_flight);
+}
+
+#[test]
+fn a_drain_cancels_what_waits_for_its_address() {
+    let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
+    bench.run_s(20);
+    bench.tell(CoreCommand::Drain { within_ms: 1_000 });
+    bench.run_s(3);
+    bench.drain();
+    let account = bench.sim.core().account();
+    assert!(bench.sim.core().is_drained());
+    assert_eq!((account.deferred, account.pending), (0, 0), "{account:?}");
+}
+
+#[test]
+fn a_core_that_runs_out_of_files_has_fewer_in_flight() {
+    const EMFILE: i32 = 24;
+    let mut bench = sites_on(UNCAPPED, 400, Some(Dial::Local(EMFILE)));
+    let whole = bench.sim.core().account().in_flight_limit;
+    bench.run_s(20);
+    let short = bench.sim.core().account().in_flight_limit;
+    assert!(short < whole / 10, "{short} of {whole}");
+    bench.sim.world_mut().watched_dial = None;
+    bench.run_s(60);
+    assert_eq!(bench.sim.core().account().in_flight_limit, whole);
+}
