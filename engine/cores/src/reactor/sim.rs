@@ -2,11 +2,14 @@
 //!
 //! Nothing here sleeps or reads a clock. The world is asked when the core connects, sends and
 //! queries; its answers become events on one ordered queue, so that the same world with the same
-//! seed gives the same outcomes. TLS is not simulated: worlds answer plain HTTP.
+//! seed gives the same outcomes. What the peer says is up to the world, byte by byte: one that
+//! keeps a TLS session per [`Peer`] speaks TLS.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use model::limits::{CONNECTIONS_PER_ATTEMPT, TICK_MS};
 use model::{MonoUs, Now, UnixMs};
@@ -40,25 +43,34 @@ pub enum End {
     Silence,
 }
 
-/// How the world answers a request.
-#[derive(Clone, Copy, Debug)]
+/// How the world answers what was sent to it.
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// First byte after this many µs.
     pub after_us: u64,
-    /// What it sends.
-    pub bytes: &'static [u8],
+    /// What it sends; behind what it sent before and was not read yet.
+    pub bytes: Cow<'static, [u8]>,
     /// In pieces of at most this many bytes.
     pub piece: usize,
     /// What follows.
     pub end: End,
 }
 
+/// The other side of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Tells the connection from every other one.
+    pub serial: u64,
+    /// Where it was dialled.
+    pub address: SocketAddr,
+}
+
 /// The world outside of a simulated core.
 pub trait World {
     /// A connection attempt to `address`.
     fn dial(&mut self, address: SocketAddr, now: MonoUs) -> Dial;
-    /// A whole request to `address`.
-    fn reply(&mut self, address: SocketAddr, request: &[u8], now: MonoUs) -> Reply;
+    /// The core wrote `sent` to `peer`, all in one piece; of plain HTTP that is the whole request.
+    fn reply(&mut self, peer: Peer, sent: &[u8], now: MonoUs) -> Reply;
     /// A DNS query; writes the answer and says after how many µs it comes, `None` = never.
     fn answer(&mut self, query: &[u8], answer: &mut Vec<u8>, now: MonoUs) -> Option<u64>;
     /// How long the core's thread is kept from running at this tick, in µs.
@@ -66,6 +78,9 @@ pub trait World {
         0
     }
 }
+
+/// Most bytes of one read.
+const READ_BYTES: usize = 4_096;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
@@ -83,22 +98,46 @@ struct Due {
     happening: Happening,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct SimConn {
-    /// Tells this connection from earlier ones of the same number.
-    serial: u64,
-    address: SocketAddr,
+    /// Its serial tells this connection from earlier ones of the same number.
+    peer: Peer,
     reply: Option<Reply>,
+    /// Bytes of the reply that the core has.
     read: usize,
     ready_at_us: u64,
 }
 
 impl SimConn {
-    /// The peer has the whole request.
-    fn ask(&mut self, world: &mut impl World, request: &[u8], now: MonoUs) {
-        let reply = world.reply(self.address, request, now);
+    fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            reply: None,
+            read: 0,
+            ready_at_us: 0,
+        }
+    }
+
+    /// The peer has what was sent.
+    fn ask(&mut self, world: &mut impl World, sent: &[u8], now: MonoUs) {
+        let mut reply = world.reply(self.peer, sent, now);
+        if let Some(before) = &self.reply
+            && self.read < before.bytes.len()
+        {
+            reply.bytes = [&before.bytes[self.read..], &reply.bytes].concat().into();
+        }
         self.ready_at_us = now.0 + reply.after_us;
-        self.reply = Some(reply);
+        (self.reply, self.read) = (Some(reply), 0);
+    }
+
+    /// Takes the next piece of the reply: where it lies in its bytes.
+    fn take_piece(&mut self) -> Option<(&Reply, Range<usize>)> {
+        let reply = self.reply.as_ref()?;
+        let piece = reply.piece.clamp(1, READ_BYTES);
+        let end = reply.bytes.len().min(self.read + piece);
+        let range = self.read..end;
+        self.read = end;
+        Some((reply, range))
     }
 }
 
@@ -237,8 +276,9 @@ impl<W: World> Sim<W> {
     }
 
     fn is_open(&self, key: AttemptKey, conn: Conn, serial: u64) -> bool {
-        let state = self.conns[Self::place(key, conn)];
-        self.core.is_undisturbed(key) && state.is_some_and(|state| state.serial == serial)
+        let state = &self.conns[Self::place(key, conn)];
+        let is_same = |state: &SimConn| state.peer.serial == serial;
+        self.core.is_undisturbed(key) && state.as_ref().is_some_and(is_same)
     }
 
     fn dialled(&mut self, key: AttemptKey, conn: Conn, errno: i32) {
@@ -276,34 +316,22 @@ impl<W: World> Sim<W> {
     }
 
     fn readable(&mut self, key: AttemptKey, conn: Conn) {
-        let at = Self::place(key, conn);
-        let Some(SimConn {
-            reply: Some(reply),
-            read,
-            ..
-        }) = self.conns[at]
-        else {
+        let now = self.now();
+        let state = self.conns[Self::place(key, conn)].as_mut();
+        let Some((reply, piece)) = state.and_then(SimConn::take_piece) else {
             return;
         };
-        let piece = reply.piece.clamp(1, 4_096).min(reply.bytes.len() - read);
-        if piece > 0 {
-            if let Some(state) = &mut self.conns[at] {
-                state.read += piece;
-            }
-            self.bring(
-                key,
-                Event::Bytes {
-                    conn,
-                    bytes: &reply.bytes[read..read + piece],
-                },
-            );
-            return;
-        }
-        match reply.end {
-            End::Eof => self.bring(key, Event::Eof { conn }),
-            End::Reset => self.bring(key, Event::IoError { conn, errno: 104 }),
-            End::Silence => {}
-        }
+        let event = match reply.end {
+            _ if !piece.is_empty() => Event::Bytes {
+                conn,
+                bytes: &reply.bytes[piece],
+            },
+            End::Eof => Event::Eof { conn },
+            End::Reset => Event::IoError { conn, errno: 104 },
+            End::Silence => return,
+        };
+        self.core.event(key, event, now);
+        self.drive(key);
     }
 
     fn answered(&mut self, socket: u16, datagram: usize) {
@@ -364,13 +392,7 @@ impl<W: World> Sim<W> {
             self.sending.resize(at + CONNECTIONS_PER_ATTEMPT, None);
         }
         let serial = self.order;
-        self.conns[at] = Some(SimConn {
-            serial,
-            address,
-            reply: None,
-            read: 0,
-            ready_at_us: 0,
-        });
+        self.conns[at] = Some(SimConn::new(Peer { serial, address }));
         let (after_us, errno) = match self.world.dial(address, self.now) {
             Dial::Accept(after_us) => (after_us, 0),
             Dial::Fail(after_us, errno) => (after_us, errno),
@@ -404,7 +426,7 @@ impl<W: World> Sim<W> {
             return;
         };
         state.ask(&mut self.world, &bytes, self.now);
-        let serial = state.serial;
+        let serial = state.peer.serial;
         self.sending[at] = Some(bytes);
         self.schedule(
             10,
@@ -417,11 +439,11 @@ impl<W: World> Sim<W> {
     }
 
     fn receive(&mut self, key: AttemptKey, conn: Conn) {
-        if let Some(state) = self.conns[Self::place(key, conn)] {
+        if let Some(state) = &self.conns[Self::place(key, conn)] {
             let after_us = state.ready_at_us.saturating_sub(self.now.0).max(10);
             let happening = Happening::Readable {
                 conn: conn.0,
-                serial: state.serial,
+                serial: state.peer.serial,
             };
             self.schedule(after_us, key, happening);
         }

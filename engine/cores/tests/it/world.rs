@@ -1,10 +1,11 @@
 //! A scripted world, and a core in it.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cores::core::{Channels, Core, CoreParts};
-use cores::reactor::sim::{Dial, End, Reply, Sim, World};
+use cores::reactor::sim::{Dial, End, Peer, Reply, Sim, World};
 use cores::{CoreHistograms, CoreStats, DestinationCaps};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::ids::splitmix64;
@@ -90,13 +91,13 @@ impl World for Chance {
         }
     }
 
-    fn reply(&mut self, _address: SocketAddr, request: &[u8], _now: MonoUs) -> Reply {
+    fn reply(&mut self, _peer: Peer, request: &[u8], _now: MonoUs) -> Reply {
         assert!(request.starts_with(b"GET /") && request.ends_with(b"\r\n\r\n"));
         let after_us = self.rtt_us + self.draw(5_000);
         let piece = if self.draw(8) == 0 { 7 } else { 4_096 };
         let good = Reply {
             after_us,
-            bytes: OK,
+            bytes: Cow::Borrowed(OK),
             piece,
             end: End::Silence,
         };
@@ -105,31 +106,31 @@ impl World for Chance {
         }
         match self.draw(6) {
             0 => Reply {
-                bytes: SERVER_ERROR,
+                bytes: Cow::Borrowed(SERVER_ERROR),
                 ..good
             },
             1 => Reply {
-                bytes: SHORT,
+                bytes: Cow::Borrowed(SHORT),
                 end: End::Eof,
                 ..good
             },
             2 => Reply {
-                bytes: SHORT,
+                bytes: Cow::Borrowed(SHORT),
                 end: End::Reset,
                 ..good
             },
             3 => Reply {
-                bytes: NOISE,
+                bytes: Cow::Borrowed(NOISE),
                 end: End::Eof,
                 ..good
             },
             4 => Reply {
-                bytes: SHORT,
+                bytes: Cow::Borrowed(SHORT),
                 end: End::Silence,
                 ..good
             },
             _ => Reply {
-                bytes: b"",
+                bytes: Cow::Borrowed(b""),
                 end: End::Silence,
                 ..good
             },
@@ -183,8 +184,8 @@ fn write_answer(query: &[u8], answer: &mut Vec<u8>, rcode: u8) {
 }
 
 /// A simulated core with the other ends of its channels.
-pub(crate) struct Bench {
-    pub(crate) sim: Sim<Chance>,
+pub(crate) struct Bench<W = Chance> {
+    pub(crate) sim: Sim<W>,
     pub(crate) inbox: Sender<CoreCommand>,
     pub(crate) outcomes: Receiver<Outcome>,
     pub(crate) evidence: Receiver<Box<Evidence>>,
@@ -228,6 +229,16 @@ pub(crate) fn bench(world: Chance, sizes: &Sizes) -> Bench {
 }
 
 pub(crate) fn bench_at(world: Chance, sizes: &Sizes, grid_zero: UnixMs) -> Bench {
+    bench_in(world, sizes, grid_zero, shared_config())
+}
+
+/// A core in any world.
+pub(crate) fn bench_in<W: World>(
+    world: W,
+    sizes: &Sizes,
+    grid_zero: UnixMs,
+    shared: SharedConfig,
+) -> Bench<W> {
     let (inbox_tx, inbox) = bounded(200_000);
     let (outcomes, outcomes_rx) = bounded(sizes.outcomes);
     let (evidence, evidence_rx) = bounded(16_384);
@@ -241,7 +252,7 @@ pub(crate) fn bench_at(world: Chance, sizes: &Sizes, grid_zero: UnixMs) -> Bench
         max_in_flight: sizes.max_in_flight,
         destination_caps: sizes.destination_caps.clone(),
         histogram_interval_ms: 10_000,
-        shared: Shared::new(shared_config()).expect("the test's configuration is valid"),
+        shared: Shared::new(shared).expect("the test's configuration is valid"),
         resolver: Resolver::new(ResolverConfig {
             upstreams: vec![upstream],
             policy: IpPolicy::V4First,

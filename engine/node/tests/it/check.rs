@@ -76,12 +76,11 @@ fn down_is_1() {
         "{}",
         stdout(&output)
     );
-    let silent = check(&[
-        &format!("http://{}/", serve(Answer::Silence)),
-        // A core that was stalled for a tenth of it says `unknown`: long beside a busy machine.
-        "--timeout-ms",
-        "2000",
-    ]);
+    let url = format!("http://{}/", serve(Answer::Silence));
+    // On a busy machine a core that was stalled for a tenth of the deadline says `unknown`.
+    let mut tries = (0..20).map(|_| check(&[&url, "--timeout-ms", "1000"]));
+    let silent = tries.find(|output| code(output) != 3);
+    let silent = silent.expect("it could judge once");
     assert_eq!(code(&silent), 1, "{}", stdout(&silent));
     assert!(
         stdout(&silent).contains("http.timeout"),
