@@ -82,7 +82,8 @@ impl Source {
         });
         let inside = inside.unwrap_or(&self.path);
         let mut path: Vec<&str> = inside.trim_end_matches(".rs").split('/').collect();
-        path.pop_if(|name| matches!(*name, "mod" | "main" | "lib" | "tests"));
+        path.pop_if(|name| matches!(*name, "mod" | "main" | "lib"));
+        path.retain(|name| *name != "tests");
         path
     }
 
@@ -235,6 +236,10 @@ mod tests {
             source.module_path().join("::")
         };
         assert_eq!(path("sink/persist/src/sink/tests.rs"), "sink");
+        assert_eq!(
+            path("sink/persist/src/sink/tests/restart.rs"),
+            "sink::restart"
+        );
         assert_eq!(path("sink/persist/src/crash_test.rs"), "crash_test");
         assert_eq!(path("engine/cores/src/reactor/mod.rs"), "reactor");
         assert_eq!(path("engine/cores/tests/it/main.rs"), "it");
