@@ -39,4 +39,5 @@ mod testbed;
 pub use ages::FreshnessAges;
 pub use error::PersistError;
 pub use handle::{Clock, CoreLink, Registration, SinkCommand, SinkConfig, SinkHandle, spawn};
+pub use quiet::Quiet;
 pub use stats::{BOUNDS_MS, CoreAccount, Durations, SinkCounters, SinkSnapshot, SinkStats};

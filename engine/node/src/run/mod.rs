@@ -11,7 +11,6 @@ mod fleet;
 pub(crate) mod lifetime;
 pub(crate) mod parts;
 pub(crate) mod plan;
-mod quiet;
 mod reload;
 pub(crate) mod send;
 mod serve;

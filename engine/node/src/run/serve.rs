@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use model::TargetId;
-use persist::SinkCommand;
+use persist::{Quiet, SinkCommand};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::fleet::Fleet;
 use super::parts::{Parts, Stopping};
-use super::quiet::Quiet;
 use super::reload;
 use super::summary::Summary;
 use super::view::Stage;
@@ -31,6 +30,8 @@ const CHANGES_EVERY: u64 = 2;
 const AGES_EVERY: u64 = 150;
 /// Turns between two summary lines.
 const SUMMARY_EVERY: u64 = 300;
+/// Time between two warnings of one kind, in s.
+const WARNING_EVERY_S: u64 = 60;
 /// Targets of one page.
 pub(super) const PAGE: usize = 5_000;
 
@@ -74,7 +75,7 @@ impl Control {
             loaded: false,
             calls,
             deferred: VecDeque::new(),
-            quiet: Quiet::default(),
+            quiet: Quiet::every_s(WARNING_EVERY_S),
             summary,
             ages: None,
         }
