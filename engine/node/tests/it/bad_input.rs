@@ -4,11 +4,10 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::process::{Node, code, ringwatch, run, run_command, stderr, stdout};
-
-fn text(path: &std::path::Path) -> &str {
-    path.to_str().expect("temporary paths are text")
-}
+use crate::process::{
+    Node, assert_says, code, import, import_command, listed, ringwatch, run, run_command, stderr,
+    stdout, text,
+};
 
 #[test]
 fn a_bad_config_key_suggests_the_nearest_one() {
@@ -61,23 +60,25 @@ fn bad_lines_are_told_the_rest_is_imported_and_strict_refuses() {
         "url,interval_s\nhttp://a.example/,60\nhttp://b.example/,5\n",
     )
     .expect("written");
-    let import = |more: &[&str]| {
-        let args = ["targets", "import", text(&list), "--data-dir", text(&data)];
-        run(&[&args[..], more].concat())
-    };
-    let strict = import(&["--strict"]);
+    let strict = import(&list, &data, &["--strict"]);
     assert_eq!(code(&strict), 2);
-    assert!(stderr(&strict).contains("t.csv:3: interval_s: found \"5\", accepted is 10 to 86400"));
-    let output = import(&[]);
+    assert_says(
+        &strict,
+        "t.csv:3: interval_s: found \"5\", accepted is 10 to 86400",
+    );
+    let output = import(&list, &data, &[]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stderr(&output).contains("t.csv:3: interval_s: found \"5\", accepted is 10 to 86400"));
+    assert_says(
+        &output,
+        "t.csv:3: interval_s: found \"5\", accepted is 10 to 86400",
+    );
     assert_eq!(
         stdout(&output),
         "2 rows: 1 inserted, 0 updated, 0 unchanged, 1 refused\n"
     );
-    let listed = run(&["targets", "list", "--json", "--data-dir", text(&data)]);
-    assert_eq!(stdout(&listed).lines().count(), 1);
-    assert!(stdout(&listed).contains("\"url\":\"http://a.example/\""));
+    let target = listed(&data);
+    assert_eq!(target.lines().count(), 1);
+    assert!(target.contains("\"url\":\"http://a.example/\""));
 }
 
 #[test]
@@ -85,16 +86,15 @@ fn strict_refuses_what_only_the_store_can_see_and_imports_nothing() {
     let dir = tempfile::tempdir().expect("temp dir");
     let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
     fs::write(&list, "http://a.example/,60\nhttp://a.example/,30\n").expect("written");
-    let import = ["targets", "import", text(&list), "--data-dir", text(&data)];
-    let strict = [&import[..], &["--strict"]].concat();
+    let strict = || import(&list, &data, &["--strict"]);
     let validate = ["validate", "--targets", text(&list), "--strict"];
     let mut start = run_command(&data);
     start.args(["--targets", text(&list), "--strict"]);
     let started = start.output().expect("ringwatch starts");
-    for output in [&started, &run(&strict)] {
+    for output in [&started, &strict()] {
         assert_eq!(code(output), 2, "{}", stderr(output));
         let line = "t.csv:2: name: found \"\", accepted is one row per URL, method and name";
-        assert!(stderr(output).contains(line), "{}", stderr(output));
+        assert_says(output, line);
     }
     let looked = run(&validate);
     assert_eq!(code(&looked), 2);
@@ -103,22 +103,12 @@ fn strict_refuses_what_only_the_store_can_see_and_imports_nothing() {
         "{}",
         stdout(&looked)
     );
-    let listed = || {
-        let output = run(&[
-            "targets",
-            "list",
-            "--all",
-            "--json",
-            "--data-dir",
-            text(&data),
-        ]);
-        stdout(&output).lines().count()
-    };
+    let listed = || listed(&data).lines().count();
     assert_eq!(listed(), 0);
     let node = Node::loaded(&data, &[]);
-    assert_eq!(code(&run(&strict)), 2);
+    assert_eq!(code(&strict()), 2);
     assert_eq!(listed(), 0);
-    let output = run(&import);
+    let output = import(&list, &data, &[]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(stdout(&output).starts_with("2 rows: 1 inserted, 0 updated, 0 unchanged, 1 refused"));
     assert_eq!(listed(), 1);
@@ -129,19 +119,9 @@ fn strict_refuses_what_only_the_store_can_see_and_imports_nothing() {
 fn a_list_that_does_not_exist_is_bad_input() {
     let dir = tempfile::tempdir().expect("temp dir");
     let missing = dir.path().join("none.csv");
-    let output = run(&[
-        "targets",
-        "import",
-        text(&missing),
-        "--data-dir",
-        text(dir.path()),
-    ]);
+    let output = import(&missing, dir.path(), &[]);
     assert_eq!(code(&output), 2);
-    assert!(
-        stderr(&output).contains("none.csv cannot be read"),
-        "{}",
-        stderr(&output)
-    );
+    assert_says(&output, "none.csv cannot be read");
 }
 
 #[test]
@@ -175,8 +155,7 @@ fn a_store_in_use_by_a_node_of_another_data_directory_is_one_sentence_with_the_p
     );
     let mut second = run_command(&two);
     let second = second.args(["--store", &url]);
-    let mut import = ringwatch();
-    let import = import.args(["targets", "import", text(&list), "--data-dir", text(&two)]);
+    let mut import = import_command(&list, &two);
     for command in [second, import.args(["--store", &url])] {
         let output = command.output().expect("ringwatch starts");
         assert_eq!(code(&output), 1);
@@ -297,7 +276,7 @@ fn looking_leaves_no_trace() {
     assert_eq!(names(&data).len(), 0, "{:?}", names(&data));
     let list = dir.path().join("t.csv");
     fs::write(&list, "http://a.example/\n").expect("written");
-    run(&["targets", "import", text(&list), "--data-dir", text(&data)]);
+    import(&list, &data, &[]);
     let bytes = || {
         ["ringwatch.lock", "ringwatch.db"].map(|name| fs::read(data.join(name)).expect("a file"))
     };
@@ -317,7 +296,7 @@ fn rules_that_are_not_acted_on_yet_are_said_aloud() {
     let columns = "url,maintenance";
     let window = "2026-01-01T00:00:00Z/2026-01-02T00:00:00Z";
     fs::write(&list, format!("{columns}\nhttp://a.example/,{window}\n")).expect("written");
-    let output = run(&["targets", "import", text(&list), "--data-dir", text(&data)]);
+    let output = import(&list, &data, &[]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(
         stdout(&output).contains("1 with keyword, forbidden or redirect rules or a maintenance"),
@@ -335,17 +314,9 @@ fn a_question_to_no_node_says_where_it_was_looked_for() {
     for command in ["status", "drain", "reload"] {
         let output = run(&[command, "--data-dir", text(dir.path())]);
         assert_eq!(code(&output), 1, "{command}");
-        assert!(
-            stderr(&output).contains("no node answers at "),
-            "{}",
-            stderr(&output)
-        );
+        assert_says(&output, "no node answers at ");
     }
     let output = run(&["events", "list", "--data-dir", text(dir.path())]);
     assert_eq!(code(&output), 1);
-    assert!(
-        stderr(&output).contains("there is no store at "),
-        "{}",
-        stderr(&output)
-    );
+    assert_says(&output, "there is no store at ");
 }

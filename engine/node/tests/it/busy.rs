@@ -4,14 +4,12 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Node, ask, code, ringwatch, run, run_command, stderr, stdout};
+use crate::process::{
+    Node, ask, assert_says, code, import, listed, run, run_command, stderr, text,
+};
 
 /// Lines that take a debug build many seconds to import.
 const MANY: usize = 400_000;
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are text")
-}
 
 fn long_list(dir: &Path) -> PathBuf {
     let mut lines = String::new();
@@ -34,7 +32,7 @@ fn ask_everything(data: &Path) {
     let reload = run(&["reload", "--data-dir", text(data)]);
     assert_eq!(code(&reload), 1);
     let busy = "the node refused: a list is being imported or loaded: ask again when that is done";
-    assert!(stderr(&reload).contains(busy), "{}", stderr(&reload));
+    assert_says(&reload, busy);
 }
 
 /// `ringwatch drain` ends the node well before its list is in.
@@ -51,19 +49,6 @@ fn drain(node: Node, data: &Path) {
     assert!(!log.contains(&imported), "the import came first: {log}");
 }
 
-fn stored(data: &Path) -> usize {
-    let listed = run(&[
-        "targets",
-        "list",
-        "--all",
-        "--json",
-        "--data-dir",
-        text(data),
-    ]);
-    assert_eq!(code(&listed), 0, "{}", stderr(&listed));
-    stdout(&listed).lines().count()
-}
-
 #[test]
 fn a_node_that_imports_its_first_list_answers_and_drains() {
     let dir = tempfile::tempdir().expect("temp dir");
@@ -76,7 +61,7 @@ fn a_node_that_imports_its_first_list_answers_and_drains() {
     ask_everything(&data);
     drain(node, &data);
     // What was imported stays, and importing the list again completes it.
-    assert!(stored(&data) < MANY);
+    assert!(listed(&data).lines().count() < MANY);
 }
 
 #[test]
@@ -89,7 +74,7 @@ fn a_strict_first_import_that_is_cut_short_keeps_nothing() {
     node.wait_for("ready");
     ask_everything(&data);
     drain(node, &data);
-    assert_eq!(stored(&data), 0);
+    assert_eq!(listed(&data).lines().count(), 0);
 }
 
 #[test]
@@ -97,13 +82,12 @@ fn a_running_node_that_imports_a_list_answers_and_drains() {
     let dir = tempfile::tempdir().expect("temp dir");
     let (data, list) = (dir.path().join("d"), long_list(dir.path()));
     let mut node = Node::loaded(&data, &[]);
-    let mut import = ringwatch();
-    import.args(["targets", "import", text(&list), "--data-dir", text(&data)]);
-    let importing = std::thread::spawn(move || import.output().expect("ringwatch starts"));
+    let into = data.clone();
+    let importing = std::thread::spawn(move || import(&list, &into, &[]));
     node.wait_for("importing");
     ask_everything(&data);
     drain(node, &data);
     let output = importing.join().expect("no panic");
     assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("stopping"), "{}", stderr(&output));
+    assert_says(&output, "stopping");
 }

@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use crate::process::{Node, ask, code, get, run, run_command, status_until, stderr, stdout};
+use crate::process::{
+    Node, ask, assert_says, code, get, import, listed, run, run_command, status_until, stderr,
+    stdout, text,
+};
 use crate::server::{OK, UNAVAILABLE, closed, serve};
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are text")
-}
 
 fn list(dir: &Path, lines: &[String]) -> std::path::PathBuf {
     let path = dir.join("targets.csv");
@@ -144,8 +143,7 @@ fn an_incident_of_a_target_that_was_switched_off_while_the_node_was_stopped_ends
     };
     assert_eq!(events(&["--open"]).lines().count(), 1);
     list(dir.path(), &both[1..]);
-    let args = ["targets", "import", text(&targets), "--prune"];
-    let pruned = run(&[&args[..], &["--data-dir", text(&data)]].concat());
+    let pruned = import(&targets, &data, &["--prune"]);
     assert_eq!(code(&pruned), 0, "{}", stderr(&pruned));
     assert_eq!(events(&["--open"]).lines().count(), 1, "no node ran");
 
@@ -171,14 +169,7 @@ fn a_node_that_loses_facts_at_its_end_says_so_and_exits_with_1() {
     let node = Node::loaded(&data, &[]);
     fs::remove_dir_all(data.join("journal")).expect("removed");
     let targets = list(dir.path(), &[format!("http://{}/,10", serve(UNAVAILABLE))]);
-    let args = [
-        "targets",
-        "import",
-        text(&targets),
-        "--data-dir",
-        text(&data),
-    ];
-    assert_eq!(code(&run(&args)), 0);
+    assert_eq!(code(&import(&targets, &data, &[])), 0);
     status_until(&data, |status| status["sink"]["journal_alarm"] == 1);
     node.signal("TERM");
     let (exit, log) = node.end();
@@ -197,13 +188,9 @@ fn imports_and_reloads_touch_what_changed() {
     let node = Node::loaded(&data, &["--targets", text(&targets), "--prune"]);
     let more = dir.path().join("more.csv");
     fs::write(&more, format!("http://{up}/c,3600\nbad\n")).expect("written");
-    let import = run(&["targets", "import", text(&more), "--data-dir", text(&data)]);
-    assert_eq!(code(&import), 0, "{}", stderr(&import));
-    assert!(
-        stderr(&import).contains("more.csv:2: url: found \"bad\""),
-        "{}",
-        stderr(&import)
-    );
+    let imported = import(&more, &data, &[]);
+    assert_eq!(code(&imported), 0, "{}", stderr(&imported));
+    assert_says(&imported, "more.csv:2: url: found \"bad\"");
     status_until(&data, |status| status["targets"]["active"] == 3);
     // The file now names one old and one new target; --prune switches off the other two.
     list(dir.path(), &[two[0].clone(), format!("http://{up}/d,3600")]);
@@ -248,19 +235,11 @@ fn a_node_pauses_resumes_and_checks_on_demand() {
     let data = dir.path().join("d");
     let targets = list(dir.path(), &[format!("http://{}/,86400", serve(OK))]);
     let node = Node::loaded(&data, &["--targets", text(&targets)]);
-    let id = serde_json::from_str::<serde_json::Value>(&stdout(&run(&[
-        "targets",
-        "list",
-        "--json",
-        "--data-dir",
-        text(&data),
-    ])))
-    .expect("one target")["id"]
-        .clone();
+    let target: serde_json::Value = serde_json::from_str(&listed(&data)).expect("one target");
     assert_eq!(ask(&data, r#"{"cmd":"pause","on":true}"#)["ok"], true);
     assert_eq!(ask(&data, r#"{"cmd":"status"}"#)["state"], "paused");
     assert_eq!(ask(&data, r#"{"cmd":"pause","on":false}"#)["ok"], true);
-    let trigger = format!(r#"{{"cmd":"trigger","target":{id}}}"#);
+    let trigger = format!(r#"{{"cmd":"trigger","target":{}}}"#, target["id"]);
     assert_eq!(ask(&data, &trigger)["ok"], true);
     status_until(&data, |status| {
         status["fleet"]["drained"].as_u64() >= Some(1)
@@ -280,22 +259,9 @@ fn an_import_into_another_store_than_the_nodes_is_refused() {
     let targets = list(dir.path(), &[format!("http://{}/", closed())]);
     let _node = Node::loaded(&data, &[]);
     let other = format!("sqlite:{}", dir.path().join("other.db").display());
-    let args = [
-        "targets",
-        "import",
-        text(&targets),
-        "--data-dir",
-        text(&data),
-        "--store",
-        &other,
-    ];
-    let output = run(&args);
+    let output = import(&targets, &data, &["--store", &other]);
     assert_eq!(code(&output), 2);
-    assert!(
-        stderr(&output).contains("keeps its targets in sqlite:"),
-        "{}",
-        stderr(&output)
-    );
+    assert_says(&output, "keeps its targets in sqlite:");
 }
 
 #[test]
@@ -306,9 +272,5 @@ fn a_list_with_a_bad_line_stops_a_strict_start() {
     command.args(["--targets", text(&targets), "--strict"]);
     let output = command.output().expect("ringwatch starts");
     assert_eq!(code(&output), 2, "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("targets.csv:2: url: found \"nope\""),
-        "{}",
-        stderr(&output)
-    );
+    assert_says(&output, "targets.csv:2: url: found \"nope\"");
 }

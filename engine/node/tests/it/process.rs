@@ -15,6 +15,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 /// Time between two questions to a node.
 const PACE: Duration = Duration::from_millis(20);
 
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are text")
+}
+
 /// `ringwatch` with a clean environment.
 pub(crate) fn ringwatch() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringwatch"));
@@ -30,6 +35,33 @@ pub(crate) fn run(args: &[&str]) -> Output {
     ringwatch().args(args).output().expect("ringwatch starts")
 }
 
+/// `ringwatch targets import LIST --data-dir DATA_DIR`; the caller may add arguments.
+pub(crate) fn import_command(list: &Path, data_dir: &Path) -> Command {
+    let mut command = ringwatch();
+    command.args([
+        "targets",
+        "import",
+        text(list),
+        "--data-dir",
+        text(data_dir),
+    ]);
+    command
+}
+
+/// Imports `list` into `data_dir`.
+pub(crate) fn import(list: &Path, data_dir: &Path, more: &[&str]) -> Output {
+    let mut command = import_command(list, data_dir);
+    command.args(more).output().expect("ringwatch starts")
+}
+
+/// Targets of `data_dir`, one line of JSON each, those that are switched off included.
+pub(crate) fn listed(data_dir: &Path) -> String {
+    let args = ["targets", "list", "--all", "--json"];
+    let output = run(&[&args[..], &["--data-dir", text(data_dir)]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    stdout(&output)
+}
+
 /// Exit code, or -1 for a signal.
 pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
@@ -41,6 +73,13 @@ pub(crate) fn stdout(output: &Output) -> String {
 
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails unless `output` says `sentence` on stderr.
+#[track_caller]
+pub(crate) fn assert_says(output: &Output, sentence: &str) {
+    let said = stderr(output);
+    assert!(said.contains(sentence), "{sentence:?} is not in: {said}");
 }
 
 /// A running node; killed when dropped.

@@ -1,15 +1,41 @@
 //! The sink started again: on its own journal, without targets that it knew, and without a segment
 //! that was damaged.
 
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::rc::Rc;
 
 use model::FailureClass::HttpStatus;
+use model::TargetId;
 use model::fact::{Reason, State};
 use tempfile::tempdir;
 
 use super::OUTAGE;
 use crate::handle::SinkCommand;
 use crate::testbed::{Bed, FakeStore, Heard, config, flip_bit, on_virtual_time, target};
+
+/// A sink of one core under which every target of `ids` failed once, in slots from 0 on, and that
+/// ended: the store has their open events.
+fn after_failures(directory: &Path, ids: RangeInclusive<i64>) -> Rc<FakeStore> {
+    let store = Rc::new(FakeStore::default());
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(directory), 1, &store).await;
+        for (slot, id) in (0..).zip(ids) {
+            bed.register(0, slot, 1, id, 60);
+            bed.check(0, slot, 1, Some(HttpStatus));
+        }
+        bed.flush().await;
+    });
+    store
+}
+
+/// All targets of the store are loaded; events of those in `keep` stay, although unclaimed.
+fn say_loaded(bed: &Bed, keep: &[TargetId]) {
+    let keep = keep.iter().copied().collect();
+    bed.commands
+        .send(SinkCommand::Loaded { keep })
+        .expect("room");
+}
 
 #[test]
 fn a_restart_goes_on_from_the_journal_above_every_id() {
@@ -62,25 +88,14 @@ fn a_restart_goes_on_from_the_journal_above_every_id() {
 #[test]
 fn events_of_targets_that_are_gone_are_closed_once_all_is_loaded() {
     let dir = tempdir().expect("a directory");
-    let store = Rc::new(FakeStore::default());
-    on_virtual_time(async {
-        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
-        for slot in 0..4 {
-            bed.register(0, slot, 1, 7 + i64::from(slot), 60);
-            bed.check(0, slot, 1, Some(HttpStatus));
-        }
-        bed.flush().await;
-    });
+    let store = after_failures(dir.path(), 7..=10);
     on_virtual_time(async {
         let mut bed = Bed::start(config(dir.path()), 1, &store).await;
         bed.register(0, 0, 1, 7, 60);
         bed.turns(500).await;
         assert_eq!(bed.snapshot().counters.unclaimed_events, 3);
         assert_eq!(store.transitions.borrow().len(), 4, "nothing is closed yet");
-        let keep = [target(8)].into();
-        bed.commands
-            .send(SinkCommand::Loaded { keep })
-            .expect("room");
+        say_loaded(&bed, &[target(8)]);
         bed.flush().await;
         let closed = (State::Resolved, Reason::ManualOverride);
         for (id, story) in [(7, 1), (8, 1), (9, 2), (10, 2)] {
@@ -110,22 +125,11 @@ fn events_of_targets_that_are_gone_are_closed_once_all_is_loaded() {
 #[test]
 fn many_events_of_gone_targets_are_closed_as_fast_as_the_journal_takes_them() {
     let dir = tempdir().expect("a directory");
-    let store = Rc::new(FakeStore::default());
-    on_virtual_time(async {
-        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
-        for slot in 0..50 {
-            bed.register(0, slot, 1, 1 + i64::from(slot), 60);
-            bed.check(0, slot, 1, Some(HttpStatus));
-        }
-        bed.flush().await;
-    });
+    let store = after_failures(dir.path(), 1..=50);
     on_virtual_time(async {
         let mut bed = Bed::start(config(dir.path()), 1, &store).await;
         bed.sink.waiting_max = 20;
-        let keep = std::collections::HashSet::new();
-        bed.commands
-            .send(SinkCommand::Loaded { keep })
-            .expect("room");
+        say_loaded(&bed, &[]);
         bed.turn().await;
         let first = bed.snapshot().counters;
         assert_eq!((first.facts_waiting, first.unclaimed_events), (20, 30));
