@@ -1,9 +1,11 @@
 //! Taking a node down: cores stop dispatching and finish or cancel, the sink writes everything,
 //! the store closes. Nothing that was committed or drained is lost.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use model::CoreIndex;
 use model::inbox::CoreCommand;
 use persist::SinkCommand;
 use tokio::sync::oneshot;
@@ -12,9 +14,8 @@ use tracing::warn;
 
 use super::parts::{Parts, Stopping};
 use super::send::send;
+use super::threads::{finished, first_error, joined};
 
-/// How often the end of a thread is looked for.
-const LOOK: Duration = Duration::from_millis(5);
 /// What cores may take beyond `drain_s` to notice that it is over.
 const GRACE: Duration = Duration::from_secs(5);
 /// What the sink may take to write everything.
@@ -22,7 +23,7 @@ const SINK_LIMIT: Duration = Duration::from_secs(30);
 
 impl Stopping {
     /// Takes everything down in the order of the data's way. The first error that it met comes
-    /// back, but what comes after it is taken down all the same.
+    /// back, the others are logged, and what comes after them is taken down all the same.
     pub(super) async fn drain(mut self) -> anyhow::Result<()> {
         let within = Duration::from_secs(u64::from(self.drain_s));
         let drained = self.parts.drain_cores(within).await;
@@ -36,7 +37,7 @@ impl Stopping {
             .close()
             .await
             .context("the store did not close cleanly");
-        drained.and(stopped).and(closed)
+        first_error([drained, stopped, closed])
     }
 }
 
@@ -54,36 +55,11 @@ impl Parts {
             );
             let _ = timeout(GRACE, told).await;
         }
-        match timeout(within + GRACE, self.cores_ended()).await {
-            Ok(ended) => ended,
-            Err(_) => anyhow::bail!(
-                "a probe core did not end within {} s and is left behind: its last results are \
-                 missing, the next start checks its targets again",
-                (within + GRACE).as_secs()
-            ),
-        }
-    }
-
-    async fn cores_ended(&mut self) -> anyhow::Result<()> {
-        let mut all = Ok(());
-        for index in 0..self.cores.len() {
-            while self.cores[index]
-                .thread
-                .as_ref()
-                .is_some_and(|thread| !thread.is_finished())
-            {
-                tokio::time::sleep(LOOK).await;
-            }
-            let Some(thread) = self.cores[index].thread.take() else {
-                continue;
-            };
-            let ended = match thread.join() {
-                Ok(ended) => ended.with_context(|| format!("probe core {index} failed")),
-                Err(_) => Err(anyhow::anyhow!("probe core {index} panicked")),
-            };
-            all = all.and(ended);
-        }
-        all
+        let running = self.cores.iter_mut().filter_map(|core| {
+            let thread = core.thread.take()?;
+            Some((core.index, thread))
+        });
+        first_error(cores_ended(running.collect(), within + GRACE).await)
     }
 
     async fn stop_sink(&mut self) -> anyhow::Result<()> {
@@ -96,9 +72,7 @@ impl Parts {
             if stop.await.is_ok() {
                 let _ = written.await;
             }
-            while !thread.is_finished() {
-                tokio::time::sleep(LOOK).await;
-            }
+            finished(&thread).await;
         });
         if stopped.await.is_err() {
             anyhow::bail!(
@@ -107,9 +81,89 @@ impl Parts {
                 SINK_LIMIT.as_secs()
             );
         }
-        match thread.join() {
-            Ok(result) => result.context("the sink failed"),
-            Err(_) => anyhow::bail!("the sink panicked"),
-        }
+        joined("the sink", thread)
+    }
+}
+
+/// Waits for the end of every core, for `within` in all. Each is judged by itself: one that hangs
+/// hides no other's end.
+async fn cores_ended<E: std::error::Error + Send + Sync + 'static>(
+    cores: Vec<(CoreIndex, JoinHandle<Result<(), E>>)>,
+    within: Duration,
+) -> Vec<anyhow::Result<()>> {
+    let mut late = std::pin::pin!(tokio::time::sleep(within));
+    let mut ends = Vec::with_capacity(cores.len());
+    for (CoreIndex(index), thread) in cores {
+        ends.push(tokio::select! {
+            biased;
+            () = finished(&thread) => joined(&format!("probe core {index}"), thread),
+            () = &mut late => Err(anyhow!(
+                "probe core {index} did not end within {} s and is left behind: its last results \
+                 are missing, the next start checks its targets again",
+                within.as_secs()
+            )),
+        });
+    }
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the ring broke")]
+    struct Broken;
+
+    type Thread = JoinHandle<Result<(), Broken>>;
+
+    /// How the cores of `threads` end; an empty sentence is a good end.
+    async fn said(threads: impl IntoIterator<Item = Thread>, within: Duration) -> Vec<String> {
+        let cores = (0..).map(CoreIndex).zip(threads).collect();
+        let ends = cores_ended(cores, within).await.into_iter();
+        ends.map(|end| {
+            end.err()
+                .map_or_else(String::new, |error| format!("{error:#}"))
+        })
+        .collect()
+    }
+
+    #[tokio::test]
+    async fn cores_that_end_are_waited_for_and_a_panic_or_an_error_is_said() {
+        let (go_on, told) = channel();
+        let well = std::thread::spawn(move || {
+            told.recv().expect("told");
+            Ok(())
+        });
+        let panicked = std::thread::spawn(|| panic!("slot {}", 7));
+        let broken = std::thread::spawn(|| Err(Broken));
+        let waiting = tokio::spawn(said([well, panicked, broken], Duration::MAX));
+        go_on.send(()).expect("it waits");
+        let [well, panicked, broken] = &waiting.await.expect("no panic")[..] else {
+            panic!("three cores")
+        };
+        assert_eq!(well, "");
+        assert_eq!(panicked, "probe core 1 panicked: slot 7");
+        assert_eq!(broken, "probe core 2 failed: the ring broke");
+    }
+
+    #[tokio::test]
+    async fn a_core_that_hangs_is_left_behind_with_an_error_and_hides_no_other_end() {
+        let (go_on, told) = channel();
+        let hangs: Thread = std::thread::spawn(move || {
+            told.recv().expect("told");
+            Ok(())
+        });
+        let broken = std::thread::spawn(|| Err(Broken));
+        let well = std::thread::spawn(|| Ok(()));
+        finished(&broken).await;
+        finished(&well).await;
+        let ends = said([hangs, broken, well], Duration::ZERO).await;
+        let left = "probe core 0 did not end within 0 s and is left behind: its last results are";
+        assert!(ends[0].starts_with(left), "{ends:?}");
+        assert_eq!(ends[1..], ["probe core 1 failed: the ring broke", ""]);
+        go_on.send(()).expect("it still runs");
     }
 }

@@ -17,6 +17,7 @@ mod serve;
 mod signals;
 pub(crate) mod status;
 mod summary;
+mod threads;
 pub(crate) mod view;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ use crate::control::{lock, store_lock};
 use parts::Parts;
 use serve::Control;
 use signals::Stop;
+use threads::first_error;
 use view::View;
 
 /// How to read the configuration again.
@@ -72,8 +74,7 @@ async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCod
     control_socket.abort();
     // Waits for the abort so that the socket file is gone before the lock is.
     let _ = control_socket.await;
-    ended?;
-    drained?;
+    first_error([ended.map(drop), drained])?;
     info!("stopped");
     drop((store_lock, lock));
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -15,6 +16,7 @@ use super::fleet::Fleet;
 use super::parts::{Parts, Stopping};
 use super::reload;
 use super::summary::Summary;
+use super::threads::joined;
 use super::view::Stage;
 use super::{ReadConfig, send};
 use crate::config::Config;
@@ -402,22 +404,14 @@ fn survives(error: &anyhow::Error) -> anyhow::Result<()> {
     }
 }
 
-/// Why a thread ended.
+/// Why a thread ended that nobody asked to.
 fn died<E: std::error::Error + Send + Sync + 'static>(
     who: &str,
-    thread: std::thread::JoinHandle<Result<(), E>>,
+    thread: JoinHandle<Result<(), E>>,
 ) -> anyhow::Error {
-    match thread.join() {
-        Ok(Ok(())) => anyhow!("{who} ended although nobody asked it to"),
-        Ok(Err(error)) => anyhow::Error::new(error).context(format!("{who} failed")),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            anyhow!("{who} panicked: {text}")
-        }
+    match joined(who, thread) {
+        Ok(()) => anyhow!("{who} ended although nobody asked it to"),
+        Err(why) => why,
     }
 }
 
@@ -428,6 +422,10 @@ pub(super) fn reading<T>(result: store::Result<T>) -> anyhow::Result<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitCode;
+
+    use crossbeam_channel::TrySendError;
+
     use super::*;
 
     async fn control(data_dir: &std::path::Path) -> (Control, mpsc::Sender<Call>) {
@@ -475,24 +473,19 @@ mod tests {
         control.into_stopping().drain().await.expect("drained");
     }
 
-    #[derive(Debug, thiserror::Error)]
-    #[error("the ring broke")]
-    struct Broken;
-
-    #[test]
-    fn a_dead_thread_says_how_it_died() {
-        let quiet = std::thread::spawn(|| Ok::<(), Broken>(()));
-        let text = format!("{:#}", died("probe core 1", quiet));
-        assert_eq!(text, "probe core 1 ended although nobody asked it to");
-        let failed = std::thread::spawn(|| Err::<(), _>(Broken));
-        assert_eq!(
-            format!("{:#}", died("the sink", failed)),
-            "the sink failed: the ring broke"
-        );
-        let panicked = std::thread::spawn(|| -> Result<(), Broken> { panic!("slot {}", 7) });
-        assert_eq!(
-            format!("{:#}", died("the sink", panicked)),
-            "the sink panicked: slot 7"
-        );
+    #[tokio::test]
+    async fn a_core_that_panicked_makes_the_end_exit_with_1_and_the_sink_is_stopped_all_the_same() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (mut control, _calls) = control(dir.path()).await;
+        // The thread of the real core ends by the drain and nobody looks.
+        control.parts.cores[0].thread = Some(std::thread::spawn(|| panic!("slot 7")));
+        let sink = control.parts.sink.commands.clone();
+        let drained = control.into_stopping().drain().await;
+        let error = drained.expect_err("results of the core are missing");
+        assert_eq!(error.to_string(), "probe core 0 panicked: slot 7");
+        assert_eq!(crate::exit::report(&error), ExitCode::from(1));
+        let (reply, _answer) = oneshot::channel();
+        let asked = sink.try_send(SinkCommand::Ages { reply });
+        assert!(matches!(asked, Err(TrySendError::Disconnected(_))));
     }
 }
