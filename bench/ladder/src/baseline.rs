@@ -14,6 +14,7 @@ mod peers;
 mod tally;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -154,17 +155,19 @@ pub(crate) async fn run(options: &BaselineOptions) -> Result<()> {
     let folder = options.bench.folder("baseline")?;
     // First: it takes a minute, and what fails should fail early.
     let allocations = allocations::measure(options.allocations.as_deref(), &folder).await?;
-    let mut schemes = vec![Scheme::Http];
+    let course = Course::start(options, &folder, Scheme::Http).await?;
+    let mut measured = course.measure(options).await?;
     if options.https_rate > 0 {
-        schemes.extend([Scheme::HttpsRsa, Scheme::HttpsEcdsa]);
+        for scheme in [Scheme::HttpsRsa, Scheme::HttpsEcdsa] {
+            let course = Course::start(options, &folder, scheme).await?;
+            measured.rows.extend(course.measure(options).await?.rows);
+        }
     }
-    let (mut rows, mut driver, mut farm_shell) = (Vec::new(), String::new(), String::new());
-    for scheme in schemes {
-        let mut course = Course::start(options, &folder, scheme).await?;
-        rows.extend(course.measure(options).await?);
-        course.farm.stop().await?;
-        (driver, farm_shell) = (course.driver, course.farm.ready.shell);
-    }
+    let Measured {
+        rows,
+        driver,
+        farm_shell,
+    } = measured;
     let parameters = Parameters {
         rounds: options.rounds,
         seconds: options.seconds,
@@ -206,6 +209,14 @@ fn conclude(options: &BaselineOptions, report: &Report) -> Result<()> {
     Ok(())
 }
 
+/// What one course showed.
+struct Measured {
+    rows: Vec<Row>,
+    /// What the node's cores ran on.
+    driver: String,
+    farm_shell: String,
+}
+
 /// One farm and everything that is measured against it.
 struct Course {
     scheme: Scheme,
@@ -215,7 +226,6 @@ struct Course {
     farm: Farm,
     peers: PathBuf,
     targets: PathBuf,
-    driver: String,
 }
 
 impl Course {
@@ -241,7 +251,6 @@ impl Course {
         farm.write_targets(INTERVAL_S, TIMEOUT_MS, &targets).await?;
         let csv = std::fs::read_to_string(&targets)?;
         peers::write(&peers::resolve_all(&csv, farm.ready.dns)?, &peers)?;
-        let driver = String::new();
         Ok(Self {
             scheme,
             rate,
@@ -250,28 +259,31 @@ impl Course {
             farm,
             peers,
             targets,
-            driver,
         })
     }
 
-    async fn measure(&mut self, options: &BaselineOptions) -> Result<Vec<Row>> {
-        let scheme = self.scheme;
-        let new = |&prober: &Prober| Row::new(Variant { scheme, prober });
-        let mut rows: Vec<Row> = scheme.probers().iter().map(new).collect();
+    /// Every round, and then the end of the farm.
+    async fn measure(mut self, options: &BaselineOptions) -> Result<Measured> {
+        let mut rows: BTreeMap<Prober, Row> = BTreeMap::new();
         let mut node = self.start_node(options).await?;
         for round in 1..=options.rounds {
             let (samples, window) = self.round(&mut node, options).await?;
-            for (row, sample) in rows.iter_mut().zip(samples) {
+            for (prober, sample) in samples {
+                let variant = Variant {
+                    scheme: self.scheme,
+                    prober,
+                };
                 println!(
                     "round {round}/{}: {}: {:.1} µs of CPU per check, {:.0} checks/s, {} failed",
                     options.rounds,
-                    row.variant.name(),
+                    variant.name(),
                     sample.cpu_us(),
                     sample.rate(),
                     sample.failed
                 );
+                let row = rows.entry(prober).or_insert_with(|| Row::new(variant));
                 row.samples.push(sample);
-                if row.variant.prober == Prober::Engine {
+                if prober == Prober::Engine {
                     row.watch(&window);
                 }
             }
@@ -279,21 +291,24 @@ impl Course {
         }
         let status = node.plan().status()?;
         println!("failures since the node's start: {}", status["failures"]);
-        self.driver = crate::node::driver(&status);
         node.stop().await?;
-        Ok(rows)
+        self.farm.stop().await?;
+        Ok(Measured {
+            rows: rows.into_values().collect(),
+            driver: crate::node::driver(&status),
+            farm_shell: self.farm.ready.shell,
+        })
     }
 
-    /// One window of every variant at the same time; the samples in the order of the scheme's
-    /// probers.
+    /// One window of every variant at the same time, and what only the engine's shows.
     async fn round(
         &self,
         node: &mut Node,
         options: &BaselineOptions,
-    ) -> Result<(Vec<Sample>, engine::EngineWindow)> {
+    ) -> Result<(Vec<(Prober, Sample)>, engine::EngineWindow)> {
         let hyper = self.child("probe-hyper", options);
         let floor = async {
-            if self.scheme.probers().contains(&Prober::Floor) {
+            if self.scheme.has_floor() {
                 self.child("probe-floor", options).await.map(Some)
             } else {
                 Ok(None)
@@ -304,8 +319,9 @@ impl Course {
             engine::measure(&self.farm, node, options.seconds).await
         };
         let (hyper, floor, window) = tokio::try_join!(hyper, floor, window)?;
-        let samples = [Some(hyper), floor, Some(window.sample)];
-        Ok((samples.into_iter().flatten().collect(), window))
+        let mut samples = vec![(Prober::Hyper, hyper), (Prober::Engine, window.sample)];
+        samples.extend(floor.map(|sample| (Prober::Floor, sample)));
+        Ok((samples, window))
     }
 
     async fn child(&self, subcommand: &'static str, options: &BaselineOptions) -> Result<Sample> {

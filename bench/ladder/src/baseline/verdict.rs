@@ -37,17 +37,14 @@ impl Scheme {
         self != Self::Http
     }
 
-    /// Who is measured with it, in the order of a round.
-    pub(super) fn probers(self) -> &'static [Prober] {
-        match self {
-            Self::Http => &[Prober::Hyper, Prober::Floor, Prober::Engine],
-            Self::HttpsEcdsa | Self::HttpsRsa => &[Prober::Hyper, Prober::Engine],
-        }
+    /// Whether the floor is measured with it, which speaks no TLS.
+    pub(super) fn has_floor(self) -> bool {
+        !self.is_https()
     }
 }
 
-/// Who checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Who checks, in the order of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Prober {
     Hyper,
@@ -217,6 +214,9 @@ fn highest(values: &[f64]) -> f64 {
 /// Why the numbers must not be used: failed checks, resumed handshakes, a rate that was missed.
 pub(super) fn flaws(rows: &[Row], plain_rate: u32, tls_rate: u32) -> Vec<String> {
     let mut flaws = Vec::new();
+    if rows.is_empty() {
+        flaws.push("nothing was measured".to_owned());
+    }
     for row in rows {
         let name = row.variant.name();
         let checks: u64 = row.samples.iter().map(|sample| sample.checks).sum();
@@ -392,7 +392,8 @@ mod tests {
     }
 
     #[test]
-    fn failed_resumed_and_missed_rates_are_flaws() {
+    fn failed_resumed_and_missed_rates_are_flaws_as_is_nothing_at_all() {
+        assert_eq!(flaws(&[], 1, 1_000), ["nothing was measured"]);
         let good = row(Scheme::HttpsRsa, Prober::Engine, &[200.0]);
         assert_eq!(
             flaws(std::slice::from_ref(&good), 1, 1_000),
