@@ -109,13 +109,14 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
         },
     )?;
     let shared = parts::shared(config)?;
+    let resolver = parts::resolver(config.ip, &upstreams)?;
     let make = |driver: Driver| CoreConfig {
         index: CoreIndex(0),
         cpu: None,
         max_in_flight: files.max_in_flight,
         destination_caps: DestinationCaps::share(1, Vec::new()),
         driver,
-        resolver: parts::resolver(config.ip, &upstreams, clock, 0),
+        resolver: resolver.clone(),
         shared: shared.clone(),
         histogram_interval_ms: u64::from(config.histogram_interval_s) * 1_000,
     };

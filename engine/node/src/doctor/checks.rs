@@ -73,6 +73,13 @@ fn io_uring(config: &Config) -> Finding {
         Ok(shared) => shared,
         Err(error) => return Finding::fail("driver", format!("{error:#}"), "change ca_file"),
     };
+    let resolver = match parts::resolver(config.ip, &[]) {
+        Ok(resolver) => resolver,
+        Err(error) => {
+            let fix = "allow getrandom in the seccomp profile of the container";
+            return Finding::fail("random", format!("{error:#}"), fix);
+        }
+    };
     let clock = Clock::start();
     let make = |driver: Driver| CoreConfig {
         index: CoreIndex(0),
@@ -80,7 +87,7 @@ fn io_uring(config: &Config) -> Finding {
         max_in_flight: 1,
         destination_caps: DestinationCaps::share(1, Vec::new()),
         driver,
-        resolver: parts::resolver(config.ip, &[], clock, 0),
+        resolver: resolver.clone(),
         shared: shared.clone(),
         histogram_interval_ms: 10_000,
     };

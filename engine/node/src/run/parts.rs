@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, DestinationCaps, Driver};
 use crossbeam_channel::{Receiver, Sender};
 use model::inbox::CoreCommand;
@@ -15,6 +15,8 @@ use model::{CoreIndex, Slot};
 use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
 use prober::resolver::{IpPolicy, ResolverConfig};
 use prober::{Guard, Roots, SharedConfig};
+use rustix::io::retry_on_intr;
+use rustix::rand::{GetRandomFlags, getrandom};
 use store::Store;
 use tokio::net::TcpListener;
 
@@ -157,6 +159,8 @@ fn spawn_cores(
 ) -> anyhow::Result<StartedCores> {
     let shared = shared(config)?;
     let caps = DestinationCaps::share(cpus.probe.len(), config.uncapped.clone());
+    let resolvers = cpus.probe.iter().map(|_| resolver(config.ip, upstreams));
+    let resolvers: Vec<ResolverConfig> = resolvers.collect::<anyhow::Result<_>>()?;
     let spawn = |index: usize, driver: Driver| {
         let config = CoreConfig {
             index: CoreIndex(index as u16),
@@ -164,7 +168,7 @@ fn spawn_cores(
             max_in_flight: files.max_in_flight,
             destination_caps: caps.clone(),
             driver,
-            resolver: resolver(config.ip, upstreams, clock, index),
+            resolver: resolvers[index].clone(),
             shared: shared.clone(),
             histogram_interval_ms: u64::from(config.histogram_interval_s) * 1_000,
         };
@@ -228,39 +232,35 @@ fn roots(ca_file: Option<&Path>) -> anyhow::Result<Roots> {
     }
 }
 
-/// The resolver's settings.
-pub(crate) fn resolver(
-    ip: IpWord,
-    upstreams: &[SocketAddr],
-    clock: Clock,
-    core: usize,
-) -> ResolverConfig {
+/// The settings of one core's resolver.
+pub(crate) fn resolver(ip: IpWord, upstreams: &[SocketAddr]) -> anyhow::Result<ResolverConfig> {
     let policy = match ip {
         IpWord::V4First => IpPolicy::V4First,
         IpWord::V6First => IpPolicy::V6First,
         IpWord::V4Only => IpPolicy::V4Only,
         IpWord::V6Only => IpPolicy::V6Only,
     };
-    ResolverConfig {
+    Ok(ResolverConfig {
         upstreams: upstreams.to_vec(),
         policy,
-        seed: seed(clock, core),
+        seed: seed()?,
         sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
-    }
+    })
 }
 
-/// Unpredictable to others: query ids and source ports hang on it.
-fn seed(clock: Clock, core: usize) -> u64 {
+/// Unpredictable to others: query ids and sockets hang on it, and who guesses them can forge an
+/// answer (RFC 5452, section 4). So there is no second-best source.
+fn seed() -> anyhow::Result<u64> {
     let mut random = [0u8; 8];
-    let filled = std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut random));
-    let fallback = clock.now().unix.0 ^ (u64::from(std::process::id()) << 40);
-    let base = if filled.is_ok() {
-        u64::from_ne_bytes(random)
-    } else {
-        fallback
-    };
-    model::ids::splitmix64(base ^ core as u64)
+    // So few bytes come all at once; a signal interrupts only the wait for the kernel's first
+    // entropy (getrandom(2)).
+    match retry_on_intr(|| getrandom(&mut random, GetRandomFlags::empty())) {
+        Ok(_) => Ok(u64::from_ne_bytes(random)),
+        Err(refused) => bail!(
+            "the kernel refuses random numbers to this process ({refused}), and DNS answers could \
+             be forged without them: allow it the system call getrandom"
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -284,7 +284,7 @@ mod tests {
             max_in_flight: 1,
             destination_caps: DestinationCaps::share(1, Vec::new()),
             driver,
-            resolver: resolver(IpWord::V4First, &[], clock, 0),
+            resolver: resolver(IpWord::V4First, &[]).expect("random numbers"),
             shared: SharedConfig::default(),
             histogram_interval_ms: 1_000,
         };
