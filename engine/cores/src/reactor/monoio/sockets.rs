@@ -118,3 +118,66 @@ impl Tick {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use monoio::io::AsyncWriteRentExt;
+    use monoio::{LegacyDriver, RuntimeBuilder};
+
+    use super::*;
+
+    /// A machine that stands still for 200 ms within a try lets the kernel lose its patience with
+    /// the ACK that it keeps back, and one that is busy may bring the other ACK late; neither
+    /// happens each time.
+    const TRIES: usize = 20;
+
+    async fn connected(address: SocketAddr, speaks_first: bool) -> TcpStream {
+        let mut stream = start_connect(address, speaks_first).expect("loopback connects");
+        established(&mut stream).await.expect("it listens");
+        stream
+    }
+
+    /// Connects one that speaks first, and after it one that does not. Both are established on
+    /// their own side then; says whether on the other side only the later one is, and the earlier
+    /// one follows with its first byte.
+    async fn is_overtaken() -> io::Result<bool> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let mut speaker = connected(address, true).await;
+        let silent = connected(address, false).await;
+        listener.set_nonblocking(true)?;
+        match listener.accept() {
+            Ok((_, from)) if from == silent.local_addr()? => {}
+            _ => return Ok(false),
+        }
+        if listener.accept().is_ok() {
+            return Ok(false);
+        }
+        let (written, _) = speaker.write_all(b"x".to_vec()).await;
+        written?;
+        listener.set_nonblocking(false)?;
+        let (mut spoken, from) = listener.accept()?;
+        assert_eq!(from, speaker.local_addr()?);
+        let mut said = [0];
+        spoken.read_exact(&mut said)?;
+        assert_eq!(said, *b"x");
+        Ok(true)
+    }
+
+    #[test]
+    fn only_a_connection_that_speaks_first_keeps_back_its_ack_until_it_speaks() {
+        let runtime = RuntimeBuilder::<LegacyDriver>::new().build();
+        let overtaken = runtime.expect("epoll is everywhere").block_on(async {
+            for _ in 0..TRIES {
+                if is_overtaken().await.expect("loopback works") {
+                    return true;
+                }
+            }
+            false
+        });
+        assert!(overtaken, "not once in {TRIES} tries");
+    }
+}
