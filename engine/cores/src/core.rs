@@ -221,6 +221,7 @@ impl Core {
             required_per_ks: self.targets.required_per_gs() / 1_000_000,
             in_flight_limit: u64::from(self.admission.limit()),
             destinations: self.destinations.len() as u64,
+            issuer_keys: self.shared.issuer_keys() as u64,
             last_turn_us: self.last_turn.0,
             dns: self.resolver.stats(),
             ..self.account

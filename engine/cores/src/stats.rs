@@ -74,6 +74,8 @@ pub struct CoreSnapshot {
     pub in_flight_limit: u64,
     /// Destination addresses that the caps know now (gauge).
     pub destinations: u64,
+    /// Public keys of certificate issuers that are kept parsed (gauge).
+    pub issuer_keys: u64,
     /// Loop turns.
     pub turns: u64,
     /// Monotonic time of the last turn, in µs.
@@ -117,6 +119,7 @@ impl Default for CoreSnapshot {
             required_per_ks: 0,
             in_flight_limit: 0,
             destinations: 0,
+            issuer_keys: 0,
             turns: 0,
             last_turn_us: 0,
             held_since_us: 0,
@@ -219,7 +222,7 @@ macro_rules! published {
 
 published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
-    deferred, deferred_total, shed_deferred, destinations,
+    deferred, deferred_total, shed_deferred, destinations, issuer_keys,
     evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused

@@ -164,3 +164,5 @@ pub const DRAIN_DEFAULT_S: u32 = 20;
 /// Public keys of certificate issuers that a core keeps parsed, per signature algorithm. The
 /// authorities that browsers trust sign with fewer.
 pub const TLS_ISSUER_KEYS_MAX: usize = 512;
+/// How long a core uses its half of a TLS key exchange, in seconds.
+pub const TLS_KEY_SHARE_S: u64 = 1;

@@ -83,6 +83,11 @@ impl Shared {
             guard,
         })
     }
+
+    /// Public keys of certificate issuers that this core keeps parsed.
+    pub fn issuer_keys(&self) -> usize {
+        self.tls.issuer_keys()
+    }
 }
 
 #[cfg(test)]

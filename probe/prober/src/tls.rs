@@ -6,6 +6,7 @@
 mod chain;
 mod classify;
 mod issuers;
+mod key_share;
 mod link;
 mod verify;
 
@@ -23,6 +24,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::error::ProberError;
 use crate::shared::Roots;
 
+use issuers::IssuerKeys;
+use key_share::KeyShares;
 pub(crate) use link::{TlsFault, TlsLink};
 use verify::RecordingVerifier;
 
@@ -32,28 +35,39 @@ pub(crate) struct TlsSettings {
     config: Arc<ClientConfig>,
     clock: Arc<FedClock>,
     verifier: Arc<RecordingVerifier>,
+    issuer_keys: IssuerKeys,
 }
 
 /// The wall clock as rustls sees it: the second that an attempt was told last.
 #[derive(Debug, Default)]
 struct FedClock(AtomicU64);
 
-impl TimeProvider for FedClock {
-    fn current_time(&self) -> Option<UnixTime> {
+impl FedClock {
+    fn feed(&self, now: UnixMs) {
         // ORDERING: written and read by the one thread of the core; the atomic is only there
         // because rustls asks for `Sync`.
-        let seconds = self.0.load(Ordering::Relaxed);
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-            seconds,
-        )))
+        self.0.store(now.0 / 1_000, Ordering::Relaxed);
+    }
+
+    fn seconds(&self) -> u64 {
+        // ORDERING: see `feed`.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl TimeProvider for FedClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_epoch = std::time::Duration::from_secs(self.seconds());
+        Some(UnixTime::since_unix_epoch(since_epoch))
     }
 }
 
 impl TlsSettings {
     pub(crate) fn new(roots: &Roots, sessions: usize) -> Result<Self, ProberError> {
+        let clock = Arc::new(FedClock::default());
         let provider = Arc::new(CryptoProvider {
             kx_groups: vec![
-                aws_lc_rs::kx_group::X25519,
+                KeyShares::on(Arc::clone(&clock)),
                 aws_lc_rs::kx_group::SECP256R1,
                 aws_lc_rs::kx_group::SECP384R1,
             ],
@@ -61,15 +75,14 @@ impl TlsSettings {
             ..aws_lc_rs::default_provider()
         });
         let roots = Arc::new(root_store(roots)?);
+        let (algorithms, issuer_keys) =
+            issuers::remembering(provider.signature_verification_algorithms);
         let of_chains = Arc::new(CryptoProvider {
-            signature_verification_algorithms: issuers::remembering(
-                provider.signature_verification_algorithms,
-            ),
+            signature_verification_algorithms: algorithms,
             ..provider.as_ref().clone()
         });
         let webpki = WebPkiServerVerifier::builder_with_provider(roots, of_chains).build()?;
         let verifier = Arc::new(RecordingVerifier::new(webpki));
-        let clock = Arc::new(FedClock::default());
         let mut config = ClientConfig::builder_with_details(provider, clock.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
@@ -84,13 +97,18 @@ impl TlsSettings {
             config: Arc::new(config),
             clock,
             verifier,
+            issuer_keys,
         })
+    }
+
+    /// Public keys of issuers that are kept parsed.
+    pub(crate) fn issuer_keys(&self) -> usize {
+        self.issuer_keys.len()
     }
 
     /// Tells rustls the time.
     fn feed(&self, now: UnixMs) {
-        // ORDERING: see `FedClock::current_time`.
-        self.clock.0.store(now.0 / 1_000, Ordering::Relaxed);
+        self.clock.feed(now);
     }
 }
 

@@ -3,7 +3,7 @@
 //! costs a fifth of what verifying with it does.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use model::limits::TLS_ISSUER_KEYS_MAX;
@@ -12,31 +12,38 @@ use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 
-/// `theirs`, with keys of issuers kept. Asked for once per core: what it makes lives as long as
-/// the process, since rustls takes algorithms only so.
-pub(super) fn remembering(theirs: WebPkiSupportedAlgorithms) -> WebPkiSupportedAlgorithms {
-    let all: Vec<_> = theirs.all.iter().map(|&one| with_memory(one)).collect();
-    WebPkiSupportedAlgorithms {
-        all: all.leak(),
-        mapping: theirs.mapping,
+/// The memories of one core, one per algorithm that chains use.
+#[derive(Debug)]
+pub(super) struct IssuerKeys(Vec<&'static Remembering>);
+
+impl IssuerKeys {
+    /// Keys that are kept.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|algorithm| algorithm.keys().len()).sum()
     }
 }
 
-type Algorithm = &'static dyn SignatureVerificationAlgorithm;
-
-/// `theirs` itself when chains hardly use it.
-fn with_memory(theirs: Algorithm) -> Algorithm {
-    let ids = (theirs.public_key_alg_id(), theirs.signature_alg_id());
-    let known = KNOWN.iter().find(|known| (known.0, known.1) == ids);
-    let Some(&(_, _, verification)) = known else {
-        return theirs;
+/// `theirs`, with keys of issuers kept. Asked for once per core: what it makes lives as long as
+/// the process, since rustls takes algorithms only so.
+pub(super) fn remembering(
+    theirs: WebPkiSupportedAlgorithms,
+) -> (WebPkiSupportedAlgorithms, IssuerKeys) {
+    let mut memories = IssuerKeys(Vec::new());
+    let mut with_memory = |&theirs: &Algorithm| match Remembering::of(theirs) {
+        Some(memory) => {
+            let memory: &'static Remembering = Box::leak(Box::new(memory));
+            memories.0.push(memory);
+            memory
+        }
+        None => theirs,
     };
-    Box::leak(Box::new(Remembering {
-        theirs,
-        verification,
-        keys: Mutex::default(),
-    }))
+    let all: Vec<Algorithm> = theirs.all.iter().map(&mut with_memory).collect();
+    let mapping = theirs.mapping;
+    let all = all.leak();
+    (WebPkiSupportedAlgorithms { all, mapping }, memories)
 }
+
+type Algorithm = &'static dyn SignatureVerificationAlgorithm;
 
 /// What authorities sign with: (their key, the signature, aws-lc's name for both).
 const KNOWN: [(
@@ -77,7 +84,26 @@ const KNOWN: [(
 struct Remembering {
     theirs: Algorithm,
     verification: &'static dyn VerificationAlgorithm,
-    keys: Mutex<HashMap<Box<[u8]>, ParsedPublicKey>>,
+    keys: Mutex<Keys>,
+}
+
+type Keys = HashMap<Box<[u8]>, ParsedPublicKey>;
+
+impl Remembering {
+    /// `None` when chains hardly use it.
+    fn of(theirs: Algorithm) -> Option<Self> {
+        let ids = (theirs.public_key_alg_id(), theirs.signature_alg_id());
+        let known = KNOWN.iter().find(|known| (known.0, known.1) == ids);
+        known.map(|&(_, _, verification)| Self {
+            theirs,
+            verification,
+            keys: Mutex::default(),
+        })
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl SignatureVerificationAlgorithm for Remembering {
@@ -95,7 +121,7 @@ impl SignatureVerificationAlgorithm for Remembering {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys();
         if let Some(key) = keys.get(public_key) {
             return key
                 .verify_sig(message, signature)
@@ -126,21 +152,11 @@ mod tests {
     use super::*;
 
     fn with_both_memories() -> [Remembering; 2] {
-        let of = |theirs: Algorithm, verification| Remembering {
-            theirs,
-            verification,
-            keys: Mutex::default(),
-        };
         [
-            of(
-                webpki(alg_id::ECDSA_P256, alg_id::ECDSA_SHA256),
-                &signature::ECDSA_P256_SHA256_ASN1,
-            ),
-            of(
-                webpki(alg_id::RSA_ENCRYPTION, alg_id::RSA_PKCS1_SHA256),
-                &signature::RSA_PKCS1_2048_8192_SHA256,
-            ),
+            webpki(alg_id::ECDSA_P256, alg_id::ECDSA_SHA256),
+            webpki(alg_id::RSA_ENCRYPTION, alg_id::RSA_PKCS1_SHA256),
         ]
+        .map(|theirs| Remembering::of(theirs).expect("chains use it"))
     }
 
     fn webpki(key: AlgorithmIdentifier, signature: AlgorithmIdentifier) -> Algorithm {
@@ -156,7 +172,7 @@ mod tests {
     }
 
     fn remembered(algorithm: &Remembering) -> usize {
-        algorithm.keys.lock().expect("not poisoned").len()
+        algorithm.keys().len()
     }
 
     #[test]
@@ -201,7 +217,8 @@ mod tests {
 
     #[test]
     fn every_algorithm_stays_in_its_place() {
-        let (before, after) = (provider_algorithms(), remembering(provider_algorithms()));
+        let before = provider_algorithms();
+        let (after, memories) = remembering(provider_algorithms());
         let ids = |all: &[Algorithm]| -> Vec<_> {
             all.iter()
                 .map(|one| (one.public_key_alg_id(), one.signature_alg_id()))
@@ -211,5 +228,6 @@ mod tests {
         let changed = before.all.iter().zip(after.all);
         let changed = changed.filter(|(one, other)| !std::ptr::addr_eq(**one, **other));
         assert_eq!(changed.count(), KNOWN.len());
+        assert_eq!((memories.0.len(), memories.len()), (KNOWN.len(), 0));
     }
 }

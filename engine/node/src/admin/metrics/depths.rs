@@ -87,6 +87,12 @@ impl Scrape {
         )?;
         let sockets = self.per_core(|_, core| core.dns.sockets);
         page.gauge("dns_sockets", "Open sockets to resolvers", sockets)?;
+        let keys = self.per_core(|_, core| core.issuer_keys);
+        page.gauge(
+            "tls_issuer_keys",
+            "Issuers' keys that are kept parsed",
+            keys,
+        )?;
         self.given_up(page)
     }
 
@@ -188,7 +194,7 @@ mod tests {
         let core = &mut scrape.cores[0];
         (core.one_shot.due, core.one_shot.pending) = (5, 5);
         (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
-        (core.shed, core.shed_deferred) = (29, 14);
+        (core.shed, core.shed_deferred, core.issuer_keys) = (29, 14, 16);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (
             core.evidence_truncated,
@@ -200,6 +206,7 @@ mod tests {
             "destinations{core=\"0\"} 11\n",
             "deferred_waiting{core=\"0\"} 12\n",
             "deferred_total{core=\"0\"} 13\n",
+            "tls_issuer_keys{core=\"0\"} 16\n",
             "shed_total{core=\"0\",reason=\"late\"} 15\n",
             "shed_total{core=\"0\",reason=\"deferred\"} 14\n",
             "dns_queued{core=\"0\"} 6\n",
