@@ -6,6 +6,7 @@
 
 mod dns;
 mod sockets;
+mod streams;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -15,10 +16,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use model::limits::CONNECTIONS_PER_ATTEMPT;
 use model::{Now, UnixMs};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
-use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use prober::attempt::{Conn, ErrnoAt, Event};
 
@@ -26,6 +25,7 @@ use crate::attempts::AttemptKey;
 use crate::clock::Clock;
 use crate::core::{Core, Io};
 use crate::spawn::Driver;
+use streams::Streams;
 
 /// Submission entries of a ring: completions of one tick at 20k checks/s fit several times over.
 const RING_ENTRIES: u32 = 4_096;
@@ -312,26 +312,30 @@ async fn carry_attempts(shell: Rc<Shell>, courier: Rc<Courier>) {
 /// Drives one attempt: asks what to do, does it, brings back the event. One clock read per wake-up:
 /// what an event brings about happens at the time of the event.
 async fn drive(shell: &Rc<Shell>, key: AttemptKey) {
-    let mut streams: Streams = [const { None }; CONNECTIONS_PER_ATTEMPT];
+    let mut streams = Streams::default();
     let mut now = shell.now();
     loop {
         let io = shell.core.borrow_mut().io(key, now);
         let event = match io {
             Io::Connect { conn, address } => connect(shell, key, conn, address, &mut streams).await,
             Io::Send { conn, bytes } => send(shell, key, conn, &mut streams, bytes).await,
-            Io::Recv { conn } => {
-                now = receive(shell, key, conn, &mut streams).await;
-                continue;
-            }
+            Io::Recv { conn } => match receive(shell, key, conn, &mut streams).await {
+                Some(at) => {
+                    now = at;
+                    continue;
+                }
+                None => None,
+            },
             Io::Close { conn } => {
-                streams[usize::from(conn.0)] = None;
+                streams.close(conn);
                 continue;
             }
             Io::Park => {
                 // It may wait for an answer to a question that nobody has sent yet.
                 dns::pump(shell);
                 shell.parked(key).await;
-                None
+                now = shell.now();
+                continue;
             }
             Io::Gone => break,
         };
@@ -341,8 +345,6 @@ async fn drive(shell: &Rc<Shell>, key: AttemptKey) {
         }
     }
 }
-
-type Streams = [Option<TcpStream>; CONNECTIONS_PER_ATTEMPT];
 
 /// Opens a connection; what the attempt can say at once goes out in the same operation that waits
 /// for it: one wait instead of two.
@@ -355,32 +357,47 @@ async fn connect(
 ) -> Option<Event<'static>> {
     let mut flight = shell.buffer();
     shell.core.borrow_mut().first_flight(key, conn, &mut flight);
-    let stream = match sockets::start_connect(address, !flight.is_empty()) {
-        Ok(stream) => streams[usize::from(conn.0)].insert(stream),
+    match sockets::start_connect(address, !flight.is_empty()) {
+        Ok(stream) => streams.open(conn, stream),
         Err((errno, at)) => {
             shell.recycle(flight);
             return Some(Event::ConnectError { conn, errno, at });
         }
-    };
+    }
     if flight.is_empty() {
         shell.recycle(flight);
-        let established = shell
-            .while_wanted(key, sockets::established(stream))
-            .await?;
-        return Some(match established {
-            Ok(()) => Event::Connected { conn, sent: false },
-            Err(errno) => Event::ConnectError {
-                conn,
-                errno,
-                at: ErrnoAt::Async,
-            },
-        });
+        return established(shell, key, conn, streams).await;
     }
-    let (result, flight) = shell.while_wanted(key, stream.write_all(flight)).await?;
-    shell.recycle(flight);
+    Some(match send(shell, key, conn, streams, flight).await? {
+        Event::Sent { buffer, .. } => {
+            shell.recycle(buffer);
+            Event::Connected { conn, sent: true }
+        }
+        failed => failed,
+    })
+}
+
+/// Waits until the connection stands.
+async fn established(
+    shell: &Shell,
+    key: AttemptKey,
+    conn: Conn,
+    streams: &mut Streams,
+) -> Option<Event<'static>> {
+    let Some(stream) = streams.operate(conn) else {
+        return Some(not_connected(conn));
+    };
+    let result = shell
+        .while_wanted(key, sockets::established(stream))
+        .await?;
+    streams.settle();
     Some(match result {
-        Ok(_) => Event::Connected { conn, sent: true },
-        Err(error) => io_error(conn, &error),
+        Ok(()) => Event::Connected { conn, sent: false },
+        Err(errno) => Event::ConnectError {
+            conn,
+            errno,
+            at: ErrnoAt::Async,
+        },
     })
 }
 
@@ -392,10 +409,11 @@ async fn send(
     streams: &mut Streams,
     bytes: Vec<u8>,
 ) -> Option<Event<'static>> {
-    let Some(stream) = &mut streams[usize::from(conn.0)] else {
+    let Some(stream) = streams.operate(conn) else {
         return Some(not_connected(conn));
     };
     let (result, buffer) = shell.while_wanted(key, stream.write_all(bytes)).await?;
+    streams.settle();
     Some(match result {
         Ok(_) => Event::Sent { conn, buffer },
         Err(error) => io_error(conn, &error),
@@ -403,14 +421,13 @@ async fn send(
 }
 
 /// Reads once and brings the event, which borrows the buffer; the time of it.
-async fn receive(shell: &Shell, key: AttemptKey, conn: Conn, streams: &mut Streams) -> Now {
-    let Some(stream) = &mut streams[usize::from(conn.0)] else {
-        return shell.event(key, not_connected(conn));
+async fn receive(shell: &Shell, key: AttemptKey, conn: Conn, streams: &mut Streams) -> Option<Now> {
+    let Some(stream) = streams.operate(conn) else {
+        return Some(shell.event(key, not_connected(conn)));
     };
     let reading = shell.while_wanted(key, stream.read(shell.buffer()));
-    let Some((result, buffer)) = reading.await else {
-        return shell.now();
-    };
+    let (result, buffer) = reading.await?;
+    streams.settle();
     let bytes = buffer.as_slice();
     let now = shell.event(
         key,
@@ -424,7 +441,7 @@ async fn receive(shell: &Shell, key: AttemptKey, conn: Conn, streams: &mut Strea
         },
     );
     shell.recycle(buffer);
-    now
+    Some(now)
 }
 
 fn io_error(conn: Conn, error: &io::Error) -> Event<'static> {

@@ -129,6 +129,7 @@ fn conforms(mut rig: impl Rig) {
         }
     }
     a_scheduled_target_is_probed_and_released(&mut rig);
+    leave_some_running(&mut rig);
     rig.stop();
 }
 
@@ -168,6 +169,22 @@ fn a_scheduled_target_is_probed_and_released(rig: &mut impl Rig) {
     assert!(rig.outcome().has(flags::SLOT_RELEASED));
     let interval = rig.interval();
     assert!(interval.end > interval.start);
+}
+
+/// Attempts that the drain finds before their connection stands, and waiting for an answer.
+fn leave_some_running(rig: &mut impl Rig) {
+    let at = rig.addresses();
+    for url in [
+        format!("http://{}/silent", at.plain),
+        format!("https://{SITE}:{}/silent", at.tls.port()),
+        format!("http://{}/ok", at.plain),
+    ] {
+        rig.tell(CoreCommand::OneShot {
+            target: target(&url, 9_000),
+            ticket: Ticket(2),
+        });
+    }
+    assert!(rig.report().outcome.failure().is_none(), "the last one");
 }
 
 #[test]
