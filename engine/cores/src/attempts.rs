@@ -62,6 +62,8 @@ pub(crate) struct InFlight {
     pub(crate) host: Option<HostId>,
     /// The address that the attempt is counted under, once known; `None` when it has no caps.
     pub(crate) destination: Option<DestinationId>,
+    /// Whether it has begun to connect.
+    pub(crate) connects: bool,
     /// Whether the resolver owes an answer.
     pub(crate) resolving: bool,
     /// Whether the check was commanded.

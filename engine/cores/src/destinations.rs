@@ -40,7 +40,7 @@ impl DestinationCaps {
     pub fn share(cores: usize, uncapped: Vec<Cidr>) -> Self {
         let cores = cores.max(1) as u64;
         Self {
-            in_flight_max: u64::from(ADDRESS_IN_FLIGHT_MAX).div_ceil(cores) as u32,
+            in_flight_max: (u64::from(ADDRESS_IN_FLIGHT_MAX) / cores).max(1) as u32,
             start_every_us: cores * 1_000_000 / u64::from(ADDRESS_STARTS_PER_S_MAX),
             uncapped,
         }
@@ -149,11 +149,12 @@ impl Destinations {
         }
     }
 
-    /// Counts a start, whether there was room or not: what a person asked for does not wait.
+    /// Counts a start, whether there was room or not: what a person asked for does not wait. Such
+    /// starts are no debt, or a burst of them would keep everybody else away long after it.
     pub(crate) fn start(&mut self, id: DestinationId, now: MonoUs) {
         let destination = &mut self.known[id.0 as usize];
         destination.in_flight += 1;
-        let from = destination.paid.0.max(now.0);
+        let from = destination.paid.0.clamp(now.0, now.0 + CREDIT_US);
         destination.paid = MonoUs(from + self.caps.start_every_us);
     }
 
@@ -239,6 +240,9 @@ mod tests {
         assert_eq!(share(1), (32, 20_000));
         assert_eq!(share(4), (8, 80_000));
         assert_eq!(share(32), (1, 640_000));
+        for cores in 1..=32 {
+            assert!(share(cores).0 * cores as u32 <= 32);
+        }
     }
 
     #[test]
@@ -249,6 +253,19 @@ mod tests {
         let mapped = Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped();
         assert_eq!(destinations.find(mapped.into(), MonoUs(0)), None);
         assert!(destinations.find(address(200), MonoUs(0)).is_some());
+    }
+
+    #[test]
+    fn starts_that_ask_for_no_room_keep_others_away_for_one_pace() {
+        let mut destinations = Destinations::new(CAPS, MonoUs(0));
+        let id = destinations.find(address(1), MonoUs(0)).expect("capped");
+        for _ in 0..1_000 {
+            destinations.start(id, MonoUs(0));
+        }
+        assert_eq!(destinations.room(id, MonoUs(0)), Room::Full);
+        (0..1_000).for_each(|_| destinations.end(id));
+        assert_eq!(destinations.room(id, MonoUs(0)), Room::At(MonoUs(20_000)));
+        assert_eq!(destinations.room(id, MonoUs(20_000)), Room::Free);
     }
 
     #[derive(Clone, Debug)]

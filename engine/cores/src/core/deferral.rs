@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use model::{MonoUs, Now, Slot};
 
-use super::{Core, QUEUES};
-use crate::attempts::AttemptKey;
+use super::{Core, QUEUE_COMMANDED, QUEUE_ROUTINE, QUEUES};
+use crate::attempts::{AttemptKey, Owner};
 use crate::destinations::{DestinationId, Room};
-use crate::tick::tick_start;
+use crate::tick::{tick_at, tick_start};
 
 /// A check that may start, and the destination that it is counted under, if that is known and
 /// capped.
@@ -64,11 +64,16 @@ impl Core {
         if !behind && self.destinations.room(id, now.mono) == Room::Free {
             return Some(ready);
         }
+        self.wait_for(slot, id, now);
+        None
+    }
+
+    /// From now on the slot, which is queued, waits for `id`.
+    fn wait_for(&mut self, slot: Slot, id: DestinationId, now: Now) {
         self.account.deferred += 1;
         self.account.deferred_total += 1;
-        self.defer(slot, id, commanded);
+        self.defer(slot, id, self.targets.is_commanded(slot));
         self.destinations.settle(id, true, now.mono);
-        None
     }
 
     fn defer(&mut self, slot: Slot, id: DestinationId, commanded: bool) {
@@ -81,13 +86,21 @@ impl Core {
         self.wheel.enqueue(queue, slot.0, due);
     }
 
-    /// A check that waits for its destination was commanded meanwhile: it goes before routine ones.
-    pub(super) fn promote_deferred(&mut self, slot: Slot) {
-        let queue = self.wheel.queue(slot.0);
-        if let Some(queue) = queue.filter(|queue| *queue >= QUEUES) {
-            let id = DestinationId((queue - QUEUES) / 2);
-            self.targets.set_commanded(slot);
-            self.defer(slot, id, true);
+    /// A check that waits was commanded meanwhile: it goes before routine ones.
+    pub(super) fn promote(&mut self, slot: Slot) {
+        let Some(queue) = self.wheel.queue(slot.0) else {
+            return;
+        };
+        self.targets.set_commanded(slot);
+        let waits_for = queue.checked_sub(QUEUES).map(|at| DestinationId(at / 2));
+        match waits_for {
+            None if queue == QUEUE_COMMANDED => {}
+            None => {
+                let due = self.wheel.last_due(slot.0);
+                self.wheel.enqueue(QUEUE_COMMANDED, slot.0, due);
+            }
+            Some(id) if queue == Self::queue_commanded(id) => {}
+            Some(id) => self.defer(slot, id, true),
         }
     }
 
@@ -114,18 +127,57 @@ impl Core {
         commanded.or_else(|| self.wheel.front(Self::queue_routine(id)))
     }
 
-    /// A deferred check keeps its place over the phase points that pass while it waits: those are
+    /// The check has waited long enough, if it did: its lag counts from now, since the node was not
+    /// what it waited for. It kept its place over the phase points that passed meanwhile: those are
     /// the checks that were left out.
-    pub(super) fn end_deferral(&mut self, slot: Slot, due: MonoUs, now: Now) {
-        self.account.deferred -= 1;
-        if self.targets.is_commanded(slot) {
-            return;
+    pub(super) fn end_deferral(&mut self, ready: Ready, now: Now) -> Ready {
+        if !self.is_deferred(ready.slot) {
+            return ready;
         }
-        let cadence_us = u64::from(self.targets.cadence_ms(slot)) * 1_000;
-        let missed = now.mono.since(due) / cadence_us.max(1);
-        self.account.due += missed;
-        self.account.shed += missed;
-        self.account.shed_deferred += missed;
+        self.account.deferred -= 1;
+        if !self.targets.is_commanded(ready.slot) {
+            let cadence_us = u64::from(self.targets.cadence_ms(ready.slot)) * 1_000;
+            self.shed_while_deferred(now.mono.since(ready.due) / cadence_us.max(1));
+        }
+        Ready {
+            due: now.mono,
+            ..ready
+        }
+    }
+
+    /// Checks that came due and were left out while another one of their target waited.
+    fn shed_while_deferred(&mut self, checks: u64) {
+        self.account.due += checks;
+        self.account.shed += checks;
+        self.account.shed_deferred += checks;
+    }
+
+    /// The target may have another address now: it does not wait for the old one.
+    pub(super) fn rejoin(&mut self, slot: Slot, now: Now) {
+        self.account.deferred -= 1;
+        let queue = if self.targets.is_commanded(slot) {
+            QUEUE_COMMANDED
+        } else {
+            QUEUE_ROUTINE
+        };
+        self.wheel.enqueue(queue, slot.0, tick_at(now.mono));
+    }
+
+    /// Nothing is due in a pause: routine checks that wait for their destination are left out, or
+    /// they would count its phase points as missed.
+    pub(super) fn shed_deferred_routine(&mut self, now: Now) {
+        let routine = (QUEUES + 1..self.wheel.queues()).step_by(2);
+        for queue in routine {
+            while let Some(slot) = self.wheel.front(queue).map(|(index, _)| Slot(index)) {
+                if self.targets.is_commanded(slot) {
+                    self.promote(slot);
+                    continue;
+                }
+                self.account.deferred -= 1;
+                self.account.shed_deferred += 1;
+                self.shed(slot, now);
+            }
+        }
     }
 
     /// Destinations that time gave room, or that nothing is left of.
@@ -155,18 +207,59 @@ impl Core {
         }
     }
 
-    /// The attempt connects: from now on it is counted under the address that is really used.
-    pub(super) fn meet(&mut self, key: AttemptKey, address: IpAddr, now: Now) {
+    /// The attempt connects: from now on it is counted under the address that is really used. One
+    /// whose address was not known at its start may find no room there: then it never was, and
+    /// its check waits with the others.
+    pub(super) fn meet(&mut self, key: AttemptKey, address: IpAddr, now: Now) -> Meeting {
+        let draining = self.drain_by.is_some();
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return Meeting::Counted;
+        };
+        let before = entry.destination;
+        let first = !std::mem::replace(&mut entry.connects, true);
+        if before.is_some_and(|id| self.destinations.is(id, address)) {
+            return Meeting::Counted;
+        }
+        let (owner, generation) = (entry.owner, entry.generation);
+        let met = self.destinations.find(address, now.mono);
+        if let (Some(id), None, Owner::Slot(slot)) = (met, before, owner) {
+            let same = self.targets.generation(slot) == generation;
+            let room = self.destinations.room(id, now.mono) == Room::Free;
+            if first && same && !draining && (!room || self.first_waiting(id).is_some()) {
+                self.postpone(key, slot, id, now);
+                return Meeting::Postponed;
+            }
+        }
+        if let Some(entry) = self.attempts.get_mut(key) {
+            entry.destination = met;
+        }
+        self.enter_destination(met, now);
+        self.leave_destination(before, now);
+        Meeting::Counted
+    }
+
+    /// Takes an attempt back that has not connected yet.
+    fn postpone(&mut self, key: AttemptKey, slot: Slot, id: DestinationId, now: Now) {
         let Some(entry) = self.attempts.get_mut(key) else {
             return;
         };
-        let before = entry.destination;
-        if before.is_some_and(|id| self.destinations.is(id, address)) {
-            return;
+        let (due, commanded, host) = (entry.due, entry.commanded, entry.host);
+        self.release_attempt(key, host);
+        self.account.in_flight -= 1;
+        let again = self.targets.ended(slot);
+        if commanded || again {
+            self.targets.set_commanded(slot);
         }
-        let met = self.destinations.find(address, now.mono);
-        entry.destination = met;
-        self.enter_destination(met, now);
-        self.leave_destination(before, now);
+        self.wheel.enqueue(QUEUE_ROUTINE, slot.0, tick_at(due));
+        self.wait_for(slot, id, now);
     }
+}
+
+/// What came of an attempt that connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meeting {
+    /// It goes on.
+    Counted,
+    /// It is no more.
+    Postponed,
 }

@@ -97,9 +97,7 @@ impl Core {
                 return;
             };
             self.admission.take();
-            if self.is_deferred(ready.slot) {
-                self.end_deferral(ready.slot, ready.due, now);
-            }
+            let ready = self.end_deferral(ready, now);
             self.wheel.cancel(ready.slot.0);
             self.start(&ready, now);
         }
@@ -159,7 +157,7 @@ impl Core {
     }
 
     /// Leaves a check out; its target goes first at its next grid point.
-    fn shed(&mut self, slot: Slot, now: Now) {
+    pub(super) fn shed(&mut self, slot: Slot, now: Now) {
         self.account.shed += 1;
         self.targets.set_starved(slot);
         self.schedule_on_grid(slot, self.grid_ms(now));
@@ -193,6 +191,7 @@ impl Core {
             timeout_ms: self.targets.timeout_ms(slot),
             host,
             destination: ready.destination,
+            connects: false,
             resolving: false,
             interrupt: None,
             commanded,
@@ -229,6 +228,7 @@ impl Core {
             timeout_ms: config.timeout_ms,
             host,
             destination: None,
+            connects: false,
             resolving: false,
             interrupt: None,
             commanded: true,

@@ -5,6 +5,7 @@ use model::limits::EVIDENCE_QUEUE_MAX;
 use model::outcome::{Outcome, flags};
 use model::{Evidence, FailureClass, Generation, Now, Slot, Ticket};
 use prober::attempt::Event;
+use prober::resolver::HostId;
 
 use super::{Core, QUEUE_COMMANDED};
 use crate::attempts::{AttemptKey, InFlight, Owner};
@@ -27,16 +28,11 @@ impl Core {
             return;
         };
         let end = End::of(entry, ending, reap_us, now);
-        self.timers.cancel(key.index * 2);
-        self.timers.cancel(key.index * 2 + 1);
-        if let Some(host) = entry.host {
-            if entry.resolving {
-                self.resolver.forget(host, key.waiter());
-            }
-            self.resolver.release(host);
+        let (host, destination) = (entry.host, entry.destination);
+        if let Some(host) = host.filter(|_| entry.resolving) {
+            self.resolver.forget(host, key.waiter());
         }
-        let destination = entry.destination;
-        self.attempts.remove(key);
+        self.release_attempt(key, host);
         self.leave_destination(destination, now);
         match end.owner {
             Owner::Slot(slot) => self.finish_slot(slot, end, now),
@@ -46,6 +42,16 @@ impl Core {
             // Whoever drives it waits for I/O that nobody wants any more.
             self.woken.push(key);
         }
+    }
+
+    /// Gives back what the attempt holds: timers, its name, its place.
+    pub(super) fn release_attempt(&mut self, key: AttemptKey, host: Option<HostId>) {
+        self.timers.cancel(key.index * 2);
+        self.timers.cancel(key.index * 2 + 1);
+        if let Some(host) = host {
+            self.resolver.release(host);
+        }
+        self.attempts.remove(key);
     }
 
     fn finish_slot(&mut self, slot: Slot, end: End, now: Now) {

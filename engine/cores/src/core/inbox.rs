@@ -33,14 +33,23 @@ impl Core {
             }
             CoreCommand::CheckNow { slot } => self.check_now(slot, now),
             CoreCommand::OneShot { target, ticket } => self.accept_one_shot(target, ticket, now),
-            CoreCommand::Pause(paused) => self.paused = paused,
+            CoreCommand::Pause(paused) => {
+                self.paused = paused;
+                if paused {
+                    self.shed_deferred_routine(now);
+                }
+            }
             CoreCommand::Drain { within_ms } => self.start_drain(within_ms, now),
         }
     }
 
     /// A target that is queued or in flight stays so; another one waits for its next grid point.
     fn upsert(&mut self, slot: Slot, target: &Target, now: Now) {
+        let changes = self.is_deferred(slot) && self.targets.generation(slot) != target.generation;
         self.targets.upsert(slot, target, &mut self.resolver);
+        if changes {
+            self.rejoin(slot, now);
+        }
         let busy = self.wheel.is_queued(slot.0) || self.targets.attempt(slot).is_some();
         if !busy && self.targets.recheck_ms(slot).is_none() {
             self.schedule_on_grid(slot, self.grid_ms(now));
@@ -102,7 +111,7 @@ impl Core {
             return;
         }
         if self.wheel.is_queued(slot.0) {
-            self.promote_deferred(slot);
+            self.promote(slot);
             return;
         }
         if self.targets.attempt(slot).is_some() {

@@ -8,6 +8,7 @@ use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, Lookup};
 use rustix::io::Errno;
 
 use super::Core;
+use super::deferral::Meeting;
 use super::finish::Ending;
 use crate::attempts::AttemptKey;
 
@@ -103,7 +104,9 @@ impl Core {
                 Command::Resolve => self.resolve(key, now),
                 Command::Timer { at } => self.arm_timer(key, at),
                 Command::Connect { conn, address } => {
-                    self.meet(key, address.ip(), now);
+                    if self.meet(key, address.ip(), now) == Meeting::Postponed {
+                        return Io::Gone;
+                    }
                     return Io::Connect { conn, address };
                 }
                 Command::Send { conn } => {

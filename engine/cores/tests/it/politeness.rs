@@ -112,22 +112,100 @@ fn a_dark_address_delays_no_other() {
 }
 
 #[test]
-fn sites_that_share_a_name_share_its_address() {
+fn names_that_turn_out_to_be_at_one_address_wait_for_it_too() {
     let mut world = Chance::new(1, 0);
-    world.rtt_us = 2_000_000;
+    world.watched = Some(CAPPED.parse().expect("an address"));
+    world.all_watched = true;
     let mut bench = bench(world, &Sizes::default());
-    for slot in 0..400 {
-        let url = format!("http://one.example/{slot}");
+    // 88/s, and no name is known at first: nobody can tell before it is resolved.
+    bench.add(5_000, 60);
+    for _ in 0..120 {
+        bench.run_s(1);
+        bench.drain();
+        let account = bench.sim.core().account();
+        assert!(account.in_flight <= 32 + 1, "{account:?}");
+    }
+    let dialled = &bench.sim.world_mut().dialled;
+    let busiest = busiest_second(dialled);
+    assert!((45..=55).contains(&busiest), "{busiest} starts in a second");
+    let longest = dialled.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(longest < Some(200_000), "{longest:?} µs without a start");
+}
+
+#[test]
+fn a_site_that_moves_does_not_wait_for_its_old_address() {
+    let mut bench = sites_on(CAPPED, 2_000, Some(Dial::Silence));
+    bench.run_s(60);
+    bench.drain();
+    for slot in 0..20 {
+        let url = format!("http://8.8.8.8/{slot}");
         bench.tell(CoreCommand::Upsert {
             slot: Slot(slot),
-            target: target_at(i64::from(slot) + 1, &url, 10, 1),
+            target: target_at(i64::from(slot) + 1, &url, 10, 2),
         });
     }
-    // Until the name is known nothing is; that is one round trip of the first question.
+    // A routine check of the new address, at most one cadence away.
     bench.run_s(10);
-    for _ in 0..60 {
-        bench.run_s(1);
-        assert!(bench.sim.core().account().in_flight <= 32);
+    let mut moved: Vec<u32> = bench
+        .drain()
+        .iter()
+        .filter(|one| one.generation == Generation(2) && one.lag_us <= 5_000_000)
+        .map(|one| one.slot.0)
+        .collect();
+    moved.sort_unstable();
+    moved.dedup();
+    assert!(moved.len() >= 19, "of 20 only {moved:?}");
+}
+
+#[test]
+fn a_pause_counts_no_phase_point_as_missed() {
+    let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
+    bench.run_s(20);
+    let before = bench.sim.core().account();
+    bench.tell(CoreCommand::Pause(true));
+    bench.run_s(1_000);
+    bench.tell(CoreCommand::Pause(false));
+    bench.run_s(20);
+    let after = bench.sim.core().account();
+    let shed = after.shed - before.shed;
+    assert!((300..=400 + 100).contains(&shed), "{shed}: {after:?}");
+    let lags = bench.drain().into_iter().map(|outcome| outcome.lag_us);
+    assert!(lags.max() < Some(3_000_000));
+}
+
+#[test]
+fn waiting_for_an_address_is_no_lag_of_ours() {
+    let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
+    bench.run_s(120);
+    let outcomes = bench.drain();
+    assert!(outcomes.len() > 500, "{}", outcomes.len());
+    let lags = outcomes.iter().map(|outcome| outcome.lag_us);
+    assert!(lags.max() <= Some(5_000));
+}
+
+#[test]
+fn a_check_that_is_asked_for_while_it_waits_goes_first_and_is_not_shed() {
+    let mut world = Chance::new(4, 0);
+    world.rtt_us = 2_000_000;
+    let sizes = Sizes {
+        max_in_flight: 64,
+        ..Sizes::default()
+    };
+    let mut bench = bench(world, &sizes);
+    // 16/s of the 44/s that are due: most wait, and are shed in the end.
+    bench.add(400, 10);
+    bench.run_s(60);
+    bench.drain();
+    for slot in (0..400).step_by(20) {
+        bench.tell(CoreCommand::CheckNow { slot: Slot(slot) });
+    }
+    bench.run_s(12);
+    let outcomes = bench.drain();
+    for slot in (0..400).step_by(20) {
+        let commanded = outcomes
+            .iter()
+            .any(|one| one.slot == Slot(slot) && one.has(flags::COMMANDED));
+        assert!(commanded, "slot {slot} was asked for in vain");
     }
 }
 

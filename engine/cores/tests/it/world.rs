@@ -38,6 +38,8 @@ pub(crate) struct Chance {
     pub(crate) watched: Option<IpAddr>,
     /// When, in µs.
     pub(crate) dialled: Vec<u64>,
+    /// Every name is at the watched address.
+    pub(crate) all_watched: bool,
     /// What the watched address does.
     pub(crate) watched_dial: Option<Dial>,
     /// µs from a dial to its answer, and from a request to its reply.
@@ -53,6 +55,7 @@ impl Chance {
             dark: false,
             watched: None,
             dialled: Vec::new(),
+            all_watched: false,
             watched_dial: None,
             rtt_us: 20_000,
         }
@@ -147,6 +150,13 @@ impl World for Chance {
             return None;
         }
         write_answer(query, answer, rcode);
+        if let Some(IpAddr::V4(address)) = self.watched.filter(|_| self.all_watched) {
+            // The address ends an answer that has one.
+            let (end, has_one) = (answer.len(), answer[7] == 1);
+            if has_one {
+                answer[end - 4..].copy_from_slice(&address.octets());
+            }
+        }
         Some(3_000)
     }
 
