@@ -63,7 +63,7 @@ pub struct CoreConfig {
 #[non_exhaustive]
 pub enum CoreError {
     /// The thread could not be made.
-    #[error("probe core {core} could not start its thread: {source}")]
+    #[error("probe core {core} could not start its thread")]
     Thread {
         /// Which core.
         core: u16,
@@ -72,8 +72,8 @@ pub enum CoreError {
     },
     /// The thread could not be pinned.
     #[error(
-        "probe core {core} could not be pinned to CPU {cpu}: {source}; choose a CPU that this \
-         process may use (see `taskset -p`)"
+        "probe core {core} could not be pinned to CPU {cpu}; choose a CPU that this process may \
+         use (see `taskset -p`)"
     )]
     Pin {
         /// Which core.
@@ -85,8 +85,8 @@ pub enum CoreError {
     },
     /// The driver could not be had.
     #[error(
-        "probe core {core}: the kernel refuses {} to this process: {source}; see \
-         `ringwatch doctor`", driver.as_str()
+        "probe core {core}: the kernel refuses {} to this process (see `ringwatch doctor`)",
+        driver.as_str()
     )]
     Driver {
         /// Which core.
@@ -97,7 +97,7 @@ pub enum CoreError {
         source: io::Error,
     },
     /// The prober refused its configuration.
-    #[error("probe core {core}: {source}")]
+    #[error("probe core {core} cannot use the configuration of its checks")]
     Prober {
         /// Which core.
         core: u16,
@@ -105,7 +105,7 @@ pub enum CoreError {
         source: prober::ProberError,
     },
     /// The loop broke.
-    #[error("probe core {core} stopped: {source}")]
+    #[error("probe core {core} stopped")]
     Loop {
         /// Which core.
         core: u16,

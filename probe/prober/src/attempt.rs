@@ -342,7 +342,12 @@ impl Attempt {
         if self.hop.route.open(&shared.guard).is_none() {
             let (class, errno) = self.hop.route.verdict();
             self.errno = errno;
-            return self.finish(Some(class), now);
+            self.finish(Some(class), now);
+            if class == FailureClass::SafetyBlocked {
+                // No connection was tried: the phase was not reached.
+                self.phases.connect_us = PHASE_ABSENT;
+            }
+            return;
         }
         self.pending |= pending::CONNECT;
         let others = self.hop.route.left();

@@ -65,6 +65,8 @@ pub enum Input {
         /// Transitions that it already has.
         transitions: u32,
     },
+    /// Its core has the target, or a new configuration of it: it checks on the grid.
+    Placed,
     /// The target is watched no more.
     Retired,
 }
@@ -80,6 +82,7 @@ pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incide
         Input::Checked { outcome, evidence } => turn.checked(&outcome, evidence),
         Input::Tick => turn.ticked(),
         Input::Resume { event, transitions } => turn.resumed(*event, transitions),
+        Input::Placed => turn.placed(),
         Input::Retired => turn.retired(),
     }
     (turn.state, turn.effects)
@@ -319,6 +322,19 @@ impl Turn<'_, '_> {
             && event.ended_at.is_none();
         if ours && matches!(self.state.phase, Phase::Clear) {
             self.state.phase = Phase::Open(Opened { event, transitions });
+        }
+    }
+
+    /// What is failing and not confirmed is checked again soon, also after a restart or a change.
+    fn placed(&mut self) {
+        self.state.commanded = Some(Cadence::Grid);
+        let unconfirmed = match &self.state.phase {
+            Phase::Clear => false,
+            Phase::Suspected(_) => true,
+            Phase::Open(opened) => opened.event.state == State::SeemsDown,
+        };
+        if unconfirmed {
+            self.command_recheck();
         }
     }
 

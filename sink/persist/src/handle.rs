@@ -77,6 +77,10 @@ pub struct Registration {
 pub enum SinkCommand {
     /// These slots are taken, or their targets have a new generation.
     Register(Vec<Registration>),
+    /// The cores of these slots know what was registered for them, so that they obey commands:
+    /// a re-check that still holds is commanded again. After `Register`, and after the cores were
+    /// told.
+    Placed(Vec<(CoreIndex, Slot)>),
     /// The target is no longer watched: its open incident is closed by hand, later outcomes are
     /// discarded. The slot itself is released by the core's last word on it.
     Retire {

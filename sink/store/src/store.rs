@@ -158,8 +158,18 @@ impl Store {
             pruned += part.count;
             after = part.last;
         }
-        ask!(self, |db| db.forget_import(import))?;
+        self.end_import(import).await?;
         Ok(pruned)
+    }
+
+    /// Forgets which rows `import` had: it may not be pruned any more. What it brought in stays.
+    ///
+    /// # Errors
+    /// The store's. It works in transactions of 2,000 rows.
+    pub async fn end_import(&self, import: ImportId) -> Result<()> {
+        let chunk = IMPORT_CHUNK_ROWS;
+        while ask!(self, |db| db.forget_import(import, chunk))? == chunk {}
+        Ok(())
     }
 
     /// The next `limit` targets after the id `after`. Ask until `last` is `None`.

@@ -140,7 +140,7 @@ fn run_node(command: RunCommand) -> anyhow::Result<ExitCode> {
     let (config, layers) = read_again()?;
     logging::start(config.log, &config.log_level)?;
     for variable in &layers.unknown_variables {
-        tracing::warn!("{variable} is no key of ringwatch");
+        tracing::warn!("no key of ringwatch: {variable}");
     }
     run::run(config, Box::new(read_again))
 }
@@ -328,7 +328,7 @@ fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
     let (config, layers) = read(&command.config, flags)?;
     print!("{}", config.to_toml(&layers));
     for variable in &layers.unknown_variables {
-        eprintln!("ringwatch: warning: {variable} is no key of ringwatch");
+        eprintln!("ringwatch: warning: no key of ringwatch: {variable}");
     }
     let Some(path) = &config.targets else {
         return Ok(ExitCode::SUCCESS);

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -17,6 +18,8 @@ use super::{Request, SOCKET};
 const REQUEST_MAX_BYTES: u64 = 64 * 1024;
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 32;
+/// Time after which a connection is waited for again when none could be had.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Requests that wait for the control plane.
 const REQUESTS_MAX: usize = 64;
 
@@ -88,13 +91,24 @@ impl ControlSocket {
     /// Serves until dropped: what `at_once` does not answer is a [`Call`].
     pub(crate) async fn serve(self, at_once: AtOnce, calls: mpsc::Sender<Call>) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut refused = 0u64;
         loop {
             let Ok(permit) = Arc::clone(&slots).acquire_owned().await else {
                 return;
             };
-            let Ok((stream, _)) = self.listener.accept().await else {
-                continue;
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Mostly for want of files: asking again at once would only burn CPU.
+                    refused += 1;
+                    if refused.is_power_of_two() {
+                        tracing::warn!(times = refused, "no control connection: {error}");
+                    }
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
             };
+            refused = 0;
             let (at_once, calls) = (at_once.clone(), calls.clone());
             tokio::spawn(async move {
                 // A client that hangs up has no use for an answer.

@@ -105,10 +105,12 @@ impl Fleet {
     async fn upsert(&mut self, targets: Vec<Target>) -> Result<(), Ended> {
         let mut registrations = Vec::with_capacity(targets.len());
         let mut commands = Vec::with_capacity(targets.len());
+        let mut placed = Vec::with_capacity(targets.len());
         for target in targets {
             let core = self.core_of(target.id);
             let slot = self.cores[core].0.place(target.id);
             registrations.push(registration(core, slot, &target));
+            placed.push((CoreIndex(core as u16), slot));
             commands.push((
                 core,
                 CoreCommand::Upsert {
@@ -122,6 +124,9 @@ impl Fleet {
         }
         for (core, command) in commands {
             send(&self.cores[core].1, command, CORE).await?;
+        }
+        if !placed.is_empty() {
+            send(&self.sink, SinkCommand::Placed(placed), SINK).await?;
         }
         Ok(())
     }
@@ -194,6 +199,10 @@ mod tests {
             panic!("registered")
         };
         assert_eq!(registered.len(), 100);
+        let Ok(SinkCommand::Placed(placed)) = heard.try_recv() else {
+            panic!("placed")
+        };
+        assert_eq!(placed.len(), 100);
         for (index, core) in cores.iter().enumerate() {
             for (dense, command) in core.try_iter().enumerate() {
                 let CoreCommand::Upsert { slot, target } = command else {

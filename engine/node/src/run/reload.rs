@@ -97,7 +97,7 @@ pub(super) async fn import(
 pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
     let (newer, layers) = (control.read_config)()?;
     for variable in &layers.unknown_variables {
-        warn!("{variable}");
+        warn!("no key of ringwatch: {variable}");
     }
     let needs_restart = control.config.needs_restart(&newer);
     let mut imported = Value::Null;

@@ -14,6 +14,9 @@ use crate::control::server::Call;
 /// Time after which a busy control plane is asked again to reload.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// `timeout` and its like signal a process and then its group: one wish that is heard twice.
+const ECHO: Duration = Duration::from_millis(50);
+
 /// Asks the node to stop, from anywhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop(watch::Sender<Option<&'static str>>);
@@ -61,6 +64,9 @@ async fn ends(mut signals: Signal, stop: Stop, name: &'static str, code: i32) {
             warn!("{name} again: ending at once");
             std::process::exit(code);
         }
+        tokio::time::sleep(ECHO).await;
+        // One that came meanwhile is forgotten; more than one is kept as one.
+        let _ = tokio::time::timeout(Duration::ZERO, signals.recv()).await;
     }
 }
 

@@ -107,6 +107,8 @@ pub(crate) async fn import_file(
     };
     if order.prune {
         prune(store, id, &mut summary).await?;
+    } else {
+        store.end_import(id).await?;
     }
     Ok(summary)
 }
@@ -276,7 +278,7 @@ pub(crate) fn has_unjudged_rules(config: &model::target::TargetConfig) -> bool {
 async fn prune(store: &Store, id: ImportId, summary: &mut ImportSummary) -> anyhow::Result<()> {
     if summary.refused > 0 {
         summary.not_pruned = Some(format!("{} lines were refused", summary.refused));
-        return Ok(());
+        return Ok(store.end_import(id).await?);
     }
     summary.pruned = store.prune(id).await?;
     Ok(())

@@ -10,7 +10,7 @@ use model::inbox::Cadence;
 use model::limits::FIRST_FAILURE_HOLD_MS;
 use model::{Generation, UnixMs};
 
-use crate::script::{Life, START};
+use crate::script::{Check, Life, START};
 
 const RECHECK: Cadence = Cadence::Recheck { after_ms: 60_000 };
 
@@ -227,4 +227,25 @@ fn a_row_of_another_target_is_not_resumed() {
         transitions: 2,
     });
     assert_eq!(same.incident.state(), State::Up);
+}
+
+#[test]
+fn what_is_not_confirmed_is_checked_again_soon_wherever_its_core_got_it_anew() {
+    let recheck_again = |checks: &[Check]| {
+        let mut life = Life::of(checks);
+        let before = life.cadences().len();
+        life.input(Input::Placed);
+        life.cadences()[before..].to_vec()
+    };
+    let failed = (Some(HttpStatus), 0);
+    assert_eq!(recheck_again(&[]), []);
+    assert_eq!(recheck_again(&[failed]), [RECHECK]);
+    assert_eq!(recheck_again(&[(Some(HttpTimeout), 0)]), [RECHECK]);
+    assert_eq!(recheck_again(&[failed, failed, failed]), []);
+    assert_eq!(recheck_again(&[failed, (None, 0)]), []);
+    let mut resumed = Life::of(&[failed]);
+    resumed.restart();
+    let before = resumed.cadences().len();
+    resumed.input(Input::Placed);
+    assert_eq!(resumed.cadences()[before..], [RECHECK]);
 }

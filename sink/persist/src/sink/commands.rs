@@ -35,6 +35,11 @@ impl<S: FactStore> Sink<S> {
                     self.register(registration, now);
                 }
             }
+            SinkCommand::Placed(slots) => {
+                for (core, slot) in slots {
+                    self.placed(core, slot, now);
+                }
+            }
             SinkCommand::Retire { core, slot } => {
                 if let Some(core) = self.number_of(core) {
                     self.retire(Key { core, slot: slot.0 }, now);
@@ -84,6 +89,16 @@ impl<S: FactStore> Sink<S> {
         if let Some(resumed) = self.incidents.claim(registration.target) {
             let (event, transitions) = (resumed.event, resumed.transitions);
             self.step(key, Input::Resume { event, transitions }, now);
+        }
+    }
+
+    fn placed(&mut self, core: CoreIndex, slot: Slot, now: Now) {
+        let Some(core) = self.number_of(core) else {
+            return;
+        };
+        let key = Key { core, slot: slot.0 };
+        if self.incidents.has(key) {
+            self.step(key, Input::Placed, now);
         }
     }
 

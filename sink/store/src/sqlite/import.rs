@@ -75,6 +75,12 @@ const ABSENT: &str = "
                       WHERE import_id = ?1 AND target_id = target.id)
     ORDER BY id LIMIT ?3";
 
+const FORGET: &str = "
+    DELETE FROM jetpack_monitor_import_members
+    WHERE import_id = ?1
+      AND target_id IN (SELECT target_id FROM jetpack_monitor_import_members
+                        WHERE import_id = ?1 LIMIT ?2)";
+
 const SWITCH_OFF: &str = "
     UPDATE jetpack_monitor_check_targets SET monitor_active = 0, change_number = ?2 WHERE id = ?1";
 
@@ -170,13 +176,10 @@ impl Db {
         })
     }
 
-    /// Ends an import: it may not be pruned again.
-    pub(crate) fn forget_import(&mut self, import: ImportId) -> Result<()> {
-        self.write(|transaction| {
-            let sql = "DELETE FROM jetpack_monitor_import_members WHERE import_id = ?1";
-            transaction.execute(sql, [key(import)])?;
-            Ok(())
-        })
+    /// Forgets at most `limit` members of an import, which may not be pruned again; says how many.
+    pub(crate) fn forget_import(&mut self, import: ImportId, limit: usize) -> Result<usize> {
+        let numbers = (key(import), limit as i64);
+        self.write(|transaction| Ok(transaction.prepare_cached(FORGET)?.execute(numbers)?))
     }
 }
 

@@ -124,6 +124,10 @@ fn conforms(mut rig: impl Rig) {
         assert_eq!(evidence.class, outcome.class);
         let reached_tls = outcome.phases.values()[2].is_some();
         let spoke_tls = url.starts_with("https:") && class != Some(FailureClass::TlsHandshake);
+        let connected = outcome.phases.values()[1].is_some();
+        let may_connect = class != Some(FailureClass::SafetyBlocked);
+        let resolved = class != Some(FailureClass::DnsNxdomain);
+        assert_eq!(connected, may_connect && resolved, "{url}");
         if class.is_none() {
             assert_eq!(reached_tls, spoke_tls, "{url}: {:?}", outcome.phases);
         }

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use model::FailureClass::HttpStatus;
-use model::TargetId;
 use model::fact::{Reason, State};
+use model::inbox::Cadence;
+use model::{CoreIndex, Slot, TargetId};
 use tempfile::tempdir;
 
 use super::OUTAGE;
@@ -35,6 +36,24 @@ fn say_loaded(bed: &Bed, keep: &[TargetId]) {
     bed.commands
         .send(SinkCommand::Loaded { keep })
         .expect("room");
+}
+
+#[test]
+fn a_suspect_of_before_the_start_is_checked_again_soon() {
+    let dir = tempdir().expect("a directory");
+    let store = after_failures(dir.path(), 7..=8);
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        bed.register(0, 4, 2, 7, 86_400);
+        bed.register(0, 5, 1, 99, 60);
+        let slots = [4, 5].map(|slot| (CoreIndex(0), Slot(slot)));
+        bed.commands
+            .send(SinkCommand::Placed(slots.to_vec()))
+            .expect("room");
+        bed.turns(5).await;
+        let recheck = Cadence::Recheck { after_ms: 60_000 };
+        assert_eq!(bed.cadences(0), [(4, recheck)]);
+    });
 }
 
 #[test]

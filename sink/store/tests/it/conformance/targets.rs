@@ -401,11 +401,17 @@ pub(crate) async fn pruning_an_empty_import_is_refused<B: Backend>() {
     let store = open(&backend).await;
     store.import(sites(2), import_id(0)).await.expect("import");
     store.prune(import_id(0)).await.expect("prune");
-    for import in [import_id(0), import_id(1)] {
+    // More than one chunk's worth that ended without a prune.
+    store
+        .import(sites(4_500), import_id(2))
+        .await
+        .expect("import");
+    store.end_import(import_id(2)).await.expect("ended");
+    for import in [import_id(0), import_id(1), import_id(2)] {
         let refused = store.prune(import).await.expect_err("nothing was imported");
         assert!(matches!(refused, StoreError::NothingImported), "{refused}");
     }
-    assert_eq!(store.counts().await.expect("counts").active, 2);
+    assert_eq!(store.counts().await.expect("counts").active, 4_500);
 }
 
 pub(crate) async fn pages_hold_each_target_once<B: Backend>() {
