@@ -193,9 +193,14 @@ fn import(config: &Config, path: &Path, list: ListFlags, json: bool) -> anyhow::
 async fn import_directly(config: &Config, order: &ImportOrder) -> anyhow::Result<ImportSummary> {
     let store = Store::open(&config.store).await?;
     let id = ImportId(Clock::start().now().unix);
-    let progress = render::progress();
-    let summary = import_file(&store, order, id, &mut |rows| progress.set_position(rows)).await;
-    progress.finish_and_clear();
+    let mut progress = render::RowProgress::start();
+    let summary = import_file(&store, order, id, &mut |rows| {
+        if let Some(line) = progress.reach(rows) {
+            eprintln!("ringwatch: {line}");
+        }
+    })
+    .await;
+    progress.finish();
     store.close().await?;
     summary
 }

@@ -1,6 +1,7 @@
 //! Answers as people read them.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,11 +16,42 @@ use crate::targets::import::ImportSummary;
 /// Targets with a cut timeout that are named; all are counted.
 const CUT_NAMED_MAX: u64 = 20;
 
-/// A counter of rows on a terminal, nothing elsewhere.
-pub(super) fn progress() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec}")
-        .expect("the template is valid");
-    ProgressBar::no_length().with_style(style)
+/// Rows from one line of progress to the next where there is no terminal.
+const ROWS_PER_LINE: u64 = 100_000;
+
+/// How far a list was read: a counter on a terminal, a line now and then elsewhere.
+pub(super) struct RowProgress {
+    counter: Option<ProgressBar>,
+    lines: u64,
+}
+
+impl RowProgress {
+    pub(super) fn start() -> Self {
+        let style = ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec}")
+            .expect("the template is valid");
+        let counter = || ProgressBar::no_length().with_style(style);
+        Self {
+            counter: std::io::stderr().is_terminal().then(counter),
+            lines: 0,
+        }
+    }
+
+    /// So many rows were read; the line to say about it where there is no terminal.
+    pub(super) fn reach(&mut self, rows: u64) -> Option<String> {
+        if let Some(counter) = &self.counter {
+            counter.set_position(rows);
+            return None;
+        }
+        let lines = rows / ROWS_PER_LINE;
+        let is_news = std::mem::replace(&mut self.lines, lines) < lines;
+        is_news.then(|| format!("{rows} rows so far"))
+    }
+
+    pub(super) fn finish(&self) {
+        if let Some(counter) = &self.counter {
+            counter.finish_and_clear();
+        }
+    }
 }
 
 /// The status of a node.
@@ -209,6 +241,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn without_a_terminal_a_long_list_says_now_and_then_how_far_it_is() {
+        let mut progress = RowProgress {
+            counter: None,
+            lines: 0,
+        };
+        let said: Vec<_> = (0..=250)
+            .filter_map(|thousands| progress.reach(thousands * 1_000))
+            .collect();
+        assert_eq!(said, ["100000 rows so far", "200000 rows so far"]);
+    }
 
     #[test]
     fn the_status_of_a_node_fits_a_screen() {

@@ -106,20 +106,19 @@ impl Control {
         self.show_stage();
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for turn in 0u64.. {
+        let mut turn = 0;
+        loop {
             while let Some(call) = self.deferred.pop_front() {
                 self.take(call).await?;
             }
             tokio::select! {
-                Some(call) = self.calls.recv() => {
-                    self.take(call).await?;
-                    continue;
+                Some(call) = self.calls.recv() => self.take(call).await?,
+                _ = turns.tick() => {
+                    self.turn(turn).await?;
+                    turn += 1;
                 }
-                _ = turns.tick() => {}
             }
-            self.turn(turn).await?;
         }
-        Err(anyhow!("the control plane ran out of turns"))
     }
 
     async fn take(&mut self, call: Call) -> anyhow::Result<()> {
