@@ -57,15 +57,19 @@ impl Core {
         let Some(id) = destination else {
             return Some(ready);
         };
-        let commanded = self.targets.is_commanded(slot);
+        if self.must_wait(id, self.targets.is_commanded(slot), now) {
+            self.wait_for(slot, id, now);
+            return None;
+        }
+        Some(ready)
+    }
+
+    /// Whether a check finds no room, or others that were there before it.
+    fn must_wait(&self, id: DestinationId, commanded: bool, now: Now) -> bool {
         let waits = |queue| self.wheel.front(queue).is_some();
         let behind =
             waits(Self::queue_commanded(id)) || !commanded && waits(Self::queue_routine(id));
-        if !behind && self.destinations.room(id, now.mono) == Room::Free {
-            return Some(ready);
-        }
-        self.wait_for(slot, id, now);
-        None
+        behind || self.destinations.room(id, now.mono) != Room::Free
     }
 
     /// From now on the slot, which is queued, waits for `id`.
@@ -220,12 +224,11 @@ impl Core {
         if before.is_some_and(|id| self.destinations.is(id, address)) {
             return Meeting::Counted;
         }
-        let (owner, generation) = (entry.owner, entry.generation);
+        let (owner, generation, commanded) = (entry.owner, entry.generation, entry.commanded);
         let met = self.destinations.find(address, now.mono);
         if let (Some(id), None, Owner::Slot(slot)) = (met, before, owner) {
             let same = self.targets.generation(slot) == generation;
-            let room = self.destinations.room(id, now.mono) == Room::Free;
-            if first && same && !draining && (!room || self.first_waiting(id).is_some()) {
+            if first && same && !draining && self.must_wait(id, commanded, now) {
                 self.postpone(key, slot, id, now);
                 return Meeting::Postponed;
             }
