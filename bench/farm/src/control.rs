@@ -98,6 +98,7 @@ async fn serve(control: Arc<Control>, socket: TcpListener, signals: [Signal; 2])
         .route("/metrics", get(metrics))
         .route("/targets.csv", get(targets))
         .route("/scenario/start", post(start_scenario))
+        .route("/scenario/end", post(end_scenario))
         .route("/truth", get(truth))
         .with_state(Arc::clone(&control));
     let result = tokio::select! {
@@ -243,6 +244,15 @@ async fn start_scenario(State(control): Shared) -> impl IntoResponse {
     }
     lock(&control.told).truth.start(now, unix_ms);
     (StatusCode::OK, format!("{{\"zero_ms\":{unix_ms}}}\n"))
+}
+
+async fn end_scenario(State(control): Shared) -> impl IntoResponse {
+    let now = control.world.clock.now_ms();
+    if control.world.end_scenario(now) {
+        return (StatusCode::NO_CONTENT, "");
+    }
+    let message = "no fault holds that lasts until it is ended\n";
+    (StatusCode::CONFLICT, message)
 }
 
 async fn truth(State(control): Shared) -> Result<impl IntoResponse, Failure> {

@@ -169,10 +169,9 @@ impl Farm {
         let mut refusals = self.world.scenario.refusals();
         for gate in self.gates.borrow_mut().iter_mut() {
             let refusal = refusals.next();
-            let elapsed = self.world.elapsed_ms(now);
             let refuses = refusal
-                .zip(elapsed)
-                .is_some_and(|(fault, ms)| fault.is_active(ms));
+                .zip(self.world.moment(now))
+                .is_some_and(|(fault, at)| fault.is_active(at));
             match (refuses, gate.is_open()) {
                 (true, true) => gate.close()?,
                 (false, false) => opened(gate.open()?),

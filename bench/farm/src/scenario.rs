@@ -116,8 +116,8 @@ pub(crate) struct Fault {
     pub(crate) count: u32,
     /// Start, since the scenario's zero, inclusive.
     pub(crate) start_ms: u32,
-    /// End, since the scenario's zero, exclusive.
-    pub(crate) end_ms: u32,
+    /// End, since the scenario's zero, exclusive; `None`: when the control port ends it.
+    pub(crate) end_ms: Option<u32>,
     /// The part of the range that fails, 0 to 1, chosen by `seed`.
     pub(crate) rate: f64,
     pub(crate) seed: u64,
@@ -139,10 +139,28 @@ impl Fault {
         range.filter(|&site| self.chooses(site, sites))
     }
 
-    /// Whether the fault holds at `elapsed_ms` after the scenario's zero.
-    pub(crate) fn is_active(&self, elapsed_ms: u32) -> bool {
-        (self.start_ms..self.end_ms).contains(&elapsed_ms)
+    /// When the fault ends, in ms after zero; `None`: not yet known.
+    pub(crate) fn end(&self, at: Moment) -> Option<u32> {
+        self.end_ms.or(at.ended_ms)
     }
+
+    /// Whether the fault holds.
+    pub(crate) fn is_active(&self, at: Moment) -> bool {
+        self.start_ms <= at.elapsed_ms && !self.is_over(at)
+    }
+
+    fn is_over(&self, at: Moment) -> bool {
+        self.end(at).is_some_and(|end_ms| end_ms <= at.elapsed_ms)
+    }
+}
+
+/// How far a scenario is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// Since the scenario's zero.
+    pub(crate) elapsed_ms: u32,
+    /// When the faults without a duration were ended, since zero.
+    pub(crate) ended_ms: Option<u32>,
 }
 
 /// A number in 0..1 that depends on seed and site only.
@@ -172,13 +190,15 @@ impl Scenario {
         &self.faults
     }
 
-    /// When the last fault ends, in ms after zero.
-    pub(crate) fn end_ms(&self) -> u32 {
-        self.faults
-            .iter()
-            .map(|fault| fault.end_ms)
-            .max()
-            .unwrap_or(0)
+    /// Whether every fault is over.
+    pub(crate) fn is_over(&self, at: Moment) -> bool {
+        self.faults.iter().all(|fault| fault.is_over(at))
+    }
+
+    /// Whether a fault has begun that only the control port ends.
+    pub(crate) fn waits_for_its_end(&self, at: Moment) -> bool {
+        let waits = |fault: &Fault| fault.end_ms.is_none() && fault.is_active(at);
+        self.faults.iter().any(waits)
     }
 
     /// The faults that close a listener; the index is that of the refuse port.
@@ -197,17 +217,17 @@ impl Scenario {
             .any(|fault| fault.chooses(site, sites))
     }
 
-    /// What breaks `layer` for `site` at `elapsed_ms`.
+    /// What breaks `layer` for `site`.
     pub(crate) fn active(
         &self,
         layer: Layer,
         site: u32,
         method: Option<Method>,
-        elapsed_ms: u32,
+        at: Moment,
         sites: &Sites,
     ) -> Option<FaultKind> {
         let fits = |fault: &&Fault| {
-            fault.is_active(elapsed_ms)
+            fault.is_active(at)
                 && (fault.method.is_none() || fault.method == method)
                 && fault.chooses(site, sites)
         };
@@ -244,17 +264,25 @@ mod tests {
             first_site: 10,
             count: 20,
             start_ms,
-            end_ms,
+            end_ms: Some(end_ms),
             rate: 1.0,
             seed: 0,
             method: None,
         }
     }
 
+    fn after(elapsed_ms: u32) -> Moment {
+        Moment {
+            elapsed_ms,
+            ended_ms: None,
+        }
+    }
+
     #[test]
     fn a_fault_holds_from_its_start_to_just_before_its_end() {
         let scenario = Scenario::new(vec![fault(FaultKind::Status(503))]);
-        let at = |site, ms| scenario.active(Layer::Http, site, Some(Method::Get), ms, &SITES);
+        let at =
+            |site, ms| scenario.active(Layer::Http, site, Some(Method::Get), after(ms), &SITES);
         assert_eq!(at(10, 4_999), None);
         assert_eq!(at(10, 5_000), Some(FaultKind::Status(503)));
         assert_eq!(at(29, 8_999), Some(FaultKind::Status(503)));
@@ -264,13 +292,37 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_without_a_duration_holds_until_it_is_ended() {
+        let open = Fault {
+            end_ms: None,
+            ..fault(FaultKind::Reset)
+        };
+        let scenario = Scenario::new(vec![open, fault(FaultKind::Refuse)]);
+        assert!(!scenario.waits_for_its_end(after(4_999)));
+        assert!(scenario.waits_for_its_end(after(5_000)));
+        assert!(!scenario.is_over(after(u32::MAX)));
+        let ended = Moment {
+            elapsed_ms: 8_999,
+            ended_ms: Some(8_000),
+        };
+        assert!(!scenario.faults()[0].is_active(ended));
+        assert!(!scenario.waits_for_its_end(ended));
+        assert!(!scenario.is_over(ended), "the other fault lasts until 9 s");
+        let later = Moment {
+            elapsed_ms: 9_000,
+            ..ended
+        };
+        assert!(scenario.is_over(later));
+    }
+
+    #[test]
     fn a_method_of_a_fault_spares_the_other() {
         let head = Fault {
             method: Some(Method::Head),
             ..fault(FaultKind::Reset)
         };
         let scenario = Scenario::new(vec![head]);
-        let at = |method| scenario.active(Layer::Http, 10, Some(method), 6_000, &SITES);
+        let at = |method| scenario.active(Layer::Http, 10, Some(method), after(6_000), &SITES);
         assert_eq!(at(Method::Get), None);
         assert_eq!(at(Method::Head), Some(FaultKind::Reset));
     }

@@ -14,6 +14,8 @@ pub(crate) const FAULTS_MAX: usize = 1_024;
 pub(crate) const FAULTED_SITES_MAX: usize = 1_000_000;
 /// Most `refuse` faults: each has a port of its own.
 pub(crate) const REFUSALS_MAX: usize = 16;
+/// The `duration_s` of a fault that holds until `POST /scenario/end`.
+const UNTIL_ENDED: &str = "until-ended";
 /// Latest end of a fault, in seconds after the scenario's zero.
 const END_MAX_S: f64 = 30.0 * 86_400.0;
 
@@ -142,7 +144,8 @@ fn collision(a: &Fault, b: &Fault) -> Option<&'static str> {
         return Some("a site can live on one refuse port only, and their sites overlap");
     }
     let apart = matches!((a.method, b.method), (Some(a), Some(b)) if a != b);
-    let times = overlap(a.start_ms, a.end_ms, b.start_ms, b.end_ms);
+    let end_ms = |fault: &Fault| fault.end_ms.unwrap_or(u32::MAX);
+    let times = overlap(a.start_ms, end_ms(a), b.start_ms, end_ms(b));
     (times && !apart).then_some("their sites and times overlap")
 }
 
@@ -166,21 +169,31 @@ impl Entry<'_> {
         let room = f64::from(sites.count - first_site);
         let count = self.whole("count", 1.0..=room)?.unwrap_or(1.0) as u32;
         let offset_s = self.number("offset_s", 0.0..=END_MAX_S)?.unwrap_or(0.0);
-        let Some(duration_s) = self.number("duration_s", 0.1..=END_MAX_S)? else {
-            return self.fail("duration_s: missing; how long the fault lasts is needed");
-        };
+        let duration_s = self.duration_s()?;
         Ok(Fault {
             kind,
             first_site,
             count,
             start_ms: (offset_s * 1_000.0) as u32,
-            end_ms: ((offset_s + duration_s) * 1_000.0) as u32,
+            end_ms: duration_s.map(|duration_s| ((offset_s + duration_s) * 1_000.0) as u32),
             rate: self.number("rate", 0.0..=1.0)?.unwrap_or(1.0),
             seed: self
                 .whole("seed", 0.0..=9_007_199_254_740_991.0)?
                 .unwrap_or(0.0) as u64,
             method: self.method(kind)?,
         })
+    }
+
+    /// How long the fault lasts; `None`: until it is ended.
+    fn duration_s(&self) -> Result<Option<f64>, ScenarioError> {
+        let range = 0.1..=END_MAX_S;
+        let accepted = format!("a number from 0.1 to {END_MAX_S}, or \"{UNTIL_ENDED}\"");
+        match self.table.get("duration_s") {
+            None => self.fail(&format!("duration_s: missing; accepted: {accepted}")),
+            Some(Value::String(word)) if word == UNTIL_ENDED => Ok(None),
+            Some(word @ Value::String(_)) => self.fail(&wrong("duration_s", word, &accepted)),
+            Some(_) => self.number("duration_s", range),
+        }
     }
 
     fn kind(&self) -> Result<FaultKind, ScenarioError> {
@@ -338,12 +351,21 @@ mod tests {
             first_site: 5,
             count: 3,
             start_ms: 1_500,
-            end_ms: 21_500,
+            end_ms: Some(21_500),
             rate: 0.5,
             seed: 9,
             method: Some(Method::Get),
         };
         assert_eq!(scenario.faults(), [expected]);
+    }
+
+    #[test]
+    fn a_fault_may_hold_until_it_is_ended() {
+        let text = "[[fault]]\nkind='reset'\nfirst_site=1\nduration_s='until-ended'\n";
+        let scenario = parse(text, &SITES).expect("a valid scenario");
+        assert_eq!(scenario.faults()[0].end_ms, None);
+        let later = "[[fault]]\nkind='refuse'\nfirst_site=1\noffset_s=99999\nduration_s=1\n";
+        assert!(error(&format!("{text}{later}")).contains("their sites and times overlap"));
     }
 
     #[test]
@@ -398,7 +420,11 @@ mod tests {
                 "first_site: found 1.5; accepted: a whole number",
             ),
             ("first_site=90\ncount=11\nduration_s=1", "count: found 11"),
-            ("first_site=1", "duration_s: missing"),
+            ("first_site=1", "duration_s: missing; accepted: a number"),
+            (
+                "first_site=1\nduration_s='ever'",
+                "duration_s: found \"ever\"; accepted: a number from 0.1 to 2592000, or \"until",
+            ),
             ("duration_s=1", "first_site: missing"),
             ("first_site=1\nduration_s=1\nrate=1.1", "rate: found 1.1"),
             (

@@ -1,9 +1,11 @@
 //! The ground truth: which site was broken from when to when, and what a monitor must have
 //! found. Pure; the control thread writes the lines out.
 
+use model::FailureClass;
 use serde::Serialize;
 
 use crate::clock::FarmMs;
+use crate::scenario::Fault;
 use crate::sites::Sites;
 use crate::world::World;
 
@@ -27,12 +29,26 @@ struct Window {
     end_ms: FarmMs,
 }
 
+/// A site with the class that a monitor must find.
+type Broken = (u32, Option<FailureClass>);
+
+/// What has been said of a fault.
+#[derive(Debug, Default)]
+enum Stage {
+    /// It has not begun.
+    #[default]
+    Waiting,
+    /// It holds, and nobody knows until when.
+    Open(Vec<Broken>),
+    Told,
+}
+
 /// Everything said so far.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     /// Zero of the running scenario: on the farm's clock, and in Unix ms.
     zero: Option<(FarmMs, u64)>,
-    told: Vec<bool>,
+    stages: Vec<Stage>,
     windows: Vec<Window>,
     lines: Vec<u8>,
 }
@@ -41,51 +57,59 @@ impl Truth {
     /// The scenario starts (again); nothing of it has been told.
     pub(crate) fn start(&mut self, zero_ms: FarmMs, zero_unix_ms: u64) {
         self.zero = Some((zero_ms, zero_unix_ms));
-        self.told.clear();
+        self.stages.clear();
     }
 
-    /// Tells of every fault that has begun by `now`; returns the new lines.
+    /// Tells of every fault that has begun by `now`, and whose end is known; returns the new lines.
     ///
-    /// The lines of a fault are made when it begins, not before: whether a resolver still holds
+    /// The classes of a fault are set when it begins, not before: whether a resolver still holds
     /// an answer for a site is known only then.
     pub(crate) fn advance(&mut self, world: &World, now: FarmMs) -> &[u8] {
         let told_before = self.lines.len();
-        let Some((zero_ms, zero_unix_ms)) = self.zero else {
+        let Some(at) = self.zero.and(world.moment(now)) else {
             return &[];
         };
-        let elapsed = now.saturating_sub(zero_ms);
         let faults = world.scenario.faults();
-        self.told.resize(faults.len(), false);
-        for (fault, told) in faults.iter().zip(&mut self.told) {
-            if *told || fault.start_ms > elapsed {
+        self.stages.resize_with(faults.len(), Stage::default);
+        for (index, fault) in faults.iter().enumerate() {
+            if matches!(self.stages[index], Stage::Waiting) && fault.start_ms <= at.elapsed_ms {
+                self.stages[index] = Stage::Open(broken(fault, world));
+            }
+            let (Stage::Open(sites), Some(end_ms)) = (&mut self.stages[index], fault.end(at))
+            else {
                 continue;
-            }
-            *told = true;
-            for site in fault.sites(&world.sites) {
-                let class = fault
-                    .kind
-                    .class(world.deadline_ms(), world.was_resolved(site));
-                if class.is_some() {
-                    self.windows.push(Window {
-                        site,
-                        start_ms: zero_ms + fault.start_ms,
-                        end_ms: zero_ms + fault.end_ms,
-                    });
-                }
-                let line = Line {
-                    site,
-                    host: &Sites::host(site),
-                    fault: fault.kind.name(),
-                    class: class.map(model::FailureClass::as_str),
-                    start_ms: zero_unix_ms + u64::from(fault.start_ms),
-                    end_ms: zero_unix_ms + u64::from(fault.end_ms),
-                };
-                serde_json::to_writer(&mut self.lines, &line)
-                    .expect("a line is plain numbers and strings, written to memory");
-                self.lines.push(b'\n');
-            }
+            };
+            let sites = std::mem::take(sites);
+            self.stages[index] = Stage::Told;
+            self.tell(fault, end_ms, &sites);
         }
         &self.lines[told_before..]
+    }
+
+    fn tell(&mut self, fault: &Fault, end_ms: u32, sites: &[Broken]) {
+        let Some((zero_ms, zero_unix_ms)) = self.zero else {
+            return;
+        };
+        for &(site, class) in sites {
+            if class.is_some() {
+                self.windows.push(Window {
+                    site,
+                    start_ms: zero_ms + fault.start_ms,
+                    end_ms: zero_ms + end_ms,
+                });
+            }
+            let line = Line {
+                site,
+                host: &Sites::host(site),
+                fault: fault.kind.name(),
+                class: class.map(FailureClass::as_str),
+                start_ms: zero_unix_ms + u64::from(fault.start_ms),
+                end_ms: zero_unix_ms + u64::from(end_ms),
+            };
+            serde_json::to_writer(&mut self.lines, &line)
+                .expect("a line is plain numbers and strings, written to memory");
+            self.lines.push(b'\n');
+        }
     }
 
     /// Every line so far.
@@ -96,15 +120,35 @@ impl Truth {
     /// The sites whose fault, and two intervals after it, touch `from_ms..=to_ms`: true by number.
     pub(crate) fn unjudged(&self, sites: &Sites, from_ms: FarmMs, to_ms: FarmMs) -> Vec<bool> {
         let grace_ms = sites.interval_s.saturating_mul(2_000);
+        let touches = |window: &&Window| {
+            window.start_ms <= to_ms && window.end_ms.saturating_add(grace_ms) > from_ms
+        };
+        let over = self
+            .windows
+            .iter()
+            .filter(touches)
+            .map(|window| window.site);
+        let open = self.stages.iter().flat_map(|stage| match stage {
+            Stage::Open(broken) => broken.as_slice(),
+            Stage::Waiting | Stage::Told => &[],
+        });
+        let open = open.filter(|(_, class)| class.is_some());
         let mut unjudged = vec![false; sites.count as usize];
-        for window in &self.windows {
-            let end_ms = window.end_ms.saturating_add(grace_ms);
-            if window.start_ms <= to_ms && end_ms > from_ms {
-                unjudged[window.site as usize] = true;
-            }
+        for site in over.chain(open.map(|&(site, _)| site)) {
+            unjudged[site as usize] = true;
         }
         unjudged
     }
+}
+
+/// The sites of a fault that begins now.
+fn broken(fault: &Fault, world: &World) -> Vec<Broken> {
+    let class = |site| {
+        let resolved = world.was_resolved(site);
+        fault.kind.class(world.deadline_ms(), resolved)
+    };
+    let sites = fault.sites(&world.sites);
+    sites.map(|site| (site, class(site))).collect()
 }
 
 #[cfg(test)]
@@ -119,13 +163,17 @@ mod tests {
         [[fault]]\nkind='dns_servfail'\nfirst_site=20\ncount=2\noffset_s=5\nduration_s=1\n";
 
     fn world() -> World {
+        world_of(TEXT)
+    }
+
+    fn world_of(text: &str) -> World {
         let sites = Sites {
             count: 50,
             interval_s: 10,
             https_every: 0,
             addresses: 256,
         };
-        let scenario = scenario_file::parse(TEXT, &sites).expect("a valid scenario");
+        let scenario = scenario_file::parse(text, &sites).expect("a valid scenario");
         World::new(sites, scenario, Clock::start(), 3_600, 10_000)
     }
 
@@ -133,6 +181,7 @@ mod tests {
     fn a_fault_is_told_once_when_it_begins() {
         let (world, mut truth) = (world(), Truth::default());
         assert!(truth.advance(&world, 5_000).is_empty());
+        assert!(world.start_scenario(1_000));
         truth.start(1_000, 1_700_000_000_000);
         assert!(truth.advance(&world, 1_999).is_empty());
         let told = String::from_utf8(truth.advance(&world, 2_000).to_vec()).expect("UTF-8");
@@ -148,9 +197,25 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_without_a_duration_is_told_when_it_ends_and_unjudged_before() {
+        let world = world_of(&TEXT.replace("duration_s=3", "duration_s='until-ended'"));
+        let mut truth = Truth::default();
+        assert!(world.start_scenario(1_000));
+        truth.start(1_000, 1_700_000_000_000);
+        assert!(truth.advance(&world, 3_000).is_empty());
+        assert!(truth.unjudged(&world.sites, 0, 3_000)[2]);
+        assert!(world.end_scenario(4_500));
+        let told = String::from_utf8(truth.advance(&world, 4_550).to_vec()).expect("UTF-8");
+        assert_eq!(told.matches("\"end_ms\":1700000003500}").count(), 2);
+        assert!(truth.unjudged(&world.sites, 24_499, 30_000)[2]);
+        assert!(!truth.unjudged(&world.sites, 24_500, 30_000)[2]);
+    }
+
+    #[test]
     fn what_is_no_failure_has_a_null_class_and_stays_judged() {
         let (world, mut truth) = (world(), Truth::default());
         world.note_resolved(20);
+        assert!(world.start_scenario(0));
         truth.start(0, 0);
         truth.advance(&world, 5_000);
         let text = String::from_utf8(truth.lines().to_vec()).expect("UTF-8");
@@ -171,6 +236,7 @@ mod tests {
     #[test]
     fn a_site_is_judged_again_two_intervals_after_its_fault() {
         let (world, mut truth) = (world(), Truth::default());
+        assert!(world.start_scenario(0));
         truth.start(0, 0);
         truth.advance(&world, 2_000);
         assert!(truth.unjudged(&world.sites, 23_999, 30_000)[2]);

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::{Clock, FarmMs};
-use crate::scenario::{FaultKind, Layer, Method, Scenario, deadline_ms};
+use crate::scenario::{FaultKind, Layer, Method, Moment, Scenario, deadline_ms};
 use crate::sites::Sites;
 
 /// TTL of a site that DNS ever fails for, and the SOA minimum of its negative answers, in
@@ -16,6 +16,8 @@ const FAULTED_TTL_S: u32 = 5;
 const NEGATIVE_TTL_S: u32 = 60;
 /// Says that the scenario has not been started.
 const NOT_STARTED: u64 = u64::MAX;
+/// Says that the faults without a duration have not been ended.
+const NOT_ENDED: u32 = u32::MAX;
 
 /// The facts of one farm.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct World {
     dns_ttl_s: u32,
     timeout_ms: AtomicU32,
     zero_ms: AtomicU64,
+    /// Since zero.
+    ended_ms: AtomicU32,
     /// One bit per site, used for sites with a DNS fault: a resolver may hold an answer.
     resolved: Vec<AtomicU32>,
 }
@@ -58,27 +62,42 @@ impl World {
             dns_ttl_s,
             timeout_ms: AtomicU32::new(timeout_ms),
             zero_ms: AtomicU64::new(NOT_STARTED),
+            ended_ms: AtomicU32::new(NOT_ENDED),
             resolved: (0..words).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
     /// Makes `now` the zero of the scenario. `false`: it is running and was left alone.
     pub(crate) fn start_scenario(&self, now: FarmMs) -> bool {
-        let over = match self.elapsed_ms(now) {
-            None => true,
-            Some(elapsed) => elapsed >= self.scenario.end_ms(),
-        };
+        let over = self.moment(now).is_none_or(|at| self.scenario.is_over(at));
         if over {
-            // ORDERING: nothing else is published with the zero.
-            self.zero_ms.store(u64::from(now), Ordering::Relaxed);
+            // ORDERING: a serving thread that sees the new zero sees that nothing was ended.
+            self.ended_ms.store(NOT_ENDED, Ordering::Relaxed);
+            self.zero_ms.store(u64::from(now), Ordering::Release);
         }
         over
     }
 
-    /// Milliseconds since the scenario's zero; `None` before its start.
-    pub(crate) fn elapsed_ms(&self, now: FarmMs) -> Option<u32> {
-        let zero = self.zero_ms.load(Ordering::Relaxed);
-        (zero != NOT_STARTED).then(|| now.saturating_sub(zero as u32))
+    /// Ends the faults without a duration. `false`: none of them holds.
+    pub(crate) fn end_scenario(&self, now: FarmMs) -> bool {
+        let Some(at) = self.moment(now) else {
+            return false;
+        };
+        let ends = self.scenario.waits_for_its_end(at);
+        if ends {
+            self.ended_ms.store(at.elapsed_ms, Ordering::Relaxed);
+        }
+        ends
+    }
+
+    /// How far the scenario is; `None` before its start.
+    pub(crate) fn moment(&self, now: FarmMs) -> Option<Moment> {
+        let zero = self.zero_ms.load(Ordering::Acquire);
+        let ended_ms = self.ended_ms.load(Ordering::Relaxed);
+        (zero != NOT_STARTED).then(|| Moment {
+            elapsed_ms: now.saturating_sub(zero as u32),
+            ended_ms: (ended_ms != NOT_ENDED).then_some(ended_ms),
+        })
     }
 
     /// What breaks `layer` for `site` now.
@@ -89,9 +108,8 @@ impl World {
         method: Option<Method>,
         now: FarmMs,
     ) -> Option<FaultKind> {
-        let elapsed = self.elapsed_ms(now)?;
-        self.scenario
-            .active(layer, site, method, elapsed, &self.sites)
+        let at = self.moment(now)?;
+        self.scenario.active(layer, site, method, at, &self.sites)
     }
 
     /// What DNS says of `site` now.
@@ -173,7 +191,22 @@ mod tests {
         assert!(world.start_scenario(0));
         assert!(!world.start_scenario(2_999));
         assert!(world.start_scenario(3_000));
-        assert_eq!(world.elapsed_ms(3_500), Some(500));
+        assert_eq!(world.moment(3_500).map(|at| at.elapsed_ms), Some(500));
+    }
+
+    #[test]
+    fn faults_without_a_duration_end_once_and_come_back_with_a_new_start() {
+        let world = world(&NXDOMAIN.replace("duration_s=2", "duration_s='until-ended'"));
+        assert!(!world.end_scenario(0), "not started");
+        assert!(world.start_scenario(0));
+        assert!(!world.end_scenario(999), "not begun");
+        assert_eq!(world.dns(3, 900_000).fault, Some(FaultKind::DnsNxdomain));
+        assert!(!world.start_scenario(900_000));
+        assert!(world.end_scenario(900_000));
+        assert!(!world.end_scenario(900_001));
+        assert_eq!(world.dns(3, 900_000).fault, None);
+        assert!(world.start_scenario(900_001));
+        assert_eq!(world.dns(3, 901_001).fault, Some(FaultKind::DnsNxdomain));
     }
 
     #[test]

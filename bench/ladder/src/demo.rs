@@ -6,6 +6,7 @@
 mod progress;
 mod report;
 mod scenario;
+mod stage;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::node::{Node, NodePlan};
 use crate::{node, procfs, truth};
 use progress::Progress;
 use report::{Cpu, Outcome};
+use stage::{Open, Stage};
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -161,27 +163,28 @@ async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<
 
 /// The live part: warm up, measure, and let every fault come and go.
 async fn follow(zero: Stopwatch, farm: &mut Farm, node: &mut Node) -> Result<Cpu> {
-    let seconds = |ms: u32| u64::from(ms).div_ceil(1_000);
-    let mut progress = Progress::new(seconds(scenario::end_ms()));
+    let total_s = u64::from(scenario::expected_end_ms()).div_ceil(1_000);
+    let mut progress = Progress::new(total_s);
+    let mut stage = Stage::WarmUp;
     let mut before: Option<Snapshot> = None;
     loop {
-        let elapsed_ms = u32::try_from(zero.elapsed().as_millis()).unwrap_or(u32::MAX);
         farm.must_run()?;
         node.must_run()?;
-        let stage = match elapsed_ms {
-            ms if ms < scenario::WARM_UP_MS => "warm-up ",
-            ms if ms < scenario::faults_end_ms() => "faults  ",
-            _ => "recovery",
-        };
         let scrape = node.scrape().await?;
-        progress.show(u64::from(elapsed_ms / 1_000), stage, &scrape);
-        if before.is_none() && elapsed_ms >= scenario::WARM_UP_MS {
-            farm.reset_observer().await?;
-            before = Some(Snapshot::take(farm, node).await?);
+        let elapsed_ms = u32::try_from(zero.elapsed().as_millis()).unwrap_or(u32::MAX);
+        progress.show(u64::from(elapsed_ms / 1_000), stage.name(), &scrape);
+        let next = stage.next(elapsed_ms, Open::of(&scrape));
+        match next {
+            _ if next == stage => {}
+            Stage::WarmUp => {}
+            Stage::Faults => {
+                farm.reset_observer().await?;
+                before = Some(Snapshot::take(farm, node).await?);
+            }
+            Stage::Recovery { .. } => farm.end_scenario().await?,
+            Stage::Over => break,
         }
-        if elapsed_ms >= scenario::end_ms() {
-            break;
-        }
+        stage = next;
         sleep(Duration::from_millis(500)).await;
     }
     let before = before.context("the run ended before its warm-up")?;
@@ -209,23 +212,12 @@ impl Snapshot {
     }
 
     fn until(&self, later: &Self) -> Cpu {
-        let used = |thread: &procfs::ThreadCpu| {
-            let before = self.threads.iter().find(|old| old.tid == thread.tid);
-            let before = before.map_or(Duration::ZERO, |old| old.cpu);
-            (
-                thread.name.clone(),
-                thread.cpu.saturating_sub(before).as_secs_f64(),
-            )
-        };
-        let mut threads: Vec<(String, f64)> = later.threads.iter().map(used).collect();
-        threads.retain(|(_, seconds)| *seconds > 0.0);
-        threads.sort_by(|a, b| b.1.total_cmp(&a.1));
         Cpu {
             checks: later.probed.saturating_sub(self.probed),
             seconds: self.at.seconds() - later.at.seconds(),
             process_s: later.process.saturating_sub(self.process).as_secs_f64(),
             farm_s: later.farm.saturating_sub(self.farm).as_secs_f64(),
-            threads,
+            threads: procfs::used_since(&self.threads, &later.threads),
         }
     }
 }

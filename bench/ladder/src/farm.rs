@@ -117,6 +117,13 @@ impl Farm {
             .map(drop)
     }
 
+    /// Ends the faults of the scenario that have no duration.
+    pub(crate) async fn end_scenario(&self) -> Result<()> {
+        http::post(self.ready.control, "/scenario/end")
+            .await
+            .map(drop)
+    }
+
     /// Forgets what was observed so far.
     pub(crate) async fn reset_observer(&self) -> Result<()> {
         http::post(self.ready.control, "/observe/reset")

@@ -43,6 +43,21 @@ pub(crate) fn threads(pid: u32) -> Result<Vec<ThreadCpu>> {
     Ok(threads)
 }
 
+/// What each thread of `after` used since `before`, in seconds; the busiest first, idle ones left
+/// out.
+pub(crate) fn used_since(before: &[ThreadCpu], after: &[ThreadCpu]) -> Vec<(String, f64)> {
+    let used = |thread: &ThreadCpu| {
+        let before = before.iter().find(|old| old.tid == thread.tid);
+        let before = before.map_or(Duration::ZERO, |old| old.cpu);
+        let used = thread.cpu.saturating_sub(before);
+        (thread.name.clone(), used.as_secs_f64())
+    };
+    let mut threads: Vec<(String, f64)> = after.iter().map(used).collect();
+    threads.retain(|(_, seconds)| *seconds > 0.0);
+    threads.sort_by(|a, b| b.1.total_cmp(&a.1));
+    threads
+}
+
 /// CPU time of all threads whose name starts with `prefix`.
 pub(crate) fn threads_cpu(pid: u32, prefix: &str) -> Result<Duration> {
     let threads = threads(pid)?;
@@ -105,6 +120,23 @@ mod tests {
             Some(2_097_152)
         );
         assert_eq!(parse_rss("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn what_threads_used_is_sorted_and_without_the_idle() {
+        let thread = |tid, name: &str, ms| ThreadCpu {
+            name: name.to_owned(),
+            tid,
+            cpu: Duration::from_millis(ms),
+        };
+        let before = [thread(1, "a", 500), thread(2, "b", 70)];
+        let after = [
+            thread(1, "a", 750),
+            thread(2, "b", 70),
+            thread(3, "c", 1_000),
+        ];
+        let used = used_since(&before, &after);
+        assert_eq!(used, [("c".to_owned(), 1.0), ("a".to_owned(), 0.25)]);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub const OUTCOME_QUEUE_MAX: usize = 65_536;
 /// Commands waiting per core.
 pub const INBOX_MAX: usize = 16_384;
 /// Ticks from one turn of a core's loop to the next while nothing runs, waits or comes due.
-pub const REST_TICKS_MAX: u32 = 5;
+pub const REST_TICKS_MAX: u32 = 10;
 /// Commands that a core takes in one turn of its loop: some milliseconds of work.
 pub const COMMANDS_PER_TURN_MAX: usize = 2_048;
 

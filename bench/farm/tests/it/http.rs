@@ -191,7 +191,8 @@ fn a_slow_first_byte_comes_after_all() {
 
 #[test]
 fn a_refused_port_has_no_listener_and_comes_back() {
-    let scenario = "[[fault]]\nkind = 'refuse'\nfirst_site = 1\ncount = 2\nduration_s = 2\n";
+    let scenario =
+        "[[fault]]\nkind = 'refuse'\nfirst_site = 1\ncount = 2\nduration_s = 'until-ended'\n";
     for shell in shells() {
         let farm = Farm::start(shell, scenario, &[]);
         let page = || {
@@ -207,6 +208,8 @@ fn a_refused_port_has_no_listener_and_comes_back() {
             farm.connect("refuse_port")
                 .is_err_and(|error| error.raw_os_error() == refused)
         });
+        assert_eq!(farm.control("POST", "/scenario/end").0, 204);
+        assert_eq!(farm.control("POST", "/scenario/end").0, 409);
         farm.until("the way back", || {
             page().is_ok_and(|page| page.starts_with("HTTP/1.1 200 "))
         });

@@ -18,7 +18,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A line for a run of `total_s` seconds.
+    /// A line for a run of about `total_s` seconds.
     pub(crate) fn new(total_s: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:24} {pos:>2}/{len} s · {msg}");
@@ -37,12 +37,14 @@ impl Progress {
         let line = format!("{stage} · {}", numbers(scrape));
         match &self.bar {
             Some(bar) => {
-                bar.set_position(elapsed_s.min(self.total_s));
+                bar.set_length(self.total_s.max(elapsed_s));
+                bar.set_position(elapsed_s);
                 bar.set_message(line);
             }
             None if elapsed_s >= self.next_plain_s => {
                 self.next_plain_s = elapsed_s + PLAIN_EVERY_S;
-                println!("{elapsed_s:>3}/{} s · {line}", self.total_s);
+                let total_s = self.total_s.max(elapsed_s);
+                println!("{elapsed_s:>3}/{total_s} s · {line}");
             }
             None => {}
         }
@@ -57,6 +59,12 @@ impl Drop for Progress {
     }
 }
 
+/// Targets in `state`, by the metrics.
+pub(crate) fn in_state(scrape: &Scrape, state: &str) -> u64 {
+    let count = scrape.sum("ringwatch_targets", &[("state", state)]);
+    count.unwrap_or(0.0) as u64
+}
+
 /// due, probed, schedule lag, targets by state and results that are unknown, by the metrics.
 fn numbers(scrape: &Scrape) -> String {
     let count = |name: &str, labels: &[(&str, &str)]| {
@@ -67,13 +75,8 @@ fn numbers(scrape: &Scrape) -> String {
         Some(_) => "past the last bucket".to_owned(),
         None => "–".to_owned(),
     };
-    let in_state = |state: &str| {
-        scrape
-            .sum("ringwatch_targets", &[("state", state)])
-            .unwrap_or(0.0) as u64
-    };
-    let (suspect, down) = (in_state("seems_down"), in_state("down"));
-    let up = in_state("active").saturating_sub(suspect + down);
+    let (suspect, down) = (in_state(scrape, "seems_down"), in_state(scrape, "down"));
+    let up = in_state(scrape, "active").saturating_sub(suspect + down);
     format!(
         "due {} · probed {} · lag p99 {lag} · up {} seems down {suspect} down {down} · unknown {}",
         count("ringwatch_due_total", &[]),

@@ -1,5 +1,6 @@
-//! The demo's timetable: which faults, on which sites, from when to when. Pure arithmetic over the
-//! node's own constants, so that every fault is long enough to be confirmed and its recovery seen.
+//! The demo's timetable: which faults, on which sites, from when on. A fault lasts until the node
+//! has confirmed all of them, so that a busy machine makes the demo longer and not red; arithmetic
+//! over the node's own constants says how long that takes.
 
 use model::limits::{CONFIRM_AFTER, GRID_RETURN_MS, SUSPECT_RECHECK_MS};
 use model::schedule::cadence_ms;
@@ -19,16 +20,18 @@ const SITES_PER_FAULT: u32 = 9;
 const START_ALLOWANCE_MS: u32 = 8_000;
 /// When every site has been checked once and the measurement begins, in ms.
 pub(crate) const WARM_UP_MS: u32 = START_ALLOWANCE_MS + 4_000;
-/// Scheduling and writing take far less than this, also on a busy machine, in ms.
-const SLACK_MS: u32 = 4_000;
+/// When the faults begin that a site must have been healthy before, in ms.
+const FAULTS_START_MS: u32 = WARM_UP_MS + 1_000;
+/// Faults end after this long, found or not, in ms.
+pub(crate) const FAULTS_MAX_MS: u32 = 300_000;
+/// The run ends this long after the faults, recovered or not, in ms.
+pub(crate) const RECOVERY_MAX_MS: u32 = 120_000;
 
 /// A kind of fault in the scenario's file.
 #[derive(Clone, Copy)]
 struct Entry {
     kind: &'static str,
     extra: &'static str,
-    /// How long one failing check takes, in ms.
-    takes_ms: u32,
     when: When,
 }
 
@@ -41,55 +44,31 @@ enum When {
     AfterWarmUp,
 }
 
-const fn entry(kind: &'static str, extra: &'static str, takes_ms: u32, when: When) -> Entry {
-    Entry {
-        kind,
-        extra,
-        takes_ms,
-        when,
-    }
+const fn entry(kind: &'static str, extra: &'static str, when: When) -> Entry {
+    Entry { kind, extra, when }
 }
 
 const ENTRIES: [Entry; 12] = [
-    entry("dns_nxdomain", "", 0, When::FromTheStart),
-    entry("dns_servfail", "", TIMEOUT_MS, When::FromTheStart),
-    entry("dns_timeout", "", TIMEOUT_MS, When::FromTheStart),
-    entry("status", "status = 503\n", 0, When::AfterWarmUp),
-    entry("refuse", "", 0, When::AfterWarmUp),
-    entry("silence", "", TIMEOUT_MS, When::AfterWarmUp),
-    entry("silence_body", "", TIMEOUT_MS, When::AfterWarmUp),
-    entry("truncated", "", 0, When::AfterWarmUp),
-    entry("reset", "", 0, When::AfterWarmUp),
-    entry(
-        "slow_first_byte",
-        "delay_ms = 6000\n",
-        TIMEOUT_MS,
-        When::AfterWarmUp,
-    ),
-    entry("tls_expired", "", 0, When::AfterWarmUp),
-    entry("tls_self_signed", "", 0, When::AfterWarmUp),
+    entry("dns_nxdomain", "", When::FromTheStart),
+    entry("dns_servfail", "", When::FromTheStart),
+    entry("dns_timeout", "", When::FromTheStart),
+    entry("status", "status = 503\n", When::AfterWarmUp),
+    entry("refuse", "", When::AfterWarmUp),
+    entry("silence", "", When::AfterWarmUp),
+    entry("silence_body", "", When::AfterWarmUp),
+    entry("truncated", "", When::AfterWarmUp),
+    entry("reset", "", When::AfterWarmUp),
+    entry("slow_first_byte", "delay_ms = 6000\n", When::AfterWarmUp),
+    entry("tls_expired", "", When::AfterWarmUp),
+    entry("tls_self_signed", "", When::AfterWarmUp),
 ];
 
 impl Entry {
     fn start_ms(&self) -> u32 {
         match self.when {
             When::FromTheStart => 0,
-            When::AfterWarmUp => WARM_UP_MS + 1_000,
+            When::AfterWarmUp => FAULTS_START_MS,
         }
-    }
-
-    /// Late enough for the last site to be confirmed: up to a cadence until its first failing
-    /// check, then the re-checks, each of which may take until its deadline.
-    fn end_ms(&self) -> u32 {
-        let cadence = cadence_ms(INTERVAL_S);
-        let recheck = cadence.min(SUSPECT_RECHECK_MS);
-        let confirmed = cadence + (CONFIRM_AFTER - 1) * recheck + CONFIRM_AFTER * self.takes_ms;
-        let allowance = if self.when == When::FromTheStart {
-            START_ALLOWANCE_MS
-        } else {
-            0
-        };
-        self.start_ms() + allowance + confirmed + SLACK_MS
     }
 
     /// TLS faults break every HTTPS site of a longer range.
@@ -109,17 +88,13 @@ pub(crate) fn toml() -> String {
     let mut text = String::from("# The demo's faults; times count from the scenario's start.\n");
     for (index, entry) in ENTRIES.iter().enumerate() {
         let first_site = 101 + 500 * index as u32;
-        let seconds = |ms: u32| f64::from(ms) / 1_000.0;
-        let (offset, duration) = (
-            seconds(entry.start_ms()),
-            seconds(entry.end_ms() - entry.start_ms()),
-        );
+        let offset_s = f64::from(entry.start_ms()) / 1_000.0;
         text.push_str("\n[[fault]]\n");
         for line in [
             format!("kind = \"{}\"\n", entry.kind),
             entry.extra.to_owned(),
             format!("first_site = {first_site}\ncount = {}\n", entry.range()),
-            format!("offset_s = {offset:.1}\nduration_s = {duration:.1}\n"),
+            format!("offset_s = {offset_s:.1}\nduration_s = \"until-ended\"\n"),
         ] {
             text.push_str(&line);
         }
@@ -132,14 +107,16 @@ pub(crate) fn planned() -> [(&'static str, usize); ENTRIES.len()] {
     ENTRIES.map(|entry| (entry.kind, SITES_PER_FAULT as usize))
 }
 
-/// When the last fault is over, in ms.
-pub(crate) fn faults_end_ms() -> u32 {
-    ENTRIES.iter().map(Entry::end_ms).max().unwrap_or(0)
-}
+/// Sites that must be Down before the faults end.
+pub(crate) const SITES_DOWN: u32 = SITES_PER_FAULT * ENTRIES.len() as u32;
 
-/// When the run may end: every site was checked again after the last fault, in ms.
-pub(crate) fn end_ms() -> u32 {
-    faults_end_ms() + cadence_ms(INTERVAL_S) + GRID_RETURN_MS as u32 + TIMEOUT_MS + 1_000
+/// When the run ends on a machine that keeps up, in ms: up to a cadence until the first failing
+/// check, the re-checks, each until its deadline, and one more cadence to see the recovery.
+pub(crate) fn expected_end_ms() -> u32 {
+    let cadence = cadence_ms(INTERVAL_S);
+    let recheck = cadence.min(SUSPECT_RECHECK_MS);
+    let confirmed = cadence + (CONFIRM_AFTER - 1) * recheck + CONFIRM_AFTER * TIMEOUT_MS;
+    FAULTS_START_MS + confirmed + cadence + GRID_RETURN_MS as u32
 }
 
 #[cfg(test)]
@@ -148,18 +125,11 @@ mod tests {
 
     #[test]
     fn the_demo_takes_about_a_minute() {
-        assert!((55_000..=75_000).contains(&end_ms()), "{}", end_ms());
-    }
-
-    #[test]
-    fn every_fault_ends_early_enough_to_see_its_recovery() {
-        for entry in &ENTRIES {
-            assert!(
-                entry.end_ms() + cadence_ms(INTERVAL_S) < end_ms(),
-                "{}",
-                entry.kind
-            );
-        }
+        assert!((50_000..=75_000).contains(&expected_end_ms()));
+        assert!(
+            FAULTS_MAX_MS > 3 * expected_end_ms(),
+            "a busy machine is given its time"
+        );
     }
 
     #[test]
