@@ -37,7 +37,8 @@ pub(crate) struct MemoryOptions {
     /// Fleet sizes of the slope.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000])]
     sites: Vec<u32>,
-    /// Seconds of each of the three windows in which an idle node is watched; below 60 its CPU is not shown.
+    /// Seconds of each of the three windows in which an idle node is watched; below 60 its CPU
+    /// is not shown.
     #[arg(long, default_value_t = 60)]
     idle_s: u64,
     /// Seconds over which a loaded node is watched; 0 leaves the load out.
