@@ -235,11 +235,21 @@ fn markdown(report: &Report) -> String {
         "# Memory, idle cost and lag\n\n`cargo xtask bench memory`\n\n{}\n\nEach size is a fresh \
          start from the store; memory is the median of VmRSS, CPU that of all threads of the node, \
          the median of three windows, all of which are shown. Lag is that of every check of its \
-         window. Every other number is single.\n\n{}\n{}",
+         window, of three windows the one with the middle p99. Every other number is single.\n\n{}\n{}",
         report.machine.line(),
         idle_table(&report.idle),
-        bars::table(report)
+        bars::table(report) + &lag_windows(report.load.as_ref())
     )
+}
+
+/// The lags of every window under load.
+fn lag_windows(load: Option<&Load>) -> String {
+    let windows = load.into_iter().flat_map(|load| &load.windows_ms);
+    let shown = joined(windows.map(|[p99, p999]| format!("{p99:.2} / {p999:.2}")));
+    if shown.is_empty() {
+        return shown;
+    }
+    format!("\nLag p99 / p99.9 of the windows under load, in ms: {shown}.\n")
 }
 
 fn idle_table(idle: &[Idle]) -> String {
