@@ -30,6 +30,7 @@ use crate::admission::Admission;
 use crate::attempts::{AttemptKey, Attempts};
 use crate::destinations::{DestinationCaps, Destinations};
 use crate::histograms::CoreHistograms;
+use crate::redirect_names::RedirectNames;
 use crate::stats::{CoreSnapshot, CoreStats};
 use crate::targets::Targets;
 use crate::tick::tick_at;
@@ -91,6 +92,7 @@ pub struct Core {
     histogram_interval_ms: u64,
     shared: Shared,
     resolver: Resolver,
+    redirect_names: RedirectNames,
     channels: Channels,
     stats: Arc<CoreStats>,
     targets: Targets,
@@ -144,6 +146,7 @@ impl Core {
             histogram_interval_ms: parts.histogram_interval_ms,
             shared: parts.shared,
             resolver: parts.resolver,
+            redirect_names: RedirectNames::default(),
             channels: parts.channels,
             stats: parts.stats,
             targets: Targets::default(),
@@ -222,6 +225,7 @@ impl Core {
             in_flight_limit: u64::from(self.admission.limit()),
             destinations: self.destinations.len() as u64,
             issuer_keys: self.shared.issuer_keys() as u64,
+            redirect_names: self.redirect_names.len() as u64,
             last_turn_us: self.last_turn.0,
             dns: self.resolver.stats(),
             ..self.account

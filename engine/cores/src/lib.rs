@@ -14,6 +14,7 @@ pub mod core;
 mod destinations;
 pub mod histograms;
 pub mod reactor;
+mod redirect_names;
 mod spawn;
 pub mod stats;
 mod targets;

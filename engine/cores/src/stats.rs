@@ -76,6 +76,8 @@ pub struct CoreSnapshot {
     pub destinations: u64,
     /// Public keys of certificate issuers that are kept parsed (gauge).
     pub issuer_keys: u64,
+    /// Names that redirects led to and that are kept resolved (gauge).
+    pub redirect_names: u64,
     /// Loop turns.
     pub turns: u64,
     /// Monotonic time of the last turn, in µs.
@@ -120,6 +122,7 @@ impl Default for CoreSnapshot {
             in_flight_limit: 0,
             destinations: 0,
             issuer_keys: 0,
+            redirect_names: 0,
             turns: 0,
             last_turn_us: 0,
             held_since_us: 0,
@@ -223,7 +226,7 @@ macro_rules! published {
 published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
     deferred, deferred_total, shed_deferred, destinations, issuer_keys,
-    evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
+    redirect_names, evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::class::FailureClass;
 use crate::ids::{Generation, Slot};
 use crate::limits::{
-    EVIDENCE_ADDRESSES_MAX, EVIDENCE_HEAD_MAX_BYTES, EVIDENCE_MAX_BYTES, EVIDENCE_TEXT_MAX_BYTES,
+    EVIDENCE_ADDRESSES_MAX, EVIDENCE_EXCERPT_MAX_BYTES, EVIDENCE_HEAD_MAX_BYTES,
+    EVIDENCE_MAX_BYTES, EVIDENCE_TEXT_MAX_BYTES,
 };
 
 /// An address that was tried, and what came of it.
@@ -139,7 +140,7 @@ impl Evidence {
     pub fn bounded(mut self) -> Self {
         cut(&mut self.head, EVIDENCE_HEAD_MAX_BYTES);
         cut(&mut self.text, EVIDENCE_TEXT_MAX_BYTES);
-        cut(&mut self.excerpt, 256);
+        cut(&mut self.excerpt, EVIDENCE_EXCERPT_MAX_BYTES);
         self.addresses.truncate(EVIDENCE_ADDRESSES_MAX);
         if let Some(dns) = &mut self.dns {
             dns.addresses.truncate(EVIDENCE_ADDRESSES_MAX);

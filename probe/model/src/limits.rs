@@ -27,6 +27,8 @@ pub const TIMEOUT_MAX_MS: u32 = 60_000;
 
 /// Longest URL, in bytes.
 pub const URL_MAX_BYTES: usize = 2_083;
+/// Longest URL that a redirect may lead to: sign-in pages carry far more than a target's URL.
+pub const LOCATION_MAX_BYTES: usize = 8 * 1024;
 /// Longest name of a target, in bytes.
 pub const NAME_MAX_BYTES: usize = 128;
 /// Longest keyword or forbidden text, in bytes.
@@ -61,6 +63,8 @@ pub const EVIDENCE_MAX_BYTES: usize = 4 * 1024;
 pub const EVIDENCE_HEAD_MAX_BYTES: usize = 1_024;
 /// Error text kept as evidence, in bytes.
 pub const EVIDENCE_TEXT_MAX_BYTES: usize = 500;
+/// Body bytes around a rule hit, in evidence.
+pub const EVIDENCE_EXCERPT_MAX_BYTES: usize = 256;
 /// Addresses kept as evidence.
 pub const EVIDENCE_ADDRESSES_MAX: usize = 8;
 /// Evidence waiting per core, in bytes.

@@ -29,6 +29,8 @@ pub mod flags {
     pub const HTTP_VERIFIED: u16 = 1 << 8;
     /// A suspect re-check or a `CheckNow`, not the routine check.
     pub const COMMANDED: u16 = 1 << 9;
+    /// The target was redirected, and is configured to say so (`redirect = alert`).
+    pub const REDIRECT_ALERT: u16 = 1 << 10;
     /// Not a check: the last word on a removed slot; after it the slot may be reused.
     pub const SLOT_RELEASED: u16 = 1 << 15;
 }

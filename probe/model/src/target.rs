@@ -348,6 +348,11 @@ impl TargetSpec {
         let redirect = word(self.redirect.as_ref())?;
         let full = profile == Profile::Full;
         let forbidden = self.forbidden_texts()?;
+        let method = word(self.method.as_ref())?;
+        let keyword = text("keyword", self.keyword.as_ref(), KEYWORD_MAX_BYTES)?;
+        if full && method == Method::Head {
+            refuse_body_rules(keyword.as_ref(), &forbidden)?;
+        }
         let maintenance = self.maintenance.map(checked_window).transpose()?;
         Ok(TargetConfig {
             name,
@@ -359,7 +364,7 @@ impl TargetSpec {
                 INTERVAL_DEFAULT_S,
                 (INTERVAL_MIN_S, INTERVAL_MAX_S),
             )?,
-            method: word(self.method.as_ref())?,
+            method,
             profile,
             timeout_ms: number(
                 "timeout_ms",
@@ -368,7 +373,7 @@ impl TargetSpec {
                 (TIMEOUT_MIN_MS, TIMEOUT_MAX_MS),
             )?,
             redirect: if full { redirect } else { Redirect::Follow },
-            keyword: text("keyword", self.keyword.as_ref(), KEYWORD_MAX_BYTES)?.filter(|_| full),
+            keyword: keyword.filter(|_| full),
             forbidden: if full { forbidden } else { Vec::new() },
             headers: self.parsed_headers()?,
             expect_status: word(self.expect_status.as_ref())?,
@@ -407,6 +412,17 @@ impl TargetSpec {
             return Err(FieldError::new("headers", &found, "at most 32 headers"));
         }
         self.headers.iter().map(|header| header.parse()).collect()
+    }
+}
+
+/// A rule that could never hold, or never fail, would be worse than none.
+fn refuse_body_rules(keyword: Option<&String>, forbidden: &[String]) -> Result<(), FieldError> {
+    const ACCEPTED: &str = "none with method HEAD, whose answer has no body; use GET";
+    let keyword = keyword.map(|text| ("keyword", text));
+    let forbidden = forbidden.first().map(|text| ("forbidden", text));
+    match keyword.or(forbidden) {
+        Some((field, text)) => Err(FieldError::new(field, text, ACCEPTED)),
+        None => Ok(()),
     }
 }
 
@@ -574,5 +590,20 @@ mod tests {
     fn an_expect_status_set_is_printed_as_it_is_parsed() {
         let set: ExpectStatus = "300-399, 204,200".parse().expect("valid");
         assert_eq!(set.to_string(), "200,204,300-399");
+    }
+
+    #[test]
+    fn body_rules_of_a_head_request_are_refused_unless_the_profile_ignores_them() {
+        let mut head = TargetSpec {
+            method: Some("HEAD".into()),
+            keyword: Some("welcome".into()),
+            ..spec("http://example.com/")
+        };
+        assert_eq!(head.parse().map_err(|error| error.field), Err("keyword"));
+        head.profile = Some("legacy".into());
+        assert_eq!(head.parse().map(|config| config.keyword), Ok(None));
+        head.profile = None;
+        (head.keyword, head.forbidden) = (None, vec!["fatal error".into()]);
+        assert_eq!(head.parse().map_err(|error| error.field), Err("forbidden"));
     }
 }

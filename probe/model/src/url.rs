@@ -1,11 +1,12 @@
 //! A target's URL, parsed once: invalid ones are unrepresentable.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::URL_MAX_BYTES;
+use crate::limits::{LOCATION_MAX_BYTES, URL_MAX_BYTES};
 use crate::target::FieldError;
 
 /// `http` or `https`.
@@ -56,13 +57,28 @@ impl fmt::Display for Host {
     }
 }
 
-/// A canonical http(s) URL without userinfo and fragment, ≤ 2,083 bytes.
+/// A canonical http(s) URL without userinfo and fragment: ≤ 2,083 bytes as parsed, ≤ 8 KiB where a
+/// redirect led to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TargetUrl {
     scheme: Scheme,
     host: Host,
     port: u16,
     path: String,
+}
+
+/// Why a `Location` cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LocationError {
+    /// Not a URL, or one without a host that can be resolved.
+    #[error("it does not parse as a URL")]
+    Invalid,
+    /// `ftp:`, `mailto:`, an app of its own.
+    #[error("it is neither http nor https")]
+    Scheme,
+    /// Above [`LOCATION_MAX_BYTES`].
+    #[error("it is longer than 8 KiB")]
+    TooLong,
 }
 
 impl TargetUrl {
@@ -78,33 +94,56 @@ impl TargetUrl {
         }
         let parsed = url::Url::parse(text.trim())
             .map_err(|error| refuse(&format!("an absolute http or https URL ({error})")))?;
-        let scheme = match parsed.scheme() {
-            "http" => Scheme::Http,
-            "https" => Scheme::Https,
-            _ => return Err(refuse("a URL that starts with http:// or https://")),
+        let Some(scheme) = scheme_of(&parsed) else {
+            return Err(refuse("a URL that starts with http:// or https://"));
         };
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(refuse("a URL without user name and password"));
         }
         let host = parse_host(parsed.host()).ok_or_else(|| refuse("a URL with a valid host"))?;
-        let port = parsed.port().unwrap_or(scheme.default_port());
-        if port == 0 {
-            return Err(refuse("a port from 1 to 65535"));
-        }
-        let path = match parsed.query() {
-            Some(query) => format!("{}?{query}", parsed.path()),
-            None => parsed.path().to_owned(),
-        };
-        let url = Self {
-            scheme,
-            host,
-            port,
-            path,
-        };
+        let url =
+            Self::of(&parsed, scheme, host).ok_or_else(|| refuse("a port from 1 to 65535"))?;
         if url.to_string().len() > URL_MAX_BYTES {
             return Err(refuse("a URL of at most 2083 bytes in its canonical form"));
         }
         Ok(url)
+    }
+
+    /// Where a redirect from this URL to `location`, the bytes of the field, leads: resolved as
+    /// browsers do (WHATWG URL), whatever userinfo it carries left out.
+    ///
+    /// # Errors
+    /// [`LocationError`] when it leads nowhere that can be checked.
+    pub fn join(&self, location: &[u8]) -> Result<Self, LocationError> {
+        if location.len() > LOCATION_MAX_BYTES {
+            return Err(LocationError::TooLong);
+        }
+        let base = url::Url::parse(&self.to_string()).map_err(|_| LocationError::Invalid)?;
+        let joined = base
+            .join(&text_of(location))
+            .map_err(|_| LocationError::Invalid)?;
+        let scheme = scheme_of(&joined).ok_or(LocationError::Scheme)?;
+        let host = parse_host(joined.host()).ok_or(LocationError::Invalid)?;
+        let url = Self::of(&joined, scheme, host).ok_or(LocationError::Invalid)?;
+        if url.to_string().len() > LOCATION_MAX_BYTES {
+            return Err(LocationError::TooLong);
+        }
+        Ok(url)
+    }
+
+    /// `None`: port 0.
+    fn of(parsed: &url::Url, scheme: Scheme, host: Host) -> Option<Self> {
+        let port = parsed.port().unwrap_or(scheme.default_port());
+        let path = match parsed.query() {
+            Some(query) => format!("{}?{query}", parsed.path()),
+            None => parsed.path().to_owned(),
+        };
+        (port != 0).then_some(Self {
+            scheme,
+            host,
+            port,
+            path,
+        })
     }
 
     /// `http` or `https`.
@@ -137,6 +176,31 @@ impl fmt::Display for TargetUrl {
         }
         f.write_str(&self.path)
     }
+}
+
+fn scheme_of(url: &url::Url) -> Option<Scheme> {
+    match url.scheme() {
+        "http" => Some(Scheme::Http),
+        "https" => Some(Scheme::Https),
+        _ => None,
+    }
+}
+
+/// Field bytes as text: UTF-8 as it is, else every byte that is not ASCII percent-encoded, which
+/// is what a server means that writes its URLs in an encoding of its own.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(3 * bytes.len());
+    for &byte in bytes {
+        if byte.is_ascii() {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    Cow::Owned(text)
 }
 
 fn parse_host(host: Option<url::Host<&str>>) -> Option<Host> {
@@ -207,5 +271,58 @@ mod tests {
     fn the_canonical_form_parses_to_itself() {
         let url = TargetUrl::parse("http://example.com:8080/a%20b?q=1&r").expect("valid");
         assert_eq!(TargetUrl::parse(&url.to_string()).expect("valid"), url);
+    }
+
+    fn joined(base: &str, location: &[u8]) -> Result<String, LocationError> {
+        let base = TargetUrl::parse(base).expect("a base");
+        base.join(location).map(|url| url.to_string())
+    }
+
+    #[test]
+    fn locations_are_resolved_as_browsers_do() {
+        for (location, leads_to) in [
+            ("https://b.example/x#top", "https://b.example/x"),
+            ("//b.example:8443/x", "http://b.example:8443/x"),
+            ("/x?y=1", "http://a.example:81/x?y=1"),
+            ("x", "http://a.example:81/dir/x"),
+            ("../x", "http://a.example:81/x"),
+            ("?q", "http://a.example:81/dir/page?q"),
+            ("", "http://a.example:81/dir/page?old"),
+            ("#top", "http://a.example:81/dir/page?old"),
+            (" /sp ace ", "http://a.example:81/sp%20ace"),
+            ("\\x", "http://a.example:81/x"),
+            ("HTTP:/x", "http://a.example:81/x"),
+            ("http://u:p@b.example/", "http://b.example/"),
+            ("http://0x7f.1/", "http://127.0.0.1/"),
+            (
+                "http://B\u{fc}cher.example/",
+                "http://xn--bcher-kva.example/",
+            ),
+        ] {
+            let found = joined("http://a.example:81/dir/page?old", location.as_bytes());
+            assert_eq!(found.as_deref(), Ok(leads_to), "{location:?}");
+        }
+        assert_eq!(
+            joined("http://a.example/", b"/caf\xe9").as_deref(),
+            Ok("http://a.example/caf%E9")
+        );
+    }
+
+    #[test]
+    fn locations_that_lead_nowhere_say_why() {
+        let long = format!("/{}", "a".repeat(LOCATION_MAX_BYTES));
+        for (location, why) in [
+            ("ftp://a.example/", LocationError::Scheme),
+            ("javascript:alert(1)", LocationError::Scheme),
+            ("http://", LocationError::Invalid),
+            ("http://a b/", LocationError::Invalid),
+            ("http://a.example:99999/", LocationError::Invalid),
+            ("http://a.example:0/", LocationError::Invalid),
+            ("http://a..b/", LocationError::Invalid),
+            (long.as_str(), LocationError::TooLong),
+        ] {
+            let found = joined("http://a.example/", location.as_bytes());
+            assert_eq!(found, Err(why), "{location:?}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! Resolving ─► Connecting ─► Handshaking ─► Sending ─► Awaiting ─► Head ─► Body ─► Ended
-//!     │ literal ▲    │ next address ▲  └ https only         1xx ┘ ▲  │ redirect: a new hop
-//!     └─────────┘    └──────────────┘                             └──┘ (not followed yet)
+//!     │ literal ▲    │ next address ▲  └ https only         1xx ┘ ▲  │
+//!     └─────────┘    └──────────────┘                             └──┘
+//!     ▲────────────────────────────── Turning ◄─ redirect ────────────┘
 //! ```
 //! It owns the order of things, the phases and the classes. It knows nothing of slots, schedules
 //! or deadlines other than being told that one has passed. What belongs to one hop is in `Hop`,
@@ -15,6 +16,7 @@
 mod errno;
 mod evidence;
 mod exchange;
+mod redirect;
 mod route;
 mod secure;
 mod spec;
@@ -30,10 +32,13 @@ use model::url::Scheme;
 
 use crate::http1::Flaw;
 use crate::http1::body::Body;
+use crate::http1::request::{self, Credentials};
 use crate::http1::scan::Scan;
 use crate::resolver::{DnsFailure, ResolvedName};
+use crate::rules::Search;
 use crate::shared::Shared;
 use crate::tls::TlsLink;
+use redirect::Journey;
 use route::Route;
 pub use spec::{AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules};
 
@@ -55,6 +60,8 @@ enum Stage {
     Awaiting,
     Head,
     Body,
+    /// A redirect was read; its hop is over, the next one has not begun.
+    Turning,
     Ended,
 }
 
@@ -88,6 +95,8 @@ struct Hop {
     interims: u8,
     scan: Scan,
     body: Option<Body>,
+    /// Where rules look into the body.
+    search: Option<Box<Search>>,
 }
 
 /// One check in flight.
@@ -97,6 +106,8 @@ pub struct Attempt {
     rules: Option<Rules>,
     tls: Option<Box<TlsLink>>,
     hop: Hop,
+    /// Where redirects have led.
+    journey: Option<Box<Journey>>,
     started: MonoUs,
     /// Start of the phase that runs.
     mark: MonoUs,
@@ -125,38 +136,29 @@ pub struct Attempt {
 
 // What every plain attempt in flight costs besides its buffers and its task; 136 B of it are the
 // addresses.
-const _: () = assert!(size_of::<Attempt>() <= 416);
+const _: () = assert!(size_of::<Attempt>() <= 456);
 
 impl Attempt {
     /// Starts a check of `spec`; ask [`Attempt::next`] for its first command.
     pub fn start(spec: &AttemptSpec<'_>, shared: &Shared, mut buffers: Buffers, now: Now) -> Self {
-        buffers.out.clear();
-        buffers.carry.clear();
-        shared.fields.write(spec, &mut buffers.out);
-        let (stage, route) = match spec.host {
-            HostRef::Name(_) => (Stage::Resolving, Route::EMPTY),
-            HostRef::Address(address) => (Stage::Connecting, Route::new([address])),
-        };
+        for buffer in [&mut buffers.out, &mut buffers.carry, &mut buffers.url] {
+            buffer.clear();
+        }
+        let out = &mut buffers.out;
+        shared.fields.write(spec, Credentials::Kept, out);
+        request::write_url(spec, &mut buffers.url);
         let mut attempt = Self {
             buffers,
             rules: spec.rules.cloned(),
             tls: (spec.scheme == Scheme::Https).then(|| TlsLink::new(spec.host)),
-            hop: Hop {
-                route,
-                dns: Dns::default(),
-                port: spec.port,
-                scheme: spec.scheme,
-                method: spec.method,
-                interims: 0,
-                scan: Scan::default(),
-                body: None,
-            },
+            hop: Hop::new(spec),
+            journey: None,
             started: now.mono,
             mark: now.mono,
             timer: NO_TIMER,
             phases: Phases::NONE,
             timeout_ms: spec.timeout_ms,
-            stage,
+            stage: Stage::Resolving,
             pending: pending::RESOLVE,
             conn: Conn(0),
             opened: 0,
@@ -170,12 +172,25 @@ impl Attempt {
             send_errno: None,
             why: "",
         };
-        attempt.prepare_tls(shared, now);
-        if stage == Stage::Connecting {
-            attempt.pending = 0;
-            attempt.connect(shared, now);
-        }
+        attempt.start_hop(shared, now);
         attempt
+    }
+
+    /// Writes the hello, and resolves; or connects at once, to a literal.
+    fn start_hop(&mut self, shared: &Shared, now: Now) {
+        self.prepare_tls(shared, now);
+        if self.hop.route.is_empty() {
+            (self.stage, self.pending) = (Stage::Resolving, pending::RESOLVE);
+        } else {
+            (self.stage, self.pending) = (Stage::Connecting, 0);
+            self.connect(shared, now);
+        }
+    }
+
+    /// The name to resolve once redirects have led away from the spec's host, ASCII and lower
+    /// case; `None` before.
+    pub fn redirected_to(&self) -> Option<&str> {
+        self.journey.as_ref()?.name()
     }
 
     /// The shell takes the attempt up only now: what it waited until here is no part of it.
@@ -212,7 +227,7 @@ impl Attempt {
             Event::IoError { conn, errno } if self.connected(conn) => self.on_io_error(errno, now),
             Event::Timer => self.on_timer(shared, now),
             Event::Deadline { ours: true } => self.finish(Some(FailureClass::LocalPressure), now),
-            Event::Deadline { ours: false } => self.finish(Some(self.timeout_class()), now),
+            Event::Deadline { ours: false } => self.on_deadline(now),
             Event::Cancelled => self.finish(Some(FailureClass::LocalCancelled), now),
             // Of a connection that was given up, or an answer that nobody waits for.
             _ => {}
@@ -270,13 +285,17 @@ impl Attempt {
 
     /// What is known so far; final after [`Command::Done`].
     pub fn report(&self) -> Report {
+        let not_after_days = self.tls.as_ref().map_or(0, |link| link.not_after_days());
+        let journey = self.journey.as_ref();
         Report {
             class: self.class,
             status: self.status,
-            phases: self.phases,
+            phases: journey.map_or(self.phases, |journey| journey.phases(&self.phases)),
             flags: self.flags,
             hops: self.hops,
-            not_after_days: self.tls.as_ref().map_or(0, |link| link.not_after_days()),
+            not_after_days: journey.map_or(not_after_days, |journey| {
+                journey.not_after_days(not_after_days)
+            }),
             errno: self.errno,
             address: self.hop.route.address(),
         }
@@ -296,6 +315,7 @@ impl Attempt {
         Buffers {
             out: kept(&mut self.buffers.out),
             carry: kept(&mut self.buffers.carry),
+            url: kept(&mut self.buffers.url),
         }
     }
 
@@ -434,7 +454,9 @@ impl Attempt {
         } else {
             self.on_plaintext(bytes, now);
         }
-        if self.stage != Stage::Ended && self.pending & pending::SEND == 0 && !self.sending {
+        if self.stage == Stage::Turning {
+            self.turn(shared, now);
+        } else if self.stage != Stage::Ended && self.pending & pending::SEND == 0 && !self.sending {
             self.pending |= pending::RECV;
         }
     }
@@ -515,7 +537,7 @@ impl Attempt {
             Stage::Connecting => &mut self.phases.connect_us,
             Stage::Handshaking => &mut self.phases.tls_us,
             Stage::Sending | Stage::Awaiting => &mut self.phases.ttfb_us,
-            Stage::Head | Stage::Body | Stage::Ended => &mut self.phases.body_us,
+            Stage::Head | Stage::Body | Stage::Turning | Stage::Ended => &mut self.phases.body_us,
         };
         let same_phase = matches!((self.stage, next), (Stage::Head, Stage::Body));
         if !same_phase {

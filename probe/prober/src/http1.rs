@@ -3,6 +3,7 @@
 
 pub(crate) mod body;
 pub(crate) mod chunked;
+pub(crate) mod coding;
 pub(crate) mod head;
 pub(crate) mod request;
 pub(crate) mod scan;

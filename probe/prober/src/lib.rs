@@ -11,6 +11,7 @@ mod error;
 pub mod guard;
 mod http1;
 pub mod resolver;
+mod rules;
 mod shared;
 mod tls;
 

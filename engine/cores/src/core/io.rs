@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use model::Now;
 use prober::attempt::{Command, Conn, ErrnoAt, Event};
-use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, Lookup};
+use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, HostId, Lookup, Resolver};
 use rustix::io::Errno;
 
 use super::Core;
 use super::deferral::Meeting;
 use super::finish::Ending;
 use crate::attempts::AttemptKey;
+use crate::redirect_names::RedirectNames;
 
 /// The next thing to do for one attempt.
 #[derive(Debug)]
@@ -177,6 +178,13 @@ impl Core {
         let Some(entry) = self.attempts.get_mut(key) else {
             return;
         };
+        if let Some(name) = entry.attempt.redirected_to() {
+            let host = self.resolver.intern(name);
+            if let Some(before) = entry.host.replace(host) {
+                self.resolver.release(before);
+            }
+            hold(&mut self.redirect_names, &mut self.resolver, host);
+        }
         let host = entry
             .host
             .expect("only an attempt on a name asks to resolve");
@@ -225,6 +233,17 @@ impl Core {
     /// Takes the buffer of a sent query back.
     pub fn recycle_dns(&mut self, bytes: Vec<u8>) {
         self.resolver.recycle(bytes);
+    }
+}
+
+/// Keeps the name that a redirect led to, for the next check that it leads there.
+fn hold(names: &mut RedirectNames, resolver: &mut Resolver, host: HostId) {
+    let used = names.used(host);
+    if used.is_new {
+        resolver.retain(host);
+    }
+    for gone in used.gone {
+        resolver.release(gone);
     }
 }
 

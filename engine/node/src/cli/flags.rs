@@ -188,6 +188,18 @@ pub(crate) struct TargetFlags {
     /// Statuses that are a success [default: 200-399]
     #[arg(long, value_name = "SET")]
     pub(crate) expect_status: Option<String>,
+    /// What a redirect means: follow, alert or fail [default: follow]
+    #[arg(long)]
+    pub(crate) redirect: Option<String>,
+    /// Text that the body must have
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) keyword: Option<String>,
+    /// Text that the body must not have; repeatable
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) forbidden: Vec<String>,
+    /// How much is judged: full, simple or legacy [default: full]
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
     /// Custom request header 'Name: value'; repeatable
     #[arg(long = "header", value_name = "N: V")]
     pub(crate) headers: Vec<String>,
@@ -204,6 +216,10 @@ impl TargetFlags {
             method: self.method.clone(),
             timeout_ms: self.timeout_ms,
             expect_status: self.expect_status.clone(),
+            redirect: self.redirect.clone(),
+            keyword: self.keyword.clone(),
+            forbidden: self.forbidden.clone(),
+            profile: self.profile.clone(),
             headers: self.headers.clone(),
             max_latency_ms: self.max_latency_ms,
             ..TargetSpec::default()

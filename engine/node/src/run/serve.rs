@@ -188,7 +188,7 @@ impl Control {
         if fed.unjudged > 0 {
             warn!(
                 targets = fed.unjudged,
-                "targets with {UNJUDGED}, which are kept but not acted on by this release"
+                "targets with {UNJUDGED}, which this release keeps but does not act on"
             );
         }
         Ok(())

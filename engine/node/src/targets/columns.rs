@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn every_field_of_a_target_can_be_a_column() {
         let columns = header(&Column::NAMES.map_to_owned()).expect("all known");
-        let line = "7,n,9,http://a/,60,HEAD,full,900,alert,k,f,A: b,200,\
+        let line = "7,n,9,http://a/,60,GET,full,900,alert,k,f,A: b,200,\
                     2026-11-21T01:00:00Z/2026-11-21T02:00:00Z,-1,50";
         let spec = spec(&columns, &fields(line)).expect("valid");
         assert_eq!(

@@ -82,7 +82,7 @@ impl ImportSummary {
         }
         if self.unjudged > 0 {
             parts.push(format!(
-                "{} with {UNJUDGED}, which are kept but not acted on by this release",
+                "{} with {UNJUDGED}, which this release keeps but does not act on",
                 self.unjudged
             ));
         }
@@ -262,15 +262,12 @@ impl Chunk {
 }
 
 /// What [`has_unjudged_rules`] looks for, in words.
-pub(crate) const UNJUDGED: &str = "keyword, forbidden or redirect rules or a maintenance window";
+pub(crate) const UNJUDGED: &str = "a maintenance window";
 
 /// A rule of the next releases: stored, shown, and not acted on yet. A maintenance window that is
 /// kept and silently ignored would page people.
 pub(crate) fn has_unjudged_rules(config: &model::target::TargetConfig) -> bool {
-    config.keyword.is_some()
-        || !config.forbidden.is_empty()
-        || config.redirect != model::target::Redirect::Follow
-        || config.maintenance.is_some()
+    config.maintenance.is_some()
 }
 
 /// A line that is bad today may be a target of yesterday: a list with refused lines switches

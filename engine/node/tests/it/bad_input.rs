@@ -299,13 +299,13 @@ fn rules_that_are_not_acted_on_yet_are_said_aloud() {
     let output = import(&list, &data, &[]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(
-        stdout(&output).contains("1 with keyword, forbidden or redirect rules or a maintenance"),
+        stdout(&output).contains("1 with a maintenance window"),
         "{}{}",
         stdout(&output),
         stderr(&output)
     );
     let mut node = Node::start(run_command(&data));
-    node.wait_for("which are kept but not acted on by this release");
+    node.wait_for("which this release keeps but does not act on");
 }
 
 #[test]

@@ -127,7 +127,8 @@ fn configuration(folder: &Path, http: u16, https: u16) -> String {
     let mut text = format!(
         "master_process off; pid {folder}/nginx.pid;\n\
          events {{ worker_connections 256; }}\n\
-         http {{\n access_log off; root {folder}/site; default_type text/html; ssi_types *;\n"
+         http {{\n access_log off; root {folder}/site; default_type text/html; ssi_types *;\n\
+         \x20gzip on; gzip_min_length 1;\n"
     );
     for scratch in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         writeln!(text, " {scratch}_temp_path {folder}/{scratch};").expect("a String");
@@ -175,7 +176,7 @@ fn each_answer_of_nginx_has_its_verdict() {
         ("/large.txt", up(200)),
         ("/chunked.shtml", up(200)),
         ("/empty", up(204)),
-        ("/moved", up(301)),
+        ("/moved", up(200)),
         ("/absent", down(404)),
         ("/gone", down(410)),
         ("/down", down(503)),
@@ -194,6 +195,40 @@ fn each_answer_of_nginx_has_its_verdict() {
     assert_eq!(untrusted, ("down".to_owned(), class, 0));
     let mixed = check(&[&nginx.http("/"), &nginx.http("/down")]);
     assert_eq!(code(&mixed), 1, "the worst of both: {}", stdout(&mixed));
+}
+
+#[test]
+fn rules_look_into_the_compressed_pages_of_nginx() {
+    let nginx = Nginx::start();
+    let (page, chunked) = (nginx.http("/moved"), nginx.http("/chunked.shtml"));
+    for (url, rule, class) in [
+        (&page, ["--keyword", "<h1>hello</h1>"], None),
+        (
+            &page,
+            ["--keyword", "goodbye"],
+            Some("body.keyword_missing"),
+        ),
+        (&page, ["--forbidden", "hello"], Some("body.forbidden")),
+        (&page, ["--redirect", "fail"], Some("redirect.refused")),
+        (&chunked, ["--keyword", "chunk chunk"], None),
+        (&chunked, ["--forbidden", "fatal error"], None),
+        (
+            &chunked,
+            ["--forbidden", "chunk chunk"],
+            Some("body.forbidden"),
+        ),
+    ] {
+        let output = check(&[&[url.as_str()], &rule[..]].concat());
+        let object: Value = serde_json::from_str(&stdout(&output)).expect("one JSON object");
+        assert_eq!(object["class"].as_str(), class, "{url} {rule:?}: {object}");
+        if url == &page && class != Some("redirect.refused") {
+            let hop = &object["redirects"][0];
+            assert_eq!(
+                (&hop["url"], &hop["status"]),
+                (&page.as_str().into(), &301.into())
+            );
+        }
+    }
 }
 
 #[test]

@@ -26,7 +26,12 @@ impl Attempt {
                 .as_ref()
                 .filter(|_| handshaken)
                 .and_then(|link| link.seen()),
+            redirects: self
+                .journey
+                .as_ref()
+                .map_or_else(Vec::new, |journey| journey.hops().to_vec()),
             head: String::from_utf8_lossy(kept).into_owned(),
+            excerpt: self.excerpt(report.class),
             text: self.text(report.class),
             ..Evidence::of(slot, generation, seq)
         };
@@ -43,6 +48,25 @@ impl Attempt {
         })
     }
 
+    /// Of a body that broke a rule.
+    fn excerpt(&self, class: Option<FailureClass>) -> String {
+        let broke_rule = matches!(
+            class,
+            Some(FailureClass::BodyKeywordMissing | FailureClass::BodyForbidden)
+        );
+        let search = self.hop.search.as_ref().filter(|_| broke_rule);
+        search.map_or_else(String::new, |search| {
+            String::from_utf8_lossy(search.excerpt()).into_owned()
+        })
+    }
+
+    /// Which forbidden text was found.
+    fn forbidden(&self) -> String {
+        let search = self.hop.search.as_ref().zip(self.body_rules());
+        let text = search.and_then(|(search, rules)| search.forbidden(rules));
+        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+    }
+
     /// One sentence: what happened, to what.
     fn text(&self, class: Option<FailureClass>) -> String {
         let Some(class) = class else {
@@ -56,7 +80,13 @@ impl Attempt {
             .errno
             .map_or_else(String::new, |errno| format!(" (errno {errno})"));
         let fault = self.tls.as_ref().and_then(|link| link.fault_text());
-        let detail = fault.unwrap_or_else(|| self.why.to_owned());
+        let coding = self.hop.search.as_ref().map_or("", |search| search.why());
+        let why = if self.why.is_empty() {
+            coding
+        } else {
+            self.why
+        };
+        let detail = fault.unwrap_or_else(|| why.to_owned());
         let detail = if detail.is_empty() {
             class.as_str().to_owned()
         } else {
@@ -78,6 +108,13 @@ impl Attempt {
             FailureClass::HttpTimeout => format!("{place} did not finish its answer in time"),
             FailureClass::HttpReset => format!("{place} reset the connection{errno}"),
             FailureClass::Latency => format!("{place} answered more slowly than max_latency_ms"),
+            FailureClass::BodyKeywordMissing => {
+                format!("the body that {place} sent does not have the keyword")
+            }
+            FailureClass::BodyForbidden => {
+                let text = self.forbidden();
+                format!("the body that {place} sent has the forbidden text {text:?}")
+            }
             FailureClass::SafetyBlocked => {
                 format!("{place} is not a public address; add its block to `allow` to check it")
             }

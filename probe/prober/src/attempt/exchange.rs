@@ -1,4 +1,5 @@
-//! The HTTP part of an attempt: plaintext in, stages Sending to Body, the status rule.
+//! The HTTP part of an attempt: plaintext in, stages Sending to Body, the rules for status and
+//! body.
 
 use model::FailureClass;
 use model::limits::{
@@ -8,11 +9,13 @@ use model::outcome::flags;
 use model::target::ExpectStatus;
 use model::time::Now;
 
+use super::redirect::Redirected;
 use super::{Attempt, Stage};
 use crate::http1::Flaw;
 use crate::http1::body::Body;
 use crate::http1::head::{self, Head};
 use crate::http1::scan::{Found, Scan};
+use crate::rules::{BodyRules, Judgement, Search};
 
 /// The default of `expect_status`, without a set to look into.
 const EXPECTED: std::ops::RangeInclusive<u16> = 200..=399;
@@ -30,11 +33,59 @@ impl Attempt {
             return;
         }
         let body = self.hop.body.as_mut().expect("the stage Body has a body");
-        match body.feed(bytes) {
-            Ok(true) => self.finish(None, now),
-            Ok(false) => {}
-            Err(flaw) => self.fail(flaw, now),
+        let rules = self
+            .rules
+            .as_ref()
+            .and_then(|rules| rules.set().body.as_ref());
+        let Some((search, rules)) = self.hop.search.as_mut().zip(rules) else {
+            return match body.feed(bytes, &mut |_| {}) {
+                Ok(true) => self.finish(None, now),
+                Ok(false) => {}
+                Err(flaw) => self.fail(flaw, now),
+            };
+        };
+        let fed = body.feed(bytes, &mut |piece| search.take(rules, piece));
+        // What was found before a flaw counts more than the flaw, however the bytes were cut.
+        match (search.judge(rules), fed) {
+            (Judgement::Failed(class), _) => self.finish(Some(class), now),
+            (Judgement::Passed, _) => self.finish(None, now),
+            (Judgement::Open, Ok(true)) => self.on_end_of_body(now),
+            (Judgement::Open, Ok(false)) => {}
+            (Judgement::Open, Err(flaw)) => self.fail(flaw, now),
         }
+    }
+
+    /// Everything of the body came that is looked at.
+    fn on_end_of_body(&mut self, now: Now) {
+        let rules = self
+            .rules
+            .as_ref()
+            .and_then(|rules| rules.set().body.as_ref());
+        let search = self.hop.search.as_mut().zip(rules);
+        let verdict = search.and_then(|(search, rules)| search.conclude(rules));
+        self.finish(verdict, now);
+    }
+
+    /// The time is up. A body without a known end is judged by what came of it, unless the keyword
+    /// is still to come.
+    pub(super) fn on_deadline(&mut self, now: Now) {
+        let timeout = Some(self.timeout_class());
+        let rules = self
+            .rules
+            .as_ref()
+            .and_then(|rules| rules.set().body.as_ref());
+        let judged = match (&self.hop.body, self.hop.search.as_mut(), rules) {
+            (Some(body), Some(search), Some(rules)) if body.is_open_ended() => {
+                let verdict = search.conclude(rules);
+                if search.is_satisfied(rules) {
+                    verdict
+                } else {
+                    timeout
+                }
+            }
+            _ => timeout,
+        };
+        self.finish(judged, now);
     }
 
     /// The remote will send no more.
@@ -47,7 +98,7 @@ impl Attempt {
             )),
         };
         match left_out {
-            Ok(()) => self.finish(None, now),
+            Ok(()) => self.on_end_of_body(now),
             Err(flaw) => self.fail(flaw, now),
         }
     }
@@ -76,13 +127,14 @@ impl Attempt {
             }
         };
         let parsed = head::parse(&gathered[..end], self.hop.method);
+        let redirected = parsed.ok().and_then(|head| Redirected::of(&head, gathered));
         let rest = &bytes[end - known..];
         if known > 0 {
             carry.truncate(end);
         }
         self.keep_head(if known > 0 { &[] } else { &bytes[..end] });
         match parsed {
-            Ok(head) => self.on_head(head, now),
+            Ok(head) => self.on_head(head, redirected, now),
             Err(flaw) => self.fail(flaw, now),
         }
         rest
@@ -97,7 +149,7 @@ impl Attempt {
         carry.extend_from_slice(&in_place[..in_place.len().min(room)]);
     }
 
-    fn on_head(&mut self, head: Head, now: Now) {
+    fn on_head(&mut self, head: Head, redirected: Option<Redirected>, now: Now) {
         if head.sloppy || self.hop.scan.sloppy() {
             self.flags |= flags::HTTP_SLOPPY;
         }
@@ -106,14 +158,20 @@ impl Attempt {
             return self.on_interim(now);
         }
         self.status = head.status;
+        if let Some(redirected) = redirected {
+            return self.on_redirect(head.status, &redirected, now);
+        }
         if !self.expects(head.status) {
             return self.finish(Some(FailureClass::HttpStatus), now);
         }
+        self.hop.search = self
+            .body_rules()
+            .map(|_| Box::new(Search::new(head.coding)));
         self.hop.body = Body::new(head.framing);
         let Some(body) = &self.hop.body else {
-            return self.finish(None, now);
+            return self.on_end_of_body(now);
         };
-        if body.is_open_ended() {
+        if body.is_open_ended() && self.hop.search.is_none() {
             self.set_timer(now.mono.plus_ms(BODY_BUDGET_MS));
         }
         self.enter(Stage::Body, now);
@@ -126,6 +184,10 @@ impl Attempt {
         }
         self.hop.scan = Scan::default();
         self.buffers.carry.clear();
+    }
+
+    pub(super) fn body_rules(&self) -> Option<&BodyRules> {
+        self.rules.as_ref()?.set().body.as_ref()
     }
 
     fn expects(&self, status: u16) -> bool {

@@ -38,7 +38,7 @@ impl Attempt {
     /// follows a `close_notify` is not looked at: the link would never take it off `bytes`.
     pub(super) fn on_records(&mut self, mut bytes: &[u8], shared: &Shared, now: Now) {
         let mut link = self.tls.take().expect("an https attempt has a link");
-        while !bytes.is_empty() && self.stage != Stage::Ended && !link.peer_has_closed() {
+        while !bytes.is_empty() && self.stage < Stage::Turning && !link.peer_has_closed() {
             let received = link.receive(&shared.tls, &mut bytes, now.unix);
             if self.stage == Stage::Handshaking && !link.is_handshaking() {
                 let resumed = link.established(now.unix);
@@ -46,13 +46,13 @@ impl Attempt {
                 self.enter(Stage::Sending, now);
             }
             self.drain(&mut link, now);
-            if let (Err(fault), false) = (received, self.stage == Stage::Ended) {
+            if let (Err(fault), true) = (received, self.stage < Stage::Turning) {
                 self.on_fault(fault, now);
             }
         }
         let closed = link.peer_has_closed();
         self.tls = Some(link);
-        if self.stage == Stage::Ended {
+        if self.stage >= Stage::Turning {
             return;
         }
         if closed {

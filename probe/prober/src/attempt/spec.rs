@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use model::FailureClass;
 use model::outcome::Phases;
-use model::target::{ExpectStatus, Header, Method, TargetConfig};
+use model::target::{ExpectStatus, Header, Method, Redirect, TargetConfig};
 use model::time::MonoUs;
 use model::url::Scheme;
 
+use super::route::Route;
 use crate::resolver::{DnsFailure, ResolvedName};
+use crate::rules::BodyRules;
 
 /// What to probe, borrowed: a plain target allocates nothing.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,16 @@ pub struct AttemptSpec<'a> {
     pub rules: Option<&'a Rules>,
 }
 
+impl AttemptSpec<'_> {
+    /// The one address of a literal; empty for a name.
+    pub(super) fn route(&self) -> Route {
+        match self.host {
+            HostRef::Name(_) => Route::EMPTY,
+            HostRef::Address(address) => Route::new([address]),
+        }
+    }
+}
+
 /// Where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostRef<'a> {
@@ -51,19 +63,26 @@ pub(crate) struct RuleSet {
     pub(crate) headers: Vec<Header>,
     pub(crate) expect_status: ExpectStatus,
     pub(crate) max_latency_ms: Option<u32>,
+    pub(crate) redirect: Redirect,
+    pub(crate) body: Option<BodyRules>,
 }
 
 impl Rules {
     /// The rules of `config`; `None` when all of them are the default.
     pub fn from_config(config: &TargetConfig) -> Option<Self> {
+        let body = BodyRules::of(config);
         let plain = config.headers.is_empty()
             && config.expect_status == ExpectStatus::default()
-            && config.max_latency_ms.is_none();
+            && config.max_latency_ms.is_none()
+            && config.redirect == Redirect::default()
+            && body.is_none();
         (!plain).then(|| {
             Self(Arc::new(RuleSet {
                 headers: config.headers.clone(),
                 expect_status: config.expect_status.clone(),
                 max_latency_ms: config.max_latency_ms,
+                redirect: config.redirect,
+                body,
             }))
         })
     }
@@ -80,6 +99,8 @@ pub struct Buffers {
     pub out: Vec<u8>,
     /// The response head: what has arrived of it, then its first KiB as evidence.
     pub carry: Vec<u8>,
+    /// The target's URL, which redirects are relative to.
+    pub url: Vec<u8>,
 }
 
 /// One connection of an attempt, 0..3. A number is used again after its connection has ended by
@@ -160,7 +181,8 @@ pub enum Event<'a> {
 /// outstanding per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Look up the host's addresses.
+    /// Look up the addresses of [`Attempt::redirected_to`](crate::Attempt::redirected_to), or of
+    /// the spec's host before any redirect.
     Resolve,
     /// Open a connection, and write
     /// [`Attempt::first_flight`](crate::Attempt::first_flight) as soon as it stands.
@@ -203,7 +225,8 @@ pub struct Report {
     pub class: Option<FailureClass>,
     /// HTTP status, 0 = none.
     pub status: u16,
-    /// Time by phase; a phase that was entered is present, also when the attempt ended in it.
+    /// Time by phase; a phase that was entered is present, also when the attempt ended in it. Of
+    /// an attempt that was redirected, the phases of all hops added up.
     pub phases: Phases,
     /// Bits of `model::outcome::flags`.
     pub flags: u16,

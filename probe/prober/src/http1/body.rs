@@ -1,5 +1,5 @@
-//! A response body: where it ends, how much of it is read, and what an EOF means. Bytes are
-//! discarded as they come.
+//! A response body: where it ends, how much of it is read, and what an EOF means. Its bytes are
+//! handed on as they come, and kept by nobody here.
 
 use model::limits::BODY_MAX_BYTES;
 
@@ -42,20 +42,30 @@ impl Body {
         !matches!(self.kind, Kind::Length(left) if left <= self.budget)
     }
 
-    /// Takes in `bytes`; whether enough was read.
+    /// Takes in `bytes` and gives what they carry, framing taken off, to `data`; whether enough
+    /// was read.
     ///
     /// # Errors
     /// A [`Flaw`] when the chunked coding is broken within the limit.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<bool, Flaw> {
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        data: &mut impl FnMut(&[u8]),
+    ) -> Result<bool, Flaw> {
         let looked_at = &bytes[..bytes.len().min(self.budget as usize)];
         let taken = looked_at.len() as u64;
         let complete = match &mut self.kind {
             Kind::Length(left) => {
-                *left = left.saturating_sub(taken);
+                let piece = &looked_at[..looked_at.len().min(*left as usize)];
+                data(piece);
+                *left -= piece.len() as u64;
                 *left == 0
             }
-            Kind::Chunked(chunked) => chunked.feed(looked_at)?,
-            Kind::ToClose => false,
+            Kind::Chunked(chunked) => chunked.feed(looked_at, data)?,
+            Kind::ToClose => {
+                data(looked_at);
+                false
+            }
         };
         self.budget -= taken;
         Ok(complete || self.budget == 0)
@@ -91,16 +101,41 @@ mod tests {
 
     const MIB: usize = BODY_MAX_BYTES as usize;
 
+    fn feed(body: &mut Body, bytes: &[u8]) -> Result<bool, Flaw> {
+        body.feed(bytes, &mut |_| {})
+    }
+
+    #[test]
+    fn the_data_is_handed_on_without_its_framing() {
+        for (framing, wire, data) in [
+            (Framing::Length(5), "hello and more", "hello"),
+            (
+                Framing::Chunked,
+                "2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nA: b\r\n\r\nmore",
+                "hello",
+            ),
+            (Framing::ToClose, "hello", "hello"),
+        ] {
+            let mut body = Body::new(framing).expect("something to read");
+            let mut found = Vec::new();
+            for byte in wire.as_bytes() {
+                body.feed(&[*byte], &mut |piece| found.extend_from_slice(piece))
+                    .expect("well framed");
+            }
+            assert_eq!(found, data.as_bytes(), "{framing:?}");
+        }
+    }
+
     #[test]
     fn a_length_must_arrive_exactly_and_what_follows_is_ignored() {
         let mut body = Body::new(Framing::Length(5)).expect("something to read");
         assert!(!body.is_open_ended());
-        assert_eq!(body.feed(b"hell"), Ok(false));
+        assert_eq!(feed(&mut body, b"hell"), Ok(false));
         assert_eq!(
             body.eof().map_err(|flaw| flaw.class),
             Err(FailureClass::HttpTruncated)
         );
-        assert_eq!(body.feed(b"o and more"), Ok(true));
+        assert_eq!(feed(&mut body, b"o and more"), Ok(true));
         assert_eq!(Body::new(Framing::Length(0)), None);
     }
 
@@ -109,9 +144,9 @@ mod tests {
         for framing in [Framing::Length(BODY_MAX_BYTES + 1), Framing::ToClose] {
             let mut body = Body::new(framing).expect("something to read");
             assert!(body.is_open_ended());
-            assert_eq!(body.feed(&vec![0; MIB - 1]), Ok(false));
+            assert_eq!(feed(&mut body, &vec![0; MIB - 1]), Ok(false));
             assert_eq!(body.eof().is_err(), framing != Framing::ToClose);
-            assert_eq!(body.feed(&[0; 9]), Ok(true));
+            assert_eq!(feed(&mut body, &[0; 9]), Ok(true));
         }
         let exact = Body::new(Framing::Length(BODY_MAX_BYTES)).expect("something to read");
         assert!(!exact.is_open_ended());
@@ -122,10 +157,10 @@ mod tests {
         let mut body = Body::new(Framing::Chunked).expect("something to read");
         let mut bytes = b"FFFFF0\r\n".to_vec();
         bytes.resize(MIB, b'x');
-        assert_eq!(body.feed(&[&bytes[..], b"broken"].concat()), Ok(true));
+        assert_eq!(feed(&mut body, &[&bytes[..], b"broken"].concat()), Ok(true));
         let mut body = Body::new(Framing::Chunked).expect("something to read");
         assert_eq!(
-            body.feed(b"z").map_err(|flaw| flaw.class),
+            feed(&mut body, b"z").map_err(|flaw| flaw.class),
             Err(FailureClass::HttpBadChunk)
         );
     }

@@ -1,4 +1,4 @@
-//! The chunked coding (RFC 9112 §7.1), validated and discarded as it streams by.
+//! The chunked coding (RFC 9112 §7.1), validated as it streams by; the data is handed on.
 //!
 //! ```text
 //! Size ─► SizeSpace ─► Extension ─► SizeEnd ─► Data ─► DataEnd ─► DataLf ─► Size
@@ -68,18 +68,25 @@ impl Chunked {
         sloppy: false,
     };
 
-    /// Takes in `bytes`; whether the body is complete (what follows it is not looked at).
+    /// Takes in `bytes` and gives the data in them to `data`; whether the body is complete (what
+    /// follows it is not looked at).
     ///
     /// # Errors
     /// A [`Flaw`] of class `http.bad_chunk` at the first byte that breaks the coding.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<bool, Flaw> {
+    pub(crate) fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        data: &mut impl FnMut(&[u8]),
+    ) -> Result<bool, Flaw> {
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.state {
                 State::End => return Ok(true),
                 State::Data => {
-                    let skipped = self.left.min(bytes.len() as u64);
-                    self.left -= skipped;
-                    bytes = &bytes[skipped as usize..];
+                    let length = self.left.min(bytes.len() as u64);
+                    self.left -= length;
+                    let (piece, rest) = bytes.split_at(length as usize);
+                    data(piece);
+                    bytes = rest;
                     if self.left == 0 {
                         self.state = State::DataEnd;
                     }
@@ -202,7 +209,7 @@ mod tests {
             let mut body = Chunked::START;
             let mut complete = false;
             for piece in pieces {
-                complete = body.feed(piece).map_err(|flaw| flaw.why)?;
+                complete = body.feed(piece, &mut |_| {}).map_err(|flaw| flaw.why)?;
             }
             Ok((complete, body.sloppy))
         };
@@ -267,7 +274,11 @@ mod tests {
             ("0\r\nA: b\r\n\r", false),
         ] {
             let mut body = Chunked::START;
-            assert_eq!(body.feed(text.as_bytes()), Ok(false), "{text:?}");
+            assert_eq!(
+                body.feed(text.as_bytes(), &mut |_| {}),
+                Ok(false),
+                "{text:?}"
+            );
             assert_eq!(body.complete_at_eof(), complete, "{text:?}");
         }
     }

@@ -18,6 +18,10 @@ pub(crate) struct Head {
     pub(crate) status: u16,
     /// How the body is framed.
     pub(crate) framing: Framing,
+    /// How the body is coded, framing apart.
+    pub(crate) coding: Coding,
+    /// Where the value of the one Location lies, if there is one that is not empty.
+    pub(crate) location: Location,
     /// A tolerance was needed, those of line ends apart.
     pub(crate) sloppy: bool,
 }
@@ -35,9 +39,35 @@ pub(crate) enum Framing {
     ToClose,
 }
 
+/// A Location field, as offsets into the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Location {
+    #[default]
+    Absent,
+    /// Start and end.
+    At(u32, u32),
+    /// Two fields that differ.
+    Ambiguous,
+}
+
+/// The content coding of a body (RFC 9110 §8.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Coding {
+    #[default]
+    Identity,
+    Gzip,
+    /// zlib, or what some servers send under that name: deflate without it.
+    Deflate,
+    Brotli,
+    /// Another one, or several.
+    Unknown,
+}
+
 /// What the fields say of the body.
 #[derive(Default)]
 struct Fields {
+    content: Coding,
+    location: Location,
     length: Option<Result<u64, Flaw>>,
     coding: Option<bool>,
     event_stream: bool,
@@ -107,6 +137,8 @@ fn parse_as_is(head: &[u8], method: Method) -> Result<Head, Flaw> {
     Ok(Head {
         status,
         framing,
+        coding: fields.content,
+        location: fields.location,
         sloppy: fields.sloppy,
     })
 }
@@ -164,6 +196,9 @@ impl Fields {
         let name_end = header.name.as_ptr() as usize - head.as_ptr() as usize + header.name.len();
         self.sloppy |= head[name_end] != b':';
         match header.name.len() {
+            8 if header.name.eq_ignore_ascii_case("location") => {
+                self.note_location(head, header.value);
+            }
             12 if header.name.eq_ignore_ascii_case("content-type") => {
                 let kind = header
                     .value
@@ -178,6 +213,9 @@ impl Fields {
                 self.sloppy |= matches!(after, b' ' | b'\t');
                 self.note_length(header.value);
             }
+            16 if header.name.eq_ignore_ascii_case("content-encoding") => {
+                self.note_content(header.value);
+            }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                 // Codings add up over several fields: the last of all frames the body.
                 let last = header.value.rsplit(|&byte| byte == b',');
@@ -189,6 +227,36 @@ impl Fields {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn note_location(&mut self, head: &[u8], value: &[u8]) {
+        let value = value.trim_ascii();
+        if value.is_empty() {
+            return;
+        }
+        let start = value.as_ptr() as usize - head.as_ptr() as usize;
+        let found = Location::At(start as u32, (start + value.len()) as u32);
+        self.location = match self.location {
+            Location::Absent => found,
+            Location::At(start, end) if head[start as usize..end as usize] == *value => found,
+            _ => Location::Ambiguous,
+        };
+    }
+
+    fn note_content(&mut self, value: &[u8]) {
+        for name in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            let coding = match name.to_ascii_lowercase().as_slice() {
+                b"" | b"identity" | b"none" => continue,
+                b"gzip" | b"x-gzip" => Coding::Gzip,
+                b"deflate" => Coding::Deflate,
+                b"br" => Coding::Brotli,
+                _ => Coding::Unknown,
+            };
+            self.content = match self.content {
+                Coding::Identity => coding,
+                _ => Coding::Unknown,
+            };
         }
     }
 
@@ -356,6 +424,42 @@ mod tests {
             "HTTP/1.0 200 \u{e9}\r\n\r\n",
         ] {
             assert_eq!(get(clean).map(|head| head.sloppy), Ok(false), "{clean:?}");
+        }
+    }
+
+    #[test]
+    fn the_content_coding_is_what_the_fields_add_up_to() {
+        for (fields, coding) in [
+            ("", Coding::Identity),
+            ("Content-Encoding: identity\r\n", Coding::Identity),
+            ("Content-Encoding: GZIP\r\n", Coding::Gzip),
+            ("Content-Encoding: , x-gzip\r\n", Coding::Gzip),
+            ("Content-Encoding: deflate\r\n", Coding::Deflate),
+            ("content-encoding: br\r\n", Coding::Brotli),
+            ("Content-Encoding: zstd\r\n", Coding::Unknown),
+            ("Content-Encoding: gzip, br\r\n", Coding::Unknown),
+        ] {
+            let head = get(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).expect(fields);
+            assert_eq!(head.coding, coding, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn one_location_is_found_and_two_that_differ_are_ambiguous() {
+        for (fields, found) in [
+            ("", Ok("")),
+            ("Location:  \r\n", Ok("")),
+            ("Location: /a b \r\n", Ok("/a b")),
+            ("LOCATION: /x\r\nLocation: /x\r\n", Ok("/x")),
+            ("Location: /x\r\nLocation: /y\r\n", Err(())),
+        ] {
+            let text = format!("HTTP/1.1 302 Found\r\n{fields}\r\n");
+            let location = match get(&text).expect(fields).location {
+                Location::Absent => Ok(""),
+                Location::At(start, end) => Ok(&text[start as usize..end as usize]),
+                Location::Ambiguous => Err(()),
+            };
+            assert_eq!(location, found, "{fields:?}");
         }
     }
 

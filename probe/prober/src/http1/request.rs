@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use crate::attempt::{AttemptSpec, HostRef};
+use model::target::Header;
+
+use crate::attempt::{AttemptSpec, HostRef, Rules};
 
 /// The fields that every request carries between `Host` and `Connection`, written once per core.
 #[derive(Clone, Debug)]
@@ -14,10 +16,20 @@ pub(crate) struct CommonFields {
 
 const ACCEPT: &str = "Accept: */*\r\n";
 const ACCEPT_ENCODING: &str = "Accept-Encoding: identity\r\n";
+/// Where a rule looks into the body: what can be decoded.
+const ACCEPT_CODINGS: &str = "Accept-Encoding: gzip, deflate, br\r\n";
 const END: &[u8] = b"Connection: close\r\n\r\n";
 /// Nearly every request is shorter. Its buffer has been another's, and would else grow with each
 /// target that is a little longer than those before.
 const USUAL_BYTES: usize = 512;
+
+/// Which of the custom fields go along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    Kept,
+    /// A redirect left the host that they are meant for: no Authorization, no Cookie.
+    Withheld,
+}
 
 impl CommonFields {
     pub(crate) fn new(user_agent: &str) -> Self {
@@ -28,23 +40,34 @@ impl CommonFields {
     }
 
     /// Appends the request head for `spec` to `out`.
-    pub(crate) fn write(&self, spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
+    pub(crate) fn write(
+        &self,
+        spec: &AttemptSpec<'_>,
+        credentials: Credentials,
+        out: &mut Vec<u8>,
+    ) {
         out.reserve(USUAL_BYTES);
         let parts =
             [spec.method.as_str(), " ", spec.path, " HTTP/1.1\r\nHost: "].map(str::as_bytes);
         for part in parts {
             out.extend_from_slice(part);
         }
-        write_host(spec, out);
-        let Some(rules) = spec.rules.filter(|rules| !rules.set().headers.is_empty()) else {
+        write_authority(spec, out);
+        out.extend_from_slice(b"\r\n");
+        let Some(rules) = spec.rules.map(Rules::set) else {
             out.extend_from_slice(&self.plain);
             return;
         };
-        let headers = &rules.set().headers;
+        let headers: &[Header] = &rules.headers;
+        let codings = if rules.body.is_some() {
+            ACCEPT_CODINGS
+        } else {
+            ACCEPT_ENCODING
+        };
         let ours = [
             ("user-agent", self.user_agent.as_str()),
             ("accept", ACCEPT),
-            ("accept-encoding", ACCEPT_ENCODING),
+            ("accept-encoding", codings),
         ];
         // A custom field takes the place of ours: two User-Agents would help nobody.
         for (name, line) in ours {
@@ -55,7 +78,13 @@ impl CommonFields {
                 out.extend_from_slice(line.as_bytes());
             }
         }
-        for header in headers {
+        let secret = |header: &&Header| {
+            ["authorization", "cookie"]
+                .iter()
+                .any(|name| header.name().eq_ignore_ascii_case(name))
+        };
+        let goes = |header: &&Header| credentials == Credentials::Kept || !secret(header);
+        for header in headers.iter().filter(goes) {
             let parts = [header.name(), ": ", header.value(), "\r\n"].map(str::as_bytes);
             for part in parts {
                 out.extend_from_slice(part);
@@ -65,8 +94,16 @@ impl CommonFields {
     }
 }
 
-/// `host[:port]`, the scheme's default port left out, IPv6 in brackets; ends the line.
-fn write_host(spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
+/// Writes the URL of `spec` to `out`, in the canonical form of a target's URL.
+pub(crate) fn write_url(spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(spec.scheme.as_str().as_bytes());
+    out.extend_from_slice(b"://");
+    write_authority(spec, out);
+    out.extend_from_slice(spec.path.as_bytes());
+}
+
+/// `host[:port]`, the scheme's default port left out, IPv6 in brackets.
+fn write_authority(spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
     let written = match spec.host {
         HostRef::Name(name) => {
             out.extend_from_slice(name.as_bytes());
@@ -76,9 +113,9 @@ fn write_host(spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
         HostRef::Address(IpAddr::V6(v6)) => write!(out, "[{v6}]"),
     };
     let port = if spec.port == spec.scheme.default_port() {
-        written.and_then(|()| write!(out, "\r\n"))
+        written
     } else {
-        written.and_then(|()| write!(out, ":{}\r\n", spec.port))
+        written.and_then(|()| write!(out, ":{}", spec.port))
     };
     port.expect("writing to a Vec does not fail");
 }
@@ -89,7 +126,6 @@ mod tests {
     use model::url::Scheme;
 
     use super::*;
-    use crate::attempt::Rules;
 
     fn spec<'a>(host: HostRef<'a>, port: u16, rules: Option<&'a Rules>) -> AttemptSpec<'a> {
         AttemptSpec {
@@ -105,7 +141,8 @@ mod tests {
 
     fn head(spec: &AttemptSpec<'_>) -> String {
         let mut out = Vec::new();
-        CommonFields::new("ringwatch/1 (+https://ringwatch.test)").write(spec, &mut out);
+        let fields = CommonFields::new("ringwatch/1 (+https://ringwatch.test)");
+        fields.write(spec, Credentials::Kept, &mut out);
         String::from_utf8(out).expect("ASCII")
     }
 

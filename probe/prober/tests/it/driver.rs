@@ -97,6 +97,8 @@ pub(crate) struct Script<'a> {
     pub(crate) early: bool,
     pub(crate) send_error: Option<i32>,
     pub(crate) pieces: Vec<&'a [u8]>,
+    /// What the connections after the first one bring, each in one piece.
+    pub(crate) later: Vec<&'a [u8]>,
     pub(crate) end: End,
 }
 
@@ -110,6 +112,7 @@ impl<'a> Script<'a> {
             early: false,
             send_error: None,
             pieces,
+            later: Vec::new(),
             end,
         }
     }
@@ -120,6 +123,8 @@ pub(crate) struct Run {
     pub(crate) attempt: Attempt,
     pub(crate) commands: Vec<Command>,
     pub(crate) sent: Vec<u8>,
+    /// Names that were asked for because a redirect led there.
+    pub(crate) redirected_to: Vec<String>,
 }
 
 impl Run {
@@ -148,6 +153,9 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
     let mut clock_us = 0;
     let mut timer = None;
     let mut pieces = script.pieces.into_iter();
+    let mut later = script.later.into_iter();
+    let mut connected = false;
+    let mut redirected_to = Vec::new();
     let mut opens = script.opens.into_iter();
     let mut commands = Vec::new();
     let mut sent = Vec::new();
@@ -161,8 +169,16 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
         let mut silence = false;
         let event = match command {
             Command::Done => break,
-            Command::Resolve => Event::Resolved(script.dns.as_ref().map_err(|failure| *failure)),
+            Command::Resolve => {
+                redirected_to.extend(attempt.redirected_to().map(str::to_owned));
+                Event::Resolved(script.dns.as_ref().map_err(|failure| *failure))
+            }
             Command::Connect { conn, .. } => {
+                if std::mem::replace(&mut connected, true)
+                    && let Some(bytes) = later.next()
+                {
+                    pieces = vec![bytes].into_iter();
+                }
                 let open = opens.next().unwrap_or(Open::Accepts);
                 if script.early && matches!(open, Open::Accepts) {
                     sent.extend_from_slice(attempt.first_flight(conn));
@@ -206,6 +222,7 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
         attempt,
         commands,
         sent,
+        redirected_to,
     }
 }
 

@@ -2,8 +2,10 @@
 //! server in memory.
 
 mod attempts;
+mod bodies;
 mod corpus;
 mod driver;
+mod redirects;
 mod resolver;
 mod splits;
 mod tls;

@@ -95,6 +95,10 @@ fn cases(at: Addresses) -> Vec<Case> {
             ("/noise", 5_000, Some(C::HttpMalformed)),
             ("/reset", 5_000, Some(C::HttpReset)),
             ("/silent", 1_000, Some(C::HttpTimeout)),
+            ("/hop", 5_000, None),
+            ("/name", 5_000, None),
+            ("/loop", 5_000, Some(C::RedirectLoop)),
+            ("/ftp", 5_000, Some(C::RedirectBadLocation)),
         ] {
             cases.push((format!("{base}{path}"), timeout_ms, class));
         }
@@ -128,6 +132,8 @@ fn conforms(mut rig: impl Rig) {
         let may_connect = class != Some(FailureClass::SafetyBlocked);
         let resolved = class != Some(FailureClass::DnsNxdomain);
         assert_eq!(connected, may_connect && resolved, "{url}");
+        let redirected = url.ends_with("/hop") || url.ends_with("/name");
+        assert_eq!(outcome.hops, u8::from(redirected), "{url}");
         if class.is_none() {
             assert_eq!(reached_tls, spoke_tls, "{url}: {:?}", outcome.phases);
         }

@@ -27,6 +27,10 @@ pub(super) fn script(request: &[u8]) -> Script {
         "/short" => b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok".to_vec(),
         "/noise" => b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(),
         "/big" => big(),
+        "/hop" => redirect("/ok"),
+        "/name" => redirect(&format!("//{SITE}:{}/ok", port(&text))),
+        "/loop" => redirect("/loop#again"),
+        "/ftp" => redirect("ftp://site.test/"),
         _ => Vec::new(),
     };
     let end = match path {
@@ -35,6 +39,18 @@ pub(super) fn script(request: &[u8]) -> Script {
         _ => End::Eof,
     };
     Script { bytes, end }
+}
+
+/// A redirect whose body never comes.
+fn redirect(location: &str) -> Vec<u8> {
+    format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 9\r\n\r\n").into_bytes()
+}
+
+/// The port that a request was sent to.
+fn port(request: &str) -> &str {
+    let host = request.lines().find_map(|line| line.strip_prefix("Host: "));
+    let port = host.and_then(|host| host.split_once(':'));
+    port.map_or("", |(_, port)| port)
 }
 
 /// 80 KiB in chunks.

@@ -94,7 +94,8 @@ pub(super) fn config(
         index: CoreIndex(3),
         cpu,
         max_in_flight: 256,
-        destination_caps: DestinationCaps::share(1, Vec::new()),
+        // Every peer is one address, and the table asks it more often than a fleet would.
+        destination_caps: DestinationCaps::share(1, vec!["127.0.0.0/8".parse().expect("a CIDR")]),
         driver,
         resolver: ResolverConfig {
             upstreams: vec![upstream],

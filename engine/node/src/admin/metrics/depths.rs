@@ -93,6 +93,12 @@ impl Scrape {
             "Issuers' keys that are kept parsed",
             keys,
         )?;
+        let names = self.per_core(|_, core| core.redirect_names);
+        page.gauge(
+            "redirect_names",
+            "Names that redirects led to, kept resolved",
+            names,
+        )?;
         self.given_up(page)
     }
 
@@ -195,6 +201,7 @@ mod tests {
         (core.one_shot.due, core.one_shot.pending) = (5, 5);
         (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
         (core.shed, core.shed_deferred, core.issuer_keys) = (29, 14, 16);
+        core.redirect_names = 17;
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (
             core.evidence_truncated,
@@ -207,6 +214,7 @@ mod tests {
             "deferred_waiting{core=\"0\"} 12\n",
             "deferred_total{core=\"0\"} 13\n",
             "tls_issuer_keys{core=\"0\"} 16\n",
+            "redirect_names{core=\"0\"} 17\n",
             "shed_total{core=\"0\",reason=\"late\"} 15\n",
             "shed_total{core=\"0\",reason=\"deferred\"} 14\n",
             "dns_queued{core=\"0\"} 6\n",

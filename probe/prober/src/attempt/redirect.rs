@@ -1,0 +1,276 @@
+//! Redirects: where a response sends the attempt, whether it goes there, and how the next hop
+//! starts. It knows policies and limits; what a Location means is in `model::url`.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use model::FailureClass;
+use model::evidence::HopSeen;
+use model::limits::{CONNECTIONS_PER_ATTEMPT, REDIRECTS_MAX};
+use model::outcome::{PHASE_ABSENT, Phases, flags};
+use model::target::Redirect;
+use model::time::{MonoUs, Now};
+use model::url::{Host, LocationError, Scheme, TargetUrl};
+
+use super::{Attempt, AttemptSpec, Conn, Dns, Hop, HostRef, NO_TIMER, Rules, Stage};
+use crate::http1::Flaw;
+use crate::http1::head::{Head, Location};
+use crate::http1::request::Credentials;
+use crate::http1::scan::Scan;
+use crate::shared::Shared;
+use crate::tls::TlsLink;
+
+/// Statuses that send somewhere else, if a Location says where.
+const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
+/// Longest URL of a hop that is kept for evidence, in bytes.
+const URL_KEPT_MAX_BYTES: usize = 256;
+
+/// The way of an attempt that was redirected at least once.
+#[derive(Debug)]
+pub(super) struct Journey {
+    /// Of the first hop: credentials are meant for it.
+    origin: TargetUrl,
+    /// Of the hop that runs.
+    url: TargetUrl,
+    /// Fingerprints of every URL so far.
+    seen: Vec<u64>,
+    /// Hops that are over.
+    hops: Vec<HopSeen>,
+    /// Their phases, added up.
+    sum: Phases,
+    /// The earliest expiry that their certificates showed, 0 = none.
+    not_after_days: u16,
+    hop_started: MonoUs,
+}
+
+impl Journey {
+    fn new(url: TargetUrl, started: MonoUs) -> Self {
+        Self {
+            origin: url.clone(),
+            seen: vec![fingerprint(&url)],
+            url,
+            hops: Vec::new(),
+            sum: Phases::NONE,
+            not_after_days: 0,
+            hop_started: started,
+        }
+    }
+
+    /// Where `location` leads, if that is somewhere new.
+    fn next(&self, location: &[u8]) -> Result<TargetUrl, Flaw> {
+        if self.hops.len() >= usize::from(REDIRECTS_MAX) {
+            return Err(Flaw {
+                class: FailureClass::RedirectLimit,
+                why: "more than 10 redirects",
+            });
+        }
+        let next = self.url.join(location).map_err(|error| Flaw {
+            class: FailureClass::RedirectBadLocation,
+            why: match error {
+                LocationError::Scheme => "the Location is neither http nor https",
+                LocationError::TooLong => "the Location is longer than 8 KiB",
+                LocationError::Invalid => "the Location does not parse as a URL",
+            },
+        })?;
+        if self.seen.contains(&fingerprint(&next)) {
+            return Err(Flaw {
+                class: FailureClass::RedirectLoop,
+                why: "the redirects lead back to a URL that they came from",
+            });
+        }
+        Ok(next)
+    }
+
+    /// Whether credentials may go to the hop that runs: it is the host they are meant for, and
+    /// nobody can read along who could not before.
+    fn credentials(&self) -> Credentials {
+        let (from, to) = (&self.origin, &self.url);
+        let same_host = from.host() == to.host();
+        let same_port = from.scheme() == to.scheme() && from.port() == to.port();
+        let default_port = |url: &TargetUrl| url.port() == url.scheme().default_port();
+        let upgraded = (from.scheme(), to.scheme()) == (Scheme::Http, Scheme::Https)
+            && default_port(from)
+            && default_port(to);
+        if same_host && (same_port || upgraded) {
+            Credentials::Kept
+        } else {
+            Credentials::Withheld
+        }
+    }
+
+    /// The phases of the whole way; `last` are those of the hop that runs.
+    pub(super) fn phases(&self, last: &Phases) -> Phases {
+        let add = |one: u32, other: u32| match (one, other) {
+            (PHASE_ABSENT, us) | (us, PHASE_ABSENT) => us,
+            (one, other) => one.saturating_add(other).min(PHASE_ABSENT - 1),
+        };
+        Phases {
+            dns_us: add(self.sum.dns_us, last.dns_us),
+            connect_us: add(self.sum.connect_us, last.connect_us),
+            tls_us: add(self.sum.tls_us, last.tls_us),
+            ttfb_us: add(self.sum.ttfb_us, last.ttfb_us),
+            body_us: add(self.sum.body_us, last.body_us),
+            total_us: last.total_us,
+        }
+    }
+
+    /// The earliest expiry of all hops, `last` among them; 0 = no TLS.
+    pub(super) fn not_after_days(&self, last: u16) -> u16 {
+        match (self.not_after_days, last) {
+            (0, days) | (days, 0) => days,
+            (one, other) => one.min(other),
+        }
+    }
+
+    pub(super) fn hops(&self) -> &[HopSeen] {
+        &self.hops
+    }
+
+    /// The name of the hop that runs; `None` for a literal.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self.url.host() {
+            Host::Name(name) => Some(name),
+            Host::Address(_) => None,
+        }
+    }
+}
+
+/// Two URLs with the same fingerprint are taken for one.
+fn fingerprint(url: &TargetUrl) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    url.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What a response with such a status says of the place to go to.
+#[derive(Debug)]
+pub(super) enum Redirected {
+    /// The bytes of its Location.
+    To(Vec<u8>),
+    /// Two Location fields that differ.
+    Ambiguously,
+}
+
+impl Redirected {
+    /// Where the response with `head`, which lies at the start of `bytes`, leads to; `None`:
+    /// nowhere.
+    pub(super) fn of(head: &Head, bytes: &[u8]) -> Option<Self> {
+        if !STATUSES.contains(&head.status) {
+            return None;
+        }
+        match head.location {
+            Location::Absent => None,
+            Location::At(start, end) => {
+                Some(Self::To(bytes[start as usize..end as usize].to_vec()))
+            }
+            Location::Ambiguous => Some(Self::Ambiguously),
+        }
+    }
+}
+
+impl Attempt {
+    /// The response redirects.
+    pub(super) fn on_redirect(&mut self, status: u16, redirected: &Redirected, now: Now) {
+        let rules = self.rules.as_ref().map(Rules::set);
+        let policy = rules.map_or(Redirect::default(), |rules| rules.redirect);
+        if policy == Redirect::Fail {
+            self.why = "it answers with a redirect, which `redirect = fail` forbids";
+            return self.finish(Some(FailureClass::RedirectRefused), now);
+        }
+        let Redirected::To(location) = redirected else {
+            self.why = "two Location fields differ";
+            return self.finish(Some(FailureClass::RedirectBadLocation), now);
+        };
+        let journey = self.journey.take();
+        let journey = journey.unwrap_or_else(|| Box::new(self.first_journey()));
+        let next = journey.next(location);
+        self.journey = Some(journey);
+        match next {
+            Ok(url) => self.leave_hop(status, url, policy, now),
+            Err(flaw) => self.fail(flaw, now),
+        }
+    }
+
+    fn first_journey(&self) -> Journey {
+        let text = std::str::from_utf8(&self.buffers.url).unwrap_or_default();
+        let url = TargetUrl::parse(text).expect("the URL of a target is in its canonical form");
+        Journey::new(url, self.started)
+    }
+
+    /// Ends the hop that runs; the next one begins with [`Attempt::turn`]. Its body need not
+    /// arrive.
+    fn leave_hop(&mut self, status: u16, next: TargetUrl, policy: Redirect, now: Now) {
+        self.enter(Stage::Turning, now);
+        let alert = policy == Redirect::Alert;
+        self.flags |= if alert { flags::REDIRECT_ALERT } else { 0 };
+        let days = self.tls.as_ref().map_or(0, |link| link.not_after_days());
+        let journey = self.journey.as_mut().expect("a redirect makes a journey");
+        if (journey.url.scheme(), next.scheme()) == (Scheme::Https, Scheme::Http) {
+            self.flags |= flags::REDIRECT_DOWNGRADE;
+        }
+        let total_us = now.mono.since(journey.hop_started);
+        self.phases.total_us = total_us.min(u64::from(PHASE_ABSENT - 1)) as u32;
+        let mut url = std::mem::replace(&mut journey.url, next).to_string();
+        url.truncate(url.floor_char_boundary(URL_KEPT_MAX_BYTES));
+        journey.hops.push(HopSeen {
+            url,
+            status,
+            phases_us: self.phases.values(),
+        });
+        journey.seen.push(fingerprint(&journey.url));
+        journey.sum = journey.phases(&self.phases);
+        journey.not_after_days = journey.not_after_days(days);
+        journey.hop_started = now.mono;
+        self.hops += 1;
+    }
+
+    /// Starts the next hop on a connection of its own.
+    pub(super) fn turn(&mut self, shared: &Shared, now: Now) {
+        let journey = self.journey.as_ref().expect("a turn is part of a journey");
+        let (url, credentials) = (journey.url.clone(), journey.credentials());
+        let host = match url.host() {
+            Host::Name(name) => HostRef::Name(name),
+            Host::Address(address) => HostRef::Address(*address),
+        };
+        let rules = self.rules.clone();
+        let spec = AttemptSpec {
+            scheme: url.scheme(),
+            host,
+            port: url.port(),
+            path: url.path(),
+            method: self.hop.method,
+            timeout_ms: self.timeout_ms,
+            rules: rules.as_ref(),
+        };
+        self.buffers.out.clear();
+        self.buffers.carry.clear();
+        shared
+            .fields
+            .write(&spec, credentials, &mut self.buffers.out);
+        self.closing |= self.opened;
+        self.conn = Conn((self.conn.0 + 1) % CONNECTIONS_PER_ATTEMPT as u8);
+        self.tls = (spec.scheme == Scheme::Https).then(|| TlsLink::new(host));
+        self.phases = Phases::NONE;
+        (self.mark, self.timer) = (now.mono, NO_TIMER);
+        (self.status, self.sending, self.why) = (0, false, "");
+        (self.errno, self.send_errno) = (None, None);
+        self.hop = Hop::new(&spec);
+        self.start_hop(shared, now);
+    }
+}
+
+impl Hop {
+    /// The first steps towards `spec` are still to be made.
+    pub(super) fn new(spec: &AttemptSpec<'_>) -> Self {
+        Self {
+            route: spec.route(),
+            dns: Dns::default(),
+            port: spec.port,
+            scheme: spec.scheme,
+            method: spec.method,
+            interims: 0,
+            scan: Scan::default(),
+            body: None,
+            search: None,
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Rules about bodies: keyword and forbidden texts, in every coding and however the bytes are cut.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use model::target::TargetSpec;
+use model::{Generation, Slot};
+use prober::Rules;
+use proptest::prelude::*;
+
+use crate::driver::{End, Run, Script, run, with_rules};
+
+/// "Hello, keyword world! " ten times, by the reference encoder of brotli.
+const BROTLI: &[u8] = include_bytes!("bodies/hello.br");
+const MIB: usize = 1024 * 1024;
+
+fn rules(keyword: &str, forbidden: &[&str]) -> Rules {
+    let spec = TargetSpec {
+        url: "http://e.test/".to_owned(),
+        keyword: Some(keyword.to_owned()),
+        forbidden: forbidden.iter().map(|text| (*text).to_owned()).collect(),
+        ..TargetSpec::default()
+    };
+    Rules::from_config(&spec.parse().expect("valid")).expect("not all default")
+}
+
+fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn check(rules: &Rules, pieces: Vec<&[u8]>, end: End) -> Run {
+    run(&with_rules(rules), Script::answering(pieces, end), true)
+}
+
+fn class(rules: &Rules, body: &str) -> Option<&'static str> {
+    check(rules, vec![&answer("", body.as_bytes())], End::Silence).class()
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn deflate(body: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn zlib(body: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+/// Text that does not compress well, with `text` at its end.
+fn long(text: &str) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut body: Vec<u8> = (0..30_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b' ' + (state >> 24) as u8 % 90
+        })
+        .collect();
+    body.extend_from_slice(text.as_bytes());
+    body
+}
+
+#[test]
+fn the_keyword_must_be_there_and_forbidden_texts_must_not() {
+    let both = rules("welcome", &["fatal error", "database"]);
+    for (body, expected) in [
+        ("you are welcome here", None),
+        ("Welcome", Some("body.keyword_missing")),
+        ("", Some("body.keyword_missing")),
+        ("welcome: fatal error", Some("body.forbidden")),
+        ("database error, welcome", Some("body.forbidden")),
+        ("fatal error", Some("body.keyword_missing")),
+    ] {
+        assert_eq!(class(&both, body), expected, "{body}");
+    }
+    let forbidden = rules("", &["fatal error"]);
+    assert_eq!(class(&forbidden, "all is well"), None);
+    assert_eq!(class(&forbidden, ""), None);
+    assert_eq!(class(&forbidden, "a fatal error"), Some("body.forbidden"));
+}
+
+#[test]
+fn a_status_that_is_no_success_counts_first() {
+    let answer = b"HTTP/1.1 503 Sorry\r\nContent-Length: 7\r\n\r\nwelcome";
+    let run = check(&rules("welcome", &[]), vec![answer], End::Silence);
+    assert_eq!(run.class(), Some("http.status"));
+}
+
+#[test]
+fn a_keyword_that_was_found_ends_the_check() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nwelcome, and so on";
+    assert_eq!(
+        check(&rules("welcome", &[]), vec![answer], End::Silence).class(),
+        None
+    );
+    let more_to_come = rules("welcome", &["fatal"]);
+    assert_eq!(
+        check(&more_to_come, vec![answer], End::Silence).class(),
+        Some("http.timeout")
+    );
+    assert_eq!(
+        check(&more_to_come, vec![answer], End::Eof).class(),
+        Some("http.truncated")
+    );
+}
+
+#[test]
+fn a_body_without_an_end_is_judged_by_what_came_unless_the_keyword_did_not() {
+    let endless = b"HTTP/1.1 200 OK\r\n\r\nwelcome, fatal";
+    let deadline = |keyword, forbidden: &[&str]| {
+        check(&rules(keyword, forbidden), vec![endless], End::Silence).class()
+    };
+    assert_eq!(deadline("", &["other"]), None);
+    assert_eq!(deadline("", &["fatal"]), Some("body.forbidden"));
+    assert_eq!(deadline("welcome", &["other"]), None);
+    assert_eq!(deadline("absent", &["other"]), Some("http.timeout"));
+    let closed = check(&rules("absent", &[]), vec![endless], End::Eof);
+    assert_eq!(closed.class(), Some("body.keyword_missing"));
+}
+
+#[test]
+fn codings_are_offered_and_decoded() {
+    let wanted = rules("keyword world", &[]);
+    let body = long("here is the keyword world of it");
+    for (coding, coded) in [
+        ("gzip", gzip(&body)),
+        ("x-gzip", gzip(&body)),
+        ("deflate", zlib(&body)),
+        ("deflate", deflate(&body)),
+        ("identity", body.clone()),
+        ("br", BROTLI.to_vec()),
+    ] {
+        let answer = answer(&format!("Content-Encoding: {coding}\r\n"), &coded);
+        let run = check(&wanted, vec![&answer], End::Silence);
+        assert_eq!(run.class(), None, "{coding}");
+        let request = String::from_utf8(run.sent.clone()).expect("ASCII");
+        assert!(request.contains("Accept-Encoding: gzip, deflate, br\r\n"));
+        let absent = check(&rules("absent", &[]), vec![&answer], End::Silence);
+        assert_eq!(absent.class(), Some("body.keyword_missing"), "{coding}");
+    }
+}
+
+#[test]
+fn a_coding_that_is_broken_or_unknown_is_told_unless_the_keyword_came_before() {
+    let body = long("the end");
+    let start = String::from_utf8(body[20_000..20_020].to_vec()).expect("ASCII");
+    let mut broken = gzip(&body);
+    let middle = broken.len() * 3 / 4;
+    broken[middle..middle + 64].fill(0xff);
+    let cut = gzip(&body)[..middle].to_vec();
+    let verdict = |coding: &str, coded: &[u8], keyword: &str| {
+        let answer = answer(&format!("Content-Encoding: {coding}\r\n"), coded);
+        check(&rules(keyword, &[]), vec![&answer], End::Silence).class()
+    };
+    for coded in [&broken, &cut] {
+        assert_eq!(verdict("gzip", coded, "the end"), Some("http.bad_encoding"));
+        assert_eq!(verdict("gzip", coded, &start), None);
+    }
+    assert_eq!(
+        verdict("gzip", b"not gzip at all", "x"),
+        Some("http.bad_encoding")
+    );
+    assert_eq!(
+        verdict("br", b"\xff\xff\xff\xff", "x"),
+        Some("http.bad_encoding")
+    );
+    assert_eq!(verdict("zstd", b"whatever", "x"), Some("http.bad_encoding"));
+    let plain = crate::driver::http();
+    let answer = answer("Content-Encoding: zstd\r\n", b"whatever");
+    let unasked = run(&plain, Script::answering(vec![&answer], End::Silence), true);
+    assert_eq!(unasked.class(), None, "nobody looks into it");
+}
+
+#[test]
+fn only_the_first_mebibyte_counts_before_and_after_decoding() {
+    let mut body = vec![b'.'; MIB];
+    body.extend_from_slice(b"keyword");
+    let gzipped = answer("Content-Encoding: gzip\r\n", &gzip(&body));
+    let plain = answer("", &body);
+    for answer in [&gzipped, &plain] {
+        let run = check(&rules("keyword", &[]), vec![answer], End::Silence);
+        assert_eq!(run.class(), Some("body.keyword_missing"));
+    }
+    body.drain(..7);
+    let gzipped = answer("Content-Encoding: gzip\r\n", &gzip(&body));
+    assert_eq!(
+        check(&rules("keyword", &[]), vec![&gzipped], End::Silence).class(),
+        None
+    );
+}
+
+#[test]
+fn evidence_shows_what_was_found_or_how_the_body_begins() {
+    let body = [long(""), b" a fatal error occurred".to_vec(), long("")].concat();
+    let answer = answer("", &body);
+    let run = check(&rules("", &["fatal error"]), vec![&answer], End::Silence);
+    let evidence = run.attempt.evidence(Slot(1), Generation(1), 1);
+    assert!(
+        evidence.excerpt.contains("fatal error"),
+        "{}",
+        evidence.excerpt
+    );
+    assert!(evidence.excerpt.len() <= 256);
+    assert!(
+        evidence
+            .text
+            .ends_with("has the forbidden text \"fatal error\"")
+    );
+    let run = check(&rules("absent", &[]), vec![&answer], End::Silence);
+    let evidence = run.attempt.evidence(Slot(1), Generation(1), 1);
+    assert_eq!(evidence.excerpt.as_bytes(), &body[..256]);
+    assert!(evidence.text.ends_with("does not have the keyword"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn any_split_gives_the_same_verdict(
+        coded in 0_usize..5,
+        keyword in prop::sample::select(vec!["the end", "absent", ""]),
+        damage in prop::option::of(any::<prop::sample::Index>()),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+    ) {
+        let body = long("the end");
+        let (coding, mut bytes) = [
+            ("identity", body.clone()),
+            ("gzip", gzip(&body)),
+            ("deflate", zlib(&body)),
+            ("deflate", deflate(&body)),
+            ("br", BROTLI.to_vec()),
+        ][coded].clone();
+        if let Some(at) = damage {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 0x55;
+        }
+        let answer = answer(&format!("Content-Encoding: {coding}\r\n"), &bytes);
+        let rules = rules(keyword, &["a text that never comes"]);
+        let whole = check(&rules, vec![&answer], End::Eof).report();
+        let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(answer.len())).collect();
+        at.extend([0, answer.len()]);
+        at.sort_unstable();
+        at.dedup();
+        let pieces = at.windows(2).map(|pair| &answer[pair[0]..pair[1]]).collect();
+        let split = check(&rules, pieces, End::Eof).report();
+        prop_assert_eq!(split.class, whole.class);
+    }
+}
