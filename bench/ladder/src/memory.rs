@@ -235,7 +235,8 @@ fn markdown(report: &Report) -> String {
         "# Memory, idle cost and lag\n\n`cargo xtask bench memory`\n\n{}\n\nEach size is a fresh \
          start from the store; memory is the median of VmRSS, CPU that of all threads of the node, \
          the median of three windows, all of which are shown. Lag is that of every check of its \
-         window, of three windows the one with the middle p99. Every other number is single.\n\n{}\n{}",
+         window, of three windows the one with the middle p99. Every other number is \
+         single.\n\n{}\n{}",
         report.machine.line(),
         idle_table(&report.idle),
         bars::table(report) + &lag_windows(report.load.as_ref())

@@ -226,8 +226,8 @@ macro_rules! published {
 published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
     deferred, deferred_total, shed_deferred, destinations, issuer_keys,
-    redirect_names, evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
-    last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
+    redirect_names, evidence_truncated, evidence_dropped, targets, required_per_ks,
+    in_flight_limit, turns, last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
       timeouts, malformed, truncated, ignored, socket_errors, refused, hosts, flights, queued,

@@ -152,9 +152,7 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
     let deadline_us = u64::from(spec.timeout_ms) * 1_000;
     let mut clock_us = 0;
     let mut timer = None;
-    let mut pieces = script.pieces.into_iter();
-    let mut later = script.later.into_iter();
-    let mut connected = false;
+    let mut wire = Wire::new(script.pieces, script.later);
     let mut redirected_to = Vec::new();
     let mut opens = script.opens.into_iter();
     let mut commands = Vec::new();
@@ -166,7 +164,6 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
             commands.push(command);
         }
         clock_us += if ticking { 1_000 } else { 0 };
-        let mut silence = false;
         let event = match command {
             Command::Done => break,
             Command::Resolve => {
@@ -174,11 +171,7 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
                 Event::Resolved(script.dns.as_ref().map_err(|failure| *failure))
             }
             Command::Connect { conn, .. } => {
-                if std::mem::replace(&mut connected, true)
-                    && let Some(bytes) = later.next()
-                {
-                    pieces = vec![bytes].into_iter();
-                }
+                wire.connect();
                 let open = opens.next().unwrap_or(Open::Accepts);
                 if script.early && matches!(open, Open::Accepts) {
                     sent.extend_from_slice(attempt.first_flight(conn));
@@ -196,7 +189,7 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
                     None => Event::Sent { conn, buffer },
                 }
             }
-            Command::Recv { conn } => match read(pieces.next(), script.end, conn) {
+            Command::Recv { conn } => match read(wire.pieces.next(), script.end, conn) {
                 Some(event) => event,
                 None => continue,
             },
@@ -205,15 +198,7 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
                 timer = Some(at.0 - 1_000_000);
                 continue;
             }
-            Command::Wait => {
-                silence = true;
-                Event::Timer
-            }
-        };
-        let event = if silence {
-            silent(&mut timer, deadline_us, &mut clock_us)
-        } else {
-            event
+            Command::Wait => silent(&mut timer, deadline_us, &mut clock_us),
         };
         attempt.on(event, shared, at(clock_us));
     }
@@ -223,6 +208,33 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
         commands,
         sent,
         redirected_to,
+    }
+}
+
+/// What the connections bring, one after the other.
+struct Wire<'a> {
+    pieces: std::vec::IntoIter<&'a [u8]>,
+    later: std::vec::IntoIter<&'a [u8]>,
+    connected: bool,
+}
+
+impl<'a> Wire<'a> {
+    fn new(pieces: Vec<&'a [u8]>, later: Vec<&'a [u8]>) -> Self {
+        Self {
+            pieces: pieces.into_iter(),
+            later: later.into_iter(),
+            connected: false,
+        }
+    }
+
+    /// A connection after the first one brings bytes of its own, if there are any.
+    fn connect(&mut self) {
+        let next = self.later.as_slice().first().filter(|_| self.connected);
+        if let Some(bytes) = next.copied() {
+            self.later.next();
+            self.pieces = vec![bytes].into_iter();
+        }
+        self.connected = true;
     }
 }
 
