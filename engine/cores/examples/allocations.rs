@@ -111,6 +111,7 @@ fn spawn(driver: Driver, upstream: SocketAddr) -> Result<CoreHandle, Box<dyn Err
         shared: SharedConfig {
             user_agent: "ringwatch/bench".to_owned(),
             roots: Roots::WebPki,
+            tls: prober::TlsPolicy::default(),
             guard: Guard::public_only(vec!["127.0.0.0/8".parse()?]),
         },
         // A new set of histograms is made once per interval: none falls into the measurement.

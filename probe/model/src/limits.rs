@@ -170,3 +170,19 @@ pub const DRAIN_DEFAULT_S: u32 = 20;
 pub const TLS_ISSUER_KEYS_MAX: usize = 512;
 /// How long a core uses its half of a TLS key exchange, in seconds.
 pub const TLS_KEY_SHARE_S: u64 = 1;
+/// Verified certificate chains that a core remembers.
+pub const TLS_CHAINS_MAX: usize = 100_000;
+/// How long a verified chain is good without being verified again, in seconds.
+pub const TLS_CHAIN_GOOD_S: u64 = 3_600;
+/// Names (with their port) whose TLS sessions a core keeps.
+pub const TLS_SESSIONS_MAX: usize = 100_000;
+/// Default distance between two full handshakes with one name, in seconds.
+pub const TLS_FULL_EVERY_DEFAULT_S: u32 = 900;
+/// Longest distance between two full handshakes with one name, in seconds.
+pub const TLS_FULL_EVERY_MAX_S: u32 = 86_400;
+/// What a second look is read at most, in bytes: a `ServerHello` in records of one byte fits.
+pub const TLS_SECOND_LOOK_MAX_BYTES: usize = 1_024;
+/// How long the finding of a second look is remembered, in seconds.
+pub const TLS_SECOND_LOOK_KEPT_S: u64 = 86_400;
+/// Findings of second looks that a core remembers.
+pub const TLS_SECOND_LOOKS_MAX: usize = 16_384;

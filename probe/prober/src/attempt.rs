@@ -18,6 +18,7 @@ mod evidence;
 mod exchange;
 mod redirect;
 mod route;
+mod second_look;
 mod secure;
 mod spec;
 
@@ -150,7 +151,7 @@ impl Attempt {
         let mut attempt = Self {
             buffers,
             rules: spec.rules.cloned(),
-            tls: (spec.scheme == Scheme::Https).then(|| TlsLink::new(spec.host)),
+            tls: (spec.scheme == Scheme::Https).then(|| TlsLink::new(spec.host, spec.port)),
             hop: Hop::new(spec),
             journey: None,
             started: now.mono,
@@ -204,7 +205,7 @@ impl Attempt {
             self.on_sent(conn, buffer, now);
             return;
         }
-        if self.stage == Stage::Ended {
+        if self.stage == Stage::Ended || self.on_second_look(&event, shared, now) {
             return;
         }
         match event {
@@ -454,9 +455,10 @@ impl Attempt {
         } else {
             self.on_plaintext(bytes, now);
         }
+        let busy = self.pending & (pending::CONNECT | pending::SEND) != 0 || self.sending;
         if self.stage == Stage::Turning {
             self.turn(shared, now);
-        } else if self.stage != Stage::Ended && self.pending & pending::SEND == 0 && !self.sending {
+        } else if self.stage != Stage::Ended && !busy {
             self.pending |= pending::RECV;
         }
     }
@@ -504,8 +506,7 @@ impl Attempt {
         self.timer = NO_TIMER;
         match self.stage {
             Stage::Connecting => {
-                self.closing |= bit(self.conn) & self.opened;
-                self.conn = Conn((self.conn.0 + 1) % CONNECTIONS_PER_ATTEMPT as u8);
+                self.leave_connection();
                 self.hop.route.failed(errno::NO_ANSWER, ErrnoAt::Async);
                 self.connect(shared, now);
             }
@@ -513,6 +514,12 @@ impl Attempt {
             Stage::Body => self.finish(None, now),
             _ => {}
         }
+    }
+
+    /// Closes the connection in use; the next one has another number.
+    fn leave_connection(&mut self) {
+        self.closing |= bit(self.conn) & self.opened;
+        self.conn = Conn((self.conn.0 + 1) % CONNECTIONS_PER_ATTEMPT as u8);
     }
 
     fn set_timer(&mut self, at: MonoUs) {

@@ -20,4 +20,5 @@ pub use attempt::{
 };
 pub use error::ProberError;
 pub use guard::{Cidr, Guard};
-pub use shared::{DEFAULT_USER_AGENT, Roots, Shared, SharedConfig};
+pub use shared::{DEFAULT_USER_AGENT, Roots, Shared, SharedConfig, TlsPolicy};
+pub use tls::server_hello::{ServerHelloSeen, sniff_server_hello};

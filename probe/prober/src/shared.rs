@@ -1,6 +1,8 @@
 //! What all attempts of one core have in common, built once per core: request fields, TLS
 //! settings, the guard.
 
+use model::limits::{TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_SESSIONS_MAX};
+
 use crate::error::ProberError;
 use crate::guard::Guard;
 use crate::http1::request::CommonFields;
@@ -22,6 +24,28 @@ pub enum Roots {
     Pem(Vec<u8>),
 }
 
+/// What TLS may remember from one check to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// A session may be resumed this long after the last full handshake with its name, in
+    /// seconds; 0 = every handshake is a full one.
+    pub full_every_s: u32,
+    /// Names whose sessions are kept per core; 0 = none.
+    pub sessions_max: usize,
+    /// Verified chains that are remembered per core; 0 = none.
+    pub chains_max: usize,
+}
+
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        Self {
+            full_every_s: TLS_FULL_EVERY_DEFAULT_S,
+            sessions_max: TLS_SESSIONS_MAX,
+            chains_max: TLS_CHAINS_MAX,
+        }
+    }
+}
+
 /// Settings of a core's [`Shared`]; plain data, to be sent to the core's thread.
 #[derive(Clone, Debug)]
 pub struct SharedConfig {
@@ -29,6 +53,8 @@ pub struct SharedConfig {
     pub user_agent: String,
     /// Trust anchors for https.
     pub roots: Roots,
+    /// What TLS may remember.
+    pub tls: TlsPolicy,
     /// Addresses that may be connected to.
     pub guard: Guard,
 }
@@ -38,6 +64,7 @@ impl Default for SharedConfig {
         Self {
             user_agent: DEFAULT_USER_AGENT.to_owned(),
             roots: Roots::default(),
+            tls: TlsPolicy::default(),
             guard: Guard::default(),
         }
     }
@@ -52,23 +79,15 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Builds the settings of a core that makes a full TLS handshake in every check.
+    /// Builds the settings of a core.
     ///
     /// # Errors
     /// A [`ProberError`] that names the setting which cannot be used.
     pub fn new(config: SharedConfig) -> Result<Self, ProberError> {
-        Self::resuming(config, 0)
-    }
-
-    /// As [`Shared::new`], with a store of at most `sessions` TLS sessions of this core that may
-    /// be resumed; 0 = none.
-    ///
-    /// # Errors
-    /// As [`Shared::new`].
-    pub fn resuming(config: SharedConfig, sessions: usize) -> Result<Self, ProberError> {
         let SharedConfig {
             user_agent,
             roots,
+            tls,
             guard,
         } = config;
         let printable = user_agent.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -76,7 +95,7 @@ impl Shared {
         if !printable || length == 0 || user_agent.len() > USER_AGENT_MAX_BYTES {
             return Err(ProberError::UserAgent { found: user_agent });
         }
-        let tls = TlsSettings::new(&roots, sessions)?;
+        let tls = TlsSettings::new(&roots, tls)?;
         Ok(Self {
             fields: CommonFields::new(user_agent.trim()),
             tls,
@@ -87,6 +106,21 @@ impl Shared {
     /// Public keys of certificate issuers that this core keeps parsed.
     pub fn issuer_keys(&self) -> usize {
         self.tls.issuer_keys()
+    }
+
+    /// Certificate chains that this core remembers as verified.
+    pub fn tls_chains(&self) -> usize {
+        self.tls.chains()
+    }
+
+    /// Names (with their port) whose TLS sessions this core keeps.
+    pub fn tls_sessions(&self) -> usize {
+        self.tls.sessions()
+    }
+
+    /// Findings of second looks that this core remembers.
+    pub fn tls_second_looks(&self) -> usize {
+        self.tls.second_looks()
     }
 }
 

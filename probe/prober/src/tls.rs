@@ -5,9 +5,16 @@
 
 mod chain;
 mod classify;
+mod fingerprint;
 mod issuers;
 mod key_share;
+mod legacy_hello;
 mod link;
+mod lru;
+mod second_look;
+mod sentence;
+pub(crate) mod server_hello;
+mod sessions;
 mod verify;
 
 use std::sync::Arc;
@@ -22,11 +29,15 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::error::ProberError;
-use crate::shared::Roots;
+use crate::shared::{Roots, TlsPolicy};
 
+use fingerprint::Fingerprint;
 use issuers::IssuerKeys;
 use key_share::KeyShares;
 pub(crate) use link::{TlsFault, TlsLink};
+pub(crate) use second_look::Refusal;
+use second_look::SecondLooks;
+use sessions::Sessions;
 use verify::RecordingVerifier;
 
 /// TLS settings of one core. Building them costs milliseconds, using them costs an `Arc` count.
@@ -36,6 +47,8 @@ pub(crate) struct TlsSettings {
     clock: Arc<FedClock>,
     verifier: Arc<RecordingVerifier>,
     issuer_keys: IssuerKeys,
+    sessions: Arc<Sessions>,
+    second_looks: SecondLooks,
 }
 
 /// The wall clock as rustls sees it: the second that an attempt was told last.
@@ -63,7 +76,7 @@ impl TimeProvider for FedClock {
 }
 
 impl TlsSettings {
-    pub(crate) fn new(roots: &Roots, sessions: usize) -> Result<Self, ProberError> {
+    pub(crate) fn new(roots: &Roots, policy: TlsPolicy) -> Result<Self, ProberError> {
         let clock = Arc::new(FedClock::default());
         let provider = Arc::new(CryptoProvider {
             kx_groups: vec![
@@ -82,22 +95,31 @@ impl TlsSettings {
             ..provider.as_ref().clone()
         });
         let webpki = WebPkiServerVerifier::builder_with_provider(roots, of_chains).build()?;
-        let verifier = Arc::new(RecordingVerifier::new(webpki));
+        let verifier = Arc::new(RecordingVerifier::new(webpki, policy.chains_max));
+        let TlsPolicy {
+            full_every_s,
+            sessions_max,
+            ..
+        } = policy;
+        let sessions = Arc::new(Sessions::new(clock.clone(), full_every_s, sessions_max));
         let mut config = ClientConfig::builder_with_details(provider, clock.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.resumption = match sessions {
-            0 => Resumption::disabled(),
-            some => Resumption::in_memory_sessions(some),
+        config.resumption = if full_every_s == 0 || sessions_max == 0 {
+            Resumption::disabled()
+        } else {
+            Resumption::store(sessions.clone())
         };
         Ok(Self {
             config: Arc::new(config),
             clock,
             verifier,
             issuer_keys,
+            sessions,
+            second_looks: SecondLooks::new(),
         })
     }
 
@@ -106,9 +128,31 @@ impl TlsSettings {
         self.issuer_keys.len()
     }
 
-    /// Tells rustls the time.
-    fn feed(&self, now: UnixMs) {
+    /// Verified chains that are remembered.
+    pub(crate) fn chains(&self) -> usize {
+        self.verifier.len()
+    }
+
+    /// Names whose sessions are kept.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Findings of second looks that are remembered.
+    pub(crate) fn second_looks(&self) -> usize {
+        self.second_looks.len()
+    }
+
+    /// Tells rustls the time, and its store of sessions whose link is at work.
+    fn attend(&self, place: Fingerprint, now: UnixMs) {
         self.clock.feed(now);
+        self.sessions.attend(place);
+    }
+
+    /// Whether TLS 1.2 with the suite of this IANA number is ours.
+    fn has_suite(&self, number: u16) -> bool {
+        let mut suites = self.config.crypto_provider().cipher_suites.iter();
+        suites.any(|suite| u16::from(suite.suite()) == number)
     }
 }
 

@@ -231,6 +231,7 @@ pub(crate) fn shared_config() -> SharedConfig {
         user_agent: "ringwatch/test".to_owned(),
         roots: Roots::WebPki,
         guard: Guard::public_only(Vec::new()),
+        ..SharedConfig::default()
     }
 }
 

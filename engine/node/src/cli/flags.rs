@@ -103,6 +103,9 @@ pub(crate) struct RunFlags {
     /// Block of addresses without caps (32 checks at once, 50 a second); repeatable
     #[arg(long, value_name = "CIDR")]
     pub(crate) uncapped: Vec<String>,
+    /// TLS sessions are resumed this long after a full handshake, 0 = never [default: 900]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub(crate) tls_full_every_s: Option<i64>,
     /// CPUs of the probe cores, comma-separated [default: all but the first]
     #[arg(
         long,
@@ -135,6 +138,7 @@ impl RunFlags {
     pub(super) fn values(&self) -> Values {
         let mut values = text("admin", self.admin.as_ref());
         values.extend(texts("uncapped", &self.uncapped));
+        values.extend(whole("tls_full_every_s", self.tls_full_every_s));
         if !self.probe_cores.is_empty() {
             let cpus = self
                 .probe_cores

@@ -41,6 +41,7 @@ impl Config {
             ),
             ("ca_file", path(&self.ca_file)),
             ("user_agent", text(&self.user_agent)),
+            ("tls_full_every_s", whole(self.tls_full_every_s)),
             (
                 "probe_cores",
                 Value::Array(

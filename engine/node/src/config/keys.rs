@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 22] = [
+pub(crate) const KEYS: [Key; 23] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -44,6 +44,7 @@ pub(crate) const KEYS: [Key; 22] = [
     key("uncapped", Kind::Texts),
     key("ca_file", Kind::Text),
     key("user_agent", Kind::Text),
+    key("tls_full_every_s", Kind::Whole),
     key("probe_cores", Kind::Wholes),
     key("driver", Kind::Text),
     key("max_in_flight", Kind::Whole),

@@ -11,7 +11,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use model::limits::{CONFIRM_AFTER, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS};
+use model::limits::{
+    CONFIRM_AFTER, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS, TLS_FULL_EVERY_DEFAULT_S,
+    TLS_FULL_EVERY_MAX_S,
+};
 use prober::{Cidr, DEFAULT_USER_AGENT};
 use store::StoreUrl;
 
@@ -123,6 +126,8 @@ pub(crate) struct Config {
     pub(crate) ca_file: Option<PathBuf>,
     /// `User-Agent` of requests.
     pub(crate) user_agent: String,
+    /// Between two full TLS handshakes with a name sessions may be resumed; 0 = never.
+    pub(crate) tls_full_every_s: u32,
     /// CPUs of the probe cores; empty = all but the first.
     pub(crate) probe_cores: Vec<usize>,
     /// Kernel interface.
@@ -162,6 +167,11 @@ impl Config {
             uncapped: read.cidrs("uncapped")?,
             ca_file: read.path("ca_file")?,
             user_agent: read.text("user_agent", DEFAULT_USER_AGENT)?,
+            tls_full_every_s: read.whole_or_off(
+                "tls_full_every_s",
+                TLS_FULL_EVERY_DEFAULT_S,
+                TLS_FULL_EVERY_MAX_S,
+            )?,
             probe_cores: read.cpus()?,
             driver: read.word("driver", DriverWord::Auto)?,
             max_in_flight: read.whole("max_in_flight", 0, (1, 1_000_000))?,
@@ -284,6 +294,19 @@ mod tests {
                 error.contains("drain_s: found ") && error.contains("1 to 600"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn zero_turns_off_the_resumption_of_tls_sessions() {
+        let of = |file| resolve(file).map(|config| config.tls_full_every_s);
+        assert_eq!(of("").expect("valid"), 900);
+        assert_eq!(of("tls_full_every_s = 0").expect("valid"), 0);
+        assert_eq!(of("tls_full_every_s = 60").expect("valid"), 60);
+        for bad in ["tls_full_every_s = -1", "tls_full_every_s = 86401"] {
+            let error = of(bad).expect_err(bad).to_string();
+            let accepted = "from 1 to 86400, or 0 to turn it off";
+            assert!(error.ends_with(accepted), "{error}");
         }
     }
 

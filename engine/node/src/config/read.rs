@@ -64,6 +64,24 @@ impl Reader<'_> {
         }
     }
 
+    /// A whole number up to `max`, where 0 has a meaning of its own: off.
+    pub(super) fn whole_or_off(&self, key: &str, default: u32, max: u32) -> anyhow::Result<u32> {
+        let Some((value, source)) = self.0.get(key) else {
+            return Ok(default);
+        };
+        let number = value.as_integer();
+        let number = number.and_then(|number| u32::try_from(number).ok());
+        match number.filter(|number| *number <= max) {
+            Some(number) => Ok(number),
+            None => refuse(
+                source,
+                key,
+                &value.to_string(),
+                &format!("a whole number from 1 to {max}, or 0 to turn it off"),
+            ),
+        }
+    }
+
     /// One of a fixed set of words.
     pub(super) fn word<T: FromStr<Err = &'static str>>(
         &self,

@@ -14,7 +14,7 @@ use model::limits::{DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
 use model::{CoreIndex, Slot};
 use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
 use prober::resolver::{IpPolicy, ResolverConfig};
-use prober::{Guard, Roots, SharedConfig};
+use prober::{Guard, Roots, SharedConfig, TlsPolicy};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use store::Store;
@@ -215,6 +215,10 @@ pub(crate) fn shared(config: &Config) -> anyhow::Result<SharedConfig> {
     Ok(SharedConfig {
         user_agent: config.user_agent.clone(),
         roots: roots(config.ca_file.as_deref())?,
+        tls: TlsPolicy {
+            full_every_s: config.tls_full_every_s,
+            ..TlsPolicy::default()
+        },
         guard: Guard::public_only(config.allow.clone()),
     })
 }

@@ -248,7 +248,7 @@ impl Attempt {
             .write(&spec, credentials, &mut self.buffers.out);
         self.closing |= self.opened;
         self.conn = Conn((self.conn.0 + 1) % CONNECTIONS_PER_ATTEMPT as u8);
-        self.tls = (spec.scheme == Scheme::Https).then(|| TlsLink::new(host));
+        self.tls = (spec.scheme == Scheme::Https).then(|| TlsLink::new(host, spec.port));
         self.phases = Phases::NONE;
         (self.mark, self.timer) = (now.mono, NO_TIMER);
         (self.status, self.sending, self.why) = (0, false, "");

@@ -1,7 +1,6 @@
 //! The TLS part of an attempt: records in, plaintext handed on, records out. The handshake's
 //! rules are in `tls`.
 
-use model::outcome::flags;
 use model::time::Now;
 
 use super::{Attempt, Stage, pending};
@@ -30,7 +29,7 @@ impl Attempt {
             self.pending |= if sent { pending::RECV } else { pending::SEND };
         } else if let Err(fault) = link.open(&shared.tls, &self.buffers.out, now.unix) {
             self.why = "the host has no form that a certificate could name";
-            self.on_fault(fault, now);
+            self.on_fault(fault, shared, now);
         }
     }
 
@@ -38,24 +37,28 @@ impl Attempt {
     /// follows a `close_notify` is not looked at: the link would never take it off `bytes`.
     pub(super) fn on_records(&mut self, mut bytes: &[u8], shared: &Shared, now: Now) {
         let mut link = self.tls.take().expect("an https attempt has a link");
-        while !bytes.is_empty() && self.stage < Stage::Turning && !link.peer_has_closed() {
+        let mut fault = None;
+        while !bytes.is_empty()
+            && fault.is_none()
+            && self.stage < Stage::Turning
+            && !link.peer_has_closed()
+        {
             let received = link.receive(&shared.tls, &mut bytes, now.unix);
             if self.stage == Stage::Handshaking && !link.is_handshaking() {
-                let resumed = link.established(now.unix);
-                self.flags |= if resumed { flags::TLS_RESUMED } else { 0 };
+                self.flags |= link.established(&shared.tls, now.unix);
                 self.enter(Stage::Sending, now);
             }
             self.drain(&mut link, now);
-            if let (Err(fault), true) = (received, self.stage < Stage::Turning) {
-                self.on_fault(fault, now);
-            }
+            fault = received.err();
         }
         let closed = link.peer_has_closed();
         self.tls = Some(link);
         if self.stage >= Stage::Turning {
             return;
         }
-        if closed {
+        if let Some(fault) = fault {
+            self.on_fault(fault, shared, now);
+        } else if closed {
             self.on_eof(now);
         } else {
             self.flush_tls();
@@ -82,7 +85,10 @@ impl Attempt {
         }
     }
 
-    fn on_fault(&mut self, fault: TlsFault, now: Now) {
-        self.finish(Some(fault.class), now);
+    fn on_fault(&mut self, fault: TlsFault, shared: &Shared, now: Now) {
+        match fault.refusal {
+            Some(refusal) => self.look_again(refusal, shared, now),
+            None => self.finish(Some(fault.class), now),
+        }
     }
 }

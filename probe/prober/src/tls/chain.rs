@@ -11,6 +11,15 @@ pub(super) struct Validity {
     pub(super) not_after: i64,
 }
 
+impl Validity {
+    fn narrowed(self, by: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(by.not_before),
+            not_after: self.not_after.min(by.not_after),
+        }
+    }
+}
+
 /// The latest `notBefore` and the earliest `notAfter` of `chain`; `None` when no date can be
 /// read. A certificate outside its dates at `verified_at` is left out: since the chain was found
 /// good at that time, it is not on the path that was used (an old cross-sign, say).
@@ -19,10 +28,19 @@ pub(super) fn validity(chain: &[CertificateDer<'_>], verified_at: Option<i64>) -
         .iter()
         .filter_map(|certificate| validity_of(certificate))
         .filter(|one| verified_at.is_none_or(|at| (one.not_before..=one.not_after).contains(&at)))
-        .reduce(|all, one| Validity {
-            not_before: all.not_before.max(one.not_before),
-            not_after: all.not_after.min(one.not_after),
-        })
+        .reduce(Validity::narrowed)
+}
+
+/// The dates that hold for every certificate of `chain`; `None` when those of one cannot be read.
+pub(super) fn validity_of_all<'a>(
+    chain: impl Iterator<Item = &'a CertificateDer<'a>>,
+) -> Option<Validity> {
+    let mut all: Option<Validity> = None;
+    for certificate in chain {
+        let one = validity_of(certificate)?;
+        all = Some(all.map_or(one, |all| all.narrowed(one)));
+    }
+    all
 }
 
 /// Days since the Unix epoch of `not_after`, in the 16 bits of an outcome; never 0.
@@ -120,6 +138,23 @@ fn time(der: &[u8]) -> Option<(i64, &[u8])> {
     Some((days * 86_400 + seconds, rest))
 }
 
+/// The date of an instant in seconds since the Unix epoch, as people write it: `2026-01-31`.
+pub(super) fn date(at: i64) -> String {
+    // The way back of `days_from_civil`, by eras of 400 years of 146,097 days.
+    let days = at.div_euclid(86_400) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let of_year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day = of_era - (365 * of_year + of_year / 4 - of_year / 100);
+    let month = (5 * day + 2) / 153;
+    let (year, day) = (of_year + era * 400, day - (153 * month + 2) / 5 + 1);
+    let (year, month) = if month < 10 {
+        (year, month + 3)
+    } else {
+        (year + 1, month - 9)
+    };
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// Days from 1970-01-01 to a date of the Gregorian calendar, counted in years that start in
 /// March, so that the leap day comes last.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
@@ -180,6 +215,31 @@ mod tests {
         let used = validity(&both, Some(1_767_225_600)).expect("dates");
         assert_eq!(used.not_after / 86_400, days_from_civil(2027, 1, 1));
         assert_eq!(subjects(&[leaf]), ["CN=e.test"]);
+    }
+
+    #[test]
+    fn a_date_is_read_back_as_it_was_written() {
+        for (date, (year, month, day)) in [
+            ("1970-01-01", (1970, 1, 1)),
+            ("2000-02-29", (2000, 2, 29)),
+            ("2025-12-31", (2025, 12, 31)),
+            ("2100-03-01", (2100, 3, 1)),
+        ] {
+            let last_second = days_from_civil(year, month, day) * 86_400 + 86_399;
+            assert_eq!(super::date(last_second), date);
+        }
+    }
+
+    #[test]
+    fn the_dates_of_all_are_those_of_none_when_one_cannot_be_read() {
+        let leaf = certificate((2025, 1, 1), (2027, 1, 1));
+        let old = certificate((2010, 1, 1), (2021, 9, 30));
+        let all = validity_of_all([&leaf, &old].into_iter()).expect("dates");
+        assert_eq!(date(all.not_after), "2021-09-30");
+        assert_eq!(date(all.not_before), "2025-01-01");
+        let junk = CertificateDer::from(vec![0x30, 0]);
+        assert_eq!(validity_of_all([&leaf, &junk].into_iter()), None);
+        assert_eq!(validity_of_all(std::iter::empty()), None);
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! One TLS connection: rustls' buffered API as a sans-IO machine. Boxed by the attempt, since
 //! plain checks must not pay for its size.
 
+use std::borrow::Cow;
 use std::io::{BufRead, Write};
 
 use model::FailureClass;
 use model::evidence::TlsSeen;
+use model::limits::TLS_SECOND_LOOK_MAX_BYTES;
+use model::outcome::flags;
 use model::time::UnixMs;
 use rustls::client::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{Error, HandshakeKind};
+use rustls::{AlertDescription, Error, HandshakeKind};
 
-use super::TlsSettings;
 use super::chain::{self, Validity};
 use super::classify::class_of;
+use super::fingerprint::Fingerprint;
+use super::second_look::{Finding, Refusal};
+use super::server_hello::sniff_server_hello;
+use super::{TlsSettings, legacy_hello, sentence};
 use crate::attempt::HostRef;
 
 /// A connection that is to be, or is, secured for one server name.
@@ -20,7 +26,13 @@ use crate::attempt::HostRef;
 pub(crate) struct TlsLink {
     /// `None` when the host cannot stand in a certificate.
     name: Option<ServerName<'static>>,
+    /// Host and port: what is remembered is remembered of them.
+    place: Fingerprint,
     connection: Option<ClientConnection>,
+    /// Whether a byte has come from the server.
+    heard: bool,
+    /// A second connection that looks why the first one was refused.
+    look: Option<Look>,
     /// The chain that was refused, leaf first.
     refused: Vec<CertificateDer<'static>>,
     validity: Option<Validity>,
@@ -33,17 +45,36 @@ pub(crate) struct TlsLink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TlsFault {
     pub(crate) class: FailureClass,
+    /// The server refused our hello: a second look may tell why.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// A second look.
+#[derive(Debug)]
+struct Look {
+    refusal: Refusal,
+    /// What the server has answered, up to [`TLS_SECOND_LOOK_MAX_BYTES`].
+    answer: Vec<u8>,
+    finding: Option<Finding>,
 }
 
 impl TlsLink {
-    pub(crate) fn new(host: HostRef<'_>) -> Box<Self> {
+    pub(crate) fn new(host: HostRef<'_>, port: u16) -> Box<Self> {
         let name = match host {
             HostRef::Name(name) => ServerName::try_from(name).ok().map(|name| name.to_owned()),
             HostRef::Address(address) => Some(ServerName::IpAddress(address.into())),
         };
+        let text = match host {
+            HostRef::Name(name) => Cow::Borrowed(name),
+            HostRef::Address(address) => Cow::Owned(address.to_string()),
+        };
+        let place = Fingerprint::of([text.as_bytes(), &port.to_be_bytes()]);
         Box::new(Self {
             name,
+            place,
             connection: None,
+            heard: false,
+            look: None,
             refused: Vec::new(),
             validity: None,
             fault: None,
@@ -61,10 +92,11 @@ impl TlsLink {
         request: &[u8],
         now: UnixMs,
     ) -> Result<(), TlsFault> {
-        settings.feed(now);
+        settings.attend(self.place, now);
         let Some(name) = self.name.clone() else {
             return Err(TlsFault {
                 class: FailureClass::TlsName,
+                refusal: None,
             });
         };
         let mut connection = ClientConnection::new(settings.config.clone(), name)
@@ -76,7 +108,7 @@ impl TlsLink {
             .write_all(request)
             .expect("the limit is off: all of it is taken");
         self.connection = Some(connection);
-        self.closed = false;
+        (self.heard, self.closed) = (false, false);
         Ok(())
     }
 
@@ -117,7 +149,8 @@ impl TlsLink {
         bytes: &mut &[u8],
         now: UnixMs,
     ) -> Result<(), TlsFault> {
-        settings.feed(now);
+        settings.attend(self.place, now);
+        self.heard = true;
         let Some(connection) = self.connection.as_mut() else {
             *bytes = &[];
             return Ok(());
@@ -132,6 +165,7 @@ impl TlsLink {
                 Ok(())
             }
             Err(error) => {
+                settings.sessions.distrust();
                 let refused = settings.verifier.take_refused();
                 if !refused.is_empty() {
                     self.validity = chain::validity(&refused, None);
@@ -142,14 +176,26 @@ impl TlsLink {
         }
     }
 
-    /// Notes the chain of a handshake that has just succeeded; whether it resumed a session.
-    pub(crate) fn established(&mut self, now: UnixMs) -> bool {
+    /// Notes the chain of a handshake that has just succeeded; the flags of the outcome that say
+    /// what it was spared.
+    pub(crate) fn established(&mut self, settings: &TlsSettings, now: UnixMs) -> u16 {
         let Some(connection) = &self.connection else {
-            return false;
+            return 0;
         };
         let chain = connection.peer_certificates().unwrap_or_default();
         self.validity = chain::validity(chain, Some((now.0 / 1_000) as i64));
-        connection.handshake_kind() == Some(HandshakeKind::Resumed)
+        settings.second_looks.forget(&self.place);
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            return flags::TLS_RESUMED;
+        }
+        if let Some(validity) = self.validity {
+            settings.sessions.note_full(validity.not_after);
+        }
+        if settings.verifier.take_remembered() {
+            flags::TLS_CHAIN_CACHED
+        } else {
+            0
+        }
     }
 
     /// The next piece of what was decrypted; empty when there is none.
@@ -179,13 +225,24 @@ impl TlsLink {
             .map_or(0, |validity| chain::days(validity.not_after))
     }
 
-    /// What went wrong, in rustls' words.
+    /// What went wrong, as a sentence; what a second look found says more than the refusal.
     pub(crate) fn fault_text(&self) -> Option<String> {
-        self.fault.as_ref().map(Error::to_string)
+        let refused = self.fault.as_ref().map(sentence::of);
+        match self.finding() {
+            Some(finding) => sentence::of_finding(finding).or(refused),
+            None => refused,
+        }
     }
 
     /// Details for evidence; `None` when the handshake never started.
     pub(crate) fn seen(&self) -> Option<TlsSeen> {
+        if let Some((version, cipher)) = self.finding().and_then(Finding::chosen) {
+            return Some(TlsSeen {
+                version: version.to_owned(),
+                cipher,
+                ..TlsSeen::default()
+            });
+        }
         let connection = self.connection.as_ref()?;
         let version = connection
             .protocol_version()
@@ -210,7 +267,104 @@ impl TlsLink {
 
     fn fault(&mut self, error: Error) -> TlsFault {
         let class = class_of(&error);
+        let refusal = self.refusal(&error);
         self.fault = Some(error);
-        TlsFault { class }
+        TlsFault { class, refusal }
+    }
+
+    /// An alert 40 or 70 that is the first word of the server.
+    fn refusal(&self, error: &Error) -> Option<Refusal> {
+        let Error::AlertReceived(
+            alert @ (AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion),
+        ) = *error
+        else {
+            return None;
+        };
+        let version = self.connection.as_ref()?.protocol_version();
+        version.is_none().then(|| Refusal::Alert(u8::from(alert)))
+    }
+}
+
+/// The second look.
+impl TlsLink {
+    /// Whether the server has said nothing at all.
+    pub(crate) fn is_unheard(&self) -> bool {
+        !self.heard
+    }
+
+    /// Whether a second look is under way.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.look
+            .as_ref()
+            .is_some_and(|look| look.finding.is_none())
+    }
+
+    /// Begins a second look and writes its hello to `out`, unless one of the last 24 h tells.
+    pub(crate) fn look_again(
+        &mut self,
+        settings: &TlsSettings,
+        refusal: Refusal,
+        out: &mut Vec<u8>,
+        now: UnixMs,
+    ) -> Option<Finding> {
+        settings.attend(self.place, now);
+        settings.sessions.distrust();
+        let finding = settings
+            .second_looks
+            .known(&self.place, refusal, now.0 / 1_000);
+        self.look = Some(Look {
+            refusal,
+            answer: Vec::new(),
+            finding,
+        });
+        if finding.is_none() {
+            let name = match &self.name {
+                Some(ServerName::DnsName(name)) => Some(name.as_ref()),
+                _ => None,
+            };
+            out.clear();
+            legacy_hello::write(name, out);
+        }
+        finding
+    }
+
+    /// Takes in what the server says to the second look; `None` = not enough yet.
+    pub(crate) fn hear_look(
+        &mut self,
+        settings: &TlsSettings,
+        bytes: &[u8],
+        now: UnixMs,
+    ) -> Option<Finding> {
+        let look = self.look.as_mut()?;
+        let room = TLS_SECOND_LOOK_MAX_BYTES - look.answer.len();
+        look.answer
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let seen = sniff_server_hello(&look.answer);
+        let mut finding = Finding::of(seen, |suite| settings.has_suite(suite));
+        if look.answer.len() == TLS_SECOND_LOOK_MAX_BYTES {
+            finding = finding.or(Some(Finding::Refused));
+        }
+        if let Some(finding) = finding {
+            self.conclude(settings, finding, now);
+        }
+        finding
+    }
+
+    /// The server closes instead of an answer to the second look.
+    pub(crate) fn refuse_look(&mut self, settings: &TlsSettings, now: UnixMs) {
+        self.conclude(settings, Finding::Refused, now);
+    }
+
+    fn conclude(&mut self, settings: &TlsSettings, finding: Finding, now: UnixMs) {
+        let Some(look) = &mut self.look else { return };
+        look.finding = Some(finding);
+        let now_s = now.0 / 1_000;
+        settings
+            .second_looks
+            .remember(self.place, look.refusal, finding, now_s);
+    }
+
+    fn finding(&self) -> Option<Finding> {
+        self.look.as_ref()?.finding
     }
 }

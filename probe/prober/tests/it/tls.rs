@@ -1,13 +1,17 @@
 //! A real rustls server in memory against the attempt: every class of TLS failure, on a clock
 //! that stands still.
 
+mod memory;
+mod second_look;
+
 use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
 
 use model::outcome::flags;
+use model::time::Now;
 use model::url::Scheme;
 use model::{FailureClass, Generation, Slot};
-use prober::{Attempt, Buffers, Command, Event, HostRef, Report, Roots, Shared};
+use prober::{Attempt, AttemptSpec, Buffers, Command, Event, HostRef, Report, Roots, Shared};
 use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::crypto::aws_lc_rs;
@@ -15,7 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use crate::driver::{ECONNRESET, at, config, local, name, shared_with, spec};
+use crate::driver::{ECONNRESET, at, local, name, shared_with, spec};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// 2027-01-01 in days since the Unix epoch.
@@ -178,15 +182,31 @@ fn check_against(
     connection: ServerConnection,
     manner: Manner,
 ) -> Attempt {
+    check_at(
+        at(0),
+        &spec(Scheme::Https, host),
+        shared,
+        connection,
+        manner,
+    )
+}
+
+/// A check at an instant at which time stands still.
+fn check_at(
+    now: Now,
+    spec: &AttemptSpec<'_>,
+    shared: &Shared,
+    connection: ServerConnection,
+    manner: Manner,
+) -> Attempt {
     let mut server = Server {
         connection,
         bytes: Vec::new(),
         request: Vec::new(),
         answered: false,
     };
-    let spec = spec(Scheme::Https, host);
     let resolved = name(&[local(9)]);
-    let mut attempt = Attempt::start(&spec, shared, Buffers::default(), at(0));
+    let mut attempt = Attempt::start(spec, shared, Buffers::default(), now);
     let mut handed_over = 0;
     loop {
         let command = attempt.next();
@@ -226,7 +246,7 @@ fn check_against(
             Command::CloseConn { .. } | Command::Timer { .. } => continue,
             Command::Wait => panic!("nothing outstanding after {:?}", attempt.report()),
         };
-        attempt.on(event, shared, at(0));
+        attempt.on(event, shared, now);
     }
 }
 
@@ -560,27 +580,5 @@ proptest! {
         let report = answered_with(&SHARED, &record, piece);
         prop_assert!(report.class.is_some(), "{:?}", report);
         prop_assert_eq!(report.status, 0);
-    }
-}
-
-#[test]
-fn sessions_are_resumed_only_where_they_are_kept_and_the_expiry_stays_known() {
-    let authority = authority();
-    let roots = || Roots::Pem(authority.pem.clone().into_bytes());
-    let server = Arc::new(server_config(signed(&authority, (2025, 2027)), BOTH));
-    let twice = |shared: &Shared| {
-        let once = || {
-            let connection = ServerConnection::new(server.clone()).expect("server");
-            check_against(HOST, shared, connection, POLITE).report()
-        };
-        (once(), once())
-    };
-    for (sessions, flag) in [(0, 0), (8, flags::TLS_RESUMED)] {
-        let shared = Shared::resuming(config(roots()), sessions).expect("valid settings");
-        let (first, second) = twice(&shared);
-        assert_eq!((first.class, second.class), (None, None));
-        assert_eq!(first.flags & flags::TLS_RESUMED, 0);
-        assert_eq!(second.flags & flags::TLS_RESUMED, flag);
-        assert_eq!(second.not_after_days, GOOD_UNTIL_DAYS);
     }
 }
