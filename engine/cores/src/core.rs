@@ -226,6 +226,9 @@ impl Core {
             destinations: self.destinations.len() as u64,
             issuer_keys: self.shared.issuer_keys() as u64,
             redirect_names: self.redirect_names.len() as u64,
+            tls_chains: self.shared.tls_chains() as u64,
+            tls_sessions: self.shared.tls_sessions() as u64,
+            tls_second_looks: self.shared.tls_second_looks() as u64,
             last_turn_us: self.last_turn.0,
             dns: self.resolver.stats(),
             ..self.account

@@ -78,6 +78,12 @@ pub struct CoreSnapshot {
     pub issuer_keys: u64,
     /// Names that redirects led to and that are kept resolved (gauge).
     pub redirect_names: u64,
+    /// Certificate chains that are remembered as verified (gauge).
+    pub tls_chains: u64,
+    /// Names whose TLS sessions are kept (gauge).
+    pub tls_sessions: u64,
+    /// Findings of second looks that are remembered (gauge).
+    pub tls_second_looks: u64,
     /// Loop turns.
     pub turns: u64,
     /// Monotonic time of the last turn, in µs.
@@ -90,6 +96,10 @@ pub struct CoreSnapshot {
     pub bytes_out: u64,
     /// Full TLS handshakes of finished attempts.
     pub tls_full: u64,
+    /// Of those, the ones whose chain was known as verified.
+    pub tls_chain_hits: u64,
+    /// TLS handshakes of finished attempts that resumed a session.
+    pub tls_resumed: u64,
     /// DNS.
     pub dns: ResolverStats,
 }
@@ -123,12 +133,17 @@ impl Default for CoreSnapshot {
             destinations: 0,
             issuer_keys: 0,
             redirect_names: 0,
+            tls_chains: 0,
+            tls_sessions: 0,
+            tls_second_looks: 0,
             turns: 0,
             last_turn_us: 0,
             held_since_us: 0,
             bytes_in: 0,
             bytes_out: 0,
             tls_full: 0,
+            tls_chain_hits: 0,
+            tls_resumed: 0,
             dns: ResolverStats::default(),
         }
     }
@@ -226,8 +241,9 @@ macro_rules! published {
 published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
     deferred, deferred_total, shed_deferred, destinations, issuer_keys,
-    redirect_names, evidence_truncated, evidence_dropped, targets, required_per_ks,
-    in_flight_limit, turns, last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
+    redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
+    evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
+    last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
       timeouts, malformed, truncated, ignored, socket_errors, refused, hosts, flights, queued,

@@ -225,6 +225,7 @@ fn tls_object(tls: &model::evidence::TlsSeen, outcome: &Outcome) -> Value {
         "not_before_unix_s": tls.not_before_unix_s,
         "not_after_unix_s": tls.not_after_unix_s,
         "resumed": outcome.has(model::outcome::flags::TLS_RESUMED),
+        "chain_cached": outcome.has(model::outcome::flags::TLS_CHAIN_CACHED),
     })
 }
 

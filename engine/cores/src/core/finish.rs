@@ -73,13 +73,22 @@ impl Core {
         self.histograms.record(&outcome.phases, outcome.lag_us);
         let [_, _, tls, ttfb, ..] = outcome.phases.values();
         // A handshake is through when something was asked after it.
-        if tls.is_some() && ttfb.is_some() && !outcome.has(flags::TLS_RESUMED) {
-            self.account.tls_full += 1;
+        if tls.is_some() && ttfb.is_some() {
+            self.count_handshake(outcome);
         }
         if let Some(evidence) = end.evidence {
             self.send_evidence(evidence);
         }
         self.send(outcome);
+    }
+
+    fn count_handshake(&mut self, outcome: Outcome) {
+        if outcome.has(flags::TLS_RESUMED) {
+            self.account.tls_resumed += 1;
+        } else {
+            self.account.tls_full += 1;
+        }
+        self.account.tls_chain_hits += u64::from(outcome.has(flags::TLS_CHAIN_CACHED));
     }
 
     /// The next check: off the grid while the sink says so, else the next grid point.

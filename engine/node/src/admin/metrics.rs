@@ -235,8 +235,13 @@ impl Scrape {
             ]
         });
         page.counter("dns_cache", "DNS lookups by what the cache had", cache)?;
-        let tls = self.per_core_by("kind", |core| vec![("full", core.tls_full)]);
-        page.counter("tls_handshakes", "TLS handshakes of finished checks", tls)
+        let tls = self.per_core_by("kind", |core| {
+            vec![("full", core.tls_full), ("resumed", core.tls_resumed)]
+        });
+        page.counter("tls_handshakes", "TLS handshakes of finished checks", tls)?;
+        let hits = self.per_core(|_, core| core.tls_chain_hits);
+        let help = "Full TLS handshakes whose chain was known as verified";
+        page.counter("tls_chain_hits", help, hits)
     }
 
     fn sink_metrics(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -115,7 +115,7 @@ fn cores_json(
             "evidence_dropped": core.evidence_dropped,
             "bytes_in": core.bytes_in,
             "bytes_out": core.bytes_out,
-            "tls_full": core.tls_full,
+            "tls_full": core.tls_full, "tls_resumed": core.tls_resumed,
             "since_turn_us": now_us.saturating_sub(core.last_turn_us),
             "lag_us": percentiles(histograms[index].recent_lag()),
             "lag_since_start_us": percentiles(histograms[index].lag_all()),

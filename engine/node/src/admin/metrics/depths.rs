@@ -99,7 +99,24 @@ impl Scrape {
             "Names that redirects led to, kept resolved",
             names,
         )?;
+        self.tls_memories(page)?;
         self.given_up(page)
+    }
+
+    /// What TLS remembers on each core from one check to the next.
+    fn tls_memories(&self, page: &mut Page<'_>) -> fmt::Result {
+        let chains = self.per_core(|_, core| core.tls_chains);
+        let help = "Certificate chains that are known as verified";
+        page.gauge("tls_chains", help, chains)?;
+        let sessions = self.per_core(|_, core| core.tls_sessions);
+        page.gauge(
+            "tls_sessions",
+            "Names whose TLS sessions are kept",
+            sessions,
+        )?;
+        let looks = self.per_core(|_, core| core.tls_second_looks);
+        let help = "Findings of second looks that are kept";
+        page.gauge("tls_second_looks", help, looks)
     }
 
     fn given_up(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -202,6 +219,7 @@ mod tests {
         (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
         (core.shed, core.shed_deferred, core.issuer_keys) = (29, 14, 16);
         core.redirect_names = 17;
+        (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (
             core.evidence_truncated,
@@ -215,6 +233,9 @@ mod tests {
             "deferred_total{core=\"0\"} 13\n",
             "tls_issuer_keys{core=\"0\"} 16\n",
             "redirect_names{core=\"0\"} 17\n",
+            "tls_chains{core=\"0\"} 17\n",
+            "tls_sessions{core=\"0\"} 18\n",
+            "tls_second_looks{core=\"0\"} 19\n",
             "shed_total{core=\"0\",reason=\"late\"} 15\n",
             "shed_total{core=\"0\",reason=\"deferred\"} 14\n",
             "dns_queued{core=\"0\"} 6\n",
