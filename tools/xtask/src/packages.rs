@@ -32,11 +32,18 @@ pub(crate) const BUILD: &[Need] = &[
 ];
 
 /// Real servers that the tests talk to.
-pub(crate) const TEST: &[Need] = &[Need {
-    program: "nginx",
-    package: "nginx",
-    why: "the real web server of the tests",
-}];
+pub(crate) const TEST: &[Need] = &[
+    Need {
+        program: "nginx",
+        package: "nginx",
+        why: "the real web server of the tests",
+    },
+    Need {
+        program: "openssl",
+        package: "openssl",
+        why: "TLS servers of every age, old ones included",
+    },
+];
 
 /// Daemons that Debian starts when their package is installed; ours are started by the tests.
 const STARTED_BY_INSTALL: &[&str] = &["nginx"];

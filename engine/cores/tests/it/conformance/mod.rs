@@ -1,5 +1,6 @@
 //! The same checks on io_uring and on epoll, over real loopback sockets, and in the simulator.
 
+mod openssl;
 mod peers;
 mod real;
 mod simulated;

@@ -100,7 +100,7 @@ impl Tls {
     }
 }
 
-fn authority() -> (String, Issuer<'static, KeyPair>) {
+pub(super) fn authority() -> (String, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let name = &mut params.distinguished_name;
