@@ -107,6 +107,7 @@ fn spawn(driver: Driver, upstream: SocketAddr) -> Result<CoreHandle, Box<dyn Err
             policy: IpPolicy::V4First,
             seed: 1,
             sockets_per_upstream: 1,
+            ..ResolverConfig::default()
         },
         shared: SharedConfig {
             user_agent: "ringwatch/bench".to_owned(),

@@ -246,8 +246,9 @@ published! {
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
-      timeouts, malformed, truncated, ignored, socket_errors, refused, hosts, flights, queued,
-      sockets
+      timeouts, malformed, truncated, ignored, socket_errors, refused, stream_queries,
+      streams_refused, misspelled, capped, prefetches, sick_answers, hosts, flights, queued,
+      sockets, streams, sick
 }
 
 impl CoreStats {

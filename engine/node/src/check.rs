@@ -109,7 +109,7 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
         },
     )?;
     let shared = parts::shared(config)?;
-    let resolver = parts::resolver(config.ip, &upstreams)?;
+    let resolver = parts::resolver(config, &upstreams, 1)?;
     let make = |driver: Driver| CoreConfig {
         index: CoreIndex(0),
         cpu: None,

@@ -135,6 +135,20 @@ pub const DNS_IN_FLIGHT_MAX: usize = 4_096;
 pub const DNS_QUEUE_MAX: usize = 16_384;
 /// A name that waited longer to be asked for is given up as our own pressure, in ms.
 pub const DNS_QUEUE_WAIT_MAX_MS: u64 = 1_500;
+/// Queries per second of a node, by default.
+pub const DNS_QUERIES_PER_S: u32 = 20_000;
+/// TCP connections to upstreams that are open at one time, per core.
+pub const DNS_STREAMS_MAX: usize = 64;
+/// Canary names.
+pub const DNS_CANARIES_MAX: usize = 16;
+/// How far back names count for the health of the resolvers, in ms.
+pub const DNS_SICK_WINDOW_MS: u64 = 30_000;
+/// Names below which nothing is said of the health of the resolvers.
+pub const DNS_SICK_NAMES_MIN: usize = 200;
+/// Share of failing names above which the resolvers may be sick, in percent.
+pub const DNS_SICK_SHARE_PERCENT: usize = 25;
+/// How long the share of failing names alone, without canaries, makes the resolvers sick, in ms.
+pub const DNS_SICK_ALONE_MAX_MS: u64 = 5 * 60 * 1_000;
 
 /// Consecutive failures that confirm an incident without verifiers.
 pub const CONFIRM_AFTER: u32 = 3;

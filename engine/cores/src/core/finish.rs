@@ -3,7 +3,7 @@
 use model::inbox::OneShotReport;
 use model::limits::EVIDENCE_QUEUE_MAX;
 use model::outcome::{Outcome, flags};
-use model::{Evidence, FailureClass, Generation, Now, Slot, Ticket};
+use model::{Evidence, FailureClass, Generation, MonoUs, Now, Slot, Ticket};
 use prober::attempt::Event;
 use prober::resolver::HostId;
 
@@ -103,10 +103,20 @@ impl Core {
             self.wheel
                 .enqueue(QUEUE_COMMANDED, slot.0, tick_at(now.mono));
         } else if let Some(after_ms) = self.targets.recheck_ms(slot) {
-            self.wheel
-                .insert(slot.0, tick_after(now.mono.plus_ms(u64::from(after_ms))));
+            let due = now.mono.plus_ms(u64::from(after_ms));
+            self.schedule(slot, due, after_ms, now);
         } else {
-            self.schedule_on_grid(slot, self.grid_ms(now));
+            let due_ms = self.targets.next_due_ms(slot, self.grid_ms(now));
+            let due = MonoUs(due_ms.saturating_sub(self.grid_zero.0) * 1_000);
+            self.schedule(slot, due, self.targets.cadence_ms(slot), now);
+        }
+    }
+
+    /// The next check of a target that has just been checked; its name may be asked for before.
+    fn schedule(&mut self, slot: Slot, due: MonoUs, cadence_ms: u32, now: Now) {
+        self.wheel.insert(slot.0, tick_after(due));
+        if let Some(host) = self.targets.host(slot) {
+            self.resolver.prefetch(host, due, cadence_ms, now.mono);
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use model::Now;
 use prober::attempt::{Command, Conn, ErrnoAt, Event};
-use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, HostId, Lookup, Resolver};
+use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, DnsStream, HostId, Lookup, Resolver};
 use rustix::io::Errno;
 
 use super::Core;
@@ -67,6 +67,21 @@ pub enum DnsIo {
         socket: DnsSocket,
         /// The query.
         bytes: Vec<u8>,
+    },
+    /// Open a TCP connection to the upstream, write all of it as soon as it stands, hand the buffer
+    /// back with [`Core::recycle_dns`], and read until told to close.
+    OpenStream {
+        /// Names the connection.
+        stream: DnsStream,
+        /// Where to.
+        upstream: SocketAddr,
+        /// The query.
+        bytes: Vec<u8>,
+    },
+    /// Close the connection, if it is still open.
+    CloseStream {
+        /// The connection.
+        stream: DnsStream,
     },
 }
 
@@ -212,6 +227,20 @@ impl Core {
                 }
                 DnsCommand::Close { socket } => return Some(DnsIo::Close { socket }),
                 DnsCommand::Send { socket, bytes } => return Some(DnsIo::Send { socket, bytes }),
+                DnsCommand::OpenStream {
+                    stream,
+                    upstream,
+                    bytes,
+                } => {
+                    return Some(DnsIo::OpenStream {
+                        stream,
+                        upstream,
+                        bytes,
+                    });
+                }
+                DnsCommand::CloseStream { stream } => {
+                    return Some(DnsIo::CloseStream { stream });
+                }
                 DnsCommand::Answer { waiter, result } => {
                     let key = AttemptKey::from_waiter(waiter);
                     if let Some(entry) = self.attempts.get_mut(key) {

@@ -5,6 +5,7 @@
 //! deadline, a removal) is woken, sees that its key is dead, and drops its sockets.
 
 mod dns;
+mod dns_streams;
 mod sockets;
 mod streams;
 
@@ -118,6 +119,7 @@ struct Shell {
     /// Empty, of [`READ_BYTES`]; for what is read and for first flights.
     buffers: RefCell<Vec<Vec<u8>>>,
     dns: RefCell<dns::Sockets>,
+    dns_streams: RefCell<dns_streams::Streams>,
     /// Couriers without an attempt, at most [`IDLE_COURIERS_MAX`].
     idle: RefCell<Vec<Rc<Courier>>>,
 }
@@ -154,6 +156,7 @@ impl Shell {
             wakers: RefCell::default(),
             buffers: RefCell::default(),
             dns: RefCell::default(),
+            dns_streams: RefCell::default(),
             idle: RefCell::default(),
         }
     }

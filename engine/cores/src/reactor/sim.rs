@@ -14,7 +14,7 @@ use std::ops::Range;
 use model::limits::{CONNECTIONS_PER_ATTEMPT, TICK_MS};
 use model::{MonoUs, Now, UnixMs};
 use prober::attempt::{Conn, ErrnoAt, Event};
-use prober::resolver::{DnsEvent, DnsSocket};
+use prober::resolver::{DnsEvent, DnsSocket, DnsStream};
 
 use crate::attempts::AttemptKey;
 use crate::core::{Core, DnsIo, Io};
@@ -73,6 +73,16 @@ pub trait World {
     fn reply(&mut self, peer: Peer, sent: &[u8], now: MonoUs) -> Reply;
     /// A DNS query; writes the answer and says after how many µs it comes, `None` = never.
     fn answer(&mut self, query: &[u8], answer: &mut Vec<u8>, now: MonoUs) -> Option<u64>;
+    /// A DNS query over TCP, without its length; writes the answer and says after how many µs it
+    /// comes and in pieces of how many bytes. `None` = the connection is refused.
+    fn answer_stream(
+        &mut self,
+        _query: &[u8],
+        _answer: &mut Vec<u8>,
+        _now: MonoUs,
+    ) -> Option<(u64, usize)> {
+        None
+    }
     /// How long the core's thread is kept from running at this tick, in µs.
     fn stall_us(&mut self, _now: MonoUs) -> u64 {
         0
@@ -88,6 +98,7 @@ enum Happening {
     Sent { conn: u8, serial: u64 },
     Readable { conn: u8, serial: u64 },
     Answered { socket: u16, datagram: usize },
+    Streamed { stream: u32, reply: usize },
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +152,17 @@ impl SimConn {
     }
 }
 
+/// An answer over a DNS stream, as far as it has come.
+#[derive(Debug, Default)]
+struct DnsReply {
+    bytes: Vec<u8>,
+    sent: usize,
+    piece: usize,
+}
+
+/// `ECONNREFUSED`.
+const CONNECTION_REFUSED: i32 = 111;
+
 /// A core, its world and the clock between them.
 pub struct Sim<W> {
     core: Core,
@@ -159,6 +181,7 @@ pub struct Sim<W> {
     flight: Vec<u8>,
     datagrams: Vec<Vec<u8>>,
     free_datagrams: Vec<usize>,
+    dns_replies: Vec<DnsReply>,
 }
 
 impl<W> std::fmt::Debug for Sim<W> {
@@ -185,6 +208,7 @@ impl<W: World> Sim<W> {
             flight: Vec::new(),
             datagrams: Vec::new(),
             free_datagrams: Vec::new(),
+            dns_replies: Vec::new(),
         }
     }
 
@@ -248,6 +272,7 @@ impl<W: World> Sim<W> {
         let key = AttemptKey::from_waiter(due.waiter);
         match due.happening {
             Happening::Answered { socket, datagram } => self.answered(socket, datagram),
+            Happening::Streamed { stream, reply } => self.streamed(DnsStream(stream), reply),
             Happening::Dialled {
                 conn,
                 serial,
@@ -343,6 +368,49 @@ impl<W: World> Sim<W> {
         self.core.dns_event(event, self.now());
         self.datagrams[datagram] = bytes;
         self.free_datagrams.push(datagram);
+    }
+
+    /// The next piece of an answer; the resolver does not look at streams that it has closed.
+    fn streamed(&mut self, stream: DnsStream, at: usize) {
+        let now = self.now();
+        let reply = &mut self.dns_replies[at];
+        let end = reply.bytes.len().min(reply.sent + reply.piece.max(1));
+        let piece = reply.sent..end;
+        reply.sent = end;
+        if piece.is_empty() {
+            *reply = DnsReply::default();
+            let event = DnsEvent::StreamEof { stream };
+            return self.core.dns_event(event, now);
+        }
+        let bytes = &reply.bytes[piece];
+        let event = DnsEvent::StreamBytes { stream, bytes };
+        self.core.dns_event(event, now);
+        self.schedule_dns(10, stream, at);
+    }
+
+    fn open_stream(&mut self, stream: DnsStream, bytes: Vec<u8>) {
+        let mut answer = vec![0, 0];
+        let said = self.world.answer_stream(&bytes[2..], &mut answer, self.now);
+        self.core.recycle_dns(bytes);
+        let Some((after_us, piece)) = said else {
+            let errno = CONNECTION_REFUSED;
+            let event = DnsEvent::StreamError { stream, errno };
+            return self.core.dns_event(event, self.now());
+        };
+        let length = (answer.len() - 2) as u16;
+        answer[..2].copy_from_slice(&length.to_be_bytes());
+        let at = self.dns_replies.len();
+        self.dns_replies.push(DnsReply {
+            bytes: answer,
+            sent: 0,
+            piece,
+        });
+        self.schedule_dns(after_us, stream, at);
+    }
+
+    fn schedule_dns(&mut self, after_us: u64, stream: DnsStream, reply: usize) {
+        let stream = stream.0;
+        self.schedule_at(after_us, u64::MAX, Happening::Streamed { stream, reply });
     }
 
     /// Carries out what the core has decided since the last call.
@@ -454,7 +522,8 @@ impl<W: World> Sim<W> {
             DnsIo::Open { socket, .. } => {
                 self.core.dns_event(DnsEvent::Opened { socket }, self.now());
             }
-            DnsIo::Close { .. } => {}
+            DnsIo::Close { .. } | DnsIo::CloseStream { .. } => {}
+            DnsIo::OpenStream { stream, bytes, .. } => self.open_stream(stream, bytes),
             DnsIo::Send { socket, bytes } => {
                 let at = self.free_datagrams.pop().unwrap_or_else(|| {
                     self.datagrams.push(Vec::new());

@@ -171,7 +171,7 @@ impl World for Chance {
 
 /// RFC 1035 §4.1 by hand: header, the question as it came, and one A record unless `rcode` or the
 /// question say otherwise.
-fn write_answer(query: &[u8], answer: &mut Vec<u8>, rcode: u8) {
+pub(crate) fn write_answer(query: &[u8], answer: &mut Vec<u8>, rcode: u8) {
     let name_end = 12
         + query[12..]
             .iter()
@@ -185,9 +185,9 @@ fn write_answer(query: &[u8], answer: &mut Vec<u8>, rcode: u8) {
     answer.extend_from_slice(&[0x81, 0x80 | rcode, 0, 1, 0, answers, 0, 0, 0, 0]);
     answer.extend_from_slice(question);
     if answers == 1 {
-        let hash = question
-            .iter()
-            .fold(7u64, |hash, byte| splitmix64(hash ^ u64::from(*byte)));
+        let hash = question.iter().fold(7u64, |hash, byte| {
+            splitmix64(hash ^ u64::from(byte.to_ascii_lowercase()))
+        });
         answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4]);
         answer.extend_from_slice(&[1, hash as u8 | 1, (hash >> 8) as u8, (hash >> 16) as u8]);
     }
@@ -269,6 +269,7 @@ pub(crate) fn bench_in<W: World>(
             policy: IpPolicy::V4First,
             seed: 42,
             sockets_per_upstream: 4,
+            ..ResolverConfig::default()
         }),
         channels: Channels {
             inbox,

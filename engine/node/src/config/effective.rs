@@ -30,6 +30,8 @@ impl Config {
                 "dns",
                 texts(self.dns.iter().map(ToString::to_string).collect()),
             ),
+            ("dns_queries_per_s", whole(self.dns_queries_per_s)),
+            ("dns_canaries", texts(self.dns_canaries.clone())),
             ("ip", text(&self.ip.as_str())),
             (
                 "allow",

@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 23] = [
+pub(crate) const KEYS: [Key; 25] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -39,6 +39,8 @@ pub(crate) const KEYS: [Key; 23] = [
     key("strict", Kind::Flag),
     key("admin", Kind::Text),
     key("dns", Kind::Texts),
+    key("dns_queries_per_s", Kind::Whole),
+    key("dns_canaries", Kind::Texts),
     key("ip", Kind::Text),
     key("allow", Kind::Texts),
     key("uncapped", Kind::Texts),

@@ -11,10 +11,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use model::TargetUrl;
 use model::limits::{
-    CONFIRM_AFTER, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS, TLS_FULL_EVERY_DEFAULT_S,
-    TLS_FULL_EVERY_MAX_S,
+    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS,
+    TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
 };
+use model::url::Host;
 use prober::{Cidr, DEFAULT_USER_AGENT};
 use store::StoreUrl;
 
@@ -63,6 +65,8 @@ pub(crate) enum IpWord {
     V4Only,
     /// IPv6 only.
     V6Only,
+    /// Both, and each must work.
+    Both,
 }
 
 macro_rules! words {
@@ -94,6 +98,7 @@ words! {
         V6First = "v6_first",
         V4Only = "v4_only",
         V6Only = "v6_only",
+        Both = "both",
     }
 }
 
@@ -116,6 +121,10 @@ pub(crate) struct Config {
     pub(crate) admin: SocketAddr,
     /// Upstream resolvers; empty = those of the system.
     pub(crate) dns: Vec<SocketAddr>,
+    /// Cap on queries of the node.
+    pub(crate) dns_queries_per_s: u32,
+    /// Names outside of the fleet that tell sick resolvers from sick names.
+    pub(crate) dns_canaries: Vec<String>,
     /// Address family policy.
     pub(crate) ip: IpWord,
     /// Addresses that may be probed although they are not public.
@@ -162,6 +171,12 @@ impl Config {
             strict: read.flag("strict")?,
             admin: read.parsed("admin", ADMIN, "an address such as 127.0.0.1:9470")?,
             dns: read.upstreams()?,
+            dns_queries_per_s: read.whole(
+                "dns_queries_per_s",
+                DNS_QUERIES_PER_S,
+                (1, 10_000_000),
+            )?,
+            dns_canaries: read.canaries()?,
             ip: read.word("ip", IpWord::V4First)?,
             allow: read.cidrs("allow")?,
             uncapped: read.cidrs("uncapped")?,
@@ -247,6 +262,20 @@ pub(crate) fn upstream(text: &str) -> Result<SocketAddr, &'static str> {
     }
 }
 
+/// Refuses what is not the name of a host; in the form in which it is asked for.
+pub(crate) fn canary(text: &str) -> Result<String, &'static str> {
+    let name = text.trim().trim_end_matches('.');
+    // What a URL takes as its host is what can be checked, and so what can be asked for.
+    let url = TargetUrl::parse(&format!("http://{name}/")).map_err(|_| CANARY)?;
+    match url.host() {
+        Host::Name(host) if url.port() == 80 && url.path() == "/" => Ok(host.clone()),
+        _ => Err(CANARY),
+    }
+}
+
+/// What a canary looks like.
+const CANARY: &str = "the name of a host outside of the fleet, such as example.com";
+
 /// A refused value, in the words of every other refusal.
 fn refuse<T>(source: &layers::Source, key: &str, found: &str, accepted: &str) -> anyhow::Result<T> {
     bad_input(format!(
@@ -316,6 +345,10 @@ mod tests {
             ("admin", "admin = 'localhost'"),
             ("dns", "dns = ['8.8.8']"),
             ("dns", "dns = '9.9.9.9:x'"),
+            ("dns_queries_per_s", "dns_queries_per_s = -5"),
+            ("dns_canaries", "dns_canaries = ['192.0.2.1']"),
+            ("dns_canaries", "dns_canaries = ['a b', 'example.com']"),
+            ("dns_canaries", "dns_canaries = ['example.com:80/x']"),
             ("allow", "allow = ['10.0.0.0/33']"),
             ("uncapped", "uncapped = ['10.0.0/8']"),
             ("ip", "ip = 'v5_only'"),
@@ -330,6 +363,22 @@ mod tests {
             let error = resolve(line).expect_err(line).to_string();
             assert!(error.contains(&format!("c.toml: {key}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn canaries_are_names_in_lower_case_and_not_too_many() {
+        let config = resolve("dns_canaries = ['Example.COM.', 'bücher.example']").expect("valid");
+        assert_eq!(
+            config.dns_canaries,
+            ["example.com", "xn--bcher-kva.example"]
+        );
+        let many: Vec<String> = (0..17).map(|n| format!("'n{n}.example'")).collect();
+        let error = resolve(&format!("dns_canaries = [{}]", many.join(", ")));
+        let error = error.expect_err("too many").to_string();
+        assert!(
+            error.contains("found 17") && error.contains("at most 16"),
+            "{error}"
+        );
     }
 
     #[test]

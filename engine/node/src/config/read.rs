@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use model::limits::DNS_CANARIES_MAX;
 use prober::Cidr;
 use store::StoreUrl;
 use toml::Value;
 
 use super::layers::{Layers, Source};
-use super::{STORE_FILE, refuse, upstream};
+use super::{STORE_FILE, canary, refuse, upstream};
 use crate::exit::bad_input;
 
 /// Reads values of a [`Layers`].
@@ -122,6 +123,20 @@ impl Reader<'_> {
             Err(accepted) => refuse(&source, "dns", &format!("{text:?}"), accepted),
         };
         self.texts("dns")?.into_iter().map(parse).collect()
+    }
+
+    /// The canary names.
+    pub(super) fn canaries(&self) -> anyhow::Result<Vec<String>> {
+        let given = self.texts("dns_canaries")?;
+        if let Some((_, source)) = given.get(DNS_CANARIES_MAX) {
+            let accepted = format!("at most {DNS_CANARIES_MAX}");
+            return refuse(source, "dns_canaries", &given.len().to_string(), &accepted);
+        }
+        let parse = |(text, source): (String, Source)| match canary(&text) {
+            Ok(name) => Ok(name),
+            Err(accepted) => refuse(&source, "dns_canaries", &format!("{text:?}"), accepted),
+        };
+        given.into_iter().map(parse).collect()
     }
 
     /// A list of blocks.

@@ -73,7 +73,7 @@ fn io_uring(config: &Config) -> Finding {
         Ok(shared) => shared,
         Err(error) => return Finding::fail("driver", format!("{error:#}"), "change ca_file"),
     };
-    let resolver = match parts::resolver(config.ip, &[]) {
+    let resolver = match parts::resolver(config, &[], 1) {
         Ok(resolver) => resolver,
         Err(error) => {
             let fix = "allow getrandom in the seccomp profile of the container";

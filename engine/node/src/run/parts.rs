@@ -159,7 +159,11 @@ fn spawn_cores(
 ) -> anyhow::Result<StartedCores> {
     let shared = shared(config)?;
     let caps = DestinationCaps::share(cpus.probe.len(), config.uncapped.clone());
-    let resolvers = cpus.probe.iter().map(|_| resolver(config.ip, upstreams));
+    let cores = cpus.probe.len();
+    let resolvers = cpus
+        .probe
+        .iter()
+        .map(|_| resolver(config, upstreams, cores));
     let resolvers: Vec<ResolverConfig> = resolvers.collect::<anyhow::Result<_>>()?;
     let spawn = |index: usize, driver: Driver| {
         let config = CoreConfig {
@@ -236,19 +240,26 @@ fn roots(ca_file: Option<&Path>) -> anyhow::Result<Roots> {
     }
 }
 
-/// The settings of one core's resolver.
-pub(crate) fn resolver(ip: IpWord, upstreams: &[SocketAddr]) -> anyhow::Result<ResolverConfig> {
-    let policy = match ip {
+/// The settings of the resolver of one of `cores` cores.
+pub(crate) fn resolver(
+    config: &Config,
+    upstreams: &[SocketAddr],
+    cores: usize,
+) -> anyhow::Result<ResolverConfig> {
+    let policy = match config.ip {
         IpWord::V4First => IpPolicy::V4First,
         IpWord::V6First => IpPolicy::V6First,
         IpWord::V4Only => IpPolicy::V4Only,
         IpWord::V6Only => IpPolicy::V6Only,
+        IpWord::Both => IpPolicy::Both,
     };
     Ok(ResolverConfig {
         upstreams: upstreams.to_vec(),
         policy,
         seed: seed()?,
         sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
+        queries_per_s: config.dns_queries_per_s.div_ceil(cores.max(1) as u32),
+        canaries: config.dns_canaries.clone(),
     })
 }
 
@@ -288,7 +299,7 @@ mod tests {
             max_in_flight: 1,
             destination_caps: DestinationCaps::share(1, Vec::new()),
             driver,
-            resolver: resolver(IpWord::V4First, &[]).expect("random numbers"),
+            resolver: ResolverConfig::default(),
             shared: SharedConfig::default(),
             histogram_interval_ms: 1_000,
         };

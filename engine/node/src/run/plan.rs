@@ -2,7 +2,7 @@
 //! only `adopt_*` touch the process.
 
 use anyhow::Context;
-use model::limits::{DNS_SOCKETS_PER_UPSTREAM, IN_FLIGHT_DEFAULT_MAX};
+use model::limits::{DNS_SOCKETS_PER_UPSTREAM, DNS_STREAMS_MAX, IN_FLIGHT_DEFAULT_MAX};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -96,7 +96,8 @@ impl FilesPlan {
         upstreams: usize,
         chosen: u32,
     ) -> anyhow::Result<Self> {
-        let dns = (DNS_SOCKETS_PER_UPSTREAM * FILES_OF_DNS_SOCKET * upstreams) as u64;
+        let sockets = DNS_SOCKETS_PER_UPSTREAM * FILES_OF_DNS_SOCKET * upstreams;
+        let dns = (sockets + DNS_STREAMS_MAX) as u64;
         let needed =
             |in_flight: u64| FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + in_flight);
         let fits = limit.saturating_sub(needed(0)) / cores.max(1) as u64;
@@ -174,7 +175,7 @@ mod tests {
         let plan = FilesPlan::make(1_000_000, 4, 2, 0).expect("fits");
         assert_eq!(plan.max_in_flight, IN_FLIGHT_DEFAULT_MAX);
         let plan = FilesPlan::make(20_000, 4, 1, 0).expect("fits");
-        assert_eq!(plan.max_in_flight, 4_824);
+        assert_eq!(plan.max_in_flight, 4_760);
         assert!(plan.needed <= 20_000);
         assert_eq!(
             FilesPlan::make(20_000, 4, 1, 100)
@@ -193,12 +194,12 @@ mod tests {
             error.starts_with("nofile is 200, too low for the plan"),
             "{error}"
         );
-        assert!(error.contains("ulimit -n 304"), "{error}");
+        assert!(error.contains("ulimit -n 368"), "{error}");
         let error = FilesPlan::make(1_000, 1, 1, 5_000)
             .expect_err("too low")
             .to_string();
         assert!(
-            error.contains("ulimit -n 5272") && error.ends_with("max_in_flight to 728"),
+            error.contains("ulimit -n 5336") && error.ends_with("max_in_flight to 664"),
             "{error}"
         );
     }

@@ -4,6 +4,7 @@ use cores::CoreSnapshot;
 use hdrhistogram::Histogram;
 use model::{FailureClass, Verdict};
 use persist::{CoreAccount, SinkSnapshot};
+use prober::resolver::ResolverStats;
 use serde_json::{Map, Value, json};
 
 use super::lifetime::Lifetime;
@@ -120,19 +121,29 @@ fn cores_json(
             "lag_us": percentiles(histograms[index].recent_lag()),
             "lag_since_start_us": percentiles(histograms[index].lag_all()),
             "loop_lag_us": percentiles(histograms[index].recent_loop_lag()),
-            "dns": {
-                "hits": core.dns.hits, "misses": core.dns.misses,
-                "negative_hits": core.dns.negative_hits, "stale_hits": core.dns.stale_hits,
-                "queries": core.dns.queries, "timeouts": core.dns.timeouts,
-                "hosts": core.dns.hosts, "flights": core.dns.flights,
-                "queued": core.dns.queued, "sockets": core.dns.sockets,
-                "refused": core.dns.refused, "malformed": core.dns.malformed,
-                "truncated": core.dns.truncated, "ignored": core.dns.ignored,
-                "socket_errors": core.dns.socket_errors,
-            },
+            "dns": dns(&core.dns),
         })
     };
     (0..cores.len()).map(of).collect()
+}
+
+/// The resolver of one core.
+fn dns(dns: &ResolverStats) -> Value {
+    json!({
+        "hits": dns.hits, "misses": dns.misses,
+        "negative_hits": dns.negative_hits, "stale_hits": dns.stale_hits,
+        "queries": dns.queries, "timeouts": dns.timeouts,
+        "hosts": dns.hosts, "flights": dns.flights,
+        "queued": dns.queued, "sockets": dns.sockets,
+        "refused": dns.refused, "malformed": dns.malformed,
+        "truncated": dns.truncated, "ignored": dns.ignored,
+        "socket_errors": dns.socket_errors,
+        "stream_queries": dns.stream_queries, "streams": dns.streams,
+        "streams_refused": dns.streams_refused,
+        "misspelled": dns.misspelled, "capped": dns.capped,
+        "prefetches": dns.prefetches,
+        "sick": dns.sick, "sick_answers": dns.sick_answers,
+    })
 }
 
 fn sink_json(sink: &SinkSnapshot) -> Value {

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use model::FailureClass;
 use model::limits::DNS_ADDRESSES_MAX;
 
-/// Addresses of a name, at most eight, all of one family, inline.
+/// Addresses of a name, at most eight, inline: those of the preferred family first, those of the
+/// other one after them, if both were asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
     list: [IpAddr; DNS_ADDRESSES_MAX],
@@ -56,14 +57,35 @@ impl Addresses {
         self.len == 0
     }
 
-    /// The same addresses, `by` places further on.
+    /// The same addresses, those of each family `by` places further on.
     #[must_use]
     pub(super) fn rotated(mut self, by: usize) -> Self {
-        let list = &mut self.list[..usize::from(self.len)];
-        if !list.is_empty() {
-            list.rotate_left(by % list.len());
+        let border = self.border();
+        let (first, other) = self.list[..usize::from(self.len)].split_at_mut(border);
+        for family in [first, other].into_iter().filter(|list| !list.is_empty()) {
+            family.rotate_left(by % family.len());
         }
         self
+    }
+
+    /// These and then `other`, those of another family. Where there is no room for all, each family
+    /// keeps at least half of it.
+    #[must_use]
+    pub(super) fn joined(&self, other: &Self) -> Self {
+        let room = DNS_ADDRESSES_MAX - other.len().min(DNS_ADDRESSES_MAX / 2);
+        self.iter().take(room).chain(other.iter()).collect()
+    }
+
+    /// Whether both families are there.
+    pub fn is_dual(&self) -> bool {
+        self.border() < self.len()
+    }
+
+    /// Where the second family begins.
+    fn border(&self) -> usize {
+        let list = self.as_slice();
+        let is_other = |address: &IpAddr| address.is_ipv4() != list[0].is_ipv4();
+        list.iter().position(is_other).unwrap_or(list.len())
     }
 }
 
@@ -115,5 +137,20 @@ mod tests {
         assert_eq!(list([1, 2, 3]).rotated(1), list([2, 3, 1]));
         assert_eq!(list([1, 2, 3]).rotated(4), list([2, 3, 1]));
         assert_eq!(list([]).rotated(1), list([]));
+    }
+
+    #[test]
+    fn two_families_stay_apart_in_their_order_and_share_the_room() {
+        let v6 = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let other: Addresses = (0..2).map(v6).collect();
+        let both = list([1, 2, 3]).joined(&other);
+        assert!(both.is_dual() && !other.is_dual() && !list([]).is_dual());
+        let turned = list([2, 3, 1]).joined(&[v6(1), v6(0)].into_iter().collect());
+        assert_eq!(both.rotated(1), turned);
+        let many: Addresses = (0..8).map(v6).collect();
+        let shared = list(0..8).joined(&many);
+        assert_eq!(shared.iter().filter(IpAddr::is_ipv4).count(), 4);
+        assert_eq!(list([1]).joined(&many).len(), 8);
+        assert_eq!(list(0..8).joined(&other).rotated(1).len(), 8);
     }
 }

@@ -1,39 +1,50 @@
-//! How a name is asked for: tries, upstreams, replies, and how a question ends.
+//! How a name is asked for: tries, upstreams, replies.
 //!
 //! | what came | what follows |
 //! |---|---|
-//! | addresses, NXDOMAIN | the end |
-//! | no address of the family | the policy's next family, else the end: `dns.no_address` |
-//! | SERVFAIL, REFUSED, another code, TC | an upstream that has not failed, else the end |
+//! | addresses, none, NXDOMAIN | the end of the question |
+//! | TC, or our question in other letters | the same upstream by a stream, in the same try |
+//! | SERVFAIL, REFUSED, another code | an upstream that has not failed, else the end |
 //! | unreadable | the next upstream, while there are tries |
 //! | nothing for 1.5 s | the next upstream, while there are tries |
 //! | socket trouble | an upstream that has not failed, else the next one when the 1.5 s are over |
 //!
-//! A truncated answer ends as `dns.malformed`: there is no TCP here to fetch the rest. A question
-//! that ends without an answer gives the last known addresses, marked stale, if they are at most
-//! an hour past their TTL; else the failure is remembered for the shortest negative TTL, so that
-//! one name cannot storm. What we could not ask at all (`connect.local`) is not remembered.
+//! Names begin as the cap on queries and the number of those under way allow; until then they wait
+//! in the queue.
 
-use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TRIES_MAX};
+use model::limits::DNS_TRIES_MAX;
 use model::{FailureClass, MonoUs};
 
-use super::answer::{DnsFailure, ResolvedName};
+use super::answer::DnsFailure;
+use super::case::Case;
 use super::codec::{self, Family, Reply};
-use super::flights::Trouble;
-use super::line::{Negative, Positive};
+use super::flights::{Query, Trouble};
 use super::sockets::{Owed, Readiness};
+use super::streams::Reason;
 use super::{DnsCommand, DnsSocket, IpPolicy, Resolver};
 
-/// Errors that the network or the upstream sends back: ECONNRESET, ECONNREFUSED, EHOSTUNREACH.
-const REMOTE_ERRNOS: [i32; 3] = [104, 111, 113];
+/// Errors that the network or the upstream sends back: EPIPE, ECONNRESET, ETIMEDOUT, ECONNREFUSED,
+/// EHOSTUNREACH.
+const REMOTE_ERRNOS: [i32; 5] = [32, 104, 110, 111, 113];
 
 impl IpPolicy {
-    fn families(self) -> &'static [Family] {
+    pub(super) fn families(self) -> &'static [Family] {
         match self {
-            Self::V4First => &[Family::V4, Family::V6],
+            Self::V4First | Self::Both => &[Family::V4, Family::V6],
             Self::V6First => &[Family::V6, Family::V4],
             Self::V4Only => &[Family::V4],
             Self::V6Only => &[Family::V6],
+        }
+    }
+}
+
+impl Trouble {
+    /// What an errno of a socket says.
+    pub(super) fn of(errno: i32) -> Self {
+        if REMOTE_ERRNOS.contains(&errno) {
+            Self::Silent
+        } else {
+            Self::Local
         }
     }
 }
@@ -51,21 +62,30 @@ impl Resolver {
             };
             self.land(flight, Err(failure));
         }
-        while let Some(flight) = self.flights.next_to_ask() {
+        self.bucket.refill(now);
+        while self.bucket.has_token()
+            && let Some(flight) = self.flights.next_to_ask()
+        {
             self.ask(flight, self.preferred, now);
         }
     }
 
     /// One try at `upstream`.
-    fn ask(&mut self, flight: u32, upstream: u8, now: MonoUs) {
+    pub(super) fn ask(&mut self, flight: u32, upstream: u8, now: MonoUs) {
         self.flights.limit(flight, now);
+        self.bucket.take();
         let entry = self.flights.get_mut(flight);
         entry.tries += 1;
         entry.upstream = upstream;
+        entry.case = if self.letterless >> upstream & 1 == 1 {
+            Case::Lower
+        } else {
+            Case::random(&mut self.random)
+        };
         let Some(taken) = self.sockets.take(upstream, flight, &mut self.random) else {
             return;
         };
-        entry.query = Some((taken.socket, taken.id));
+        entry.query = Some(Query::Datagram(taken.socket, taken.id));
         match taken.readiness {
             Readiness::Open => {
                 let upstream = self.sockets.upstreams()[usize::from(upstream)];
@@ -86,10 +106,11 @@ impl Resolver {
     }
 
     fn send(&mut self, socket: DnsSocket, owed: Owed) {
+        let family = self.family(owed.flight);
         let flight = self.flights.get_mut(owed.flight);
-        let family = self.policy.families()[usize::from(flight.step)];
         let mut bytes = self.buffers.pop().unwrap_or_default();
-        codec::encode(self.hosts.name(flight.host), family, owed.id, &mut bytes);
+        let name = self.hosts.name(flight.host);
+        codec::encode(name, flight.case, family, owed.id, &mut bytes);
         self.commands.push_back(DnsCommand::Send { socket, bytes });
         self.stats.queries += 1;
     }
@@ -111,7 +132,7 @@ impl Resolver {
         if self.sockets.fail(socket, &mut lost) {
             self.stats.socket_errors += 1;
         }
-        self.ask_elsewhere(lost, Trouble::Local, now);
+        self.ask_all_elsewhere(lost, Trouble::Local, now);
     }
 
     /// The socket failed and is closed.
@@ -121,57 +142,57 @@ impl Resolver {
             self.stats.socket_errors += 1;
             self.commands.push_back(DnsCommand::Close { socket });
         }
-        let is_remote = REMOTE_ERRNOS.contains(&errno);
-        self.ask_elsewhere(
-            lost,
-            if is_remote {
-                Trouble::Silent
-            } else {
-                Trouble::Local
-            },
-            now,
-        );
+        self.ask_all_elsewhere(lost, Trouble::of(errno), now);
     }
 
-    /// Queries that lost their socket go to another upstream at once; where none is left, they wait
-    /// for the end of their time, so that a broken network is not asked in a busy loop.
-    fn ask_elsewhere(&mut self, mut lost: Vec<Owed>, trouble: Trouble, now: MonoUs) {
+    fn ask_all_elsewhere(&mut self, mut lost: Vec<Owed>, trouble: Trouble, now: MonoUs) {
         for owed in lost.drain(..) {
-            let flight = self.flights.get_mut(owed.flight);
-            flight.query = None;
-            flight.note(trouble);
-            if let Some(upstream) = self.next_unspent(owed.flight) {
-                self.ask(owed.flight, upstream, now);
-            }
+            self.flights.get_mut(owed.flight).query = None;
+            self.ask_elsewhere(owed.flight, trouble, now);
         }
         self.owed = lost;
     }
 
+    /// A query that lost its socket goes to another upstream at once; where none is left, it waits
+    /// for the end of its time, so that a broken network is not asked in a busy loop.
+    pub(super) fn ask_elsewhere(&mut self, flight: u32, trouble: Trouble, now: MonoUs) {
+        self.flights.get_mut(flight).note(trouble);
+        if let Some(upstream) = self.next_unspent(flight) {
+            self.ask(flight, upstream, now);
+        }
+    }
+
     /// A datagram: the answer to a query of this socket, or nothing at all.
     pub(super) fn on_datagram(&mut self, socket: DnsSocket, bytes: &[u8], now: MonoUs) {
-        let reply = codec::id_of(bytes).and_then(|id| {
+        let said = codec::id_of(bytes).and_then(|id| {
             let flight = self.sockets.owed(socket, id)?;
+            let family = self.family(flight);
             let entry = self.flights.get_mut(flight);
-            let family = self.policy.families()[usize::from(entry.step)];
-            Some((
-                flight,
-                codec::read(bytes, self.hosts.name(entry.host), family)?,
-            ))
+            let name = self.hosts.name(entry.host);
+            Some((flight, codec::read(bytes, name, entry.case, family)?))
         });
-        let Some((flight, reply)) = reply else {
+        let Some((flight, said)) = said else {
             self.stats.ignored += 1;
             return;
         };
         self.settle(flight);
-        self.count(reply);
-        self.on_reply(flight, reply, now);
+        if !said.spelled {
+            self.stats.misspelled += 1;
+            return self.ask_by_stream(flight, Reason::Misspelled, now);
+        }
+        self.count(said.reply);
+        self.on_reply(flight, said.reply, now);
     }
 
-    fn on_reply(&mut self, flight: u32, reply: Reply, now: MonoUs) {
+    /// The family that the flight asks for now.
+    pub(super) fn family(&mut self, flight: u32) -> Family {
+        self.policy.families()[usize::from(self.flights.get_mut(flight).step)]
+    }
+
+    pub(super) fn on_reply(&mut self, flight: u32, reply: Reply, now: MonoUs) {
         match reply {
             Reply::Addresses { addresses, ttl_ms } => {
-                let server = self.flights.get_mut(flight).upstream;
-                self.succeed(flight, &Positive { addresses, server }, ttl_ms, now);
+                self.on_addresses(flight, addresses, ttl_ms, now);
             }
             Reply::NoSuchName { ttl_ms } => {
                 self.fail(flight, FailureClass::DnsNxdomain, Some(3), ttl_ms, now);
@@ -188,17 +209,7 @@ impl Resolver {
                     now,
                 );
             }
-            Reply::Truncated => {
-                let class = FailureClass::DnsMalformed;
-                self.on_refusal(
-                    flight,
-                    Trouble::Answered {
-                        class,
-                        rcode: Some(0),
-                    },
-                    now,
-                );
-            }
+            Reply::Truncated => self.ask_by_stream(flight, Reason::Truncated, now),
             Reply::Malformed => {
                 let class = FailureClass::DnsMalformed;
                 let entry = self.flights.get_mut(flight);
@@ -208,23 +219,8 @@ impl Resolver {
         }
     }
 
-    /// No address of this family: the next family is a new question.
-    fn on_empty(&mut self, flight: u32, ttl_ms: u64, now: MonoUs) {
-        let last = self.policy.families().len() - 1;
-        let entry = self.flights.get_mut(flight);
-        entry.empty_ttl_ms = entry.empty_ttl_ms.min(ttl_ms);
-        if usize::from(entry.step) == last {
-            let ttl_ms = entry.empty_ttl_ms;
-            return self.fail(flight, FailureClass::DnsNoAddress, Some(0), ttl_ms, now);
-        }
-        entry.step += 1;
-        (entry.tries, entry.spent, entry.trouble) = (0, 0, Trouble::Local);
-        let upstream = entry.upstream;
-        self.ask(flight, upstream, now);
-    }
-
     /// An answer that asking the same upstream again would only repeat.
-    fn on_refusal(&mut self, flight: u32, trouble: Trouble, now: MonoUs) {
+    pub(super) fn on_refusal(&mut self, flight: u32, trouble: Trouble, now: MonoUs) {
         self.flights.get_mut(flight).note(trouble);
         match self.next_unspent(flight) {
             Some(upstream) => self.ask(flight, upstream, now),
@@ -285,62 +281,15 @@ impl Resolver {
         (upstream + 1) % self.sockets.upstreams().len() as u8
     }
 
-    /// Ends the question with what is known of its trouble, or with the last known addresses.
-    fn give_up(&mut self, flight: u32, now: MonoUs) {
-        let entry = self.flights.get_mut(flight);
-        let (host, trouble) = (entry.host, entry.trouble);
-        let (class, rcode) = match trouble {
-            Trouble::Local => (FailureClass::ConnectLocal, None),
-            Trouble::Silent => (FailureClass::DnsTimeout, None),
-            Trouble::Answered { class, rcode } => (class, rcode),
-        };
-        if class != FailureClass::DnsMalformed
-            && let Some(old) = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now)
-        {
-            return self.land(flight, Ok(self.resolved(old, true, true)));
-        }
-        self.fail(flight, class, rcode, DNS_NEGATIVE_TTL_MIN_MS, now);
-    }
-
-    fn succeed(&mut self, flight: u32, positive: &Positive, ttl_ms: u64, now: MonoUs) {
-        let host = self.flights.get_mut(flight).host;
-        self.hosts.keep(host, positive, ttl_ms, now);
-        self.land(flight, Ok(self.resolved(*positive, false, false)));
-    }
-
-    fn fail(
-        &mut self,
-        flight: u32,
-        class: FailureClass,
-        rcode: Option<u16>,
-        ttl_ms: u64,
-        now: MonoUs,
-    ) {
-        let entry = self.flights.get_mut(flight);
-        let negative = Negative {
-            class,
-            tries: entry.tries,
-            server: entry.upstream,
-            rcode,
-        };
-        let host = entry.host;
-        if class != FailureClass::ConnectLocal {
-            self.hosts.fail(host, negative, ttl_ms, now);
-        }
-        self.land(flight, Err(self.failure(negative)));
-    }
-
-    fn land(&mut self, flight: u32, result: Result<ResolvedName, DnsFailure>) {
-        let host = self.flights.get_mut(flight).host;
-        self.hosts.set_flight(host, None);
-        self.flights.land(flight, result);
-    }
-
     /// The flight's query is owed no answer any more.
     fn settle(&mut self, flight: u32) {
-        if let Some((socket, id)) = self.flights.get_mut(flight).query.take() {
-            self.sockets.settle(socket, id);
-            self.close_if_done(socket);
+        match self.flights.get_mut(flight).query.take() {
+            Some(Query::Datagram(socket, id)) => {
+                self.sockets.settle(socket, id);
+                self.close_if_done(socket);
+            }
+            Some(Query::Stream(stream)) => self.drop_stream(stream),
+            None => {}
         }
     }
 
@@ -350,7 +299,7 @@ impl Resolver {
         }
     }
 
-    fn count(&mut self, reply: Reply) {
+    pub(super) fn count(&mut self, reply: Reply) {
         let stats = &mut self.stats;
         let counter = match reply {
             Reply::Addresses { .. } | Reply::Empty { .. } => &mut stats.noerror,

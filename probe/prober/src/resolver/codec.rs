@@ -14,6 +14,7 @@ use model::limits::{
 };
 
 use super::answer::Addresses;
+use super::case::{Case, NAME_MAX_BYTES};
 
 /// Bytes of a DNS header.
 const HEADER_BYTES: usize = 12;
@@ -44,9 +45,26 @@ pub(super) enum Reply {
     Malformed,
 }
 
+/// What a message says to our question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) reply: Reply,
+    /// It repeats the question in the case in which we wrote it, or repeats none.
+    pub(super) spelled: bool,
+}
+
+impl Said {
+    fn unseen(reply: Reply) -> Self {
+        Self {
+            reply,
+            spelled: true,
+        }
+    }
+}
+
 /// Whether `name` can stand in a query: labels of 1 to 63 bytes, 253 in all.
 pub(super) fn is_askable(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
+    name.len() <= NAME_MAX_BYTES && name.split('.').all(|label| (1..=63).contains(&label.len()))
 }
 
 /// The id of a message.
@@ -54,10 +72,12 @@ pub(super) fn id_of(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]))
 }
 
-/// Appends a query for an askable `name` to `out`.
-pub(super) fn encode(name: &str, family: Family, id: u16, out: &mut Vec<u8>) {
+/// Writes a query for an askable `name`, its letters in `case`, into the empty `out`.
+pub(super) fn encode(name: &str, case: Case, family: Family, id: u16, out: &mut Vec<u8>) {
     const INVARIANT: &str = "an askable name encodes";
-    let name = Name::from_labels(name.split('.').map(str::as_bytes)).expect(INVARIANT);
+    let mut place = [0; NAME_MAX_BYTES];
+    let labels = case.spell(name, &mut place).split(|byte| *byte == b'.');
+    let name = Name::from_labels(labels).expect(INVARIANT);
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(name, family.record_type()));
@@ -68,11 +88,11 @@ pub(super) fn encode(name: &str, family: Family, id: u16, out: &mut Vec<u8>) {
 }
 
 /// Reads the answer to our question; `None` when it answers another one, or is no answer at all.
-pub(super) fn read(bytes: &[u8], name: &str, family: Family) -> Option<Reply> {
+pub(super) fn read(bytes: &[u8], name: &str, case: Case, family: Family) -> Option<Said> {
     let header = Header::of(bytes)?;
     if header.questions > 1 {
         // Refused before decoding: the decoder makes room for as many as the header claims.
-        return Some(Reply::Malformed);
+        return Some(Said::unseen(Reply::Malformed));
     }
     let Ok(message) = Message::from_vec(bytes) else {
         let reply = if header.truncated {
@@ -80,19 +100,25 @@ pub(super) fn read(bytes: &[u8], name: &str, family: Family) -> Option<Reply> {
         } else {
             Reply::Malformed
         };
-        return Some(reply);
+        return Some(Said::unseen(reply));
     };
     let rcode = message.metadata.response_code;
     let Some(question) = message.queries.first() else {
         // Servers that could not read the query, or did not want to, may leave it out.
-        return is_refusal(rcode).then_some(Reply::Failed {
-            rcode: rcode.into(),
-        });
+        let rcode = is_refusal(rcode).then_some(rcode.into())?;
+        return Some(Said::unseen(Reply::Failed { rcode }));
     };
     let ours = question.query_type() == family.record_type()
         && question.query_class() == DNSClass::IN
-        && is_named(question.name(), name);
-    ours.then(|| judge(&message, question.name(), family))
+        && is_named(
+            question.name(),
+            name.as_bytes(),
+            <[u8]>::eq_ignore_ascii_case,
+        );
+    ours.then(|| Said {
+        reply: judge(&message, question.name(), family),
+        spelled: is_spelled(question.name(), name, case),
+    })
 }
 
 /// What can be told without decoding.
@@ -127,13 +153,17 @@ fn is_refusal(rcode: ResponseCode) -> bool {
     matches!(rcode, R::FormErr | R::ServFail | R::NotImp | R::Refused)
 }
 
-fn is_named(name: &Name, text: &str) -> bool {
-    let mut labels = text.split('.').map(str::as_bytes);
-    name.iter().all(|label| {
-        labels
-            .next()
-            .is_some_and(|other| label.eq_ignore_ascii_case(other))
-    }) && labels.next().is_none()
+/// Whether the labels of `name` are those of the dotted `text`.
+fn is_named(name: &Name, text: &[u8], is_same: impl Fn(&[u8], &[u8]) -> bool) -> bool {
+    let mut labels = text.split(|byte| *byte == b'.');
+    name.iter()
+        .all(|label| labels.next().is_some_and(|other| is_same(label, other)))
+        && labels.next().is_none()
+}
+
+fn is_spelled(asked: &Name, name: &str, case: Case) -> bool {
+    let mut place = [0; NAME_MAX_BYTES];
+    case == Case::Lower || is_named(asked, case.spell(name, &mut place), |a, b| a == b)
 }
 
 fn judge(message: &Message, asked: &Name, family: Family) -> Reply {
@@ -228,7 +258,11 @@ mod tests {
     }
 
     fn reply(message: &Message) -> Option<Reply> {
-        read(&message.to_vec().expect("it encodes"), NAME, Family::V4)
+        read_v4(&message.to_vec().expect("it encodes"), NAME)
+    }
+
+    fn read_v4(bytes: &[u8], name: &str) -> Option<Reply> {
+        read(bytes, name, Case::Lower, Family::V4).map(|said| said.reply)
     }
 
     fn a(last: u8) -> RData {
@@ -262,7 +296,7 @@ mod tests {
     #[test]
     fn a_query_asks_for_the_name_with_recursion_and_edns() {
         let mut bytes = Vec::new();
-        encode(NAME, Family::V6, 0x1234, &mut bytes);
+        encode(NAME, Case::Lower, Family::V6, 0x1234, &mut bytes);
         let message = Message::from_vec(&bytes).expect("it decodes");
         assert_eq!(id_of(&bytes), Some(0x1234));
         assert!(message.metadata.recursion_desired);
@@ -325,15 +359,15 @@ mod tests {
     fn what_is_not_an_answer_to_our_question_is_not_ours() {
         let good = answer(vec![(NAME, 60, a(1))]);
         let bytes = good.to_vec().expect("it encodes");
-        assert_eq!(read(&bytes, "www.example.tess", Family::V4), None);
-        assert_eq!(read(&bytes, "example.test", Family::V4), None);
-        assert_eq!(read(&bytes, "x.www.example.test", Family::V4), None);
-        assert_eq!(read(&bytes, NAME, Family::V6), None);
-        assert!(read(&bytes, "WWW.example.TEST", Family::V4).is_some());
+        assert_eq!(read_v4(&bytes, "www.example.tess"), None);
+        assert_eq!(read_v4(&bytes, "example.test"), None);
+        assert_eq!(read_v4(&bytes, "x.www.example.test"), None);
+        assert_eq!(read(&bytes, NAME, Case::Lower, Family::V6), None);
+        assert!(read_v4(&bytes, "www.example.TEST").is_some());
         let mut query = good.clone();
         query.metadata.message_type = MessageType::Query;
         assert_eq!(reply(&query), None);
-        assert_eq!(read(&bytes[..11], NAME, Family::V4), None);
+        assert_eq!(read_v4(&bytes[..11], NAME), None);
     }
 
     #[test]
@@ -352,15 +386,15 @@ mod tests {
         assert_eq!(reply(&cut), Some(Reply::Truncated));
         let mut bytes = answer(vec![(NAME, 60, a(1))]).to_vec().expect("it encodes");
         bytes.truncate(bytes.len() - 1);
-        assert_eq!(read(&bytes, NAME, Family::V4), Some(Reply::Malformed));
+        assert_eq!(read_v4(&bytes, NAME), Some(Reply::Malformed));
         bytes[4..6].copy_from_slice(&u16::MAX.to_be_bytes());
-        assert_eq!(read(&bytes, NAME, Family::V4), Some(Reply::Malformed));
+        assert_eq!(read_v4(&bytes, NAME), Some(Reply::Malformed));
     }
 
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let _ = (id_of(&bytes), read(&bytes, NAME, Family::V4));
+            let _ = (id_of(&bytes), read_v4(&bytes, NAME));
         }
 
         #[test]
@@ -375,19 +409,28 @@ mod tests {
                 bytes[at] = value;
             }
             bytes.truncate(cut.index(bytes.len() + 1));
-            if let Some(Reply::Addresses { addresses, ttl_ms }) = read(&bytes, NAME, Family::V4) {
+            if let Some(Reply::Addresses { addresses, ttl_ms }) = read_v4(&bytes, NAME) {
                 prop_assert!((1..=8).contains(&addresses.len()));
                 prop_assert!((DNS_TTL_MIN_MS..=DNS_TTL_MAX_MS).contains(&ttl_ms));
             }
         }
 
         #[test]
-        fn every_askable_name_encodes(name in "[a-z0-9_-]{0,70}(\\.[a-z0-9]{0,64}){0,6}") {
+        fn every_askable_name_encodes_and_only_its_own_spelling_is_ours(
+            name in "[a-z0-9_-]{0,70}(\\.[a-z0-9]{0,64}){0,6}",
+            seed in any::<u64>(),
+        ) {
+            let case = Case::Random(seed);
             if is_askable(&name) {
                 let mut bytes = Vec::new();
-                encode(&name, Family::V4, 1, &mut bytes);
+                encode(&name, case, Family::V4, 1, &mut bytes);
                 let message = Message::from_vec(&bytes).expect("it decodes");
-                prop_assert!(is_named(message.queries[0].name(), &name));
+                let asked = message.queries[0].name();
+                prop_assert!(is_named(asked, name.as_bytes(), <[u8]>::eq_ignore_ascii_case));
+                prop_assert!(is_spelled(asked, &name, case));
+                let lower = asked.to_lowercase();
+                let differs = !asked.eq_ignore_root_case(&lower);
+                prop_assert_eq!(is_spelled(&lower, &name, case), !differs);
             }
         }
     }

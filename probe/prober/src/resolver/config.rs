@@ -2,20 +2,27 @@
 
 use std::net::SocketAddr;
 
-use model::limits::DNS_SOCKETS_PER_UPSTREAM;
+use model::limits::{DNS_QUERIES_PER_S, DNS_SOCKETS_PER_UPSTREAM};
 
 /// Which address families are asked for, and in which order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IpPolicy {
-    /// A; AAAA only when the name has no A.
+    /// A; AAAA when the name has no A, or when [`Resolver::widen`] asks for it.
+    ///
+    /// [`Resolver::widen`]: super::Resolver::widen
     #[default]
     V4First,
-    /// AAAA; A only when the name has no AAAA.
+    /// AAAA; A when the name has no AAAA, or when [`Resolver::widen`] asks for it.
+    ///
+    /// [`Resolver::widen`]: super::Resolver::widen
     V6First,
     /// A only.
     V4Only,
     /// AAAA only.
     V6Only,
+    /// A and AAAA, and each must be there: a name that lacks one, or whose servers fail for one,
+    /// fails.
+    Both,
 }
 
 /// Configuration of one core's resolver.
@@ -32,6 +39,12 @@ pub struct ResolverConfig {
     pub seed: u64,
     /// Connected UDP sockets per upstream; at least 1.
     pub sockets_per_upstream: usize,
+    /// Cap on queries per second; at least 1. Names beyond it wait in the queue.
+    pub queries_per_s: u32,
+    /// Names outside of the fleet (ASCII, lower case, no trailing dot) that are asked for when many
+    /// names fail: whether they fail too tells sick resolvers from sick names. The first
+    /// [`DNS_CANARIES_MAX`](model::limits::DNS_CANARIES_MAX) are used.
+    pub canaries: Vec<String>,
 }
 
 impl Default for ResolverConfig {
@@ -41,6 +54,8 @@ impl Default for ResolverConfig {
             policy: IpPolicy::default(),
             seed: 0,
             sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
+            queries_per_s: DNS_QUERIES_PER_S,
+            canaries: Vec::new(),
         }
     }
 }

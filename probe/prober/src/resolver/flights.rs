@@ -13,7 +13,9 @@ use model::limits::{DNS_IN_FLIGHT_MAX, DNS_QUEUE_MAX, DNS_QUEUE_WAIT_MAX_MS, DNS
 use model::{FailureClass, MonoUs};
 
 use super::answer::{DnsFailure, ResolvedName};
-use super::{DnsSocket, HostId};
+use super::case::Case;
+use super::line::Positive;
+use super::{DnsSocket, DnsStream, HostId};
 
 /// End of a list.
 const NONE: u32 = u32::MAX;
@@ -32,6 +34,22 @@ pub(super) enum Trouble {
     },
 }
 
+/// A query on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Query {
+    /// A datagram on this socket, with this id.
+    Datagram(DnsSocket, u16),
+    /// The question of this stream.
+    Stream(DnsStream),
+}
+
+/// Addresses of the preferred family, while the other one is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) positive: Positive,
+    pub(super) ttl_ms: u64,
+}
+
 /// A name being asked for.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -45,7 +63,12 @@ pub(super) struct Flight {
     /// Upstreams that are of no more use to this question, one bit each.
     pub(super) spent: u16,
     /// The query that is owed an answer.
-    pub(super) query: Option<(DnsSocket, u16)>,
+    pub(super) query: Option<Query>,
+    /// How the letters of the last try are written.
+    pub(super) case: Case,
+    /// Both families are asked for, whatever the first one gives.
+    pub(super) wide: bool,
+    pub(super) found: Option<Found>,
     pub(super) trouble: Trouble,
     /// How long the emptiness of the families asked so far is remembered.
     pub(super) empty_ttl_ms: u64,
@@ -91,10 +114,22 @@ pub(super) struct Flights {
 
 impl Flights {
     /// A flight for `host`, queued; `None` when the queue is full.
-    pub(super) fn start(&mut self, host: HostId, now: MonoUs) -> Option<u32> {
+    pub(super) fn start(&mut self, host: HostId, wide: bool, now: MonoUs) -> Option<u32> {
         if self.queue.len() >= DNS_QUEUE_MAX {
             return None;
         }
+        let at = self.place(host, wide);
+        self.queue.push_back((now, at));
+        Some(at)
+    }
+
+    /// A flight for `host` that waits for nobody: it asks already.
+    pub(super) fn start_at_once(&mut self, host: HostId, wide: bool) -> u32 {
+        self.asking += 1;
+        self.place(host, wide)
+    }
+
+    fn place(&mut self, host: HostId, wide: bool) -> u32 {
         let flight = Flight {
             host,
             step: 0,
@@ -102,6 +137,9 @@ impl Flights {
             upstream: 0,
             spent: 0,
             query: None,
+            case: Case::Lower,
+            wide,
+            found: None,
             trouble: Trouble::Local,
             empty_ttl_ms: u64::MAX,
             serial: 0,
@@ -112,8 +150,7 @@ impl Flights {
             self.cells.len() as u32 - 1
         });
         self.cells[at as usize] = Some(flight);
-        self.queue.push_back((now, at));
-        Some(at)
+        at
     }
 
     /// The flight numbered `at`, which must not have landed.
@@ -318,7 +355,7 @@ mod tests {
     fn waiters_are_answered_in_order_and_the_forgotten_are_not() {
         for forgotten in 0..5 {
             let mut flights = Flights::default();
-            let at = flights.start(HOST, MonoUs(0)).expect("room");
+            let at = flights.start(HOST, false, MonoUs(0)).expect("room");
             (0..5).for_each(|waiter| flights.join(at, waiter));
             flights.forget(Some(at), HOST, forgotten);
             flights.join(at, 5);
@@ -342,14 +379,14 @@ mod tests {
     fn the_queue_has_an_end_and_only_so_many_ask() {
         let mut flights = Flights::default();
         for _ in 0..DNS_IN_FLIGHT_MAX {
-            flights.start(HOST, MonoUs(0));
+            flights.start(HOST, false, MonoUs(0));
             assert!(flights.next_to_ask().is_some());
         }
         for _ in 0..DNS_QUEUE_MAX {
-            assert!(flights.start(HOST, MonoUs(0)).is_some());
+            assert!(flights.start(HOST, false, MonoUs(0)).is_some());
             assert_eq!(flights.next_to_ask(), None);
         }
-        assert_eq!(flights.start(HOST, MonoUs(0)), None);
+        assert_eq!(flights.start(HOST, false, MonoUs(0)), None);
         assert_eq!(flights.next_overdue(MonoUs(1_499_999)), None);
         assert!(flights.next_overdue(MonoUs(1_500_000)).is_some());
     }
@@ -357,7 +394,7 @@ mod tests {
     #[test]
     fn only_the_limit_of_the_current_try_counts() {
         let mut flights = Flights::default();
-        let at = flights.start(HOST, MonoUs(0)).expect("room");
+        let at = flights.start(HOST, false, MonoUs(0)).expect("room");
         flights.next_to_ask();
         flights.limit(at, MonoUs(0));
         flights.limit(at, MonoUs(1_000_000));

@@ -11,7 +11,7 @@ use model::MonoUs;
 use super::HostId;
 use super::chunks::Chunks;
 use super::index::Index;
-use super::line::{Cached, Line, Negative, Positive, Spill};
+use super::line::{Cached, Life, Line, Negative, Positive, Spill};
 use super::names::Names;
 
 /// No flight, or the end of the free list.
@@ -139,11 +139,31 @@ impl Hosts {
         self.entries[host.0].line.next_address(&self.spill)
     }
 
-    /// Remembers addresses for `ttl_ms`.
-    pub(super) fn keep(&mut self, host: HostId, positive: &Positive, ttl_ms: u64, now: MonoUs) {
+    /// Whether addresses are known and within their TTL.
+    pub(super) fn is_fresh(&self, host: HostId, now: MonoUs) -> bool {
+        self.entries[host.0].line.is_fresh(now)
+    }
+
+    /// Whether addresses are fresh now and not at `due`, and live for at least `ttl_ms`.
+    pub(super) fn ends_before(&self, host: HostId, due: MonoUs, ttl_ms: u64, now: MonoUs) -> bool {
+        self.entries[host.0].line.ends_before(due, ttl_ms, now)
+    }
+
+    /// Whether the addresses are what is known of both families.
+    pub(super) fn is_wide(&self, host: HostId) -> bool {
+        self.entries[host.0].line.is_wide()
+    }
+
+    /// The name's hash, under this resolver's seed.
+    pub(super) fn name_hash(&self, host: HostId) -> u64 {
+        hash(self.seed, self.name(host))
+    }
+
+    /// Remembers addresses.
+    pub(super) fn keep(&mut self, host: HostId, positive: &Positive, life: Life, now: MonoUs) {
         self.entries[host.0]
             .line
-            .keep(&mut self.spill, positive, ttl_ms, now);
+            .keep(&mut self.spill, positive, life, now);
     }
 
     /// Remembers a failure for `ttl_ms`, in place of any addresses.

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Times are tenths of a second in a u32 (13 years), rounded down: a line never outlives its TTL.
+//! The line remembers its TTL too: what is worth a refresh before its end depends on it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,6 +21,14 @@ use super::chunks::Chunks;
 pub(super) struct Positive {
     pub(super) addresses: Addresses,
     pub(super) server: u8,
+}
+
+/// What addresses are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life {
+    pub(super) ttl_ms: u64,
+    /// Both families were asked for.
+    pub(super) wide: bool,
 }
 
 /// A failure as it is remembered.
@@ -51,6 +60,8 @@ pub(super) struct Line {
     content: Content,
     /// How long after `expires_ds` the addresses are used without asking.
     held_ds: u16,
+    /// TTL of addresses in seconds (an hour is 3,600), and [`WIDE`].
+    life: u16,
 }
 
 /// Four IPv4 addresses or one IPv6 address are here; the few names with more have them in the
@@ -76,6 +87,9 @@ enum Content {
     },
     Failed(Negative),
 }
+
+/// Both families were asked for.
+const WIDE: u16 = 1 << 15;
 
 /// IPv4 addresses that fit a line.
 const INLINE_V4: usize = 4;
@@ -104,9 +118,10 @@ impl Line {
     }
 
     /// Remembers addresses.
-    pub(super) fn keep(&mut self, spill: &mut Spill, new: &Positive, ttl_ms: u64, now: MonoUs) {
+    pub(super) fn keep(&mut self, spill: &mut Spill, new: &Positive, life: Life, now: MonoUs) {
         self.clear(spill);
-        self.expires_ds = tenths(now.plus_ms(ttl_ms));
+        self.expires_ds = tenths(now.plus_ms(life.ttl_ms));
+        self.life = (life.ttl_ms / 1_000) as u16 | if life.wide { WIDE } else { 0 };
         self.content = Content::of(new, spill);
     }
 
@@ -141,8 +156,28 @@ impl Line {
             Content::Empty | Content::Failed(_) => None,
             Content::V4 { list, turn, .. } => Some(list[usize::from(*turn)].into()),
             Content::V6 { address, .. } => Some((*address).into()),
-            Content::Spilled { at, turn, .. } => spill.get(*at).iter().nth(usize::from(*turn)),
+            Content::Spilled { at, turn, .. } => {
+                spill.get(*at).rotated(usize::from(*turn)).iter().next()
+            }
         }
+    }
+
+    /// Whether the addresses are within their TTL.
+    pub(super) fn is_fresh(&self, now: MonoUs) -> bool {
+        let is_known = !matches!(self.content, Content::Empty | Content::Failed(_));
+        is_known && tenths(now) < self.expires_ds
+    }
+
+    /// Whether the addresses are fresh now and not at `due`, and live for at least `ttl_ms`.
+    pub(super) fn ends_before(&self, due: MonoUs, ttl_ms: u64, now: MonoUs) -> bool {
+        self.is_fresh(now)
+            && tenths(due) >= self.expires_ds
+            && u64::from(self.life & !WIDE) * 1_000 >= ttl_ms
+    }
+
+    /// Whether the addresses are what is known of both families.
+    pub(super) fn is_wide(&self) -> bool {
+        self.life & WIDE != 0
     }
 
     /// Forgets everything.
@@ -183,7 +218,7 @@ impl Content {
                 address: *address,
                 server,
             },
-            [IpAddr::V4(_), ..] if new.addresses.len() <= INLINE_V4 => {
+            [IpAddr::V4(_), ..] if new.addresses.len() <= INLINE_V4 && !new.addresses.is_dual() => {
                 let mut list = [Ipv4Addr::UNSPECIFIED; INLINE_V4];
                 for (place, address) in list.iter_mut().zip(new.addresses.iter()) {
                     *place = match address {
@@ -220,11 +255,12 @@ fn tenths(at: MonoUs) -> u32 {
     (at.0 / 100_000) as u32
 }
 
-/// Address lists that are too long for a line: 33 bytes each for IPv4, 129 for IPv6.
+/// Address lists that are too long for a line: 33 bytes each for IPv4, 129 for IPv6, 137 for both.
 #[derive(Debug, Default)]
 pub(super) struct Spill {
     v4: Pool<[Ipv4Addr; DNS_ADDRESSES_MAX]>,
     v6: Pool<[Ipv6Addr; DNS_ADDRESSES_MAX]>,
+    dual: Pool<Addresses>,
 }
 
 /// Lists of one family; a free one has length 0.
@@ -245,10 +281,15 @@ impl<T> Default for Pool<T> {
 
 /// Set in the number of an IPv6 list.
 const V6_BIT: u32 = 1 << 31;
+/// Set in the number of a list of both families.
+const DUAL_BIT: u32 = 1 << 30;
 
 impl Spill {
     fn insert(&mut self, addresses: &Addresses) -> u32 {
         let len = addresses.len() as u8;
+        if addresses.is_dual() {
+            return self.dual.insert((len, *addresses)) | DUAL_BIT;
+        }
         let mut v4 = [Ipv4Addr::UNSPECIFIED; DNS_ADDRESSES_MAX];
         let mut v6 = [Ipv6Addr::UNSPECIFIED; DNS_ADDRESSES_MAX];
         let mut is_v6 = false;
@@ -266,6 +307,9 @@ impl Spill {
     }
 
     fn get(&self, at: u32) -> Addresses {
+        if at & DUAL_BIT != 0 {
+            return self.dual.lists[at & !DUAL_BIT].1;
+        }
         if at & V6_BIT == 0 {
             let (len, list) = &self.v4.lists[at];
             return list[..usize::from(*len)]
@@ -283,18 +327,21 @@ impl Spill {
     }
 
     fn remove(&mut self, at: u32) {
-        if at & V6_BIT == 0 {
-            self.v4.free.push(at);
-        } else {
-            self.v6.free.push(at & !V6_BIT);
-        }
+        let free = match at & (V6_BIT | DUAL_BIT) {
+            0 => &mut self.v4.free,
+            V6_BIT => &mut self.v6.free,
+            _ => &mut self.dual.free,
+        };
+        free.push(at & !(V6_BIT | DUAL_BIT));
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
+        let free = self.v4.free.capacity() + self.v6.free.capacity() + self.dual.free.capacity();
         self.v4.lists.bytes()
             + self.v6.lists.bytes()
-            + (self.v4.free.capacity() + self.v6.free.capacity()) * size_of::<u32>()
+            + self.dual.lists.bytes()
+            + free * size_of::<u32>()
     }
 }
 
@@ -325,13 +372,30 @@ mod tests {
         }
     }
 
+    fn life(ttl_ms: u64) -> Life {
+        Life {
+            ttl_ms,
+            wide: false,
+        }
+    }
+
     #[test]
     fn every_shape_of_addresses_comes_back_rotated() {
         let mut spill = Spill::default();
-        for kept in [(1, 0), (4, 0), (5, 0), (8, 0), (0, 1), (0, 2), (0, 8)] {
+        for kept in [
+            (1, 0),
+            (4, 0),
+            (5, 0),
+            (8, 0),
+            (0, 1),
+            (0, 2),
+            (0, 8),
+            (1, 1),
+            (3, 5),
+        ] {
             let kept = positive(kept.0, kept.1);
             let mut line = Line::default();
-            line.keep(&mut spill, &kept, 30_000, MonoUs(0));
+            line.keep(&mut spill, &kept, life(30_000), MonoUs(0));
             for turn in 0..20 {
                 let turned = kept.addresses.rotated(turn % kept.addresses.len());
                 let want = Cached::Fresh(Positive {
@@ -347,17 +411,46 @@ mod tests {
             assert_eq!(line.read(&mut spill, MonoUs(SECOND)), Cached::Nothing);
         }
         assert_eq!(
-            (spill.v4.free.len(), spill.v6.free.len()),
-            (1, 1),
+            [&spill.v4.free, &spill.v6.free, &spill.dual.free].map(Vec::len),
+            [1, 1, 1],
             "places are used again"
         );
+    }
+
+    #[test]
+    fn a_line_says_whether_it_ends_before_it_is_needed_and_lives_long_enough() {
+        let (mut spill, mut line) = (Spill::default(), Line::default());
+        let at = |s: u64| MonoUs(s * SECOND);
+        assert!(!line.ends_before(at(50), 1, at(1)), "nothing is known");
+        line.keep(&mut spill, &positive(1, 0), life(40_000), at(0));
+        assert!(line.ends_before(at(50), 40_000, at(1)) && !line.is_wide());
+        assert!(!line.ends_before(at(50), 40_001, at(1)), "too short a life");
+        assert!(!line.ends_before(at(39), 1, at(1)), "still fresh then");
+        assert!(!line.ends_before(at(50), 1, at(40)), "over already");
+        let wide = Life {
+            ttl_ms: 3_600_000,
+            wide: true,
+        };
+        line.keep(&mut spill, &positive(1, 0), wide, at(0));
+        assert!(line.ends_before(at(3_600), 3_600_000, at(1)) && line.is_wide());
+        let class = FailureClass::DnsTimeout;
+        let (tries, server, rcode) = (3, 0, None);
+        let failure = Negative {
+            class,
+            tries,
+            server,
+            rcode,
+        };
+        line.fail(&mut spill, failure, 40_000, at(0));
+        assert!(!line.ends_before(at(50), 1, at(1)) && !line.is_fresh(at(1)));
+        assert!(!line.is_wide(), "nothing is left of it");
     }
 
     #[test]
     fn a_line_lives_for_its_ttl_is_held_when_stale_and_dies_after_an_hour() {
         let (mut spill, mut line) = (Spill::default(), Line::default());
         let at = |s: u64| MonoUs(s * SECOND);
-        line.keep(&mut spill, &positive(1, 0), 30_000, at(0));
+        line.keep(&mut spill, &positive(1, 0), life(30_000), at(0));
         assert!(matches!(line.read(&mut spill, at(29)), Cached::Fresh(_)));
         assert_eq!(line.read(&mut spill, at(30)), Cached::Nothing);
         assert!(line.stale(&mut spill, 5_000, at(40)).is_some());

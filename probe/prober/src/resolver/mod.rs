@@ -3,38 +3,49 @@
 //! ```text
 //! lookup ─► hosts (interned names, cache lines) ─► Hit | Failed     nothing is allocated
 //!             └─► flight, one per name ─► socket of a pool ─► Send … Datagram ─► codec
-//!                     └─ ≤ 3 tries of 1.5 s, rotating upstreams          │
+//!                     ├─ ≤ 3 tries of 1.5 s, rotating upstreams          │ cut short:
+//!                     │                       OpenStream … StreamBytes ◄─┤ by a stream
 //!                 every waiter gets one Answer ◄── cache line ◄──────────┘
 //! ```
 //!
-//! A shell feeds datagrams, socket events and `tick`, and carries out what `next` says. The
+//! A shell feeds datagrams, bytes, socket events and `tick`, and carries out what `next` says. The
 //! resolver opens nothing and reads no clock; its only randomness is the seed of its config.
 
 mod answer;
 mod asking;
+mod bucket;
+mod case;
 mod chunks;
 mod codec;
 mod config;
+mod ending;
 mod flights;
+mod frame;
 mod hosts;
 mod index;
 mod line;
 mod names;
 mod random;
+mod sick;
 mod sockets;
 mod stats;
+mod streams;
+mod tcp;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use model::limits::{DNS_EDNS_BYTES, DNS_UPSTREAMS_MAX};
+use model::limits::{DNS_CANARIES_MAX, DNS_EDNS_BYTES, DNS_UPSTREAMS_MAX};
 use model::{FailureClass, MonoUs};
 
+use bucket::Bucket;
 use flights::Flights;
 use hosts::Hosts;
-use line::{Cached, Negative, Positive};
+use line::{Cached, Positive};
 use random::Random;
+use sick::Health;
 use sockets::{Owed, Sockets};
+use streams::Streams;
 
 pub use answer::{Addresses, DnsFailure, ResolvedName};
 pub use config::{IpPolicy, ResolverConfig};
@@ -47,6 +58,10 @@ pub struct HostId(pub u32);
 /// Names a UDP socket of the resolver; a number is used again after its `Close`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DnsSocket(pub u16);
+
+/// Names a TCP connection of the resolver; no number comes back soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DnsStream(pub u32);
 
 /// What a lookup says at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +103,25 @@ pub enum DnsEvent<'a> {
         /// Why.
         errno: i32,
     },
+    /// Bytes arrived; any number of them.
+    StreamBytes {
+        /// On this stream.
+        stream: DnsStream,
+        /// What was read.
+        bytes: &'a [u8],
+    },
+    /// The upstream closed the stream.
+    StreamEof {
+        /// Which.
+        stream: DnsStream,
+    },
+    /// The stream could not be opened, or writing or reading failed.
+    StreamError {
+        /// Which.
+        stream: DnsStream,
+        /// Why.
+        errno: i32,
+    },
 }
 
 /// What a shell carries out.
@@ -112,6 +146,22 @@ pub enum DnsCommand {
         /// All of it.
         bytes: Vec<u8>,
     },
+    /// Open a TCP connection to `upstream`, write all of `bytes` as soon as it stands, give the
+    /// buffer back with [`Resolver::recycle`], and read until told to close.
+    OpenStream {
+        /// Its name from now on.
+        stream: DnsStream,
+        /// Where to.
+        upstream: SocketAddr,
+        /// One question, its length before it.
+        bytes: Vec<u8>,
+    },
+    /// Close the connection, whatever state it is in; after an end or an error it may be closed
+    /// already.
+    CloseStream {
+        /// Which.
+        stream: DnsStream,
+    },
     /// The end of a lookup that was `Waiting`.
     Answer {
         /// Who waits.
@@ -132,8 +182,15 @@ pub struct Resolver {
     hosts: Hosts,
     flights: Flights,
     sockets: Sockets,
+    streams: Streams,
+    bucket: Bucket,
+    health: Health,
+    /// Held for as long as the resolver lives.
+    canaries: Vec<HostId>,
     /// The upstream of first tries: it moves on when it is silent.
     preferred: u8,
+    /// Upstreams that do not repeat the letters of a question as they were written; one bit each.
+    letterless: u16,
     commands: VecDeque<DnsCommand>,
     buffers: Vec<Vec<u8>>,
     /// Scratch for the queries of one socket; empty between calls.
@@ -148,13 +205,25 @@ impl Resolver {
         let mut random = Random::new(config.seed);
         let mut upstreams = config.upstreams;
         upstreams.truncate(DNS_UPSTREAMS_MAX);
+        let mut hosts = Hosts::new(random.next());
+        let canaries = config.canaries.iter();
+        let canaries: Vec<HostId> = canaries
+            .filter(|name| codec::is_askable(name))
+            .take(DNS_CANARIES_MAX)
+            .map(|name| hosts.intern(name))
+            .collect();
         Self {
             policy: config.policy,
-            hosts: Hosts::new(random.next()),
+            hosts,
             random,
             flights: Flights::default(),
             sockets: Sockets::new(upstreams, config.sockets_per_upstream),
+            streams: Streams::default(),
+            bucket: Bucket::new(config.queries_per_s),
+            health: Health::new(canaries.len()),
+            canaries,
             preferred: 0,
+            letterless: 0,
             commands: VecDeque::new(),
             buffers: Vec::new(),
             owed: Vec::new(),
@@ -188,7 +257,44 @@ impl Resolver {
     /// Asks for the addresses of a host that is held. After `Waiting`, `waiter` gets exactly one
     /// [`DnsCommand::Answer`], unless it is forgotten first. A hit allocates nothing.
     pub fn lookup(&mut self, host: HostId, waiter: u64, now: MonoUs) -> Lookup {
+        let cached = self.hosts.read(host, now);
+        self.say(cached, host, waiter, now)
+    }
+
+    /// As [`Resolver::lookup`], for addresses of both families where the policy only prefers one:
+    /// what the name has of either, the preferred family first. A name that was looked up so keeps
+    /// both for their TTL; what the second family cannot give is no failure.
+    pub fn widen(&mut self, host: HostId, waiter: u64, now: MonoUs) -> Lookup {
+        let prefers = matches!(self.policy, IpPolicy::V4First | IpPolicy::V6First);
         match self.hosts.read(host, now) {
+            Cached::Fresh(_) if prefers && !self.hosts.is_wide(host) => {
+                self.wait(host, waiter, true, now)
+            }
+            Cached::Nothing => self.wait(host, waiter, prefers, now),
+            cached => self.say(cached, host, waiter, now),
+        }
+    }
+
+    /// Asks for a host that is held ahead of time, so that the check at `due` finds it in the
+    /// cache: only where its addresses end before that and live for two cadences, so that each
+    /// answer serves at least one check besides the one that it was fetched for. Never at the
+    /// expense of a name that somebody waits for.
+    pub fn prefetch(&mut self, host: HostId, due: MonoUs, cadence_ms: u32, now: MonoUs) {
+        let ttl_ms = 2 * u64::from(cadence_ms);
+        if !self.hosts.ends_before(host, due, ttl_ms, now) || self.hosts.flight(host).is_some() {
+            return;
+        }
+        self.bucket.refill(now);
+        let idle = self.flights.queued() == 0 && self.bucket.has_token();
+        if idle && self.start(host, false, now).is_ok() {
+            self.stats.prefetches += 1;
+            self.advance_queue(now);
+            self.drop_gone();
+        }
+    }
+
+    fn say(&mut self, cached: Cached, host: HostId, waiter: u64, now: MonoUs) -> Lookup {
+        match cached {
             Cached::Fresh(positive) => {
                 self.stats.hits += 1;
                 Lookup::Hit(self.resolved(positive, false, true))
@@ -201,8 +307,14 @@ impl Resolver {
                 self.stats.negative_hits += 1;
                 Lookup::Failed(self.failure(negative))
             }
-            Cached::Nothing => self.wait(host, waiter, now),
+            Cached::Nothing => self.wait(host, waiter, false, now),
         }
+    }
+
+    /// Whether so many names fail that it must be the resolvers: failures by timeout and SERVFAIL
+    /// are `dns.resolver_sick` meanwhile.
+    pub fn is_sick(&self) -> bool {
+        self.health.is_sick()
     }
 
     /// The address that the next answer from the cache will begin with, be it past its TTL: where a
@@ -224,6 +336,9 @@ impl Resolver {
             DnsEvent::Opened { socket } => self.on_opened(socket),
             DnsEvent::OpenFailed { socket, .. } => self.on_open_failure(socket, now),
             DnsEvent::SocketError { socket, errno } => self.on_socket_error(socket, errno, now),
+            DnsEvent::StreamBytes { stream, bytes } => self.on_stream_bytes(stream, bytes, now),
+            DnsEvent::StreamEof { stream } => self.on_stream_end(stream, now),
+            DnsEvent::StreamError { stream, errno } => self.on_stream_error(stream, errno, now),
         }
         self.advance_queue(now);
         self.drop_gone();
@@ -233,6 +348,9 @@ impl Resolver {
     pub fn tick(&mut self, now: MonoUs) {
         while let Some(flight) = self.flights.next_timeout(now) {
             self.on_timeout(flight, now);
+        }
+        if self.health.judge(now) {
+            self.ask_canaries(now);
         }
         self.advance_queue(now);
         self.drop_gone();
@@ -273,6 +391,8 @@ impl Resolver {
             flights: self.flights.len() as u64,
             queued: self.flights.queued() as u64,
             sockets: self.sockets.len() as u64,
+            streams: self.streams.len() as u64,
+            sick: u64::from(self.health.is_sick()),
             ..self.stats
         }
     }
@@ -283,10 +403,13 @@ impl Resolver {
     }
 
     /// Joins the flight of the host, or starts one.
-    fn wait(&mut self, host: HostId, waiter: u64, now: MonoUs) -> Lookup {
+    fn wait(&mut self, host: HostId, waiter: u64, wide: bool, now: MonoUs) -> Lookup {
         let flight = match self.hosts.flight(host) {
-            Some(flight) => flight,
-            None => match self.start(host, now) {
+            Some(flight) => {
+                self.flights.get_mut(flight).wide |= wide;
+                flight
+            }
+            None => match self.start(host, wide, now) {
                 Ok(flight) => flight,
                 Err(failure) => return Lookup::Failed(failure),
             },
@@ -299,7 +422,7 @@ impl Resolver {
     }
 
     /// A new flight, which holds its host.
-    fn start(&mut self, host: HostId, now: MonoUs) -> Result<u32, DnsFailure> {
+    fn start(&mut self, host: HostId, wide: bool, now: MonoUs) -> Result<u32, DnsFailure> {
         let refuse = |class| DnsFailure {
             class,
             rcode: None,
@@ -313,10 +436,13 @@ impl Resolver {
         if self.sockets.upstreams().is_empty() {
             return Err(refuse(FailureClass::ConnectLocal));
         }
-        let Some(flight) = self.flights.start(host, now) else {
+        let wide = wide || self.policy == IpPolicy::Both;
+        let Some(flight) = self.flights.start(host, wide, now) else {
             self.stats.refused += 1;
             return Err(refuse(FailureClass::LocalPressure));
         };
+        self.bucket.refill(now);
+        self.stats.capped += u64::from(!self.bucket.has_token());
         self.hosts.retain(host);
         self.hosts.set_flight(host, Some(flight));
         Ok(flight)
@@ -340,22 +466,6 @@ impl Resolver {
             stale,
             cached,
             server,
-        }
-    }
-
-    fn failure(&self, negative: Negative) -> DnsFailure {
-        let Negative {
-            class,
-            tries,
-            rcode,
-            server,
-        } = negative;
-        let server = self.sockets.upstreams().get(usize::from(server)).copied();
-        DnsFailure {
-            class,
-            rcode,
-            server,
-            tries,
         }
     }
 }

@@ -33,6 +33,18 @@ pub struct ResolverStats {
     pub socket_errors: u64,
     /// Lookups given up as `local.pressure`: the queue was full, or the wait in it too long.
     pub refused: u64,
+    /// Questions asked over TCP; they count as queries too.
+    pub stream_queries: u64,
+    /// Questions that found too many TCP connections open.
+    pub streams_refused: u64,
+    /// Datagrams that repeat our question in other letters: each leads to a question over TCP.
+    pub misspelled: u64,
+    /// Names that had to wait for the cap on queries.
+    pub capped: u64,
+    /// Names asked for before somebody needed them.
+    pub prefetches: u64,
+    /// Failures that were said to be the resolvers': `dns.resolver_sick`.
+    pub sick_answers: u64,
     /// Names held (gauge).
     pub hosts: u64,
     /// Names being resolved, the waiting ones included (gauge).
@@ -41,4 +53,8 @@ pub struct ResolverStats {
     pub queued: u64,
     /// Sockets open or opening (gauge).
     pub sockets: u64,
+    /// TCP connections open or opening (gauge).
+    pub streams: u64,
+    /// 1 while the resolvers are sick (gauge).
+    pub sick: u64,
 }

@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use monoio::net::udp::UdpSocket;
 use prober::resolver::{DnsEvent, DnsSocket};
 
-use super::{Shell, sockets};
+use super::{Shell, dns_streams, sockets};
 use crate::core::DnsIo;
 
 /// The largest answer over UDP that is read; we advertise less.
@@ -26,11 +26,21 @@ struct Open {
     stop: Rc<Stop>,
 }
 
-/// Tells the receiving task that its socket was closed.
+/// Tells the task of a socket that the socket was closed.
 #[derive(Default)]
-struct Stop {
+pub(super) struct Stop {
     closed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+}
+
+impl Stop {
+    /// The task ends now.
+    pub(super) fn stop(&self) {
+        self.closed.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
 }
 
 /// Carries out what the resolver asks for.
@@ -42,6 +52,12 @@ pub(super) fn pump(shell: &Rc<Shell>) {
             Some(DnsIo::Open { socket, upstream }) => open(shell, socket, upstream),
             Some(DnsIo::Close { socket }) => close(shell, socket),
             Some(DnsIo::Send { socket, bytes }) => send(shell, socket, bytes),
+            Some(DnsIo::OpenStream {
+                stream,
+                upstream,
+                bytes,
+            }) => dns_streams::open(shell, stream, upstream, bytes),
+            Some(DnsIo::CloseStream { stream }) => dns_streams::close(shell, stream),
         }
     }
 }
@@ -91,10 +107,7 @@ fn close(shell: &Shell, socket: DnsSocket) {
         .get_mut(usize::from(socket.0))
         .and_then(Option::take);
     if let Some(open) = open {
-        open.stop.closed.set(true);
-        if let Some(waker) = open.stop.waker.borrow_mut().take() {
-            waker.wake();
-        }
+        open.stop.stop();
     }
 }
 
@@ -137,7 +150,8 @@ async fn receive(shell: Rc<Shell>, socket: DnsSocket, receiver: UdpSocket, stop:
     }
 }
 
-async fn until_closed<F: Future>(stop: &Stop, operation: F) -> Option<F::Output> {
+/// Waits for `operation`, or until the socket is closed: then `None`, and the operation is dropped.
+pub(super) async fn until_closed<F: Future>(stop: &Stop, operation: F) -> Option<F::Output> {
     let mut operation = pin!(operation);
     poll_fn(|cx| {
         if stop.closed.get() {

@@ -16,7 +16,7 @@ use super::peers::{Tls, dns_answer, script};
 use super::{Addresses, Rig, shared};
 
 /// Far beyond what any of these steps takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves one connection after the other; silent ones stay open.
 fn serve(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>) {
@@ -70,7 +70,7 @@ fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-fn start_server(tls: Option<Arc<ServerConfig>>) -> SocketAddr {
+pub(super) fn start_server(tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     let (listener, address) = listen();
     std::thread::spawn(move || serve(&listener, tls.as_ref()));
     address
@@ -102,6 +102,7 @@ pub(super) fn config(
             policy: IpPolicy::V4First,
             seed: 7,
             sockets_per_upstream: 2,
+            ..ResolverConfig::default()
         },
         shared: shared(tls),
         histogram_interval_ms: 1_000,

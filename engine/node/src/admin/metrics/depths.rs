@@ -87,6 +87,7 @@ impl Scrape {
         )?;
         let sockets = self.per_core(|_, core| core.dns.sockets);
         page.gauge("dns_sockets", "Open sockets to resolvers", sockets)?;
+        self.resolver_health(page)?;
         let keys = self.per_core(|_, core| core.issuer_keys);
         page.gauge(
             "tls_issuer_keys",
@@ -119,6 +120,27 @@ impl Scrape {
         page.gauge("tls_second_looks", help, looks)
     }
 
+    fn resolver_health(&self, page: &mut Page<'_>) -> fmt::Result {
+        let streams = self.per_core(|_, core| core.dns.streams);
+        page.gauge("dns_streams", "Open TCP connections to resolvers", streams)?;
+        let sick = self.per_core(|_, core| core.dns.sick);
+        page.gauge("dns_sick", "1 while the resolvers are sick", sick)?;
+        let asked = self.per_core_by("kind", |core| {
+            let dns = &core.dns;
+            vec![
+                ("all", dns.queries),
+                ("tcp", dns.stream_queries),
+                ("prefetch", dns.prefetches),
+                ("capped", dns.capped),
+            ]
+        });
+        page.counter(
+            "dns_asked",
+            "Queries sent, those over TCP, names asked for ahead of time and names held back",
+            asked,
+        )
+    }
+
     fn given_up(&self, page: &mut Page<'_>) -> fmt::Result {
         let errors = self.per_core_by("kind", |core| {
             let dns = &core.dns;
@@ -128,6 +150,9 @@ impl Scrape {
                 ("ignored", dns.ignored),
                 ("socket", dns.socket_errors),
                 ("refused", dns.refused),
+                ("misspelled", dns.misspelled),
+                ("stream_refused", dns.streams_refused),
+                ("resolver_sick", dns.sick_answers),
             ]
         });
         page.counter(
@@ -221,6 +246,9 @@ mod tests {
         core.redirect_names = 17;
         (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
+        (core.dns.streams, core.dns.sick, core.dns.capped) = (17, 1, 18);
+        (core.dns.prefetches, core.dns.stream_queries) = (19, 20);
+        (core.dns.misspelled, core.dns.sick_answers) = (21, 22);
         (
             core.evidence_truncated,
             scrape.sink.counters.evidence_dropped,
@@ -241,6 +269,13 @@ mod tests {
             "dns_queued{core=\"0\"} 6\n",
             "dns_sockets{core=\"0\"} 7\n",
             "dns_errors_total{core=\"0\",kind=\"refused\"} 8\n",
+            "dns_errors_total{core=\"0\",kind=\"misspelled\"} 21\n",
+            "dns_errors_total{core=\"0\",kind=\"resolver_sick\"} 22\n",
+            "dns_streams{core=\"0\"} 17\n",
+            "dns_sick{core=\"0\"} 1\n",
+            "dns_asked_total{core=\"0\",kind=\"capped\"} 18\n",
+            "dns_asked_total{core=\"0\",kind=\"prefetch\"} 19\n",
+            "dns_asked_total{core=\"0\",kind=\"tcp\"} 20\n",
             "evidence_dropped_total{by=\"core_cut\"} 9\n",
             "evidence_dropped_total{by=\"sink\"} 10\n",
         ] {

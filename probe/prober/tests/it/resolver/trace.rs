@@ -9,7 +9,7 @@ use model::FailureClass;
 use prober::resolver::{DnsEvent, HostId, IpPolicy, Lookup};
 use proptest::prelude::*;
 
-use super::{Answer, Bench, SECOND, Say, Sent};
+use super::{Answer, Bench, SECOND, Say, Sent, framed};
 
 /// One thing that happens; numbers choose among what there is.
 #[derive(Clone, Debug)]
@@ -20,6 +20,11 @@ enum Step {
     Forge(usize, u8),
     Open(usize),
     Fail(usize, i32),
+    /// An answer over a stream, in two pieces.
+    Stream(usize, Say, usize),
+    StreamEnd(usize, Option<i32>),
+    /// An answer in lower case.
+    Misspell(usize),
     Pass(u64),
     Jump(u64),
     Churn(usize),
@@ -45,7 +50,12 @@ fn steps() -> impl Strategy<Value = Step> {
         8 => (any.clone(), says()).prop_map(|(n, say)| Step::Say(n, say)),
         1 => (any.clone(), 1u8..).prop_map(|(n, flip)| Step::Forge(n, flip)),
         4 => any.clone().prop_map(Step::Open),
-        1 => (any, prop_oneof![Just(111), Just(24)]).prop_map(|(n, errno)| Step::Fail(n, errno)),
+        1 => (any.clone(), prop_oneof![Just(111), Just(24)])
+            .prop_map(|(n, errno)| Step::Fail(n, errno)),
+        4 => (any.clone(), says(), any.clone()).prop_map(|(n, say, at)| Step::Stream(n, say, at)),
+        1 => (any.clone(), prop::option::of(Just(111)))
+            .prop_map(|(n, errno)| Step::StreamEnd(n, errno)),
+        1 => any.clone().prop_map(Step::Misspell),
         5 => (0u64..2_000_000).prop_map(Step::Pass),
         1 => (0u64..4_000).prop_map(Step::Jump),
         1 => (0usize..HOSTS).prop_map(Step::Churn),
@@ -135,6 +145,20 @@ impl Trace {
                 }
             }
             Step::Fail(n, errno) => self.fail(n, errno),
+            Step::Stream(n, say, at) => self.stream(n, say, at),
+            Step::StreamEnd(n, errno) => self.stream_end(n, errno),
+            Step::Misspell(n) => {
+                if let Some(sent) = self.pick(n) {
+                    let say = Say::Addresses(2, 100);
+                    self.note_ttl(&sent, say);
+                    let bytes = sent.lower_reply(say);
+                    let socket = sent.socket;
+                    self.bench.event(DnsEvent::Datagram {
+                        socket,
+                        bytes: &bytes,
+                    });
+                }
+            }
             Step::Pass(us) => self.bench.pass(us),
             Step::Jump(s) => {
                 self.bench.now = self.bench.now.plus_us(s * SECOND);
@@ -149,6 +173,37 @@ impl Trace {
             }
         }
         self.judge();
+    }
+
+    fn stream(&mut self, n: usize, say: Say, at: usize) {
+        let count = self.bench.streams.len();
+        if count == 0 {
+            return;
+        }
+        let stream = self.bench.streams[n % count].clone();
+        self.note_ttl(&stream.asked, say);
+        let bytes = framed(&stream.asked.reply(say));
+        let (first, rest) = bytes.split_at(at % bytes.len());
+        self.bench.stream_bytes(stream.number, first);
+        self.bench.stream_bytes(stream.number, rest);
+        assert!(
+            self.bench
+                .streams
+                .iter()
+                .all(|open| open.number != stream.number)
+        );
+    }
+
+    fn stream_end(&mut self, n: usize, errno: Option<i32>) {
+        let count = self.bench.streams.len();
+        if count == 0 {
+            return;
+        }
+        let stream = self.bench.streams[n % count].number;
+        self.bench.event(match errno {
+            Some(errno) => DnsEvent::StreamError { stream, errno },
+            None => DnsEvent::StreamEof { stream },
+        });
     }
 
     fn pick(&self, n: usize) -> Option<Sent> {
@@ -278,6 +333,7 @@ impl Trace {
         assert!(self.owed.is_empty(), "never answered: {:?}", self.owed);
         let stats = self.bench.resolver.stats();
         assert_eq!((stats.flights, stats.hosts), (0, HOSTS as u64));
+        assert_eq!((stats.streams, self.bench.streams.len()), (0, 0));
         assert_eq!(
             stats.sockets,
             self.bench.upstreams.len() as u64,
@@ -303,6 +359,7 @@ proptest! {
         upstreams in 1u8..4,
         policy in prop::sample::select(vec![
             IpPolicy::V4First, IpPolicy::V6First, IpPolicy::V4Only, IpPolicy::V6Only,
+            IpPolicy::Both,
         ]),
         opens_at_once in any::<bool>(),
     ) {

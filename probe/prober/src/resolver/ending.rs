@@ -1,0 +1,206 @@
+//! How a question ends: with addresses, with old addresses, or with a failure.
+//!
+//! | the name | what follows |
+//! |---|---|
+//! | has addresses, and both families are wanted | the other family is a new question |
+//! | has addresses | they are kept for their TTL |
+//! | has none, and the other family was not asked for | the other family is a new question |
+//! | has none, or does not exist | remembered as long as the SOA says |
+//! | could not be asked for | the last known addresses, marked stale, for an hour past their TTL |
+//! | could not, and none are known | remembered for 5 s, so that one name cannot storm |
+//!
+//! What we could not ask at all (`connect.local`) is not remembered, and no failure takes the
+//! place of addresses within their TTL: a prefetch may fail. With `both` each family must have
+//! addresses; else a family that fails is of no account once the other one is there.
+//!
+//! Each end is told to the health of the resolvers; while they are sick, timeouts and SERVFAIL
+//! speak of them and not of the name.
+
+use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TTL_MAX_MS};
+use model::{FailureClass, MonoUs};
+
+use super::answer::{Addresses, DnsFailure, ResolvedName};
+use super::flights::{Found, Trouble};
+use super::line::{Life, Negative, Positive};
+use super::{IpPolicy, Resolver};
+
+impl Resolver {
+    /// Addresses of the family that was asked for.
+    pub(super) fn on_addresses(
+        &mut self,
+        flight: u32,
+        addresses: Addresses,
+        ttl_ms: u64,
+        now: MonoUs,
+    ) {
+        let last = self.policy.families().len() - 1;
+        let entry = self.flights.get_mut(flight);
+        let server = entry.upstream;
+        let new = Found {
+            positive: Positive { addresses, server },
+            ttl_ms,
+        };
+        match entry.found.take() {
+            Some(first) => {
+                let addresses = first.positive.addresses.joined(&addresses);
+                let found = Found {
+                    positive: Positive {
+                        addresses,
+                        ..first.positive
+                    },
+                    ttl_ms: ttl_ms.min(first.ttl_ms),
+                };
+                self.succeed(flight, &found, now);
+            }
+            None if entry.wide && usize::from(entry.step) < last => {
+                entry.found = Some(new);
+                self.ask_next_family(flight, now);
+            }
+            None => self.succeed(flight, &new, now),
+        }
+    }
+
+    /// No address of the family that was asked for.
+    pub(super) fn on_empty(&mut self, flight: u32, ttl_ms: u64, now: MonoUs) {
+        let last = self.policy.families().len() - 1;
+        let needs_each = self.policy == IpPolicy::Both;
+        let entry = self.flights.get_mut(flight);
+        entry.empty_ttl_ms = entry.empty_ttl_ms.min(ttl_ms);
+        if usize::from(entry.step) < last && !needs_each {
+            return self.ask_next_family(flight, now);
+        }
+        let ttl_ms = entry.empty_ttl_ms;
+        self.fail(flight, FailureClass::DnsNoAddress, Some(0), ttl_ms, now);
+    }
+
+    /// The next family is a new question, to the upstream that has just answered.
+    fn ask_next_family(&mut self, flight: u32, now: MonoUs) {
+        let entry = self.flights.get_mut(flight);
+        entry.step += 1;
+        (entry.tries, entry.spent, entry.trouble) = (0, 0, Trouble::Local);
+        let upstream = entry.upstream;
+        self.ask(flight, upstream, now);
+    }
+
+    /// Ends the question with what is known of its trouble.
+    pub(super) fn give_up(&mut self, flight: u32, now: MonoUs) {
+        let (class, rcode) = match self.flights.get_mut(flight).trouble {
+            Trouble::Local => (FailureClass::ConnectLocal, None),
+            Trouble::Silent => (FailureClass::DnsTimeout, None),
+            Trouble::Answered { class, rcode } => (class, rcode),
+        };
+        self.fail(flight, class, rcode, DNS_NEGATIVE_TTL_MIN_MS, now);
+    }
+
+    fn succeed(&mut self, flight: u32, found: &Found, now: MonoUs) {
+        let entry = self.flights.get_mut(flight);
+        let (host, wide) = (entry.host, entry.wide);
+        let life = Life {
+            ttl_ms: found.ttl_ms.min(DNS_TTL_MAX_MS),
+            wide,
+        };
+        self.hosts.keep(host, &found.positive, life, now);
+        self.observe(flight, false, now);
+        self.land(flight, Ok(self.resolved(found.positive, false, false)));
+    }
+
+    /// The question failed: what it gives nevertheless, or the failure.
+    pub(super) fn fail(
+        &mut self,
+        flight: u32,
+        class: FailureClass,
+        rcode: Option<u16>,
+        ttl_ms: u64,
+        now: MonoUs,
+    ) {
+        let entry = self.flights.get_mut(flight);
+        if let Some(found) = entry.found.filter(|_| self.policy != IpPolicy::Both) {
+            return self.succeed(flight, &found, now);
+        }
+        let negative = Negative {
+            class,
+            tries: entry.tries,
+            server: entry.upstream,
+            rcode,
+        };
+        let host = entry.host;
+        let is_ours = class == FailureClass::ConnectLocal;
+        if !is_ours {
+            self.observe(flight, is_of_resolvers(class), now);
+        }
+        let fresh = self.hosts.is_fresh(host, now);
+        if (is_ours || is_of_resolvers(class))
+            && let Some(old) = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now)
+        {
+            return self.land(flight, Ok(self.resolved(old, !fresh, true)));
+        }
+        if !is_ours && !fresh {
+            self.hosts.fail(host, negative, ttl_ms, now);
+        }
+        let failure = self.failure(negative);
+        self.land(flight, Err(failure));
+    }
+
+    /// Ends the flight.
+    pub(super) fn land(&mut self, flight: u32, result: Result<ResolvedName, DnsFailure>) {
+        let host = self.flights.get_mut(flight).host;
+        self.hosts.set_flight(host, None);
+        self.flights.land(flight, result);
+    }
+
+    /// Tells the health of the resolvers what came of a name.
+    fn observe(&mut self, flight: u32, failed: bool, now: MonoUs) {
+        let host = self.flights.get_mut(flight).host;
+        match self.canaries.iter().position(|canary| *canary == host) {
+            Some(at) => self.health.note_canary(at, failed, now),
+            None => self.health.note(self.hosts.name_hash(host), failed, now),
+        }
+    }
+
+    /// Asks for every canary, ahead of the queue: sick resolvers make it long.
+    pub(super) fn ask_canaries(&mut self, now: MonoUs) {
+        if self.sockets.upstreams().is_empty() {
+            return;
+        }
+        for at in 0..self.canaries.len() {
+            let host = self.canaries[at];
+            if self.hosts.flight(host).is_some() {
+                continue;
+            }
+            let flight = self
+                .flights
+                .start_at_once(host, self.policy == IpPolicy::Both);
+            self.hosts.retain(host);
+            self.hosts.set_flight(host, Some(flight));
+            self.ask(flight, self.preferred, now);
+        }
+    }
+
+    /// What is said of a failure: while the resolvers are sick it is theirs.
+    pub(super) fn failure(&mut self, negative: Negative) -> DnsFailure {
+        let Negative {
+            class,
+            tries,
+            rcode,
+            server,
+        } = negative;
+        let sick = self.health.is_sick() && is_of_resolvers(class);
+        self.stats.sick_answers += u64::from(sick);
+        let server = self.sockets.upstreams().get(usize::from(server)).copied();
+        DnsFailure {
+            class: if sick {
+                FailureClass::DnsResolverSick
+            } else {
+                class
+            },
+            rcode,
+            server,
+            tries,
+        }
+    }
+}
+
+/// Failures that sick resolvers would cause too.
+fn is_of_resolvers(class: FailureClass) -> bool {
+    matches!(class, FailureClass::DnsTimeout | FailureClass::DnsServfail)
+}

@@ -1,0 +1,134 @@
+//! Both families of a name.
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use model::FailureClass;
+use prober::resolver::{IpPolicy, Lookup};
+
+use super::{Bench, SECOND, Say, Sent, asked};
+
+/// How many IPv4 and IPv6 addresses the only answer has, IPv4 first or last.
+fn counts(bench: &mut Bench) -> (usize, usize, bool) {
+    let addresses = bench.only_answer().expect("addresses").addresses;
+    let v4 = addresses.iter().filter(std::net::IpAddr::is_ipv4).count();
+    let leads = addresses.iter().next().is_some_and(|first| first.is_ipv4());
+    (v4, addresses.len() - v4, leads)
+}
+
+#[test]
+fn both_asks_for_both_and_gives_both_rotated_each_in_itself() {
+    let (mut bench, host) = asked(1, IpPolicy::Both);
+    bench.answer(Say::Addresses(3, 300));
+    assert!(bench.answers.is_empty(), "half of it");
+    bench.answer(Say::Addresses(2, 60));
+    assert_eq!(counts(&mut bench), (3, 2, true));
+    let kinds: Vec<RecordType> = bench.sent.iter().map(Sent::kind).collect();
+    assert_eq!(kinds, [RecordType::A, RecordType::AAAA]);
+    let hits: Vec<Vec<_>> = (2..5)
+        .map(|waiter| match bench.lookup(host, waiter) {
+            Lookup::Hit(name) => name.addresses.iter().collect(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(hits[0][0] != hits[1][0] && hits[0][3] != hits[1][3] && hits[0][3] == hits[2][3]);
+    bench.pass(60 * SECOND);
+    assert_eq!(
+        bench.lookup(host, 9),
+        Lookup::Waiting,
+        "the lesser TTL holds"
+    );
+}
+
+#[test]
+fn with_both_a_name_that_lacks_a_family_fails_with_what_it_lacks() {
+    for (first, second, class) in [
+        (Say::Empty, None, FailureClass::DnsNoAddress),
+        (
+            Say::Addresses(1, 60),
+            Some(Say::Empty),
+            FailureClass::DnsNoAddress,
+        ),
+        (
+            Say::Addresses(1, 60),
+            Some(Say::Code(ResponseCode::ServFail, 60)),
+            FailureClass::DnsServfail,
+        ),
+    ] {
+        let (mut bench, host) = asked(1, IpPolicy::Both);
+        bench.answer(first);
+        if let Some(say) = second {
+            bench.answer(say);
+        }
+        assert_eq!(bench.failure().0, class);
+        assert!(matches!(bench.lookup(host, 2), Lookup::Failed(_)));
+    }
+}
+
+#[test]
+fn a_name_that_is_widened_has_the_other_family_at_hand_for_its_ttl() {
+    for (policy, v4_leads) in [(IpPolicy::V4First, true), (IpPolicy::V6First, false)] {
+        let (mut bench, host) = asked(1, policy);
+        bench.answer(Say::Addresses(1, 300));
+        bench.only_answer().expect("one family");
+        assert_eq!(bench.resolver.widen(host, 2, bench.now), Lookup::Waiting);
+        bench.pump();
+        bench.answer(Say::Addresses(1, 300));
+        bench.answer(Say::Addresses(1, 300));
+        assert_eq!(counts(&mut bench), (1, 1, v4_leads));
+        let again = bench.resolver.widen(host, 3, bench.now);
+        for hit in [again, bench.lookup(host, 4)] {
+            assert!(matches!(hit, Lookup::Hit(name) if name.addresses.is_dual()));
+        }
+        assert_eq!(bench.sent.len(), 3);
+    }
+}
+
+#[test]
+fn widening_joins_a_question_under_way() {
+    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    assert_eq!(bench.resolver.widen(host, 2, bench.now), Lookup::Waiting);
+    bench.answer(Say::Addresses(1, 300));
+    bench.answer(Say::Addresses(1, 300));
+    assert_eq!((bench.sent.len(), bench.answers.len()), (2, 2));
+    let dual = |answer: &super::Answer| answer.is_ok_and(|name| name.addresses.is_dual());
+    assert!(bench.answers.iter().all(|(_, answer)| dual(answer)));
+}
+
+#[test]
+fn a_second_family_that_fails_takes_nothing_from_the_first() {
+    for say in [
+        Say::Empty,
+        Say::Code(ResponseCode::ServFail, 60),
+        Say::Code(ResponseCode::NXDomain, 60),
+    ] {
+        let mut bench = Bench::new(1, IpPolicy::V4First);
+        let host = bench.resolver.intern("www.example.test");
+        bench.resolver.widen(host, 1, bench.now);
+        bench.pump();
+        bench.answer(Say::Addresses(2, 300));
+        bench.answer(say);
+        assert_eq!(counts(&mut bench), (2, 0, true));
+        let again = bench.resolver.widen(host, 2, bench.now);
+        assert!(
+            matches!(again, Lookup::Hit(_)),
+            "not asked again: {again:?}"
+        );
+    }
+}
+
+#[test]
+fn while_a_name_is_widened_in_vain_its_addresses_stay() {
+    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    bench.answer(Say::Addresses(1, 300));
+    bench.only_answer().expect("one family");
+    bench.resolver.widen(host, 2, bench.now);
+    bench.pump();
+    bench.answer(Say::Code(ResponseCode::NXDomain, 60));
+    assert_eq!(bench.failure().0, FailureClass::DnsNxdomain);
+    assert!(matches!(bench.lookup(host, 3), Lookup::Hit(name) if !name.stale));
+    bench.resolver.widen(host, 4, bench.now);
+    bench.pump();
+    bench.pass(4_500_000);
+    let name = bench.only_answer().expect("what is known");
+    assert!(!name.stale && name.cached);
+}

@@ -1,0 +1,188 @@
+//! Sick resolvers and sick names.
+
+use hickory_proto::op::ResponseCode;
+use model::FailureClass;
+use prober::resolver::{DnsFailure, HostId, Lookup, ResolverConfig};
+
+use super::{Bench, SECOND, Say, config};
+
+/// A bench whose network answers by the name.
+struct Town {
+    bench: Bench,
+    answered: usize,
+    hosts: Vec<HostId>,
+    waiter: u64,
+}
+
+impl Town {
+    fn new(canaries: &[&str]) -> Self {
+        let mut bench = Bench::with(ResolverConfig {
+            canaries: canaries.iter().map(|&name| name.to_owned()).collect(),
+            ..config(2)
+        });
+        let hosts = (0..400)
+            .map(|n| bench.resolver.intern(&format!("n{n}.test")))
+            .collect();
+        Self {
+            bench,
+            answered: 0,
+            hosts,
+            waiter: 0,
+        }
+    }
+
+    /// Answers what was asked, by its name; `None` is silence.
+    fn answer(&mut self, say: impl Fn(&str) -> Option<Say>) {
+        while self.answered < self.bench.sent.len() {
+            let sent = self.bench.sent[self.answered].clone();
+            self.answered += 1;
+            if let Some(say) = say(&sent.name()) {
+                self.bench.say(&sent, say);
+            }
+        }
+    }
+
+    /// Asks for names, of which the first `failing` of ten fail, and lets `s` seconds pass.
+    fn ask(&mut self, failing: usize, canaries_fail: bool, s: u64) {
+        for at in 0..self.hosts.len() {
+            self.bench.lookup(self.hosts[at], self.waiter);
+            self.waiter += 1;
+        }
+        for _ in 0..s * 10 {
+            self.answer(|name| {
+                let number = name
+                    .strip_prefix('n')
+                    .and_then(|rest| rest.split('.').next());
+                let number: Option<usize> = number.and_then(|digits| digits.parse().ok());
+                let fails = number.map_or(canaries_fail, |n| n % 10 < failing);
+                Some(if fails {
+                    Say::Code(ResponseCode::ServFail, 60)
+                } else {
+                    Say::Addresses(1, 30)
+                })
+            });
+            self.bench.pass(SECOND / 10);
+        }
+    }
+
+    /// What a name that fails is said to be now.
+    fn class(&mut self) -> FailureClass {
+        let host = self.bench.resolver.intern("n0.test");
+        let mut said = self.bench.lookup(host, u64::MAX);
+        if said == Lookup::Waiting {
+            self.answer(|_| Some(Say::Code(ResponseCode::ServFail, 60)));
+            let answer = self.bench.answers.pop().expect("an answer").1;
+            said = Lookup::Failed(answer.expect_err("it failed"));
+        }
+        match said {
+            Lookup::Failed(DnsFailure { class, .. }) => class,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_few_failing_names_speak_of_themselves_and_many_of_the_resolvers() {
+    for (failing, class) in [
+        (2, FailureClass::DnsServfail),
+        (3, FailureClass::DnsResolverSick),
+    ] {
+        let mut town = Town::new(&[]);
+        town.ask(failing, false, 2);
+        assert_eq!(town.class(), class, "{failing} of 10");
+        let sick = class == FailureClass::DnsResolverSick;
+        assert_eq!(town.bench.resolver.is_sick(), sick);
+        assert_eq!(town.bench.resolver.stats().sick, u64::from(sick));
+    }
+}
+
+#[test]
+fn the_canaries_decide_when_there_are_some() {
+    for (fail, class) in [
+        (true, FailureClass::DnsResolverSick),
+        (false, FailureClass::DnsServfail),
+    ] {
+        let mut town = Town::new(&["canary.example", "other.example", "third.example"]);
+        assert_eq!(town.bench.sent.len(), 0, "they are left alone");
+        town.ask(10, fail, 3);
+        let asked = |name: &str| town.bench.sent.iter().any(|sent| sent.name() == name);
+        assert!(asked("canary.example") && asked("third.example"));
+        assert_eq!(town.class(), class);
+    }
+}
+
+#[test]
+fn canaries_are_not_asked_while_the_names_are_well() {
+    let mut town = Town::new(&["canary.example"]);
+    town.ask(1, false, 5);
+    assert!(
+        town.bench
+            .sent
+            .iter()
+            .all(|sent| sent.name() != "canary.example")
+    );
+}
+
+#[test]
+fn silence_makes_sick_as_servfail_does_and_an_answer_that_is_no_use_does_not() {
+    let mut town = Town::new(&[]);
+    for at in 0..town.hosts.len() {
+        town.bench.lookup(town.hosts[at], at as u64);
+    }
+    town.bench.pass(6 * SECOND);
+    assert!(town.bench.resolver.is_sick());
+    let mut town = Town::new(&[]);
+    for at in 0..town.hosts.len() {
+        town.bench.lookup(town.hosts[at], at as u64);
+    }
+    town.answer(|_| Some(Say::Code(ResponseCode::NXDomain, 60)));
+    town.bench.pass(6 * SECOND);
+    assert!(!town.bench.resolver.is_sick());
+}
+
+#[test]
+fn canaries_are_asked_ahead_of_a_full_queue() {
+    let mut town = Town::new(&["canary.example"]);
+    let ask = |town: &mut Town, names: std::ops::Range<u64>| {
+        for n in names {
+            let host = town.bench.resolver.intern(&format!("silent-{n}.test"));
+            town.bench.lookup(host, n);
+        }
+    };
+    ask(&mut town, 0..4_096);
+    town.bench.pass(4_400_000);
+    ask(&mut town, 4_096..16_000);
+    town.bench.pass(SECOND);
+    assert!(town.bench.resolver.stats().queued > 0, "thousands wait");
+    let of_canary = |sent: &super::Sent| sent.name() == "canary.example";
+    assert!(town.bench.sent.iter().any(of_canary));
+    town.bench.pass(6 * SECOND);
+    assert!(town.bench.resolver.is_sick());
+}
+
+#[test]
+fn without_canaries_a_sickness_is_news_after_five_minutes() {
+    let mut town = Town::new(&[]);
+    let mut sick_s = 0;
+    for _ in 0..62 {
+        town.ask(10, true, 10);
+        sick_s += 10 * u64::from(town.bench.resolver.is_sick());
+    }
+    assert!((290..=310).contains(&sick_s), "{sick_s} s");
+    assert_eq!(town.class(), FailureClass::DnsServfail);
+}
+
+#[test]
+fn an_old_answer_that_stands_in_still_counts_as_a_failure() {
+    let mut town = Town::new(&[]);
+    town.ask(0, false, 31);
+    town.bench.answers.clear();
+    town.ask(10, false, 2);
+    assert!(
+        town.bench
+            .answers
+            .iter()
+            .all(|(_, answer)| answer.is_ok_and(|name| name.stale))
+    );
+    assert!(town.bench.resolver.is_sick());
+}
