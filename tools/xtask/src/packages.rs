@@ -43,10 +43,20 @@ pub(crate) const TEST: &[Need] = &[
         package: "openssl",
         why: "TLS servers of every age, old ones included",
     },
+    Need {
+        program: "unbound",
+        package: "unbound",
+        why: "the real resolver of the tests",
+    },
+    Need {
+        program: "nsd",
+        package: "nsd",
+        why: "the real name server of the tests",
+    },
 ];
 
 /// Daemons that Debian starts when their package is installed; ours are started by the tests.
-const STARTED_BY_INSTALL: &[&str] = &["nginx"];
+const STARTED_BY_INSTALL: &[&str] = &["nginx", "unbound", "nsd"];
 
 /// Makes sure that every program of `needs` is there.
 ///

@@ -5,5 +5,6 @@ mod conformance;
 mod fleet;
 mod honesty;
 mod politeness;
+mod resolving;
 mod soak;
 mod world;

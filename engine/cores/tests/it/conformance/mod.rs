@@ -1,5 +1,7 @@
 //! The same checks on io_uring and on epoll, over real loopback sockets, and in the simulator.
 
+mod name_servers;
+mod names;
 mod openssl;
 mod peers;
 mod real;

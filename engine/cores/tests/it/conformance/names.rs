@@ -1,0 +1,177 @@
+//! Names from real servers: what unbound and nsd say is read as it is meant, on both drivers.
+
+use std::net::SocketAddr;
+
+use cores::{Clock, CoreConfig, CoreHandle, CoreSnapshot, Driver, spawn};
+use model::FailureClass;
+use model::inbox::{CoreCommand, OneShotReport};
+use model::{Slot, Ticket, evidence::DnsSeen};
+use prober::resolver::IpPolicy;
+
+use super::name_servers::{LAME_ZONE, NameServers, ZONE};
+use super::peers::Tls;
+use super::real::{self, PATIENCE, start_server};
+use super::target;
+
+/// A core that asks one of the servers, and a web server that every name leads to.
+struct Town {
+    core: CoreHandle,
+    web: SocketAddr,
+}
+
+impl Town {
+    /// `None` where the kernel refuses the driver.
+    fn start(driver: Driver, upstream: SocketAddr, policy: IpPolicy) -> Option<Self> {
+        let mut config: CoreConfig = real::config(driver, None, upstream, &Tls::new());
+        config.resolver.policy = policy;
+        match spawn(config, Clock::start()) {
+            Ok(core) => Some(Self {
+                core,
+                web: start_server(None),
+            }),
+            Err(error) => {
+                assert_eq!(driver, Driver::IoUring, "{error}");
+                None
+            }
+        }
+    }
+
+    fn check(&self, name: &str) -> OneShotReport {
+        let url = format!("http://{name}:{}/ok", self.web.port());
+        for _ in 0..super::TRIES {
+            let ticket = Ticket(1);
+            let target = target(&url, 9_000);
+            let sent = self
+                .core
+                .inbox
+                .send(CoreCommand::OneShot { target, ticket });
+            sent.expect("the core runs");
+            let report = self.core.one_shots.recv_timeout(PATIENCE);
+            let report = report.expect("an answer");
+            if report.outcome.failure() != Some(FailureClass::LocalPressure) {
+                return report;
+            }
+        }
+        panic!("the machine is too busy to judge {url}")
+    }
+
+    /// As a target, which keeps what is known of its name.
+    fn check_twice(&self, name: &str, class: FailureClass) {
+        let slot = Slot(0);
+        let target = target(&format!("http://{name}/"), 9_000);
+        let upsert = CoreCommand::Upsert { slot, target };
+        self.core.inbox.send(upsert).expect("the core runs");
+        for _ in 0..2 {
+            let again = CoreCommand::CheckNow { slot };
+            self.core.inbox.send(again).expect("the core runs");
+            let outcome = self.core.outcomes.recv_timeout(PATIENCE);
+            assert_eq!(outcome.expect("an outcome").failure(), Some(class));
+        }
+    }
+
+    fn class(&self, name: &str) -> Option<FailureClass> {
+        self.check(name).outcome.failure()
+    }
+
+    fn dns(&self, name: &str) -> DnsSeen {
+        self.check(name).evidence.dns.expect("it was asked for")
+    }
+
+    /// Ends the core; its last numbers.
+    fn stop(self) -> CoreSnapshot {
+        let drain = CoreCommand::Drain { within_ms: 100 };
+        self.core.inbox.send(drain).expect("the core runs");
+        let ended = self.core.thread.join();
+        ended.expect("no panic").expect("a clean end");
+        self.core.stats.snapshot()
+    }
+}
+
+const DRIVERS: [Driver; 2] = [Driver::Epoll, Driver::IoUring];
+
+fn of_zone(label: &str) -> String {
+    format!("{label}.{ZONE}")
+}
+
+#[test]
+fn what_unbound_and_nsd_say_of_a_name_is_its_class() {
+    use FailureClass as C;
+    let servers = NameServers::start();
+    for driver in DRIVERS {
+        for upstream in [servers.unbound, servers.nsd] {
+            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
+                continue;
+            };
+            for (name, class) in [
+                (of_zone("www"), None),
+                (of_zone("to-8"), None),
+                (of_zone("to-9"), Some(C::DnsMalformed)),
+                (of_zone("mail"), Some(C::DnsNoAddress)),
+                (of_zone("absent"), Some(C::DnsNxdomain)),
+                (format!("www.{LAME_ZONE}"), Some(C::DnsServfail)),
+            ] {
+                assert_eq!(town.class(&name), class, "{name} of {upstream}");
+            }
+            town.check_twice(&of_zone("absent"), C::DnsNxdomain);
+            let numbers = town.stop().dns;
+            assert!(numbers.negative_hits > 0, "the second check asked nobody");
+            assert_eq!((numbers.misspelled, numbers.ignored), (0, 0), "{numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_fits_no_datagram_comes_over_tcp() {
+    let servers = NameServers::start();
+    for driver in DRIVERS {
+        for upstream in [servers.unbound, servers.nsd] {
+            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
+                continue;
+            };
+            let dns = town.dns(&of_zone("big"));
+            assert_eq!(dns.addresses.len(), 8, "{dns:?}");
+            let in_big = |address: &std::net::IpAddr| address.to_string().starts_with("127.9.9.");
+            assert!(dns.addresses.iter().all(in_big), "{dns:?}");
+            let numbers = town.stop().dns;
+            let counts = (numbers.truncated, numbers.stream_queries, numbers.streams);
+            assert_eq!(counts, (1, 1, 0), "{numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn both_families_come_from_real_servers_and_a_lack_of_one_is_said() {
+    let servers = NameServers::start();
+    for driver in DRIVERS {
+        let Some(town) = Town::start(driver, servers.unbound, IpPolicy::Both) else {
+            continue;
+        };
+        let dns = town.dns(&of_zone("dual"));
+        let addresses: Vec<String> = dns.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1", "::1"]);
+        assert_eq!(
+            town.class(&of_zone("www")),
+            Some(FailureClass::DnsNoAddress)
+        );
+        town.stop();
+    }
+}
+
+#[test]
+fn a_loop_of_aliases_is_followed_by_nobody() {
+    use FailureClass as C;
+    let servers = NameServers::start();
+    for driver in DRIVERS {
+        // nsd gives the loop as it is; unbound finds it out and refuses.
+        for (upstream, class) in [
+            (servers.nsd, C::DnsMalformed),
+            (servers.unbound, C::DnsServfail),
+        ] {
+            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
+                continue;
+            };
+            assert_eq!(town.class(&of_zone("loop")), Some(class), "of {upstream}");
+            town.stop();
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Names as the core uses them: answers over TCP, names asked for ahead of time, sick resolvers.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use cores::reactor::sim::{Dial, End, Peer, Reply, World};
+use model::inbox::CoreCommand;
+use model::outcome::flags;
+use model::{FailureClass, MonoUs, Outcome, Slot};
+
+use crate::world::{Bench, GRID_ZERO, Sizes, bench_in, shared_config, target, write_answer};
+
+const SECOND: u64 = 1_000_000;
+
+/// A world whose web servers are well and whose resolver is not always.
+struct Names {
+    /// TTL of every answer, in seconds.
+    ttl_s: u32,
+    /// Datagrams are cut short.
+    cut: bool,
+    /// No answer comes.
+    silent: bool,
+    /// Bytes of one read of a stream.
+    piece: usize,
+}
+
+const WELL: Names = Names {
+    ttl_s: 300,
+    cut: false,
+    silent: false,
+    piece: 512,
+};
+
+impl Names {
+    fn write(&self, query: &[u8], answer: &mut Vec<u8>) {
+        write_answer(query, answer, 0);
+        // TTL, length and address end an answer.
+        if let Some(at) = answer.len().checked_sub(10).filter(|_| answer[7] == 1) {
+            answer[at..at + 4].copy_from_slice(&self.ttl_s.to_be_bytes());
+        }
+    }
+}
+
+impl World for Names {
+    fn dial(&mut self, _address: SocketAddr, _now: MonoUs) -> Dial {
+        Dial::Accept(100)
+    }
+
+    fn reply(&mut self, _peer: Peer, _sent: &[u8], _now: MonoUs) -> Reply {
+        Reply {
+            after_us: 100,
+            bytes: Cow::Borrowed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            piece: 1_000,
+            end: End::Eof,
+        }
+    }
+
+    fn answer(&mut self, query: &[u8], answer: &mut Vec<u8>, _now: MonoUs) -> Option<u64> {
+        if self.silent {
+            return None;
+        }
+        if !self.cut {
+            self.write(query, answer);
+            return Some(1_000);
+        }
+        // The question alone, with TC.
+        self.write(query, answer);
+        answer.truncate(query.len() - 11);
+        answer[2] |= 2;
+        answer[7] = 0;
+        Some(1_000)
+    }
+
+    fn answer_stream(
+        &mut self,
+        query: &[u8],
+        answer: &mut Vec<u8>,
+        _now: MonoUs,
+    ) -> Option<(u64, usize)> {
+        let mut message = Vec::new();
+        self.write(query, &mut message);
+        answer.extend_from_slice(&message);
+        Some((2_000, self.piece))
+    }
+}
+
+/// A core with so many targets of 60 s (a cadence of 57 s).
+fn fleet(world: Names, targets: u32) -> Bench<Names> {
+    let bench = bench_in(world, &Sizes::default(), GRID_ZERO, shared_config());
+    for slot in 0..targets {
+        let target = target(i64::from(slot) + 1, 60);
+        let slot = Slot(slot);
+        let sent = bench.inbox.send(CoreCommand::Upsert { slot, target });
+        sent.expect("the core lives");
+    }
+    bench
+}
+
+fn outcomes(bench: &mut Bench<Names>, until_s: u64) -> Vec<Outcome> {
+    bench.sim.run_until(MonoUs(until_s * SECOND));
+    bench.outcomes.try_iter().collect()
+}
+
+#[test]
+fn a_name_whose_answer_fits_no_datagram_is_checked_all_the_same() {
+    for piece in [1, 2, 3, 512] {
+        let world = Names {
+            cut: true,
+            piece,
+            ..WELL
+        };
+        let mut bench = fleet(world, 20);
+        let outcomes = outcomes(&mut bench, 58);
+        assert_eq!(outcomes.len(), 20);
+        assert!(outcomes.iter().all(|outcome| outcome.failure().is_none()));
+        let dns = bench.sim.core().account().dns;
+        assert_eq!(
+            (dns.truncated, dns.stream_queries, dns.streams),
+            (20, 20, 0)
+        );
+    }
+}
+
+#[test]
+fn with_a_ttl_of_two_cadences_only_the_first_check_waits_for_dns() {
+    for (ttl_s, waiting) in [(120, 1), (110, 5)] {
+        let mut bench = fleet(Names { ttl_s, ..WELL }, 10);
+        // Ten rounds.
+        let outcomes = outcomes(&mut bench, 570);
+        assert_eq!(outcomes.len(), 100);
+        let waited = |outcome: &&Outcome| !outcome.has(flags::DNS_CACHED);
+        assert_eq!(outcomes.iter().filter(waited).count(), 10 * waiting);
+        let dns = bench.sim.core().account().dns;
+        assert_eq!(dns.prefetches > 0, waiting == 1, "{dns:?}");
+        assert!(dns.queries <= 110, "{dns:?}");
+    }
+}
+
+#[test]
+fn while_the_resolvers_are_sick_no_name_is_down() {
+    let world = Names {
+        silent: true,
+        ..WELL
+    };
+    let mut bench = fleet(world, 2_000);
+    let outcomes = outcomes(&mut bench, 58);
+    let count = |class| {
+        let of_class = outcomes.iter().filter(|o| o.failure() == Some(class));
+        of_class.count()
+    };
+    let sick = count(FailureClass::DnsResolverSick);
+    let timeout = count(FailureClass::DnsTimeout);
+    assert_eq!(sick + timeout, outcomes.len());
+    // 200 names take 5.7 s, and what they do is judged once a second.
+    assert!((190..300).contains(&timeout), "{timeout} timeouts");
+    assert!(sick > 1_500, "{sick} of {}", outcomes.len());
+}
+
+#[test]
+fn a_deadline_that_is_shorter_than_the_tries_speaks_of_sick_resolvers_too() {
+    let world = Names {
+        silent: true,
+        ..WELL
+    };
+    let mut bench = fleet(world, 0);
+    for slot in 0..2_000 {
+        let mut target = target(i64::from(slot) + 1, 60);
+        target.config.timeout_ms = 1_000;
+        let slot = Slot(slot);
+        let sent = bench.inbox.send(CoreCommand::Upsert { slot, target });
+        sent.expect("the core lives");
+    }
+    let outcomes = outcomes(&mut bench, 58);
+    let last = &outcomes[outcomes.len() - 1_000..];
+    let sick = |o: &Outcome| o.failure() == Some(FailureClass::DnsResolverSick);
+    assert!(last.iter().all(sick));
+}
