@@ -4,6 +4,8 @@
 pub(crate) mod body;
 pub(crate) mod chunked;
 pub(crate) mod coding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod head;
 pub(crate) mod request;
 pub(crate) mod scan;

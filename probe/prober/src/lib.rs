@@ -8,6 +8,9 @@
 
 pub mod attempt;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 mod http1;
 pub mod resolver;

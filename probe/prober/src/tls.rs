@@ -6,6 +6,8 @@
 mod chain;
 mod classify;
 mod fingerprint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod issuers;
 mod key_share;
 mod legacy_hello;

@@ -21,6 +21,8 @@ mod config;
 mod ending;
 mod flights;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hosts;
 mod index;
 mod line;
