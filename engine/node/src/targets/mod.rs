@@ -5,6 +5,8 @@ pub(crate) mod columns;
 pub(crate) mod directory;
 pub(crate) mod doubles;
 pub(crate) mod file;
+#[cfg(test)]
+mod fuzzing;
 pub(crate) mod import;
 pub(crate) mod lines;
 pub(crate) mod list;
