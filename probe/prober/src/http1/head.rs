@@ -101,10 +101,8 @@ pub(crate) fn parse(head: &[u8], method: Method) -> Result<Head, Flaw> {
 pub(crate) fn check_status_line(line: &[u8]) -> Result<(), Flaw> {
     let line = repaired(line);
     let mut response = Response::new(&mut []);
-    match config().parse_response(&mut response, &line) {
-        Err(error) => Err(flaw(error)),
-        Ok(_) => status(response.code).map(|_| ()),
-    }
+    let parsed = config().parse_response(&mut response, &line);
+    judge(parsed.err(), response.code).map(|_| ())
 }
 
 fn config() -> ParserConfig {
@@ -122,12 +120,7 @@ fn parse_as_is(head: &[u8], method: Method) -> Result<Head, Flaw> {
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; RESPONSE_HEADERS_MAX];
     let mut response = Response::new(&mut []);
     let parsed = config().parse_response_with_uninit_headers(&mut response, head, &mut slots);
-    if let Err(error) = parsed {
-        // A status out of range is told before a field that is wrong, as when it came alone.
-        response.code.map_or(Ok(0), |code| status(Some(code)))?;
-        return Err(flaw(error));
-    }
-    let status = status(response.code)?;
+    let status = judge(parsed.err(), response.code)?;
     let mut fields = Fields::default();
     for header in response.headers.iter() {
         fields.note(head, header);
@@ -141,6 +134,16 @@ fn parse_as_is(head: &[u8], method: Method) -> Result<Head, Flaw> {
         location: fields.location,
         sloppy: fields.sloppy,
     })
+}
+
+/// The status of what was parsed. One out of range is told before a reason or a field that is
+/// wrong, whether the line came alone or with its fields.
+fn judge(error: Option<Error>, code: Option<u16>) -> Result<u16, Flaw> {
+    let Some(error) = error else {
+        return status(code);
+    };
+    code.map_or(Ok(0), |code| status(Some(code)))?;
+    Err(flaw(error))
 }
 
 fn status(code: Option<u16>) -> Result<u16, Flaw> {
@@ -503,6 +506,20 @@ mod tests {
             "HTTP/1.1 200 a\0b\r\n",
         ] {
             assert!(check_status_line(line.as_bytes()).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_status_line_has_the_same_reason_alone_and_with_its_fields() {
+        for line in [
+            "HTTP/1.1 600' reason\r\n",
+            "HTTP/1.1 600 a\0b\r\n",
+            "HTTP/1.1 200 a\0b\r\n",
+            "HTTP/1.1 200x\r\n",
+        ] {
+            let alone = check_status_line(line.as_bytes()).expect_err(line);
+            let head = format!("{line}A: b\r\n\r\n");
+            assert_eq!(parse(head.as_bytes(), Method::Get), Err(alone), "{line:?}");
         }
     }
 }
