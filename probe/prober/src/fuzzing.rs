@@ -4,7 +4,7 @@
 //! The bodies are compiled for this crate's own tests and under its feature `fuzzing`, and stand
 //! beside their machines (`http1::fuzzing`, `resolver::fuzzing`), where they see what the unit
 //! tests there see. So no machine is made public for a fuzzer, a body that no longer compiles
-//! fails `cargo test`, and the same functions replay the corpora there. a fuzzer links them by that
+//! fails `cargo test`, and the same functions replay the corpora there. A fuzzer links them by that
 //! feature. They know nothing of either.
 
 use model::TargetUrl;

@@ -232,7 +232,7 @@ impl Trace {
             return;
         };
         let (mut bytes, ..) = query.reply(Reply::Forged);
-        if which % 2 == 0 {
+        if which.is_multiple_of(2) {
             // The digit of the name in the question, behind header, length and `h`.
             bytes[14] = b'x';
             self.deliver(query.socket, &bytes);
