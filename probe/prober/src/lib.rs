@@ -8,9 +8,8 @@
 
 pub mod attempt;
 mod error;
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub mod fuzzing;
+#[cfg(test)]
+mod fuzzing;
 pub mod guard;
 mod http1;
 pub mod resolver;

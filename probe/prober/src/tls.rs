@@ -6,7 +6,7 @@
 mod chain;
 mod classify;
 mod fingerprint;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(test)]
 pub(crate) mod fuzzing;
 mod issuers;
 mod key_share;

@@ -1,7 +1,6 @@
 //! Fuzz body of target lists: a function of bytes that panics when a property fails.
 //!
-//! It is compiled for this crate's tests only, which replay its corpus. The node is a program
-//! without a library, so `tools/fuzz` takes this file and those that it reads from by their paths.
+//! It is compiled for this crate's tests only, which replay its corpus with it.
 
 use std::io::{BufRead, BufReader};
 

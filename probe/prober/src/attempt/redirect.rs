@@ -5,13 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use model::FailureClass;
 use model::evidence::HopSeen;
-use model::limits::{CONNECTIONS_PER_ATTEMPT, REDIRECTS_MAX};
+use model::limits::REDIRECTS_MAX;
 use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Redirect;
 use model::time::{MonoUs, Now};
 use model::url::{Host, LocationError, Scheme, TargetUrl};
 
-use super::{Attempt, AttemptSpec, Conn, Dns, Hop, HostRef, NO_TIMER, Rules, Stage};
+use super::{Attempt, AttemptSpec, Dns, Hop, HostRef, NO_TIMER, Rules, Stage};
 use crate::http1::Flaw;
 use crate::http1::head::{Head, Location};
 use crate::http1::request::Credentials;
@@ -246,8 +246,7 @@ impl Attempt {
         shared
             .fields
             .write(&spec, credentials, &mut self.buffers.out);
-        self.closing |= self.opened;
-        self.conn = Conn((self.conn.0 + 1) % CONNECTIONS_PER_ATTEMPT as u8);
+        self.leave_connection();
         self.tls = (spec.scheme == Scheme::Https).then(|| TlsLink::new(host, spec.port));
         self.phases = Phases::NONE;
         (self.mark, self.timer) = (now.mono, NO_TIMER);

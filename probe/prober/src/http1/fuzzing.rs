@@ -20,7 +20,7 @@ struct Accepted {
 }
 
 /// Whatever the pieces, a head is the same; and an accepted head is one.
-pub fn head(data: &[u8]) {
+pub(crate) fn head(data: &[u8]) {
     let Some((&control, bytes)) = data.split_first() else {
         return;
     };
@@ -87,7 +87,7 @@ struct Progress {
 
 /// Whatever the pieces, a chunked body is the same; what is complete without a tolerance is what
 /// a strict reader of the whole accepts, and nothing else.
-pub fn chunked(data: &[u8]) {
+pub(crate) fn chunked(data: &[u8]) {
     let Some((&control, bytes)) = data.split_first() else {
         return;
     };

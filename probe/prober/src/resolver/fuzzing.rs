@@ -21,7 +21,7 @@ const NAME: &str = "www.example.test";
 /// An answer gives addresses of the name that was asked for and of the family that was asked for,
 /// or none; and a name that can be asked for is asked for as it is, but for the case of its
 /// letters, which an answer must repeat. The first byte of an input chooses family and letters.
-pub fn message(data: &[u8]) {
+pub(crate) fn message(data: &[u8]) {
     let Some((&control, bytes)) = data.split_first() else {
         return;
     };

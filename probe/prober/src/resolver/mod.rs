@@ -21,7 +21,7 @@ mod config;
 mod ending;
 mod flights;
 mod frame;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(test)]
 pub(crate) mod fuzzing;
 mod hosts;
 mod index;

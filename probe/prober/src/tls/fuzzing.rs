@@ -3,7 +3,7 @@
 use super::server_hello::{ServerHelloSeen, sniff_server_hello};
 
 /// What is said of the first bytes is never taken back, and a hello is what stands in them.
-pub fn server_hello(data: &[u8]) {
+pub(crate) fn server_hello(data: &[u8]) {
     let mut seen = ServerHelloSeen::Partial;
     for end in 0..=data.len() {
         let now = sniff_server_hello(&data[..end]);

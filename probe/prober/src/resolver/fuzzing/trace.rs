@@ -30,7 +30,7 @@ const ERRNOS: [i32; 2] = [111, 24];
 
 /// Each waiter gets exactly one answer, an address is of the name asked for and never older than
 /// its TTL and an hour, and nothing grows or is left behind, whatever happens in whatever order.
-pub fn trace(data: &[u8]) {
+pub(crate) fn trace(data: &[u8]) {
     let mut script = Script(data);
     let mut trace = Trace::new(script.byte());
     while !script.0.is_empty() {
