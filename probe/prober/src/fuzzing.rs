@@ -2,8 +2,8 @@
 //! panics when a property fails.
 //!
 //! The bodies are compiled for this crate's own tests and stand beside their machines
-//! (`http1::fuzzing`, `resolver::fuzzing`, `tls::fuzzing`), where they see what the unit tests there
-//! see: no machine is made public for them. `cargo test` replays the corpora with them.
+//! (`http1::fuzzing`, `resolver::fuzzing`, `tls::fuzzing`), where they see what the unit tests
+//! there see: no machine is made public for them. `cargo test` replays the corpora with them.
 
 use model::TargetUrl;
 use model::limits::{LOCATION_MAX_BYTES, URL_MAX_BYTES};
