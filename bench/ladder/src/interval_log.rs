@@ -18,14 +18,25 @@ const LAG_TAG: &str = "schedule_lag.core";
 /// Intervals follow each other without a gap; their ends are rounded to a ms on two clocks.
 const GAP_MAX_MS: u64 = 20;
 
-/// Schedule lag in µs, merged from every interval that touches `window` (Unix ms), over all logs in
-/// `folder`. Up to one interval more on either side is in it: none is cut.
+/// The schedule lag of one interval.
+#[derive(Clone, Debug)]
+pub(crate) struct LagInterval {
+    /// Start and end in Unix ms.
+    pub(crate) span: (u64, u64),
+    /// Lag of every check in µs.
+    pub(crate) lag: Histogram<u64>,
+}
+
+/// The schedule lag of every interval that touches `window` (Unix ms), over all logs in `folder`.
+/// Up to one interval more on either side is in it: none is cut.
 ///
 /// # Errors
 /// When a log cannot be read, or the intervals leave a part of the window out.
-pub(crate) fn schedule_lag(folder: &Path, window: &RangeInclusive<u64>) -> Result<Histogram<u64>> {
-    let mut merged = Histogram::new(3).context("3 digits are valid")?;
-    let mut spans = Vec::new();
+pub(crate) fn schedule_lag(
+    folder: &Path,
+    window: &RangeInclusive<u64>,
+) -> Result<Vec<LagInterval>> {
+    let mut intervals = Vec::new();
     for file in logs(folder)? {
         let text = std::fs::read(&file).with_context(|| cannot_read(&file))?;
         for entry in IntervalLogIterator::new(&text) {
@@ -34,11 +45,25 @@ pub(crate) fn schedule_lag(folder: &Path, window: &RangeInclusive<u64>) -> Resul
                 continue;
             };
             let lag = decode(interval).with_context(|| cannot_read(&file))?;
-            merged.add(lag).with_context(|| cannot_read(&file))?;
-            spans.push(span);
+            intervals.push(LagInterval { span, lag });
         }
     }
+    let spans = intervals.iter().map(|interval| interval.span).collect();
     must_cover(spans, window).with_context(|| format!("interval logs in {}", folder.display()))?;
+    Ok(intervals)
+}
+
+/// All of `intervals` as one histogram, in µs.
+///
+/// # Errors
+/// When the histograms do not fit each other.
+pub(crate) fn merged<'a>(
+    intervals: impl IntoIterator<Item = &'a LagInterval>,
+) -> Result<Histogram<u64>> {
+    let mut merged = Histogram::new(3).context("3 digits are valid")?;
+    for interval in intervals {
+        merged.add(&interval.lag)?;
+    }
     Ok(merged)
 }
 
@@ -154,7 +179,8 @@ mod tests {
             lag(3, 300),
             lag(4, 80_000),
         ]);
-        let merged = schedule_lag(logs.path(), &window(1, 3)).expect("covered");
+        let intervals = schedule_lag(logs.path(), &window(1, 3)).expect("covered");
+        let merged = merged(&intervals).expect("alike");
         assert_eq!(merged.len(), 3);
         let p99_us = merged.value_at_quantile(0.99);
         assert!((20_000..20_100).contains(&p99_us), "{p99_us}");

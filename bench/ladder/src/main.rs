@@ -20,6 +20,7 @@ mod node;
 mod procfs;
 mod refusal;
 mod table;
+mod taken;
 mod truth;
 
 use std::process::ExitCode;

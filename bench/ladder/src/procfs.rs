@@ -68,6 +68,18 @@ pub(crate) fn threads_cpu(pid: u32, prefix: &str) -> Result<Duration> {
         .sum())
 }
 
+/// Time that a thread was ready to run while others had its CPU.
+pub(crate) fn thread_queued(pid: u32, tid: u32) -> Result<Duration> {
+    let file = format!("/proc/{pid}/task/{tid}/schedstat");
+    let text = read(Path::new(&file))?;
+    let queued_ns = text
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|ns| ns.parse().ok());
+    let ns = queued_ns.with_context(|| format!("odd {file}"))?;
+    Ok(Duration::from_nanos(ns))
+}
+
 /// Resident memory of a process, in bytes.
 pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
     let text = read(Path::new(&format!("/proc/{pid}/status")))?;

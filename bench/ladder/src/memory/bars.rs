@@ -140,8 +140,8 @@ fn lag_bars(load: Option<&Load>) -> [Bar; 2] {
         Bar::new(what, measured, (max, "ms"), flaw.clone())
     };
     let (p99, p999) = (
-        load.map(|load| load.lag_p99_ms),
-        load.map(|load| load.lag_p999_ms),
+        load.map(|load| load.lag.calm.p99_ms),
+        load.map(|load| load.lag.calm.p999_ms),
     );
     [
         bar("schedule lag p99", p99, LAG_P99_MAX_MS),

@@ -3,15 +3,20 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use tokio::time::sleep;
 
+use super::lag::Lag;
 use super::{MemoryOptions, TIMEOUT_MS, plan, start_farm};
 use crate::baseline::engine::{self, CORE_THREAD};
 use crate::baseline::{FARM_BUSY_MAX_PERCENT, sites_for};
 use crate::interval_log;
 use crate::node::{Node, NodePlan};
+use crate::procfs;
+use crate::taken::{TakenLog, Watched};
 
 const INTERVAL_S: u32 = 10;
 /// Seconds of a histogram interval: how far the lag reaches beyond its window on either side.
@@ -25,8 +30,11 @@ const CORE_BUSY: RangeInclusive<f64> = 65.0..=80.0;
 /// A check costs less at a higher rate, so that each rate is corrected by what was measured at the
 /// one before; this many windows settle it.
 const WINDOWS_MAX: u32 = 5;
-/// Windows at the rate that was settled on: one alone is at the mercy of the machine's neighbours.
-const REPEATS: u32 = 3;
+/// Calm windows at the rate that was settled on: one alone is at the mercy of the machine's
+/// neighbours.
+const CALM_WINDOWS: usize = 3;
+/// Windows at that rate, calm or not, after which the machine is given up.
+const WINDOWS_AT_RATE_MAX: u32 = 10;
 
 /// One window of the loaded node.
 #[derive(Clone, Debug, Serialize)]
@@ -36,31 +44,28 @@ pub(super) struct Load {
     pub(super) core_busy_percent: f64,
     pub(super) farm_busy_percent: f64,
     pub(super) failed: u64,
-    /// Schedule lag of every check in the window.
-    lag_count: u64,
-    lag_p50_ms: f64,
-    pub(super) lag_p99_ms: f64,
-    pub(super) lag_p999_ms: f64,
-    /// Lag p99 and p99.9 of every window at this rate, in order; this is the middle one by its p99.
-    pub(super) windows_ms: Vec<[f64; 2]>,
+    pub(super) lag: Lag,
+    /// The lag of every window at this rate, in order; this is the one with the middle p99 of the
+    /// calm ones.
+    pub(super) windows: Vec<Lag>,
 }
 
 impl Load {
-    /// The window of the middle p99, with the lags of all; a flawed one comes first, whatever its
-    /// lag: it cannot be told what it hides.
-    fn middle_of(mut windows: Vec<Self>) -> Option<Self> {
-        let all = windows
-            .iter()
-            .map(|load| [load.lag_p99_ms, load.lag_p999_ms]);
-        let windows_ms = all.collect();
-        windows.sort_by(|a, b| a.lag_p99_ms.total_cmp(&b.lag_p99_ms));
-        let flawed = windows.iter().position(|load| load.flaw().is_some());
-        let at = flawed.unwrap_or(windows.len() / 2);
-        let middle = windows.into_iter().nth(at)?;
-        Some(Self {
-            windows_ms,
-            ..middle
-        })
+    /// The calm window of the middle p99, with the lags of all. A flawed one comes first, whatever
+    /// its lag: it cannot be told what it hides. With too few calm ones, a disturbed one speaks.
+    fn middle_of(all: Vec<Self>) -> Option<Self> {
+        let windows = all.iter().map(|load| load.lag).collect();
+        let (disturbed, mut calm): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|load| load.lag.is_disturbed());
+        calm.sort_by(|a, b| a.lag.calm.p99_ms.total_cmp(&b.lag.calm.p99_ms));
+        let middle = if calm.len() < CALM_WINDOWS {
+            disturbed.into_iter().next()
+        } else {
+            let flawed = calm.iter().position(|load| load.flaw().is_some());
+            let at = flawed.unwrap_or(calm.len() / 2);
+            calm.into_iter().nth(at)
+        };
+        Some(Self { windows, ..middle? })
     }
 
     /// Why the lag of this window proves nothing about 70 % load.
@@ -78,7 +83,10 @@ impl Load {
                 "the farm was {farm:.0} % busy, not below {max} % of its core"
             ));
         }
-        (self.failed > 0).then(|| format!("{} checks failed", self.failed))
+        if self.failed > 0 {
+            return Some(format!("{} checks failed", self.failed));
+        }
+        self.lag.is_disturbed().then(|| self.lag.disturbance())
     }
 
     /// The rate at which the core would be as busy as wanted, by the cost of a check here.
@@ -114,10 +122,14 @@ pub(super) async fn measure(options: &MemoryOptions, folder: &Path) -> Result<Lo
     }
 }
 
-/// Two more windows like `first`; the middle one.
+/// Windows like `first` until enough of them are calm; the middle one.
 async fn repeat(options: &MemoryOptions, folder: &Path, rate: u32, first: Load) -> Result<Load> {
     let mut windows = vec![first];
-    for again in 1..REPEATS {
+    for again in 1..WINDOWS_AT_RATE_MAX {
+        let calm = windows.iter().filter(|load| !load.lag.is_disturbed());
+        if calm.count() >= CALM_WINDOWS {
+            break;
+        }
         let folder = folder.with_extension(format!("again-{again}"));
         windows.push(window(options, &folder, rate, options.load_s).await?);
     }
@@ -136,12 +148,19 @@ async fn window(options: &MemoryOptions, folder: &Path, rate: u32, seconds: u64)
     };
     let mut node = Node::start(plan, &farm.ready).await?;
     engine::warm_up(&mut node, sites).await?;
-    let window = engine::measure(&farm, &mut node, seconds).await?;
+    // An interval reaches out of the window on either side, and its time to catch up before it.
+    let core = probe_core(options, &node)?;
+    let (taken, window) = tokio::try_join!(
+        TakenLog::watch(core, seconds + 4 * HISTOGRAM_INTERVAL_S),
+        async {
+            sleep(Duration::from_secs(2 * HISTOGRAM_INTERVAL_S)).await;
+            engine::measure(&farm, &mut node, seconds).await
+        }
+    )?;
     // The end of the node writes its last interval too.
     node.stop().await?;
     farm.stop().await?;
-    let lag = interval_log::schedule_lag(&node.plan().histogram_dir(), &window.unix_ms)?;
-    let lag_ms = |quantile| lag.value_at_quantile(quantile) as f64 / 1_000.0;
+    let intervals = interval_log::schedule_lag(&node.plan().histogram_dir(), &window.unix_ms)?;
     let sample = window.sample;
     Ok(Load {
         checks_per_s: sample.rate(),
@@ -149,17 +168,24 @@ async fn window(options: &MemoryOptions, folder: &Path, rate: u32, seconds: u64)
         core_busy_percent: 100.0 * sample.cpu_s / sample.seconds,
         farm_busy_percent: window.farm_busy_percent,
         failed: sample.failed,
-        lag_count: lag.len(),
-        lag_p50_ms: lag_ms(0.5),
-        lag_p99_ms: lag_ms(0.99),
-        lag_p999_ms: lag_ms(0.999),
-        windows_ms: Vec::new(),
+        lag: Lag::of(&intervals, &taken, &window.unix_ms)?,
+        windows: Vec::new(),
     })
+}
+
+fn probe_core(options: &MemoryOptions, node: &Node) -> Result<Watched> {
+    let pid = node.pid();
+    let threads = procfs::threads(pid)?;
+    let core = threads.iter().find(|thread| thread.name == CORE_THREAD);
+    let tid = core.context("the node has no probe core")?.tid;
+    let cpu = options.bench.probe_cpu;
+    Ok(Watched { cpu, pid, tid })
 }
 
 #[cfg(test)]
 pub(super) mod testbed {
     use super::Load;
+    use crate::memory::lag::testbed::lag;
 
     /// 40 µs a check; the lag misses its p99 and holds its p99.9.
     pub(crate) fn load(core_busy_percent: f64, farm_busy_percent: f64, failed: u64) -> Load {
@@ -169,32 +195,63 @@ pub(super) mod testbed {
             core_busy_percent,
             farm_busy_percent,
             failed,
-            lag_count: 500_000,
-            lag_p50_ms: 5.0,
-            lag_p99_ms: 20.0,
-            lag_p999_ms: 50.0,
-            windows_ms: vec![[4.0, 9.0], [20.0, 50.0], [30.0, 40.0]],
+            lag: lag(20.0),
+            windows: [4.0, 20.0, 30.0].map(lag).to_vec(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Load;
+    use super::super::lag::testbed::lag;
     use super::testbed::load;
+    use super::{Lag, Load};
+
+    fn with(p99_ms: f64) -> Load {
+        Load {
+            lag: lag(p99_ms),
+            ..load(70.0, 50.0, 0)
+        }
+    }
+
+    fn disturbed(p99_ms: f64) -> Load {
+        let lag = Lag {
+            calm_s: 4.0,
+            ..lag(p99_ms)
+        };
+        Load {
+            lag,
+            ..with(p99_ms)
+        }
+    }
 
     #[test]
-    fn the_middle_window_speaks_for_all_unless_one_is_flawed() {
-        let with = |p99| Load {
-            lag_p99_ms: p99,
-            ..load(70.0, 50.0, 0)
-        };
-        let middle = Load::middle_of(vec![with(30.0), with(4.0), with(7.0)]).expect("a window");
-        assert!((middle.lag_p99_ms - 7.0).abs() < 1e-9);
-        let shown: Vec<f64> = middle.windows_ms.iter().map(|window| window[0]).collect();
-        assert_eq!(shown, [30.0, 4.0, 7.0]);
-        let flawed = Load::middle_of(vec![with(30.0), load(70.0, 50.0, 1), with(7.0)]);
-        assert!(flawed.expect("a window").flaw().is_some());
+    fn the_middle_calm_window_speaks_for_all() {
+        let all = vec![
+            with(30.0),
+            disturbed(90.0),
+            with(4.0),
+            disturbed(1.0),
+            with(7.0),
+        ];
+        let middle = Load::middle_of(all).expect("a window");
+        assert!((middle.lag.calm.p99_ms - 7.0).abs() < 1e-9);
+        assert_eq!(middle.flaw(), None);
+        let shown: Vec<f64> = middle.windows.iter().map(|lag| lag.calm.p99_ms).collect();
+        assert_eq!(shown, [30.0, 90.0, 4.0, 1.0, 7.0]);
+    }
+
+    #[test]
+    fn a_flaw_or_too_few_calm_windows_show_nothing() {
+        let flawed = vec![with(30.0), with(4.0), load(70.0, 50.0, 1)];
+        let flaw = Load::middle_of(flawed).and_then(|load| load.flaw());
+        assert_eq!(flaw.as_deref(), Some("1 checks failed"));
+        let restless = vec![with(3.0), disturbed(4.0), with(5.0), disturbed(1.0)];
+        let flaw = Load::middle_of(restless).and_then(|load| load.flaw());
+        assert!(
+            flaw.expect("disturbed")
+                .contains("left 4.0 calm seconds of 30")
+        );
     }
 
     #[test]
