@@ -106,6 +106,10 @@ pub(crate) struct RunFlags {
     /// TLS sessions are resumed this long after a full handshake, 0 = never [default: 900]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub(crate) tls_full_every_s: Option<i64>,
+    /// Verified certificate chains that a core remembers for an hour, 0 = every chain is verified
+    /// in full every time [default: 100000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) tls_chains_max: Option<i64>,
     /// CPUs of the probe cores, comma-separated [default: all but the first]
     #[arg(
         long,
@@ -139,6 +143,7 @@ impl RunFlags {
         let mut values = text("admin", self.admin.as_ref());
         values.extend(texts("uncapped", &self.uncapped));
         values.extend(whole("tls_full_every_s", self.tls_full_every_s));
+        values.extend(whole("tls_chains_max", self.tls_chains_max));
         if !self.probe_cores.is_empty() {
             let cpus = self
                 .probe_cores

@@ -44,6 +44,7 @@ impl Config {
             ("ca_file", path(&self.ca_file)),
             ("user_agent", text(&self.user_agent)),
             ("tls_full_every_s", whole(self.tls_full_every_s)),
+            ("tls_chains_max", whole(self.tls_chains_max)),
             (
                 "probe_cores",
                 Value::Array(

@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 25] = [
+pub(crate) const KEYS: [Key; 26] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -47,6 +47,7 @@ pub(crate) const KEYS: [Key; 25] = [
     key("ca_file", Kind::Text),
     key("user_agent", Kind::Text),
     key("tls_full_every_s", Kind::Whole),
+    key("tls_chains_max", Kind::Whole),
     key("probe_cores", Kind::Wholes),
     key("driver", Kind::Text),
     key("max_in_flight", Kind::Whole),

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use model::TargetUrl;
 use model::limits::{
-    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS,
+    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS, TLS_CHAINS_MAX,
     TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
 };
 use model::url::Host;
@@ -137,6 +137,8 @@ pub(crate) struct Config {
     pub(crate) user_agent: String,
     /// Between two full TLS handshakes with a name sessions may be resumed; 0 = never.
     pub(crate) tls_full_every_s: u32,
+    /// Verified chains that a core remembers; 0 = every chain is verified in full every time.
+    pub(crate) tls_chains_max: u32,
     /// CPUs of the probe cores; empty = all but the first.
     pub(crate) probe_cores: Vec<usize>,
     /// Kernel interface.
@@ -186,6 +188,11 @@ impl Config {
                 "tls_full_every_s",
                 TLS_FULL_EVERY_DEFAULT_S,
                 TLS_FULL_EVERY_MAX_S,
+            )?,
+            tls_chains_max: read.whole_or_off(
+                "tls_chains_max",
+                TLS_CHAINS_MAX as u32,
+                TLS_CHAINS_MAX as u32,
             )?,
             probe_cores: read.cpus()?,
             driver: read.word("driver", DriverWord::Auto)?,
@@ -335,6 +342,19 @@ mod tests {
         for bad in ["tls_full_every_s = -1", "tls_full_every_s = 86401"] {
             let error = of(bad).expect_err(bad).to_string();
             let accepted = "from 1 to 86400, or 0 to turn it off";
+            assert!(error.ends_with(accepted), "{error}");
+        }
+    }
+
+    #[test]
+    fn zero_turns_off_the_memory_of_verified_chains() {
+        let of = |file| resolve(file).map(|config| config.tls_chains_max);
+        assert_eq!(of("").expect("valid"), 100_000);
+        assert_eq!(of("tls_chains_max = 0").expect("valid"), 0);
+        assert_eq!(of("tls_chains_max = 7").expect("valid"), 7);
+        for bad in ["tls_chains_max = -1", "tls_chains_max = 100001"] {
+            let error = of(bad).expect_err(bad).to_string();
+            let accepted = "from 1 to 100000, or 0 to turn it off";
             assert!(error.ends_with(accepted), "{error}");
         }
     }

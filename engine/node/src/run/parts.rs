@@ -221,6 +221,7 @@ pub(crate) fn shared(config: &Config) -> anyhow::Result<SharedConfig> {
         roots: roots(config.ca_file.as_deref())?,
         tls: TlsPolicy {
             full_every_s: config.tls_full_every_s,
+            chains_max: config.tls_chains_max as usize,
             ..TlsPolicy::default()
         },
         guard: Guard::public_only(config.allow.clone()),
@@ -281,6 +282,23 @@ fn seed() -> anyhow::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_of_tls_is_as_large_as_configured() {
+        let whole = toml::Value::Integer;
+        let flags = vec![
+            ("tls_full_every_s", whole(60)),
+            ("tls_chains_max", whole(0)),
+        ];
+        let of = |flags| {
+            let layers = crate::config::Layers::read(None, std::iter::empty(), flags);
+            let config = Config::resolve(&layers.expect("no file")).expect("valid");
+            shared(&config).expect("built-in roots").tls
+        };
+        let given = of(flags);
+        assert_eq!((given.full_every_s, given.chains_max), (60, 0));
+        assert_eq!(of(Vec::new()), TlsPolicy::default());
+    }
 
     /// A machine that refuses rings.
     fn refusing(driver: Driver) -> Result<CoreHandle, CoreError> {
