@@ -1,4 +1,5 @@
-//! Opens the sockets: large backlogs, ports that stay ours while their listener is closed.
+//! Opens the sockets: on the loopback interface alone, with large backlogs, and ports that stay ours
+//! while their listener is closed.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
@@ -8,6 +9,7 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, shutdown, sockopt,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::SockRef;
 
 /// Pending connections per listener; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 16_384;
@@ -15,6 +17,10 @@ const BACKLOG: i32 = 16_384;
 const DNS_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// How often a free port pair is looked for.
 const PAIR_TRIES: usize = 32;
+
+/// The interface that every TCP socket is tied to: all of 127.0.0.0/8 reaches the farm, and no other
+/// machine does.
+const INTERFACE: &[u8] = b"lo";
 
 /// A listening socket on `address`; port 0 means any.
 ///
@@ -122,6 +128,7 @@ fn bound(address: SocketAddrV4, reuse: bool) -> io::Result<OwnedFd> {
         SocketFlags::CLOEXEC,
         Some(ipproto::TCP),
     )?;
+    SockRef::from(&socket).bind_device(Some(INTERFACE))?;
     sockopt::set_socket_reuseaddr(&socket, reuse)?;
     bind(&socket, &address)?;
     Ok(socket)
@@ -175,6 +182,20 @@ mod tests {
         }
         let error = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect_err("still ours");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn every_listener_is_on_the_loopback_interface_alone() {
+        let listener = tcp(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)).expect("a listener");
+        let mut gate = Gate::new().expect("a gate");
+        let opened = gate.open().expect("opens");
+        for listener in [listener, opened] {
+            let device = SockRef::from(&listener).device().expect("known");
+            assert_eq!(device.as_deref(), Some(INTERFACE));
+            let port = listener.local_addr().expect("an address").port();
+            let far = Ipv4Addr::new(127, 200, 3, 4);
+            TcpStream::connect((far, port)).expect("all of 127.0.0.0/8 is served");
+        }
     }
 
     #[test]

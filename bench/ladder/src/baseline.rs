@@ -11,6 +11,7 @@ mod floor;
 mod hyper_probe;
 mod pace;
 mod peers;
+mod scheme;
 mod tally;
 mod verdict;
 
@@ -25,13 +26,14 @@ use tokio::time::sleep;
 
 use crate::children::Running;
 use crate::clock;
-use crate::farm::{Farm, FarmPlan, TlsChain};
+use crate::farm::{Farm, FarmPlan};
 use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use child::ChildOptions;
+use scheme::{SCHEMES, Scheme};
 use tally::Sample;
 pub(crate) use verdict::{FARM_BUSY_MAX_PERCENT, median};
-use verdict::{Parameters, Prober, Report, Row, Scheme, Variant};
+use verdict::{Parameters, Prober, Report, Row, Variant};
 
 const INTERVAL_S: u32 = 10;
 const TIMEOUT_MS: u32 = 5_000;
@@ -155,19 +157,15 @@ pub(crate) async fn run(options: &BaselineOptions) -> Result<()> {
     let folder = options.bench.folder("baseline")?;
     // First: it takes a minute, and what fails should fail early.
     let allocations = allocations::measure(options.allocations.as_deref(), &folder).await?;
-    let course = Course::start(options, &folder, Scheme::Http).await?;
-    let mut measured = course.measure(options).await?;
-    if options.https_rate > 0 {
-        for scheme in [Scheme::HttpsRsa, Scheme::HttpsEcdsa] {
-            let course = Course::start(options, &folder, scheme).await?;
-            measured.rows.extend(course.measure(options).await?.rows);
-        }
+    let mut rows = Vec::new();
+    let (mut driver, mut farm_shell) = (String::new(), String::new());
+    let asked = |scheme: &Scheme| options.https_rate > 0 || !scheme.is_https();
+    for scheme in SCHEMES.into_iter().filter(asked) {
+        let course = Course::start(options, &folder, scheme).await?;
+        let measured = course.measure(options).await?;
+        rows.extend(measured.rows);
+        (driver, farm_shell) = (measured.driver, measured.farm_shell);
     }
-    let Measured {
-        rows,
-        driver,
-        farm_shell,
-    } = measured;
     let parameters = Parameters {
         rounds: options.rounds,
         seconds: options.seconds,
@@ -201,7 +199,7 @@ fn conclude(options: &BaselineOptions, report: &Report) -> Result<()> {
         .ratios
         .iter()
         .filter(|ratio| !ratio.holds)
-        .map(|ratio| ratio.what)
+        .map(|ratio| ratio.what.as_str())
         .collect();
     if options.gate && !missed.is_empty() {
         bail!("missed bars: {}", missed.join("; "));
@@ -230,19 +228,19 @@ struct Course {
 
 impl Course {
     async fn start(options: &BaselineOptions, folder: &Path, scheme: Scheme) -> Result<Self> {
-        let (name, rate, tls_chain) = match scheme {
-            Scheme::Http => ("http", options.http_rate, TlsChain::Ecdsa),
-            Scheme::HttpsEcdsa => ("https-ecdsa", options.https_rate, TlsChain::Ecdsa),
-            Scheme::HttpsRsa => ("https-rsa", options.https_rate, TlsChain::Rsa3),
+        let rate = match scheme {
+            Scheme::Http => options.http_rate,
+            Scheme::Https(..) => options.https_rate,
         };
-        let folder = folder.join(name);
+        let folder = folder.join(scheme.folder());
         let sites = sites_for(rate);
         let plan = FarmPlan {
             program: options.bench.farm.clone(),
             sites,
             interval_s: INTERVAL_S,
             https_every: u32::from(scheme.is_https()),
-            tls_chain,
+            tls_chain: scheme.chain(),
+            tls_tickets: scheme.has_tickets(),
             scenario: None,
             cpu: Some(options.bench.farm_cpu),
         };
@@ -350,6 +348,7 @@ impl Course {
             targets: Some(self.targets.clone()),
             probe_cpu: Some(options.bench.probe_cpu),
             histogram_interval_s: 10,
+            flags: self.scheme.node_flags(),
         };
         let mut node = Node::start(plan, &self.farm.ready).await?;
         engine::warm_up(&mut node, self.sites).await?;

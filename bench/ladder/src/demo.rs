@@ -92,6 +92,7 @@ async fn start_farm(options: &DemoOptions, folder: &Path) -> Result<Farm> {
         interval_s: scenario::INTERVAL_S,
         https_every: scenario::HTTPS_EVERY,
         tls_chain: TlsChain::Ecdsa,
+        tls_tickets: false,
         scenario: Some(file),
         cpu: None,
     };
@@ -133,6 +134,7 @@ async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<
         targets: Some(targets),
         probe_cpu: None,
         histogram_interval_s: 5,
+        flags: &[],
     };
     let mut node = Node::start(plan, &farm.ready).await?;
     let watching_since_ms = clock::unix_ms();
@@ -265,6 +267,7 @@ fn gates_of(observed: &Observed, findings: &Findings, files: &[String]) -> Vec<G
         gates::false_downs(findings),
         gates::observer_zero(&observed.summary, "never_seen"),
         gates::observer_zero(&observed.summary, "stale"),
+        gates::observer_zero(&observed.summary, "farm.evicted"),
         gates::accounts(&observed.status),
         gates::files(files, &[".hdr", ".svg", ".md"]),
     ]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::children::Running;
@@ -17,7 +17,8 @@ const READY_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a healthy HTTPS site shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum TlsChain {
     /// Leaf and one intermediate, P-256.
     Ecdsa,
@@ -34,6 +35,8 @@ pub(crate) struct FarmPlan {
     /// Every n-th site speaks HTTPS, 0 = none.
     pub(crate) https_every: u32,
     pub(crate) tls_chain: TlsChain,
+    /// Whether sessions can be resumed.
+    pub(crate) tls_tickets: bool,
     pub(crate) scenario: Option<PathBuf>,
     /// CPU to pin the farm to.
     pub(crate) cpu: Option<usize>,
@@ -71,6 +74,9 @@ impl Farm {
             TlsChain::Rsa3 => "rsa3",
         };
         command.args(["--tls-chain", chain]);
+        if plan.tls_tickets {
+            command.arg("--tls-tickets");
+        }
         if let Some(scenario) = &plan.scenario {
             command.arg("--scenario").arg(scenario);
         }

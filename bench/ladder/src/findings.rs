@@ -44,6 +44,8 @@ pub(crate) struct KindRow {
     pub(crate) recovered: usize,
     /// Sites with more than one event: the fault was there without a pause.
     pub(crate) repeated: usize,
+    /// Sites whose events all ended while the fault still lasted.
+    pub(crate) early: usize,
     /// Delay from the fault (or the node's start, if later) to Seems Down; absent where the class
     /// opens an event only once it is confirmed.
     pub(crate) seems_down: Option<Spread>,
@@ -81,6 +83,12 @@ impl Findings {
                 sentences.push(format!(
                     "{}: {} of {} sites were found more than once",
                     row.kind, row.repeated, row.sites
+                ));
+            }
+            if row.early > 0 {
+                sentences.push(format!(
+                    "{}: {} of {} sites were called up while the fault lasted",
+                    row.kind, row.early, row.sites
                 ));
             }
             let only = BTreeSet::from([row.expected.clone()]);
@@ -126,7 +134,7 @@ pub(crate) fn compare(
         tallies
             .entry(&fault.kind)
             .or_default()
-            .add(fault, &own, watching_since_ms);
+            .add(fault, &own, timeout_ms, watching_since_ms);
     }
     let is_false = |incident: &&Incident| !real.iter().any(|fault| explains(fault, incident));
     Findings {
@@ -156,7 +164,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, fault: &Fault, events: &[&Incident], watching_since_ms: u64) {
+    fn add(
+        &mut self,
+        fault: &Fault,
+        events: &[&Incident],
+        timeout_ms: u64,
+        watching_since_ms: u64,
+    ) {
         self.row.expected = fault.class.clone().unwrap_or_default();
         self.row.sites += 1;
         let Some(first) = events.iter().min_by_key(|event| event.started_at_ms) else {
@@ -183,6 +197,8 @@ impl Tally {
         let ends: Option<Vec<u64>> = events.iter().map(|event| event.ended_at_ms).collect();
         if let Some(end) = ends.and_then(|ends| ends.into_iter().max()) {
             self.row.recovered += 1;
+            // A check that began in the fault may have been answered after it.
+            self.row.early += usize::from(end + timeout_ms < fault.end_ms);
             self.recovery.push(end.saturating_sub(fault.end_ms));
         }
     }
@@ -325,6 +341,20 @@ mod tests {
         assert_eq!(
             shortfalls,
             ["status: 1 of 1 sites were found more than once"]
+        );
+    }
+
+    #[test]
+    fn an_end_while_the_fault_lasts_is_no_recovery() {
+        let faults = ["a", "b"].map(|host| fault(host, Some("http.status")));
+        let incidents = [
+            incident("a", 101_000, Some(124_999)),
+            incident("b", 101_000, Some(125_000)),
+        ];
+        let shortfalls = compare(&faults, &incidents, TIMEOUT_MS, 0).shortfalls();
+        assert_eq!(
+            shortfalls,
+            ["status: 1 of 2 sites were called up while the fault lasted"]
         );
     }
 

@@ -64,9 +64,10 @@ pub(crate) fn false_downs(findings: &Findings) -> Gate {
     }
 }
 
-/// `field` of the observer's summary is 0.
+/// `field` of the observer's summary is 0; a dot leads into an inner object.
 pub(crate) fn observer_zero(summary: &Value, field: &'static str) -> Gate {
-    let failure = match summary[field].as_u64() {
+    let found = summary.pointer(&format!("/{}", field.replace('.', "/")));
+    let failure = match found.and_then(Value::as_u64) {
         Some(0) => None,
         Some(count) => Some(format!("{field} = {count} by the observer's summary")),
         None => Some(format!("the observer's summary has no {field}")),
@@ -225,6 +226,11 @@ mod tests {
         assert!(observer_zero(&json!({ "stale": 0 }), "stale").holds());
         assert!(!observer_zero(&json!({ "stale": 1 }), "stale").holds());
         assert!(!observer_zero(&json!({}), "stale").holds());
+        let farm = json!({ "farm": { "evicted": 2 } });
+        assert_eq!(
+            observer_zero(&farm, "farm.evicted").failures,
+            ["farm.evicted = 2 by the observer's summary"]
+        );
     }
 
     #[test]

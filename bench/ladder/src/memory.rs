@@ -205,6 +205,7 @@ async fn start_farm(
         interval_s,
         https_every: 0,
         tls_chain: TlsChain::Ecdsa,
+        tls_tickets: false,
         scenario: None,
         cpu: Some(options.bench.farm_cpu),
     };
@@ -218,6 +219,7 @@ fn plan(options: &MemoryOptions, folder: &Path, targets: Option<PathBuf>) -> Nod
         targets,
         probe_cpu: Some(options.bench.probe_cpu),
         histogram_interval_s: HISTOGRAM_INTERVAL_S,
+        flags: &[],
     }
 }
 

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::{command, release};
+use crate::command;
+use crate::release::{self, Profile};
 
 /// Which measurement.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ const ALLOCATIONS: (&str, &str) = ("cores", "allocations");
 
 /// Builds and becomes the ladder's command; returns only when that failed.
 pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
-    let programs = release::build()?;
+    let programs = release::build(Profile::Release)?;
     let (subcommand, file) = bench.subcommand_and_file();
     let folder = command::root().join("docs/benchmarks");
     std::fs::create_dir_all(&folder)

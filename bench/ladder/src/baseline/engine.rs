@@ -22,6 +22,8 @@ pub(crate) struct EngineWindow {
     pub(crate) sample: Sample,
     /// Full TLS handshakes of the checks in the window.
     pub(crate) full_handshakes: u64,
+    /// Of these, those whose chain had been verified before.
+    pub(crate) remembered_chains: u64,
     /// How busy the farm was, in percent of one core: a busy farm measures itself.
     pub(crate) farm_busy_percent: f64,
     /// Start and end of the window.
@@ -33,6 +35,7 @@ struct Reading {
     probed: u64,
     up: u64,
     full: u64,
+    remembered: u64,
     core: Duration,
     process: Duration,
     farm: Duration,
@@ -49,6 +52,7 @@ impl Reading {
             probed: count("ringwatch_probed_total", &[]),
             up: count("ringwatch_probed_total", &[("verdict", "up")]),
             full: count("ringwatch_tls_handshakes_total", &[("kind", "full")]),
+            remembered: count("ringwatch_tls_chain_hits_total", &[]),
             core: procfs::threads_cpu(node.pid(), CORE_THREAD)?,
             process: procfs::process_cpu(node.pid())?,
             farm: procfs::process_cpu(farm.pid())?,
@@ -69,6 +73,7 @@ impl Reading {
         let farm_s = later.farm.saturating_sub(self.farm).as_secs_f64();
         EngineWindow {
             full_handshakes: later.full - self.full,
+            remembered_chains: later.remembered - self.remembered,
             farm_busy_percent: 100.0 * farm_s / sample.seconds,
             sample,
             unix_ms: self.unix_ms..=later.unix_ms,

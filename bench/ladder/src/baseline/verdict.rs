@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::allocations::{self, AllocationRow};
 use super::engine::EngineWindow;
+use super::scheme::{Handshakes, SCHEMES, Scheme};
 use super::tally::Sample;
 use crate::machine::Machine;
 use crate::table::Table;
@@ -12,36 +13,6 @@ use crate::table::Table;
 const REPEATS_FOR_A_CLAIM: usize = 3;
 /// A farm busier than this answers late, and the numbers are its own.
 pub(crate) const FARM_BUSY_MAX_PERCENT: f64 = 85.0;
-
-/// What is spoken, and which chain a secured site shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Scheme {
-    Http,
-    /// Leaf and one intermediate, P-256.
-    HttpsEcdsa,
-    /// Leaf and two intermediates, RSA 2048.
-    HttpsRsa,
-}
-
-impl Scheme {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Http => "HTTP",
-            Self::HttpsEcdsa => "HTTPS full, ECDSA chain of 2",
-            Self::HttpsRsa => "HTTPS full, RSA chain of 3",
-        }
-    }
-
-    pub(super) fn is_https(self) -> bool {
-        self != Self::Http
-    }
-
-    /// Whether the floor is measured with it, which speaks no TLS.
-    pub(super) fn has_floor(self) -> bool {
-        !self.is_https()
-    }
-}
 
 /// Who checks, in the order of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,8 +47,8 @@ impl Variant {
 pub(super) struct Row {
     pub(super) variant: Variant,
     pub(super) samples: Vec<Sample>,
-    /// Successful HTTPS checks without a full handshake, over all rounds.
-    pub(super) resumed: u64,
+    /// Those of the engine, over all rounds; nothing where not read.
+    pub(super) handshakes: Option<Handshakes>,
     /// The farm's busiest window beside the engine, in percent of one core; 0 where not read.
     pub(super) farm_busy_percent: f64,
 }
@@ -88,17 +59,14 @@ impl Row {
         Self {
             variant,
             samples: Vec::new(),
-            resumed: 0,
+            handshakes: None,
             farm_busy_percent: 0.0,
         }
     }
 
     /// Takes in what only a window of the engine shows.
     pub(super) fn watch(&mut self, window: &EngineWindow) {
-        if self.variant.scheme.is_https() {
-            let good = window.sample.checks - window.sample.failed;
-            self.resumed += good.saturating_sub(window.full_handshakes);
-        }
+        self.handshakes.get_or_insert_default().add(window);
         self.farm_busy_percent = self.farm_busy_percent.max(window.farm_busy_percent);
     }
 
@@ -114,7 +82,7 @@ impl Row {
 /// One of the numbers of `bench.md` §5.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Ratio {
-    pub(super) what: &'static str,
+    pub(super) what: String,
     /// Median over the rounds.
     pub(super) measured: f64,
     pub(super) min: f64,
@@ -146,33 +114,15 @@ pub(super) struct Report {
     pub(super) allocations: Vec<AllocationRow>,
 }
 
-/// (what, scheme, the engine is measured against, bar).
-const BARS: [(&str, Scheme, Prober, f64); 4] = [
-    (
-        "HTTP check, probe core vs floor",
-        Scheme::Http,
-        Prober::Floor,
-        1.15,
-    ),
-    (
-        "HTTP check, probe core vs hyper",
-        Scheme::Http,
-        Prober::Hyper,
-        0.75,
-    ),
-    (
-        "HTTPS full handshake, RSA chain of 3, probe core vs hyper",
-        Scheme::HttpsRsa,
-        Prober::Hyper,
-        0.90,
-    ),
-    (
-        "HTTPS full handshake, ECDSA chain of 2, probe core vs hyper",
-        Scheme::HttpsEcdsa,
-        Prober::Hyper,
-        0.90,
-    ),
-];
+/// How dear a check may be against the floor, in HTTP.
+const BAR_AGAINST_FLOOR: f64 = 1.15;
+
+/// (scheme, the engine is measured against, bar), in the order of the report.
+fn bars() -> impl Iterator<Item = (Scheme, Prober, f64)> {
+    let floor = (Scheme::Http, Prober::Floor, BAR_AGAINST_FLOOR);
+    let hyper = SCHEMES.map(|scheme| (scheme, Prober::Hyper, scheme.bar_against_hyper()));
+    std::iter::once(floor).chain(hyper)
+}
 
 /// The ratios that the rows allow: medians of the ratios within each round.
 pub(super) fn ratios(rows: &[Row]) -> Vec<Ratio> {
@@ -181,8 +131,8 @@ pub(super) fn ratios(rows: &[Row]) -> Vec<Ratio> {
         let row = rows.iter().find(|row| row.variant == variant);
         row.map_or(&[][..], |row| &row.samples)
     };
-    BARS.iter()
-        .filter_map(|&(what, scheme, against, bar)| {
+    bars()
+        .filter_map(|(scheme, against, bar)| {
             let pairs = samples(scheme, Prober::Engine)
                 .iter()
                 .zip(samples(scheme, against));
@@ -191,8 +141,12 @@ pub(super) fn ratios(rows: &[Row]) -> Vec<Ratio> {
                 .map(|(engine, against)| engine.cpu_us() / against.cpu_us())
                 .collect();
             let measured = median(rounds.clone());
+            let peer = match against {
+                Prober::Floor => "floor",
+                _ => "hyper",
+            };
             (!rounds.is_empty()).then(|| Ratio {
-                what,
+                what: format!("{}: probe core vs {peer}", scheme.name()),
                 measured,
                 min: lowest(&rounds),
                 max: highest(&rounds),
@@ -226,9 +180,8 @@ pub(super) fn flaws(rows: &[Row], plain_rate: u32, tls_rate: u32) -> Vec<String>
                 row.failed()
             ));
         }
-        if row.resumed > 0 {
-            flaws.push(format!("{name}: {} handshakes were resumed", row.resumed));
-        }
+        let handshakes = row.handshakes.and_then(|all| all.flaw(row.variant.scheme));
+        flaws.extend(handshakes.map(|flaw| format!("{name}: {flaw}")));
         if row.farm_busy_percent > FARM_BUSY_MAX_PERCENT {
             flaws.push(format!(
                 "{name}: the farm was {:.0} % busy",
@@ -261,8 +214,8 @@ pub(super) fn markdown(report: &Report, flaws: &[String], command: &str) -> Stri
              same time on CPU {}; the farm ({} shell) is on CPU {}, with the node's other threads. \
              HTTP at {} and HTTPS at {} checks/s of each, a new connection per check; driver: {}. \
              CPU is user + system of the measured thread. HTTPS is TLS 1.3 with X25519 through \
-             rustls and aws-lc-rs on both sides, the chain verified in every check; each side has \
-             its own order of suites and its own allocator.",
+             rustls and aws-lc-rs on both sides; hyper verifies the chain in every check, the \
+             engine as its row says; each side has its own order of suites and its own allocator.",
             p.rounds,
             p.seconds,
             p.probe_cpu,
@@ -378,8 +331,8 @@ mod tests {
             // The second round met a slow machine: so did both.
             row(Scheme::Http, Prober::Floor, &[40.0, 80.0, 40.0]),
             row(Scheme::Http, Prober::Hyper, &[50.0, 80.0, 50.0]),
-            row(Scheme::HttpsEcdsa, Prober::Engine, &[200.0]),
-            row(Scheme::HttpsRsa, Prober::Hyper, &[10.0]),
+            row(SCHEMES[1], Prober::Engine, &[200.0]),
+            row(SCHEMES[2], Prober::Hyper, &[10.0]),
         ];
         let permille = |ratio: f64| (ratio * 1e3).round() as u32;
         let found: Vec<_> = ratios(&rows)
@@ -394,14 +347,18 @@ mod tests {
     #[test]
     fn failed_resumed_and_missed_rates_are_flaws_as_is_nothing_at_all() {
         assert_eq!(flaws(&[], 1, 1_000), ["nothing was measured"]);
-        let good = row(Scheme::HttpsRsa, Prober::Engine, &[200.0]);
+        let good = row(SCHEMES[1], Prober::Engine, &[200.0]);
         assert_eq!(
             flaws(std::slice::from_ref(&good), 1, 1_000),
             Vec::<String>::new()
         );
         let mut bad = good.clone();
         bad.samples[0].failed = 2;
-        bad.resumed = 7;
+        bad.handshakes = Some(Handshakes {
+            good: 100,
+            full: 93,
+            remembered: 0,
+        });
         bad.farm_busy_percent = 99.4;
         let found = flaws(&[bad], 1, 2_000);
         let ends = [
