@@ -1,9 +1,10 @@
 //! How old the last checks are: the freshness truth, from memory, computed only when asked for.
 
 use crate::slots::CoreSlots;
-use model::UnixMs;
+use model::MonoUs;
 
-/// Age of the last check over all registered targets, in ms (within 2 %, at best 100 ms).
+/// Age of the last check over all registered targets, in ms (within 2 %, at best 100 ms), from its
+/// start, by the monotonic clock: what the wall clock does changes no age.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FreshnessAges {
     /// Registered targets.
@@ -25,7 +26,7 @@ const FINE: u32 = 64;
 const BUCKETS: usize = (FINE * 27) as usize;
 
 impl FreshnessAges {
-    pub(crate) fn of<'s>(cores: impl Iterator<Item = &'s CoreSlots>, now: UnixMs) -> Self {
+    pub(crate) fn of<'s>(cores: impl Iterator<Item = &'s CoreSlots>, now: MonoUs) -> Self {
         let mut counts = vec![0u64; BUCKETS];
         let (mut ages, mut oldest) = (Self::default(), 0);
         for core in cores {
@@ -83,7 +84,7 @@ fn upper_bound(bucket: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use model::schedule::cadence_ms;
-    use model::{CoreIndex, Generation, Slot, TargetId};
+    use model::{CoreIndex, Generation, Slot, TargetId, UnixMs};
 
     use super::*;
     use crate::handle::Registration;
@@ -105,8 +106,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_over_registered_targets_that_were_checked() {
-        let start = UnixMs(1_800_000_000_000);
-        let mut slots = CoreSlots::new(Timeline::new(start, 900_000));
+        let start = MonoUs(0);
+        let mut slots = CoreSlots::new(Timeline::new(900_000));
         for slot in 0..110 {
             let registration = Registration {
                 core: CoreIndex(0),
@@ -121,11 +122,8 @@ mod tests {
         }
         let now = start.plus_ms(100_000);
         (1..=100).for_each(|s| {
-            slots.admit(&healthy(
-                s,
-                0,
-                start.plus_ms(100_000 - u64::from(s) * 1_000),
-            ));
+            let drained = start.plus_ms(100_000 - u64::from(s) * 1_000);
+            slots.admit(&healthy(s, 0, UnixMs(0)), drained);
         });
         slots.clear(0);
         let ages = FreshnessAges::of([&slots].into_iter(), now);

@@ -30,10 +30,11 @@ pub(crate) trait FactStore: 'static {
 
     fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied, StoreError>>;
     fn sync(&self) -> impl Future<Output = Result<(), StoreError>>;
+    /// Answers how many rows were written.
     fn write_freshness(
         &self,
         rows: Vec<FreshnessRow>,
-    ) -> impl Future<Output = Result<(), StoreError>>;
+    ) -> impl Future<Output = Result<u64, StoreError>>;
     fn floors(&self) -> impl Future<Output = Result<Floors, StoreError>>;
     fn open_events(&self) -> impl Future<Output = Result<Vec<OpenEvent>, StoreError>>;
 }
@@ -49,8 +50,8 @@ impl FactStore for store::Store {
         Self::sync(self).await
     }
 
-    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<(), StoreError> {
-        Self::write_freshness(self, rows).await.map(|_| ())
+    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
+        Self::write_freshness(self, rows).await
     }
 
     async fn floors(&self) -> Result<Floors, StoreError> {

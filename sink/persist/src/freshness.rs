@@ -1,5 +1,6 @@
 //! Writing freshness: the whole coalesced map at once, one flight at a time, the next one 10 s
-//! after the start of the last or when that ends, whichever is later.
+//! after the start of the last or when that ends, whichever is later. One flight at a time is also
+//! what orders the rows: the store takes whatever comes later, because the wall clock may step back.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,8 +19,8 @@ const HURRY_PAUSE_MS: u64 = 1_000;
 /// A flush that is on its way.
 struct Flight {
     rows: Vec<(u16, u32, TargetId)>,
-    /// `Some` once it ended.
-    landed: Rc<Cell<Option<Result<(), StoreError>>>>,
+    /// `Some` once it ended, with the rows that the store wrote.
+    landed: Rc<Cell<Option<Result<u64, StoreError>>>>,
 }
 
 /// When freshness is written, and what is on its way.
@@ -28,6 +29,7 @@ pub(crate) struct Flushes {
     flight: Option<Flight>,
     last_start: Option<MonoUs>,
     last_failure: Option<MonoUs>,
+    /// Rows that the store says it wrote, in flights that succeeded.
     pub(crate) rows: u64,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
@@ -45,9 +47,9 @@ impl Flushes {
                 self.flight = Some(flight);
                 return;
             }
-            Some(Ok(())) => {
+            Some(Ok(written)) => {
                 self.succeeded += 1;
-                self.rows += flight.rows.len() as u64;
+                self.rows += written;
                 return;
             }
             Some(Err(error)) => error,

@@ -101,7 +101,7 @@ impl<S: FactStore> Sink<S> {
         store: Rc<S>,
         found: Found,
     ) -> Self {
-        let timeline = Timeline::new(clock().unix, config.projection_interval_ms);
+        let timeline = Timeline::new(config.projection_interval_ms);
         let cores: Vec<Core> = inside
             .links
             .into_iter()

@@ -2,8 +2,9 @@
 //! never hashed. A healthy result of a clean target ends here, with one cache line touched.
 
 use model::limits::PROJECTION_SLACK_MS;
+use model::outcome::PHASE_ABSENT;
 use model::schedule::{cadence_ms, next_due_ms, phase_ms};
-use model::{Generation, Outcome, TargetId, UnixMs};
+use model::{Generation, MonoUs, Outcome, TargetId, UnixMs};
 
 use crate::handle::Registration;
 
@@ -15,8 +16,8 @@ const INTERVAL: u32 = PENDING - 1;
 /// A slot that cannot exist: more slots than this per core are refused.
 const SLOTS_MAX: usize = 1 << 26;
 
-/// Tenths of a second since a moment before the sink started: 13 years fit into 32 bits, and 0
-/// means never.
+/// Tenths of a second on the monotonic clock, since a moment before its zero: 13 years fit into 32
+/// bits, and 0 means never. The wall clock may step; what is measured here must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tenths(pub(crate) u32);
 
@@ -39,33 +40,29 @@ const EMPTY: Hot = Hot {
 
 const _: () = assert!(size_of::<Hot>() + size_of::<Option<TargetId>>() == 24);
 
-/// Converts between the wall clock and [`Tenths`], and knows the projection rule.
+/// Converts the monotonic clock to [`Tenths`], and knows the projection rule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeline {
-    zero: UnixMs,
     projection_ms: u64,
 }
 
 impl Timeline {
-    /// Two days of room before the start, for clocks that step back and for the spread of the
-    /// first projections.
+    /// Two days of room before the clock's zero, for the spread of the first projections.
     const ROOM_MS: u64 = 2 * 86_400_000;
 
-    pub(crate) fn new(start: UnixMs, projection_ms: u64) -> Self {
-        let projection_ms = projection_ms.clamp(1, Self::ROOM_MS / 2);
+    pub(crate) fn new(projection_ms: u64) -> Self {
         Self {
-            zero: UnixMs(start.0.saturating_sub(Self::ROOM_MS)),
-            projection_ms,
+            projection_ms: projection_ms.clamp(1, Self::ROOM_MS / 2),
         }
     }
 
     /// `at` in tenths, never 0.
-    pub(crate) fn tenths(&self, at: UnixMs) -> Tenths {
-        Tenths(
-            u32::try_from(at.since(self.zero) / 100)
-                .unwrap_or(u32::MAX)
-                .max(1),
-        )
+    pub(crate) fn tenths(at: MonoUs) -> Tenths {
+        Self::of_ms(Self::ROOM_MS + at.0 / 1_000)
+    }
+
+    fn of_ms(with_room_ms: u64) -> Tenths {
+        Tenths(u32::try_from(with_room_ms / 100).unwrap_or(u32::MAX).max(1))
     }
 
     /// Whether a check at `checked` is to be projected (`monitor.md` §6).
@@ -76,11 +73,22 @@ impl Timeline {
     }
 
     /// When a target counts as projected last, before it ever was: spread by its phase.
-    fn spread(&self, target: TargetId, now: UnixMs) -> Tenths {
+    fn spread(&self, target: TargetId, now: MonoUs) -> Tenths {
         let phase = phase_ms(target, self.projection_ms as u32);
-        let at = now.0.saturating_sub(self.projection_ms) + u64::from(phase);
-        self.tenths(UnixMs(at))
+        Self::of_ms(Self::ROOM_MS + now.0 / 1_000 - self.projection_ms + u64::from(phase))
     }
+}
+
+/// When a check began that was drained at `now`: an outcome carries the wall clock only, so it is
+/// how long the check took before it was drained. What it waited in its channel is missing, some
+/// 10 ms while the sink takes results.
+fn began(outcome: &Outcome, now: MonoUs) -> Tenths {
+    let took_us = match outcome.phases.total_us {
+        PHASE_ABSENT => 0,
+        took_us => u64::from(took_us),
+    };
+    // A check that began before the clock's zero is not possible, but its length is the core's word.
+    Timeline::tenths(MonoUs(now.0.saturating_sub(took_us)))
 }
 
 /// Where an outcome goes.
@@ -128,8 +136,8 @@ impl CoreSlots {
         }
     }
 
-    /// Books `outcome` as far as the slot alone can.
-    pub(crate) fn admit(&mut self, outcome: &Outcome) -> Admission {
+    /// Books `outcome`, drained at `now`, as far as the slot alone can.
+    pub(crate) fn admit(&mut self, outcome: &Outcome, now: MonoUs) -> Admission {
         let slot = outcome.slot;
         let Some(hot) = self.hot.get_mut(slot.index()) else {
             return Admission::Discarded;
@@ -141,16 +149,17 @@ impl CoreSlots {
         if outcome.class != 0 || flags & UNCLEAN != 0 {
             return Admission::Stepped;
         }
-        let checked = self.timeline.tenths(outcome.started.get());
+        let checked = began(outcome, now);
         Self::check(hot, checked, &self.timeline, &mut self.pending, slot.0);
         Admission::Coalesced
     }
 
-    /// Notes that the target was checked, whatever came of it.
-    pub(crate) fn checked(&mut self, slot: u32, started: UnixMs) {
-        if let Some(hot) = self.hot.get_mut(slot as usize) {
-            let checked = self.timeline.tenths(started);
-            Self::check(hot, checked, &self.timeline, &mut self.pending, slot);
+    /// Notes that the target of `outcome`, drained at `now`, was checked, whatever came of it.
+    pub(crate) fn checked(&mut self, outcome: &Outcome, now: MonoUs) {
+        let slot = outcome.slot;
+        if let Some(hot) = self.hot.get_mut(slot.index()) {
+            let checked = began(outcome, now);
+            Self::check(hot, checked, &self.timeline, &mut self.pending, slot.0);
         }
     }
 
@@ -185,7 +194,7 @@ impl CoreSlots {
 
     /// Seats a target, or changes its generation; `false` when the slot is beyond any size.
     /// Freshness survives when it is the same target as before.
-    pub(crate) fn register(&mut self, registration: &Registration, now: UnixMs) -> bool {
+    pub(crate) fn register(&mut self, registration: &Registration, now: MonoUs) -> bool {
         let index = registration.slot.index();
         if index >= SLOTS_MAX {
             return false;
@@ -253,7 +262,8 @@ impl CoreSlots {
         self.pending.len()
     }
 
-    /// Takes everything that waits: slot, target and next due time after `now`.
+    /// Takes everything that waits: slot, target and next due time after `now`, for the row: the
+    /// only place where the wall clock counts.
     pub(crate) fn take_pending(
         &mut self,
         now: UnixMs,
@@ -286,9 +296,10 @@ impl CoreSlots {
         }
     }
 
-    /// Visits the age of the last check of every registered slot, `None` where it never was.
-    pub(crate) fn ages(&self, now: UnixMs, mut visit: impl FnMut(Option<u32>)) {
-        let now = self.timeline.tenths(now);
+    /// Visits the age of the last check of every registered slot, in tenths of a second, `None`
+    /// where it never was.
+    pub(crate) fn ages(&self, now: MonoUs, mut visit: impl FnMut(Option<u32>)) {
+        let now = Timeline::tenths(now);
         for hot in &self.hot {
             if hot.interval_and_flags & REGISTERED != 0 {
                 let known = hot.checked != Tenths(0);
@@ -306,10 +317,16 @@ mod tests {
     use super::*;
     use crate::testbed::healthy;
 
-    const START: UnixMs = UnixMs(1_800_000_000_000);
+    const START: MonoUs = MonoUs(5_000_000);
+    const WALL: UnixMs = UnixMs(1_800_000_000_000);
 
     fn slots() -> CoreSlots {
-        CoreSlots::new(Timeline::new(START, PROJECTION_INTERVAL_MS))
+        CoreSlots::new(Timeline::new(PROJECTION_INTERVAL_MS))
+    }
+
+    /// A healthy result of `slot`, drained at `now`.
+    fn admit(slots: &mut CoreSlots, slot: u32, now: MonoUs) -> Admission {
+        slots.admit(&healthy(slot, 1, WALL), now)
     }
 
     fn seat(slots: &mut CoreSlots, slot: u32, target: i64, interval_s: u32) {
@@ -325,10 +342,10 @@ mod tests {
         assert!(slots.register(&registration, START));
     }
 
-    fn rows(slots: &mut CoreSlots, now: UnixMs) -> Vec<(u32, i64)> {
+    fn rows(slots: &mut CoreSlots) -> Vec<(u32, i64)> {
         let mut rows = Vec::new();
-        slots.take_pending(now, |slot, target, due| {
-            assert!(due > now);
+        slots.take_pending(WALL, |slot, target, due| {
+            assert!(due > WALL);
             rows.push((slot, target.get()));
         });
         rows
@@ -342,9 +359,9 @@ mod tests {
         for minute in 0..16 {
             let at = START.plus_ms(minute * 60_000);
             for slot in 0..900 {
-                assert_eq!(slots.admit(&healthy(slot, 1, at)), Admission::Coalesced);
+                assert_eq!(admit(&mut slots, slot, at), Admission::Coalesced);
             }
-            per_minute.push(rows(&mut slots, at).len());
+            per_minute.push(rows(&mut slots).len());
         }
         assert_eq!(
             per_minute.iter().take(16).sum::<usize>(),
@@ -364,18 +381,30 @@ mod tests {
         seat(&mut slots, 0, 1, 1_800);
         for check in 0..3 {
             let at = START.plus_ms(check * 1_785_000);
-            slots.admit(&healthy(0, 1, at));
-            assert_eq!(rows(&mut slots, at), [(0, 1)]);
+            admit(&mut slots, 0, at);
+            assert_eq!(rows(&mut slots), [(0, 1)]);
         }
     }
 
     #[test]
     fn a_check_two_seconds_early_still_counts_for_the_period() {
-        let timeline = Timeline::new(START, 900_000);
-        let projected = timeline.tenths(START);
-        let due = |ms| timeline.is_due(300, timeline.tenths(START.plus_ms(ms)), projected);
+        let timeline = Timeline::new(900_000);
+        let projected = Timeline::tenths(START);
+        let due = |ms| timeline.is_due(300, Timeline::tenths(START.plus_ms(ms)), projected);
         assert!(!due(897_900));
         assert!(due(898_000));
+    }
+
+    #[test]
+    fn a_check_that_was_drained_late_counts_from_its_start() {
+        let mut slots = slots();
+        seat(&mut slots, 0, 1, 60);
+        let mut outcome = healthy(0, 1, WALL);
+        outcome.phases.total_us = 3_000_000;
+        slots.admit(&outcome, START.plus_ms(10_000));
+        let mut ages = Vec::new();
+        slots.ages(START.plus_ms(10_000), |age| ages.push(age));
+        assert_eq!(ages, [Some(30)]);
     }
 
     #[test]
@@ -384,26 +413,29 @@ mod tests {
         seat(&mut slots, 0, 1, 1_800);
         seat(&mut slots, 1, 2, 1_800);
         (0..2).for_each(|slot| {
-            assert_eq!(slots.admit(&healthy(slot, 1, START)), Admission::Coalesced);
+            assert_eq!(admit(&mut slots, slot, START), Admission::Coalesced);
         });
-        assert_eq!(rows(&mut slots, START), [(0, 1), (1, 2)]);
-        slots.admit(&healthy(0, 1, START.plus_ms(10)));
+        assert_eq!(rows(&mut slots), [(0, 1), (1, 2)]);
+        admit(&mut slots, 0, START.plus_ms(10));
         slots.clear(1);
         seat(&mut slots, 1, 3, 1_800);
         slots.requeue(0, TargetId::new(1).expect("positive"));
         slots.requeue(1, TargetId::new(2).expect("positive"));
-        assert_eq!(rows(&mut slots, START), [(0, 1)]);
+        assert_eq!(rows(&mut slots), [(0, 1)]);
     }
 
     #[test]
     fn an_outcome_of_no_tenant_is_discarded() {
         let mut slots = slots();
         seat(&mut slots, 2, 1, 60);
-        assert_eq!(slots.admit(&healthy(9, 1, START)), Admission::Discarded);
-        assert_eq!(slots.admit(&healthy(0, 0, START)), Admission::Discarded);
-        assert_eq!(slots.admit(&healthy(2, 2, START)), Admission::Discarded);
+        let admit = |slots: &mut CoreSlots, slot, generation| {
+            slots.admit(&healthy(slot, generation, WALL), START)
+        };
+        assert_eq!(admit(&mut slots, 9, 1), Admission::Discarded);
+        assert_eq!(admit(&mut slots, 0, 0), Admission::Discarded);
+        assert_eq!(admit(&mut slots, 2, 2), Admission::Discarded);
         slots.clear(2);
-        assert_eq!(slots.admit(&healthy(2, 1, START)), Admission::Discarded);
+        assert_eq!(admit(&mut slots, 2, 1), Admission::Discarded);
         assert_eq!(slots.registered(), 0);
     }
 

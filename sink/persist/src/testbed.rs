@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -131,6 +131,11 @@ pub(crate) struct FakeStore {
     pub(crate) calls: Cell<u32>,
     pub(crate) syncs: Cell<u32>,
     pub(crate) refuses_freshness: Cell<bool>,
+    /// Freshness rows of a call that it leaves out.
+    pub(crate) leaves_out: Cell<usize>,
+    /// Freshness rows that it wrote, and that it left out.
+    pub(crate) rows_written: Cell<u64>,
+    pub(crate) left_out: Cell<u64>,
     pub(crate) applied: Cell<u64>,
     pub(crate) events: RefCell<BTreeMap<FactId, Event>>,
     /// In the order in which they were applied.
@@ -207,17 +212,21 @@ impl FactStore for Rc<FakeStore> {
         self.answer()
     }
 
-    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<(), StoreError> {
+    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
         if self.refuses_freshness.get() {
             return Err(StoreError::Closed {
                 path: PathBuf::from("refused"),
             });
         }
         self.answer()?;
-        self.freshness
-            .borrow_mut()
-            .extend(rows.into_iter().map(|row| (row.target, row)));
-        Ok(())
+        let (given, left_out) = (rows.len(), rows.len().min(self.leaves_out.get()));
+        let taken = rows.into_iter().take(given - left_out);
+        let taken = taken.map(|row| (row.target, row));
+        let written = taken.len() as u64;
+        self.rows_written.set(self.rows_written.get() + written);
+        self.left_out.set(self.left_out.get() + left_out as u64);
+        self.freshness.borrow_mut().extend(taken);
+        Ok(written)
     }
 
     async fn floors(&self) -> Result<Floors, StoreError> {
@@ -293,7 +302,10 @@ pub(crate) struct Bed {
     pub(crate) commands: Sender<SinkCommand>,
     pub(crate) released: Receiver<(CoreIndex, Slot)>,
     pub(crate) stats: Arc<SinkStats>,
+    /// Time that passed, on top of [`START`].
     pub(crate) clock_ms: Arc<AtomicU64>,
+    /// How far the wall clock alone was set forward (or back) from that.
+    step_ms: Arc<AtomicI64>,
     seq: u32,
 }
 
@@ -357,12 +369,13 @@ impl Bed {
         start: UnixMs,
     ) -> Result<Self, PersistError> {
         let clock_ms = Arc::new(AtomicU64::new(start.0));
-        let read = Arc::clone(&clock_ms);
+        let step_ms = Arc::new(AtomicI64::new(0));
+        let (read, stepped) = (Arc::clone(&clock_ms), Arc::clone(&step_ms));
         let clock: Clock = Arc::new(move || {
             let ms = read.load(Ordering::Relaxed);
             Now {
                 mono: MonoUs((ms - START.0) * 1_000),
-                unix: UnixMs(ms),
+                unix: UnixMs(ms.saturating_add_signed(stepped.load(Ordering::Relaxed))),
             }
         });
         let (mut outcomes, mut evidence, mut inboxes, mut links) = (vec![], vec![], vec![], vec![]);
@@ -401,12 +414,24 @@ impl Bed {
             released,
             stats,
             clock_ms,
+            step_ms,
             seq: 0,
         })
     }
 
+    /// The wall clock.
     pub(crate) fn now(&self) -> UnixMs {
-        UnixMs(self.clock_ms.load(Ordering::Relaxed))
+        let step_ms = self.step_ms.load(Ordering::Relaxed);
+        UnixMs(
+            self.clock_ms
+                .load(Ordering::Relaxed)
+                .saturating_add_signed(step_ms),
+        )
+    }
+
+    /// Sets the wall clock to `ms` from where it would be had nobody ever set it.
+    pub(crate) fn set_wall_clock(&self, ms: i64) {
+        self.step_ms.store(ms, Ordering::Relaxed);
     }
 
     /// One turn of the loop and the 10 ms after it.

@@ -234,8 +234,9 @@ impl Store {
     }
 
     /// Writes when targets were checked, in primary-key order, 1,000 rows to a transaction;
-    /// other requests go between two of them. A row that is older than the stored one changes
-    /// nothing. Returns the rows written.
+    /// other requests go between two of them. The later call stays, whatever its times say, as the
+    /// wall clock may step back: its one writer must not have two calls under way. Returns the rows
+    /// written.
     ///
     /// # Errors
     /// The store's; chunks before the failed one are written. Writing all again is harmless.

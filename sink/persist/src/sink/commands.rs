@@ -49,7 +49,7 @@ impl<S: FactStore> Sink<S> {
             SinkCommand::Flush { done } => self.asking.push(done),
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.
-                let _ = reply.send(FreshnessAges::of(self.slots.iter(), now.unix));
+                let _ = reply.send(FreshnessAges::of(self.slots.iter(), now.mono));
             }
             SinkCommand::Stop { done } => self.stop = Stop::Asked(done),
         }
@@ -82,7 +82,7 @@ impl<S: FactStore> Sink<S> {
             );
             self.retire(key, now);
         }
-        if !self.slots[usize::from(core)].register(registration, now.unix) {
+        if !self.slots[usize::from(core)].register(registration, now.mono) {
             tracing::error!(slot = key.slot, "a slot number is beyond every limit");
             return;
         }

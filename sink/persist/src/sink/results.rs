@@ -62,7 +62,7 @@ impl<S: FactStore> Sink<S> {
         self.ledger.result_age.record(age_ms(outcome, now));
         let account = &mut self.ledger.cores[usize::from(core)];
         account.drained += 1;
-        match self.slots[usize::from(core)].admit(outcome) {
+        match self.slots[usize::from(core)].admit(outcome, now.mono) {
             Admission::Coalesced => account.coalesced += 1,
             Admission::Discarded => {
                 account.discarded_old_generation += 1;
@@ -84,7 +84,7 @@ impl<S: FactStore> Sink<S> {
             self.evidence.take(core, outcome)
         };
         if outcome.verdict() != Verdict::Unknown {
-            self.slots[usize::from(core)].checked(outcome.slot.0, outcome.started.get());
+            self.slots[usize::from(core)].checked(outcome, now.mono);
         }
         let key = Key {
             core,

@@ -7,13 +7,13 @@ use super::connection::Db;
 use crate::Result;
 use crate::answer::FreshnessRow;
 
-/// A row that is older than the stored one is dropped, whoever was late.
+/// Whatever is written later stays, also where its time is earlier: the wall clock may step back,
+/// and there is one writer, whose calls come one after the other.
 const UPSERT: &str = "
     INSERT INTO jetpack_monitor_site_runtime (target_id, last_checked_at, next_check_at)
     VALUES (?1, ?2, ?3)
     ON CONFLICT (target_id) DO UPDATE
-    SET last_checked_at = excluded.last_checked_at, next_check_at = excluded.next_check_at
-    WHERE excluded.last_checked_at >= last_checked_at";
+    SET last_checked_at = excluded.last_checked_at, next_check_at = excluded.next_check_at";
 
 impl Db {
     /// Writes one chunk, sorted by target, in one transaction.
