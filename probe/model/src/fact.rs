@@ -155,7 +155,10 @@ pub struct Event {
     pub ended_at: Option<UnixMs>,
     /// Why it was closed.
     pub resolution: Option<Reason>,
-    /// Failing checks since `started_at`: a restart resumes from here.
+    /// Failing checks since `started_at`: a restart resumes from here. Exact while the event is not
+    /// confirmed, in every transition, and so once it is closed; the row of an open confirmed event
+    /// has it as of its last doubling (or of its confirmation): more than half of the real count,
+    /// never above it. So much of it survives a restart, and counting goes on from there.
     pub fail_count: u32,
     /// Number of the failure class of the last failing check that was written.
     pub class: u8,

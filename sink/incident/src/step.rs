@@ -254,7 +254,11 @@ impl Turn<'_, '_> {
         let event = &mut opened.event;
         event.fail_count = event.fail_count.saturating_add(1);
         if event.state == State::Down {
-            // Nothing is decided from this count any more, so it is written when the event closes.
+            // Nothing is decided from this count any more: the row gets it at each doubling, so
+            // that a kill costs less than half of it, and whole when the event closes.
+            if event.fail_count.is_power_of_two() {
+                self.write_count();
+            }
             self.command(Cadence::Grid);
             return;
         }
@@ -263,14 +267,20 @@ impl Turn<'_, '_> {
             self.confirm(evidence);
             return;
         }
-        let (id, target, fail_count) = (event.id, event.target, event.fail_count);
-        let fact = Fact::Counted {
-            event: id,
-            target,
-            fail_count,
-        };
-        self.effects.push(Effect::Write(fact));
+        self.write_count();
         self.command_recheck();
+    }
+
+    /// Writes the fail count of the open event, which owes nothing.
+    fn write_count(&mut self) {
+        if let Some(event) = self.state.open_event() {
+            let fact = Fact::Counted {
+                event: event.id,
+                target: event.target,
+                fail_count: event.fail_count,
+            };
+            self.effects.push(Effect::Write(fact));
+        }
     }
 
     fn confirm(&mut self, evidence: Option<Box<Evidence>>) {

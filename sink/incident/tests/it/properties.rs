@@ -136,16 +136,25 @@ proptest! {
         checks in checks(),
         restarts in prop::collection::vec(any::<bool>(), 60),
     ) {
-        let plain = Life::of(&checks);
+        let mut plain = Life::new();
         let mut restarted = Life::new();
+        // Of the event that is open: each costs less than half of what was counted.
+        let mut kills = 0;
         for (check, restart) in checks.into_iter().zip(restarts) {
-            if restart && restarted.incident.open_event().is_some() {
+            if restarted.incident.open_event().is_none() {
+                kills = 0;
+            } else if restart {
                 restarted.restart();
+                kills += 1;
             }
+            plain.check(check);
             restarted.check(check);
+            if let (Some(real), Some(resumed)) = (plain.counted(), restarted.counted()) {
+                let least = u64::from(resumed) << kills.min(20);
+                prop_assert!(resumed <= real && u64::from(real) <= least, "{real} {resumed}");
+            }
         }
-        // All but the check numbers in the evidence, which start again, and the fail count of a
-        // confirmed event, which only its closing transition writes.
+        // All but the check numbers in the evidence, which start again.
         let told = |life: &Life| -> Vec<_> {
             let bare = life.transitions.iter().cloned();
             bare.map(|transition| Transition { evidence: None, ..transition }).collect()
@@ -156,5 +165,22 @@ proptest! {
             life.rows.iter().map(|row| (row.id, row.state, row.started_at, row.ended_at)).collect()
         };
         prop_assert_eq!(keys(&restarted), keys(&plain));
+    }
+
+    #[test]
+    fn a_row_has_more_than_half_of_the_fail_count_at_any_time_in_few_writes(
+        checks in checks(),
+        outage in 0usize..300,
+    ) {
+        let mut life = Life::new();
+        let outage = vec![(Some(FailureClass::HttpStatus), 60_000); outage];
+        for check in checks.into_iter().chain(outage) {
+            life.check(check);
+            let Some(real) = life.counted() else { continue };
+            let row = life.rows.last().expect("an open event has a row").fail_count;
+            prop_assert!(row <= real && real < 2 * row, "{row} of {real}");
+            let writes = life.writes_of_open_event();
+            prop_assert!(writes <= 4 + real.ilog2() as usize, "{writes} for {real}");
+        }
     }
 }

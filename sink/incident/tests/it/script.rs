@@ -163,6 +163,22 @@ impl Life {
         }
     }
 
+    /// Failures of the open event, as memory has them.
+    pub(crate) fn counted(&self) -> Option<u32> {
+        self.incident.open_event().map(|event| event.fail_count)
+    }
+
+    /// Facts about the open event.
+    pub(crate) fn writes_of_open_event(&self) -> usize {
+        let id = self.incident.open_event().map(|event| event.id);
+        let of = |effect: &&Effect| match effect {
+            Effect::Write(Fact::Transitioned { event, .. }) => Some(event.id) == id,
+            Effect::Write(Fact::Counted { event, .. }) => Some(*event) == id,
+            Effect::Cadence(_) => false,
+        };
+        self.effects.iter().filter(of).count()
+    }
+
     pub(crate) fn cadences(&self) -> Vec<Cadence> {
         let cadence = |effect: &Effect| match effect {
             Effect::Cadence(cadence) => Some(*cadence),

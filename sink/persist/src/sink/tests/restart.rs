@@ -105,6 +105,43 @@ fn a_restart_goes_on_from_the_journal_above_every_id() {
 }
 
 #[test]
+fn a_kill_in_a_long_outage_costs_less_than_half_of_its_fail_count() {
+    let dir = tempdir().expect("a directory");
+    let store = Rc::new(FakeStore::default());
+    let failures = |bed: &Bed| {
+        let events = bed.store.events.borrow();
+        events.values().next().map(|event| event.fail_count)
+    };
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        bed.register(0, 0, 1, 7, 60);
+        for _ in 0..20 {
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(5).await;
+        }
+        assert_eq!(failures(&bed), Some(16));
+        // The next doubling is in the journal alone when the process is killed.
+        store.away.set(true);
+        for _ in 0..20 {
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(5).await;
+        }
+    });
+    store.away.set(false);
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        bed.register(0, 0, 1, 7, 60);
+        bed.turns(5).await;
+        assert_eq!(failures(&bed), Some(32));
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.check(0, 0, 1, None);
+        bed.flush().await;
+        assert_eq!(failures(&bed), Some(33), "it went on from there");
+        assert_eq!(store.story(target(7)), OUTAGE);
+    });
+}
+
+#[test]
 fn events_of_targets_that_are_gone_are_closed_once_all_is_loaded() {
     let dir = tempdir().expect("a directory");
     let store = after_failures(dir.path(), 7..=10);
