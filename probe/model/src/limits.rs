@@ -167,6 +167,18 @@ pub const APPLY_TIMEOUT_MS: u64 = 2_000;
 pub const STORE_BUSY_MS: u64 = 2_000;
 /// Facts in one batch.
 pub const BATCH_MAX: usize = 1_000;
+/// Facts that wait for the journal at most before the sink stops draining: then the cores hold
+/// their results.
+pub const FACTS_WAITING_MAX: usize = 131_072;
+/// Evidence that waits for its outcome in the sink at most, over all cores.
+pub const EVIDENCE_WAITING_MAX: usize = 32_768;
+/// Batches kept in memory for the store, each of at most [`BATCH_MAX`] facts; when it is further
+/// behind they are read back from the journal.
+pub const APPLY_LOADED_MAX: usize = 32;
+/// Commands that wait for the sink; a sender that finds it full waits or tries again.
+pub const SINK_COMMANDS_MAX: usize = 1_024;
+/// Released slots that wait for the control plane; more wait inside the sink.
+pub const SLOTS_RELEASED_MAX: usize = 16_384;
 /// Rows of one freshness statement.
 pub const FRESHNESS_CHUNK_ROWS: usize = 1_000;
 /// Pause between two freshness flushes, in ms.

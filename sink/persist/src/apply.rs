@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use model::fact::Batch;
-use model::limits::APPLY_TIMEOUT_MS;
+use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS};
 use store::{Applied, Floors, FreshnessRow, OpenEvent, StoreError};
 use tokio::sync::Notify;
 
@@ -63,8 +63,6 @@ impl FactStore for store::Store {
     }
 }
 
-/// Batches kept in memory for the applier; each has at most `BATCH_MAX` facts.
-const LOADED_MAX: usize = 32;
 /// Batches read back from the journal at a time.
 const READ_BACK: usize = 8;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -118,7 +116,7 @@ impl ApplyQueue {
         let end = loaded
             .back()
             .map_or(self.applied.get(), |last| last.journal_seq);
-        if loaded.len() < LOADED_MAX && batch.journal_seq == end + 1 {
+        if loaded.len() < APPLY_LOADED_MAX && batch.journal_seq == end + 1 {
             loaded.push_back(Rc::new(batch));
         }
         self.changed.notify_one();

@@ -3,10 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use model::limits::EVIDENCE_WAITING_MAX;
 use model::{Evidence, Outcome};
-
-/// Evidence that waits at most, over all cores.
-const WAITING_MAX: usize = 32_768;
 
 /// Core, slot, generation and sequence number of a check.
 type Check = (u16, u32, u32, u32);
@@ -27,13 +25,13 @@ impl EvidenceShelf {
         if self.waiting.insert(check, evidence).is_none() {
             self.order.push_back(check);
         }
-        while self.waiting.len() > WAITING_MAX {
+        while self.waiting.len() > EVIDENCE_WAITING_MAX {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
             self.dropped += u64::from(self.waiting.remove(&oldest).is_some());
         }
-        if self.order.len() > 2 * WAITING_MAX {
+        if self.order.len() > 2 * EVIDENCE_WAITING_MAX {
             self.order.retain(|check| self.waiting.contains_key(check));
         }
     }
@@ -84,10 +82,10 @@ mod tests {
     #[test]
     fn what_never_finds_its_outcome_is_dropped_oldest_first() {
         let mut shelf = EvidenceShelf::default();
-        for seq in 0..WAITING_MAX as u32 + 10 {
+        for seq in 0..EVIDENCE_WAITING_MAX as u32 + 10 {
             shelf.put(0, Box::new(Evidence::of(Slot(1), Generation(0), seq)));
         }
-        assert_eq!((shelf.len(), shelf.dropped()), (WAITING_MAX, 10));
+        assert_eq!((shelf.len(), shelf.dropped()), (EVIDENCE_WAITING_MAX, 10));
         assert!(
             shelf
                 .take(

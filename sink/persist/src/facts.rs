@@ -7,9 +7,6 @@ use model::fact::{Batch, Fact};
 use model::limits::BATCH_MAX;
 use model::{MonoUs, limits::JOURNAL_SYNC_MS};
 
-/// Facts that wait at most before the sink stops draining: then the cores hold their results.
-pub(crate) const WAITING_MAX: usize = 131_072;
-
 /// Facts wait this long for company before they are written: half the promise, so that one more
 /// turn of the loop and the sync itself fit into it.
 const GATHER_MS: u64 = JOURNAL_SYNC_MS / 2;

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::inbox::CoreCommand;
+use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX};
 use model::{CoreIndex, Evidence, Generation, Now, Outcome, Slot, TargetId};
 use store::Store;
 use tokio::sync::oneshot;
@@ -19,11 +20,6 @@ use crate::stats::SinkStats;
 
 /// Reads both clocks; called a few times per turn of the sink's loop.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
-
-/// Commands that wait for the sink at most; a sender that finds it full waits or tries again.
-const COMMANDS_MAX: usize = 1_024;
-/// Released slots that wait for the control plane; more wait inside the sink.
-const RELEASED_MAX: usize = 16_384;
 
 /// How the sink is set up.
 #[derive(Clone, Debug)]
@@ -147,8 +143,8 @@ pub fn spawn(
     links: Vec<CoreLink>,
     store: Store,
 ) -> Result<SinkHandle, PersistError> {
-    let (commands, commands_inside) = bounded(COMMANDS_MAX);
-    let (released_inside, released) = bounded(RELEASED_MAX);
+    let (commands, commands_inside) = bounded(SINK_COMMANDS_MAX);
+    let (released_inside, released) = bounded(SLOTS_RELEASED_MAX);
     let stats = Arc::new(SinkStats::new(links.iter().map(|link| link.core)));
     let inside = Inside {
         links,

@@ -13,13 +13,14 @@ use crossbeam_channel::Receiver;
 use incident::Policy;
 use model::fact::Fact;
 use model::ids::FactMint;
+use model::limits::FACTS_WAITING_MAX;
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
 use tokio::sync::oneshot;
 
 use crate::apply::{ApplyQueue, FactStore};
 use crate::cadences::CadenceOutbox;
 use crate::evidence::EvidenceShelf;
-use crate::facts::{FactQueue, WAITING_MAX};
+use crate::facts::FactQueue;
 use crate::failpoint;
 use crate::freshness::Flushes;
 use crate::handle::{Clock, Inside, SinkCommand, SinkConfig};
@@ -129,7 +130,7 @@ impl<S: FactStore> Sink<S> {
             mint: found.mint,
             facts,
             queue,
-            waiting_max: WAITING_MAX,
+            waiting_max: FACTS_WAITING_MAX,
             flushes: Flushes::default(),
             flush_wanted: false,
             commands: inside.commands,
@@ -272,6 +273,10 @@ impl<S: FactStore> Sink<S> {
         counters.evidence_waiting = self.evidence.len() as u64;
         counters.evidence_dropped = self.evidence.dropped();
         counters.held_commands = self.cores.iter().map(|core| core.outbox.len() as u64).sum();
+        counters.released_waiting = (self.released.len() + self.to_release.len()) as u64;
+        for (account, core) in self.ledger.cores.iter_mut().zip(&self.cores) {
+            account.queued = core.outcomes.len() as u64;
+        }
         self.ledger.store_batch = applies.batches;
         self.ledger.counters.freshness_pending = self.freshness_pending() as u64;
         self.stats.publish(&self.ledger);

@@ -117,6 +117,10 @@ counters! {
     evidence_dropped,
     /// Cadence commands that wait for room in an inbox (gauge).
     held_commands,
+    /// Commands that waited when the sink came to take them last (gauge).
+    commands_waiting,
+    /// Released slots that the control plane has not taken yet (gauge).
+    released_waiting,
 }
 
 /// Where the outcomes of one core went: `drained = stepped + coalesced + discarded_old_generation`.
@@ -130,9 +134,12 @@ pub struct CoreAccount {
     pub coalesced: u64,
     /// Results of another generation than the registered one, or of no registered slot.
     pub discarded_old_generation: u64,
+    /// In the channel when this was published, after everything above was taken (gauge): its own
+    /// length, slot markers included.
+    pub queued: u64,
 }
 
-const ACCOUNT_WORDS: usize = 4;
+const ACCOUNT_WORDS: usize = 5;
 
 impl CoreAccount {
     fn to_words(self) -> [u64; ACCOUNT_WORDS] {
@@ -141,16 +148,24 @@ impl CoreAccount {
             self.stepped,
             self.coalesced,
             self.discarded_old_generation,
+            self.queued,
         ]
     }
 
     fn from_words(words: [u64; ACCOUNT_WORDS]) -> Self {
-        let [drained, stepped, coalesced, discarded_old_generation] = words;
+        let [
+            drained,
+            stepped,
+            coalesced,
+            discarded_old_generation,
+            queued,
+        ] = words;
         Self {
             drained,
             stepped,
             coalesced,
             discarded_old_generation,
+            queued,
         }
     }
 
@@ -184,6 +199,7 @@ impl SinkSnapshot {
                 coalesced: sum.coalesced + core.coalesced,
                 discarded_old_generation: sum.discarded_old_generation
                     + core.discarded_old_generation,
+                queued: sum.queued + core.queued,
             })
     }
 }

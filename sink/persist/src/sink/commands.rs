@@ -14,6 +14,7 @@ use crate::start::Resumed;
 
 impl<S: FactStore> Sink<S> {
     pub(super) fn take_commands(&mut self, now: Now) {
+        self.ledger.counters.commands_waiting = self.commands.len() as u64;
         loop {
             match self.commands.try_recv() {
                 Ok(command) => self.obey(command, now),

@@ -6,6 +6,8 @@ mod properties;
 mod restart;
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use model::FailureClass::{ConnectRefused, HttpStatus};
 use model::fact::{Reason, State};
@@ -188,7 +190,8 @@ fn a_journal_that_is_full_alarms_holds_and_recovers() {
         assert!(full.counters.journal_bytes <= 4_000, "{full:?}");
         assert_eq!(full.counters.facts_waiting, 100);
         assert!(!bed.outcomes[0].is_empty(), "the cores are made to hold");
-        assert_eq!(full.total().drained + bed.outcomes[0].len() as u64, 300);
+        assert_eq!(full.total().queued, bed.outcomes[0].len() as u64);
+        assert_eq!(full.total().drained + full.total().queued, 300);
 
         store.away.set(false);
         for _ in 0..2_000 {
@@ -405,6 +408,51 @@ fn retired_targets_leave_no_open_event_and_their_slot_is_released_once() {
         bed.check(0, 0, 1, None);
         bed.turn().await;
         assert_eq!(bed.snapshot().total().coalesced, 1);
+    });
+}
+
+#[test]
+fn the_depths_of_the_channels_of_the_control_plane_are_told() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        (1..7).for_each(|slot| bed.register(0, slot, 1, 7 + i64::from(slot), 60));
+        (1..7).for_each(|slot| bed.release(0, slot));
+        bed.turn().await;
+        let told = bed.snapshot().counters;
+        // The channel of a bed has room for 4 released slots; 2 wait inside the sink.
+        assert_eq!((told.commands_waiting, told.released_waiting), (6, 6));
+        assert_eq!(bed.released.try_iter().count(), 4);
+        bed.turns(2).await;
+        let told = bed.snapshot().counters;
+        assert_eq!((told.commands_waiting, told.released_waiting), (0, 2));
+    });
+}
+
+#[test]
+fn a_stop_takes_what_was_sent_while_the_journal_was_full() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        bed.sink.waiting_max = 1;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turn().await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        let (done, answered) = oneshot::channel();
+        bed.commands.send(SinkCommand::Stop { done }).expect("room");
+        let journal = dir.path().join("journal");
+        let aside = dir.path().join("aside");
+        std::fs::rename(&journal, &aside).expect("moved away");
+        follow_time(Arc::clone(&bed.clock_ms));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            std::fs::rename(aside, journal).expect("moved back");
+        });
+        let ended = run::turn_until_stopped(bed.sink).await;
+        assert!(ended.is_ok(), "{ended:?}");
+        answered.await.expect("answered");
+        let total = bed.stats.snapshot().total();
+        assert_eq!((total.drained, total.queued), (2, 0));
     });
 }
 

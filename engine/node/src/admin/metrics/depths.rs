@@ -27,6 +27,16 @@ impl Scrape {
                 sink.held_commands,
             ),
             (
+                "sink_commands_waiting",
+                "Commands that waited when the sink took them last",
+                sink.commands_waiting,
+            ),
+            (
+                "slots_released",
+                "Released slots that the control plane has not taken yet",
+                sink.released_waiting,
+            ),
+            (
                 "apply_lag",
                 "Journal records that the store does not have yet",
                 sink.apply_lag,
@@ -224,6 +234,8 @@ mod tests {
             unclaimed_events = 110 as "unclaimed_events{} 110",
             evidence_waiting = 111 as "evidence_waiting{} 111",
             held_commands = 112 as "held_commands{} 112",
+            commands_waiting = 113 as "sink_commands_waiting{} 113",
+            released_waiting = 114 as "slots_released{} 114",
         };
         let mut scrape = scrape();
         (scrape.sink.counters, scrape.now_us) = (counters, 10_000_000);
