@@ -90,14 +90,11 @@ pub(crate) fn accounts(status: &Value) -> Gate {
         failures.push("the status names no cores".to_owned());
     }
     for (index, core) in cores.iter().enumerate() {
+        let (account, owner) = (&core["account"], format!("core {index}"));
         for (total, parts) in IDENTITIES {
-            failures.extend(unbalanced(
-                &core["account"],
-                &format!("core {index}"),
-                total,
-                parts,
-            ));
+            failures.extend(unbalanced(account, &owner, total, parts));
         }
+        failures.extend(lost(account, &owner));
     }
     if status["balanced"] != true {
         failures.push("the node itself says that its accounts do not balance".to_owned());
@@ -120,16 +117,29 @@ const IDENTITIES: [(&str, &[&str]); 3] = [
             "cancelled",
         ],
     ),
-    ("probed", &["held", "queued", "drained"]),
+    ("probed", &["held", "sent"]),
     ("drained", &["stepped", "coalesced", "discarded"]),
 ];
 
+fn number(account: &Value, owner: &str, name: &str) -> Result<u64, String> {
+    account[name]
+        .as_u64()
+        .ok_or_else(|| format!("{owner}: the status has no {name}"))
+}
+
+/// Results that were sent are drained or queued; the sink is read after the cores, so that it may
+/// be ahead.
+fn lost(account: &Value, owner: &str) -> Option<String> {
+    let of = |name| number(account, owner, name);
+    match (of("sent"), of("queued"), of("drained")) {
+        (Ok(sent), Ok(queued), Ok(drained)) => (sent > queued + drained)
+            .then(|| format!("{owner}: sent {sent} > queued {queued} + drained {drained}")),
+        (Err(missing), _, _) | (_, Err(missing), _) | (_, _, Err(missing)) => Some(missing),
+    }
+}
+
 fn unbalanced(account: &Value, owner: &str, total: &str, parts: &[&str]) -> Option<String> {
-    let number = |name: &str| {
-        account[name]
-            .as_u64()
-            .ok_or_else(|| format!("{owner}: the status has no {name}"))
-    };
+    let number = |name: &str| number(account, owner, name);
     let numbers: Result<Vec<u64>, String> = parts.iter().map(|part| number(part)).collect();
     match (number(total), numbers) {
         (Ok(whole), Ok(numbers)) => {
@@ -171,8 +181,8 @@ mod tests {
     fn status() -> Value {
         let account = json!({
             "due": 21, "pending": 1, "in_flight": 2, "probed": 10, "shed": 3, "stale": 2,
-            "cancelled": 3, "held": 4, "queued": 1, "drained": 5, "stepped": 1, "coalesced": 3,
-            "discarded": 1,
+            "cancelled": 3, "held": 4, "sent": 6, "queued": 1, "drained": 5, "stepped": 1,
+            "coalesced": 3, "discarded": 1,
         });
         json!({ "balanced": true, "cores": [{ "account": account }] })
     }
@@ -196,10 +206,9 @@ mod tests {
             lost["cores"][0]["account"][name] = json!(value);
             accounts(&lost).failures
         };
-        assert_eq!(
-            with("queued", 0),
-            ["core 0: probed 10 ≠ held 4 + queued 0 + drained 5"]
-        );
+        assert_eq!(with("queued", 0), ["core 0: sent 6 > queued 0 + drained 5"]);
+        assert_eq!(with("queued", 9), Vec::<String>::new(), "sent meanwhile");
+        assert_eq!(with("held", 3), ["core 0: probed 10 ≠ held 3 + sent 6"]);
         assert!(with("due", 22)[0].starts_with("core 0: due 22 ≠ pending 1 + "));
         assert!(with("coalesced", 4)[0].starts_with("core 0: drained 5 ≠ "));
     }

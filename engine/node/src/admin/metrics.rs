@@ -78,13 +78,10 @@ impl Scrape {
         Ok(text)
     }
 
-    fn outcome_depth(&self, index: usize, core: &CoreSnapshot) -> u64 {
-        let drained = self
-            .sink
-            .cores
-            .get(index)
-            .map_or(0, |(_, account)| account.drained);
-        core.sent.saturating_sub(drained)
+    /// The length of the channel from a core, as the sink measured it.
+    fn outcome_depth(&self, index: usize) -> u64 {
+        let own = self.sink.cores.get(index);
+        own.map_or(0, |(_, account)| account.queued)
     }
 }
 
@@ -203,7 +200,7 @@ impl Scrape {
             "Checks per second that the targets ask for",
             rates,
         )?;
-        let depth = self.per_core(|index, core| self.outcome_depth(index, core));
+        let depth = self.per_core(|index, _| self.outcome_depth(index));
         page.gauge("outcome_depth", "Results between core and sink", depth)?;
         let driver = vec![(vec![("driver", self.driver.to_owned())], 1u64)];
         page.gauge("driver_info", "Kernel interface of the probe cores", driver)
@@ -537,6 +534,23 @@ mod tests {
                 .any(|name| *name == short || name.strip_suffix("_total") == Some(short));
             assert!(known, "{name}");
         }
+    }
+
+    #[test]
+    fn the_outcome_depth_is_what_the_sink_found_in_the_channel() {
+        let mut scrape = scrape();
+        scrape.cores[0].sent = 9;
+        let account = persist::CoreAccount {
+            drained: 4,
+            queued: 3,
+            ..persist::CoreAccount::default()
+        };
+        scrape.sink.cores = vec![(model::CoreIndex(0), account)];
+        let text = scrape.text().expect("text");
+        assert!(
+            text.contains("ringwatch_outcome_depth{core=\"0\"} 3\n"),
+            "{text}"
+        );
     }
 
     #[test]

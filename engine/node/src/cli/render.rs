@@ -112,10 +112,14 @@ fn account(fleet: &Value) -> String {
 
 fn results(fleet: &Value) -> String {
     let of = |key: &str| number(&fleet[key]);
-    let (held, queued, drained) = (of("held"), of("queued"), of("drained"));
+    let (held, sent) = (of("held"), of("sent"));
+    // The sink counts for itself and a moment later: with results on their way these need not be
+    // the same number.
     format!(
-        "{} probed = {held} held + {queued} queued + {drained} drained",
-        of("probed")
+        "{} probed = {held} held + {sent} sent; the sink drained {}, {} queued",
+        of("probed"),
+        of("drained"),
+        of("queued")
     )
 }
 
@@ -257,7 +261,8 @@ mod tests {
     #[test]
     fn the_status_of_a_node_fits_a_screen() {
         let account = json!({ "due": 10, "pending": 1, "in_flight": 2, "probed": 7, "shed": 0,
-            "stale": 0, "cancelled": 0, "held": 0, "queued": 1, "drained": 6 });
+            "stale": 0, "cancelled": 0, "held": 0, "sent": 7, "queued": 1,
+            "drained": 6 });
         let lag = json!({ "p50": 900, "p99": 4_200, "p99_9": 12_000, "max": 15_100, "count": 7 });
         let answer = json!({
             "version": "0.1.0", "pid": 77, "state": "running", "uptime_s": 61,

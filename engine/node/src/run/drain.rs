@@ -10,7 +10,7 @@ use model::inbox::CoreCommand;
 use persist::SinkCommand;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::parts::{Parts, Stopping};
 use super::send::send;
@@ -31,13 +31,18 @@ impl Stopping {
             warn!("the last interval logs cannot be written: {error}");
         }
         let stopped = self.parts.stop_sink().await;
+        let arrived = match (&drained, &stopped) {
+            (Ok(()), Ok(())) => self.parts.all_arrived(),
+            // What did not end well misses results, and was said already.
+            _ => Ok(()),
+        };
         let closed = self
             .parts
             .store
             .close()
             .await
             .context("the store did not close cleanly");
-        first_error([drained, stopped, closed])
+        first_error([drained, stopped, arrived, closed])
     }
 }
 
@@ -60,6 +65,13 @@ impl Parts {
             Some((core.index, thread))
         });
         first_error(cores_ended(running.collect(), within + GRACE).await)
+    }
+
+    /// Cores and sink have ended, so that this is exact.
+    fn all_arrived(&self) -> anyhow::Result<()> {
+        let results = self.view.last_accounts().all_arrived()?;
+        info!(results, "every result of the probe cores reached the sink");
+        Ok(())
     }
 
     async fn stop_sink(&mut self) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 //!            └───────────┴──── a dead thread ──► draining ─► exit 1
 //! ```
 
+pub(crate) mod accounts;
 mod drain;
 mod fleet;
 pub(crate) mod lifetime;

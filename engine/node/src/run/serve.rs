@@ -277,7 +277,7 @@ impl Control {
             self.follow_changes().await?;
         }
         if turn % SUMMARY_EVERY == SUMMARY_EVERY - 1 {
-            self.summary.say(&self.parts.view);
+            self.summary.say(&self.parts.view).await;
         }
         Ok(())
     }

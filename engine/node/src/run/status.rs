@@ -7,25 +7,17 @@ use persist::{CoreAccount, SinkSnapshot};
 use prober::resolver::ResolverStats;
 use serde_json::{Map, Value, json};
 
+use super::accounts::Accounts;
 use super::lifetime::Lifetime;
 use super::view::View;
 
 /// The status object.
 pub(crate) async fn object(view: &View) -> Value {
-    let (sink, cores) = view.settled_snapshots().await;
-    let accounts: Vec<CoreAccount> = view
-        .cores
-        .iter()
-        .map(|core| {
-            let own = sink.cores.iter().find(|(index, _)| *index == core.index);
-            own.map_or_else(CoreAccount::default, |(_, account)| *account)
-        })
-        .collect();
-    let balanced = cores
-        .iter()
-        .zip(&accounts)
-        .all(|(core, drained)| balances(core, drained));
-    let total = cores.iter().fold(CoreSnapshot::default(), add);
+    let accounts = view.accounts().await;
+    let (sink, total) = (
+        &accounts.sink,
+        accounts.cores.iter().fold(CoreSnapshot::default(), add),
+    );
     let now = view.clock.now();
     let facts = &view.facts;
     json!({
@@ -42,7 +34,7 @@ pub(crate) async fn object(view: &View) -> Value {
         "driver_note": facts.driver_note,
         "max_in_flight": facts.max_in_flight,
         "nofile": facts.nofile,
-        "balanced": balanced,
+        "balanced": accounts.all_balance(),
         "targets": {
             "active": total.targets,
             "seems_down": sink.counters.open_seems_down,
@@ -55,18 +47,13 @@ pub(crate) async fn object(view: &View) -> Value {
         "lag_us": view.with_histograms(fleet_lag),
         "verdicts": verdicts(&total),
         "failures": failures(&total),
-        "cores": view.with_histograms(|all| cores_json(view, &cores, &accounts, all, now.mono.0)),
-        "sink": sink_json(&sink),
+        "cores": view.with_histograms(|all| cores_json(view, &accounts, all, now.mono.0)),
+        "sink": sink_json(sink),
     })
 }
 
-/// `due = pending + in_flight + probed + shed + stale + cancelled`; `probed = held + queued +
-/// drained`; `drained = stepped + coalesced + discarded`.
-pub(crate) fn balances(core: &CoreSnapshot, drained: &CoreAccount) -> bool {
-    core.balances() && drained.balances() && drained.drained <= core.sent
-}
-
-/// One account as it is published.
+/// One account as it is published. `probed = held + sent` is the core's word; `queued` and
+/// `drained` are the sink's, later: see [`super::accounts`].
 fn account(core: &CoreSnapshot, sink: &CoreAccount) -> Value {
     json!({
         "due": core.due,
@@ -77,7 +64,8 @@ fn account(core: &CoreSnapshot, sink: &CoreAccount) -> Value {
         "stale": core.stale,
         "cancelled": core.cancelled,
         "held": core.held,
-        "queued": core.sent.saturating_sub(sink.drained),
+        "sent": core.sent,
+        "queued": sink.queued,
         "drained": sink.drained,
         "stepped": sink.stepped,
         "coalesced": sink.coalesced,
@@ -87,25 +75,24 @@ fn account(core: &CoreSnapshot, sink: &CoreAccount) -> Value {
 
 fn cores_json(
     view: &View,
-    cores: &[CoreSnapshot],
-    accounts: &[CoreAccount],
+    accounts: &Accounts,
     histograms: &[Lifetime],
     now_us: u64,
 ) -> Vec<Value> {
     let of = |index: usize| {
-        let (seen, core, drained) = (&view.cores[index], &cores[index], &accounts[index]);
+        let (seen, core) = (&view.cores[index], &accounts.cores[index]);
         let one = &core.one_shot;
         json!({
             "core": seen.index.0,
             "cpu": seen.cpu,
             "targets": core.targets,
             "required_rate_per_s": core.required_per_ks as f64 / 1_000.0,
-            "account": account(core, drained),
+            "account": account(core, &accounts.account(index)),
             "one_shots": {
                 "due": one.due, "pending": one.pending, "in_flight": one.in_flight,
                 "done": one.done, "refused": one.refused,
             },
-            "balanced": balances(core, drained),
+            "balanced": accounts.balances(index),
             "held_total": core.held_total,
             "in_flight_limit": core.in_flight_limit,
             "destinations": core.destinations,
@@ -124,7 +111,7 @@ fn cores_json(
             "dns": dns(&core.dns),
         })
     };
-    (0..cores.len()).map(of).collect()
+    (0..accounts.cores.len()).map(of).collect()
 }
 
 /// The resolver of one core.
@@ -238,37 +225,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_balances_only_when_nothing_is_lost() {
+    fn what_is_queued_is_the_channels_own_length_not_what_is_missing() {
         let core = CoreSnapshot {
-            due: 7,
-            probed: 5,
-            sent: 5,
-            shed: 2,
+            probed: 7,
+            sent: 7,
             ..CoreSnapshot::default()
         };
-        let drained = CoreAccount {
+        let sink = CoreAccount {
             drained: 4,
-            stepped: 1,
-            coalesced: 3,
+            coalesced: 4,
+            queued: 1,
             ..CoreAccount::default()
         };
-        assert!(balances(&core, &drained));
-        assert_eq!(account(&core, &drained)["queued"], 1);
-        assert!(!balances(&CoreSnapshot { shed: 1, ..core }, &drained));
-        assert!(!balances(
-            &core,
-            &CoreAccount {
-                stepped: 0,
-                ..drained
-            }
-        ));
-        assert!(!balances(
-            &core,
-            &CoreAccount {
-                drained: 6,
-                coalesced: 5,
-                ..drained
-            }
-        ));
+        let published = account(&core, &sink);
+        assert_eq!(
+            (
+                &published["sent"],
+                &published["queued"],
+                &published["drained"]
+            ),
+            (&7.into(), &1.into(), &4.into())
+        );
     }
 }

@@ -4,7 +4,7 @@ use cores::CoreSnapshot;
 use model::{MonoUs, Verdict};
 use tracing::info;
 
-use super::status::{add, balances};
+use super::status::add;
 use super::view::View;
 use crate::report::human;
 
@@ -25,14 +25,11 @@ impl Summary {
     }
 
     /// Says the line.
-    pub(crate) fn say(&mut self, view: &View) {
+    pub(crate) async fn say(&mut self, view: &View) {
+        let accounts = view.accounts().await;
         let now = view.clock.mono();
-        let (sink, cores) = view.snapshots();
-        let total = cores.iter().fold(CoreSnapshot::default(), add);
-        let balanced = cores
-            .iter()
-            .zip(&sink.cores)
-            .all(|(core, (_, own))| balances(core, own));
+        let (sink, balanced) = (&accounts.sink, accounts.all_balance());
+        let total = accounts.cores.iter().fold(CoreSnapshot::default(), add);
         let seconds = (now.since(self.at) as f64 / 1e6).max(0.001);
         let rate = |count: u64, before: u64| (count - before) as f64 / seconds;
         let verdict =

@@ -12,10 +12,25 @@ use model::limits::TICK_MS;
 use model::{CoreIndex, UnixMs};
 use persist::{FreshnessAges, SinkSnapshot, SinkStats};
 
+use super::accounts::Accounts;
 use super::lifetime::Lifetime;
 
 /// A second's worth of ticks.
 const SETTLE_TICKS_MAX: u64 = 1_000 / TICK_MS;
+
+/// Looks at the accounts of a node whose cores send all the time.
+const LOOKS_MAX: u32 = 4;
+
+/// Waits until `done`, for a second at most; says whether it was.
+async fn settled(done: impl Fn() -> bool) -> bool {
+    for _ in 0..SETTLE_TICKS_MAX {
+        if done() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+    }
+    done()
+}
 
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,35 +158,49 @@ impl View {
         self.targets_refused.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The sink first, then the cores once each has published again: what the sink drained was sent
-    /// before, so that the accounts of a well core balance in what is returned. A core that does
-    /// not turn is not waited for beyond a second.
-    pub(crate) async fn settled_snapshots(&self) -> (SinkSnapshot, Vec<CoreSnapshot>) {
-        let sink = self.sink.snapshot();
-        let turns = |view: &Self| -> Vec<u64> {
-            view.cores
-                .iter()
-                .map(|core| core.stats.snapshot().turns)
-                .collect()
-        };
-        let before = turns(self);
-        for _ in 0..SETTLE_TICKS_MAX {
-            if turns(self)
-                .iter()
-                .zip(&before)
-                .all(|(now, then)| now > then)
-            {
+    /// The accounts, in the most exact picture of a few: on a busy node something is always sent
+    /// while it is looked at. A core or sink that does not turn is not waited for beyond a second.
+    pub(crate) async fn accounts(&self) -> Accounts {
+        let mut best = self.look().await;
+        for _ in 1..LOOKS_MAX {
+            if best.sent_meanwhile() == 0 || !best.all_balance() {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            let next = self.look().await;
+            if next.sent_meanwhile() < best.sent_meanwhile() || !next.all_balance() {
+                best = next;
+            }
         }
-        (
-            sink,
-            self.cores
-                .iter()
-                .map(|core| core.stats.snapshot())
-                .collect(),
-        )
+        best
+    }
+
+    /// The sink first, then the cores once each has published again, so that what the sink drained
+    /// was sent; then the sink again.
+    async fn look(&self) -> Accounts {
+        let before = self.sink.snapshot();
+        let turns = || -> Vec<u64> {
+            let of = |core: &CoreSeen| core.stats.snapshot().turns;
+            self.cores.iter().map(of).collect()
+        };
+        let first = turns();
+        settled(|| turns().iter().zip(&first).all(|(now, then)| now > then)).await;
+        let cores = self.core_snapshots();
+        // The end of the turn that is under way may have measured its channels before; that of the
+        // next one has not.
+        let turns = self.sink.snapshot().counters.turns;
+        let after = settled(|| self.sink.snapshot().counters.turns >= turns + 2).await;
+        Accounts::new(before, cores, self.sink.snapshot(), after)
+    }
+
+    /// The accounts of cores and a sink that have ended.
+    pub(crate) fn last_accounts(&self) -> Accounts {
+        let sink = self.sink.snapshot();
+        Accounts::new(sink.clone(), self.core_snapshots(), sink, false)
+    }
+
+    fn core_snapshots(&self) -> Vec<(CoreIndex, CoreSnapshot)> {
+        let of = |core: &CoreSeen| (core.index, core.stats.snapshot());
+        self.cores.iter().map(of).collect()
     }
 
     /// The numbers as they were last published, core by core and the sink for itself.

@@ -28,6 +28,12 @@ fn a_node_probes_its_list_balances_and_drains() {
         s["fleet"]["drained"].as_u64() >= Some(50) && s["lag_us"]["count"].as_u64() >= Some(50)
     });
     assert_eq!(status["balanced"], true, "{status}");
+    let fleet = |name: &str| status["fleet"][name].as_u64().expect("a number");
+    assert_eq!(fleet("probed"), fleet("held") + fleet("sent"), "{status}");
+    assert!(
+        fleet("sent") <= fleet("drained") + fleet("queued"),
+        "{status}"
+    );
     assert_eq!(
         (&status["targets"]["active"], &status["state"]),
         (&50.into(), &"running".into())
@@ -57,6 +63,10 @@ fn a_node_probes_its_list_balances_and_drains() {
     node.wait_for("SIGTERM: draining");
     let (exit, log) = node.end();
     assert_eq!(exit, 0, "{log}");
+    assert!(
+        log.contains("every result of the probe cores reached the sink"),
+        "{log}"
+    );
     assert!(!data.join("ringwatch.sock").exists());
     let report = run(&["report", text(&data), "--out", text(dir.path())]);
     assert_eq!(code(&report), 0, "{}", stderr(&report));
