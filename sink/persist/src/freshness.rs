@@ -1,6 +1,6 @@
 //! Writing freshness: the whole coalesced map at once, one flight at a time, the next one 10 s
 //! after the start of the last or when that ends, whichever is later. One flight at a time is also
-//! what orders the rows: the store takes whatever comes later, because the wall clock may step back.
+//! what orders the rows: the store takes whatever comes later, as the wall clock may step back.
 
 use std::cell::Cell;
 use std::rc::Rc;

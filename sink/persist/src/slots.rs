@@ -80,14 +80,14 @@ impl Timeline {
 }
 
 /// When a check began that was drained at `now`: an outcome carries the wall clock only, so it is
-/// how long the check took before it was drained. What it waited in its channel is missing, some
-/// 10 ms while the sink takes results.
+/// how long the check took before it was drained. What it waited on its way is missing: some 10 ms,
+/// and more only when the sink left results where they were because the journal was not writable.
 fn began(outcome: &Outcome, now: MonoUs) -> Tenths {
     let took_us = match outcome.phases.total_us {
         PHASE_ABSENT => 0,
         took_us => u64::from(took_us),
     };
-    // A check that began before the clock's zero is not possible, but its length is the core's word.
+    // None begins before the clock's zero, but how long it took is the core's word.
     Timeline::tenths(MonoUs(now.0.saturating_sub(took_us)))
 }
 

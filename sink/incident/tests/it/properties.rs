@@ -134,13 +134,15 @@ proptest! {
     #[test]
     fn a_restart_while_an_event_is_open_changes_no_transition(
         checks in checks(),
-        restarts in prop::collection::vec(any::<bool>(), 60),
+        outage in 0usize..60,
+        restarts in prop::collection::vec(prop::bool::weighted(0.1), 120),
     ) {
+        let outage = vec![(Some(FailureClass::HttpStatus), 60_000); outage];
         let mut plain = Life::new();
         let mut restarted = Life::new();
         // Of the event that is open: each costs less than half of what was counted.
         let mut kills = 0;
-        for (check, restart) in checks.into_iter().zip(restarts) {
+        for (check, restart) in checks.into_iter().chain(outage).zip(restarts) {
             if restarted.incident.open_event().is_none() {
                 kills = 0;
             } else if restart {
