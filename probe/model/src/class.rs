@@ -159,6 +159,64 @@ impl fmt::Display for FailureClass {
 mod tests {
     use super::*;
 
+    /// What is stored and read outside of this program: number, word, legacy code, verdict. A row
+    /// may be added; none may change, and no number may be used again.
+    #[rustfmt::skip]
+    const PINNED: [(u8, &str, Option<u8>, &str); 40] = [
+        (1, "dns.nxdomain", Some(2), "down"),
+        (2, "dns.no_address", Some(2), "down"),
+        (3, "dns.servfail", Some(2), "down"),
+        (4, "dns.timeout", Some(1), "down"),
+        (5, "dns.malformed", Some(2), "down"),
+        (6, "dns.resolver_sick", None, "unknown"),
+        (10, "connect.refused", Some(2), "down"),
+        (11, "connect.reset", Some(2), "down"),
+        (12, "connect.unreachable", Some(2), "down"),
+        (13, "connect.timeout", Some(1), "down"),
+        (14, "connect.local", None, "unknown"),
+        (20, "tls.handshake", Some(3), "down"),
+        (21, "tls.untrusted", Some(3), "down"),
+        (22, "tls.name", Some(3), "down"),
+        (23, "tls.alert", Some(3), "down"),
+        (24, "tls.expired", Some(6), "down"),
+        (25, "tls.not_yet_valid", Some(6), "down"),
+        (26, "tls.timeout", Some(1), "down"),
+        (27, "tls.deprecated", Some(7), "degraded"),
+        (28, "tls.unsupported", Some(7), "degraded"),
+        (40, "http.status", Some(0), "down"),
+        (41, "http.timeout", Some(1), "down"),
+        (42, "http.malformed", Some(2), "down"),
+        (43, "http.header_too_large", Some(2), "down"),
+        (44, "http.too_many_headers", Some(2), "down"),
+        (45, "latency", Some(0), "degraded"),
+        (46, "http.reset", Some(8), "down"),
+        (47, "http.truncated", Some(8), "down"),
+        (48, "http.bad_chunk", Some(8), "down"),
+        (49, "http.bad_encoding", Some(8), "down"),
+        (60, "redirect.limit", Some(4), "down"),
+        (61, "redirect.loop", Some(4), "down"),
+        (62, "redirect.refused", Some(4), "down"),
+        (63, "redirect.bad_location", Some(4), "down"),
+        (70, "body.keyword_missing", Some(5), "down"),
+        (71, "body.forbidden", Some(5), "down"),
+        (80, "safety.blocked", Some(9), "unknown"),
+        (90, "local.pressure", None, "unknown"),
+        (91, "local.shed", None, "unknown"),
+        (92, "local.cancelled", None, "unknown"),
+    ];
+
+    #[test]
+    fn numbers_words_legacy_codes_and_verdicts_are_those_that_readers_know() {
+        let of = |class: &FailureClass| {
+            let verdict = class.verdict().as_str();
+            (*class as u8, class.as_str(), class.legacy_code(), verdict)
+        };
+        let found: Vec<_> = FailureClass::ALL.iter().map(of).collect();
+        assert_eq!(found, PINNED);
+        let verdicts = Verdict::ALL.map(Verdict::as_str);
+        assert_eq!(verdicts, ["up", "degraded", "down", "unknown"]);
+    }
+
     #[test]
     fn every_class_survives_its_number_and_its_name() {
         for &class in FailureClass::ALL {

@@ -281,3 +281,54 @@ pub struct Batch {
     /// The facts.
     pub facts: Vec<Fact>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_words_severities_and_legacy_statuses_that_readers_know() {
+        // The order is the number in the journal.
+        let pinned = [
+            ("Up", Some(0), 1),
+            ("Warning", Some(1), 1),
+            ("Degraded", Some(2), 1),
+            ("Seems Down", Some(3), 0),
+            ("Down", Some(4), 2),
+            ("Paused", None, 1),
+            ("Maintenance", None, 1),
+            ("Unknown", None, 1),
+            ("Resolved", None, 1),
+        ];
+        let of = |state: &State| (state.as_str(), state.severity(), state.legacy_status());
+        let found: Vec<_> = State::ALL.iter().map(of).collect();
+        assert_eq!(found, pinned);
+    }
+
+    #[test]
+    fn reasons_and_check_types_have_the_words_that_readers_know() {
+        // The order is the number in the journal.
+        let reasons = [
+            "opened",
+            "severity_escalation",
+            "severity_deescalation",
+            "state_change",
+            "verifier_confirmed",
+            "verifier_cleared",
+            "probe_cleared",
+            "false_alarm",
+            "manual_override",
+            "maintenance_swallowed",
+            "superseded",
+            "auto_timeout",
+            "cause_linked",
+            "cause_unlinked",
+        ];
+        let found: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(found, reasons);
+        let types: Vec<_> = CheckType::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(types, ["http", "tls_expiry", "tls_deprecated", "latency"]);
+        assert_eq!(Reason::from_word("opened"), Some(Reason::Opened));
+        assert_eq!(CheckType::from_word("Http"), None);
+    }
+}
