@@ -8,8 +8,15 @@ use crate::guard::Guard;
 use crate::http1::request::CommonFields;
 use crate::tls::TlsSettings;
 
-/// The user agent of a node whose configuration names none.
-pub const DEFAULT_USER_AGENT: &str = concat!("ringwatch/", env!("CARGO_PKG_VERSION"));
+/// The user agent of a node whose configuration names none: `ringwatch/<version> (+url)`, with the
+/// home page of the workspace.
+pub const DEFAULT_USER_AGENT: &str = concat!(
+    "ringwatch/",
+    env!("CARGO_PKG_VERSION"),
+    " (+",
+    env!("CARGO_PKG_HOMEPAGE"),
+    ")"
+);
 
 /// Longest user agent, in bytes.
 const USER_AGENT_MAX_BYTES: usize = 256;
@@ -133,6 +140,14 @@ mod tests {
             user_agent: agent.to_owned(),
             ..SharedConfig::default()
         })
+    }
+
+    #[test]
+    fn the_default_user_agent_says_program_version_and_where_to_ask() {
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!("ringwatch/{version} (+https://ringwatch.example/)");
+        assert_eq!(DEFAULT_USER_AGENT, expected);
+        assert!(Shared::new(SharedConfig::default()).is_ok());
     }
 
     #[test]
