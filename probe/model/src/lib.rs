@@ -11,6 +11,7 @@ pub mod fact;
 pub mod ids;
 pub mod inbox;
 pub mod limits;
+pub mod mask;
 pub mod outcome;
 pub mod schedule;
 pub mod target;

@@ -11,6 +11,7 @@ use crate::limits::{
     INTERVAL_MAX_S, INTERVAL_MIN_S, KEYWORD_MAX_BYTES, NAME_MAX_BYTES, TIMEOUT_DEFAULT_MS,
     TIMEOUT_MAX_MS, TIMEOUT_MIN_MS,
 };
+use crate::mask;
 use crate::schedule::{cadence_ms, effective_timeout_ms};
 use crate::url::TargetUrl;
 
@@ -20,15 +21,21 @@ use crate::url::TargetUrl;
 pub struct FieldError {
     /// Name of the field, as in CSV headers and config keys.
     pub field: &'static str,
-    /// The value as it was given, cut to 120 characters.
+    /// The value as it was given, without credentials, cut to 120 characters.
     pub found: String,
     /// What would have been accepted.
     pub accepted: String,
 }
 
 impl FieldError {
-    /// A refusal of `field`.
+    /// A refusal of `field`. What was found is shown and logged: credentials are masked here.
     pub fn new(field: &'static str, found: &str, accepted: &str) -> Self {
+        let found = match field {
+            "headers" => mask::header(found),
+            // A URL may also stand in the wrong column.
+            _ if field == "url" || found.contains("://") => mask::userinfo(found),
+            _ => found.into(),
+        };
         Self {
             field,
             found: found.chars().take(120).collect(),
@@ -558,6 +565,22 @@ mod tests {
             refused(|spec| spec.maintenance = Some(backwards)),
             "maintenance"
         );
+    }
+
+    #[test]
+    fn credentials_of_a_refused_field_are_not_shown() {
+        let mut refused = spec("http://example.com");
+        refused.headers = vec!["Authorization: Bearer s3cret\0".into()];
+        let header = refused.parse().expect_err("a control byte");
+        assert_eq!(header.found, "Authorization: ***");
+        let url = spec("http://u:s3cret@example.com/").parse();
+        let url = url.expect_err("user name").to_string();
+        assert!(
+            url.starts_with("url: found \"http://***@example.com/\", "),
+            "{url}"
+        );
+        let elsewhere = FieldError::new("name", "https://u:s3cret@a/", "x");
+        assert_eq!(elsewhere.found, "https://***@a/");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use model::Target;
+use model::mask::header_value;
 use serde_json::{Value, json};
 use store::Store;
 
@@ -67,7 +68,10 @@ fn object(target: &Target) -> Value {
     let headers: Vec<String> = config
         .headers
         .iter()
-        .map(|header| format!("{}: {}", header.name(), mask(header.name(), header.value())))
+        .map(|header| {
+            let (name, value) = (header.name(), header.value());
+            format!("{name}: {}", header_value(name, value))
+        })
         .collect();
     json!({
         "id": json_id(target.id.get()),
@@ -90,17 +94,6 @@ fn object(target: &Target) -> Value {
         "alert_cooldown_min": config.alert_cooldown_min,
         "max_latency_ms": config.max_latency_ms,
     })
-}
-
-/// Values of headers that carry credentials are not shown.
-fn mask<'a>(name: &str, value: &'a str) -> &'a str {
-    let lower = name.to_ascii_lowercase();
-    let secret = ["authorization", "cookie", "token", "secret", "key"];
-    if secret.iter().any(|word| lower.contains(word)) {
-        "***"
-    } else {
-        value
-    }
 }
 
 #[cfg(test)]

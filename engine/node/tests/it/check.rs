@@ -104,6 +104,23 @@ fn usage_is_2() {
 }
 
 #[test]
+fn credentials_of_what_is_refused_are_not_echoed() {
+    let output = check(&["https://u:s3cret@a.example/"]);
+    assert_eq!(code(&output), 2);
+    assert_says(
+        &output,
+        "url: found \"https://***@a.example/\", accepted is",
+    );
+    let url = "https://a.example/";
+    for header in ["Authorization Bearer s3cret", "X-Api-Key: s3cret\u{1}"] {
+        let output = check(&[url, "--header", header]);
+        assert_eq!(code(&output), 2);
+        let said = stderr(&output);
+        assert!(said.contains("***") && !said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
 fn unknown_is_3() {
     // Without --allow the guard refuses loopback: neither up nor down.
     let output = run(&["check", &format!("http://{}/", serve(OK)), "--json"]);
