@@ -210,7 +210,7 @@ impl Config {
             )?,
             drain_s: read.whole("drain_s", DRAIN_DEFAULT_S, (1, 600))?,
             log: read.word("log", LogForm::Text)?,
-            log_level: read.text("log_level", "info")?,
+            log_level: read.log_level()?,
             data_dir,
         })
     }
@@ -374,6 +374,8 @@ mod tests {
             ("ip", "ip = 'v5_only'"),
             ("driver", "driver = 'kqueue'"),
             ("log", "log = 'xml'"),
+            ("log_level", "log_level = 'inof'"),
+            ("log_level", "log_level = 'warn,ringwatch=loud'"),
             ("prune", "prune = 1"),
             ("probe_cores", "probe_cores = [-1]"),
             ("probe_cores", "probe_cores = [1, 1]"),

@@ -12,6 +12,7 @@ use toml::Value;
 use super::layers::{Layers, Source};
 use super::{STORE_FILE, canary, refuse, upstream};
 use crate::exit::bad_input;
+use crate::logging;
 
 /// Reads values of a [`Layers`].
 pub(super) struct Reader<'a>(pub(super) &'a Layers);
@@ -95,6 +96,17 @@ impl Reader<'_> {
         match text.parse() {
             Ok(word) => Ok(word),
             Err(accepted) => refuse(source, key, &format!("{text:?}"), accepted),
+        }
+    }
+
+    /// The filter of the log.
+    pub(super) fn log_level(&self) -> anyhow::Result<String> {
+        let Some((text, source)) = self.given("log_level")? else {
+            return Ok("info".to_owned());
+        };
+        match logging::check(text) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(accepted) => refuse(source, "log_level", &format!("{text:?}"), &accepted),
         }
     }
 
