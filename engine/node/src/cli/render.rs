@@ -16,6 +16,9 @@ use crate::targets::import::ImportSummary;
 /// Targets with a cut timeout that are named; all are counted.
 const CUT_NAMED_MAX: u64 = 20;
 
+/// Failure classes that `status` names.
+const CLASSES_NAMED_MAX: usize = 3;
+
 /// Rows from one line of progress to the next where there is no terminal.
 const ROWS_PER_LINE: u64 = 100_000;
 
@@ -68,6 +71,7 @@ pub(super) fn status(answer: &Value) -> String {
         ("targets".to_owned(), targets(answer)),
         ("account".to_owned(), account(&answer["fleet"])),
         ("results".to_owned(), results(&answer["fleet"])),
+        ("verdicts".to_owned(), verdicts(answer)),
         ("lag".to_owned(), lags(&answer["lag_us"])),
     ];
     let cores = answer["cores"].as_array().into_iter().flatten();
@@ -121,6 +125,25 @@ fn results(fleet: &Value) -> String {
         of("drained"),
         of("queued")
     )
+}
+
+/// What the checks since the start said, and mostly why they were not up.
+fn verdicts(answer: &Value) -> String {
+    let of = |name: &str| format!("{} {name}", number(&answer["verdicts"][name]));
+    let counts = ["up", "degraded", "down", "unknown"].map(of).join(", ");
+    let failures = answer["failures"].as_object().into_iter().flatten();
+    let mut failures: Vec<_> = failures.map(|(class, n)| (number(n), class)).collect();
+    failures.sort_by(|left, right| right.cmp(left));
+    failures.truncate(CLASSES_NAMED_MAX);
+    let classes: Vec<String> = failures
+        .into_iter()
+        .map(|(count, class)| format!("{count} {class}"))
+        .collect();
+    if classes.is_empty() {
+        counts
+    } else {
+        format!("{counts}; most often {}", classes.join(", "))
+    }
 }
 
 fn lags(lag: &Value) -> String {
@@ -269,6 +292,9 @@ mod tests {
             "driver": "io_uring", "store": "sqlite:/d/ringwatch.db", "admin": "127.0.0.1:9470",
             "balanced": true, "required_rate_per_s": 1.25, "fleet": account, "lag_us": lag,
             "targets": { "active": 9, "seems_down": 1, "down": 2, "refused": 3 },
+            "verdicts": { "up": 3, "degraded": 0, "down": 2, "unknown": 2 },
+            "failures": { "connect.refused": 1, "dns.nxdomain": 1, "http.status": 0,
+                "safety.blocked": 2 },
             "cores": [
                 { "core": 0, "cpu": 1, "targets": 9, "account": account, "deferred": 0,
                     "in_flight_limit": 500, "balanced": true, "lag_us": lag },
@@ -277,6 +303,12 @@ mod tests {
             ],
         });
         insta::assert_snapshot!(status(&answer));
+    }
+
+    #[test]
+    fn a_fleet_without_a_failure_names_no_class() {
+        let answer = json!({ "verdicts": { "up": 3 }, "failures": {} });
+        assert_eq!(verdicts(&answer), "3 up, 0 degraded, 0 down, 0 unknown");
     }
 
     #[test]

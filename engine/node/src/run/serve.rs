@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use model::TargetId;
+use cores::CoreSnapshot;
+use model::{FailureClass, MonoUs, TargetId};
 use persist::{Quiet, SinkCommand};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -52,6 +53,8 @@ pub(super) struct Control {
     /// Calls that came while changed targets were placed.
     deferred: VecDeque<Call>,
     quiet: Quiet,
+    /// Checks refused by the guard of which somebody was told.
+    blocked_said: u64,
     summary: Summary,
     ages: Option<oneshot::Receiver<persist::FreshnessAges>>,
 }
@@ -78,6 +81,7 @@ impl Control {
             calls,
             deferred: VecDeque::new(),
             quiet: Quiet::every_s(WARNING_EVERY_S),
+            blocked_said: 0,
             summary,
             ages: None,
         }
@@ -332,6 +336,21 @@ impl Control {
                 journal_bytes = sink.counters.journal_bytes,
                 "the journal cannot be written: check the disk of data_dir"
             );
+        }
+        self.look_for_blocked(&cores, now);
+    }
+
+    /// A fleet whose addresses are not allowed is never down: nothing else would tell.
+    fn look_for_blocked(&mut self, cores: &[CoreSnapshot], now: MonoUs) {
+        let of = |core: &CoreSnapshot| core.failed(FailureClass::SafetyBlocked);
+        let blocked: u64 = cores.iter().map(of).sum();
+        if blocked > self.blocked_said && self.quiet.allows("blocked", now).is_some() {
+            warn!(
+                "{} checks refused by the safety guard: add --allow CIDR for the private networks \
+                 that are meant to be watched",
+                blocked - self.blocked_said
+            );
+            self.blocked_said = blocked;
         }
     }
 

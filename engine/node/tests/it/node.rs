@@ -77,6 +77,31 @@ fn a_node_probes_its_list_balances_and_drains() {
 }
 
 #[test]
+fn a_fleet_that_the_guard_refuses_does_not_look_healthy() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    // A private address that no test may reach: the guard refuses it before anything is sent.
+    let targets = list(dir.path(), &["http://10.255.255.1/,10".into()]);
+    let mut node = Node::loaded(&data, &["--targets", text(&targets)]);
+    let line = node.wait_for("refused by the safety guard: add --allow CIDR");
+    assert!(line.contains("WARN"), "{line}");
+    status_until(&data, |status| {
+        status["failures"]["safety.blocked"].as_u64() >= Some(1)
+    });
+    let shown = stdout(&run(&["status", "--data-dir", text(&data)]));
+    let verdicts = shown.lines().find(|line| line.starts_with("verdicts "));
+    let verdicts = verdicts.unwrap_or_else(|| panic!("{shown}"));
+    assert!(
+        verdicts.contains("0 up, 0 degraded, 0 down, "),
+        "{verdicts}"
+    );
+    assert!(
+        verdicts.contains(" unknown; most often ") && verdicts.ends_with(" safety.blocked"),
+        "{verdicts}"
+    );
+}
+
+#[test]
 fn an_incident_is_listed_while_the_node_runs_and_after_a_kill() {
     let dir = tempfile::tempdir().expect("temp dir");
     let data = dir.path().join("d");
