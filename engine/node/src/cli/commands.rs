@@ -18,7 +18,7 @@ use super::{
 };
 use crate::config::{Config, Layers};
 use crate::control::Request;
-use crate::control::client::Client;
+use crate::control::client::{Client, Ended};
 use crate::control::lock::{self, Taken};
 use crate::control::store_lock;
 use crate::exit::{BadInput, bad_input};
@@ -294,15 +294,18 @@ fn drain(flags: &NodeFlags) -> anyhow::Result<ExitCode> {
     let mut node = connect(flags)?;
     let answer = node.ask(&Request::Drain, Some(ANSWER))?;
     let within = Duration::from_secs(answer["drain_s"].as_u64().unwrap_or(0)) + DRAIN_GRACE;
-    if node.wait_for_end(within) {
-        println!("drained: the node (pid {}) has stopped", answer["pid"]);
-        return Ok(ExitCode::SUCCESS);
+    let (pid, seconds) = (&answer["pid"], within.as_secs());
+    match node.wait_for_end(within) {
+        Ended::Well => {
+            println!("drained: the node (pid {pid}) has stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::Badly(error) => anyhow::bail!("the node (pid {pid}) stopped with an error: {error}"),
+        Ended::Unsaid => anyhow::bail!(
+            "the node (pid {pid}) ended without saying how: look at the end of its log"
+        ),
+        Ended::NotYet => anyhow::bail!("the node (pid {pid}) is still draining after {seconds} s"),
     }
-    anyhow::bail!(
-        "the node (pid {}) is still draining after {} s",
-        answer["pid"],
-        within.as_secs()
-    )
 }
 
 fn reload(flags: &NodeFlags) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,6 @@
 //! The command line's end of the control socket: one request, one answer, plain blocking I/O.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,17 +14,30 @@ use crate::exit::bad_input;
 /// A connection to a running node.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: UnixStream,
+    /// Keeps what came after a line that was read.
+    stream: BufReader<UnixStream>,
     path: PathBuf,
+}
+
+/// How a node ended that was asked to drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything is written.
+    Well,
+    /// It stopped, with this error.
+    Badly(String),
+    /// It is gone, and did not say how.
+    Unsaid,
+    /// It still runs.
+    NotYet,
 }
 
 impl Client {
     /// Connects to the node of `data_dir`; `None` when no node answers there.
     pub(crate) fn connect(data_dir: &Path) -> Option<Self> {
         let path = data_dir.join(SOCKET);
-        UnixStream::connect(&path)
-            .ok()
-            .map(|stream| Self { stream, path })
+        let stream = BufReader::new(UnixStream::connect(&path).ok()?);
+        Some(Self { stream, path })
     }
 
     /// Connects, or says that no node runs there.
@@ -49,14 +62,15 @@ impl Client {
         within: Option<Duration>,
     ) -> anyhow::Result<Value> {
         let at = self.path.display();
-        self.stream.set_read_timeout(within)?;
+        self.stream.get_ref().set_read_timeout(within)?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.stream
+            .get_ref()
             .write_all(&line)
             .with_context(|| format!("the node at {at} hung up"))?;
         let mut answer = String::new();
-        BufReader::new(&self.stream)
+        self.stream
             .read_line(&mut answer)
             .with_context(|| format!("the node at {at} did not answer"))?;
         if answer.is_empty() {
@@ -73,10 +87,33 @@ impl Client {
         }
     }
 
-    /// Waits until the node ends, for `within` at most; whether it did.
-    pub(crate) fn wait_for_end(self, within: Duration) -> bool {
-        let _ = self.stream.set_read_timeout(Some(within));
-        let mut rest = String::new();
-        matches!(BufReader::new(self.stream).read_line(&mut rest), Ok(0))
+    /// Waits until the node that was asked to drain ends, for `within` at most. Its process is gone
+    /// when the connection ends; before that it says how.
+    pub(crate) fn wait_for_end(mut self, within: Duration) -> Ended {
+        let _ = self.stream.get_ref().set_read_timeout(Some(within));
+        let mut told = None;
+        loop {
+            let mut line = String::new();
+            match self.stream.read_line(&mut line) {
+                Ok(0) => return told.unwrap_or(Ended::Unsaid),
+                Ok(_) => told = told_by(&line).or(told),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return told.unwrap_or(Ended::Unsaid);
+                }
+                Err(_) => return told.unwrap_or(Ended::NotYet),
+            }
+        }
     }
+}
+
+/// The end that `line` tells of.
+fn told_by(line: &str) -> Option<Ended> {
+    let said: Value = serde_json::from_str(line).ok()?;
+    if said["stopped"] != true {
+        return None;
+    }
+    Some(match said["error"].as_str() {
+        Some(error) => Ended::Badly(error.to_owned()),
+        None => Ended::Well,
+    })
 }

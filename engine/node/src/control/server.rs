@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Request, SOCKET};
 
@@ -20,6 +21,8 @@ const REQUEST_MAX_BYTES: u64 = 64 * 1024;
 const CONNECTIONS_MAX: usize = 32;
 /// Time after which a connection is waited for again when none could be had.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// Time in which the clients that asked for a drain are told how it went.
+const TELL: Duration = Duration::from_secs(2);
 /// Requests that wait for the control plane.
 const REQUESTS_MAX: usize = 64;
 
@@ -37,6 +40,30 @@ pub(crate) struct AtOnce {
     pub(crate) look: Look,
     /// `drain`.
     pub(crate) drain: Drain,
+    /// How the node ended, for the connections that asked it to drain.
+    pub(crate) end: End,
+}
+
+/// How the node ended: a second line for each connection that asked it to drain. Without it a
+/// client could not tell a clean end from lost facts or a crash.
+#[derive(Clone, Debug)]
+pub(crate) struct End(watch::Sender<Option<Value>>);
+
+impl End {
+    /// It runs.
+    pub(crate) fn new() -> Self {
+        Self(watch::channel(None).0)
+    }
+
+    /// Tells all that asked, and waits until their lines are written.
+    pub(crate) async fn tell(&self, ended: &anyhow::Result<()>) {
+        self.0.send_replace(Some(match ended {
+            Ok(()) => json!({ "ok": true, "stopped": true }),
+            Err(error) => json!({ "ok": false, "stopped": true, "error": format!("{error:#}") }),
+        }));
+        // A client that does not read must not keep the node alive.
+        let _ = tokio::time::timeout(TELL, self.0.closed()).await;
+    }
 }
 
 /// A request and where its answer goes.
@@ -131,36 +158,69 @@ async fn connection(
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut reader = BufReader::new(read);
+    let mut end = None;
     loop {
         let mut line = Vec::new();
-        let read = (&mut reader)
-            .take(REQUEST_MAX_BYTES)
-            .read_until(b'\n', &mut line)
-            .await?;
+        let read = tokio::select! {
+            read = request(&mut reader, &mut line) => read?,
+            Some(how) = ended(end.as_mut()) => {
+                say(&mut write, &how).await?;
+                // It is told. The connection stays: its end is the end of the process.
+                end = None;
+                continue;
+            }
+        };
         if read == 0 {
             return Ok(());
         }
-        let answer = if read as u64 == REQUEST_MAX_BYTES && line.last() != Some(&b'\n') {
-            refusal("a request is one line of at most 65536 bytes")
-        } else {
-            answer(&line, &at_once, &calls).await
+        let answer = match parse(&line) {
+            Err(refused) => refused,
+            Ok(request) => {
+                if request == Request::Drain {
+                    // Before the node is asked to stop, so that no end is missed.
+                    end = Some(at_once.end.0.subscribe());
+                }
+                answer(request, &at_once, &calls).await
+            }
         };
-        let mut bytes = serde_json::to_vec(&answer)?;
-        bytes.push(b'\n');
-        write.write_all(&bytes).await?;
+        say(&mut write, &answer).await?;
     }
 }
 
-async fn answer(line: &[u8], at_once: &AtOnce, calls: &mpsc::Sender<Call>) -> Value {
-    let request = match serde_json::from_slice(line) {
-        Ok(request) => request,
-        Err(error) => {
-            let known = "status, drain, reload, pause, trigger, import";
-            return refusal(&format!(
-                "not a request ({error}); `cmd` is one of: {known}"
-            ));
-        }
-    };
+/// Reads a line into `line`; how many bytes came.
+async fn request(
+    reader: &mut BufReader<OwnedReadHalf>,
+    line: &mut Vec<u8>,
+) -> std::io::Result<usize> {
+    reader.take(REQUEST_MAX_BYTES).read_until(b'\n', line).await
+}
+
+async fn say(write: &mut OwnedWriteHalf, answer: &Value) -> std::io::Result<()> {
+    let mut bytes = serde_json::to_vec(answer)?;
+    bytes.push(b'\n');
+    write.write_all(&bytes).await
+}
+
+/// How the node ended, for one that asked; for another one it never comes.
+async fn ended(end: Option<&mut watch::Receiver<Option<Value>>>) -> Option<Value> {
+    let told = end?.wait_for(Option::is_some).await.ok()?;
+    told.clone()
+}
+
+/// The request in `line`, or its refusal.
+fn parse(line: &[u8]) -> Result<Request, Value> {
+    if line.len() as u64 == REQUEST_MAX_BYTES && line.last() != Some(&b'\n') {
+        return Err(refusal("a request is one line of at most 65536 bytes"));
+    }
+    serde_json::from_slice(line).map_err(|error| {
+        let known = "status, drain, reload, pause, trigger, import";
+        refusal(&format!(
+            "not a request ({error}); `cmd` is one of: {known}"
+        ))
+    })
+}
+
+async fn answer(request: Request, at_once: &AtOnce, calls: &mpsc::Sender<Call>) -> Value {
     match request {
         Request::Status => return (at_once.look)().await,
         Request::Drain => return (at_once.drain)(),
@@ -179,7 +239,7 @@ async fn answer(line: &[u8], at_once: &AtOnce, calls: &mpsc::Sender<Call>) -> Va
 mod tests {
     use std::time::Duration;
 
-    use super::super::client::Client;
+    use super::super::client::{Client, Ended};
     use super::*;
 
     async fn ask(data_dir: PathBuf, request: Request) -> anyhow::Result<Value> {
@@ -195,7 +255,48 @@ mod tests {
         AtOnce {
             look: Arc::new(|| Box::pin(async { json!({ "ok": true, "pid": 1 }) })),
             drain: Arc::new(|| json!({ "ok": true, "drain_s": 7 })),
+            end: End::new(),
         }
+    }
+
+    /// What a client that drains hears of a node that ends like this; `None`: without a word.
+    fn heard(ended: Option<anyhow::Result<()>>) -> Ended {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let node = builder.enable_all().build().expect("a runtime");
+        let (asked, was_asked) = oneshot::channel();
+        let data_dir = dir.path().to_owned();
+        let socket = node.block_on(async { ControlSocket::bind(&data_dir) });
+        let client = std::thread::spawn(move || {
+            let within = Duration::from_secs(20);
+            let mut client = Client::connect_or_refuse(&data_dir).expect("it listens");
+            client.ask(&Request::Drain, Some(within)).expect("answered");
+            asked.send(()).expect("it waits");
+            client.wait_for_end(within)
+        });
+        node.block_on(async {
+            let (calls, _received) = calls();
+            let (at_once, socket) = (pid_one(), socket.expect("bound"));
+            let end = at_once.end.clone();
+            let server = tokio::spawn(socket.serve(at_once, calls));
+            was_asked.await.expect("asked");
+            if let Some(ended) = ended {
+                end.tell(&ended).await;
+            }
+            server.abort();
+        });
+        // As at the end of a process: every connection is closed.
+        drop(node);
+        client.join().expect("the client does not panic")
+    }
+
+    #[test]
+    fn who_asked_for_a_drain_hears_how_the_node_ended() {
+        assert_eq!(heard(Some(Ok(()))), Ended::Well);
+        let lost = anyhow::anyhow!("1 facts are lost");
+        let badly = Ended::Badly("1 facts are lost".to_owned());
+        assert_eq!(heard(Some(Err(lost))), badly);
+        assert_eq!(heard(None), Ended::Unsaid);
     }
 
     #[tokio::test]
@@ -240,10 +341,9 @@ mod tests {
         assert!(!path.exists());
     }
 
-    #[tokio::test]
-    async fn nonsense_is_answered_with_what_is_accepted() {
-        let (calls, _received) = calls();
-        let said = answer(b"{\"cmd\":\"stop\"}", &pid_one(), &calls).await;
+    #[test]
+    fn nonsense_is_answered_with_what_is_accepted() {
+        let said = parse(b"{\"cmd\":\"stop\"}").expect_err("no command");
         assert!(
             said["error"]
                 .as_str()

@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 
 use crate::admin;
 use crate::config::{Config, Layers};
-use crate::control::server::{self, AtOnce, ControlSocket};
+use crate::control::server::{self, AtOnce, ControlSocket, End};
 use crate::control::{lock, store_lock};
 use parts::Parts;
 use serve::Control;
@@ -61,7 +61,8 @@ async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCod
     lock.record_store(&config.store)?;
     let view = Arc::clone(&parts.view);
     let socket = ControlSocket::bind(&config.data_dir)?;
-    let at_once = at_once(&view, &stop);
+    let end = End::new();
+    let at_once = at_once(&view, &stop, &end);
     let control_socket = tokio::spawn(socket.serve(at_once, calls));
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&view)));
     say_ready(&view);
@@ -71,18 +72,20 @@ async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCod
         Err(broken) => error!("{broken:#}; flushing what can be flushed"),
     }
     let drained = parts.drain().await;
+    let stopped = first_error([ended.map(drop), drained]);
+    end.tell(&stopped).await;
     admin.abort();
     control_socket.abort();
     // Waits for the abort so that the socket file is gone before the lock is.
     let _ = control_socket.await;
-    first_error([ended.map(drop), drained])?;
+    stopped?;
     info!("stopped");
     drop((store_lock, lock));
     Ok(ExitCode::SUCCESS)
 }
 
 /// What the control socket answers however busy the control plane is.
-fn at_once(view: &Arc<View>, stop: &Stop) -> AtOnce {
+fn at_once(view: &Arc<View>, stop: &Stop, end: &End) -> AtOnce {
     let (looked_at, stopping, stop) = (Arc::clone(view), Arc::clone(view), stop.clone());
     AtOnce {
         look: Arc::new(move || {
@@ -93,6 +96,7 @@ fn at_once(view: &Arc<View>, stop: &Stop) -> AtOnce {
             stop.ask("drain");
             json!({ "ok": true, "pid": std::process::id(), "drain_s": stopping.drain_s() })
         }),
+        end: end.clone(),
     }
 }
 

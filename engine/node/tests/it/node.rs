@@ -206,7 +206,10 @@ fn a_node_that_loses_facts_at_its_end_says_so_and_exits_with_1() {
     let targets = list(dir.path(), &[format!("http://{}/,10", serve(UNAVAILABLE))]);
     assert_eq!(code(&import(&targets, &data, &[])), 0);
     status_until(&data, |status| status["sink"]["journal_alarm"] == 1);
-    node.signal("TERM");
+    let drained = run(&["drain", "--data-dir", text(&data)]);
+    assert_eq!(code(&drained), 1, "{}", stdout(&drained));
+    assert_says(&drained, "stopped with an error: ");
+    assert_says(&drained, "1 facts are lost");
     let (exit, log) = node.end();
     assert_eq!(exit, 1, "{log}");
     assert!(log.contains("1 facts are lost"), "{log}");
