@@ -452,6 +452,11 @@ fn open_files() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
 }
 
+/// The guide's table, as the integration tests look at it too.
+#[cfg(test)]
+#[path = "../../tests/it/guide.rs"]
+mod guide;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,50 +486,15 @@ mod tests {
         }
     }
 
-    /// Names and labels of the guide's table, row by row.
-    fn documented() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
-        let guide = include_str!("../../../../docs/guide.md");
-        let (_, section) = guide.split_once("## Metrics").expect("the section");
-        let rows = section.lines().filter(|line| line.starts_with("| `"));
-        rows.take_while(|line| !line.starts_with("## "))
-            .map(|row| {
-                let mut cells = row.split('|').skip(1);
-                let names = cells.next().expect("names").split('`').skip(1).step_by(2);
-                let labels = cells.next().expect("labels").split([',', '/', ' ', '–']);
-                (
-                    names.collect(),
-                    labels.filter(|label| !label.is_empty()).collect(),
-                )
-            })
-            .collect()
-    }
-
     #[test]
     fn every_name_of_the_guide_is_served_with_its_labels() {
-        let text = scrape().text().expect("text");
-        let rows = documented();
-        assert!(rows.len() > 15, "{rows:?}");
-        for (names, labels) in rows {
-            let mut shown = String::new();
-            for name in &names {
-                let is_sample = |line: &&str| {
-                    let rest = line.strip_prefix("ringwatch_");
-                    rest.and_then(|rest| rest.strip_prefix(name))
-                        .is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
-                };
-                let line = text.lines().find(is_sample);
-                shown += line.unwrap_or_else(|| panic!("{name} in\n{text}"));
-            }
-            for label in labels {
-                assert!(shown.contains(&format!("{label}=\"")), "{label}: {shown}");
-            }
-        }
+        guide::assert_served(&scrape().text().expect("text"));
     }
 
     #[test]
     fn nothing_is_served_that_the_guide_does_not_name() {
         let text = scrape().text().expect("text");
-        let rows = documented();
+        let rows = guide::documented();
         for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
             let name = line.split_whitespace().nth(2).expect("a name");
             let short = name.strip_prefix("ringwatch_").expect("our prefix");

@@ -3,6 +3,7 @@
 mod bad_input;
 mod busy;
 mod check;
+mod guide;
 mod help;
 mod nginx;
 mod node;

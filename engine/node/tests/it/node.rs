@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::guide;
 use crate::process::{
     Node, ask, assert_says, code, get, import, listed, run, run_command, status_until, stderr,
     stdout, text,
@@ -74,6 +75,31 @@ fn a_node_probes_its_list_balances_and_drains() {
     for file in ["percentiles.svg", "lag.svg", "report.md"] {
         assert!(dir.path().join(file).exists(), "{file}");
     }
+}
+
+#[test]
+fn a_node_serves_every_metric_that_the_guide_names() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let lines = [
+        format!("http://{}/,10", serve(OK)),
+        format!("http://{}/,10", serve(UNAVAILABLE)),
+    ];
+    let targets = list(dir.path(), &lines);
+    let options = ["--targets", text(&targets), "--histogram-interval-s", "1"];
+    let node = Node::loaded(&data, &options);
+    let mut page = String::new();
+    status_until(&data, |status| {
+        page = get(status["admin"].as_str().expect("an address"), "/metrics").1;
+        // The sink tells the ages only after its first answer.
+        let has_ages = page.contains("ringwatch_freshness_age_seconds{");
+        has_ages && status["lag_us"]["count"].as_u64() >= Some(2)
+    });
+    guide::assert_served(&page);
+    let failed = "ringwatch_failures_total{core=\"0\",class=\"http.status\"} ";
+    let count = page.lines().find_map(|line| line.strip_prefix(failed));
+    assert!(count.is_some_and(|count| count != "0"), "{page}");
+    drop(node);
 }
 
 #[test]

@@ -206,7 +206,7 @@ pub(crate) fn ask(data_dir: &Path, request: &str) -> Value {
 }
 
 /// Asks for the status until `done` says so.
-pub(crate) fn status_until(data_dir: &Path, done: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn status_until(data_dir: &Path, mut done: impl FnMut(&Value) -> bool) -> Value {
     // Nobody sends: the channel only paces the questions.
     let (_sender, pace) = channel::<()>();
     let mut status = Value::Null;
