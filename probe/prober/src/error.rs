@@ -1,11 +1,11 @@
 //! `ProberError`: what can be wrong with our own set-up. A failed check is never an error.
 
-/// Why a [`Shared`](crate::Shared) could not be built.
+/// Why a [`Shared`](crate::Shared) could not be built. What another library said is the `source`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProberError {
     /// The CA bundle is not PEM.
-    #[error("the CA bundle does not parse as PEM: {0}; give a file of CERTIFICATE blocks")]
+    #[error("the CA bundle does not parse as PEM; give a file of CERTIFICATE blocks")]
     Pem(#[source] rustls_pki_types::pem::Error),
     /// The CA bundle has no certificate that can be a trust anchor.
     #[error(
@@ -23,9 +23,9 @@ pub enum ProberError {
         found: String,
     },
     /// The TLS library refused our settings.
-    #[error("the TLS library refused our settings: {0}")]
+    #[error("the TLS library refused our settings")]
     Tls(#[from] rustls::Error),
     /// The TLS library refused the trust anchors.
-    #[error("the TLS library refused the trust anchors: {0}")]
+    #[error("the TLS library refused the trust anchors")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }

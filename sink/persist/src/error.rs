@@ -5,19 +5,20 @@ use std::path::PathBuf;
 
 use store::StoreError;
 
-/// Why the sink could not start, or stopped.
+/// Why the sink could not start, or stopped. A sentence has its cause inside, and is no `source`
+/// besides: whoever prints a chain of errors would say it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PersistError {
     /// A journal file or its directory could not be read or written.
-    #[error("journal {path}: {doing} failed: {source}; check the disk and the rights of data_dir")]
+    #[error("journal {path}: {doing} failed: {cause}; check the disk and the rights of data_dir")]
     JournalIo {
         /// File or directory.
         path: PathBuf,
         /// What was being done.
         doing: &'static str,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A journal record that is not the torn end of the last write does not match its checksum.
     #[error(
@@ -34,14 +35,14 @@ pub enum PersistError {
     },
     /// A batch cannot be encoded: a bug of ours.
     #[error("a batch of facts could not be encoded for the journal: {0}")]
-    Encode(#[from] postcard::Error),
+    Encode(postcard::Error),
     /// The store could not say where it stands.
-    #[error("the store could not be read at the start ({doing}): {source}")]
+    #[error("the store could not be read at the start ({doing}): {cause}")]
     Store {
         /// What was asked.
         doing: &'static str,
         /// Why it failed.
-        source: StoreError,
+        cause: StoreError,
     },
     /// The sink ended while the journal could not be written.
     #[error(

@@ -37,7 +37,7 @@ pub(crate) async fn find<S: FactStore>(
     directory: &Path,
     journal_max_bytes: u64,
 ) -> Result<Found, PersistError> {
-    let failed = |doing| move |source| PersistError::Store { doing, source };
+    let failed = |doing| move |cause| PersistError::Store { doing, cause };
     let floors = store.floors().await.map_err(failed("its newest ids"))?;
     let mut mint = FactMint::default();
     floors.newest.iter().for_each(|&id| mint.observe(id));

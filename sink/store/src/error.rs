@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 /// A store that could not be opened, or a request that it could not do. A request that failed
 /// changed nothing, unless its documentation says that it works in chunks.
+///
+/// A sentence has its cause inside, where it is understood; it is no `source` besides, or whoever
+/// prints a chain of errors would say it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -31,14 +34,14 @@ pub enum StoreError {
     },
     /// The directory of the file does not exist and cannot be made.
     #[error(
-        "the directory {} of the store cannot be created ({source}): create it, or name another \
+        "the directory {} of the store cannot be created ({cause}): create it, or name another \
          path with --store sqlite:PATH", path.display()
     )]
     CannotCreateDirectory {
         /// The directory.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Opening was asked for, creating was not.
     #[error(
@@ -119,14 +122,14 @@ pub enum StoreError {
     },
     /// What was written could not be forced onto the disk.
     #[error(
-        "the store {} cannot be synced to its disk ({source}): check the disk and its cables \
+        "the store {} cannot be synced to its disk ({cause}): check the disk and its cables \
          before anything else", path.display()
     )]
     Sync {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Another process holds the lock.
     #[error(
@@ -205,19 +208,19 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The thread of the store could not be started.
-    #[error("the thread of the store {} cannot be started ({source})", path.display())]
+    #[error("the thread of the store {} cannot be started ({cause})", path.display())]
     Thread {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Anything else that SQLite says.
-    #[error("the store {} failed: {source}", path.display())]
+    #[error("the store {} failed: {cause}", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What SQLite said.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
 }

@@ -191,6 +191,48 @@ fn a_data_directory_that_cannot_be_written_is_one_sentence() {
     assert_eq!(code(&output), 1);
     let expected = "ringwatch: the data directory /sys/kernel is not writable: make it writable";
     assert!(stderr(&output).starts_with(expected), "{}", stderr(&output));
+    assert_causes(&stderr(&output), "os error", 1);
+}
+
+/// One line, in which `cause` stands so many times.
+#[track_caller]
+fn assert_causes(said: &str, cause: &str, times: usize) {
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(said.matches(cause).count(), times, "{said}");
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let refused = |command: &mut Command| {
+        let output = command.output().expect("ringwatch starts");
+        assert_ne!(code(&output), 0);
+        stderr(&output)
+    };
+    let data = dir.path().join("d");
+    fs::create_dir(&data).expect("made");
+    fs::write(data.join("journal"), "a file where a directory should be").expect("written");
+    let said = refused(&mut run_command(&data));
+    assert!(said.starts_with("ringwatch: journal "), "{said}");
+    assert_causes(&said, "os error", 1);
+    let pem = dir.path().join("ca.pem");
+    fs::write(&pem, "-----BEGIN CERTIFICATE-----\nAAAA\n").expect("written");
+    let check = ["check", "https://127.0.0.1:9/", "--ca-file", text(&pem)];
+    let said = refused(ringwatch().args(check));
+    assert!(
+        said.contains("the CA bundle does not parse as PEM; give a file"),
+        "{said}"
+    );
+    assert_causes(&said, "section", 1);
+    let missing = text(dir.path()).to_owned() + "/none";
+    for arguments in [
+        ["run", "--config", &missing],
+        ["report", &missing, "--out=."],
+        ["validate", "--targets", &missing],
+    ] {
+        let said = refused(ringwatch().args(arguments));
+        assert!(said.matches("os error").count() <= 1, "{said}");
+    }
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Journal {
         while let Some(batch) = batches.peek() {
             debug_assert_eq!(batch.journal_seq, self.next_seq + count as u64);
             let before = buffer.len();
-            record::encode(batch, buffer)?;
+            record::encode(batch, buffer).map_err(PersistError::Encode)?;
             let fits = buffer.len() as u64 <= room || (empty && count == 0);
             if !fits || (count > 0 && buffer.len() as u64 > self.segment_max_bytes) {
                 buffer.truncate(before);

@@ -74,10 +74,10 @@ pub(crate) fn failed<'p>(
     path: &'p Path,
     doing: &'static str,
 ) -> impl FnOnce(io::Error) -> PersistError + 'p {
-    move |source| PersistError::JournalIo {
+    move |cause| PersistError::JournalIo {
         path: path.to_owned(),
         doing,
-        source,
+        cause,
     }
 }
 

@@ -93,13 +93,13 @@ impl Db {
         log.push("-wal");
         let directory = plain(self.path.parent().unwrap_or(Path::new("")));
         let synced = sync_if_there(Path::new(&log)).and_then(|()| sync_if_there(&directory));
-        synced.map_err(|source| match source.kind() {
+        synced.map_err(|cause| match cause.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::DiskFull {
                 path: self.path.clone(),
             },
             _ => StoreError::Sync {
                 path: self.path.clone(),
-                source,
+                cause,
             },
         })
     }
@@ -183,9 +183,9 @@ fn create_directory(path: &Path) -> Result<()> {
     {
         None => Ok(()),
         Some(parent) => {
-            fs::create_dir_all(parent).map_err(|source| StoreError::CannotCreateDirectory {
+            fs::create_dir_all(parent).map_err(|cause| StoreError::CannotCreateDirectory {
                 path: parent.to_path_buf(),
-                source,
+                cause,
             })
         }
     }

@@ -99,6 +99,9 @@ fn sqlite_error(source: SqliteError, path: &Path, busy: Duration) -> StoreError 
             StoreError::Locked { path, waited_ms }
         }
         Some(ErrorCode::CannotOpen) => StoreError::CannotOpen { path, detail },
-        _ => StoreError::Sqlite { path, source },
+        _ => StoreError::Sqlite {
+            path,
+            cause: source,
+        },
     }
 }

@@ -66,9 +66,9 @@ impl Client {
                 // A caller that went away does not miss the reason.
                 Err(error) => drop(opened.send(Err(error))),
             })
-            .map_err(|source| StoreError::Thread {
+            .map_err(|cause| StoreError::Thread {
                 path: client.path.to_path_buf(),
-                source,
+                cause,
             })?;
         answer.await.map_err(|_| client.closed())??;
         Ok(client)

@@ -93,6 +93,11 @@ async fn a_directory_that_cannot_be_made_is_named() {
         if *path == backend.path()),
         "{error}"
     );
+    assert_eq!(error.to_string().matches("os error").count(), 1, "{error}");
+    assert!(
+        std::error::Error::source(&error).is_none(),
+        "it would be said twice"
+    );
     // A file system that takes no files, whoever asks.
     let (error, _) = refusal(Path::new("/proc/self/ringwatch.db")).await;
     assert!(matches!(error, StoreError::CannotOpen { .. }), "{error}");
