@@ -20,9 +20,9 @@ use crate::config::{Config, upstreams};
 use crate::exit::bad_input;
 use crate::report::human;
 use crate::run::parts;
-use crate::run::plan::FilesPlan;
+use crate::run::plan::{FilesPlan, raise_nofile};
 
-/// Attempts in flight of one `check`.
+/// Attempts in flight of one `check` at most; there are no more than URLs.
 const IN_FLIGHT: u32 = 64;
 /// How long the core may be silent before it is taken for dead: longer than any deadline.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -98,16 +98,14 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
         Err(error) if names => return Err(error),
         Err(_) => Vec::new(),
     };
-    let files = FilesPlan::make(
-        crate::run::plan::raise_nofile(),
-        1,
-        upstreams.len(),
-        if config.max_in_flight == 0 {
-            IN_FLIGHT
-        } else {
-            config.max_in_flight
-        },
-    )?;
+    let chosen = match config.max_in_flight {
+        0 => IN_FLIGHT,
+        chosen => chosen,
+    };
+    // A redirect may lead from an address to a name, which takes a socket or two of the reserve.
+    let resolvers = if names { upstreams.len() } else { 0 };
+    let in_flight = chosen.min(targets.len() as u32);
+    let files = FilesPlan::make(raise_nofile(), 1, resolvers, in_flight)?;
     let shared = parts::shared(config)?;
     let resolver = parts::resolver(config, &upstreams, 1)?;
     let make = |driver: Driver| CoreConfig {

@@ -88,8 +88,8 @@ pub(crate) struct FilesPlan {
 }
 
 impl FilesPlan {
-    /// Divides `limit` files among `cores` cores with `upstreams` resolvers each. `chosen` = 0
-    /// means as many in flight as fit, up to the documented default.
+    /// Divides `limit` files among `cores` cores with `upstreams` resolvers each; where no name is
+    /// looked up, 0. `chosen` = 0 means as many in flight as fit, up to the documented default.
     pub(crate) fn make(
         limit: u64,
         cores: usize,
@@ -97,7 +97,8 @@ impl FilesPlan {
         chosen: u32,
     ) -> anyhow::Result<Self> {
         let sockets = DNS_SOCKETS_PER_UPSTREAM * FILES_OF_DNS_SOCKET * upstreams;
-        let dns = (sockets + DNS_STREAMS_MAX) as u64;
+        let streams = if upstreams == 0 { 0 } else { DNS_STREAMS_MAX };
+        let dns = (sockets + streams) as u64;
         let needed =
             |in_flight: u64| FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + in_flight);
         let fits = limit.saturating_sub(needed(0)) / cores.max(1) as u64;
@@ -183,6 +184,12 @@ mod tests {
                 .max_in_flight,
             100
         );
+    }
+
+    #[test]
+    fn one_address_without_a_name_needs_few_files() {
+        let plan = FilesPlan::make(150, 1, 0, 1).expect("fits");
+        assert_eq!((plan.max_in_flight, plan.needed), (1, 145));
     }
 
     #[test]

@@ -65,6 +65,24 @@ fn json_tells_url_verdict_phases_and_address() {
 }
 
 #[test]
+fn an_address_is_checked_with_few_open_files() {
+    let script = |limit: u32, url: &str| {
+        let binary = env!("CARGO_BIN_EXE_ringwatch");
+        let command = format!("{binary} check {url} --allow 127.0.0.0/8 --dns 127.0.0.1:9");
+        let script = format!("ulimit -n {limit} && exec {command}");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).output().expect("sh starts")
+    };
+    let output = script(200, &format!("http://{}/", serve(OK)));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    // A name needs a resolver, and that its sockets.
+    let output = script(200, "http://a.example/");
+    assert_eq!(code(&output), 2);
+    let plan = "1 probe core(s) with 1 attempts in flight and 192 files for DNS each";
+    assert_says(&output, plan);
+}
+
+#[test]
 fn down_is_1() {
     let refused = json(&check(&[&format!("http://{}/", closed()), "--json"]));
     assert_eq!(refused["class"], "connect.refused");
