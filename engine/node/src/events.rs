@@ -12,7 +12,8 @@ use store::{EventFilter, Store};
 use crate::check;
 use crate::json_ids::json_id;
 
-/// Writes the events of `filter` to `out`.
+/// Writes the events of `filter` to `out`; what a reader could take for a fault (no event at all,
+/// a list that was cut) goes to standard error.
 pub(crate) async fn write(
     store: &Store,
     filter: &EventFilter,
@@ -20,7 +21,15 @@ pub(crate) async fn write(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let mut urls = Urls::default();
-    for event in store.events(filter).await? {
+    // One more than is shown tells whether there are more.
+    let one_more = EventFilter {
+        limit: filter.limit.saturating_add(1),
+        ..*filter
+    };
+    let mut events = store.events(&one_more).await?;
+    let found = events.len();
+    events.truncate(filter.limit);
+    for event in events {
         let url = urls.of(store, event.target).await?;
         if as_json {
             let transitions = store.transitions(event.id).await?;
@@ -29,7 +38,30 @@ pub(crate) async fn write(
             writeln!(out, "{}", line(&event, url.as_deref()))?;
         }
     }
+    out.flush()?;
+    if let Some(note) = note(found, filter) {
+        eprintln!("ringwatch: {note}");
+    }
     Ok(())
+}
+
+/// What to say of a listing for which `found` events came, one more than wanted at most.
+fn note(found: usize, filter: &EventFilter) -> Option<String> {
+    if found > filter.limit {
+        let limit = filter.limit;
+        return Some(format!(
+            "there are more than the newest {limit} listed here: ask with a higher --limit"
+        ));
+    }
+    let which = if filter.open_only {
+        "open incident"
+    } else {
+        "incident"
+    };
+    let of = filter
+        .target
+        .map_or_else(String::new, |id| format!(" of target {id}"));
+    (found == 0).then(|| format!("no {which}{of}"))
 }
 
 /// URLs by target, each read once.
@@ -144,6 +176,20 @@ mod tests {
             evidence: Some(Box::new(evidence)),
         };
         (event, transition)
+    }
+
+    #[test]
+    fn an_empty_and_a_cut_listing_say_so() {
+        let filter = |open_only, target, limit| EventFilter {
+            open_only,
+            target: TargetId::new(target),
+            limit,
+        };
+        let of = |found, filter: EventFilter| note(found, &filter).unwrap_or_default();
+        assert_eq!(of(0, filter(false, 0, 5)), "no incident");
+        assert_eq!(of(0, filter(true, 7, 5)), "no open incident of target 7");
+        assert_eq!(of(5, filter(false, 0, 5)), "");
+        assert!(of(6, filter(false, 0, 5)).starts_with("there are more than the newest 5 "));
     }
 
     #[test]

@@ -27,6 +27,8 @@ use crate::{check, doctor, events, logging, report, run, targets};
 
 /// How long a node may take to answer a question about itself.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Incidents that are listed when nobody says how many.
+const EVENTS_LISTED: usize = 1_000;
 /// What a drain may take beyond `drain_s`.
 const DRAIN_GRACE: Duration = Duration::from_mins(1);
 
@@ -72,7 +74,7 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let filter = EventFilter {
                 open_only: open,
                 target: target_id(target)?,
-                limit,
+                limit: events_limit(limit)?,
             };
             look(
                 &config,
@@ -272,6 +274,19 @@ fn target_id(given: Option<i64>) -> anyhow::Result<Option<TargetId>> {
     match TargetId::new(raw) {
         Some(id) => Ok(Some(id)),
         None => bad_input(format!("--target: found {raw}, accepted is an id from 1")),
+    }
+}
+
+/// Absent and 0 are the default.
+fn events_limit(given: Option<i64>) -> anyhow::Result<usize> {
+    match given {
+        None | Some(0) => Ok(EVENTS_LISTED),
+        Some(limit) => usize::try_from(limit).or_else(|_| {
+            bad_input(format!(
+                "--limit: found {limit}, accepted is a number from 1, or 0 for the default \
+                 ({EVENTS_LISTED})"
+            ))
+        }),
     }
 }
 

@@ -161,9 +161,9 @@ pub(crate) enum EventsCommand {
         /// Of this target only
         #[arg(long, value_name = "ID")]
         target: Option<i64>,
-        /// At most this many
-        #[arg(long, value_name = "N", default_value_t = 1_000)]
-        limit: usize,
+        /// At most this many [default: 1000]
+        #[arg(long, value_name = "N", allow_negative_numbers = true)]
+        limit: Option<i64>,
         /// Print one JSON object per incident
         #[arg(long)]
         json: bool,

@@ -178,6 +178,39 @@ fn an_incident_is_listed_while_the_node_runs_and_after_a_kill() {
 }
 
 #[test]
+fn a_listing_of_incidents_has_a_default_limit_and_says_when_it_is_empty_or_cut() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let data = dir.path().join("d");
+    let events = |more: &[&str]| {
+        let args = ["events", "list", "--data-dir", text(&data)];
+        run(&[&args[..], more].concat())
+    };
+    let down = serve(UNAVAILABLE);
+    let lines = ["a", "b"].map(|path| format!("http://{down}/{path},10"));
+    let targets = list(dir.path(), &lines);
+    assert_eq!(code(&import(&targets, &data, &[])), 0);
+    let none = events(&[]);
+    assert_eq!((code(&none), stdout(&none)), (0, String::new()));
+    assert_eq!(stderr(&none), "ringwatch: no incident\n");
+    let node = Node::loaded(&data, &["--confirm-after", "1"]);
+    status_until(&data, |status| {
+        status["targets"]["down"] == 2 && status["sink"]["apply_lag"] == 0
+    });
+    for all in [&["--limit", "0"][..], &["--limit", "2"], &[]] {
+        let output = events(all);
+        assert_eq!(stdout(&output).lines().count(), 2, "{all:?}");
+        assert_eq!(stderr(&output), "");
+    }
+    let cut = events(&["--limit", "1"]);
+    assert_eq!((code(&cut), stdout(&cut).lines().count()), (0, 1));
+    assert_says(&cut, "there are more than the newest 1 listed here");
+    let negative = events(&["--limit", "-1"]);
+    assert_eq!(code(&negative), 2);
+    assert_says(&negative, "--limit: found -1, accepted is a number from 1");
+    drop(node);
+}
+
+#[test]
 fn an_incident_of_a_target_that_was_switched_off_while_the_node_was_stopped_ends() {
     let dir = tempfile::tempdir().expect("temp dir");
     let data = dir.path().join("d");
