@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::target::Maintenance;
 use model::{FieldError, TargetSpec};
 
-use crate::suggest::hint;
+use crate::suggest::{hint, nearest};
 
 macro_rules! columns {
     ($($variant:ident = $name:literal,)*) => {
@@ -44,9 +44,14 @@ columns! {
 /// Columns of a list without a header line.
 pub(crate) const HEADERLESS: [Column; 3] = [Column::Url, Column::IntervalS, Column::Method];
 
-/// Whether the first record of a list is a header line: one of its fields is called `url`.
+/// Whether the first record of a list is a header line: one of its fields is called `url`; or it
+/// has no URL, and a field that is, or nearly is, the name of a column. A header line that is taken
+/// for a target would give every column after it another meaning.
 pub(crate) fn is_header(fields: &[String]) -> bool {
-    fields.iter().any(|field| field.eq_ignore_ascii_case("url"))
+    let named_url = |field: &String| field.eq_ignore_ascii_case("url");
+    let near = |field: &String| nearest(field, Column::NAMES.iter().copied()).is_some();
+    let has_url = fields.iter().any(|field| field.contains("://"));
+    fields.iter().any(named_url) || (!has_url && fields.iter().any(near))
 }
 
 /// The columns of a header line; `forbidden` and `headers` may be given several times.
@@ -66,6 +71,12 @@ pub(crate) fn header(fields: &[String]) -> Result<Vec<Column>, String> {
             return Err(format!("columns: found {field:?} twice, accepted is once"));
         }
         columns.push(column);
+    }
+    if !columns.contains(&Column::Url) {
+        let found = fields.join(",");
+        return Err(format!(
+            "columns: found {found:?}, accepted is a header line with the column url"
+        ));
     }
     Ok(columns)
 }
@@ -194,9 +205,20 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_told_by_its_url_column() {
+    fn a_header_is_told_by_its_url_column_or_by_names_without_a_url() {
         assert!(is_header(&fields("name,URL")));
-        assert!(!is_header(&fields("http://a/,60")));
+        for typo in ["urls,interval", "id,nmae", "uri", "name,interval_s"] {
+            assert!(is_header(&fields(typo)), "{typo}");
+        }
+        for data in [
+            "http://a/,60",
+            "a.example,60,GET",
+            "nope",
+            "http://a/,,name",
+            "",
+        ] {
+            assert!(!is_header(&fields(data)), "{data}");
+        }
         assert_eq!(
             header(&fields("url,forbidden,forbidden")).map(|c| c.len()),
             Ok(3)

@@ -180,6 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn a_header_without_the_column_url_is_refused_and_not_read_as_a_target() {
+        let refused = |text| read(text).expect_err("no header").to_string();
+        let typo = refused("# c\nurls,interval\nhttp://a.example/,60\n");
+        assert!(
+            typo.starts_with("t.csv:2: columns: found \"urls\""),
+            "{typo}"
+        );
+        assert!(typo.ends_with("did you mean `url`?"), "{typo}");
+        let without = "t.csv:1: columns: found \"name,interval_s\", accepted is a header line with \
+                       the column url";
+        assert_eq!(refused("name,interval_s\nhttp://a.example/,60\n"), without);
+    }
+
+    #[test]
     fn an_unknown_column_refuses_the_file() {
         let error = read("url,metod\nhttp://a/,GET")
             .expect_err("unknown column")
