@@ -192,7 +192,7 @@ pub(crate) struct ReportCommand {
     /// A .hdr file, a directory of them, or the data directory of a node
     #[arg(value_name = "DIR|FILE.hdr")]
     pub(crate) source: PathBuf,
-    /// Where plots and report.md go; default: next to the logs
+    /// Where plots and report.md go [default: the directory that was named, or that of the file]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -72,8 +72,13 @@ fn a_node_probes_its_list_balances_and_drains() {
     let report = run(&["report", text(&data), "--out", text(dir.path())]);
     assert_eq!(code(&report), 0, "{}", stderr(&report));
     assert!(stdout(&report).contains("\ntotal ") && stdout(&report).contains("\nschedule_lag "));
+    // Without --out they go into the directory that was named.
+    let report = run(&["report", text(&data)]);
+    assert_eq!(code(&report), 0, "{}", stderr(&report));
     for file in ["percentiles.svg", "lag.svg", "report.md"] {
         assert!(dir.path().join(file).exists(), "{file}");
+        assert!(data.join(file).exists(), "{file}");
+        assert!(!data.join("hdr").join(file).exists(), "{file}");
     }
 }
 
