@@ -24,10 +24,11 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bad_input(format!(
+        // As with a data directory in use: nothing is wrong with what was asked for.
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => anyhow::bail!(
             "the admin address {address} is in use by another program: stop it, or give another \
              one with --admin ADDR:PORT (port 0 takes a free one)"
-        )),
+        ),
         Err(error) => bad_input(format!(
             "the admin address {address} cannot be listened on ({error}): give an address of this \
              machine with --admin ADDR:PORT"

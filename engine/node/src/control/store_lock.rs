@@ -3,12 +3,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
 use store::{StoreError, StoreUrl};
 
 use super::pid_file::{self, PidFile};
+use crate::exit::bad_input;
 
 /// The note that holds the data directory of the holder.
 const DATA_DIR: &str = "data_dir";
@@ -31,7 +32,7 @@ pub(crate) fn take_or_refuse(url: &StoreUrl, data_dir: &Path) -> anyhow::Result<
         let path = store.clone();
         return Err(StoreError::NotAFile { path }.into());
     }
-    create_place(store)?;
+    make_place(store, data_dir)?;
     let path = lock_path(store);
     let taken = PidFile::take(&path).with_context(|| unwritable(store, &path))?;
     let Some(mut file) = taken else {
@@ -43,14 +44,25 @@ pub(crate) fn take_or_refuse(url: &StoreUrl, data_dir: &Path) -> anyhow::Result<
     Ok(StoreLock { _file: Some(file) })
 }
 
-fn create_place(store: &Path) -> Result<(), StoreError> {
+/// The directory of the store, which is made only inside of `data_dir`: elsewhere a mistyped path
+/// would become an empty store that nobody looks for.
+fn make_place(store: &Path, data_dir: &Path) -> anyhow::Result<()> {
     let parent = store.parent().unwrap_or(Path::new(""));
-    if parent.as_os_str().is_empty() {
+    if parent.as_os_str().is_empty() || parent.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(parent).map_err(|source| StoreError::CannotCreateDirectory {
-        path: parent.to_path_buf(),
-        source,
+    let climbs = parent.components().any(|part| part == Component::ParentDir);
+    let inside = std::path::absolute(parent)?.starts_with(std::path::absolute(data_dir)?);
+    if climbs || !inside {
+        return bad_input(format!(
+            "there is no directory {} for the store: create it, or name another path with \
+             --store sqlite:PATH",
+            parent.display()
+        ));
+    }
+    fs::create_dir_all(parent).map_err(|cause| {
+        let path = parent.to_path_buf();
+        StoreError::CannotCreateDirectory { path, cause }.into()
     })
 }
 
@@ -95,6 +107,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let store = dir.path().join("new/s.db");
         let url = StoreUrl::Sqlite(store.clone());
+        let error = take_or_refuse(&url, Path::new("/d/one")).expect_err("no directory");
+        assert!(
+            error.to_string().starts_with("there is no directory "),
+            "{error}"
+        );
+        assert!(!dir.path().join("new").exists());
+        fs::create_dir(dir.path().join("new")).expect("made");
         let first = take_or_refuse(&url, Path::new("/d/one")).expect("free");
         assert!(dir.path().join("new/s.db.lock").exists());
         fs::write(&store, "").expect("written");

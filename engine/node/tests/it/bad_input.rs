@@ -169,13 +169,44 @@ fn a_store_in_use_by_a_node_of_another_data_directory_is_one_sentence_with_the_p
 }
 
 #[test]
+fn a_store_in_a_directory_that_does_not_exist_is_refused_and_makes_none() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (data, list) = (dir.path().join("d"), dir.path().join("t.csv"));
+    fs::write(&list, "http://a.example/\n").expect("written");
+    let nope = dir.path().join("nope");
+    let url = format!("sqlite:{}", nope.join("dir/x.db").display());
+    let mut start = run_command(&data);
+    let mut import = import_command(&list, &data);
+    for command in [&mut start, &mut import] {
+        let output = command.args(["--store", &url]).output();
+        let output = output.expect("ringwatch starts");
+        assert_eq!(code(&output), 2);
+        let expected = format!(
+            "ringwatch: there is no directory {} for the store: create it, or name another path \
+             with --store sqlite:PATH\n",
+            nope.join("dir").display()
+        );
+        assert_eq!(stderr(&output), expected);
+        assert!(!nope.exists());
+    }
+    // Below the data directory everything is ours.
+    let url = format!("sqlite:{}", data.join("deep/x.db").display());
+    let imported = import_command(&list, &data)
+        .args(["--store", &url])
+        .output();
+    let imported = imported.expect("ringwatch starts");
+    assert_eq!(code(&imported), 0, "{}", stderr(&imported));
+    assert!(data.join("deep/x.db").exists());
+}
+
+#[test]
 fn a_port_in_use_is_one_sentence() {
     let dir = tempfile::tempdir().expect("temp dir");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
     let data = dir.path().join("d");
     let output = run(&["run", "--data-dir", text(&data), "--admin", &address]);
-    assert_eq!(code(&output), 2);
+    assert_eq!(code(&output), 1);
     let expected = format!("ringwatch: the admin address {address} is in use by another program: ");
     assert!(
         stderr(&output).starts_with(&expected),
