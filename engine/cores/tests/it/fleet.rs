@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use model::inbox::{Cadence, CoreCommand};
 use model::outcome::flags;
 use model::schedule::phase_ms;
-use model::{Generation, MonoUs, Slot, TargetId, UnixMs, Verdict};
+use model::{Generation, MonoUs, Slot, TargetId, Verdict};
 
-use crate::world::{Chance, GRID_ZERO, Sizes, bench, bench_at, target, target_at};
+use crate::world::{Chance, Sizes, bench, target, target_at};
 
 #[test]
 fn every_target_of_a_healthy_fleet_is_probed_once_per_cadence() {
@@ -31,23 +31,21 @@ fn every_target_of_a_healthy_fleet_is_probed_once_per_cadence() {
 }
 
 #[test]
-fn a_restart_keeps_every_targets_phase() {
-    let starts = [GRID_ZERO, UnixMs(GRID_ZERO.0 + 7_654_321)];
-    for grid_zero in starts {
-        let mut bench = bench_at(Chance::new(2, 0), &Sizes::default(), grid_zero);
-        bench.add(500, 60);
-        bench.run_s(120);
-        for outcome in bench.drain() {
-            let id = TargetId::new(i64::from(outcome.slot.0) + 1).expect("positive");
-            let phase = u64::from(phase_ms(id, 57_000));
-            let offset = (outcome.started.get().0 + 57_000 - phase) % 57_000;
-            assert!(
-                offset <= 5,
-                "slot {} started {offset} ms off its phase",
-                outcome.slot.0
-            );
-        }
+fn targets_of_a_day_are_checked_on_their_phase_day_after_day() {
+    let mut bench = bench(Chance::new(2, 0), &Sizes::default());
+    bench.add(20, 86_400);
+    let cadence_ms = 86_385_000;
+    bench.run_s(2 * cadence_ms / 1_000 + 1);
+    let mut per_slot = BTreeMap::<u32, u32>::new();
+    for outcome in bench.drain() {
+        let id = TargetId::new(i64::from(outcome.slot.0) + 1).expect("positive");
+        let phase = u64::from(phase_ms(id, cadence_ms as u32));
+        let off_ms = (outcome.started.get().0 + cadence_ms - phase) % cadence_ms;
+        assert!(off_ms <= 5, "{outcome:?} is {off_ms} ms off its phase");
+        *per_slot.entry(outcome.slot.0).or_default() += 1;
     }
+    assert_eq!(per_slot.len(), 20);
+    assert!(per_slot.values().all(|count| *count == 2), "{per_slot:?}");
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod fleet;
 mod honesty;
 mod politeness;
 mod resolving;
+mod restart;
 mod soak;
 mod world;

@@ -44,6 +44,8 @@ pub(crate) struct Chance {
     pub(crate) watched_dial: Option<Dial>,
     /// µs from a dial to its answer, and from a request to its reply.
     pub(crate) rtt_us: u64,
+    /// What a healthy peer replies.
+    pub(crate) good: Cow<'static, [u8]>,
 }
 
 impl Chance {
@@ -58,6 +60,7 @@ impl Chance {
             all_watched: false,
             watched_dial: None,
             rtt_us: 20_000,
+            good: Cow::Borrowed(OK),
         }
     }
 
@@ -100,7 +103,7 @@ impl World for Chance {
         let piece = if self.draw(8) == 0 { 7 } else { 4_096 };
         let good = Reply {
             after_us,
-            bytes: Cow::Borrowed(OK),
+            bytes: self.good.clone(),
             piece,
             end: End::Silence,
         };
@@ -207,6 +210,7 @@ pub(crate) struct Bench<W = Chance> {
 /// Sizes that tests vary.
 pub(crate) struct Sizes {
     pub(crate) outcomes: usize,
+    pub(crate) evidence: usize,
     pub(crate) max_in_flight: u32,
     pub(crate) destination_caps: DestinationCaps,
 }
@@ -215,6 +219,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             outcomes: 65_536,
+            evidence: 16_384,
             max_in_flight: 10_000,
             destination_caps: DestinationCaps::share(1, vec![uncapped()]),
         }
@@ -236,11 +241,7 @@ pub(crate) fn shared_config() -> SharedConfig {
 }
 
 pub(crate) fn bench(world: Chance, sizes: &Sizes) -> Bench {
-    bench_at(world, sizes, GRID_ZERO)
-}
-
-pub(crate) fn bench_at(world: Chance, sizes: &Sizes, grid_zero: UnixMs) -> Bench {
-    bench_in(world, sizes, grid_zero, shared_config())
+    bench_in(world, sizes, GRID_ZERO, shared_config())
 }
 
 /// A core in any world.
@@ -252,7 +253,7 @@ pub(crate) fn bench_in<W: World>(
 ) -> Bench<W> {
     let (inbox_tx, inbox) = bounded(200_000);
     let (outcomes, outcomes_rx) = bounded(sizes.outcomes);
-    let (evidence, evidence_rx) = bounded(16_384);
+    let (evidence, evidence_rx) = bounded(sizes.evidence);
     let (one_shots, one_shots_rx) = bounded(1_024);
     let (histograms, histograms_rx) = bounded(16);
     let stats = Arc::new(CoreStats::default());
@@ -317,7 +318,7 @@ pub(crate) fn target_at(id: i64, url: &str, interval_s: i64, generation: u32) ->
     })
 }
 
-impl Bench {
+impl<W: World> Bench<W> {
     pub(crate) fn tell(&self, command: CoreCommand) {
         self.inbox.send(command).expect("the core holds its inbox");
     }
