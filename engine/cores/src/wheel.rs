@@ -298,7 +298,7 @@ fn bucket_of(queue: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, VecDeque};
 
     use proptest::prelude::*;
 
@@ -307,70 +307,177 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Insert { index: u32, ahead: u32 },
+        Enqueue { queue: u32, index: u32, due: u32 },
+        TakeFront { queue: u32 },
         Cancel { index: u32 },
         Advance { ticks: u32 },
     }
 
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let ahead = prop_oneof![0u32..300, 200u32..70_000, 60_000u32..20_000_000];
-        let ticks = prop_oneof![1u32..4, 1u32..600, 1u32..200_000];
+    /// Few queues, so that they fill; the number that tests use is below this.
+    const QUEUES: u32 = 4;
+
+    fn steps(
+        ahead: impl Strategy<Value = u32>,
+        ticks: impl Strategy<Value = u32>,
+        most: usize,
+    ) -> impl Strategy<Value = Vec<Step>> {
+        let index = || 0u32..64;
+        let enqueue = (0..QUEUES, index(), any::<u32>());
         let step = prop_oneof![
-            5 => (0u32..64, ahead).prop_map(|(index, ahead)| Step::Insert { index, ahead }),
-            1 => (0u32..64).prop_map(|index| Step::Cancel { index }),
+            5 => (index(), ahead).prop_map(|(index, ahead)| Step::Insert { index, ahead }),
+            3 => enqueue.prop_map(|(queue, index, due)| Step::Enqueue { queue, index, due }),
+            1 => (0..QUEUES).prop_map(|queue| Step::TakeFront { queue }),
+            1 => index().prop_map(|index| Step::Cancel { index }),
             3 => ticks.prop_map(|ticks| Step::Advance { ticks }),
         ];
-        prop::collection::vec(step, 1..120)
+        prop::collection::vec(step, 1..most)
     }
 
-    /// What the wheel must do, on an ordered map from index to due tick (not wrapped).
-    fn model_advance(model: &mut BTreeMap<u32, u64>, to: u64) -> Vec<(u64, u32)> {
-        let mut due: Vec<(u64, u32)> = model
+    /// What the wheel must do: an ordered map from index to due tick (not wrapped), and queues.
+    struct Model {
+        now: u64,
+        due: BTreeMap<u32, u64>,
+        queues: [VecDeque<(u32, u32)>; QUEUES as usize],
+    }
+
+    impl Model {
+        fn new(start: u32) -> Self {
+            Self {
+                now: u64::from(start),
+                due: BTreeMap::new(),
+                queues: Default::default(),
+            }
+        }
+
+        /// Takes `index` out, wherever it is; says whether it was in.
+        fn cancel(&mut self, index: u32) -> bool {
+            let mut was_in = self.due.remove(&index).is_some();
+            for queue in &mut self.queues {
+                let before = queue.len();
+                queue.retain(|(of, _)| *of != index);
+                was_in |= queue.len() < before;
+            }
+            was_in
+        }
+
+        /// What is popped until `now`, by tick.
+        fn advance(&mut self, ticks: u32) -> Vec<(u64, u32)> {
+            self.now += u64::from(ticks);
+            let (now, entries) = (self.now, self.due.iter());
+            let ripe = entries.filter(|(_, at)| **at <= now);
+            let mut popped: Vec<(u64, u32)> = ripe.map(|(index, at)| (*at, *index)).collect();
+            popped.sort_unstable();
+            self.due.retain(|_, at| *at > now);
+            popped
+        }
+    }
+
+    /// Advances both: the same entries, in the order of their ticks.
+    fn advance_both(wheel: &mut Wheel, model: &mut Model, ticks: u32) -> Result<(), TestCaseError> {
+        let expected = model.advance(ticks);
+        let mut popped = Vec::new();
+        wheel.advance(model.now as u32, &mut popped);
+        let at = |index: &u32| expected.iter().find(|(_, of)| of == index);
+        let order: Vec<_> = popped
             .iter()
-            .filter(|(_, at)| **at <= to)
-            .map(|(index, at)| (*at, *index))
+            .map(|index| at(index).map(|(at, _)| *at))
             .collect();
-        due.sort_unstable();
-        model.retain(|_, at| *at > to);
-        due
+        prop_assert!(order.windows(2).all(|pair| pair[0] <= pair[1]));
+        popped.sort_unstable();
+        let mut indices: Vec<u32> = expected.iter().map(|(_, index)| *index).collect();
+        indices.sort_unstable();
+        prop_assert_eq!(popped, indices);
+        Ok(())
+    }
+
+    fn step_both(wheel: &mut Wheel, model: &mut Model, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
+            Step::Insert { index, ahead } => {
+                wheel.insert(index, (model.now as u32).wrapping_add(ahead));
+                model.cancel(index);
+                model.due.insert(index, model.now + u64::from(ahead.max(1)));
+            }
+            Step::Enqueue { queue, index, due } => {
+                wheel.enqueue(queue, index, due);
+                model.cancel(index);
+                model.queues[queue as usize].push_back((index, due));
+            }
+            Step::TakeFront { queue } => {
+                let front = wheel.front(queue);
+                prop_assert_eq!(front, model.queues[queue as usize].pop_front());
+                if let Some((index, _)) = front {
+                    prop_assert!(wheel.is_queued(index) && wheel.cancel(index));
+                }
+            }
+            Step::Cancel { index } => prop_assert_eq!(wheel.cancel(index), model.cancel(index)),
+            Step::Advance { ticks } => advance_both(wheel, model, ticks)?,
+        }
+        prop_assert_eq!(wheel.len(), model.due.len());
+        let queued: usize = model.queues.iter().map(VecDeque::len).sum();
+        prop_assert_eq!(wheel.queued(), queued);
+        for (queue, entries) in (0..).zip(&model.queues) {
+            prop_assert_eq!(wheel.front(queue), entries.front().copied());
+        }
+        Ok(())
+    }
+
+    /// Takes everything out: the entries by jumps of `ticks`, the queues from their fronts.
+    fn drain_both(wheel: &mut Wheel, model: &mut Model, ticks: u32) -> Result<(), TestCaseError> {
+        while !model.due.is_empty() {
+            advance_both(wheel, model, ticks)?;
+        }
+        for queue in 0..QUEUES {
+            while model.queues[queue as usize].front().is_some() {
+                step_both(wheel, model, &Step::TakeFront { queue })?;
+            }
+        }
+        prop_assert!(wheel.is_empty() && wheel.queued() == 0);
+        Ok(())
     }
 
     proptest! {
         #[test]
         fn the_wheel_pops_what_an_ordered_map_pops(
-            steps in steps(),
+            steps in steps(
+                prop_oneof![0u32..300, 200u32..70_000, 60_000u32..20_000_000],
+                prop_oneof![1u32..4, 1u32..600, 1u32..200_000],
+                120,
+            ),
             start in prop_oneof![Just(0u32), Just(u32::MAX - 500), any::<u32>()],
         ) {
-            let mut wheel = Wheel::new(start);
-            let mut model = BTreeMap::new();
-            let mut now = u64::from(start);
-            for step in steps {
-                match step {
-                    Step::Insert { index, ahead } => {
-                        wheel.insert(index, (now as u32).wrapping_add(ahead));
-                        model.insert(index, now + u64::from(ahead.max(1)));
-                    }
-                    Step::Cancel { index } => {
-                        prop_assert_eq!(wheel.cancel(index), model.remove(&index).is_some());
-                    }
-                    Step::Advance { ticks } => {
-                        now += u64::from(ticks);
-                        let mut popped = Vec::new();
-                        wheel.advance(now as u32, &mut popped);
-                        let expected = model_advance(&mut model, now);
-                        let mut ticks: Vec<u32> = popped.clone();
-                        ticks.sort_unstable();
-                        let mut indices: Vec<u32> = expected.iter().map(|(_, i)| *i).collect();
-                        indices.sort_unstable();
-                        prop_assert_eq!(ticks, indices);
-                        let at = |index: &u32| {
-                            expected.iter().find(|(_, i)| i == index).map(|(at, _)| *at)
-                        };
-                        let order: Vec<_> = popped.iter().map(at).collect();
-                        prop_assert!(order.windows(2).all(|pair| pair[0] <= pair[1]));
-                    }
-                }
-                prop_assert_eq!(wheel.len(), model.len());
+            let (mut wheel, mut model) = (Wheel::new(start), Model::new(start));
+            for step in &steps {
+                step_both(&mut wheel, &mut model, step)?;
             }
+        }
+    }
+
+    proptest! {
+        // A jump turns the wheel tick by tick, as a core does: some 20 million of them a case.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn the_top_level_gives_out_all_that_it_took(
+            first in prop::collection::vec((0u32..64, 0x100_0000u32..60_000_000), 1..20),
+            steps in steps(
+                prop_oneof![0u32..70_000, 0x80_0000u32..60_000_000],
+                1_000_000u32..20_000_000,
+                12,
+            ),
+            turn in prop_oneof![Just(0u32), 1u32..256],
+            before in 0u32..200_000,
+            jump in 1_000_000u32..20_000_000,
+        ) {
+            // Just below a turn of the top level, the last of which wraps.
+            let start = (turn << 24).wrapping_sub(1 + before);
+            let (mut wheel, mut model) = (Wheel::new(start), Model::new(start));
+            for (index, ahead) in first {
+                step_both(&mut wheel, &mut model, &Step::Insert { index, ahead })?;
+            }
+            for step in &steps {
+                step_both(&mut wheel, &mut model, step)?;
+            }
+            drain_both(&mut wheel, &mut model, jump)?;
         }
     }
 
