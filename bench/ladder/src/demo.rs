@@ -21,6 +21,7 @@ use crate::findings::{self, Findings};
 use crate::gates::{self, Gate};
 use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
+use crate::rings::Rings;
 use crate::{node, procfs, truth};
 use progress::Progress;
 use report::{Cpu, Outcome};
@@ -109,8 +110,9 @@ async fn start_farm(options: &DemoOptions, folder: &Path) -> Result<Farm> {
 
 /// What was seen while both ran, and right after the node ended.
 struct Observed {
-    /// `io_uring` was refused to both.
+    /// `io_uring` was refused to both by the demo itself.
     io_uring_refused: bool,
+    rings: Rings,
     farm_shell: String,
     driver: String,
     watching_since_ms: u64,
@@ -151,6 +153,7 @@ async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<
     let plan = node.plan();
     Ok(Observed {
         io_uring_refused: options.without_io_uring,
+        rings: Rings::ask(),
         farm_shell: farm.ready.shell.clone(),
         driver: node::driver(&status),
         watching_since_ms,
@@ -260,6 +263,7 @@ fn gates_of(observed: &Observed, findings: &Findings, files: &[String]) -> Vec<G
     vec![
         gates::drivers(
             observed.io_uring_refused,
+            observed.rings,
             &observed.driver,
             &observed.farm_shell,
         ),

@@ -19,6 +19,7 @@ mod metrics;
 mod node;
 mod procfs;
 mod refusal;
+mod rings;
 mod table;
 mod taken;
 mod truth;
