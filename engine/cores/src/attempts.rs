@@ -1,5 +1,6 @@
 //! Attempts in flight: a slab with epochs, so that a key of a finished attempt finds nothing.
 
+use model::limits::ATTEMPT_BUFFERS_MAX;
 use model::{Generation, MonoUs, Now, Slot, Ticket};
 use prober::attempt::{Attempt, Buffers, Command};
 use prober::resolver::HostId;
@@ -80,12 +81,46 @@ struct Cell {
     entry: Option<InFlight>,
 }
 
+/// Buffers of finished attempts, for the next ones: bounded in number, and each in its room.
+#[derive(Debug, Default)]
+pub(crate) struct BufferPool {
+    kept: Vec<Buffers>,
+    bytes: usize,
+}
+
+impl BufferPool {
+    /// Buffers for an attempt, used ones first.
+    fn take(&mut self) -> Buffers {
+        let buffers = self.kept.pop().unwrap_or_default();
+        self.bytes -= buffers.bytes();
+        buffers
+    }
+
+    /// Keeps `buffers`, while there are not enough.
+    fn give(&mut self, buffers: Buffers) {
+        if self.kept.len() < ATTEMPT_BUFFERS_MAX {
+            self.bytes += buffers.bytes();
+            self.kept.push(buffers);
+        }
+    }
+
+    /// Sets of buffers kept.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Memory that they hold, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// The slab, with a pool of the buffers of finished attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     cells: Vec<Cell>,
     free: Vec<u32>,
-    buffers: Vec<Buffers>,
+    buffers: BufferPool,
 }
 
 impl Attempts {
@@ -96,7 +131,12 @@ impl Attempts {
 
     /// Buffers for a new attempt, used ones first.
     pub(crate) fn buffers(&mut self) -> Buffers {
-        self.buffers.pop().unwrap_or_default()
+        self.buffers.take()
+    }
+
+    /// The buffers that wait for the next attempts.
+    pub(crate) fn pool(&self) -> &BufferPool {
+        &self.buffers
     }
 
     /// The index that the next insert will use.
@@ -158,7 +198,7 @@ impl Attempts {
         let Some(entry) = cell.entry.as_mut().filter(|_| cell.epoch == key.epoch) else {
             return;
         };
-        self.buffers.push(entry.attempt.take_buffers());
+        self.buffers.give(entry.attempt.take_buffers());
         cell.entry = None;
         cell.epoch = cell.epoch.wrapping_add(1);
         self.free.push(key.index);
@@ -169,5 +209,29 @@ impl Attempts {
         (0..self.cells.len() as u32)
             .filter_map(|index| self.key_at(index))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_keeps_no_more_than_its_limit_and_knows_what_it_holds() {
+        let mut pool = BufferPool::default();
+        let buffers = || Buffers {
+            out: Vec::with_capacity(100),
+            ..Buffers::default()
+        };
+        for _ in 0..ATTEMPT_BUFFERS_MAX + 10 {
+            pool.give(buffers());
+        }
+        assert_eq!(pool.len(), ATTEMPT_BUFFERS_MAX);
+        assert_eq!(pool.bytes(), ATTEMPT_BUFFERS_MAX * buffers().bytes());
+        for _ in 0..ATTEMPT_BUFFERS_MAX {
+            assert_eq!(pool.take().bytes(), buffers().bytes());
+        }
+        assert_eq!((pool.len(), pool.bytes()), (0, 0));
+        assert_eq!(pool.take().bytes(), 0, "an empty pool gives new ones");
     }
 }

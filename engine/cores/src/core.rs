@@ -85,6 +85,15 @@ pub struct CoreParts {
     pub stats: Arc<CoreStats>,
 }
 
+/// What a reactor keeps for the attempts to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReactorPools {
+    /// Tasks that wait for an attempt.
+    pub couriers_idle: usize,
+    /// Buffers that wait for a read.
+    pub read_buffers: usize,
+}
+
 /// The core.
 pub struct Core {
     index: CoreIndex,
@@ -108,6 +117,9 @@ pub struct Core {
     one_shots: VecDeque<(Box<Target>, Ticket)>,
     /// Outcomes that found the channel full, oldest first.
     held: VecDeque<Outcome>,
+    /// Cut evidence that found its channel full, oldest first; its outcomes are held behind it.
+    held_evidence: VecDeque<Box<Evidence>>,
+    pools: ReactorPools,
     held_reports: VecDeque<OneShotReport>,
     histograms: Box<CoreHistograms>,
     /// When their interval began; the wall clock may be set meanwhile.
@@ -158,6 +170,8 @@ impl Core {
             destinations: Destinations::new(parts.destination_caps, now.mono),
             one_shots: VecDeque::new(),
             held: VecDeque::new(),
+            held_evidence: VecDeque::new(),
+            pools: ReactorPools::default(),
             held_reports: VecDeque::new(),
             histograms: Box::new(CoreHistograms::new(parts.index, now.unix)),
             histograms_since: now.mono,
@@ -230,9 +244,21 @@ impl Core {
             tls_sessions: self.shared.tls_sessions() as u64,
             tls_second_looks: self.shared.tls_second_looks() as u64,
             last_turn_us: self.last_turn.0,
+            evidence_held: self.held_evidence.len() as u64,
+            evidence_queued: self.channels.evidence.len() as u64,
+            inbox: self.channels.inbox.len() as u64,
+            attempt_buffers: self.attempts.pool().len() as u64,
+            attempt_buffer_bytes: self.attempts.pool().bytes() as u64,
+            read_buffers: self.pools.read_buffers as u64,
+            couriers_idle: self.pools.couriers_idle as u64,
             dns: self.resolver.stats(),
             ..self.account
         }
+    }
+
+    /// What the reactor keeps for later attempts, for the next snapshot.
+    pub fn note_pools(&mut self, pools: ReactorPools) {
+        self.pools = pools;
     }
 
     /// Publishes the accounts for other threads.

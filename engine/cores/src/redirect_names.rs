@@ -4,10 +4,8 @@
 
 use std::collections::HashSet;
 
+use model::limits::REDIRECT_NAMES_GENERATION_MAX as GENERATION_MAX;
 use prober::resolver::HostId;
-
-/// Most names of one generation; two are held.
-const GENERATION_MAX: usize = 50_000;
 
 /// Names held, each by one reference of the resolver.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::inbox::{CoreCommand, OneShotReport};
-use model::limits::{EVIDENCE_QUEUE_MAX, INBOX_MAX, OUTCOME_QUEUE_MAX};
+use model::limits::{EVIDENCE_QUEUE_MAX, HISTOGRAM_QUEUE_MAX, INBOX_MAX, OUTCOME_QUEUE_MAX};
 use model::{CoreIndex, Evidence, Outcome};
 use prober::resolver::{Resolver, ResolverConfig};
 use prober::{Shared, SharedConfig};
@@ -146,7 +146,7 @@ pub fn spawn(config: CoreConfig, clock: Clock) -> Result<CoreHandle, CoreError> 
     let (outcomes, outcomes_rx) = bounded(OUTCOME_QUEUE_MAX);
     let (evidence, evidence_rx) = bounded(EVIDENCE_QUEUE_MAX);
     let (one_shots, one_shots_rx) = bounded(INBOX_MAX);
-    let (histograms, histograms_rx) = bounded(16);
+    let (histograms, histograms_rx) = bounded(HISTOGRAM_QUEUE_MAX);
     let channels = Channels {
         inbox,
         outcomes,

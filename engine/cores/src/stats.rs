@@ -62,8 +62,22 @@ pub struct CoreSnapshot {
     pub failures: [u64; 96],
     /// Evidence cut to class and errno.
     pub evidence_truncated: u64,
-    /// Evidence lost to a full channel (its class travels in the outcome).
+    /// Evidence that nobody takes any more: the sink is gone.
     pub evidence_dropped: u64,
+    /// Cut evidence that waits for room in its channel (gauge).
+    pub evidence_held: u64,
+    /// Evidence in its channel (gauge).
+    pub evidence_queued: u64,
+    /// Commands in the inbox (gauge).
+    pub inbox: u64,
+    /// Sets of buffers that are kept for the next attempts (gauge).
+    pub attempt_buffers: u64,
+    /// Memory that they hold, in bytes (gauge).
+    pub attempt_buffer_bytes: u64,
+    /// Buffers that the reactor keeps for the next reads (gauge).
+    pub read_buffers: u64,
+    /// Tasks that the reactor keeps for the next attempts (gauge).
+    pub couriers_idle: u64,
     /// One-shots.
     pub one_shot: OneShotAccount,
     /// Active targets (gauge).
@@ -126,6 +140,13 @@ impl Default for CoreSnapshot {
             failures: [0; 96],
             evidence_truncated: 0,
             evidence_dropped: 0,
+            evidence_held: 0,
+            evidence_queued: 0,
+            inbox: 0,
+            attempt_buffers: 0,
+            attempt_buffer_bytes: 0,
+            read_buffers: 0,
+            couriers_idle: 0,
             one_shot: OneShotAccount::default(),
             targets: 0,
             required_per_ks: 0,
@@ -242,13 +263,14 @@ published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
     deferred, deferred_total, shed_deferred, destinations, issuer_keys,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
-    evidence_truncated, evidence_dropped, targets, required_per_ks, in_flight_limit, turns,
+    evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,
+    attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle, targets, required_per_ks, in_flight_limit, turns,
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
       timeouts, malformed, truncated, ignored, socket_errors, refused, stream_queries,
       streams_refused, misspelled, capped, prefetches, sick_answers, hosts, flights, queued,
-      sockets, streams, sick
+      sockets, buffers, streams, sick
 }
 
 impl CoreStats {

@@ -75,6 +75,8 @@ pub const EVIDENCE_QUEUE_MAX: usize = 16_384;
 pub const OUTCOME_QUEUE_MAX: usize = 65_536;
 /// Commands waiting per core.
 pub const INBOX_MAX: usize = 16_384;
+/// Finished intervals of histograms waiting per core.
+pub const HISTOGRAM_QUEUE_MAX: usize = 16;
 /// Ticks from one turn of a core's loop to the next while nothing runs, waits or comes due.
 pub const REST_TICKS_MAX: u32 = 10;
 /// Commands that a core takes in one turn of its loop: some milliseconds of work.
@@ -98,6 +100,21 @@ pub const ADDRESS_STARTS_PER_S_MAX: u16 = 50;
 pub const ADDRESS_STARTS_AT_ONCE: u16 = 5;
 /// Default cap of attempts in flight per core.
 pub const IN_FLIGHT_DEFAULT_MAX: u32 = 16_384;
+/// Buffers of finished attempts that a core keeps for the next ones.
+pub const ATTEMPT_BUFFERS_MAX: usize = 4_096;
+/// Of those, room that is kept for what is sent, and for the URL, in bytes each: a long URL or a
+/// TLS hello fits.
+pub const ATTEMPT_OUT_KEPT_MAX_BYTES: usize = 4 * 1024;
+/// Of those, room that is kept for the response head, in bytes: what evidence shows of it fits.
+pub const ATTEMPT_CARRY_KEPT_MAX_BYTES: usize = 2 * 1024;
+/// Buffers of one read that a core keeps for the next reads and first flights: 16 MiB.
+pub const READ_BUFFERS_MAX: usize = 4_096;
+/// One read, in bytes. Most answers to a check fit; larger ones take several reads.
+pub const READ_BYTES: usize = 4_096;
+/// Idle tasks that a core keeps for the next attempts; beyond it a task ends with its attempt.
+pub const COURIERS_IDLE_MAX: usize = 1_024;
+/// Names that redirects led to and that a core keeps resolved, in each of two generations.
+pub const REDIRECT_NAMES_GENERATION_MAX: usize = 50_000;
 /// Re-check of a suspect target after its last completion, in ms.
 pub const SUSPECT_RECHECK_MS: u32 = 60_000;
 /// Distance to the next grid point when a target returns to it, in ms.
@@ -137,6 +154,8 @@ pub const DNS_QUEUE_MAX: usize = 16_384;
 pub const DNS_QUEUE_WAIT_MAX_MS: u64 = 1_500;
 /// Queries per second of a node, by default.
 pub const DNS_QUERIES_PER_S: u32 = 20_000;
+/// Buffers of queries that a core keeps for the next ones.
+pub const DNS_BUFFERS_MAX: usize = 64;
 /// TCP connections to upstreams that are open at one time, per core.
 pub const DNS_STREAMS_MAX: usize = 64;
 /// Canary names.

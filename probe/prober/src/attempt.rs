@@ -25,7 +25,9 @@ mod spec;
 use std::net::SocketAddr;
 
 use model::FailureClass;
-use model::limits::CONNECTIONS_PER_ATTEMPT;
+use model::limits::{
+    ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES, CONNECTIONS_PER_ATTEMPT,
+};
 use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Method;
 use model::time::{MonoUs, Now};
@@ -42,9 +44,6 @@ use crate::tls::TlsLink;
 use redirect::Journey;
 use route::Route;
 pub use spec::{AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules};
-
-/// Buffers that have grown beyond this are not kept for the next attempt.
-const BUFFER_KEPT_MAX_BYTES: usize = 16 * 1024;
 
 /// No timer is armed.
 const NO_TIMER: MonoUs = MonoUs(u64::MAX);
@@ -302,21 +301,20 @@ impl Attempt {
         }
     }
 
-    /// The buffers, for the next attempt; this one is over.
+    /// The buffers, for the next attempt; this one is over. What they grew by for a long head or a
+    /// long request is given back: most checks need none of it, and it would be kept for each
+    /// attempt that was ever in flight.
     pub fn take_buffers(&mut self) -> Buffers {
-        let kept = |buffer: &mut Vec<u8>| {
+        let kept = |buffer: &mut Vec<u8>, max_bytes| {
             let mut buffer = std::mem::take(buffer);
             buffer.clear();
-            if buffer.capacity() > BUFFER_KEPT_MAX_BYTES {
-                Vec::new()
-            } else {
-                buffer
-            }
+            buffer.shrink_to(max_bytes);
+            buffer
         };
         Buffers {
-            out: kept(&mut self.buffers.out),
-            carry: kept(&mut self.buffers.carry),
-            url: kept(&mut self.buffers.url),
+            out: kept(&mut self.buffers.out, ATTEMPT_OUT_KEPT_MAX_BYTES),
+            carry: kept(&mut self.buffers.carry, ATTEMPT_CARRY_KEPT_MAX_BYTES),
+            url: kept(&mut self.buffers.url, ATTEMPT_OUT_KEPT_MAX_BYTES),
         }
     }
 

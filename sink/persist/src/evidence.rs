@@ -1,5 +1,5 @@
 //! Evidence between its channel and its outcome. Cores send evidence before the outcome, so it is
-//! here when its outcome is drained, or it never comes (its channel was full at the core).
+//! here when its outcome is drained; cut to class and errno when its channel was full at the core.
 
 use std::collections::{HashMap, VecDeque};
 

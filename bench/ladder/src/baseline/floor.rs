@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use model::limits::{READ_BUFFERS_MAX, READ_BYTES};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
@@ -32,8 +33,6 @@ use crate::clock::Stopwatch;
 
 /// As large as the engine's ring, reads and pool.
 const RING_ENTRIES: u32 = 4_096;
-const READ_BYTES: usize = 4_096;
-const POOLED_BUFFERS_MAX: usize = 4_096;
 
 /// Runs the child and returns what it measured.
 pub(super) fn run(options: &ChildOptions) -> Result<Sample> {
@@ -153,7 +152,7 @@ impl Pool {
 
     fn give(&self, mut buffer: Vec<u8>) {
         let mut pooled = self.0.borrow_mut();
-        if pooled.len() < POOLED_BUFFERS_MAX {
+        if pooled.len() < READ_BUFFERS_MAX {
             buffer.clear();
             pooled.push(buffer);
         }

@@ -1,7 +1,7 @@
 //! From finished to accounted: outcome, evidence, one-shot report, and the next due time.
 
+use crossbeam_channel::TrySendError;
 use model::inbox::OneShotReport;
-use model::limits::EVIDENCE_QUEUE_MAX;
 use model::outcome::{Outcome, flags};
 use model::{Evidence, FailureClass, Generation, MonoUs, Now, Slot, Ticket};
 use prober::attempt::Event;
@@ -152,12 +152,12 @@ impl Core {
     fn flush_reports(&mut self) {
         while let Some(report) = self.held_reports.pop_front() {
             match self.channels.one_shots.try_send(report) {
-                Err(crossbeam_channel::TrySendError::Full(report)) => {
+                Err(TrySendError::Full(report)) => {
                     self.held_reports.push_front(report);
                     return;
                 }
                 // Nobody waits for the answer any more.
-                Ok(()) | Err(crossbeam_channel::TrySendError::Disconnected(_)) => {}
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             }
         }
     }
@@ -166,7 +166,9 @@ impl Core {
     pub(super) fn send(&mut self, outcome: Outcome) {
         // The marker of a released slot is no check: it is in no account.
         let checks = u64::from(!outcome.has(flags::SLOT_RELEASED));
-        if !self.held.is_empty() || self.channels.outcomes.try_send(outcome).is_err() {
+        // Evidence goes before its outcome: while some is held, outcomes are.
+        let must_wait = !self.held.is_empty() || !self.held_evidence.is_empty();
+        if must_wait || self.channels.outcomes.try_send(outcome).is_err() {
             self.account.held += checks;
             self.account.held_total += checks;
             self.held.push_back(outcome);
@@ -177,8 +179,10 @@ impl Core {
 
     /// Sends what was held, oldest first.
     pub(super) fn flush_held(&mut self) {
+        self.flush_evidence();
         while let Some(outcome) = self.held.front().copied() {
-            if self.channels.outcomes.try_send(outcome).is_err() {
+            let behind_evidence = !self.held_evidence.is_empty();
+            if behind_evidence || self.channels.outcomes.try_send(outcome).is_err() {
                 break;
             }
             self.held.pop_front();
@@ -189,16 +193,30 @@ impl Core {
         self.flush_reports();
     }
 
-    /// Evidence goes before its outcome. Near the limit only class and errno go; beyond it the
-    /// class in the outcome has to do.
+    /// Evidence goes before its outcome. Near the limit only class and errno go; at the limit they
+    /// wait, and with them their outcomes: since what is held takes the places of attempts, no more
+    /// waits than may be in flight.
     fn send_evidence(&mut self, mut evidence: Box<Evidence>) {
-        let waiting = self.channels.evidence.len();
-        if waiting > EVIDENCE_QUEUE_MAX / 8 * 7 {
+        let channel = &self.channels.evidence;
+        let room = channel.capacity().unwrap_or(usize::MAX);
+        if !self.held_evidence.is_empty() || channel.len() >= room - room / 8 {
             self.account.evidence_truncated += 1;
             *evidence = evidence.truncated();
         }
-        if self.channels.evidence.try_send(evidence).is_err() {
-            self.account.evidence_dropped += 1;
+        self.held_evidence.push_back(evidence);
+        self.flush_evidence();
+    }
+
+    fn flush_evidence(&mut self) {
+        while let Some(evidence) = self.held_evidence.pop_front() {
+            match self.channels.evidence.try_send(evidence) {
+                Ok(()) => {}
+                Err(TrySendError::Full(evidence)) => {
+                    self.held_evidence.push_front(evidence);
+                    return;
+                }
+                Err(TrySendError::Disconnected(_)) => self.account.evidence_dropped += 1,
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use model::limits::{COURIERS_IDLE_MAX, READ_BUFFERS_MAX, READ_BYTES};
 use model::{Now, UnixMs};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
@@ -24,18 +25,12 @@ use prober::attempt::{Conn, ErrnoAt, Event};
 
 use crate::attempts::AttemptKey;
 use crate::clock::Clock;
-use crate::core::{Core, Io};
+use crate::core::{Core, Io, ReactorPools};
 use crate::spawn::Driver;
 use streams::Streams;
 
 /// Submission entries of a ring: completions of one tick at 20k checks/s fit several times over.
 const RING_ENTRIES: u32 = 4_096;
-/// Couriers kept for the next attempts; beyond it a courier ends with its attempt.
-const IDLE_COURIERS_MAX: usize = 1_024;
-/// Buffers kept for the next reads and first flights: 16 MiB.
-const POOLED_BUFFERS_MAX: usize = 4_096;
-/// One read. Most answers to a check fit; larger ones take several reads.
-const READ_BYTES: usize = 4_096;
 
 /// A runtime that is ready to run one core on this thread.
 pub struct Reactor {
@@ -120,7 +115,7 @@ struct Shell {
     buffers: RefCell<Vec<Vec<u8>>>,
     dns: RefCell<dns::Sockets>,
     dns_streams: RefCell<dns_streams::Streams>,
-    /// Couriers without an attempt, at most [`IDLE_COURIERS_MAX`].
+    /// Couriers without an attempt, at most [`COURIERS_IDLE_MAX`].
     idle: RefCell<Vec<Rc<Courier>>>,
 }
 
@@ -215,6 +210,14 @@ impl Shell {
         }
     }
 
+    /// What is kept for later attempts, for the gauges.
+    fn pools(&self) -> ReactorPools {
+        ReactorPools {
+            couriers_idle: self.idle.borrow().len(),
+            read_buffers: self.buffers.borrow().len(),
+        }
+    }
+
     fn buffer(&self) -> Vec<u8> {
         let pooled = self.buffers.borrow_mut().pop();
         pooled.unwrap_or_else(|| Vec::with_capacity(READ_BYTES))
@@ -223,7 +226,7 @@ impl Shell {
     /// A buffer that grew for a long request is not kept: a read would grow with it.
     fn recycle(&self, mut buffer: Vec<u8>) {
         let mut pool = self.buffers.borrow_mut();
-        if buffer.capacity() <= READ_BYTES && pool.len() < POOLED_BUFFERS_MAX {
+        if buffer.capacity() <= READ_BYTES && pool.len() < READ_BUFFERS_MAX {
             buffer.clear();
             pool.push(buffer);
         }
@@ -287,6 +290,7 @@ async fn turn_forever(shell: Rc<Shell>) -> io::Result<()> {
     let mut tick = sockets::Tick::new()?;
     loop {
         tick.elapsed().await?;
+        shell.core.borrow_mut().note_pools(shell.pools());
         shell.core.borrow_mut().turn(shell.now_at_tick());
         shell.pump();
         if shell.core.borrow().is_drained() {
@@ -302,7 +306,7 @@ async fn carry_attempts(shell: Rc<Shell>, courier: Rc<Courier>) {
     loop {
         let key = courier.job().await;
         drive(&shell, key).await;
-        if shell.idle.borrow().len() >= IDLE_COURIERS_MAX {
+        if shell.idle.borrow().len() >= COURIERS_IDLE_MAX {
             shell.pump();
             return;
         }

@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use model::limits::{CONNECTIONS_PER_ATTEMPT, TICK_MS};
+use model::limits::{CONNECTIONS_PER_ATTEMPT, READ_BYTES, TICK_MS};
 use model::{MonoUs, Now, UnixMs};
 use prober::attempt::{Conn, ErrnoAt, Event};
 use prober::resolver::{DnsEvent, DnsSocket, DnsStream};
@@ -88,9 +88,6 @@ pub trait World {
         0
     }
 }
-
-/// Most bytes of one read.
-const READ_BYTES: usize = 4_096;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {

@@ -106,6 +106,7 @@ proptest! {
             let account = bench.sim.core().account();
             prop_assert!(account.balances(), "{:?}", account);
             prop_assert!(account.deferred <= account.pending, "{:?}", account);
+            prop_assert!(account.evidence_held <= account.held.min(64), "{:?}", account);
         }
         bench.tell(CoreCommand::Drain { within_ms: 2_000 });
         for _ in 0..4_000 {
@@ -119,6 +120,7 @@ proptest! {
         let account = bench.sim.core().account();
         prop_assert_eq!((account.pending, account.in_flight, account.held), (0, 0, 0));
         prop_assert_eq!(account.deferred, 0);
+        prop_assert_eq!((account.evidence_held, account.evidence_dropped), (0, 0));
         prop_assert_eq!(account.sent, taken);
         prop_assert_eq!(account.one_shot.due, one_shots);
         prop_assert_eq!(bench.one_shots.try_iter().count() as u64, one_shots);

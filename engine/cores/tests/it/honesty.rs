@@ -1,9 +1,11 @@
 //! Deadlines, stalls, overload: our own trouble is never the target's.
 
+use std::collections::HashMap;
+
 use model::FailureClass;
 use model::inbox::{Cadence, CoreCommand};
 use model::outcome::flags;
-use model::{Slot, Verdict};
+use model::{Slot, TargetSpec, Verdict};
 
 use crate::world::{Chance, Sizes, bench, target};
 
@@ -203,6 +205,89 @@ fn a_full_channel_holds_results_and_slows_dispatch_without_loss() {
     assert_eq!(account.held, 0, "{account:?}");
     assert_eq!(taken, account.sent);
     assert!(account.probed > 1_000);
+}
+
+#[test]
+fn a_full_evidence_channel_cuts_records_and_loses_none() {
+    let sizes = Sizes {
+        evidence: 16,
+        max_in_flight: 300,
+        ..Sizes::default()
+    };
+    let mut bench = bench(Chance::new(11, 1_000), &sizes);
+    bench.add(1_000, 10);
+    bench.run_s(30);
+    let account = bench.sim.core().account();
+    assert!((1..=300).contains(&account.evidence_held), "{account:?}");
+    assert!(account.held >= account.evidence_held, "{account:?}");
+    assert_eq!(account.evidence_queued, 16);
+    assert!(account.probed <= 16 + 300, "dispatch went on: {account:?}");
+    let mut seen = HashMap::new();
+    let (mut whole, mut cut) = (0, 0);
+    for _ in 0..2_000 {
+        // As the sink does it: what was sent before an outcome is there once it is taken.
+        let outcomes: Vec<_> = bench.outcomes.try_iter().collect();
+        for record in bench.evidence.try_iter() {
+            seen.insert((record.slot, record.seq), record);
+        }
+        for outcome in outcomes.iter().filter(|outcome| outcome.class != 0) {
+            let record = seen.remove(&(outcome.slot.0, outcome.seq));
+            let record = record.unwrap_or_else(|| panic!("no evidence of {outcome:?}"));
+            assert_eq!(record.class, outcome.class);
+            let is_cut = *record == record.truncated();
+            *if is_cut { &mut cut } else { &mut whole } += 1;
+        }
+        bench
+            .sim
+            .run_until(model::MonoUs(bench.sim.now().mono.0 + 10_000));
+    }
+    let account = bench.sim.core().account();
+    assert!(account.balances() && account.probed > 1_000, "{account:?}");
+    assert_eq!((account.evidence_held, account.evidence_dropped), (0, 0));
+    assert!(cut >= 100 && whole >= 100, "{cut} cut, {whole} whole");
+    assert!(account.evidence_truncated >= cut, "{account:?}");
+}
+
+#[test]
+fn what_a_long_head_or_request_took_is_given_back() {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX-Padding: {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(12 * 1_024)
+    );
+    let long = "y".repeat(4_000);
+    let mut world = Chance::new(12, 0);
+    (world.good, world.rtt_us) = (head.into_bytes().into(), 1_000_000);
+    let mut bench = bench(world, &Sizes::default());
+    for slot in 0..500u32 {
+        let mut target = target(i64::from(slot) + 1, 10);
+        if slot % 2 == 0 {
+            let spec = TargetSpec {
+                url: format!("http://s-{slot}.example/"),
+                interval_s: Some(10),
+                headers: (0..3).map(|n| format!("X-{n}: {long}")).collect(),
+                ..TargetSpec::default()
+            };
+            target.config = spec.parse().expect("headers within their limits");
+        }
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    bench.run_s(60);
+    bench.tell(CoreCommand::Pause(true));
+    bench.run_s(10);
+    let account = bench.sim.core().account();
+    assert_eq!(account.verdicts[Verdict::Up as usize], account.probed);
+    assert!(
+        account.in_flight == 0 && account.attempt_buffers > 50,
+        "{account:?}"
+    );
+    let (sets, bytes) = (account.attempt_buffers, account.attempt_buffer_bytes);
+    assert!(
+        bytes > 0 && bytes <= sets * 10 * 1_024,
+        "{sets} sets, {bytes} B"
+    );
 }
 
 #[test]

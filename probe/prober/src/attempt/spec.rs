@@ -103,6 +103,13 @@ pub struct Buffers {
     pub url: Vec<u8>,
 }
 
+impl Buffers {
+    /// Memory that they hold, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.out.capacity() + self.carry.capacity() + self.url.capacity()
+    }
+}
+
 /// One connection of an attempt, 0..3. A number is used again after its connection has ended by
 /// [`Event::ConnectError`] or was closed by [`Command::CloseConn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ mod tcp;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use model::limits::{DNS_CANARIES_MAX, DNS_EDNS_BYTES, DNS_UPSTREAMS_MAX};
+use model::limits::{DNS_BUFFERS_MAX, DNS_CANARIES_MAX, DNS_EDNS_BYTES, DNS_UPSTREAMS_MAX};
 use model::{FailureClass, MonoUs};
 
 use bucket::Bucket;
@@ -172,9 +172,6 @@ pub enum DnsCommand {
         result: Result<ResolvedName, DnsFailure>,
     },
 }
-
-/// Buffers for queries that are kept for the next ones.
-const BUFFERS_MAX: usize = 64;
 
 /// The resolver of one core.
 #[derive(Debug)]
@@ -380,7 +377,7 @@ impl Resolver {
 
     /// Takes the buffer of a sent query back.
     pub fn recycle(&mut self, mut bytes: Vec<u8>) {
-        if self.buffers.len() < BUFFERS_MAX && bytes.capacity() <= usize::from(DNS_EDNS_BYTES) {
+        if self.buffers.len() < DNS_BUFFERS_MAX && bytes.capacity() <= usize::from(DNS_EDNS_BYTES) {
             bytes.clear();
             self.buffers.push(bytes);
         }
@@ -393,6 +390,7 @@ impl Resolver {
             flights: self.flights.len() as u64,
             queued: self.flights.queued() as u64,
             sockets: self.sockets.len() as u64,
+            buffers: self.buffers.len() as u64,
             streams: self.streams.len() as u64,
             sick: u64::from(self.health.is_sick()),
             ..self.stats

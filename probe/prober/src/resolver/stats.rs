@@ -53,6 +53,8 @@ pub struct ResolverStats {
     pub queued: u64,
     /// Sockets open or opening (gauge).
     pub sockets: u64,
+    /// Buffers kept for the next queries (gauge).
+    pub buffers: u64,
     /// TCP connections open or opening (gauge).
     pub streams: u64,
     /// 1 while the resolvers are sick (gauge).
