@@ -111,7 +111,39 @@ impl Scrape {
             names,
         )?;
         self.tls_memories(page)?;
+        self.core_channels(page)?;
+        self.pools(page)?;
         self.given_up(page)
+    }
+
+    /// What waits between a core and the others, besides outcomes.
+    fn core_channels(&self, page: &mut Page<'_>) -> fmt::Result {
+        let inbox = self.per_core(|_, core| core.inbox);
+        page.gauge("inbox_depth", "Commands that a core has not read", inbox)?;
+        let queued = self.per_core(|_, core| core.evidence_queued);
+        let help = "Evidence that the sink has not taken";
+        page.gauge("evidence_queued", help, queued)?;
+        let held = self.per_core(|_, core| core.evidence_held);
+        let help = "Cut evidence that waits for room at the core";
+        page.gauge("evidence_held", help, held)
+    }
+
+    /// What a core keeps for the checks to come.
+    fn pools(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sets = self.per_core(|_, core| core.attempt_buffers);
+        let help = "Sets of buffers that are kept for the next checks";
+        page.gauge("attempt_buffers", help, sets)?;
+        let bytes = self.per_core(|_, core| core.attempt_buffer_bytes);
+        page.gauge("attempt_buffer_bytes", "Memory of those buffers", bytes)?;
+        let reads = self.per_core(|_, core| core.read_buffers);
+        let help = "Buffers that are kept for the next reads";
+        page.gauge("read_buffers", help, reads)?;
+        let queries = self.per_core(|_, core| core.dns.buffers);
+        let help = "Buffers that are kept for the next DNS queries";
+        page.gauge("dns_buffers", help, queries)?;
+        let couriers = self.per_core(|_, core| core.couriers_idle);
+        let help = "Tasks that are kept for the next checks";
+        page.gauge("couriers_idle", help, couriers)
     }
 
     /// What TLS remembers on each core from one check to the next.
@@ -256,6 +288,9 @@ mod tests {
         (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
         (core.shed, core.shed_deferred, core.issuer_keys) = (29, 14, 16);
         core.redirect_names = 17;
+        (core.inbox, core.evidence_queued, core.evidence_held) = (23, 24, 25);
+        (core.attempt_buffers, core.attempt_buffer_bytes) = (26, 27);
+        (core.read_buffers, core.couriers_idle, core.dns.buffers) = (28, 30, 31);
         (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (core.dns.streams, core.dns.sick, core.dns.capped) = (17, 1, 18);
@@ -273,6 +308,14 @@ mod tests {
             "deferred_total{core=\"0\"} 13\n",
             "tls_issuer_keys{core=\"0\"} 16\n",
             "redirect_names{core=\"0\"} 17\n",
+            "inbox_depth{core=\"0\"} 23\n",
+            "evidence_queued{core=\"0\"} 24\n",
+            "evidence_held{core=\"0\"} 25\n",
+            "attempt_buffers{core=\"0\"} 26\n",
+            "attempt_buffer_bytes{core=\"0\"} 27\n",
+            "read_buffers{core=\"0\"} 28\n",
+            "couriers_idle{core=\"0\"} 30\n",
+            "dns_buffers{core=\"0\"} 31\n",
             "tls_chains{core=\"0\"} 17\n",
             "tls_sessions{core=\"0\"} 18\n",
             "tls_second_looks{core=\"0\"} 19\n",
