@@ -37,9 +37,17 @@ pub(crate) fn run(seeds: Option<&str>) -> Result<()> {
 
 fn page(lines: &[&str]) -> String {
     let mut page = "# Simulated days\n\n`cargo xtask soak`\n\nOne core on the simulator's clock: \
-                    10,000 targets every 300 s, 2 % random faults in connects, answers and DNS, \
-                    and stalls of 3 s. After every simulated minute each account balances, and \
-                    at the end the sink has taken every result that was sent.\n\n```text\n"
+                    10,000 targets every 300 s, at most 128 checks in flight, 2 % random faults in \
+                    connects, answers and DNS, and stalls of 3 s. Each minute new generations, \
+                    removals, additions, checks at once (some of them overtaken by a change or a \
+                    removal) and a one-shot; failing targets are re-checked after 60 s. Each hour \
+                    4 to 7 minutes in which every answer takes 5 s, which is more than 128 can \
+                    carry, up to two minutes in which the sink takes nothing from a channel of \
+                    1,024, and a minute's pause.\n\nEvery 5 simulated seconds each account \
+                    balances, as it is and as it is published. At the end each of pending, in \
+                    flight, probed, shed, stale, cancelled and held was above 0 at some time; the \
+                    sink has taken every result that was sent, the evidence of every failure, the \
+                    last word on every slot and the answer to every one-shot.\n\n```text\n"
         .to_owned();
     for line in lines {
         writeln!(page, "{line}").expect("a String takes everything");
