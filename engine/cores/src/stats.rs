@@ -264,7 +264,8 @@ published! {
     deferred, deferred_total, shed_deferred, destinations, issuer_keys,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,
-    attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle, targets, required_per_ks, in_flight_limit, turns,
+    attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle,
+    targets, required_per_ks, in_flight_limit, turns,
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,

@@ -31,7 +31,7 @@ use super::peers::{self, Peer};
 use super::tally::{Sample, Tally};
 use crate::clock::Stopwatch;
 
-/// As large as the engine's ring, reads and pool.
+/// As large as the engine's ring; so are its reads and its pool.
 const RING_ENTRIES: u32 = 4_096;
 
 /// Runs the child and returns what it measured.
