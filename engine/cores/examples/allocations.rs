@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use cores::{Clock, CoreConfig, CoreError, CoreHandle, DestinationCaps, Driver};
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, DestinationCaps, Driver, LocalEnd};
 use model::inbox::CoreCommand;
 use model::{CoreIndex, Generation, Slot, Target, TargetId, TargetSpec, Verdict};
 use prober::resolver::{IpPolicy, ResolverConfig};
@@ -101,6 +101,7 @@ fn spawn(driver: Driver, upstream: SocketAddr) -> Result<CoreHandle, Box<dyn Err
         cpu: None,
         max_in_flight: 1_024,
         destination_caps: DestinationCaps::share(1, vec!["127.0.0.0/8".parse().expect("a block")]),
+        local_end: LocalEnd::default(),
         driver,
         resolver: ResolverConfig {
             upstreams: vec![upstream],

@@ -67,7 +67,7 @@ impl Admission {
         self.tokens = self.tokens.saturating_sub(TOKEN);
     }
 
-    /// Says that the core is unwell: it stalled, holds results, or lacks files, ports or memory.
+    /// Says that the core is unwell: it stalled, holds results, or lacks files or memory.
     pub(crate) fn report_unwell(&mut self) {
         self.unwell = true;
     }

@@ -30,6 +30,7 @@ use crate::admission::Admission;
 use crate::attempts::{AttemptKey, Attempts};
 use crate::destinations::{DestinationCaps, Destinations};
 use crate::histograms::CoreHistograms;
+use crate::local_end::{LocalEnd, Sources};
 use crate::redirect_names::RedirectNames;
 use crate::stats::{CoreSnapshot, CoreStats};
 use crate::targets::Targets;
@@ -73,6 +74,8 @@ pub struct CoreParts {
     pub max_in_flight: u32,
     /// Caps per destination address.
     pub destination_caps: DestinationCaps,
+    /// Where connections of checks come from, and how they are closed.
+    pub local_end: LocalEnd,
     /// Length of a histogram interval, in ms.
     pub histogram_interval_ms: u64,
     /// The prober's shared part.
@@ -114,6 +117,7 @@ pub struct Core {
     ripe: Vec<AttemptKey>,
     admission: Admission,
     destinations: Destinations,
+    sources: Sources,
     one_shots: VecDeque<(Box<Target>, Ticket)>,
     /// Outcomes that found the channel full, oldest first.
     held: VecDeque<Outcome>,
@@ -168,6 +172,7 @@ impl Core {
             ripe: Vec::new(),
             admission: Admission::new(parts.max_in_flight, now.mono),
             destinations: Destinations::new(parts.destination_caps, now.mono),
+            sources: Sources::new(&parts.local_end, parts.index.0),
             one_shots: VecDeque::new(),
             held: VecDeque::new(),
             held_evidence: VecDeque::new(),
@@ -193,6 +198,7 @@ impl Core {
         self.drain_inbox(now);
         self.judge_deadlines(now);
         self.resolver.tick(now.mono);
+        self.sources.settle(now.mono);
         self.collect_due(now);
         self.flush_held();
         self.admission
@@ -238,6 +244,9 @@ impl Core {
             required_per_ks: self.targets.required_per_gs() / 1_000_000,
             in_flight_limit: u64::from(self.admission.limit()),
             destinations: self.destinations.len() as u64,
+            sources_usable: self.sources.usable() as u64,
+            sources_absent: self.sources.absent() as u64,
+            sources_spent: self.sources.spent() as u64,
             issuer_keys: self.shared.issuer_keys() as u64,
             redirect_names: self.redirect_names.len() as u64,
             tls_chains: self.shared.tls_chains() as u64,

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::core::{Channels, Core, CoreParts};
 use crate::destinations::DestinationCaps;
 use crate::histograms::CoreHistograms;
+use crate::local_end::LocalEnd;
 use crate::reactor::monoio::Reactor;
 use crate::stats::CoreStats;
 
@@ -48,6 +49,8 @@ pub struct CoreConfig {
     pub max_in_flight: u32,
     /// Caps per destination address: this core's share.
     pub destination_caps: DestinationCaps,
+    /// Where connections of checks come from, and how they are closed.
+    pub local_end: LocalEnd,
     /// Which driver.
     pub driver: Driver,
     /// The resolver's configuration.
@@ -218,6 +221,7 @@ fn prepare(
         grid_zero: clock.grid_zero(),
         max_in_flight: config.max_in_flight,
         destination_caps: config.destination_caps,
+        local_end: config.local_end,
         histogram_interval_ms: config.histogram_interval_ms,
         shared,
         resolver: Resolver::new(config.resolver),

@@ -88,6 +88,14 @@ pub struct CoreSnapshot {
     pub in_flight_limit: u64,
     /// Destination addresses that the caps know now (gauge).
     pub destinations: u64,
+    /// Configured source addresses that are not known to be absent (gauge).
+    pub sources_usable: u64,
+    /// Source addresses that this machine did not have a moment ago (gauge).
+    pub sources_absent: u64,
+    /// Pairs of source address and destination that had no free port a moment ago (gauge).
+    pub sources_spent: u64,
+    /// Connections that could not be made for want of a local address or port.
+    pub sources_wanted: u64,
     /// Public keys of certificate issuers that are kept parsed (gauge).
     pub issuer_keys: u64,
     /// Names that redirects led to and that are kept resolved (gauge).
@@ -152,6 +160,10 @@ impl Default for CoreSnapshot {
             required_per_ks: 0,
             in_flight_limit: 0,
             destinations: 0,
+            sources_usable: 0,
+            sources_absent: 0,
+            sources_spent: 0,
+            sources_wanted: 0,
             issuer_keys: 0,
             redirect_names: 0,
             tls_chains: 0,
@@ -262,6 +274,7 @@ macro_rules! published {
 published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
     deferred, deferred_total, shed_deferred, destinations, issuer_keys,
+    sources_usable, sources_absent, sources_spent, sources_wanted,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,
     attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle,

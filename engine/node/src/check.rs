@@ -113,6 +113,7 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
         cpu: None,
         max_in_flight: files.max_in_flight,
         destination_caps: DestinationCaps::share(1, Vec::new()),
+        local_end: cores::LocalEnd::default(),
         driver,
         resolver: resolver.clone(),
         shared: shared.clone(),

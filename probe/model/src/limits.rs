@@ -98,6 +98,17 @@ pub const ADDRESS_IN_FLIGHT_MAX: u16 = 32;
 pub const ADDRESS_STARTS_PER_S_MAX: u16 = 50;
 /// Attempts started to one address at once, ahead of its pace.
 pub const ADDRESS_STARTS_AT_ONCE: u16 = 5;
+/// Local addresses that checks may come from.
+pub const SOURCE_ADDRESSES_MAX: usize = 256;
+/// How long a local address is passed over where it had no free port, or was not there, in ms.
+pub const SOURCE_REST_MS: u64 = 1_000;
+/// Pairs of local address and destination that a core knows to have no free port.
+pub const SOURCES_SPENT_MAX: usize = 4_096;
+/// How long the side that closes first keeps the port of a connection (`TIME_WAIT` of Linux), in
+/// ms.
+pub const TIME_WAIT_MS: u64 = 60_000;
+/// After how much of that Linux may use the port again where `tcp_tw_reuse` allows it, in ms.
+pub const TIME_WAIT_REUSE_MS: u64 = 1_000;
 /// Default cap of attempts in flight per core.
 pub const IN_FLIGHT_DEFAULT_MAX: u32 = 16_384;
 /// Buffers of finished attempts that a core keeps for the next ones.

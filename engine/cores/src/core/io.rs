@@ -11,6 +11,7 @@ use super::Core;
 use super::deferral::Meeting;
 use super::finish::Ending;
 use crate::attempts::AttemptKey;
+use crate::local_end::{Close, Source, SourceError};
 use crate::redirect_names::RedirectNames;
 
 /// The next thing to do for one attempt.
@@ -153,12 +154,31 @@ impl Core {
         self.account.bytes_out += bytes.len() as u64;
     }
 
+    /// Where the next connection of a check to `to` comes from; `None` when no local address has a
+    /// port left for it.
+    pub fn source(&mut self, to: SocketAddr) -> Option<Source> {
+        self.sources.next(to)
+    }
+
+    /// The kernel could not let a connection to `to` come from `source`.
+    pub fn source_refused(&mut self, source: Source, to: SocketAddr, error: SourceError, now: Now) {
+        self.sources.refused(source, to, error, now.mono);
+    }
+
+    /// How connections of checks are closed.
+    pub fn close(&self) -> Close {
+        self.sources.close()
+    }
+
     /// Brings back what came of an `Io`.
     pub fn event(&mut self, key: AttemptKey, event: Event<'_>, now: Now) {
         match &event {
             Event::Bytes { bytes, .. } => self.account.bytes_in += bytes.len() as u64,
             Event::ConnectError { errno, at, .. } if is_want_of_ours(*errno, *at) => {
                 self.admission.report_unwell();
+            }
+            Event::ConnectError { errno, at, .. } if is_want_of_a_source(*errno, *at) => {
+                self.account.sources_wanted += 1;
             }
             _ => {}
         }
@@ -277,14 +297,15 @@ fn hold(names: &mut RedirectNames, resolver: &mut Resolver, host: HostId) {
 }
 
 /// Whether a connection could not even be tried for want of something that fewer attempts in flight
-/// would leave us: files, ports, memory.
+/// would leave us: files, memory.
 fn is_want_of_ours(errno: i32, at: ErrnoAt) -> bool {
-    let wants = [
-        Errno::NFILE,
-        Errno::MFILE,
-        Errno::NOMEM,
-        Errno::NOBUFS,
-        Errno::ADDRNOTAVAIL,
-    ];
+    let wants = [Errno::NFILE, Errno::MFILE, Errno::NOMEM, Errno::NOBUFS];
+    at == ErrnoAt::Syscall && wants.iter().any(|want| want.raw_os_error() == errno)
+}
+
+/// Whether a connection could not be tried for want of a local address or port. Ports run out
+/// towards one destination at a time: fewer attempts against the others would bring none back.
+fn is_want_of_a_source(errno: i32, at: ErrnoAt) -> bool {
+    let wants = [Errno::ADDRNOTAVAIL, Errno::ADDRINUSE];
     at == ErrnoAt::Syscall && wants.iter().any(|want| want.raw_os_error() == errno)
 }

@@ -4,6 +4,7 @@
 //! busy task. Attempts run as tasks that await I/O only. A task whose attempt ended elsewhere (its
 //! deadline, a removal) is woken, sees that its key is dead, and drops its sockets.
 
+mod dial;
 mod dns;
 mod dns_streams;
 mod sockets;
@@ -27,6 +28,7 @@ use crate::attempts::AttemptKey;
 use crate::clock::Clock;
 use crate::core::{Core, Io, ReactorPools};
 use crate::spawn::Driver;
+use sockets::Refused;
 use streams::Streams;
 
 /// Submission entries of a ring: completions of one tick at 20k checks/s fit several times over.
@@ -364,9 +366,9 @@ async fn connect(
 ) -> Option<Event<'static>> {
     let mut flight = shell.buffer();
     shell.core.borrow_mut().first_flight(key, conn, &mut flight);
-    match sockets::start_connect(address, !flight.is_empty()) {
+    match dial::start(shell, address, !flight.is_empty()) {
         Ok(stream) => streams.open(conn, stream),
-        Err((errno, at)) => {
+        Err(Refused { errno, at, .. }) => {
             shell.recycle(flight);
             return Some(Event::ConnectError { conn, errno, at });
         }

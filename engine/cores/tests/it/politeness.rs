@@ -287,3 +287,16 @@ fn a_core_that_runs_out_of_files_has_fewer_in_flight() {
     bench.run_s(60);
     assert_eq!(bench.sim.core().account().in_flight_limit, whole);
 }
+
+#[test]
+fn a_destination_without_a_free_port_of_ours_takes_nothing_from_the_others() {
+    const EADDRNOTAVAIL: i32 = 99;
+    let mut bench = sites_on(UNCAPPED, 400, Some(Dial::Local(EADDRNOTAVAIL)));
+    let whole = bench.sim.core().account().in_flight_limit;
+    bench.run_s(20);
+    let account = bench.sim.core().account();
+    assert_eq!(account.in_flight_limit, whole);
+    assert!(account.sources_wanted > 100, "{account:?}");
+    let unknown = account.failed(model::FailureClass::ConnectLocal);
+    assert_eq!(unknown, account.sources_wanted);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cores::core::{Channels, Core, CoreParts};
 use cores::reactor::sim::{Dial, End, Peer, Reply, Sim, World};
-use cores::{CoreHistograms, CoreStats, DestinationCaps};
+use cores::{CoreHistograms, CoreStats, DestinationCaps, LocalEnd};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::ids::splitmix64;
 use model::inbox::{CoreCommand, OneShotReport};
@@ -263,6 +263,7 @@ pub(crate) fn bench_in<W: World>(
         grid_zero,
         max_in_flight: sizes.max_in_flight,
         destination_caps: sizes.destination_caps.clone(),
+        local_end: LocalEnd::default(),
         histogram_interval_ms: 10_000,
         shared: Shared::new(shared).expect("the test's configuration is valid"),
         resolver: Resolver::new(ResolverConfig {

@@ -86,6 +86,7 @@ fn io_uring(config: &Config) -> Finding {
         cpu: None,
         max_in_flight: 1,
         destination_caps: DestinationCaps::share(1, Vec::new()),
+        local_end: cores::LocalEnd::default(),
         driver,
         resolver: resolver.clone(),
         shared: shared.clone(),

@@ -10,6 +10,7 @@ use monoio::net::TcpStream;
 use prober::resolver::{DnsEvent, DnsStream};
 
 use super::dns::{Stop, until_closed};
+use super::sockets::Local;
 use super::{Shell, sockets};
 
 /// Tasks by the resolver's number of their connection.
@@ -67,7 +68,8 @@ async fn carry(
 
 /// Connects and writes the question; else the errno.
 async fn ask(shell: &Shell, upstream: SocketAddr, bytes: Vec<u8>) -> Result<TcpStream, i32> {
-    let mut connection = sockets::start_connect(upstream, true).map_err(|(errno, _)| errno)?;
+    let connection = sockets::start_connect(upstream, Local::PLAIN, true);
+    let mut connection = connection.map_err(|refused| refused.errno)?;
     let (result, bytes) = connection.write_all(bytes).await;
     shell.core.borrow_mut().recycle_dns(bytes);
     match result {

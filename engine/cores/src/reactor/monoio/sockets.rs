@@ -1,15 +1,20 @@
 //! Sockets and the tick, on rustix syscalls and monoio readiness.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use prober::attempt::ErrnoAt;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+
+use crate::local_end::{Close, Source, SourceError};
 
 /// `ENOTCONN`.
 pub(super) const NOT_CONNECTED: i32 = Errno::NOTCONN.raw_os_error();
@@ -19,6 +24,49 @@ pub(super) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
 }
 
+/// Our end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Local {
+    pub(super) source: Source,
+    pub(super) close: Close,
+}
+
+impl Local {
+    /// What the kernel does by itself; costs no system call.
+    pub(super) const PLAIN: Self = Self {
+        source: Source::Kernel,
+        close: Close::Fin,
+    };
+}
+
+/// Why a connection could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) errno: i32,
+    pub(super) at: ErrnoAt,
+    /// When it is for the source; another one may do.
+    pub(super) source: Option<SourceError>,
+}
+
+impl Refused {
+    /// For want of a source.
+    pub(super) const NO_SOURCE: Self = Self {
+        errno: Errno::ADDRNOTAVAIL.raw_os_error(),
+        at: ErrnoAt::Syscall,
+        source: None,
+    };
+}
+
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Self {
+            errno: error.raw_os_error(),
+            at: ErrnoAt::Syscall,
+            source: None,
+        }
+    }
+}
+
 /// Starts to connect, by hand: an errno of `connect()` itself is our own trouble, one that comes
 /// later is the remote's, and monoio's connect does not tell them apart.
 ///
@@ -26,29 +74,67 @@ pub(super) fn errno(error: &io::Error) -> i32 {
 /// follow at once carry it, one packet less for both sides.
 pub(super) fn start_connect(
     address: SocketAddr,
+    local: Local,
     speaks_first: bool,
-) -> Result<TcpStream, (i32, ErrnoAt)> {
-    let local = |error: Errno| (error.raw_os_error(), ErrnoAt::Syscall);
+) -> Result<TcpStream, Refused> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
         AddressFamily::INET6
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(local)?;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     if speaks_first {
-        rustix::net::sockopt::set_tcp_quickack(&fd, false).map_err(local)?;
+        sockopt::set_tcp_quickack(&fd, false)?;
+    }
+    if local.close == Close::Reset {
+        sockopt::set_socket_linger(&fd, Some(Duration::ZERO))?;
+    }
+    if let Source::Address(source) = local.source {
+        bind(&fd, source, address)?;
     }
     match rustix::net::connect(&fd, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
         // Loopback and some unreachable routes answer inside the call: the remote said it.
         Err(refused @ Errno::CONNREFUSED) => {
-            return Err((refused.raw_os_error(), ErrnoAt::Async));
+            return Err(Refused {
+                at: ErrnoAt::Async,
+                ..refused.into()
+            });
         }
-        Err(error) => return Err(local(error)),
+        Err(error @ (Errno::ADDRNOTAVAIL | Errno::ADDRINUSE)) => {
+            return Err(Refused {
+                source: Some(SourceError::Spent),
+                ..error.into()
+            });
+        }
+        Err(error) => return Err(error.into()),
     }
-    let stream = TcpStream::from_std(StdStream::from(fd));
-    stream.map_err(|error| (errno(&error), ErrnoAt::Syscall))
+    TcpStream::from_std(StdStream::from(fd)).map_err(|error| Refused {
+        errno: errno(&error),
+        at: ErrnoAt::Syscall,
+        source: None,
+    })
+}
+
+/// Lets the connection to `to` come from `source`. The port is chosen at the connect, when its
+/// destination is known: so one port serves many destinations. A kernel that cannot do that gives
+/// each connection a port of its own.
+fn bind(fd: &OwnedFd, source: IpAddr, to: SocketAddr) -> Result<(), Refused> {
+    let _ = setsockopt(fd, IpBindAddressNoPort, &true);
+    let source = match source {
+        IpAddr::V4(v4) if to.is_ipv6() => v4.to_ipv6_mapped().into(),
+        source => source,
+    };
+    let refused = |error: Errno| Refused {
+        source: match error {
+            Errno::ADDRNOTAVAIL => Some(SourceError::Absent),
+            Errno::ADDRINUSE => Some(SourceError::Spent),
+            _ => None,
+        },
+        ..error.into()
+    };
+    rustix::net::bind(fd, &SocketAddr::new(source, 0)).map_err(refused)
 }
 
 /// Waits until the connection stands; else the remote's errno.
@@ -135,7 +221,8 @@ mod tests {
     const TRIES: usize = 20;
 
     async fn connected(address: SocketAddr, speaks_first: bool) -> TcpStream {
-        let mut stream = start_connect(address, speaks_first).expect("loopback connects");
+        let mut stream =
+            start_connect(address, Local::PLAIN, speaks_first).expect("loopback connects");
         established(&mut stream).await.expect("it listens");
         stream
     }

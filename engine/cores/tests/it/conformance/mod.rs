@@ -6,6 +6,7 @@ mod openssl;
 mod peers;
 mod real;
 mod simulated;
+mod sources;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cores::reactor::sim::End;
-use cores::{Clock, CoreConfig, CoreError, CoreHandle, DestinationCaps, Driver};
+use cores::{Clock, CoreConfig, CoreError, CoreHandle, DestinationCaps, Driver, LocalEnd};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::{CoreIndex, Outcome};
 use prober::resolver::{IpPolicy, ResolverConfig};
@@ -96,6 +96,7 @@ pub(super) fn config(
         max_in_flight: 256,
         // Every peer is one address, and the table asks it more often than a fleet would.
         destination_caps: DestinationCaps::share(1, vec!["127.0.0.0/8".parse().expect("a CIDR")]),
+        local_end: LocalEnd::default(),
         driver,
         resolver: ResolverConfig {
             upstreams: vec![upstream],
