@@ -21,6 +21,7 @@ use crate::exit::bad_input;
 use crate::report::human;
 use crate::run::parts;
 use crate::run::plan::{FilesPlan, raise_nofile};
+use crate::run::sources;
 
 /// Attempts in flight of one `check` at most; there are no more than URLs.
 const IN_FLIGHT: u32 = 64;
@@ -106,6 +107,8 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
     let resolvers = if names { upstreams.len() } else { 0 };
     let in_flight = chosen.min(targets.len() as u32);
     let files = FilesPlan::make(raise_nofile(), 1, resolvers, in_flight)?;
+    sources::refuse_absent(&config.source_addresses)?;
+    let local_end = sources::local_end(config);
     let shared = parts::shared(config)?;
     let resolver = parts::resolver(config, &upstreams, 1)?;
     let make = |driver: Driver| CoreConfig {
@@ -113,7 +116,7 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
         cpu: None,
         max_in_flight: files.max_in_flight,
         destination_caps: DestinationCaps::share(1, Vec::new()),
-        local_end: cores::LocalEnd::default(),
+        local_end: local_end.clone(),
         driver,
         resolver: resolver.clone(),
         shared: shared.clone(),

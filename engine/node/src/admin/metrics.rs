@@ -318,9 +318,12 @@ impl Scrape {
         page.gauge("fds", "Open files", plain(self.fds))?;
         let held = self.cores.iter().any(|core| core.held > 0);
         let files = self.fds * 10 > self.nofile * 9;
+        let is_short = |core: &CoreSnapshot| core.sources_spent + core.sources_absent > 0;
+        let ports = self.cores.iter().any(is_short);
         let pressure = [
             ("held", u64::from(held)),
             ("fds", u64::from(files)),
+            ("ports", u64::from(ports)),
             ("journal", self.sink.counters.journal_alarm),
         ];
         page.gauge(

@@ -67,6 +67,12 @@ pub(crate) struct ProbeFlags {
     /// Address family: `v4_first`, `v6_first`, `v4_only` or `v6_only`
     #[arg(long, value_name = "POLICY")]
     pub(crate) ip: Option<String>,
+    /// Local address that checks come from, in turn; repeatable [default: the kernel's choice]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) source_addresses: Vec<String>,
+    /// How connections are closed: fin or reset [default: fin]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) close: Option<String>,
     /// Trust these CA certificates instead of the built-in ones
     #[arg(long, value_name = "PEM")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -86,6 +92,8 @@ impl ProbeFlags {
         let mut values = texts("allow", &self.allow);
         values.extend(texts("dns", &self.dns));
         values.extend(text("ip", self.ip.as_ref()));
+        values.extend(texts("source_addresses", &self.source_addresses));
+        values.extend(text("close", self.close.as_ref()));
         values.extend(path("ca_file", self.ca_file.as_ref()));
         values.extend(text("user_agent", self.user_agent.as_ref()));
         values.extend(text("driver", self.driver.as_ref()));

@@ -41,6 +41,16 @@ impl Config {
                 "uncapped",
                 texts(self.uncapped.iter().map(ToString::to_string).collect()),
             ),
+            (
+                "source_addresses",
+                texts(
+                    self.source_addresses
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                ),
+            ),
+            ("close", text(&self.close.as_str())),
             ("ca_file", path(&self.ca_file)),
             ("user_agent", text(&self.user_agent)),
             ("tls_full_every_s", whole(self.tls_full_every_s)),

@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 26] = [
+pub(crate) const KEYS: [Key; 28] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -44,6 +44,8 @@ pub(crate) const KEYS: [Key; 26] = [
     key("ip", Kind::Text),
     key("allow", Kind::Texts),
     key("uncapped", Kind::Texts),
+    key("source_addresses", Kind::Texts),
+    key("close", Kind::Text),
     key("ca_file", Kind::Text),
     key("user_agent", Kind::Text),
     key("tls_full_every_s", Kind::Whole),

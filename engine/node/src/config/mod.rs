@@ -7,7 +7,7 @@ mod layers;
 mod read;
 pub(crate) mod upstreams;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -69,6 +69,24 @@ pub(crate) enum IpWord {
     Both,
 }
 
+/// How connections of checks are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseWord {
+    /// In order.
+    Fin,
+    /// By a reset.
+    Reset,
+}
+
+impl From<CloseWord> for cores::Close {
+    fn from(word: CloseWord) -> Self {
+        match word {
+            CloseWord::Fin => Self::Fin,
+            CloseWord::Reset => Self::Reset,
+        }
+    }
+}
+
 macro_rules! words {
     ($name:ident { $($variant:ident = $word:literal,)* }) => {
         impl $name {
@@ -91,6 +109,7 @@ macro_rules! words {
 }
 
 words! { LogForm { Text = "text", Json = "json", } }
+words! { CloseWord { Fin = "fin", Reset = "reset", } }
 words! { DriverWord { Auto = "auto", IoUring = "io_uring", Epoll = "epoll", } }
 words! {
     IpWord {
@@ -131,6 +150,10 @@ pub(crate) struct Config {
     pub(crate) allow: Vec<Cidr>,
     /// Addresses without caps of attempts.
     pub(crate) uncapped: Vec<Cidr>,
+    /// Local addresses that checks come from, in turn; empty = the kernel's choice.
+    pub(crate) source_addresses: Vec<IpAddr>,
+    /// How connections of checks are closed.
+    pub(crate) close: CloseWord,
     /// Trust anchors instead of the built-in ones.
     pub(crate) ca_file: Option<PathBuf>,
     /// `User-Agent` of requests.
@@ -182,6 +205,8 @@ impl Config {
             ip: read.word("ip", IpWord::V4First)?,
             allow: read.cidrs("allow")?,
             uncapped: read.cidrs("uncapped")?,
+            source_addresses: read.sources()?,
+            close: read.word("close", CloseWord::Fin)?,
             ca_file: read.path("ca_file")?,
             user_agent: read.text("user_agent", DEFAULT_USER_AGENT)?,
             tls_full_every_s: read.whole_or_off(
@@ -283,6 +308,19 @@ pub(crate) fn canary(text: &str) -> Result<String, &'static str> {
 /// What a canary looks like.
 const CANARY: &str = "the name of a host outside of the fleet, such as example.com";
 
+/// Refuses what no connection can come from; an IPv4 address in its own form.
+pub(crate) fn source(text: &str) -> Result<IpAddr, &'static str> {
+    let accepted = "one address of this machine such as 203.0.113.10 or 2001:db8::10";
+    let address: IpAddr = text.trim().parse().map_err(|_| accepted)?;
+    let address = address.to_canonical();
+    let is_one = match address {
+        IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
+        // A link-local one says nothing without its interface.
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast() && !v6.is_unicast_link_local(),
+    };
+    is_one.then_some(address).ok_or(accepted)
+}
+
 /// A refused value, in the words of every other refusal.
 fn refuse<T>(source: &layers::Source, key: &str, found: &str, accepted: &str) -> anyhow::Result<T> {
     bad_input(format!(
@@ -371,6 +409,15 @@ mod tests {
             ("dns_canaries", "dns_canaries = ['example.com:80/x']"),
             ("allow", "allow = ['10.0.0.0/33']"),
             ("uncapped", "uncapped = ['10.0.0/8']"),
+            ("source_addresses", "source_addresses = ['10.0.0.0/8']"),
+            ("source_addresses", "source_addresses = ['0.0.0.0']"),
+            ("source_addresses", "source_addresses = ['fe80::1']"),
+            ("source_addresses", "source_addresses = ['::1', '::1']"),
+            (
+                "source_addresses",
+                "source_addresses = ['192.0.2.1', '::ffff:192.0.2.1']",
+            ),
+            ("close", "close = 'rst'"),
             ("ip", "ip = 'v5_only'"),
             ("driver", "driver = 'kqueue'"),
             ("log", "log = 'xml'"),

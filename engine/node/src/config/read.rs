@@ -1,16 +1,17 @@
 //! Typed reading of layered values: one refusal sentence for every wrong one.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use model::limits::DNS_CANARIES_MAX;
+use model::limits::{DNS_CANARIES_MAX, SOURCE_ADDRESSES_MAX};
 use prober::Cidr;
 use store::StoreUrl;
 use toml::Value;
 
 use super::layers::{Layers, Source};
-use super::{STORE_FILE, canary, refuse, upstream};
+use super::{STORE_FILE, canary, refuse, source, upstream};
 use crate::exit::bad_input;
 use crate::logging;
 
@@ -158,6 +159,27 @@ impl Reader<'_> {
             Err(error) => refuse(&source, key, &format!("{text:?}"), &error.accepted),
         };
         self.texts(key)?.into_iter().map(parse).collect()
+    }
+
+    /// The source addresses, each once.
+    pub(super) fn sources(&self) -> anyhow::Result<Vec<IpAddr>> {
+        let key = "source_addresses";
+        let given = self.texts(key)?;
+        if let Some((_, from)) = given.get(SOURCE_ADDRESSES_MAX) {
+            let accepted = format!("at most {SOURCE_ADDRESSES_MAX}");
+            return refuse(from, key, &given.len().to_string(), &accepted);
+        }
+        let mut sources = Vec::with_capacity(given.len());
+        for (text, from) in given {
+            match source(&text) {
+                Ok(address) if sources.contains(&address) => {
+                    return refuse(&from, key, &format!("{text:?} twice"), "each address once");
+                }
+                Ok(address) => sources.push(address),
+                Err(accepted) => return refuse(&from, key, &format!("{text:?}"), accepted),
+            }
+        }
+        Ok(sources)
     }
 
     /// The CPUs of the probe cores, each once.

@@ -4,14 +4,14 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use cores::{Clock, CoreConfig, CoreError, DestinationCaps, Driver};
+use cores::{Clock, CoreConfig, CoreError, DestinationCaps, Driver, LocalEnd};
 use model::CoreIndex;
 use model::inbox::CoreCommand;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use store::{Store, StoreError, StoreUrl};
 
-use super::Finding;
+use super::{Finding, ports};
 use crate::config::{Config, DriverWord, upstreams};
 use crate::control::lock::{self, Seen};
 use crate::run::parts;
@@ -25,9 +25,12 @@ const DNS_LIMIT: Duration = Duration::from_secs(2);
 /// Every finding, in the order of a start.
 pub(super) async fn all(config: &Config) -> Vec<Finding> {
     let mut findings = vec![kernel(), cpus(config), io_uring(config)];
-    findings.extend([files(config), memlock(), ports(), clock()]);
+    findings.extend([files(config), memlock(), ports::ports()]);
+    findings.extend(ports::sources(config));
+    findings.push(clock());
     findings.extend(dns(config));
-    findings.extend([data_dir(config), store(config).await]);
+    findings.push(data_dir(config));
+    findings.extend(store(config).await);
     findings
 }
 
@@ -86,7 +89,7 @@ fn io_uring(config: &Config) -> Finding {
         cpu: None,
         max_in_flight: 1,
         destination_caps: DestinationCaps::share(1, Vec::new()),
-        local_end: cores::LocalEnd::default(),
+        local_end: LocalEnd::default(),
         driver,
         resolver: resolver.clone(),
         shared: shared.clone(),
@@ -173,30 +176,6 @@ fn memlock() -> Finding {
     }
 }
 
-fn ports() -> Finding {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut numbers = text
-        .split_whitespace()
-        .filter_map(|word| word.parse::<u32>().ok());
-    let (Some(low), Some(high)) = (numbers.next(), numbers.next()) else {
-        return Finding::warn(
-            "ports",
-            "the local port range cannot be read",
-            "check /proc/sys/net",
-        );
-    };
-    let found = format!(
-        "{low} to {high} ({} local ports per destination)",
-        high - low + 1
-    );
-    if high - low < 40_000 {
-        let advice = "set sysctl net.ipv4.ip_local_port_range=\"1024 65535\" for large fleets \
-                      behind few addresses";
-        return Finding::warn("ports", found, advice);
-    }
-    Finding::ok("ports", found)
-}
-
 /// A wall clock before this release was made cannot judge certificates.
 fn clock() -> Finding {
     let now = Clock::start().now().unix;
@@ -275,38 +254,56 @@ fn data_dir(config: &Config) -> Finding {
     }
 }
 
-async fn store(config: &Config) -> Finding {
+/// The store, and whether what it holds can be checked from here.
+async fn store(config: &Config) -> Vec<Finding> {
     if let StoreUrl::Sqlite(path) = &config.store
         && path.exists()
         && access(path, Access::WRITE_OK).is_err()
     {
         let found = format!("{} cannot be written by this user", config.store);
-        return Finding::fail("store", found, "change its rights, or name another store");
+        return vec![Finding::fail(
+            "store",
+            found,
+            "change its rights, or name another store",
+        )];
     }
     match Store::open_existing(&config.store).await {
         Ok(store) => {
-            let counts = store.counts().await;
+            let findings = vec![
+                holdings(&store, config).await,
+                ports::plan(&store, config).await,
+            ];
             // Nothing was written, so closing has nothing to lose.
             let _ = store.close().await;
-            match counts {
-                Ok(counts) => Finding::ok(
-                    "store",
-                    format!("{}: {} active targets", config.store, counts.active),
-                ),
-                Err(error) => Finding::fail("store", error.to_string(), "see above"),
-            }
+            findings
         }
-        Err(StoreError::NotFound { .. }) => {
+        Err(error) => vec![unopened(&error, config)],
+    }
+}
+
+async fn holdings(store: &Store, config: &Config) -> Finding {
+    match store.counts().await {
+        Ok(counts) => Finding::ok(
+            "store",
+            format!("{}: {} active targets", config.store, counts.active),
+        ),
+        Err(error) => Finding::fail("store", error.to_string(), "see above"),
+    }
+}
+
+fn unopened(error: &StoreError, config: &Config) -> Finding {
+    match error {
+        StoreError::NotFound { .. } => {
             Finding::ok("store", format!("{} will be created", config.store))
         }
-        Err(StoreError::OlderSchema { found, known, .. }) => Finding::ok(
+        StoreError::OlderSchema { found, known, .. } => Finding::ok(
             "store",
             format!(
                 "{} will be brought from schema version {found} to {known}",
                 config.store
             ),
         ),
-        Err(error) => Finding::fail(
+        error => Finding::fail(
             "store",
             error.to_string(),
             "repair it or name another store",

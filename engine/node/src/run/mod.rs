@@ -8,14 +8,17 @@
 
 pub(crate) mod accounts;
 mod drain;
+pub(crate) mod fit;
 mod fleet;
 pub(crate) mod lifetime;
 pub(crate) mod parts;
 pub(crate) mod plan;
+pub(crate) mod ports;
 mod reload;
 pub(crate) mod send;
 mod serve;
 mod signals;
+pub(crate) mod sources;
 pub(crate) mod status;
 mod summary;
 mod threads;

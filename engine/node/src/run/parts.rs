@@ -21,6 +21,7 @@ use store::Store;
 use tokio::net::TcpListener;
 
 use super::plan::{Cpus, FilesPlan, raise_nofile};
+use super::sources;
 use super::view::{CoreSeen, Facts, View};
 use crate::config::{Config, DriverWord, IpWord, absolute_store, upstreams};
 use crate::exit::bad_input;
@@ -63,6 +64,7 @@ impl Parts {
         let upstreams = upstreams::find(&config.dns)?;
         let cpus = Cpus::assign(&Cpus::allowed()?, &config.probe_cores)?;
         let files = FilesPlan::adopt(config, cpus.probe.len(), upstreams.len())?;
+        sources::refuse_absent(&config.source_addresses)?;
         cpus.adopt_control()?;
         let logs = IntervalLogs::open(&config.data_dir).with_context(|| {
             format!(
@@ -159,6 +161,7 @@ fn spawn_cores(
 ) -> anyhow::Result<StartedCores> {
     let shared = shared(config)?;
     let caps = DestinationCaps::share(cpus.probe.len(), config.uncapped.clone());
+    let local_end = sources::local_end(config);
     let cores = cpus.probe.len();
     let resolvers = cpus
         .probe
@@ -171,7 +174,7 @@ fn spawn_cores(
             cpu: Some(cpus.probe[index]),
             max_in_flight: files.max_in_flight,
             destination_caps: caps.clone(),
-            local_end: cores::LocalEnd::default(),
+            local_end: local_end.clone(),
             driver,
             resolver: resolvers[index].clone(),
             shared: shared.clone(),

@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use super::fit;
 use super::fleet::Fleet;
 use super::parts::{Parts, Stopping};
+use super::ports::Fit;
 use super::reload;
 use super::summary::Summary;
 use super::threads::joined;
@@ -180,6 +182,13 @@ impl Control {
             };
             let summary = reload::import(self, &order).await?;
             info!("{}: {}", order.path.display(), summary.sentence());
+        }
+        let (store, config) = (self.parts.store.clone(), self.config.clone());
+        let fits = async move { fit::look(&store, &config).await };
+        match self.meanwhile(fits).await?? {
+            Some(Fit::Tight(plan)) => warn!("local ports are short: {plan}"),
+            Some(Fit::Ample(plan)) => info!("local ports: {plan}"),
+            None => {}
         }
         let fed = reload::load_all(self).await?;
         let took_ms = self.parts.view.clock.mono().since(begun) / 1_000;

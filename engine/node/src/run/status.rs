@@ -96,6 +96,8 @@ fn cores_json(
             "held_total": core.held_total,
             "in_flight_limit": core.in_flight_limit,
             "destinations": core.destinations,
+            "sources_usable": core.sources_usable, "sources_absent": core.sources_absent,
+            "sources_spent": core.sources_spent, "sources_wanted": core.sources_wanted,
             "deferred": core.deferred,
             "deferred_total": core.deferred_total,
             "shed_deferred": core.shed_deferred,

@@ -5,6 +5,7 @@ mod busy;
 mod check;
 mod guide;
 mod help;
+mod local_end;
 mod nginx;
 mod node;
 mod process;

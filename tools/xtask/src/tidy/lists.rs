@@ -152,7 +152,10 @@ pub(super) const DUPLICATES: &[(&str, &str)] = &[
         "ahash 0.7 and nanorand of glommio; tempfile and rand at 0.4",
     ),
     ("mio", "monoio's epoll driver is at 0.8, tokio at 1"),
-    ("nix", "glommio is at 0.27; newer ones know the option for shared ports"),
+    (
+        "nix",
+        "glommio is at 0.27; newer ones know the option for shared ports",
+    ),
     ("nom", "x509-parser is at 7, hdrhistogram at 8"),
     ("socket2", "glommio 0.4, monoio 0.5, tokio 0.6"),
     ("syn", "build time only: derive macros move from 2 to 3"),

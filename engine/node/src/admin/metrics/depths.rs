@@ -74,6 +74,7 @@ impl Scrape {
         page.gauge("in_flight_limit", "Checks that may run at once", limit)?;
         let known = self.per_core(|_, core| core.destinations);
         page.gauge("destinations", "Addresses that caps watch now", known)?;
+        self.sources(page)?;
         let waiting = self.per_core(|_, core| core.deferred);
         let help = "Pending checks that wait for their address";
         page.gauge("deferred_waiting", help, waiting)?;
@@ -144,6 +145,23 @@ impl Scrape {
         let couriers = self.per_core(|_, core| core.couriers_idle);
         let help = "Tasks that are kept for the next checks";
         page.gauge("couriers_idle", help, couriers)
+    }
+
+    /// Where checks come from, and what of it has run out.
+    fn sources(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sources = self.per_core_by("state", |core| {
+            vec![
+                ("usable", core.sources_usable),
+                ("absent", core.sources_absent),
+            ]
+        });
+        page.gauge("sources", "Configured source addresses by state", sources)?;
+        let spent = self.per_core(|_, core| core.sources_spent);
+        let help = "Pairs of source and destination without a free port a moment ago";
+        page.gauge("sources_spent", help, spent)?;
+        let wanted = self.per_core(|_, core| core.sources_wanted);
+        let help = "Connections not made for want of a local address or port";
+        page.counter("sources_wanted", help, wanted)
     }
 
     /// What TLS remembers on each core from one check to the next.
@@ -291,6 +309,8 @@ mod tests {
         (core.inbox, core.evidence_queued, core.evidence_held) = (23, 24, 25);
         (core.attempt_buffers, core.attempt_buffer_bytes) = (26, 27);
         (core.read_buffers, core.couriers_idle, core.dns.buffers) = (28, 30, 31);
+        (core.sources_usable, core.sources_absent) = (32, 33);
+        (core.sources_spent, core.sources_wanted) = (34, 35);
         (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (core.dns.streams, core.dns.sick, core.dns.capped) = (17, 1, 18);
@@ -304,6 +324,11 @@ mod tests {
         for sample in [
             "one_shot_pending{core=\"0\"} 5\n",
             "destinations{core=\"0\"} 11\n",
+            "sources{core=\"0\",state=\"usable\"} 23\n",
+            "sources{core=\"0\",state=\"absent\"} 24\n",
+            "sources_spent{core=\"0\"} 25\n",
+            "sources_wanted_total{core=\"0\"} 26\n",
+            "pressure{kind=\"ports\"} 1\n",
             "deferred_waiting{core=\"0\"} 12\n",
             "deferred_total{core=\"0\"} 13\n",
             "tls_issuer_keys{core=\"0\"} 16\n",
