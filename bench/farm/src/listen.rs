@@ -1,5 +1,5 @@
-//! Opens the sockets: on the loopback interface alone, with large backlogs, and ports that stay ours
-//! while their listener is closed.
+//! Opens the sockets: on the loopback interface alone, with large backlogs, and ports that stay
+//! ours while their listener is closed.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
@@ -18,8 +18,8 @@ const DNS_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// How often a free port pair is looked for.
 const PAIR_TRIES: usize = 32;
 
-/// The interface that every TCP socket is tied to: all of 127.0.0.0/8 reaches the farm, and no other
-/// machine does.
+/// The interface that every TCP socket is tied to: all of 127.0.0.0/8 reaches the farm, and no
+/// other machine does.
 const INTERFACE: &[u8] = b"lo";
 
 /// A listening socket on `address`; port 0 means any.

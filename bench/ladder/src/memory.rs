@@ -241,9 +241,9 @@ fn markdown(report: &Report) -> String {
          the median of three windows, all of which are shown. Lag is that of every check of the \
          calm seconds of a window, in which (and in the second before) others, the hypervisor \
          or other processes, had the probe CPU for at most 10 ms while its thread wanted it: \
-         that shows in the lag threefold and tells nothing about the node. Of the windows with ten calm seconds, the one with the middle p99 \
-         counts; all are shown, also with every second in. Every other number is \
-         single.\n\n{}\n{}",
+         that shows in the lag threefold and tells nothing about the node. Of the windows with \
+         ten calm seconds, the one with the middle p99 counts; all are shown, also with every \
+         second in. Every other number is single.\n\n{}\n{}",
         report.machine.line(),
         idle_table(&report.idle),
         bars::table(report) + &lag_windows(report.load.as_ref())

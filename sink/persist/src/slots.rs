@@ -66,14 +66,14 @@ impl Timeline {
     }
 
     /// Whether a check at `checked` is to be projected (`monitor.md` §6).
-    fn is_due(&self, interval_s: u32, checked: Tenths, projected: Tenths) -> bool {
+    fn is_due(self, interval_s: u32, checked: Tenths, projected: Tenths) -> bool {
         let (slack, period) = (PROJECTION_SLACK_MS / 100, self.projection_ms / 100);
         u64::from(interval_s) * 1_000 >= self.projection_ms
             || u64::from(checked.0) + slack >= u64::from(projected.0) + period
     }
 
     /// When a target counts as projected last, before it ever was: spread by its phase.
-    fn spread(&self, target: TargetId, now: MonoUs) -> Tenths {
+    fn spread(self, target: TargetId, now: MonoUs) -> Tenths {
         let phase = phase_ms(target, self.projection_ms as u32);
         Self::of_ms(Self::ROOM_MS + now.0 / 1_000 - self.projection_ms + u64::from(phase))
     }
@@ -150,7 +150,7 @@ impl CoreSlots {
             return Admission::Stepped;
         }
         let checked = began(outcome, now);
-        Self::check(hot, checked, &self.timeline, &mut self.pending, slot.0);
+        Self::check(hot, checked, self.timeline, &mut self.pending, slot.0);
         Admission::Coalesced
     }
 
@@ -159,14 +159,14 @@ impl CoreSlots {
         let slot = outcome.slot;
         if let Some(hot) = self.hot.get_mut(slot.index()) {
             let checked = began(outcome, now);
-            Self::check(hot, checked, &self.timeline, &mut self.pending, slot.0);
+            Self::check(hot, checked, self.timeline, &mut self.pending, slot.0);
         }
     }
 
     fn check(
         hot: &mut Hot,
         checked: Tenths,
-        timeline: &Timeline,
+        timeline: Timeline,
         pending: &mut Vec<u32>,
         slot: u32,
     ) {

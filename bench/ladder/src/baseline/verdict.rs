@@ -277,7 +277,7 @@ fn ratio_table(ratios: &[Ratio]) -> String {
     ]);
     for ratio in ratios {
         table.row([
-            ratio.what.to_owned(),
+            ratio.what.clone(),
             format!("{:.3}", ratio.measured),
             format!("{:.3}", ratio.min),
             format!("{:.3}", ratio.max),

@@ -2,9 +2,9 @@
 //! else had the probe CPU. Pure.
 //!
 //! At 70 % load a core that was stopped for 100 ms needs 230 ms more to catch up: what others take
-//! shows in the lag threefold, and tells nothing about the node. No other thread of the node may run
-//! on this CPU, so that it cannot excuse itself; what takes a little of every second leaves no calm
-//! ones, and shows nothing.
+//! shows in the lag threefold, and tells nothing about the node. No other thread of the node may
+//! run on this CPU, so that it cannot excuse itself; what takes a little of every second leaves no
+//! calm ones, and shows nothing.
 
 use std::ops::RangeInclusive;
 
