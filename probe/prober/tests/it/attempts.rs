@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use model::limits::{ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES};
 use model::outcome::{PHASE_ABSENT, flags};
 use model::target::TargetSpec;
 use model::time::MonoUs;
@@ -490,7 +491,7 @@ fn evidence_has_the_head_the_status_and_a_sentence() {
 }
 
 #[test]
-fn buffers_come_back_with_their_capacity_unless_they_have_grown_too_large() {
+fn buffers_come_back_with_their_capacity_but_for_what_they_have_grown_by() {
     let buffers = Buffers {
         out: Vec::with_capacity(1_024),
         carry: Vec::with_capacity(1_024),
@@ -513,10 +514,22 @@ fn buffers_come_back_with_their_capacity_unless_they_have_grown_too_large() {
     }
     let grown = Buffers {
         out: Vec::with_capacity(1 << 17),
-        ..Buffers::default()
+        carry: Vec::with_capacity(1 << 17),
+        url: Vec::with_capacity(1 << 17),
     };
     let mut attempt = Attempt::start(&http(), &shared, grown, at(0));
-    assert_eq!(attempt.take_buffers().out.capacity(), 0);
+    let kept = attempt.take_buffers();
+    for (buffer, max) in [
+        (&kept.out, ATTEMPT_OUT_KEPT_MAX_BYTES),
+        (&kept.carry, ATTEMPT_CARRY_KEPT_MAX_BYTES),
+        (&kept.url, ATTEMPT_OUT_KEPT_MAX_BYTES),
+    ] {
+        assert!(
+            (1..=max).contains(&buffer.capacity()),
+            "{}",
+            buffer.capacity()
+        );
+    }
 }
 
 #[test]
