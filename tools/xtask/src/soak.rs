@@ -42,7 +42,7 @@ fn page(seeds: &str, lines: &[&str]) -> String {
              connects, answers and DNS, and stalls of 3 s. Each minute new generations, \
              removals, additions, checks at once (some of them overtaken by a change or a \
              removal) and a one-shot; failing targets are re-checked after 60 s. Each hour \
-             4 to 7 minutes in which every answer takes 5 s, which is more than 128 can \
+             4 to 7 minutes in which a check takes 4.8 s, which is more than 128 can \
              carry, up to two minutes in which the sink takes nothing from a channel of \
              1,024, and a minute's pause.\n\nEvery 5 simulated seconds each account \
              balances, as it is and as it is published. At the end each of pending, in \
