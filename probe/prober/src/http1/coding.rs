@@ -22,6 +22,8 @@ pub(crate) struct Decoder {
     kind: Kind,
     /// The block that is not complete yet.
     block: Vec<u8>,
+    /// A byte has come. A body of none is empty, whatever its coding: no browser minds.
+    begun: bool,
     /// Nothing more comes out: the stream is over, or as much as is looked at came.
     over: bool,
     broken: bool,
@@ -95,6 +97,7 @@ impl Decoder {
         Self {
             kind,
             block: Vec::new(),
+            begun: false,
             over: unknown,
             broken: unknown,
             why: if unknown {
@@ -110,6 +113,7 @@ impl Decoder {
         if matches!(self.kind, Kind::Identity) {
             return data(bytes);
         }
+        self.begun |= !bytes.is_empty();
         while !bytes.is_empty() && !self.over {
             let missing = BLOCK_BYTES - self.block.len();
             let (piece, rest) = bytes.split_at(missing.min(bytes.len()));
@@ -126,14 +130,26 @@ impl Decoder {
         if matches!(self.kind, Kind::Identity) || self.over {
             return;
         }
+        if !self.begun {
+            self.over = true;
+            return;
+        }
         self.run(data);
         if self.over {
             return;
         }
         let whole = match &mut self.kind {
             Kind::Gzip(decoder) => decoder.try_finish().is_ok(),
-            Kind::Zlib(decoder) => decoder.try_finish().is_ok(),
-            Kind::Deflate(decoder) => decoder.try_finish().is_ok(),
+            Kind::Zlib(decoder) => {
+                let whole = is_over(&mut **decoder);
+                decoder.get_mut().out.clear();
+                whole
+            }
+            Kind::Deflate(decoder) => {
+                let whole = is_over(&mut **decoder);
+                decoder.get_mut().out.clear();
+                whole
+            }
             Kind::Brotli(decoder) => decoder.close().is_ok(),
             Kind::Identity | Kind::Unseen | Kind::Unknown => true,
         };
@@ -207,6 +223,12 @@ fn deflate_kind(first: u8) -> Kind {
     } else {
         Kind::Deflate(Box::new(DeflateDecoder::new(Room::new())))
     }
+}
+
+/// Whether the coded stream has ended: only then does it take no further byte. Finishing a decoder
+/// of deflate says nothing of it. What the byte decodes to is nobody's.
+fn is_over(decoder: &mut impl Write) -> bool {
+    matches!(decoder.write(&[0]), Ok(0))
 }
 
 /// Writes all of `block`; whether the coded stream has ended in it. What follows is not looked at.
