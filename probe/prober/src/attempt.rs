@@ -301,6 +301,12 @@ impl Attempt {
         }
     }
 
+    /// Bytes of the last answer's body that were looked at, framing taken off and coding left on:
+    /// at most a mebibyte.
+    pub fn body_bytes(&self) -> u32 {
+        self.hop.body.map_or(0, |body| body.data_bytes())
+    }
+
     /// The buffers, for the next attempt; this one is over. What they grew by for a long head or a
     /// long request is given back: most checks need none of it, and it would be kept for each
     /// attempt that was ever in flight.

@@ -12,7 +12,9 @@ use super::head::Framing;
 pub(crate) struct Body {
     kind: Kind,
     /// Bytes on the wire that are still looked at before the limit makes it a success.
-    budget: u64,
+    budget: u32,
+    /// Bytes handed on so far, framing taken off.
+    data_bytes: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +35,14 @@ impl Body {
         };
         Some(Self {
             kind,
-            budget: BODY_MAX_BYTES,
+            budget: BODY_MAX_BYTES as u32,
+            data_bytes: 0,
         })
     }
 
     /// Whether the time budget ends it: its size is not known, or above the limit.
     pub(crate) fn is_open_ended(&self) -> bool {
-        !matches!(self.kind, Kind::Length(left) if left <= self.budget)
+        !matches!(self.kind, Kind::Length(left) if left <= u64::from(self.budget))
     }
 
     /// Takes in `bytes` and gives what they carry, framing taken off, to `data`; whether enough
@@ -53,7 +56,11 @@ impl Body {
         data: &mut impl FnMut(&[u8]),
     ) -> Result<bool, Flaw> {
         let looked_at = &bytes[..bytes.len().min(self.budget as usize)];
-        let taken = looked_at.len() as u64;
+        let handed_on = &mut self.data_bytes;
+        let mut data = |piece: &[u8]| {
+            *handed_on += piece.len() as u32;
+            data(piece);
+        };
         let complete = match &mut self.kind {
             Kind::Length(left) => {
                 let piece = &looked_at[..looked_at.len().min(*left as usize)];
@@ -61,13 +68,13 @@ impl Body {
                 *left -= piece.len() as u64;
                 *left == 0
             }
-            Kind::Chunked(chunked) => chunked.feed(looked_at, data)?,
+            Kind::Chunked(chunked) => chunked.feed(looked_at, &mut data)?,
             Kind::ToClose => {
                 data(looked_at);
                 false
             }
         };
-        self.budget -= taken;
+        self.budget -= looked_at.len() as u32;
         Ok(complete || self.budget == 0)
     }
 
@@ -85,6 +92,11 @@ impl Body {
             }
             Kind::Chunked(_) | Kind::ToClose => Ok(()),
         }
+    }
+
+    /// Bytes that were handed on, framing taken off: at most a mebibyte.
+    pub(crate) fn data_bytes(&self) -> u32 {
+        self.data_bytes
     }
 
     /// Whether the framing needed a tolerance.
@@ -123,6 +135,7 @@ mod tests {
                     .expect("well framed");
             }
             assert_eq!(found, data.as_bytes(), "{framing:?}");
+            assert_eq!(body.data_bytes(), 5, "{framing:?}");
         }
     }
 

@@ -97,8 +97,8 @@ pub(crate) struct Script<'a> {
     pub(crate) early: bool,
     pub(crate) send_error: Option<i32>,
     pub(crate) pieces: Vec<&'a [u8]>,
-    /// What the connections after the first one bring, each in one piece.
-    pub(crate) later: Vec<&'a [u8]>,
+    /// What the connections after the first one bring, in pieces.
+    pub(crate) later: Vec<Vec<&'a [u8]>>,
     pub(crate) end: End,
 }
 
@@ -214,12 +214,12 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
 /// What the connections bring, one after the other.
 struct Wire<'a> {
     pieces: std::vec::IntoIter<&'a [u8]>,
-    later: std::vec::IntoIter<&'a [u8]>,
+    later: std::vec::IntoIter<Vec<&'a [u8]>>,
     connected: bool,
 }
 
 impl<'a> Wire<'a> {
-    fn new(pieces: Vec<&'a [u8]>, later: Vec<&'a [u8]>) -> Self {
+    fn new(pieces: Vec<&'a [u8]>, later: Vec<Vec<&'a [u8]>>) -> Self {
         Self {
             pieces: pieces.into_iter(),
             later: later.into_iter(),
@@ -229,10 +229,8 @@ impl<'a> Wire<'a> {
 
     /// A connection after the first one brings bytes of its own, if there are any.
     fn connect(&mut self) {
-        let next = self.later.as_slice().first().filter(|_| self.connected);
-        if let Some(bytes) = next.copied() {
-            self.later.next();
-            self.pieces = vec![bytes].into_iter();
+        if let Some(pieces) = self.connected.then(|| self.later.next()).flatten() {
+            self.pieces = pieces.into_iter();
         }
         self.connected = true;
     }

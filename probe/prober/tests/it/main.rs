@@ -3,9 +3,9 @@
 
 mod attempts;
 mod bodies;
-mod corpus;
 mod driver;
 mod redirects;
 mod resolver;
+mod responses;
 mod splits;
 mod tls;

@@ -18,7 +18,7 @@ fn to(location: &str) -> Vec<u8> {
 /// Checks a target that answers with `answers`, one per connection.
 fn follow(spec: &AttemptSpec<'_>, answers: &[&[u8]]) -> Run {
     let script = Script {
-        later: answers[1..].to_vec(),
+        later: answers[1..].iter().map(|bytes| vec![*bytes]).collect(),
         ..Script::answering(vec![answers[0]], End::Silence)
     };
     run(spec, script, true)
@@ -272,7 +272,7 @@ fn a_downgrade_is_recorded_and_an_upgrade_speaks_tls() {
 #[test]
 fn the_deadline_is_one_over_the_whole_chain() {
     let silent = Script {
-        later: vec![b""],
+        later: vec![vec![b""]],
         ..Script::answering(vec![], End::Silence)
     };
     let first = to("/x");
@@ -297,7 +297,7 @@ proptest! {
         let cut = cut.min(first.len() - 1);
         let whole = follow(&http(), &[&first, OK]).report();
         let script = Script {
-            later: vec![OK],
+            later: vec![vec![OK]],
             early,
             ..Script::answering(vec![&first[..cut], &first[cut..]], End::Silence)
         };

@@ -1,30 +1,62 @@
-//! Whatever the pieces in which the bytes come, the report is the same; whatever the bytes, there
-//! is a report.
+//! Whatever the pieces in which the bytes come, the outcome is the same, and the one that the
+//! corpus expects; whatever the bytes, there is an outcome.
 
-use std::sync::LazyLock;
-
-use model::outcome::flags;
 use prober::{AttemptSpec, Report};
 use proptest::prelude::*;
 
-use crate::corpus::{self, Case};
 use crate::driver::{End, Script, http, run};
+use crate::responses::{self, Case, Expected, FLAGS};
 
-fn report(case: &Case, pieces: Vec<&[u8]>) -> Report {
-    report_of(case, pieces, false)
+/// What a check came to.
+#[derive(Clone, Debug, PartialEq)]
+struct Outcome {
+    report: Report,
+    body_bytes: u32,
 }
 
-/// The same with the request written together with the connect, when `early`.
-fn report_of(case: &Case, pieces: Vec<&[u8]>, early: bool) -> Report {
+/// Larger cases are not cut at every place: what they are about is their size.
+const CUT_EVERYWHERE_MAX_BYTES: usize = 700;
+const SEEDS: u64 = 8;
+
+/// The outcome of `case` when each of `connections` brings its pieces; `early`: the request is
+/// written together with the connect.
+fn check(case: &Case, connections: Vec<Vec<&[u8]>>, early: bool) -> Outcome {
     let spec = AttemptSpec {
         method: case.method,
+        rules: case.rules.as_ref(),
         ..http()
     };
+    let mut connections = connections.into_iter();
+    let pieces = connections.next().unwrap_or_default();
     let script = Script {
         early,
+        later: connections.collect(),
         ..Script::answering(pieces, case.end)
     };
-    run(&spec, script, false).report()
+    let run = run(&spec, script, false);
+    Outcome {
+        report: run.report(),
+        // A rule that is met ends the check at once: how much had come by then is chance.
+        body_bytes: if case.expected.body_bytes.is_some() {
+            run.attempt.body_bytes()
+        } else {
+            0
+        },
+    }
+}
+
+fn in_one_piece(case: &Case) -> Outcome {
+    cut(case, &[])
+}
+
+/// The outcome when every connection's bytes are cut at `cuts`, taken modulo their number.
+fn cut(case: &Case, cuts: &[usize]) -> Outcome {
+    let connections = case.connections.iter();
+    check(
+        case,
+        connections.map(|bytes| pieces(bytes, cuts)).collect(),
+        false,
+    )
 }
 
 /// `bytes` cut at `cuts` (taken modulo its length), without empty pieces.
@@ -38,36 +70,69 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 
 #[test]
 fn every_response_gets_its_verdict_in_one_piece() {
-    let cases = corpus::all();
-    assert!(
-        cases.len() >= 60,
-        "the corpus has only {} responses",
-        cases.len()
-    );
-    for case in &cases {
-        let report = report(case, pieces(&case.bytes, &[]));
-        let class = report.class.map(model::FailureClass::as_str);
-        assert_eq!(
-            (class, report.status),
-            (case.class, case.status),
-            "{}",
-            case.name
-        );
-        let sloppy = report.flags & flags::HTTP_SLOPPY != 0;
-        assert_eq!(sloppy, case.sloppy, "sloppy: {}", case.name);
+    let mut wrong = Vec::new();
+    for case in responses::all() {
+        let Outcome { report, body_bytes } = in_one_piece(case);
+        let found = Expected {
+            class: report.class.map(|class| class.as_str().to_owned()),
+            status: report.status,
+            body_bytes: case.expected.body_bytes.map(|_| body_bytes),
+            hops: report.hops,
+            flags: report.flags & FLAGS,
+        };
+        if found != case.expected {
+            wrong.push(format!("{}: {found:?}, not {:?}", case.name, case.expected));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn every_response_gets_its_verdict_byte_by_byte() {
-    for case in corpus::all() {
-        // A mebibyte in single bytes says nothing that its first 100 kB do not.
-        let cut = case.bytes.len().min(100_000);
-        let (start, rest) = case.bytes.split_at(cut);
-        let mut bytes: Vec<&[u8]> = start.chunks(1).collect();
-        bytes.extend((!rest.is_empty()).then_some(rest));
-        let whole = report(&case, pieces(&case.bytes, &[]));
-        assert_eq!(report(&case, bytes), whole, "{}", case.name);
+    for case in responses::all() {
+        let bytes = |connection: &'static Vec<u8>| {
+            // A mebibyte in single bytes says nothing that its first 100 kB do not.
+            let (start, rest) = connection.split_at(connection.len().min(100_000));
+            let mut pieces: Vec<&[u8]> = start.chunks(1).collect();
+            pieces.extend((!rest.is_empty()).then_some(rest));
+            pieces
+        };
+        let connections = case.connections.iter().map(bytes).collect();
+        let whole = in_one_piece(case);
+        assert_eq!(check(case, connections, false), whole, "{}", case.name);
+    }
+}
+
+#[test]
+fn every_small_response_gets_its_verdict_however_it_is_cut_in_two() {
+    for case in responses::all() {
+        if case.bytes() > CUT_EVERYWHERE_MAX_BYTES {
+            continue;
+        }
+        let whole = in_one_piece(case);
+        let longest = case.connections.iter().map(Vec::len).max().unwrap_or(0);
+        for at in 1..longest {
+            assert_eq!(cut(case, &[at]), whole, "{} cut at {at}", case.name);
+        }
+    }
+}
+
+#[test]
+fn every_response_gets_its_verdict_at_random_cuts() {
+    for case in responses::all() {
+        let whole = in_one_piece(case);
+        for seed in 1..=SEEDS {
+            let mut state = seed;
+            let cuts: Vec<usize> = (0..2 + seed * 3)
+                .map(|_| {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(seed);
+                    (state >> 33) as usize
+                })
+                .collect();
+            assert_eq!(cut(case, &cuts), whole, "{} with seed {seed}", case.name);
+        }
     }
 }
 
@@ -75,18 +140,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
-    fn any_split_gives_the_same_report(
+    fn any_split_gives_the_same_outcome(
         index in any::<prop::sample::Index>(),
         cuts in prop::collection::vec(any::<usize>(), 1..12),
         near in prop::collection::vec(0_usize..120, 0..12),
         early in any::<bool>(),
     ) {
-        let cases = small_cases();
-        let case = &cases[index.index(cases.len())];
+        let case = responses::small()[index.index(responses::small().len())];
         let cuts = [cuts, near].concat();
-        let whole = report(case, pieces(&case.bytes, &[]));
-        let split = report_of(case, pieces(&case.bytes, &cuts), early);
-        prop_assert_eq!(split, whole, "{}", case.name);
+        let connections = case.connections.iter().map(|bytes| pieces(bytes, &cuts)).collect();
+        prop_assert_eq!(check(case, connections, early), in_one_piece(case), "{}", case.name);
     }
 
     #[test]
@@ -96,15 +159,23 @@ proptest! {
         byte in any::<u8>(),
         cuts in prop::collection::vec(any::<usize>(), 1..12),
     ) {
-        let cases = small_cases();
-        let case = &cases[index.index(cases.len())];
-        let mut bytes = case.bytes.clone();
+        let case = responses::small()[index.index(responses::small().len())];
+        let mut bytes = case.connections[0].clone();
         if !bytes.is_empty() {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
-        let whole = report(case, pieces(&bytes, &[]));
-        prop_assert_eq!(report(case, pieces(&bytes, &cuts)), whole);
+        let mutated = |cuts: &[usize]| {
+            let later = case.connections[1..].iter().map(|bytes| vec![bytes.as_slice()]);
+            let connections = [pieces(&bytes, cuts)].into_iter().chain(later).collect();
+            let mut report = check(case, connections, false).report;
+            if case.expected.body_bytes.is_none() {
+                // Whether a tolerance came before a rule was met is chance, too.
+                report.flags &= !FLAGS;
+            }
+            report
+        };
+        prop_assert_eq!(mutated(&cuts), mutated(&[]), "{}", case.name);
     }
 
     #[test]
@@ -120,15 +191,4 @@ proptest! {
         let whole = run(&http(), script(&[]), false).report();
         prop_assert_eq!(run(&http(), script(&cuts), false).report(), whole);
     }
-}
-
-/// The corpus without its largest responses, which would only make the property slow.
-fn small_cases() -> &'static [Case] {
-    static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
-        corpus::all()
-            .into_iter()
-            .filter(|case| case.bytes.len() < 200_000)
-            .collect()
-    });
-    &CASES
 }
