@@ -4,6 +4,7 @@
 mod attempts;
 mod bodies;
 mod driver;
+mod oracle;
 mod redirects;
 mod resolver;
 mod responses;
