@@ -16,7 +16,8 @@ use crate::arena::{Arena, Piece};
 /// Flag bits of [`Hot`].
 mod flag {
     pub(super) const PRESENT: u16 = 1;
-    pub(super) const HTTPS: u16 = 1 << 1;
+    /// Everything goes inside TLS.
+    pub(super) const SECURED: u16 = 1 << 1;
     pub(super) const HEAD: u16 = 1 << 2;
     /// `host` indexes the literals, not the resolver.
     pub(super) const LITERAL: u16 = 1 << 3;
@@ -27,6 +28,8 @@ mod flag {
     pub(super) const COMMANDED: u16 = 1 << 6;
     /// A `CheckNow` came while an attempt was in flight.
     pub(super) const AGAIN: u16 = 1 << 7;
+    /// No request is made: a handshake with [`SECURED`], else a connection.
+    pub(super) const BARE: u16 = 1 << 8;
 }
 
 /// No attempt in flight.
@@ -149,8 +152,9 @@ impl Targets {
             self.hot.resize(slot.index() + 1, VACANT);
         }
         let config = &target.config;
+        let check = &config.check;
         // Before the old one is released: the same name keeps what the cache knows of it.
-        let (host, literal) = match config.url.host() {
+        let (host, literal) = match check.host() {
             Host::Name(name) => (resolver.intern(name).0, 0),
             Host::Address(address) => (self.literals.insert(*address), flag::LITERAL),
         };
@@ -160,11 +164,11 @@ impl Targets {
             kept.recheck_ms = 0;
         }
         let bit = |condition: bool, flag: u16| if condition { flag } else { 0 };
-        let root = config.url.path() == "/";
+        let root = check.path() == "/";
         let path = if root {
             Piece::EMPTY
         } else {
-            self.paths.insert(config.url.path())
+            self.paths.insert(check.path())
         };
         let rules = Rules::from_config(config).map(|rules| self.rules.insert(Box::new(rules)) + 1);
         let id = target.id.get() as u64;
@@ -176,13 +180,14 @@ impl Targets {
             host,
             path,
             rules: rules.unwrap_or(0),
-            port: config.url.port(),
+            port: check.port(),
             timeout_ms: u16::try_from(config.effective_timeout_ms()).unwrap_or(u16::MAX),
             flags: flag::PRESENT
                 | literal
                 | bit(root, flag::ROOT_PATH)
-                | bit(config.url.scheme() == Scheme::Https, flag::HTTPS)
-                | bit(config.method == Method::Head, flag::HEAD)
+                | bit(check.scheme().is_secured(), flag::SECURED)
+                | bit(!check.scheme().is_http(), flag::BARE)
+                | bit(check.method_word() == Method::Head.as_str(), flag::HEAD)
                 | (kept.flags & (flag::STARVED | flag::COMMANDED | flag::AGAIN)),
             ..kept
         };
@@ -232,10 +237,11 @@ impl Targets {
             .checked_sub(1)
             .and_then(|at| self.rules.items[at as usize].as_deref());
         AttemptSpec {
-            scheme: if has(flag::HTTPS) {
-                Scheme::Https
-            } else {
-                Scheme::Http
+            scheme: match (has(flag::BARE), has(flag::SECURED)) {
+                (false, false) => Scheme::Http,
+                (false, true) => Scheme::Https,
+                (true, false) => Scheme::Tcp,
+                (true, true) => Scheme::Tls,
             },
             host,
             port: hot.port,

@@ -92,7 +92,7 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
     let clock = Clock::start();
     let names = targets
         .iter()
-        .any(|t| matches!(t.config.url.host(), model::url::Host::Name(_)));
+        .any(|t| matches!(t.config.check.host(), model::url::Host::Name(_)));
     // Addresses need no resolver, so a machine without one can check them.
     let upstreams = match upstreams::find(&config.dns) {
         Ok(found) => found,
@@ -161,7 +161,7 @@ const STRING: &str = "a String takes every write";
 
 /// The line for a person.
 fn line(target: &Target, outcome: &Outcome, evidence: &Evidence) -> String {
-    let mut text = format!("{:<8} {}", outcome.verdict().as_str(), target.config.url);
+    let mut text = format!("{:<8} {}", outcome.verdict().as_str(), target.config.check);
     if outcome.status > 0 {
         write!(text, "  {}", outcome.status).expect(STRING);
     }
@@ -195,7 +195,7 @@ fn address(evidence: &Evidence) -> Option<IpAddr> {
 fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
     let class = outcome.failure();
     json!({
-        "url": target.config.url.to_string(),
+        "url": target.config.check.to_string(),
         "verdict": outcome.verdict().as_str(),
         "class": class.map(model::FailureClass::as_str),
         "legacy_code": class.and_then(model::FailureClass::legacy_code),

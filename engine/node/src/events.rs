@@ -75,7 +75,7 @@ impl Urls {
         }
         let page = store.targets(TargetId::new(id.get() - 1), 1, false).await?;
         let found = page.targets.into_iter().find(|target| target.id == id);
-        let url = found.map(|target| target.config.url.to_string());
+        let url = found.map(|target| target.config.check.to_string());
         self.0.insert(id, url.clone());
         Ok(url)
     }

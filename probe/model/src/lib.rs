@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod class;
 pub mod evidence;
 pub mod fact;
@@ -18,6 +19,7 @@ pub mod target;
 pub mod time;
 pub mod url;
 
+pub use check::Check;
 pub use class::{FailureClass, Verdict};
 pub use evidence::Evidence;
 pub use ids::{CoreIndex, FactId, Generation, Shard, Slot, TargetId, Ticket};

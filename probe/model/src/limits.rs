@@ -39,6 +39,9 @@ pub const FORBIDDEN_MAX: usize = 16;
 pub const HEADERS_MAX: usize = 32;
 /// Longest name plus value of a custom header, in bytes.
 pub const HEADER_MAX_BYTES: usize = 4_096;
+/// Longest `send` and `expect` of a TCP check, in bytes; the expected ones must be in the first so
+/// many that come.
+pub const TCP_TEXT_MAX_BYTES: usize = 1_024;
 /// Default of `alert_cooldown_min`.
 pub const ALERT_COOLDOWN_DEFAULT_MIN: i32 = 30;
 

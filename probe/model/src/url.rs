@@ -9,33 +9,64 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{LOCATION_MAX_BYTES, URL_MAX_BYTES};
 use crate::target::FieldError;
 
-/// `http` or `https`.
+/// How the URL of a check begins: what is spoken with the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
-    /// Cleartext.
+    /// HTTP in cleartext.
     Http,
-    /// TLS.
+    /// HTTP inside TLS.
     Https,
+    /// A connection, and perhaps a few bytes each way.
+    Tcp,
+    /// A TLS handshake and nothing in it.
+    Tls,
 }
 
 impl Scheme {
-    /// `http` or `https`.
+    /// Every scheme, in the order of the documentation.
+    pub const ALL: [Self; 4] = [Self::Http, Self::Https, Self::Tcp, Self::Tls];
+
+    /// The word before `://`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 
-    /// 80 or 443.
+    /// The port of a URL that names none; 0 where it must name one.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
-            Self::Https => 443,
+            Self::Https | Self::Tls => 443,
+            Self::Tcp => 0,
         }
     }
+
+    /// Whether a request is made.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+
+    /// Whether everything goes inside TLS.
+    pub fn is_secured(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+
+    /// The scheme of `url`, in any case; `None` for those that cannot be checked.
+    pub fn of(url: &str) -> Option<Self> {
+        let (word, _) = url.trim_start().split_once("://")?;
+        Self::ALL
+            .into_iter()
+            .find(|scheme| word.eq_ignore_ascii_case(scheme.as_str()))
+    }
 }
+
+/// What the field `url` takes, in words.
+pub(crate) const SCHEMES: &str = "a URL that starts with http://, https://, tcp:// or tls://";
 
 /// Where a URL points: a name to resolve (ASCII, lower case, no trailing dot), or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +98,67 @@ pub struct TargetUrl {
     path: String,
 }
 
+/// A host and a port without anything behind them: what `tcp://` and `tls://` URLs name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    host: Host,
+    port: u16,
+}
+
+impl Endpoint {
+    /// Parses `text`, a URL of `scheme`, whose default port is filled in: IDNA host.
+    ///
+    /// # Errors
+    /// [`FieldError`] for the field `url` when it does not parse, has userinfo, no port where
+    /// there is no default, or anything after the port.
+    pub fn parse(text: &str, scheme: Scheme) -> Result<Self, FieldError> {
+        let form = match scheme.default_port() {
+            0 => format!("{}://host:port", scheme.as_str()),
+            port => format!("{}://host[:port], {port} without a port", scheme.as_str()),
+        };
+        let refuse = |why: &str| FieldError::new("url", text, &format!("{form}{why}"));
+        if text.len() > URL_MAX_BYTES {
+            return Err(refuse(", at most 2083 bytes"));
+        }
+        let parsed = url::Url::parse(text.trim()).map_err(|e| refuse(&format!(" ({e})")))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(refuse(", without user name and password"));
+        }
+        let rest = !matches!(parsed.path(), "" | "/");
+        if rest || parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(refuse(", and nothing after it"));
+        }
+        // The URL standard leaves the hosts of schemes that it does not know as they are.
+        let host = parsed
+            .host_str()
+            .and_then(|host| url::Host::parse(host).ok());
+        let host = parse_host(host).ok_or_else(|| refuse(" with a valid host"))?;
+        match parsed.port().unwrap_or(scheme.default_port()) {
+            0 => Err(refuse(" with a port from 1 to 65535")),
+            port => Ok(Self { host, port }),
+        }
+    }
+
+    /// The host, a name or an address.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Writes the canonical URL with `scheme`.
+    pub(crate) fn write(&self, scheme: Scheme, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", scheme.as_str(), self.host)?;
+        if self.port != scheme.default_port() {
+            write!(f, ":{}", self.port)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why a `Location` cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
@@ -93,9 +185,9 @@ impl TargetUrl {
             return Err(refuse("a URL of at most 2083 bytes"));
         }
         let parsed = url::Url::parse(text.trim())
-            .map_err(|error| refuse(&format!("an absolute http or https URL ({error})")))?;
+            .map_err(|error| refuse(&format!("{SCHEMES} ({error})")))?;
         let Some(scheme) = scheme_of(&parsed) else {
-            return Err(refuse("a URL that starts with http:// or https://"));
+            return Err(refuse(SCHEMES));
         };
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(refuse("a URL without user name and password"));
@@ -146,7 +238,7 @@ impl TargetUrl {
         })
     }
 
-    /// `http` or `https`.
+    /// [`Scheme::Http`] or [`Scheme::Https`].
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
@@ -203,9 +295,10 @@ fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-fn parse_host(host: Option<url::Host<&str>>) -> Option<Host> {
+fn parse_host<S: AsRef<str>>(host: Option<url::Host<S>>) -> Option<Host> {
     match host? {
         url::Host::Domain(name) => {
+            let name = name.as_ref();
             let name = name.strip_suffix('.').unwrap_or(name);
             is_dns_name(name).then(|| Host::Name(name.to_owned()))
         }
@@ -271,6 +364,54 @@ mod tests {
     fn the_canonical_form_parses_to_itself() {
         let url = TargetUrl::parse("http://example.com:8080/a%20b?q=1&r").expect("valid");
         assert_eq!(TargetUrl::parse(&url.to_string()).expect("valid"), url);
+    }
+
+    #[test]
+    fn endpoints_become_canonical_and_name_a_port_where_none_is_usual() {
+        let canonical = |text: &str| {
+            let scheme = Scheme::of(text).expect(text);
+            let endpoint = Endpoint::parse(text, scheme)?;
+            struct Shown(Endpoint, Scheme);
+            impl fmt::Display for Shown {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    self.0.write(self.1, f)
+                }
+            }
+            Ok::<_, FieldError>(Shown(endpoint, scheme).to_string())
+        };
+        for (text, shown) in [
+            ("tcp://Mail.Example:25", "tcp://mail.example:25"),
+            ("TCP://example.com:80/", "tcp://example.com:80"),
+            (
+                "tcp://b\u{fc}cher.example.:7",
+                "tcp://xn--bcher-kva.example:7",
+            ),
+            ("tcp://0x7f.1:9", "tcp://127.0.0.1:9"),
+            ("tcp://[::1]:443", "tcp://[::1]:443"),
+            ("tls://example.com:443", "tls://example.com"),
+            ("tls://example.com:993", "tls://example.com:993"),
+            ("tls://1.2.3.4", "tls://1.2.3.4"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Ok(shown));
+            assert_eq!(canonical(shown).as_deref(), Ok(shown));
+        }
+        for bad in [
+            "tcp://example.com",
+            "tcp://example.com:0",
+            "tls://example.com:0",
+            "tcp://example.com:25/x",
+            "tcp://example.com:25?send=x",
+            "tcp://u@example.com:25",
+            "tcp://:25",
+            "tcp://a b:25",
+            "tcp://a..b:25",
+            "tls://",
+            "tls://example.com#x",
+        ] {
+            let error = canonical(bad).expect_err(bad);
+            assert_eq!(error.field, "url", "{bad}");
+            assert!(error.accepted.contains("://host"), "{error}");
+        }
     }
 
     fn joined(base: &str, location: &[u8]) -> Result<String, LocationError> {

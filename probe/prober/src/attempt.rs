@@ -6,6 +6,9 @@
 //!     └─────────┘    └──────────────┘                             └──┘
 //!     ▲────────────────────────────── Turning ◄─ redirect ────────────┘
 //! ```
+//! A bare TCP check ends once it has connected and said its text, or goes on to the Body, which is
+//! all that comes; a TLS check ends after the handshake.
+//!
 //! It owns the order of things, the phases and the classes. It knows nothing of slots, schedules
 //! or deadlines other than being told that one has passed. What belongs to one hop is in `Hop`,
 //! so that a redirect replaces it as a whole.
@@ -21,6 +24,7 @@ mod route;
 mod second_look;
 mod secure;
 mod spec;
+mod talk;
 
 use std::net::SocketAddr;
 
@@ -44,6 +48,7 @@ use crate::tls::TlsLink;
 use redirect::Journey;
 use route::Route;
 pub use spec::{AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules};
+pub(crate) use talk::Talk;
 
 /// No timer is armed.
 const NO_TIMER: MonoUs = MonoUs(u64::MAX);
@@ -145,12 +150,16 @@ impl Attempt {
             buffer.clear();
         }
         let out = &mut buffers.out;
-        shared.fields.write(spec, Credentials::Kept, out);
-        request::write_url(spec, &mut buffers.url);
+        if spec.scheme.is_http() {
+            shared.fields.write(spec, Credentials::Kept, out);
+            request::write_url(spec, &mut buffers.url);
+        } else {
+            Talk::write(spec, out);
+        }
         let mut attempt = Self {
             buffers,
             rules: spec.rules.cloned(),
-            tls: (spec.scheme == Scheme::Https).then(|| TlsLink::new(spec.host, spec.port)),
+            tls: TlsLink::of(spec),
             hop: Hop::new(spec),
             journey: None,
             started: now.mono,
@@ -406,6 +415,7 @@ impl Attempt {
     /// of both failed.
     fn on_first_flight_error(&mut self, errno: i32, shared: &Shared, now: Now) {
         if errno::was_established(errno) {
+            self.send_errno = Some(errno);
             self.on_connected(true, shared, now);
             self.on_send_error(errno);
         } else {
@@ -430,10 +440,11 @@ impl Attempt {
                 self.enter(Stage::Sending, now);
                 self.pending |= pending::SEND;
             }
-            Scheme::Https => {
+            Scheme::Https | Scheme::Tls => {
                 self.enter(Stage::Handshaking, now);
                 self.start_tls(sent, shared, now);
             }
+            Scheme::Tcp => self.start_talk(sent, now),
         }
     }
 
@@ -450,12 +461,18 @@ impl Attempt {
             // ttfb is counted from here; what the writing took is in `total` only.
             (self.stage, self.mark) = (Stage::Awaiting, now.mono);
         }
-        self.pending |= pending::RECV;
+        if self.stage == Stage::Awaiting && !self.hop.scheme.is_http() {
+            self.on_said(now);
+        } else {
+            self.pending |= pending::RECV;
+        }
     }
 
     fn on_bytes(&mut self, bytes: &[u8], shared: &Shared, now: Now) {
         if self.tls.is_some() {
             self.on_records(bytes, shared, now);
+        } else if self.hop.scheme == Scheme::Tcp {
+            self.on_talk(bytes, now);
         } else {
             self.on_plaintext(bytes, now);
         }
@@ -475,6 +492,7 @@ impl Attempt {
         self.errno = Some(errno);
         let class = match self.stage {
             Stage::Handshaking => errno::handshake_class(errno),
+            _ if self.hop.scheme == Scheme::Tls => errno::handshake_class(errno),
             _ => errno::exchange_class(errno),
         };
         self.finish(Some(class), now);
@@ -495,6 +513,9 @@ impl Attempt {
         if self.stage == Stage::Handshaking {
             self.why = "the connection was closed during the TLS handshake";
             return self.finish(Some(FailureClass::TlsHandshake), now);
+        }
+        if self.is_talked_out() {
+            return self.finish(Some(FailureClass::BodyKeywordMissing), now);
         }
         self.on_end_of_stream(now);
     }
@@ -536,6 +557,7 @@ impl Attempt {
             Stage::Resolving => FailureClass::DnsTimeout,
             Stage::Connecting => FailureClass::ConnectTimeout,
             Stage::Handshaking => FailureClass::TlsTimeout,
+            _ if self.hop.scheme == Scheme::Tls => FailureClass::TlsTimeout,
             _ => FailureClass::HttpTimeout,
         }
     }

@@ -3,8 +3,8 @@
 
 use memchr::memmem::Finder;
 use model::FailureClass;
+use model::check::HttpCheck;
 use model::limits::{BODY_MAX_BYTES, EVIDENCE_EXCERPT_MAX_BYTES};
-use model::target::TargetConfig;
 
 use crate::http1::coding::Decoder;
 use crate::http1::head::Coding;
@@ -20,14 +20,14 @@ pub(crate) struct BodyRules {
 }
 
 impl BodyRules {
-    /// The rules of `config`; `None` without any.
-    pub(crate) fn of(config: &TargetConfig) -> Option<Self> {
-        let texts = config.keyword.iter().chain(&config.forbidden);
+    /// The rules of `check`; `None` without any.
+    pub(crate) fn of(check: &HttpCheck) -> Option<Self> {
+        let texts = check.keyword.iter().chain(&check.forbidden);
         let longest = texts.map(String::len).max()?;
         let finder = |text: &String| Finder::new(text.as_bytes()).into_owned();
         Some(Self {
-            keyword: config.keyword.as_ref().map(finder),
-            forbidden: config.forbidden.iter().map(finder).collect(),
+            keyword: check.keyword.as_ref().map(finder),
+            forbidden: check.forbidden.iter().map(finder).collect(),
             history: (longest - 1).max(EVIDENCE_EXCERPT_MAX_BYTES / 2),
         })
     }

@@ -46,6 +46,8 @@ use verify::RecordingVerifier;
 #[derive(Debug)]
 pub(crate) struct TlsSettings {
     config: Arc<ClientConfig>,
+    /// Of checks that end with the handshake.
+    bare: Arc<ClientConfig>,
     clock: Arc<FedClock>,
     verifier: Arc<RecordingVerifier>,
     issuer_keys: IssuerKeys,
@@ -109,14 +111,15 @@ impl TlsSettings {
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        let bare = Arc::new(config.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.resumption = if full_every_s == 0 || sessions_max == 0 {
-            Resumption::disabled()
-        } else {
-            Resumption::store(sessions.clone())
-        };
+        if full_every_s > 0 && sessions_max > 0 {
+            config.resumption = Resumption::store(sessions.clone());
+        }
         Ok(Self {
             config: Arc::new(config),
+            bare,
             clock,
             verifier,
             issuer_keys,

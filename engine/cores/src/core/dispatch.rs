@@ -1,6 +1,7 @@
 //! From due to started: the wheel, the queues, shedding, admission, and the deadlines.
 
 use model::limits::{SHED_LAG_MAX_MS, STALL_SHARE_PERCENT};
+use model::target::Method;
 use model::{FailureClass, MonoUs, Now, Slot, Target, Ticket};
 use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
 use prober::resolver::{DnsFailure, HostId};
@@ -215,16 +216,16 @@ impl Core {
     fn start_one_shot(&mut self, target: &Target, ticket: Ticket, now: Now) {
         let config = &target.config;
         let rules = Rules::from_config(config);
-        let (host_ref, host): (HostRef<'_>, Option<HostId>) = match config.url.host() {
+        let (host_ref, host): (HostRef<'_>, Option<HostId>) = match config.check.host() {
             model::url::Host::Name(name) => (HostRef::Name(name), Some(self.resolver.intern(name))),
             model::url::Host::Address(address) => (HostRef::Address(*address), None),
         };
         let spec = AttemptSpec {
-            scheme: config.url.scheme(),
+            scheme: config.check.scheme(),
             host: host_ref,
-            port: config.url.port(),
-            path: config.url.path(),
-            method: config.method,
+            port: config.check.port(),
+            path: config.check.path(),
+            method: config.check.http().map_or(Method::Get, |http| http.method),
             timeout_ms: config.timeout_ms,
             rules: rules.as_ref(),
         };

@@ -72,8 +72,9 @@ impl Core {
         self.account.count(outcome.verdict(), outcome.failure());
         self.histograms.record(&outcome.phases, outcome.lag_us);
         let [_, _, tls, ttfb, ..] = outcome.phases.values();
-        // A handshake is through when something was asked after it.
-        if tls.is_some() && ttfb.is_some() {
+        // A handshake is through when something was asked after it, or nothing was to be asked.
+        let succeeded = outcome.failure().is_none() || outcome.has(flags::HTTP_VERIFIED);
+        if tls.is_some() && (ttfb.is_some() || succeeded) {
             self.count_handshake(outcome);
         }
         if let Some(evidence) = end.evidence {

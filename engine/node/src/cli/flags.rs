@@ -220,6 +220,12 @@ pub(crate) struct TargetFlags {
     /// Custom request header 'Name: value'; repeatable
     #[arg(long = "header", value_name = "N: V")]
     pub(crate) headers: Vec<String>,
+    /// What to say to a `tcp://` target, with escapes such as \r\n
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) send: Option<String>,
+    /// What a `tcp://` target must say within its first KiB, with the same escapes
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) expect: Vec<String>,
     /// Above this a success is degraded
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub(crate) max_latency_ms: Option<i64>,
@@ -238,6 +244,8 @@ impl TargetFlags {
             forbidden: self.forbidden.clone(),
             profile: self.profile.clone(),
             headers: self.headers.clone(),
+            send: self.send.clone(),
+            expect: self.expect.clone(),
             max_latency_ms: self.max_latency_ms,
             ..TargetSpec::default()
         }

@@ -257,7 +257,7 @@ fn cut_timeout(row: &Row) -> Option<String> {
     let sentence = || {
         format!(
             "timeout_ms {given} is cut to {effective} (interval_s {}): {}",
-            config.interval_s, config.url
+            config.interval_s, config.check
         )
     };
     (effective < given).then(sentence)

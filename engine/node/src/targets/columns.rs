@@ -36,6 +36,8 @@ columns! {
     Forbidden = "forbidden",
     Headers = "headers",
     ExpectStatus = "expect_status",
+    Send = "send",
+    Expect = "expect",
     Maintenance = "maintenance",
     AlertCooldownMin = "alert_cooldown_min",
     MaxLatencyMs = "max_latency_ms",
@@ -54,7 +56,7 @@ pub(crate) fn is_header(fields: &[String]) -> bool {
     fields.iter().any(named_url) || (!has_url && fields.iter().any(near))
 }
 
-/// The columns of a header line; `forbidden` and `headers` may be given several times.
+/// The columns of a header line; those of lists may be given several times.
 pub(crate) fn header(fields: &[String]) -> Result<Vec<Column>, String> {
     let mut columns = Vec::with_capacity(fields.len());
     for field in fields {
@@ -66,7 +68,7 @@ pub(crate) fn header(fields: &[String]) -> Result<Vec<Column>, String> {
                 "columns: found {field:?}, accepted are: {known}{near}"
             ));
         };
-        let repeatable = matches!(column, Column::Forbidden | Column::Headers);
+        let repeatable = matches!(column, Column::Forbidden | Column::Headers | Column::Expect);
         if columns.contains(&column) && !repeatable {
             return Err(format!("columns: found {field:?} twice, accepted is once"));
         }
@@ -129,6 +131,8 @@ impl Column {
             Self::Forbidden => spec.forbidden.push(text.to_owned()),
             Self::Headers => spec.headers.push(text.to_owned()),
             Self::ExpectStatus => spec.expect_status = owned(),
+            Self::Send => spec.send = owned(),
+            Self::Expect => spec.expect.push(text.to_owned()),
             Self::Maintenance => spec.maintenance = Some(window(text)?),
             Self::AlertCooldownMin => {
                 spec.alert_cooldown_min = Some(whole("alert_cooldown_min", text, "minutes")?);
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn every_field_of_a_target_can_be_a_column() {
         let columns = header(&Column::NAMES.map_to_owned()).expect("all known");
-        let line = "7,n,9,http://a/,60,GET,full,900,alert,k,f,A: b,200,\
+        let line = "7,n,9,http://a/,60,GET,full,900,alert,k,f,A: b,200,,,\
                     2026-11-21T01:00:00Z/2026-11-21T02:00:00Z,-1,50";
         let spec = spec(&columns, &fields(line)).expect("valid");
         assert_eq!(
@@ -192,6 +196,21 @@ mod tests {
             Some(3_600_000)
         );
         assert!(spec.parse().is_ok());
+    }
+
+    #[test]
+    fn a_list_may_have_pages_and_ports() {
+        let columns = header(&fields("url,method,send,expect")).expect("all known");
+        for (line, refused) in [
+            (r"tcp://a:25,,EHLO x\r\n,250", None),
+            ("http://a/,HEAD,,", None),
+            ("tls://a,,,", None),
+            ("tcp://a:25,GET,,", Some("method")),
+            ("http://a/,,,250", Some("expect")),
+        ] {
+            let parsed = spec(&columns, &fields(line)).and_then(|spec| spec.parse());
+            assert_eq!(parsed.err().map(|error| error.field), refused, "{line}");
+        }
     }
 
     trait MapToOwned {

@@ -11,7 +11,7 @@ use super::file::Row;
 /// What the rows so far said.
 #[derive(Default)]
 pub(crate) struct Doubles {
-    /// By URL, method and name.
+    /// By URL, method (none without a request) and name.
     by_key: HashMap<String, Said>,
     /// By the ids that the list gives.
     by_id: HashMap<i64, Said>,
@@ -30,7 +30,12 @@ impl Doubles {
     /// Keeps `row` in mind, or says which earlier row it contradicts.
     pub(crate) fn take(&mut self, row: &Row) -> Result<(), FieldError> {
         let config = &row.config;
-        let key = format!("{} {:?} {}", config.url, config.method, config.name);
+        let key = format!(
+            "{} {} {}",
+            config.check,
+            config.check.method_word(),
+            config.name
+        );
         let mut hasher = DefaultHasher::new();
         format!("{config:?}").hash(&mut hasher);
         let said = Said {

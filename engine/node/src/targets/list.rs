@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use model::Target;
+use model::check::TcpText;
 use model::mask::header_value;
+use model::{Check, Target};
 use serde_json::{Value, json};
 use store::Store;
 
@@ -55,45 +56,62 @@ fn line(target: &Target, out: &mut dyn Write) -> std::io::Result<()> {
         format!(" ({})", config.name)
     };
     let interval = format!("{} s", config.interval_s);
-    let (id, method, url) = (target.id.get(), config.method.as_str(), &config.url);
+    let (id, method, url) = (target.id.get(), config.check.method_word(), &config.check);
     writeln!(
         out,
         "{id:>20}  {interval:>8}  {method:<6}  {state:<8}  {url}{name}"
     )
 }
 
-/// All fields of a target.
+/// All fields of a target; those that its check does not have are absent.
 fn object(target: &Target) -> Value {
     let config = &target.config;
-    let headers: Vec<String> = config
-        .headers
-        .iter()
-        .map(|header| {
-            let (name, value) = (header.name(), header.value());
-            format!("{name}: {}", header_value(name, value))
-        })
-        .collect();
-    json!({
+    let mut object = json!({
         "id": json_id(target.id.get()),
         "name": config.name,
         "group_id": config.group_id,
-        "url": config.url.to_string(),
+        "url": config.check.to_string(),
         "interval_s": config.interval_s,
         "active": target.active,
         "generation": target.generation.0,
-        "method": config.method.as_str(),
-        "profile": config.profile.as_str(),
         "timeout_ms": config.timeout_ms,
         "effective_timeout_ms": config.effective_timeout_ms(),
-        "redirect": config.redirect.as_str(),
-        "keyword": config.keyword,
-        "forbidden": config.forbidden,
-        "headers": headers,
-        "expect_status": config.expect_status.to_string(),
         "maintenance": config.maintenance,
         "alert_cooldown_min": config.alert_cooldown_min,
         "max_latency_ms": config.max_latency_ms,
-    })
+    });
+    let own = own_fields(&config.check);
+    if let (Value::Object(fields), Value::Object(own)) = (&mut object, own) {
+        fields.extend(own);
+    }
+    object
+}
+
+/// The fields that only this kind of check has.
+fn own_fields(check: &Check) -> Value {
+    match check {
+        Check::Http(http) => {
+            let headers = http.headers.iter().map(|header| {
+                let value = header_value(header.name(), header.value());
+                format!("{}: {value}", header.name())
+            });
+            json!({
+                "method": http.method.as_str(),
+                "profile": http.profile.as_str(),
+                "redirect": http.redirect.as_str(),
+                "keyword": http.keyword,
+                "forbidden": http.forbidden,
+                "headers": headers.collect::<Vec<_>>(),
+                "expect_status": http.expect_status.to_string(),
+            })
+        }
+        Check::Tcp(tcp) => {
+            let shown = |text: &Option<TcpText>| text.as_ref().map(ToString::to_string);
+            let expect: Vec<String> = shown(&tcp.expect).into_iter().collect();
+            json!({ "send": shown(&tcp.send), "expect": expect })
+        }
+        Check::Tls(_) => json!({}),
+    }
 }
 
 #[cfg(test)]
@@ -128,5 +146,29 @@ mod tests {
             json!(["Authorization: ***", "X-Env: test"])
         );
         assert_eq!(object["effective_timeout_ms"], 8_500);
+    }
+
+    #[test]
+    fn a_listed_target_has_the_fields_of_its_check_alone() {
+        let listed = |url: &str, send: Option<&str>, expect: &[&str]| {
+            let spec = TargetSpec {
+                url: url.into(),
+                send: send.map(Into::into),
+                expect: expect.iter().map(|&text| text.into()).collect(),
+                ..TargetSpec::default()
+            };
+            object(&target(spec.parse().expect("valid")))
+        };
+        let tcp = listed("tcp://a.example:25", Some(r"QUIT\r\n"), &["220"]);
+        assert_eq!(
+            (&tcp["send"], &tcp["expect"]),
+            (&json!(r"QUIT\r\n"), &json!(["220"]))
+        );
+        let tls = listed("tls://a.example:443", None, &[]);
+        assert_eq!(tls["url"], "tls://a.example");
+        for absent in ["method", "expect", "keyword", "headers"] {
+            assert!(tls.get(absent).is_none(), "{absent}");
+        }
+        assert!(tcp.get("method").is_none());
     }
 }

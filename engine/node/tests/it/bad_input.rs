@@ -82,6 +82,31 @@ fn bad_lines_are_told_the_rest_is_imported_and_strict_refuses() {
 }
 
 #[test]
+fn a_list_of_all_kinds_is_imported_and_foreign_fields_are_refused_by_line() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
+    let lines = "url,method,send,expect\nhttp://a.example/,HEAD,,\n\
+        tcp://a.example:25,,EHLO x\\r\\n,250\ntls://a.example,,,\n\
+        tls://b.example,GET,,\nhttp://b.example/,,,250\ntcp://b.example,,,\n";
+    fs::write(&list, lines).expect("written");
+    let output = import(&list, &data, &[]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("6 rows: 3 inserted, 0 updated, 0 unchanged, 3 refused"));
+    for sentence in [
+        "t.csv:5: method: found \"GET\", accepted is nothing with a URL of tls://",
+        "t.csv:6: expect: found \"250\", accepted is nothing with a URL of http://",
+        "t.csv:7: url: found \"tcp://b.example\", accepted is tcp://host:port",
+    ] {
+        assert_says(&output, sentence);
+    }
+    let targets = listed(&data);
+    assert_eq!(targets.lines().count(), 3);
+    assert!(targets.contains(r#""send":"EHLO x\\r\\n""#), "{targets}");
+    let again = import(&list, &data, &[]);
+    assert!(stdout(&again).starts_with("6 rows: 0 inserted, 0 updated, 3 unchanged, 3 refused"));
+}
+
+#[test]
 fn strict_refuses_what_only_the_store_can_see_and_imports_nothing() {
     let dir = tempfile::tempdir().expect("temp dir");
     let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));

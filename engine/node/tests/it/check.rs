@@ -199,3 +199,58 @@ fn expected_statuses_and_headers_are_honoured() {
     assert_eq!(code(&output), 2);
     assert_says(&output, "headers: found \"Host: x\"");
 }
+
+#[test]
+fn a_port_is_up_when_it_says_what_is_expected() {
+    let url = format!("tcp://{}", serve(OK));
+    let send = r"GET / HTTP/1.1\r\n\r\n";
+    let output = check(&[&url, "--send", send, "--expect", r"200 OK\r\n"]);
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).starts_with(&format!("up       {url}  connect ")));
+    let output = check(&[&url, "--send", send, "--expect", "404", "--json"]);
+    assert_eq!(code(&output), 1);
+    let object = json(&output);
+    assert_eq!(object["class"], "body.keyword_missing");
+    let head = object["evidence"]["head"].as_str().unwrap_or_default();
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{object}");
+    assert_eq!(code(&check(&[&url])), 0);
+    let refused = json(&check(&[&format!("tcp://{}", closed()), "--json"]));
+    assert_eq!(refused["class"], "connect.refused");
+}
+
+#[test]
+fn a_handshake_with_what_speaks_no_tls_is_down() {
+    let output = check(&[&format!("tls://{}", serve(OK)), "--timeout-ms", "3000"]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stdout(&output).contains("  tls."), "{}", stdout(&output));
+}
+
+#[test]
+fn a_field_that_a_check_does_not_have_is_a_usage_error() {
+    for (args, sentence) in [
+        (
+            &["tcp://127.0.0.1:25", "--method", "HEAD"][..],
+            "method: found \"HEAD\", accepted is nothing with a URL of tcp://",
+        ),
+        (
+            &["tls://127.0.0.1", "--expect", "220"],
+            "expect: found \"220\", accepted is nothing with a URL of tls://, only tcp:// has it",
+        ),
+        (
+            &["http://127.0.0.1/", "--send", "x"],
+            "send: found \"x\", accepted is nothing with a URL of http://",
+        ),
+        (
+            &["tcp://127.0.0.1:25", "--send", r"\q"],
+            r#"send: found "\\q", accepted is text with the escapes"#,
+        ),
+        (
+            &["tcp://127.0.0.1"],
+            "url: found \"tcp://127.0.0.1\", accepted is tcp://host:port",
+        ),
+    ] {
+        let output = check(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+        assert_says(&output, sentence);
+    }
+}

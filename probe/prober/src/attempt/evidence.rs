@@ -4,6 +4,7 @@
 use model::evidence::DnsSeen;
 use model::limits::EVIDENCE_HEAD_MAX_BYTES;
 use model::outcome::PHASE_ABSENT;
+use model::url::Scheme;
 use model::{Evidence, FailureClass, Generation, Slot};
 
 use super::Attempt;
@@ -108,6 +109,9 @@ impl Attempt {
             FailureClass::HttpTimeout => format!("{place} did not finish its answer in time"),
             FailureClass::HttpReset => format!("{place} reset the connection{errno}"),
             FailureClass::Latency => format!("{place} answered more slowly than max_latency_ms"),
+            FailureClass::BodyKeywordMissing if self.hop.scheme == Scheme::Tcp => {
+                format!("{place} did not say the expected text in its first KiB")
+            }
             FailureClass::BodyKeywordMissing => {
                 format!("the body that {place} sent does not have the keyword")
             }

@@ -247,7 +247,7 @@ impl Attempt {
             .fields
             .write(&spec, credentials, &mut self.buffers.out);
         self.leave_connection();
-        self.tls = (spec.scheme == Scheme::Https).then(|| TlsLink::new(host, spec.port));
+        self.tls = TlsLink::of(&spec);
         self.phases = Phases::NONE;
         (self.mark, self.timer) = (now.mono, NO_TIMER);
         (self.status, self.sending, self.why) = (0, false, "");

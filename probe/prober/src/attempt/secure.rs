@@ -2,6 +2,7 @@
 //! rules are in `tls`.
 
 use model::time::Now;
+use model::url::Scheme;
 
 use super::{Attempt, Stage, pending};
 use crate::shared::Shared;
@@ -47,6 +48,10 @@ impl Attempt {
             if self.stage == Stage::Handshaking && !link.is_handshaking() {
                 self.flags |= link.established(&shared.tls, now.unix);
                 self.enter(Stage::Sending, now);
+                if self.hop.scheme == Scheme::Tls {
+                    self.tls = Some(link);
+                    return self.on_handshaken(now);
+                }
             }
             self.drain(&mut link, now);
             fault = received.err();
@@ -77,7 +82,7 @@ impl Attempt {
         }
     }
 
-    fn flush_tls(&mut self) {
+    pub(super) fn flush_tls(&mut self) {
         let link = self.tls.as_mut().expect("an https attempt has a link");
         if link.wants_write() && !self.sending {
             link.write(&mut self.buffers.out);

@@ -5,27 +5,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::FailureClass;
+use model::check::Check;
 use model::outcome::Phases;
 use model::target::{ExpectStatus, Header, Method, Redirect, TargetConfig};
 use model::time::MonoUs;
 use model::url::Scheme;
 
 use super::route::Route;
+use super::talk::Talk;
 use crate::resolver::{DnsFailure, ResolvedName};
 use crate::rules::BodyRules;
 
 /// What to probe, borrowed: a plain target allocates nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptSpec<'a> {
-    /// Cleartext or TLS.
+    /// What is spoken.
     pub scheme: Scheme,
     /// Name or address.
     pub host: HostRef<'a>,
     /// Port, the scheme's default filled in.
     pub port: u16,
-    /// Path and query, starting with `/`.
+    /// Path and query of a request, starting with `/`.
     pub path: &'a str,
-    /// GET or HEAD.
+    /// GET or HEAD, of a request.
     pub method: Method,
     /// The effective deadline in ms. The shell arms it; here it only divides the time between
     /// several addresses.
@@ -58,33 +60,51 @@ pub enum HostRef<'a> {
 pub struct Rules(Arc<RuleSet>);
 
 /// See [`Rules`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RuleSet {
     pub(crate) headers: Vec<Header>,
     pub(crate) expect_status: ExpectStatus,
     pub(crate) max_latency_ms: Option<u32>,
     pub(crate) redirect: Redirect,
     pub(crate) body: Option<BodyRules>,
+    pub(crate) talk: Option<Talk>,
+}
+
+impl RuleSet {
+    fn of(config: &TargetConfig) -> Self {
+        let mut set = Self {
+            max_latency_ms: config.max_latency_ms,
+            ..Self::default()
+        };
+        match &config.check {
+            Check::Http(http) => {
+                set.headers.clone_from(&http.headers);
+                set.expect_status.clone_from(&http.expect_status);
+                set.redirect = http.redirect;
+                set.body = BodyRules::of(http);
+            }
+            Check::Tcp(tcp) => set.talk = Talk::of(tcp),
+            Check::Tls(_) => {}
+        }
+        set
+    }
+
+    /// Whether all is the default.
+    fn is_plain(&self) -> bool {
+        self.headers.is_empty()
+            && self.expect_status == ExpectStatus::default()
+            && self.max_latency_ms.is_none()
+            && self.redirect == Redirect::default()
+            && self.body.is_none()
+            && self.talk.is_none()
+    }
 }
 
 impl Rules {
     /// The rules of `config`; `None` when all of them are the default.
     pub fn from_config(config: &TargetConfig) -> Option<Self> {
-        let body = BodyRules::of(config);
-        let plain = config.headers.is_empty()
-            && config.expect_status == ExpectStatus::default()
-            && config.max_latency_ms.is_none()
-            && config.redirect == Redirect::default()
-            && body.is_none();
-        (!plain).then(|| {
-            Self(Arc::new(RuleSet {
-                headers: config.headers.clone(),
-                expect_status: config.expect_status.clone(),
-                max_latency_ms: config.max_latency_ms,
-                redirect: config.redirect,
-                body,
-            }))
-        })
+        let set = RuleSet::of(config);
+        (!set.is_plain()).then(|| Self(Arc::new(set)))
     }
 
     pub(crate) fn set(&self) -> &RuleSet {

@@ -9,6 +9,7 @@ use model::evidence::TlsSeen;
 use model::limits::TLS_SECOND_LOOK_MAX_BYTES;
 use model::outcome::flags;
 use model::time::UnixMs;
+use model::url::Scheme;
 use rustls::client::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, Error, HandshakeKind};
@@ -19,7 +20,7 @@ use super::fingerprint::Fingerprint;
 use super::second_look::{Finding, Refusal};
 use super::server_hello::sniff_server_hello;
 use super::{TlsSettings, legacy_hello, sentence};
-use crate::attempt::HostRef;
+use crate::attempt::{AttemptSpec, HostRef};
 
 /// A connection that is to be, or is, secured for one server name.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct TlsLink {
     name: Option<ServerName<'static>>,
     /// Host and port: what is remembered is remembered of them.
     place: Fingerprint,
+    /// The handshake is all that is asked for: it is always a full one, and offers no protocol.
+    is_bare: bool,
     connection: Option<ClientConnection>,
     /// Whether a byte has come from the server.
     heard: bool,
@@ -59,7 +62,14 @@ struct Look {
 }
 
 impl TlsLink {
-    pub(crate) fn new(host: HostRef<'_>, port: u16) -> Box<Self> {
+    /// The link of a check that is secured; `None` for the others.
+    pub(crate) fn of(spec: &AttemptSpec<'_>) -> Option<Box<Self>> {
+        let is_bare = spec.scheme == Scheme::Tls;
+        let is_secured = spec.scheme.is_secured();
+        is_secured.then(|| Self::new(spec.host, spec.port, is_bare))
+    }
+
+    fn new(host: HostRef<'_>, port: u16, is_bare: bool) -> Box<Self> {
         let name = match host {
             HostRef::Name(name) => ServerName::try_from(name).ok().map(|name| name.to_owned()),
             HostRef::Address(address) => Some(ServerName::IpAddress(address.into())),
@@ -72,6 +82,7 @@ impl TlsLink {
         Box::new(Self {
             name,
             place,
+            is_bare,
             connection: None,
             heard: false,
             look: None,
@@ -99,8 +110,13 @@ impl TlsLink {
                 refusal: None,
             });
         };
-        let mut connection = ClientConnection::new(settings.config.clone(), name)
-            .map_err(|error| self.fault(error))?;
+        let config = if self.is_bare {
+            &settings.bare
+        } else {
+            &settings.config
+        };
+        let mut connection =
+            ClientConnection::new(config.clone(), name).map_err(|error| self.fault(error))?;
         // A request with 32 long headers is above rustls' default limit of 64 KiB.
         connection.set_buffer_limit(None);
         connection
@@ -188,7 +204,7 @@ impl TlsLink {
         if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
             return flags::TLS_RESUMED;
         }
-        if let Some(validity) = self.validity {
+        if let Some(validity) = self.validity.filter(|_| !self.is_bare) {
             settings.sessions.note_full(validity.not_after);
         }
         if settings.verifier.take_remembered() {

@@ -9,4 +9,5 @@ mod redirects;
 mod resolver;
 mod responses;
 mod splits;
+mod talks;
 mod tls;

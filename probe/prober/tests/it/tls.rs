@@ -1,6 +1,7 @@
 //! A real rustls server in memory against the attempt: every class of TLS failure, on a clock
 //! that stands still.
 
+mod bare;
 mod memory;
 mod second_look;
 

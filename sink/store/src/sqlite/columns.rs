@@ -3,6 +3,7 @@
 //! The one list [`CONFIG`] fixes the order of every statement about the configuration and says
 //! which columns the probes depend on.
 
+use model::check::{Check, HttpCheck, TcpText};
 use model::ids::Generation;
 use model::target::{ExpectStatus, Maintenance, Method, Profile, Redirect, TargetConfig};
 use model::{FieldError, Target, TargetId, TargetSpec};
@@ -28,7 +29,7 @@ const fn kept(name: &'static str) -> Column {
 }
 
 /// Number of configuration columns.
-pub(super) const CONFIG_LEN: usize = 16;
+pub(super) const CONFIG_LEN: usize = 18;
 
 /// The columns of the configuration, in the order of [`Columns::values`].
 pub(super) const CONFIG: [Column; CONFIG_LEN] = [
@@ -48,6 +49,8 @@ pub(super) const CONFIG: [Column; CONFIG_LEN] = [
     kept("maintenance_end"),
     kept("alert_cooldown_minutes"),
     probed("max_latency_ms"),
+    probed("send_text"),
+    probed("expected_values"),
 ];
 
 /// `name, blog_id, …`: the columns of [`CONFIG`] as a statement lists them.
@@ -58,28 +61,35 @@ pub(super) fn config_list() -> String {
 /// A configuration in the form in which it is stored, owned where it has no text of its own.
 pub(super) struct Columns<'a> {
     config: &'a TargetConfig,
+    /// The columns of a request are empty without one.
+    http: Option<&'a HttpCheck>,
     group_id: i64,
     url: String,
     forbidden: Option<String>,
     headers: Option<String>,
     expect_status: String,
     maintenance: Option<(i64, i64)>,
+    send: Option<String>,
+    expected: Option<String>,
 }
 
 impl<'a> Columns<'a> {
     /// The columns of `config`; integers of the database end at 2⁶³−1.
     pub(super) fn of(config: &'a TargetConfig) -> Result<Self, FieldError> {
-        let headers = config.headers.iter();
+        let http = config.check.http();
+        let headers = http.iter().flat_map(|http| &http.headers);
         let headers: Vec<String> = headers
             .map(|header| format!("{}: {}", header.name(), header.value()))
             .collect();
+        let (send, expected) = texts(&config.check);
         Ok(Self {
             config,
+            http,
             group_id: integer("group_id", config.group_id)?,
-            url: config.url.to_string(),
-            forbidden: json_list(&config.forbidden),
+            url: config.check.to_string(),
+            forbidden: http.and_then(|http| json_list(&http.forbidden)),
             headers: json_list(&headers),
-            expect_status: config.expect_status.to_string(),
+            expect_status: http.map_or_else(String::new, |http| http.expect_status.to_string()),
             maintenance: match config.maintenance {
                 None => None,
                 Some(Maintenance { start_ms, end_ms }) => Some((
@@ -87,12 +97,18 @@ impl<'a> Columns<'a> {
                     integer("maintenance", end_ms)?,
                 )),
             },
+            send,
+            expected: json_list(&expected),
         })
     }
 
     /// The unique key: canonical URL, method, name.
     pub(super) fn key(&self) -> (&str, &'static str, &'a str) {
-        (&self.url, self.config.method.as_str(), &self.config.name)
+        (
+            &self.url,
+            self.config.check.method_word(),
+            &self.config.name,
+        )
     }
 
     /// The values, in the order of [`CONFIG`].
@@ -100,16 +116,18 @@ impl<'a> Columns<'a> {
         let config = self.config;
         let text = |text: &'a str| ValueRef::Text(text.as_bytes());
         let whole = ValueRef::Integer;
+        let http = |word: fn(&HttpCheck) -> &'static str| text(self.http.map_or("", word));
+        let keyword = self.http.and_then(|http| http.keyword.as_deref());
         [
             text(&config.name),
             whole(self.group_id),
             own_text(&self.url),
             whole(config.interval_s.into()),
-            text(config.method.as_str()),
-            text(config.profile.as_str()),
+            http(|http| http.method.as_str()),
+            http(|http| http.profile.as_str()),
             whole(config.timeout_ms.into()),
-            text(config.redirect.as_str()),
-            config.keyword.as_deref().map_or(ValueRef::Null, text),
+            http(|http| http.redirect.as_str()),
+            keyword.map_or(ValueRef::Null, text),
             self.forbidden.as_deref().map_or(ValueRef::Null, own_text),
             self.headers.as_deref().map_or(ValueRef::Null, own_text),
             own_text(&self.expect_status),
@@ -121,7 +139,23 @@ impl<'a> Columns<'a> {
             config
                 .max_latency_ms
                 .map_or(ValueRef::Null, |ms| whole(ms.into())),
+            self.send.as_deref().map_or(ValueRef::Null, own_text),
+            self.expected.as_deref().map_or(ValueRef::Null, own_text),
         ]
+    }
+}
+
+/// What a check sends and what it expects, as people write it.
+fn texts(check: &Check) -> (Option<String>, Vec<String>) {
+    match check {
+        Check::Http(_) | Check::Tls(_) => (None, Vec::new()),
+        Check::Tcp(tcp) => {
+            let written = |text: &Option<TcpText>| text.as_ref().map(ToString::to_string);
+            (
+                written(&tcp.send),
+                written(&tcp.expect).into_iter().collect(),
+            )
+        }
     }
 }
 
@@ -151,13 +185,14 @@ pub(super) fn target_list() -> String {
     )
 }
 
-/// Whether a row has nothing but defaults in the ten columns that few targets set. Fetching a
+/// Whether a row has nothing but defaults in the twelve columns that few targets set. Fetching a
 /// column costs more than comparing it inside of SQLite, so paging takes half the time with this.
 fn plain() -> String {
     format!(
         "(request_method = '{}' AND detection_profile = '{}' AND redirect_policy = '{}' \
          AND expect_status = '{}' AND coalesce(check_keyword, forbidden_keywords, \
-         custom_headers, maintenance_start, maintenance_end, max_latency_ms) IS NULL)",
+         custom_headers, maintenance_start, maintenance_end, max_latency_ms, send_text, \
+         expected_values) IS NULL)",
         Method::default(),
         Profile::default(),
         Redirect::default(),
@@ -225,6 +260,8 @@ fn read_rest(row: &Row<'_>, spec: &mut TargetSpec) -> Result<(), FieldError> {
     spec.headers = list("headers", field(row, 10))?;
     spec.expect_status = text("expect_status", field(row, 11))?;
     spec.max_latency_ms = whole("max_latency_ms", field(row, 15))?;
+    spec.send = text("send", field(row, 16))?;
+    spec.expect = list("expect", field(row, 17))?;
     let start = whole("maintenance", field(row, 12))?;
     let end = whole("maintenance", field(row, 13))?;
     if let (Some(start), Some(end)) = (start, end) {

@@ -12,11 +12,18 @@ struct Migration {
 }
 
 /// Every migration, in order, versions from 1 without gaps. A released file never changes.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "initial",
-    sql: include_str!("../../migrations/sqlite/0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "initial",
+        sql: include_str!("../../migrations/sqlite/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "check_types",
+        sql: include_str!("../../migrations/sqlite/0002_check_types.sql"),
+    },
+];
 
 const VERSION_TABLE: &str = "jetpack_monitor_schema_version";
 

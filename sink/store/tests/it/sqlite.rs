@@ -154,6 +154,32 @@ async fn looking_at_a_store_neither_migrates_nor_writes_it() {
 }
 
 #[tokio::test]
+async fn targets_of_an_older_store_are_what_they_were() {
+    let backend = Sqlite::fresh();
+    let store = open(&backend).await;
+    let rows = || vec![row(7, "http://a.test/x"), row(8, "https://b.test/")];
+    store.import(rows(), import_id(0)).await.expect("import");
+    let before = store.targets(None, 9, false).await.expect("a page").targets;
+    store.close().await.expect("closed");
+    // As a build before the check types left it.
+    let older = "
+        ALTER TABLE jetpack_monitor_check_targets DROP COLUMN send_text;
+        ALTER TABLE jetpack_monitor_check_targets DROP COLUMN expected_values;
+        DELETE FROM jetpack_monitor_schema_version WHERE version > 1;";
+    backend.connection().execute_batch(older).expect("older");
+    let looking = Store::open_existing(&backend.url()).await;
+    assert!(
+        matches!(looking, Err(StoreError::OlderSchema { found: 1, .. })),
+        "looking migrates nothing"
+    );
+    let store = open(&backend).await;
+    let page = store.targets(None, 9, false).await.expect("a page");
+    assert_eq!((page.targets, page.refused.len()), (before, 0));
+    let again = store.import(rows(), import_id(1)).await.expect("import");
+    assert_eq!((again.unchanged, again.updated), (2, 0));
+}
+
+#[tokio::test]
 async fn a_directory_in_place_of_the_file_is_refused() {
     let backend = Sqlite::fresh();
     let (error, _) = refusal(backend.directory.path()).await;

@@ -1,5 +1,6 @@
 //! The same checks on io_uring and on epoll, over real loopback sockets, and in the simulator.
 
+mod bare;
 mod name_servers;
 mod names;
 mod openssl;
@@ -69,6 +70,10 @@ fn target(url: &str, timeout_ms: i64) -> Box<Target> {
         interval_s: Some(10),
         ..TargetSpec::default()
     };
+    target_of(spec)
+}
+
+fn target_of(spec: TargetSpec) -> Box<Target> {
     let config = spec.parse().expect("the test's target is valid");
     let id = TargetId::new(1).expect("positive");
     Box::new(Target {
@@ -142,6 +147,7 @@ fn conforms(mut rig: impl Rig) {
             assert_eq!(reached_tls, spoke_tls, "{url}: {:?}", outcome.phases);
         }
     }
+    bare::conform(&mut rig);
     a_scheduled_target_is_probed_and_released(&mut rig);
     leave_some_running(&mut rig);
     rig.stop();
@@ -149,9 +155,13 @@ fn conforms(mut rig: impl Rig) {
 
 /// Checks once; again when the machine of the test was too busy for the core to judge.
 fn check(rig: &mut impl Rig, url: &str, timeout_ms: i64) -> OneShotReport {
+    check_target(rig, || target(url, timeout_ms))
+}
+
+fn check_target(rig: &mut impl Rig, target: impl Fn() -> Box<Target>) -> OneShotReport {
     let once = |rig: &mut dyn Rig| {
         rig.tell(CoreCommand::OneShot {
-            target: target(url, timeout_ms),
+            target: target(),
             ticket: Ticket(1),
         });
         rig.report()

@@ -24,6 +24,7 @@ macro_rules! conformance {
             facts: events_are_listed_newest_first,
             facts: a_store_that_was_closed_opens_as_it_was,
             targets: a_target_comes_back_with_every_field,
+            targets: every_kind_of_check_comes_back_and_has_a_key_of_its_own,
             targets: each_field_alone_comes_back,
             targets: ids_are_minted_once_and_kept_under_the_key,
             targets: an_unchanged_row_is_not_rewritten,

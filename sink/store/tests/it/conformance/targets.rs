@@ -1,8 +1,8 @@
 //! Targets: import, prune, pages by id and pages by change.
 
 use model::ids::Generation;
-use model::target::Maintenance;
-use model::{Target, TargetId, TargetSpec};
+use model::target::{Maintenance, Method, TargetConfig};
+use model::{Check, Target, TargetId, TargetSpec};
 use store::{ImportPart, ImportReport, ImportRow, Store, StoreError};
 
 use crate::fixture::{Backend, config, import_id, open, row, sites, spec, target};
@@ -110,6 +110,54 @@ pub(crate) async fn a_target_comes_back_with_every_field<B: Backend>() {
     );
 }
 
+fn with_expectations(url: &str, send: Option<&str>, expect: &[&str]) -> TargetConfig {
+    let target = TargetSpec {
+        send: send.map(str::to_owned),
+        expect: expect.iter().map(|&text| text.to_owned()).collect(),
+        ..spec(url)
+    };
+    target.parse().expect("valid")
+}
+
+pub(crate) async fn every_kind_of_check_comes_back_and_has_a_key_of_its_own<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let configs = [
+        config("http://a.test/"),
+        config("tcp://a.test:443"),
+        config("tcp://a.test:80"),
+        config("tls://a.test"),
+        with_expectations("tcp://b.test:25", None, &["220 "]),
+        with_expectations("tcp://c.test:25", Some(r"\\a\x00\xff\r\n"), &[r"\x80"]),
+        with_expectations("tcp://d.test:25", Some("x"), &[]),
+    ];
+    let rows = |configs: &[TargetConfig]| -> Vec<ImportRow> {
+        let row = |config: &TargetConfig| ImportRow {
+            id: None,
+            config: config.clone(),
+        };
+        configs.iter().map(row).collect()
+    };
+    let count = configs.len() as u64;
+    for (day, expected) in [(0, (count, 0, 0, 0)), (1, (0, 0, count, 0))] {
+        let report = store.import(rows(&configs), import_id(day)).await;
+        assert_eq!(tally(&report.expect("import")), expected);
+    }
+    let stored = all(&store, 3, true).await;
+    let came_back: Vec<TargetConfig> = stored.into_iter().map(|target| target.config).collect();
+    assert_eq!(came_back, configs);
+    // What is expected is no part of the key, and another expectation is another probe.
+    let changed = [with_expectations("tcp://b.test:25", None, &["421 "])];
+    let report = store.import(rows(&changed), import_id(2)).await;
+    assert_eq!(tally(&report.expect("import")), (0, 1, 0, 0));
+    let stored = all(&store, 9, true).await;
+    let target = &stored[4];
+    assert_eq!(
+        (&target.config, target.generation),
+        (&changed[0], Generation(2))
+    );
+}
+
 pub(crate) async fn each_field_alone_comes_back<B: Backend>() {
     let backend = B::fresh();
     let store = open(&backend).await;
@@ -164,7 +212,10 @@ pub(crate) async fn ids_are_minted_once_and_kept_under_the_key<B: Backend>() {
     rows.rotate_left(2);
     rows[0].config.interval_s = 77;
     let mut head = rows[0].clone();
-    head.config.method = model::target::Method::Head;
+    let Check::Http(http) = &mut head.config.check else {
+        panic!("sites are pages")
+    };
+    http.method = Method::Head;
     let mut named = rows[0].clone();
     named.config.name = String::from("second");
     rows.extend([head, named]);
@@ -218,7 +269,7 @@ pub(crate) async fn the_generation_rises_only_with_what_is_probed<B: Backend>() 
     let mut probed = kept.clone();
     probed.config.timeout_ms = 500;
     let mut moved = probed.clone();
-    moved.config.url = config("http://b.test/").url;
+    moved.config.check = config("http://b.test/").check;
     for (step, (row, generation)) in (1..).zip([(kept, 1), (probed, 2), (moved, 3)]) {
         let report = store
             .import(vec![row.clone()], import_id(step))
@@ -450,7 +501,7 @@ pub(crate) async fn change_pages_cover_every_change<B: Backend>() {
             .expect("import");
     }
     let (changed, last) = changes(&store, seen, 2).await;
-    let urls: Vec<String> = changed.iter().map(|t| t.config.url.to_string()).collect();
+    let urls: Vec<String> = changed.iter().map(|t| t.config.check.to_string()).collect();
     assert_eq!(
         urls,
         ["http://s-8.test/", "http://s-2.test/", "http://s-5.test/"]
