@@ -366,17 +366,20 @@ mod tests {
         assert_eq!(TargetUrl::parse(&url.to_string()).expect("valid"), url);
     }
 
+    /// An endpoint as the URL of its scheme.
+    struct Shown(Endpoint, Scheme);
+
+    impl fmt::Display for Shown {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.write(self.1, f)
+        }
+    }
+
     #[test]
     fn endpoints_become_canonical_and_name_a_port_where_none_is_usual() {
         let canonical = |text: &str| {
             let scheme = Scheme::of(text).expect(text);
             let endpoint = Endpoint::parse(text, scheme)?;
-            struct Shown(Endpoint, Scheme);
-            impl fmt::Display for Shown {
-                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    self.0.write(self.1, f)
-                }
-            }
             Ok::<_, FieldError>(Shown(endpoint, scheme).to_string())
         };
         for (text, shown) in [

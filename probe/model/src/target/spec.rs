@@ -440,7 +440,7 @@ mod tests {
             ("forbidden", |spec| spec.forbidden = vec!["x".into()]),
             ("headers", |spec| spec.headers = vec!["A: b".into()]),
             ("expect_status", |spec| {
-                spec.expect_status = Some("200".into())
+                spec.expect_status = Some("200".into());
             }),
         ];
         let of_ports: [(&str, Change); 2] = [

@@ -29,7 +29,7 @@ impl Case {
     }
 
     fn target(&self) -> Box<Target> {
-        target_of(TargetSpec {
+        target_of(&TargetSpec {
             url: self.url.clone(),
             send: Some(self.send.to_owned()),
             expect: vec![self.expect.clone()],

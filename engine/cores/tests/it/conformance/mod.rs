@@ -70,10 +70,10 @@ fn target(url: &str, timeout_ms: i64) -> Box<Target> {
         interval_s: Some(10),
         ..TargetSpec::default()
     };
-    target_of(spec)
+    target_of(&spec)
 }
 
-fn target_of(spec: TargetSpec) -> Box<Target> {
+fn target_of(spec: &TargetSpec) -> Box<Target> {
     let config = spec.parse().expect("the test's target is valid");
     let id = TargetId::new(1).expect("positive");
     Box::new(Target {
