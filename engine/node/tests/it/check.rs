@@ -219,10 +219,14 @@ fn a_port_is_up_when_it_says_what_is_expected() {
 }
 
 #[test]
-fn a_handshake_with_what_speaks_no_tls_is_down() {
-    let output = check(&[&format!("tls://{}", serve(OK)), "--timeout-ms", "3000"]);
+fn a_handshake_with_what_hangs_up_is_down() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("tls://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let output = check(&[&url]);
     assert_eq!(code(&output), 1, "{}", stderr(&output));
-    assert!(stdout(&output).contains("  tls."), "{}", stdout(&output));
+    let told = stdout(&output);
+    assert!(told.contains("  tls.handshake  "), "{told}");
 }
 
 #[test]
