@@ -485,7 +485,9 @@ impl Attempt {
     }
 
     fn on_io_error(&mut self, errno: i32, now: Now) {
-        if self.sending && self.send_errno.is_none() {
+        // Nothing is looked at after a handshake that is all there is to a check.
+        let listens = self.hop.scheme != Scheme::Tls || self.stage == Stage::Handshaking;
+        if self.sending && self.send_errno.is_none() && listens {
             return self.on_send_error(errno);
         }
         let errno = self.send_errno.unwrap_or(errno);

@@ -112,6 +112,8 @@ struct Manner {
     broken_record: bool,
     /// The hello goes out with the connect.
     early: bool,
+    /// The connection breaks when something is sent on it.
+    deaf: bool,
     /// Noise of this many bytes follows the response.
     noise: usize,
     /// Bytes are handed over in pieces of this size.
@@ -126,6 +128,7 @@ const POLITE: Manner = Manner {
     silent: false,
     broken_record: false,
     early: true,
+    deaf: false,
     noise: 0,
     piece: 16_384,
 };
@@ -225,7 +228,12 @@ fn check_at(
             Command::Send { conn } => {
                 let buffer = attempt.take_outgoing(conn);
                 server.receive(&buffer, manner);
-                Event::Sent { conn, buffer }
+                if manner.deaf {
+                    let errno = ECONNRESET;
+                    Event::IoError { conn, errno }
+                } else {
+                    Event::Sent { conn, buffer }
+                }
             }
             Command::Recv { conn } => {
                 let most = manner

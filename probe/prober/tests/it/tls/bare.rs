@@ -113,6 +113,20 @@ fn each_fault_of_a_handshake_has_the_class_that_a_page_would_have() {
     }
 }
 
+#[test]
+fn a_server_that_breaks_off_at_our_last_words_is_down() {
+    let authority = authority();
+    let server = server_config(signed(&authority, (2025, 2027)), &[&rustls::version::TLS13]);
+    let manner = Manner {
+        deaf: true,
+        ..POLITE
+    };
+    let report = handshake(&client(&authority), &Arc::new(server), manner).report();
+    let told = (report.class, report.errno);
+    assert_eq!(told, (Some(FailureClass::TlsHandshake), Some(ECONNRESET)));
+    assert_eq!(report.not_after_days, GOOD_UNTIL_DAYS);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
