@@ -89,11 +89,25 @@ impl Addresses {
     }
 }
 
+/// How much of a name an answer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The preferred family: [`Resolver::widen`](super::Resolver::widen) asks for the other one.
+    Narrow,
+    /// All that there is, or all that the policy wants.
+    #[default]
+    Wide,
+    /// Both families, and each of them must work.
+    Each,
+}
+
 /// A name that resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResolvedName {
     /// Where it points; never empty.
     pub addresses: Addresses,
+    /// Whether there may be more.
+    pub scope: Scope,
     /// Past its TTL by at most one hour, because nobody could say anything newer.
     pub stale: bool,
     /// From the cache: no query was made for this answer.

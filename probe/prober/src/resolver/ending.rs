@@ -19,10 +19,10 @@
 use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TTL_MAX_MS};
 use model::{FailureClass, MonoUs};
 
-use super::answer::{Addresses, DnsFailure, ResolvedName};
+use super::answer::{Addresses, DnsFailure, ResolvedName, Scope};
 use super::flights::{Found, Trouble};
 use super::line::{Life, Negative, Positive};
-use super::{IpPolicy, Resolver};
+use super::{IpPolicy, Resolver, Source};
 
 impl Resolver {
     /// Addresses of the family that was asked for.
@@ -36,27 +36,21 @@ impl Resolver {
         let last = self.policy.families().len() - 1;
         let entry = self.flights.get_mut(flight);
         let server = entry.upstream;
+        let ttl_ms = ttl_ms.min(DNS_TTL_MAX_MS);
         let new = Found {
             positive: Positive { addresses, server },
+            until: now.plus_ms(ttl_ms),
             ttl_ms,
         };
         match entry.found.take() {
-            Some(first) => {
-                let addresses = first.positive.addresses.joined(&addresses);
-                let found = Found {
-                    positive: Positive {
-                        addresses,
-                        ..first.positive
-                    },
-                    ttl_ms: ttl_ms.min(first.ttl_ms),
-                };
-                self.succeed(flight, &found, now);
-            }
+            Some(first) if now < first.until => self.succeed(flight, &first.joined(&new), now),
+            Some(_) if self.policy == IpPolicy::Both => self.give_up(flight, now),
             None if entry.wide && usize::from(entry.step) < last => {
                 entry.found = Some(new);
                 self.ask_next_family(flight, now);
             }
-            None => self.succeed(flight, &new, now),
+            // What came first, if anything did, is too old by now.
+            Some(_) | None => self.succeed(flight, &new, now),
         }
     }
 
@@ -93,15 +87,21 @@ impl Resolver {
     }
 
     fn succeed(&mut self, flight: u32, found: &Found, now: MonoUs) {
+        let last = self.policy.families().len() - 1;
         let entry = self.flights.get_mut(flight);
-        let (host, wide) = (entry.host, entry.wide);
+        let host = entry.host;
         let life = Life {
-            ttl_ms: found.ttl_ms.min(DNS_TTL_MAX_MS),
-            wide,
+            until: found.until,
+            ttl_ms: found.ttl_ms,
+            wide: entry.wide || usize::from(entry.step) == last,
         };
-        self.hosts.keep(host, &found.positive, life, now);
+        self.hosts.keep(host, &found.positive, life);
         self.observe(flight, false, now);
-        self.land(flight, Ok(self.resolved(found.positive, false, false)));
+        let scope = self.scope(life.wide);
+        self.land(
+            flight,
+            Ok(self.resolved(found.positive, scope, Source::Asked)),
+        );
     }
 
     /// The question failed: what it gives nevertheless, or the failure.
@@ -114,7 +114,8 @@ impl Resolver {
         now: MonoUs,
     ) {
         let entry = self.flights.get_mut(flight);
-        if let Some(found) = entry.found.filter(|_| self.policy != IpPolicy::Both) {
+        let found = entry.found.filter(|found| now < found.until);
+        if let Some(found) = found.filter(|_| self.policy != IpPolicy::Both) {
             return self.succeed(flight, &found, now);
         }
         let negative = Negative {
@@ -132,13 +133,24 @@ impl Resolver {
         if (is_ours || is_of_resolvers(class))
             && let Some(old) = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now)
         {
-            return self.land(flight, Ok(self.resolved(old, !fresh, true)));
+            let scope = self.scope(self.hosts.life(host).wide);
+            let source = if fresh { Source::Cache } else { Source::Stale };
+            return self.land(flight, Ok(self.resolved(old, scope, source)));
         }
         if !is_ours && !fresh {
             self.hosts.fail(host, negative, ttl_ms, now);
         }
         let failure = self.failure(negative);
         self.land(flight, Err(failure));
+    }
+
+    /// What an answer is that is `wide` or not.
+    pub(super) fn scope(&self, wide: bool) -> Scope {
+        match (self.policy, wide) {
+            (IpPolicy::Both, _) => Scope::Each,
+            (_, true) => Scope::Wide,
+            (_, false) => Scope::Narrow,
+        }
     }
 
     /// Ends the flight.
@@ -196,6 +208,24 @@ impl Resolver {
             rcode,
             server,
             tries,
+        }
+    }
+}
+
+impl Found {
+    /// These and then `other`, for as long as all of them last.
+    fn joined(&self, other: &Self) -> Self {
+        let first = if self.until <= other.until {
+            self
+        } else {
+            other
+        };
+        Self {
+            positive: Positive {
+                addresses: self.positive.addresses.joined(&other.positive.addresses),
+                ..self.positive
+            },
+            ..*first
         }
     }
 }

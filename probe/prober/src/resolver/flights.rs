@@ -47,6 +47,8 @@ pub(super) enum Query {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) positive: Positive,
+    /// The end of their TTL, which began with the answer that gave them.
+    pub(super) until: MonoUs,
     pub(super) ttl_ms: u64,
 }
 

@@ -149,9 +149,9 @@ impl Hosts {
         self.entries[host.0].line.ends_before(due, ttl_ms, now)
     }
 
-    /// Whether the addresses are what is known of both families.
-    pub(super) fn is_wide(&self, host: HostId) -> bool {
-        self.entries[host.0].line.is_wide()
+    /// What the addresses are good for.
+    pub(super) fn life(&self, host: HostId) -> Life {
+        self.entries[host.0].line.life()
     }
 
     /// The name's hash, under this resolver's seed.
@@ -160,10 +160,9 @@ impl Hosts {
     }
 
     /// Remembers addresses.
-    pub(super) fn keep(&mut self, host: HostId, positive: &Positive, life: Life, now: MonoUs) {
-        self.entries[host.0]
-            .line
-            .keep(&mut self.spill, positive, life, now);
+    pub(super) fn keep(&mut self, host: HostId, positive: &Positive, life: Life) {
+        let line = &mut self.entries[host.0].line;
+        line.keep(&mut self.spill, positive, life);
     }
 
     /// Remembers a failure for `ttl_ms`, in place of any addresses.

@@ -26,8 +26,11 @@ pub(super) struct Positive {
 /// What addresses are good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life {
+    /// The end of the TTL.
+    pub(super) until: MonoUs,
+    /// All of the TTL, what is over of it included.
     pub(super) ttl_ms: u64,
-    /// Both families were asked for.
+    /// There is nothing more to ask for: the policy wants one family, or has asked for both.
     pub(super) wide: bool,
 }
 
@@ -88,7 +91,7 @@ enum Content {
     Failed(Negative),
 }
 
-/// Both families were asked for.
+/// See [`Life::wide`].
 const WIDE: u16 = 1 << 15;
 
 /// IPv4 addresses that fit a line.
@@ -118,9 +121,9 @@ impl Line {
     }
 
     /// Remembers addresses.
-    pub(super) fn keep(&mut self, spill: &mut Spill, new: &Positive, life: Life, now: MonoUs) {
+    pub(super) fn keep(&mut self, spill: &mut Spill, new: &Positive, life: Life) {
         self.clear(spill);
-        self.expires_ds = tenths(now.plus_ms(life.ttl_ms));
+        self.expires_ds = tenths(life.until);
         self.life = (life.ttl_ms / 1_000) as u16 | if life.wide { WIDE } else { 0 };
         self.content = Content::of(new, spill);
     }
@@ -170,14 +173,16 @@ impl Line {
 
     /// Whether the addresses are fresh now and not at `due`, and live for at least `ttl_ms`.
     pub(super) fn ends_before(&self, due: MonoUs, ttl_ms: u64, now: MonoUs) -> bool {
-        self.is_fresh(now)
-            && tenths(due) >= self.expires_ds
-            && u64::from(self.life & !WIDE) * 1_000 >= ttl_ms
+        self.is_fresh(now) && tenths(due) >= self.expires_ds && self.life().ttl_ms >= ttl_ms
     }
 
-    /// Whether the addresses are what is known of both families.
-    pub(super) fn is_wide(&self) -> bool {
-        self.life & WIDE != 0
+    /// What the addresses are good for.
+    pub(super) fn life(&self) -> Life {
+        Life {
+            until: MonoUs(u64::from(self.expires_ds) * 100_000),
+            ttl_ms: u64::from(self.life & !WIDE) * 1_000,
+            wide: self.life & WIDE != 0,
+        }
     }
 
     /// Forgets everything.
@@ -372,8 +377,10 @@ mod tests {
         }
     }
 
+    /// Of addresses that came at 0.
     fn life(ttl_ms: u64) -> Life {
         Life {
+            until: MonoUs(ttl_ms * 1_000),
             ttl_ms,
             wide: false,
         }
@@ -395,7 +402,7 @@ mod tests {
         ] {
             let kept = positive(kept.0, kept.1);
             let mut line = Line::default();
-            line.keep(&mut spill, &kept, life(30_000), MonoUs(0));
+            line.keep(&mut spill, &kept, life(30_000));
             for turn in 0..20 {
                 let turned = kept.addresses.rotated(turn % kept.addresses.len());
                 let want = Cached::Fresh(Positive {
@@ -422,17 +429,18 @@ mod tests {
         let (mut spill, mut line) = (Spill::default(), Line::default());
         let at = |s: u64| MonoUs(s * SECOND);
         assert!(!line.ends_before(at(50), 1, at(1)), "nothing is known");
-        line.keep(&mut spill, &positive(1, 0), life(40_000), at(0));
-        assert!(line.ends_before(at(50), 40_000, at(1)) && !line.is_wide());
+        line.keep(&mut spill, &positive(1, 0), life(40_000));
+        assert!(line.ends_before(at(50), 40_000, at(1)) && !line.life().wide);
         assert!(!line.ends_before(at(50), 40_001, at(1)), "too short a life");
         assert!(!line.ends_before(at(39), 1, at(1)), "still fresh then");
         assert!(!line.ends_before(at(50), 1, at(40)), "over already");
         let wide = Life {
-            ttl_ms: 3_600_000,
             wide: true,
+            ..life(3_600_000)
         };
-        line.keep(&mut spill, &positive(1, 0), wide, at(0));
-        assert!(line.ends_before(at(3_600), 3_600_000, at(1)) && line.is_wide());
+        line.keep(&mut spill, &positive(1, 0), wide);
+        assert!(line.ends_before(at(3_600), 3_600_000, at(1)));
+        assert_eq!(line.life(), wide);
         let class = FailureClass::DnsTimeout;
         let (tries, server, rcode) = (3, 0, None);
         let failure = Negative {
@@ -443,14 +451,14 @@ mod tests {
         };
         line.fail(&mut spill, failure, 40_000, at(0));
         assert!(!line.ends_before(at(50), 1, at(1)) && !line.is_fresh(at(1)));
-        assert!(!line.is_wide(), "nothing is left of it");
+        assert!(!line.life().wide, "nothing is left of it");
     }
 
     #[test]
     fn a_line_lives_for_its_ttl_is_held_when_stale_and_dies_after_an_hour() {
         let (mut spill, mut line) = (Spill::default(), Line::default());
         let at = |s: u64| MonoUs(s * SECOND);
-        line.keep(&mut spill, &positive(1, 0), life(30_000), at(0));
+        line.keep(&mut spill, &positive(1, 0), life(30_000));
         assert!(matches!(line.read(&mut spill, at(29)), Cached::Fresh(_)));
         assert_eq!(line.read(&mut spill, at(30)), Cached::Nothing);
         assert!(line.stale(&mut spill, 5_000, at(40)).is_some());

@@ -26,6 +26,7 @@ pub(crate) mod fuzzing;
 mod hosts;
 mod index;
 mod line;
+mod localhost;
 mod names;
 mod random;
 mod sick;
@@ -37,19 +38,23 @@ mod tcp;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use model::limits::{DNS_BUFFERS_MAX, DNS_CANARIES_MAX, DNS_EDNS_BYTES, DNS_UPSTREAMS_MAX};
+use model::limits::{
+    DNS_BUFFERS_MAX, DNS_CANARIES_MAX, DNS_EDNS_BYTES, DNS_QUEUE_WAIT_MAX_MS, DNS_TRIES_MAX,
+    DNS_TRY_MS, DNS_UPSTREAMS_MAX,
+};
 use model::{FailureClass, MonoUs};
 
 use bucket::Bucket;
-use flights::Flights;
+use flights::{Flights, Found};
 use hosts::Hosts;
 use line::{Cached, Positive};
+use localhost::is_localhost;
 use random::Random;
 use sick::Health;
 use sockets::{Owed, Sockets};
 use streams::Streams;
 
-pub use answer::{Addresses, DnsFailure, ResolvedName};
+pub use answer::{Addresses, DnsFailure, ResolvedName, Scope};
 pub use config::{IpPolicy, ResolverConfig};
 pub use stats::ResolverStats;
 
@@ -173,6 +178,20 @@ pub enum DnsCommand {
     },
 }
 
+/// Longest time from the start of a flight to the end of one family's question, in ms.
+const QUESTION_MAX_MS: u64 = DNS_QUEUE_WAIT_MAX_MS + DNS_TRIES_MAX as u64 * DNS_TRY_MS;
+
+/// Where addresses come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A question that was asked for them.
+    Asked,
+    /// The cache, or what needs no question.
+    Cache,
+    /// The cache, past their TTL.
+    Stale,
+}
+
 /// The resolver of one core.
 #[derive(Debug)]
 pub struct Resolver {
@@ -262,16 +281,24 @@ impl Resolver {
 
     /// As [`Resolver::lookup`], for addresses of both families where the policy only prefers one:
     /// what the name has of either, the preferred family first. A name that was looked up so keeps
-    /// both for their TTL; what the second family cannot give is no failure.
+    /// both for their TTL; what the second family cannot give is no failure. Of a name whose
+    /// preferred family is in the cache only the other one is asked for.
     pub fn widen(&mut self, host: HostId, waiter: u64, now: MonoUs) -> Lookup {
-        let prefers = matches!(self.policy, IpPolicy::V4First | IpPolicy::V6First);
-        match self.hosts.read(host, now) {
-            Cached::Fresh(_) if prefers && !self.hosts.is_wide(host) => {
-                self.wait(host, waiter, true, now)
-            }
-            Cached::Nothing => self.wait(host, waiter, prefers, now),
-            cached => self.say(cached, host, waiter, now),
+        let cached = self.hosts.read(host, now);
+        let is_wide = match cached {
+            Cached::Fresh(_) => self.scope(self.hosts.life(host).wide) != Scope::Narrow,
+            Cached::Held(_) | Cached::Failed(_) => true,
+            Cached::Nothing => is_localhost(self.hosts.name(host)),
+        };
+        if is_wide {
+            return self.say(cached, host, waiter, now);
         }
+        let known = match cached {
+            Cached::Fresh(positive) => Some(positive),
+            _ => None,
+        };
+        let prefers = matches!(self.policy, IpPolicy::V4First | IpPolicy::V6First);
+        self.wait(host, waiter, prefers, known, now)
     }
 
     /// Asks for a host that is held ahead of time, so that the check at `due` finds it in the
@@ -296,17 +323,22 @@ impl Resolver {
         match cached {
             Cached::Fresh(positive) => {
                 self.stats.hits += 1;
-                Lookup::Hit(self.resolved(positive, false, true))
+                let scope = self.scope(self.hosts.life(host).wide);
+                Lookup::Hit(self.resolved(positive, scope, Source::Cache))
             }
             Cached::Held(positive) => {
                 self.stats.stale_hits += 1;
-                Lookup::Hit(self.resolved(positive, true, true))
+                let scope = self.scope(self.hosts.life(host).wide);
+                Lookup::Hit(self.resolved(positive, scope, Source::Stale))
             }
             Cached::Failed(negative) => {
                 self.stats.negative_hits += 1;
                 Lookup::Failed(self.failure(negative))
             }
-            Cached::Nothing => self.wait(host, waiter, false, now),
+            Cached::Nothing if is_localhost(self.hosts.name(host)) => {
+                Lookup::Hit(localhost::resolved(self.policy))
+            }
+            Cached::Nothing => self.wait(host, waiter, false, None, now),
         }
     }
 
@@ -402,15 +434,25 @@ impl Resolver {
         self.hosts.bytes()
     }
 
-    /// Joins the flight of the host, or starts one.
-    fn wait(&mut self, host: HostId, waiter: u64, wide: bool, now: MonoUs) -> Lookup {
+    /// Joins the flight of the host, or starts one, which need not ask for what is `known`.
+    fn wait(
+        &mut self,
+        host: HostId,
+        waiter: u64,
+        wide: bool,
+        known: Option<Positive>,
+        now: MonoUs,
+    ) -> Lookup {
         let flight = match self.hosts.flight(host) {
             Some(flight) => {
                 self.flights.get_mut(flight).wide |= wide;
                 flight
             }
             None => match self.start(host, wide, now) {
-                Ok(flight) => flight,
+                Ok(flight) => {
+                    self.skip(flight, known, now);
+                    flight
+                }
                 Err(failure) => return Lookup::Failed(failure),
             },
         };
@@ -419,6 +461,22 @@ impl Resolver {
         self.advance_queue(now);
         self.drop_gone();
         Lookup::Waiting
+    }
+
+    /// The first family of a new flight is `known`, for longer than the question for the other one
+    /// takes: it is the only one that is asked for.
+    fn skip(&mut self, flight: u32, known: Option<Positive>, now: MonoUs) {
+        let entry = self.flights.get_mut(flight);
+        let life = self.hosts.life(entry.host);
+        let lasts = now.plus_ms(QUESTION_MAX_MS) < life.until;
+        if let Some(positive) = known.filter(|_| lasts) {
+            entry.step = 1;
+            entry.found = Some(Found {
+                positive,
+                until: life.until,
+                ttl_ms: life.ttl_ms,
+            });
+        }
     }
 
     /// A new flight, which holds its host.
@@ -455,7 +513,7 @@ impl Resolver {
         }
     }
 
-    fn resolved(&self, positive: Positive, stale: bool, cached: bool) -> ResolvedName {
+    fn resolved(&self, positive: Positive, scope: Scope, source: Source) -> ResolvedName {
         let server = self
             .sockets
             .upstreams()
@@ -463,8 +521,9 @@ impl Resolver {
             .copied();
         ResolvedName {
             addresses: positive.addresses,
-            stale,
-            cached,
+            scope,
+            stale: source == Source::Stale,
+            cached: source != Source::Asked,
             server,
         }
     }

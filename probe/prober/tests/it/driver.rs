@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use model::target::Method;
 use model::time::{MonoUs, Now, UnixMs};
 use model::url::Scheme;
-use prober::resolver::{DnsFailure, ResolvedName};
+use prober::resolver::{DnsFailure, ResolvedName, Scope};
 use prober::{
     Attempt, AttemptSpec, Buffers, Cidr, Command, Conn, ErrnoAt, Event, Guard, HostRef, Report,
     Roots, Rules, Shared, SharedConfig,
@@ -65,6 +65,7 @@ pub(crate) fn local(last: u8) -> IpAddr {
 pub(crate) fn name(addresses: &[IpAddr]) -> ResolvedName {
     ResolvedName {
         addresses: addresses.iter().copied().collect(),
+        scope: Scope::Wide,
         stale: false,
         cached: true,
         server: Some(SocketAddr::new(local(53), 53)),

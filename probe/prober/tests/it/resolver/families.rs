@@ -3,7 +3,7 @@
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use model::FailureClass;
-use prober::resolver::{IpPolicy, Lookup};
+use prober::resolver::{IpPolicy, Lookup, Scope};
 
 use super::{Bench, SECOND, Say, Sent, asked};
 
@@ -73,13 +73,93 @@ fn a_name_that_is_widened_has_the_other_family_at_hand_for_its_ttl() {
         assert_eq!(bench.resolver.widen(host, 2, bench.now), Lookup::Waiting);
         bench.pump();
         bench.answer(Say::Addresses(1, 300));
-        bench.answer(Say::Addresses(1, 300));
         assert_eq!(counts(&mut bench), (1, 1, v4_leads));
         let again = bench.resolver.widen(host, 3, bench.now);
         for hit in [again, bench.lookup(host, 4)] {
             assert!(matches!(hit, Lookup::Hit(name) if name.addresses.is_dual()));
         }
-        assert_eq!(bench.sent.len(), 3);
+        assert_eq!(bench.sent.len(), 2, "each family once");
+    }
+}
+
+#[test]
+fn a_family_that_is_about_to_end_is_asked_for_again() {
+    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    bench.answer(Say::Addresses(1, 60));
+    bench.only_answer().expect("one family");
+    bench.pass(55 * SECOND);
+    bench.resolver.widen(host, 2, bench.now);
+    bench.pump();
+    bench.answer(Say::Addresses(1, 60));
+    bench.answer(Say::Addresses(1, 60));
+    assert_eq!(counts(&mut bench), (1, 1, true));
+    let kinds: Vec<RecordType> = bench.sent.iter().map(Sent::kind).collect();
+    assert_eq!(kinds[1..], [RecordType::A, RecordType::AAAA]);
+}
+
+#[test]
+fn the_ttl_of_each_family_counts_from_its_own_answer() {
+    for (first_s, other_s, until_s) in [(60, 300, 60), (300, 60, 64), (60, 62, 60), (60, 32, 36)] {
+        let (mut bench, host) = asked(3, IpPolicy::Both);
+        bench.answer(Say::Addresses(1, first_s));
+        // Two upstreams are silent before the third one gives the other family.
+        bench.pass(2 * SECOND);
+        bench.pass(2 * SECOND);
+        bench.answer(Say::Addresses(1, other_s));
+        assert_eq!(counts(&mut bench), (1, 1, true));
+        bench.pass((until_s - 4) * SECOND - 100_000);
+        assert!(matches!(bench.lookup(host, 2), Lookup::Hit(_)));
+        bench.pass(100_000);
+        assert_eq!(
+            bench.lookup(host, 3),
+            Lookup::Waiting,
+            "{first_s} {other_s}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_says_whether_there_is_more_to_be_had() {
+    let scope = |policy, says: &[Say]| {
+        let (mut bench, host) = asked(1, policy);
+        for say in says {
+            bench.answer(*say);
+        }
+        let scope = bench.only_answer().expect("addresses").scope;
+        let again = match bench.lookup(host, 2) {
+            Lookup::Hit(name) => name.scope,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(scope, again, "the cache says the same");
+        scope
+    };
+    let some = Say::Addresses(1, 300);
+    assert_eq!(scope(IpPolicy::V4First, &[some]), Scope::Narrow);
+    assert_eq!(scope(IpPolicy::V6First, &[some]), Scope::Narrow);
+    assert_eq!(scope(IpPolicy::V6First, &[Say::Empty, some]), Scope::Wide);
+    assert_eq!(scope(IpPolicy::V4Only, &[some]), Scope::Wide);
+    assert_eq!(scope(IpPolicy::Both, &[some, some]), Scope::Each);
+}
+
+#[test]
+fn localhost_is_loopback_and_nobody_is_asked() {
+    for name in ["localhost", "shop.localhost"] {
+        let mut bench = Bench::new(1, IpPolicy::V4First);
+        let host = bench.resolver.intern(name);
+        let lookups = [
+            bench.resolver.lookup(host, 1, bench.now),
+            bench.resolver.widen(host, 2, bench.now),
+        ];
+        for lookup in lookups {
+            let Lookup::Hit(found) = lookup else {
+                panic!("{lookup:?}")
+            };
+            let addresses: Vec<String> = found.addresses.iter().map(|ip| ip.to_string()).collect();
+            assert_eq!(addresses, ["127.0.0.1", "::1"]);
+            assert_eq!((found.scope, found.server), (Scope::Wide, None));
+        }
+        bench.pump();
+        assert!(bench.sent.is_empty() && bench.resolver.stats().flights == 0);
     }
 }
 
@@ -124,11 +204,12 @@ fn while_a_name_is_widened_in_vain_its_addresses_stay() {
     bench.resolver.widen(host, 2, bench.now);
     bench.pump();
     bench.answer(Say::Code(ResponseCode::NXDomain, 60));
-    assert_eq!(bench.failure().0, FailureClass::DnsNxdomain);
-    assert!(matches!(bench.lookup(host, 3), Lookup::Hit(name) if !name.stale));
-    bench.resolver.widen(host, 4, bench.now);
-    bench.pump();
-    bench.pass(4_500_000);
     let name = bench.only_answer().expect("what is known");
-    assert!(!name.stale && name.cached);
+    assert!(!name.stale && !name.addresses.is_dual());
+    assert!(matches!(bench.lookup(host, 3), Lookup::Hit(name) if !name.stale));
+    let again = bench.resolver.widen(host, 4, bench.now);
+    assert!(
+        matches!(again, Lookup::Hit(_)),
+        "not asked again: {again:?}"
+    );
 }
