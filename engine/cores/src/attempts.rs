@@ -63,6 +63,12 @@ pub(crate) struct InFlight {
     pub(crate) host: Option<HostId>,
     /// The address that the attempt is counted under, once known; `None` when it has no caps.
     pub(crate) destination: Option<DestinationId>,
+    /// The address of a connection beside the first one; it is counted under that too.
+    pub(crate) rival: Option<DestinationId>,
+    /// Connections that the reactor opens beside the I/O under way; by bit.
+    pub(crate) beside: u8,
+    /// The I/O under way opens a connection, as far as the core knows.
+    pub(crate) connecting: bool,
     /// Whether it has begun to connect.
     pub(crate) connects: bool,
     /// Whether the resolver owes an answer.
@@ -73,6 +79,14 @@ pub(crate) struct InFlight {
     pub(crate) interrupt: Option<Command>,
     /// The machine.
     pub(crate) attempt: Attempt,
+}
+
+impl InFlight {
+    /// Its end; `None` before the reactor took it up.
+    pub(crate) fn deadline(&self) -> Option<MonoUs> {
+        let started = self.started?.mono;
+        Some(started.plus_ms(u64::from(self.timeout_ms)))
+    }
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! out what [`Core::io`] and [`Core::dns_io`] ask for, and brings back events. The monoio reactor
 //! and the simulator run this same code.
 
+mod beside;
 mod deferral;
 mod dispatch;
 mod finish;
@@ -37,6 +38,7 @@ use crate::targets::Targets;
 use crate::tick::tick_at;
 use crate::wheel::Wheel;
 
+pub use beside::Side;
 pub use io::{DnsIo, Io};
 
 /// A turn this much longer than it was meant to be is a stall.
@@ -133,6 +135,8 @@ pub struct Core {
     started: VecDeque<AttemptKey>,
     /// Attempts whose reactor side must look again.
     woken: Vec<AttemptKey>,
+    /// What the reactor is to do beside its I/O under way.
+    sides: VecDeque<Side>,
     due: Vec<u32>,
     last_turn: MonoUs,
     /// Ticks from the last turn to the next one.
@@ -183,6 +187,7 @@ impl Core {
             account: CoreSnapshot::default(),
             started: VecDeque::new(),
             woken: Vec::new(),
+            sides: VecDeque::new(),
             due: Vec::new(),
             last_turn: now.mono,
             rest_ticks: 1,

@@ -57,8 +57,10 @@ pub const BODY_MAX_BYTES: u64 = 1024 * 1024;
 pub const BODY_BUDGET_MS: u64 = 250;
 /// Most redirects that are followed.
 pub const REDIRECTS_MAX: u8 = 10;
-/// Most connections of one attempt.
+/// Most connections of one attempt at a time.
 pub const CONNECTIONS_PER_ATTEMPT: usize = 3;
+/// How long only addresses of the preferred family are connected to (RFC 8305, section 5), in ms.
+pub const FAMILY_DELAY_MS: u64 = 250;
 
 /// Most bytes of one evidence record.
 pub const EVIDENCE_MAX_BYTES: usize = 4 * 1024;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Resolving ─► Connecting ─► Handshaking ─► Sending ─► Awaiting ─► Head ─► Body ─► Ended
-//!     │ literal ▲    │ next address ▲  └ https only         1xx ┘ ▲  │
+//!     │ literal ▲    │ families.rs ▲   └ https only         1xx ┘ ▲  │
 //!     └─────────┘    └──────────────┘                             └──┘
 //!     ▲────────────────────────────── Turning ◄─ redirect ────────────┘
 //! ```
@@ -19,6 +19,7 @@
 mod errno;
 mod evidence;
 mod exchange;
+mod families;
 mod redirect;
 mod route;
 mod second_look;
@@ -29,9 +30,7 @@ mod talk;
 use std::net::SocketAddr;
 
 use model::FailureClass;
-use model::limits::{
-    ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES, CONNECTIONS_PER_ATTEMPT,
-};
+use model::limits::{ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES};
 use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Method;
 use model::time::{MonoUs, Now};
@@ -41,10 +40,11 @@ use crate::http1::Flaw;
 use crate::http1::body::Body;
 use crate::http1::request::{self, Credentials};
 use crate::http1::scan::Scan;
-use crate::resolver::{DnsFailure, ResolvedName};
+use crate::resolver::{DnsFailure, ResolvedName, Scope};
 use crate::rules::Search;
 use crate::shared::Shared;
 use crate::tls::TlsLink;
+use families::{Lane, Other};
 use redirect::Journey;
 use route::Route;
 pub use spec::{AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules};
@@ -73,10 +73,14 @@ enum Stage {
 /// Commands that wait to be given out, besides closes; bits, in their order.
 mod pending {
     pub(super) const RESOLVE: u8 = 1;
-    pub(super) const CONNECT: u8 = 1 << 1;
-    pub(super) const SEND: u8 = 1 << 2;
-    pub(super) const RECV: u8 = 1 << 3;
-    pub(super) const TIMER: u8 = 1 << 4;
+    pub(super) const WIDEN: u8 = 1 << 1;
+    /// Before whatever a shell may wait for.
+    pub(super) const TIMER: u8 = 1 << 2;
+    pub(super) const CONNECT: u8 = 1 << 3;
+    /// A connect to the other family.
+    pub(super) const RACE: u8 = 1 << 4;
+    pub(super) const SEND: u8 = 1 << 5;
+    pub(super) const RECV: u8 = 1 << 6;
 }
 
 /// What DNS said of the hop's host.
@@ -91,7 +95,13 @@ struct Dns {
 /// One request and its answer.
 #[derive(Debug)]
 struct Hop {
+    /// The addresses of the preferred family.
     route: Route,
+    other: Other,
+    /// Of which family the connection in use is, or the verdict.
+    lane: Lane,
+    /// Each family must work.
+    each: bool,
     dns: Dns,
     port: u16,
     scheme: Scheme,
@@ -120,8 +130,10 @@ pub struct Attempt {
     phases: Phases,
     timeout_ms: u32,
     stage: Stage,
+    /// The shell will look in on the attempt by itself: no timer is needed for that.
+    watched: bool,
     pending: u8,
-    /// The connection in use.
+    /// The connection in use; until one stands, that of the preferred family.
     conn: Conn,
     /// Connections that the shell has open, and those among them to be closed; by bit.
     opened: u8,
@@ -141,7 +153,7 @@ pub struct Attempt {
 
 // What every plain attempt in flight costs besides its buffers and its task; 136 B of it are the
 // addresses.
-const _: () = assert!(size_of::<Attempt>() <= 456);
+const _: () = assert!(size_of::<Attempt>() <= 488);
 
 impl Attempt {
     /// Starts a check of `spec`; ask [`Attempt::next`] for its first command.
@@ -168,6 +180,7 @@ impl Attempt {
             phases: Phases::NONE,
             timeout_ms: spec.timeout_ms,
             stage: Stage::Resolving,
+            watched: matches!(spec.host, HostRef::Name(_)),
             pending: pending::RESOLVE,
             conn: Conn(0),
             opened: 0,
@@ -192,7 +205,7 @@ impl Attempt {
             (self.stage, self.pending) = (Stage::Resolving, pending::RESOLVE);
         } else {
             (self.stage, self.pending) = (Stage::Connecting, 0);
-            self.connect(shared, now);
+            self.start_connecting(Scope::Wide, shared, now);
         }
     }
 
@@ -202,9 +215,28 @@ impl Attempt {
         self.journey.as_ref()?.name()
     }
 
-    /// The shell takes the attempt up only now: what it waited until here is no part of it.
+    /// The shell takes the attempt up only now: what it waited until here is no part of it. Of a
+    /// spec with a name the shell says [`Event::Timer`] once, [`FAMILY_DELAY_MS`] after this,
+    /// without a command: most attempts are over by then, and none needs a timer of its own for it.
+    ///
+    /// [`FAMILY_DELAY_MS`]: model::limits::FAMILY_DELAY_MS
     pub fn begin(&mut self, now: Now) {
         (self.started, self.mark) = (now.mono, now.mono);
+    }
+
+    /// Whether it waits for the answer to [`Command::Resolve`].
+    pub fn is_resolving(&self) -> bool {
+        self.stage == Stage::Resolving
+    }
+
+    /// Whether [`Attempt::next`] has more to say than [`Command::Wait`] or [`Command::Done`].
+    pub fn has_commands(&self) -> bool {
+        self.pending != 0 || self.closing != 0
+    }
+
+    /// Whether `conn` stands and is the one that the attempt goes on with.
+    pub fn is_using(&self, conn: Conn) -> bool {
+        self.stage != Stage::Ended && self.connected(conn)
     }
 
     /// Takes in what happened. After [`Command::Done`] nothing changes any more.
@@ -220,14 +252,15 @@ impl Attempt {
             Event::Resolved(answer) if self.stage == Stage::Resolving => {
                 self.on_resolved(answer, shared, now);
             }
-            Event::Connected { conn, sent } if self.opening(conn) => {
-                self.on_connected(sent, shared, now);
+            Event::Resolved(answer) if self.stage == Stage::Connecting => {
+                self.on_other_resolved(answer, shared, now);
             }
-            Event::ConnectError { conn, errno, at } if self.opening(conn) => {
-                self.on_connect_error(errno, at, shared, now);
+            Event::Connected { conn, sent } => self.on_connected(conn, sent, shared, now),
+            Event::ConnectError { conn, errno, at } => {
+                self.on_connect_error(conn, (errno, at), shared, now);
             }
-            Event::IoError { conn, errno } if self.opening(conn) => {
-                self.on_first_flight_error(errno, shared, now);
+            Event::IoError { conn, errno } if self.stage == Stage::Connecting => {
+                self.on_first_flight_error(conn, errno, shared, now);
             }
             Event::Bytes { conn, bytes } if self.connected(conn) => {
                 self.on_bytes(bytes, shared, now);
@@ -259,13 +292,17 @@ impl Attempt {
         self.pending &= !first;
         match first {
             pending::RESOLVE => Command::Resolve,
-            pending::CONNECT => self.give_connect(),
+            pending::WIDEN => Command::Widen,
+            pending::CONNECT => self.give_connect(false),
+            pending::RACE => self.give_connect(true),
             pending::SEND => {
                 self.sending = true;
                 Command::Send { conn: self.conn }
             }
             pending::RECV => Command::Recv { conn: self.conn },
-            pending::TIMER => Command::Timer { at: self.timer },
+            pending::TIMER => Command::Timer {
+                at: self.next_alarm(),
+            },
             _ if self.stage == Stage::Ended => Command::Done,
             _ => Command::Wait,
         }
@@ -273,10 +310,11 @@ impl Attempt {
 
     /// What may be written to a connection that is being opened, without asking whether it stands
     /// yet: the request, or the TLS hello. A copy of it stays here, for the next address. Empty
-    /// when there is nothing to say.
+    /// when there is nothing to say, or while another connection may be the one that counts.
     pub fn first_flight(&self, conn: Conn) -> &[u8] {
         let in_clear = self.tls.as_ref().is_some_and(|link| !link.is_open());
-        if self.opening(conn) && !in_clear {
+        let speaks = self.lane_of(conn).is_some_and(|lane| self.is_alone(lane));
+        if speaks && !in_clear {
             &self.buffers.out
         } else {
             &[]
@@ -306,7 +344,7 @@ impl Attempt {
                 journey.not_after_days(not_after_days)
             }),
             errno: self.errno,
-            address: self.hop.route.address(),
+            address: self.route().address(),
         }
     }
 
@@ -333,10 +371,6 @@ impl Attempt {
         }
     }
 
-    fn opening(&self, conn: Conn) -> bool {
-        self.stage == Stage::Connecting && conn == self.conn && self.opened & bit(conn) != 0
-    }
-
     fn connected(&self, conn: Conn) -> bool {
         self.stage > Stage::Connecting && conn == self.conn && self.opened & bit(conn) != 0
     }
@@ -354,11 +388,12 @@ impl Attempt {
                 self.flags |= if name.cached { flags::DNS_CACHED } else { 0 };
                 self.flags |= if name.stale { flags::DNS_STALE } else { 0 };
                 self.hop.route = Route::new(name.addresses.iter());
-                if self.hop.route.is_empty() {
+                let lacks_one = name.scope == Scope::Each && !self.hop.route.has_spare();
+                if self.hop.route.is_empty() || lacks_one {
                     return self.finish(Some(FailureClass::DnsNoAddress), now);
                 }
                 self.enter(Stage::Connecting, now);
-                self.connect(shared, now);
+                self.start_connecting(name.scope, shared, now);
             }
             Err(failure) => {
                 self.hop.dns.server = failure.server;
@@ -369,62 +404,23 @@ impl Attempt {
         }
     }
 
-    /// Opens a connection to the next address that is permitted, or ends the attempt.
-    fn connect(&mut self, shared: &Shared, now: Now) {
-        self.timer = NO_TIMER;
-        self.pending &= !pending::TIMER;
-        if self.hop.route.open(&shared.guard).is_none() {
-            let (class, errno) = self.hop.route.verdict();
-            self.errno = errno;
-            self.finish(Some(class), now);
-            if class == FailureClass::SafetyBlocked {
-                // No connection was tried: the phase was not reached.
-                self.phases.connect_us = PHASE_ABSENT;
-            }
-            return;
-        }
-        self.pending |= pending::CONNECT;
-        let others = self.hop.route.left();
-        if others > 0 {
-            // A black hole may have its share of the time, not all of it.
-            let deadline = self.started.plus_ms(u64::from(self.timeout_ms));
-            self.set_timer(now.mono.plus_us(deadline.since(now.mono) / (others + 1)));
-        }
-    }
-
-    fn give_connect(&mut self) -> Command {
-        let address = self
-            .hop
-            .route
-            .address()
-            .expect("a route that was opened has an address");
-        self.opened |= bit(self.conn);
-        Command::Connect {
-            conn: self.conn,
-            address: SocketAddr::new(address, self.hop.port),
-        }
-    }
-
-    fn on_connect_error(&mut self, errno: i32, at: ErrnoAt, shared: &Shared, now: Now) {
-        self.opened &= !bit(self.conn);
-        self.hop.route.failed(errno, at);
-        self.connect(shared, now);
-    }
-
     /// The first flight goes out as soon as the connection stands: what its send met tells which
     /// of both failed.
-    fn on_first_flight_error(&mut self, errno: i32, shared: &Shared, now: Now) {
-        if errno::was_established(errno) {
+    fn on_first_flight_error(&mut self, conn: Conn, errno: i32, shared: &Shared, now: Now) {
+        if self.lane_of(conn).is_some() && errno::was_established(errno) {
             self.send_errno = Some(errno);
-            self.on_connected(true, shared, now);
+            self.on_connected(conn, true, shared, now);
             self.on_send_error(errno);
         } else {
-            self.on_connect_error(errno, ErrnoAt::Async, shared, now);
+            self.on_connect_error(conn, (errno, ErrnoAt::Async), shared, now);
         }
     }
 
-    fn on_connected(&mut self, sent: bool, shared: &Shared, now: Now) {
-        self.hop.route.connected();
+    fn on_connected(&mut self, conn: Conn, sent: bool, shared: &Shared, now: Now) {
+        let lane = self.lane_of(conn);
+        if !lane.is_some_and(|lane| self.has_connected(lane)) {
+            return;
+        }
         if sent {
             // A copy went out; no further address needs it.
             self.buffers.out.clear();
@@ -523,22 +519,12 @@ impl Attempt {
     }
 
     fn on_timer(&mut self, shared: &Shared, now: Now) {
-        if self.timer == NO_TIMER {
-            return;
-        }
-        if now.mono < self.timer {
-            self.pending |= pending::TIMER;
-            return;
-        }
-        self.timer = NO_TIMER;
+        self.watched = false;
         match self.stage {
-            Stage::Connecting => {
-                self.leave_connection();
-                self.hop.route.failed(errno::NO_ANSWER, ErrnoAt::Async);
-                self.connect(shared, now);
-            }
+            Stage::Connecting => self.on_connect_timer(shared, now),
             // Enough was read of a body without a known end.
-            Stage::Body => self.finish(None, now),
+            Stage::Body if now.mono >= self.timer => self.finish(None, now),
+            Stage::Body => self.arm(),
             _ => {}
         }
     }
@@ -546,7 +532,7 @@ impl Attempt {
     /// Closes the connection in use; the next one has another number.
     fn leave_connection(&mut self) {
         self.closing |= bit(self.conn) & self.opened;
-        self.conn = Conn((self.conn.0 + 1) % CONNECTIONS_PER_ATTEMPT as u8);
+        self.conn = self.free_conn(self.conn);
     }
 
     fn set_timer(&mut self, at: MonoUs) {
@@ -554,10 +540,10 @@ impl Attempt {
         self.pending |= pending::TIMER;
     }
 
-    fn timeout_class(&self) -> FailureClass {
+    fn timeout_class(&mut self) -> FailureClass {
         match self.stage {
             Stage::Resolving => FailureClass::DnsTimeout,
-            Stage::Connecting => FailureClass::ConnectTimeout,
+            Stage::Connecting => self.connect_timeout(),
             Stage::Handshaking => FailureClass::TlsTimeout,
             _ if self.hop.scheme == Scheme::Tls => FailureClass::TlsTimeout,
             _ => FailureClass::HttpTimeout,

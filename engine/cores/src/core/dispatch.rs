@@ -1,6 +1,6 @@
 //! From due to started: the wheel, the queues, shedding, admission, and the deadlines.
 
-use model::limits::{SHED_LAG_MAX_MS, STALL_SHARE_PERCENT};
+use model::limits::{FAMILY_DELAY_MS, SHED_LAG_MAX_MS, STALL_SHARE_PERCENT};
 use model::target::Method;
 use model::{FailureClass, MonoUs, Now, Slot, Target, Ticket};
 use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
@@ -35,7 +35,7 @@ impl Core {
             let Some(key) = self.attempts.key_at(timer / 2) else {
                 continue;
             };
-            if timer % 2 == 0 {
+            if timer % 2 == 0 && self.is_over(key, now) {
                 self.ripe.push(key);
             } else {
                 self.interrupt(key, now);
@@ -45,6 +45,20 @@ impl Core {
         self.enforce_drain(now);
     }
 
+    /// Whether the deadline has passed. Else the attempt is looked in on while it is young: most
+    /// are over by then, and so cost one timer.
+    fn is_over(&mut self, key: AttemptKey, now: Now) -> bool {
+        let deadline = self
+            .attempts
+            .get_mut(key)
+            .and_then(|entry| entry.deadline());
+        let ahead = deadline.filter(|deadline| now.mono < *deadline);
+        if let Some(deadline) = ahead {
+            self.timers.insert(key.index * 2, tick_after(deadline));
+        }
+        ahead.is_none()
+    }
+
     fn judge(&mut self, key: AttemptKey, now: Now) {
         let stalled_us = self.stalled_us;
         let Some(entry) = self.attempts.get_mut(key) else {
@@ -52,7 +66,7 @@ impl Core {
         };
         let stall_us = stalled_us - entry.stalled_us;
         let ours = stall_us * 100 > u64::from(entry.timeout_ms) * 1_000 * STALL_SHARE_PERCENT;
-        if entry.resolving && !ours && self.resolver.is_sick() {
+        if entry.attempt.is_resolving() && !ours && self.resolver.is_sick() {
             // A short deadline ends before the tries do; it speaks of the resolvers all the same.
             return self.end(key, Event::Resolved(Err(SICK)), now);
         }
@@ -204,6 +218,9 @@ impl Core {
             timeout_ms: self.targets.timeout_ms(slot),
             host,
             destination: ready.destination,
+            rival: None,
+            beside: 0,
+            connecting: false,
             connects: false,
             resolving: false,
             interrupt: None,
@@ -241,6 +258,9 @@ impl Core {
             timeout_ms: config.timeout_ms,
             host,
             destination: None,
+            rival: None,
+            beside: 0,
+            connecting: false,
             connects: false,
             resolving: false,
             interrupt: None,
@@ -270,8 +290,12 @@ impl Core {
         entry.started = Some(now);
         entry.stalled_us = stalled_us;
         entry.attempt.begin(now);
-        let deadline = now.mono.plus_ms(u64::from(entry.timeout_ms));
-        self.timers.insert(key.index * 2, tick_after(deadline));
+        let first_ms = match entry.host {
+            Some(_) => FAMILY_DELAY_MS.min(u64::from(entry.timeout_ms)),
+            None => u64::from(entry.timeout_ms),
+        };
+        let first = now.mono.plus_ms(first_ms);
+        self.timers.insert(key.index * 2, tick_after(first));
     }
 
     /// Arms the attempt's own timer.

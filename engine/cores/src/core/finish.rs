@@ -29,11 +29,14 @@ impl Core {
         };
         let end = End::of(entry, ending, reap_us, now);
         let (host, destination) = (entry.host, entry.destination);
+        let (rival, beside) = (entry.rival, entry.beside);
         if let Some(host) = host.filter(|_| entry.resolving) {
             self.resolver.forget(host, key.waiter());
         }
         self.release_attempt(key, host);
         self.leave_destination(destination, now);
+        self.leave_destination(rival, now);
+        self.close_all_beside(key, beside);
         match end.owner {
             Owner::Slot(slot) => self.finish_slot(slot, end, now),
             Owner::OneShot { ticket } => self.finish_one_shot(ticket, end),

@@ -113,16 +113,23 @@ impl Core {
                 self.begin(key, now);
                 continue;
             }
+            entry.connecting = false;
             let command = entry
                 .interrupt
                 .take()
                 .unwrap_or_else(|| entry.attempt.next());
             match command {
                 Command::Resolve => self.resolve(key, now),
+                Command::Widen => self.widen(key, now),
                 Command::Timer { at } => self.arm_timer(key, at),
                 Command::Connect { conn, address } => {
+                    entry.connecting = true;
+                    let goes_on = entry.attempt.has_commands();
                     if self.meet(key, address.ip(), now) == Meeting::Postponed {
                         return Io::Gone;
+                    }
+                    if goes_on {
+                        self.follow(key, now);
                     }
                     return Io::Connect { conn, address };
                 }
@@ -132,6 +139,7 @@ impl Core {
                     return Io::Send { conn, bytes };
                 }
                 Command::Recv { conn } => return Io::Recv { conn },
+                Command::CloseConn { conn } if self.close_beside(key, conn) => {}
                 Command::CloseConn { conn } => return Io::Close { conn },
                 Command::Wait => return Io::Park,
                 Command::Done => {
@@ -196,23 +204,18 @@ impl Core {
     /// The attempt's own timer: when it wants something else now, its I/O under way is dropped.
     pub(super) fn interrupt(&mut self, key: AttemptKey, now: Now) {
         self.event(key, Event::Timer, now);
-        let Some(entry) = self.attempts.get_mut(key) else {
-            return;
-        };
-        match entry.attempt.next() {
-            Command::Wait => {}
-            Command::Timer { at } => self.arm_timer(key, at),
-            command => {
-                entry.interrupt = Some(command);
-                self.woken.push(key);
-            }
-        }
+        self.follow(key, now);
     }
 
     fn resolve(&mut self, key: AttemptKey, now: Now) {
         let Some(entry) = self.attempts.get_mut(key) else {
             return;
         };
+        if let Some(host) = entry.host.filter(|_| entry.resolving) {
+            // A hop before this one has asked for more, and did not need it.
+            self.resolver.forget(host, key.waiter());
+            entry.resolving = false;
+        }
         if let Some(name) = entry.attempt.redirected_to() {
             let host = self.resolver.intern(name);
             if let Some(before) = entry.host.replace(host) {
@@ -223,19 +226,35 @@ impl Core {
         let host = entry
             .host
             .expect("only an attempt on a name asks to resolve");
-        let answer = match self.resolver.lookup(host, key.waiter(), now.mono) {
+        let lookup = self.resolver.lookup(host, key.waiter(), now.mono);
+        self.on_lookup(key, lookup, now);
+    }
+
+    /// The attempt wants addresses of the other family too.
+    pub(super) fn widen(&mut self, key: AttemptKey, now: Now) {
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return;
+        };
+        let host = entry
+            .host
+            .expect("only an attempt on a name asks for more of its addresses");
+        let lookup = self.resolver.widen(host, key.waiter(), now.mono);
+        self.on_lookup(key, lookup, now);
+    }
+
+    fn on_lookup(&mut self, key: AttemptKey, lookup: Lookup, now: Now) {
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return;
+        };
+        let answer = match &lookup {
             Lookup::Waiting => {
                 entry.resolving = true;
                 return;
             }
             Lookup::Hit(name) => Ok(name),
-            Lookup::Failed(failure) => Err(failure),
+            Lookup::Failed(failure) => Err(*failure),
         };
-        entry.attempt.on(
-            Event::Resolved(answer.as_ref().map_err(|f| *f)),
-            &self.shared,
-            now,
-        );
+        entry.attempt.on(Event::Resolved(answer), &self.shared, now);
     }
 
     /// What the resolver needs next; answers go to their attempts on the way.
@@ -268,7 +287,7 @@ impl Core {
                     }
                     let answer = result.as_ref().map_err(|failure| *failure);
                     self.event(key, Event::Resolved(answer), now);
-                    self.woken.push(key);
+                    self.follow(key, now);
                 }
             }
         }

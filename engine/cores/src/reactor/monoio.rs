@@ -4,6 +4,7 @@
 //! busy task. Attempts run as tasks that await I/O only. A task whose attempt ended elsewhere (its
 //! deadline, a removal) is woken, sees that its key is dead, and drops its sockets.
 
+mod beside;
 mod dial;
 mod dns;
 mod dns_streams;
@@ -117,6 +118,7 @@ struct Shell {
     buffers: RefCell<Vec<Vec<u8>>>,
     dns: RefCell<dns::Sockets>,
     dns_streams: RefCell<dns_streams::Streams>,
+    besides: beside::Besides,
     /// Couriers without an attempt, at most [`COURIERS_IDLE_MAX`].
     idle: RefCell<Vec<Rc<Courier>>>,
 }
@@ -154,6 +156,7 @@ impl Shell {
             buffers: RefCell::default(),
             dns: RefCell::default(),
             dns_streams: RefCell::default(),
+            besides: beside::Besides::default(),
             idle: RefCell::default(),
         }
     }
@@ -176,6 +179,7 @@ impl Shell {
     /// Carries out what the core has decided since the last call.
     fn pump(self: &Rc<Self>) {
         dns::pump(self);
+        beside::pump(self);
         loop {
             let started = self.core.borrow_mut().next_started();
             let Some(key) = started else { break };
@@ -324,7 +328,11 @@ async fn drive(shell: &Rc<Shell>, key: AttemptKey) {
     let mut streams = Streams::default();
     let mut now = shell.now();
     loop {
+        shell.besides.take_over(key, &mut streams);
         let io = shell.core.borrow_mut().io(key, now);
+        if shell.core.borrow().has_sides() {
+            beside::pump(shell);
+        }
         let event = match io {
             Io::Connect { conn, address } => connect(shell, key, conn, address, &mut streams).await,
             Io::Send { conn, bytes } => send(shell, key, conn, &mut streams, bytes).await,

@@ -17,7 +17,7 @@ use prober::attempt::{Conn, ErrnoAt, Event};
 use prober::resolver::{DnsEvent, DnsSocket, DnsStream};
 
 use crate::attempts::AttemptKey;
-use crate::core::{Core, DnsIo, Io};
+use crate::core::{Core, DnsIo, Io, Side};
 
 /// How the world answers a connection attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,8 @@ struct Due {
 struct SimConn {
     /// Its serial tells this connection from earlier ones of the same number.
     peer: Peer,
+    /// It was opened beside the attempt's I/O, and is no part of that yet.
+    beside: bool,
     reply: Option<Reply>,
     /// Bytes of the reply that the core has.
     read: usize,
@@ -117,9 +119,10 @@ struct SimConn {
 }
 
 impl SimConn {
-    fn new(peer: Peer) -> Self {
+    fn new(peer: Peer, beside: bool) -> Self {
         Self {
             peer,
+            beside,
             reply: None,
             read: 0,
             ready_at_us: 0,
@@ -304,6 +307,10 @@ impl<W: World> Sim<W> {
     }
 
     fn dialled(&mut self, key: AttemptKey, conn: Conn, errno: i32) {
+        let state = &self.conns[Self::place(key, conn)];
+        if state.as_ref().is_some_and(|state| state.beside) {
+            return self.dialled_beside(key, conn, errno);
+        }
         if errno == 0 {
             let sent = self.send_first_flight(key, conn);
             self.bring(key, Event::Connected { conn, sent });
@@ -317,6 +324,21 @@ impl<W: World> Sim<W> {
                     at: ErrnoAt::Async,
                 },
             );
+        }
+    }
+
+    fn dialled_beside(&mut self, key: AttemptKey, conn: Conn, errno: i32) {
+        let at = ErrnoAt::Async;
+        let event = match errno {
+            0 => Event::Connected { conn, sent: false },
+            _ => Event::ConnectError { conn, errno, at },
+        };
+        let goes_on = self.core.side_event(key, event, self.now());
+        let state = &mut self.conns[Self::place(key, conn)];
+        if errno != 0 {
+            *state = None;
+        } else if let Some(state) = state {
+            state.beside = !goes_on;
         }
     }
 
@@ -416,7 +438,9 @@ impl<W: World> Sim<W> {
             while let Some(wish) = self.core.dns_io(self.now()) {
                 self.obey_dns(wish);
             }
-            if let Some(key) = self.core.next_started() {
+            if let Some(side) = self.core.next_side() {
+                self.obey_side(side);
+            } else if let Some(key) = self.core.next_started() {
                 self.drive(key);
             } else if let Some(key) = self.core.next_woken() {
                 // A key that is dead by now finds nothing to do.
@@ -431,9 +455,12 @@ impl<W: World> Sim<W> {
         loop {
             match self.core.io(key, self.now()) {
                 Io::Connect { conn, address } => {
-                    if self.dial(key, conn, address) {
+                    let Err(errno) = self.dial(key, conn, address, false) else {
                         return;
-                    }
+                    };
+                    let at = ErrnoAt::Syscall;
+                    let event = Event::ConnectError { conn, errno, at };
+                    self.core.event(key, event, self.now());
                 }
                 Io::Send { conn, bytes } => return self.send(key, conn, bytes),
                 Io::Recv { conn } => return self.receive(key, conn),
@@ -449,28 +476,49 @@ impl<W: World> Sim<W> {
         }
     }
 
-    /// Says whether the attempt now waits.
-    fn dial(&mut self, key: AttemptKey, conn: Conn, address: SocketAddr) -> bool {
+    fn obey_side(&mut self, side: Side) {
+        match side {
+            Side::Open { key, conn, address } => {
+                if let Err(errno) = self.dial(key, conn, address, true) {
+                    let at = ErrnoAt::Syscall;
+                    let event = Event::ConnectError { conn, errno, at };
+                    self.core.side_event(key, event, self.now());
+                }
+            }
+            Side::Close { key, conn } => self.close_beside(key, conn),
+        }
+    }
+
+    /// The attempt may be over, and its place another one's.
+    fn close_beside(&mut self, key: AttemptKey, conn: Conn) {
+        let state = &mut self.conns[Self::place(key, conn)];
+        if state.as_ref().is_some_and(|state| state.beside) {
+            *state = None;
+        }
+    }
+
+    /// Our own kernel may refuse at once.
+    fn dial(
+        &mut self,
+        key: AttemptKey,
+        conn: Conn,
+        address: SocketAddr,
+        beside: bool,
+    ) -> Result<(), i32> {
         let at = Self::place(key, conn);
         if self.conns.len() <= at {
             self.conns.resize(at + CONNECTIONS_PER_ATTEMPT, None);
             self.sending.resize(at + CONNECTIONS_PER_ATTEMPT, None);
         }
         let serial = self.order;
-        self.conns[at] = Some(SimConn::new(Peer { serial, address }));
+        self.conns[at] = Some(SimConn::new(Peer { serial, address }, beside));
         let (after_us, errno) = match self.world.dial(address, self.now) {
             Dial::Accept(after_us) => (after_us, 0),
             Dial::Fail(after_us, errno) => (after_us, errno),
-            Dial::Silence => return true,
+            Dial::Silence => return Ok(()),
             Dial::Local(errno) => {
                 self.conns[at] = None;
-                let event = Event::ConnectError {
-                    conn,
-                    errno,
-                    at: ErrnoAt::Syscall,
-                };
-                self.core.event(key, event, self.now());
-                return false;
+                return Err(errno);
             }
         };
         self.schedule(
@@ -482,7 +530,7 @@ impl<W: World> Sim<W> {
                 errno,
             },
         );
-        true
+        Ok(())
     }
 
     fn send(&mut self, key: AttemptKey, conn: Conn, bytes: Vec<u8>) {

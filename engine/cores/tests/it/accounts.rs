@@ -54,12 +54,8 @@ proptest! {
     ) {
         let mut world = Chance::new(seed, 200);
         (world.stalls, world.rtt_us) = (300, rtt_us);
-        let sizes = Sizes {
-            outcomes: channel,
-            evidence: channel,
-            max_in_flight: 64,
-            destination_caps: tight(),
-        };
+        let usual = Sizes { destination_caps: tight(), ..Sizes::default() };
+        let sizes = Sizes { outcomes: channel, evidence: channel, max_in_flight: 64, ..usual };
         let mut bench = bench(world, &sizes);
         bench.add(SLOTS / 2, 10);
         let mut taken = 0u64;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod conformance;
+mod eyeballs;
 mod fleet;
 mod honesty;
 mod politeness;

@@ -213,6 +213,7 @@ pub(crate) struct Sizes {
     pub(crate) evidence: usize,
     pub(crate) max_in_flight: u32,
     pub(crate) destination_caps: DestinationCaps,
+    pub(crate) policy: IpPolicy,
 }
 
 impl Default for Sizes {
@@ -222,6 +223,7 @@ impl Default for Sizes {
             evidence: 16_384,
             max_in_flight: 10_000,
             destination_caps: DestinationCaps::share(1, vec![uncapped()]),
+            policy: IpPolicy::V4First,
         }
     }
 }
@@ -268,7 +270,7 @@ pub(crate) fn bench_in<W: World>(
         shared: Shared::new(shared).expect("the test's configuration is valid"),
         resolver: Resolver::new(ResolverConfig {
             upstreams: vec![upstream],
-            policy: IpPolicy::V4First,
+            policy: sizes.policy,
             seed: 42,
             sockets_per_upstream: 4,
             ..ResolverConfig::default()

@@ -8,6 +8,7 @@ use model::url::Scheme;
 use model::{Evidence, FailureClass, Generation, Slot};
 
 use super::Attempt;
+use super::route::Route;
 
 impl Attempt {
     /// What the attempt saw, for the outcome (slot, generation, seq), cut to its limits. Costs
@@ -20,7 +21,10 @@ impl Attempt {
             class: report.class.map_or(0, |class| class as u8),
             errno: report.errno,
             status: report.status,
-            addresses: self.hop.route.tried(self.hop.port),
+            addresses: self
+                .routes()
+                .flat_map(|route| route.tried(self.hop.port))
+                .collect(),
             dns: self.dns_seen(),
             tls: self
                 .tls
@@ -33,7 +37,7 @@ impl Attempt {
                 .map_or_else(Vec::new, |journey| journey.hops().to_vec()),
             head: String::from_utf8_lossy(kept).into_owned(),
             excerpt: self.excerpt(report.class),
-            text: self.text(report.class),
+            text: self.sentence(report.class),
             ..Evidence::of(slot, generation, seq)
         };
         evidence.bounded()
@@ -44,7 +48,7 @@ impl Attempt {
         dns.asked.then(|| DnsSeen {
             server: dns.server,
             rcode: dns.rcode,
-            addresses: self.hop.route.all().to_vec(),
+            addresses: self.routes().flat_map(Route::all).copied().collect(),
             tries: dns.tries,
         })
     }
@@ -68,12 +72,23 @@ impl Attempt {
         String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
     }
 
+    /// What happened, to what, and under which rule.
+    fn sentence(&self, class: Option<FailureClass>) -> String {
+        let text = self.text(class);
+        let connects = class.is_some_and(|class| class.as_str().starts_with("connect."));
+        if connects && self.hop.each {
+            format!("{text}; with `ip = both` each of IPv4 and IPv6 must work")
+        } else {
+            text
+        }
+    }
+
     /// One sentence: what happened, to what.
     fn text(&self, class: Option<FailureClass>) -> String {
         let Some(class) = class else {
             return String::new();
         };
-        let place = self.hop.route.address().map_or_else(
+        let place = self.route().address().map_or_else(
             || "the host".to_owned(),
             |address| std::net::SocketAddr::new(address, self.hop.port).to_string(),
         );

@@ -11,6 +11,7 @@ use model::target::Redirect;
 use model::time::{MonoUs, Now};
 use model::url::{Host, LocationError, Scheme, TargetUrl};
 
+use super::families::{Lane, Other};
 use super::{Attempt, AttemptSpec, Dns, Hop, HostRef, NO_TIMER, Rules, Stage};
 use crate::http1::Flaw;
 use crate::http1::head::{Head, Location};
@@ -262,6 +263,9 @@ impl Hop {
     pub(super) fn new(spec: &AttemptSpec<'_>) -> Self {
         Self {
             route: spec.route(),
+            other: Other::Nothing,
+            lane: Lane::First,
+            each: false,
             dns: Dns::default(),
             port: spec.port,
             scheme: spec.scheme,

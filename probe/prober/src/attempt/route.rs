@@ -1,4 +1,5 @@
-//! The addresses of one hop, inline, and what came of each one tried.
+//! The addresses of one family of a hop, inline, and what came of each one tried. Those of the
+//! other family lie behind them until they are wanted.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -33,6 +34,10 @@ pub(super) struct Route {
     trials: [Trial; DNS_ADDRESSES_MAX],
     count: u8,
     current: u8,
+    /// Addresses of the other family, behind the others.
+    spare: u8,
+    /// When the current address was opened, in µs since the start of the attempt.
+    opened_us: u32,
 }
 
 impl Route {
@@ -41,14 +46,22 @@ impl Route {
         trials: [Trial::Untried; DNS_ADDRESSES_MAX],
         count: 0,
         current: 0,
+        spare: 0,
+        opened_us: 0,
     };
 
-    /// The first [`DNS_ADDRESSES_MAX`] of `addresses`.
+    /// The first [`DNS_ADDRESSES_MAX`] of `addresses`; those that are not of the family of the
+    /// first one come last, and are spare.
     pub(super) fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         let mut route = Self::EMPTY;
         for address in addresses.into_iter().take(DNS_ADDRESSES_MAX) {
-            route.addresses[usize::from(route.count)] = address;
-            route.count += 1;
+            let used = route.count + route.spare;
+            route.addresses[usize::from(used)] = address;
+            if address.is_ipv4() == route.addresses[0].is_ipv4() {
+                route.count += 1;
+            } else {
+                route.spare += 1;
+            }
         }
         route
     }
@@ -57,19 +70,61 @@ impl Route {
         self.count == 0
     }
 
+    /// Whether addresses of the other family are at hand.
+    pub(super) fn has_spare(&self) -> bool {
+        self.spare > 0
+    }
+
+    /// A route over the other family; its addresses are not here any more.
+    pub(super) fn split_off(&mut self) -> Self {
+        let from = usize::from(self.count);
+        let to = from + usize::from(std::mem::take(&mut self.spare));
+        Self::new(self.addresses[from..to].iter().copied())
+    }
+
+    /// Whether the addresses are IPv4.
+    pub(super) fn is_ipv4(&self) -> bool {
+        self.addresses[0].is_ipv4()
+    }
+
     /// Moves to the first address, from the current one on, that `guard` permits, and marks it
-    /// as being opened; `None` when no address is left.
-    pub(super) fn open(&mut self, guard: &Guard) -> Option<IpAddr> {
-        while self.current < self.count {
+    /// as being opened, so many µs after the start of the attempt; whether there is one.
+    pub(super) fn open(&mut self, guard: &Guard, now_us: u32) -> bool {
+        while !self.is_spent() {
             let at = usize::from(self.current);
             if guard.permits(self.addresses[at]) {
                 self.trials[at] = Trial::Opening;
-                return Some(self.addresses[at]);
+                self.opened_us = now_us;
+                return true;
             }
             self.trials[at] = Trial::Blocked;
             self.current += 1;
         }
-        None
+        false
+    }
+
+    /// Whether no address is left to be tried, and none is connected.
+    pub(super) fn is_spent(&self) -> bool {
+        self.current >= self.count
+    }
+
+    /// Whether the current address is being opened.
+    pub(super) fn is_opening(&self) -> bool {
+        self.trial() == Some(Trial::Opening)
+    }
+
+    /// Whether the current address is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.trial() == Some(Trial::Connected)
+    }
+
+    fn trial(&self) -> Option<Trial> {
+        (!self.is_spent()).then(|| self.trials[usize::from(self.current)])
+    }
+
+    /// When the current address was opened, in µs since the start of the attempt.
+    pub(super) fn opened_us(&self) -> u32 {
+        self.opened_us
     }
 
     /// Notes that the current address is connected.
@@ -113,31 +168,29 @@ impl Route {
     }
 
     /// The addresses that were tried, for evidence.
-    pub(super) fn tried(&self, port: u16) -> Vec<AddressTried> {
+    pub(super) fn tried(&self, port: u16) -> impl Iterator<Item = AddressTried> + '_ {
         let pairs = self
             .addresses
             .iter()
             .zip(&self.trials)
             .take(usize::from(self.count));
-        pairs
-            .filter_map(|(&address, &trial)| {
-                let (errno, local) = match trial {
-                    Trial::Untried | Trial::Blocked => return None,
-                    Trial::Opening => (Some(errno::NO_ANSWER), false),
-                    Trial::Connected => (None, false),
-                    Trial::Failed { errno, local } => (Some(i32::from(errno)), local),
-                };
-                Some(AddressTried {
-                    address: SocketAddr::new(address, port),
-                    errno,
-                    local,
-                })
+        pairs.filter_map(move |(&address, &trial)| {
+            let (errno, local) = match trial {
+                Trial::Untried | Trial::Blocked => return None,
+                Trial::Opening => (Some(errno::NO_ANSWER), false),
+                Trial::Connected => (None, false),
+                Trial::Failed { errno, local } => (Some(i32::from(errno)), local),
+            };
+            Some(AddressTried {
+                address: SocketAddr::new(address, port),
+                errno,
+                local,
             })
-            .collect()
+        })
     }
 
-    /// All addresses, for evidence.
+    /// All addresses, those of the other family too, for evidence.
     pub(super) fn all(&self) -> &[IpAddr] {
-        &self.addresses[..usize::from(self.count)]
+        &self.addresses[..usize::from(self.count + self.spare)]
     }
 }

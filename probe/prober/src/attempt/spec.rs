@@ -147,7 +147,7 @@ pub enum ErrnoAt {
 /// What happened, told by the shell.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The answer to [`Command::Resolve`].
+    /// The answer to [`Command::Resolve`] or [`Command::Widen`].
     Resolved(Result<&'a ResolvedName, DnsFailure>),
     /// The connection is established.
     Connected {
@@ -193,7 +193,8 @@ pub enum Event<'a> {
         /// Why.
         errno: i32,
     },
-    /// The time of [`Command::Timer`] has come.
+    /// The time of [`Command::Timer`] has come; or the attempt is looked in on, see
+    /// [`Attempt::begin`](crate::Attempt::begin).
     Timer,
     /// The deadline has passed.
     Deadline {
@@ -205,12 +206,15 @@ pub enum Event<'a> {
 }
 
 /// What the shell is to do, one at a time in this order. At most one of Send and Recv is
-/// outstanding per connection.
+/// outstanding per connection. A Connect may come while another connection is being opened: both
+/// go on then, until one of them is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Look up the addresses of [`Attempt::redirected_to`](crate::Attempt::redirected_to), or of
     /// the spec's host before any redirect.
     Resolve,
+    /// Look up the same name once more, for addresses of the family that is not preferred too.
+    Widen,
     /// Open a connection, and write
     /// [`Attempt::first_flight`](crate::Attempt::first_flight) as soon as it stands.
     Connect {

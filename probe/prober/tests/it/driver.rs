@@ -167,6 +167,7 @@ pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> 
         clock_us += if ticking { 1_000 } else { 0 };
         let event = match command {
             Command::Done => break,
+            Command::Widen => panic!("there is nothing more to be had"),
             Command::Resolve => {
                 redirected_to.extend(attempt.redirected_to().map(str::to_owned));
                 Event::Resolved(script.dns.as_ref().map_err(|failure| *failure))

@@ -4,6 +4,7 @@
 mod attempts;
 mod bodies;
 mod driver;
+mod families;
 mod oracle;
 mod redirects;
 mod resolver;

@@ -253,7 +253,9 @@ fn check_at(
                 }
             }
             Command::CloseConn { .. } | Command::Timer { .. } => continue,
-            Command::Wait => panic!("nothing outstanding after {:?}", attempt.report()),
+            Command::Widen | Command::Wait => {
+                panic!("nothing outstanding after {:?}", attempt.report())
+            }
         };
         attempt.on(event, shared, now);
     }

@@ -72,8 +72,12 @@ fn listen() -> (TcpListener, SocketAddr) {
 
 pub(super) fn start_server(tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     let (listener, address) = listen();
-    std::thread::spawn(move || serve(&listener, tls.as_ref()));
+    start_serving(listener, tls);
     address
+}
+
+pub(super) fn start_serving(listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
+    std::thread::spawn(move || serve(&listener, tls.as_ref()));
 }
 
 fn start_dns() -> SocketAddr {

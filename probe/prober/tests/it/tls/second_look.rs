@@ -169,7 +169,7 @@ fn answer(
             return;
         }
         Command::Timer { .. } | Command::Done => return,
-        Command::Wait => panic!("nothing outstanding after {:?}", seen.did),
+        Command::Widen | Command::Wait => panic!("nothing outstanding after {:?}", seen.did),
     };
     seen.attempt.on(event, shared, now);
 }
