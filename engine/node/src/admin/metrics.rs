@@ -320,11 +320,13 @@ impl Scrape {
         let files = self.fds * 10 > self.nofile * 9;
         let is_short = |core: &CoreSnapshot| core.sources_spent + core.sources_absent > 0;
         let ports = self.cores.iter().any(is_short);
+        let resolver = self.cores.iter().any(|core| core.dns.sick > 0);
         let pressure = [
             ("held", u64::from(held)),
             ("fds", u64::from(files)),
             ("ports", u64::from(ports)),
             ("journal", self.sink.counters.journal_alarm),
+            ("resolver", u64::from(resolver)),
         ];
         page.gauge(
             "pressure",

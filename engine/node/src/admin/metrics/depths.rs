@@ -353,6 +353,7 @@ mod tests {
             "dns_errors_total{core=\"0\",kind=\"resolver_sick\"} 22\n",
             "dns_streams{core=\"0\"} 17\n",
             "dns_sick{core=\"0\"} 1\n",
+            "pressure{kind=\"resolver\"} 1\n",
             "dns_asked_total{core=\"0\",kind=\"capped\"} 18\n",
             "dns_asked_total{core=\"0\",kind=\"prefetch\"} 19\n",
             "dns_asked_total{core=\"0\",kind=\"tcp\"} 20\n",
