@@ -20,10 +20,13 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::broken::DEFACEMENT;
 use crate::clock;
 use crate::farm::Command;
+use crate::faults::BodyRule;
 use crate::gauges::{Gauge, Gauges};
 use crate::observer::Table;
+use crate::pages::CANARY;
 use crate::sites::Sites;
 use crate::summary::{self, Observation};
 use crate::truth::Truth;
@@ -37,7 +40,7 @@ const TRUTH_EVERY: Duration = Duration::from_millis(50);
 pub(crate) struct Ports {
     pub(crate) http: u16,
     pub(crate) https: u16,
-    /// One per refuse fault; at least one.
+    /// One per fault at the accept; at least one.
     pub(crate) refuse: Vec<u16>,
 }
 
@@ -286,19 +289,34 @@ async fn targets(
     let timeout_ms = columns.timeout_ms.unwrap_or(world.timeout_ms());
     world.set_timeout_ms(timeout_ms);
     let mut csv = String::with_capacity(50 * world.sites.count as usize);
-    csv.push_str("url,interval_s,timeout_ms\n");
+    let has_rules = world.scenario.has_body_rules();
+    csv.push_str("url,interval_s,timeout_ms");
+    csv.push_str(if has_rules {
+        ",keyword,forbidden\n"
+    } else {
+        "\n"
+    });
     for site in 0..world.sites.count {
         let https = world.sites.is_https(site);
-        let refuse = world.scenario.refuse_index(site, &world.sites);
-        let port = match refuse.and_then(|index| control.ports.refuse.get(index)) {
+        let gate = world.scenario.gate_index(site, &world.sites);
+        let port = match gate.and_then(|index| control.ports.refuse.get(index)) {
             Some(&port) => port,
             None if https => control.ports.https,
             None => control.ports.http,
         };
         let scheme = if https { "https" } else { "http" };
         let host = Sites::host(site);
-        writeln!(csv, "{scheme}://{host}:{port}/,{interval_s},{timeout_ms}")
+        write!(csv, "{scheme}://{host}:{port}/,{interval_s},{timeout_ms}")
             .expect("writing to a String cannot fail");
+        if has_rules {
+            let [keyword, forbidden] = match world.scenario.body_rule(site, &world.sites) {
+                None => ["", ""],
+                Some(BodyRule::Keyword) => [CANARY, ""],
+                Some(BodyRule::Forbidden) => ["", DEFACEMENT],
+            };
+            write!(csv, ",{keyword},{forbidden}").expect("writing to a String cannot fail");
+        }
+        csv.push('\n');
     }
     ([(header::CONTENT_TYPE, "text/csv")], csv)
 }

@@ -7,10 +7,10 @@
 use std::net::Ipv4Addr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, SOA};
+use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use crate::scenario::FaultKind;
+use crate::faults::FaultKind;
 use crate::sites::{LABEL_BYTES, ZONE};
 use crate::world::SiteDns;
 
@@ -42,12 +42,26 @@ pub(crate) trait Zone {
 pub(crate) enum Reply {
     /// Send what was written; the response code is for the counters.
     Send(u8),
+    /// The same, but only after so many ms.
+    SendLater(u8, u32),
     /// Stay silent: a fault, or bytes that are no query.
     Drop,
 }
 
+/// What a query came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Udp,
+    Tcp,
+}
+
 /// Writes the answer to `query` into `out`, which is cleared first.
-pub(crate) fn answer(query: &[u8], zone: &impl Zone, out: &mut Vec<u8>) -> Reply {
+pub(crate) fn answer(
+    query: &[u8],
+    transport: Transport,
+    zone: &impl Zone,
+    out: &mut Vec<u8>,
+) -> Reply {
     out.clear();
     if let Some(plain) = PlainQuery::read(query, zone) {
         let dns = zone.dns(plain.site);
@@ -57,7 +71,7 @@ pub(crate) fn answer(query: &[u8], zone: &impl Zone, out: &mut Vec<u8>) -> Reply
             return Reply::Send(0);
         }
     }
-    general(query, zone, out)
+    general(query, transport, zone, out)
 }
 
 /// One A question for a site, in the shape that resolvers send.
@@ -125,7 +139,7 @@ impl PlainQuery {
 }
 
 /// Every other query, through the codec.
-fn general(query: &[u8], zone: &impl Zone, out: &mut Vec<u8>) -> Reply {
+fn general(query: &[u8], transport: Transport, zone: &impl Zone, out: &mut Vec<u8>) -> Reply {
     let Ok(request) = Message::from_vec(query) else {
         return malformed(query, out);
     };
@@ -140,22 +154,40 @@ fn general(query: &[u8], zone: &impl Zone, out: &mut Vec<u8>) -> Reply {
         edns.set_max_payload(PAYLOAD_BYTES);
         response.set_edns(edns);
     }
+    let mut fault = None;
     let code = match (request.metadata.op_code, &request.queries[..]) {
-        (OpCode::Query, [question]) => match fill(question, zone, &mut response) {
-            Some(code) => code,
-            None => return Reply::Drop,
-        },
+        (OpCode::Query, [question]) => {
+            fault = fault_of(question, transport, zone);
+            if fault == Some(FaultKind::DnsTimeout) {
+                return Reply::Drop;
+            }
+            fill(question, fault, zone, &mut response)
+        }
         (OpCode::Query, _) => ResponseCode::FormErr,
         _ => ResponseCode::NotImp,
     };
     response.metadata.response_code = code;
-    match response.to_vec() {
-        Ok(bytes) => {
-            out.extend_from_slice(&bytes);
-            Reply::Send(code.low())
-        }
-        Err(_) => malformed(query, out),
+    let Ok(mut bytes) = response.to_vec() else {
+        return malformed(query, out);
+    };
+    if fault == Some(FaultKind::DnsMalformed) {
+        bytes.truncate(bytes.len() - 1);
     }
+    out.extend_from_slice(&bytes);
+    match fault {
+        Some(FaultKind::DnsSlow(delay_ms)) => Reply::SendLater(code.low(), delay_ms),
+        _ => Reply::Send(code.low()),
+    }
+}
+
+/// What is broken of the site that `question` is for.
+fn fault_of(question: &Query, transport: Transport, zone: &impl Zone) -> Option<FaultKind> {
+    let Place::Site(site) = place_of(question, zone) else {
+        return None;
+    };
+    // What does not fit over UDP fits over TCP.
+    let fits = |fault: &FaultKind| *fault != FaultKind::DnsTruncated || transport == Transport::Udp;
+    zone.dns(site).fault.filter(fits)
 }
 
 /// FORMERR for something that has at least the header of a query.
@@ -170,49 +202,97 @@ fn malformed(query: &[u8], out: &mut Vec<u8>) -> Reply {
     }
 }
 
-/// Adds the records for `question`; `None`: stay silent.
-fn fill(question: &Query, zone: &impl Zone, response: &mut Message) -> Option<ResponseCode> {
+/// What a name means.
+enum Place {
+    /// It is not of this zone.
+    Elsewhere,
+    Apex,
+    Site(u32),
+    /// It is of this zone, and nobody's.
+    Nowhere,
+}
+
+fn place_of(question: &Query, zone: &impl Zone) -> Place {
     let apex = apex();
     if question.query_class != DNSClass::IN || !apex.zone_of(&question.name) {
-        return Some(ResponseCode::Refused);
+        return Place::Elsewhere;
     }
-    response.metadata.authoritative = true;
     let below = usize::from(question.name.num_labels()) - usize::from(apex.num_labels());
     if below == 0 {
-        let soa = soa(ZONE_TTL_S);
-        match question.query_type {
-            RecordType::SOA | RecordType::ANY => response.add_answer(soa),
-            _ => response.add_authority(soa),
-        };
-        return Some(ResponseCode::NoError);
+        return Place::Apex;
     }
     let label = question.name.iter().next().filter(|_| below == 1);
-    let Some(site) = label.and_then(|label| zone.site(label)) else {
-        response.add_authority(soa(ZONE_TTL_S));
-        return Some(ResponseCode::NXDomain);
-    };
+    let site = label.and_then(|label| zone.site(label));
+    site.map_or(Place::Nowhere, Place::Site)
+}
+
+/// Adds the records for `question`, as they are when `fault` breaks its site.
+fn fill(
+    question: &Query,
+    fault: Option<FaultKind>,
+    zone: &impl Zone,
+    response: &mut Message,
+) -> ResponseCode {
+    let place = place_of(question, zone);
+    response.metadata.authoritative = !matches!(place, Place::Elsewhere);
+    match place {
+        Place::Elsewhere => ResponseCode::Refused,
+        Place::Apex => {
+            let soa = soa(ZONE_TTL_S);
+            match question.query_type {
+                RecordType::SOA | RecordType::ANY => response.add_answer(soa),
+                _ => response.add_authority(soa),
+            };
+            ResponseCode::NoError
+        }
+        Place::Nowhere => {
+            response.add_authority(soa(ZONE_TTL_S));
+            ResponseCode::NXDomain
+        }
+        Place::Site(site) => fill_site(question, site, fault, zone, response),
+    }
+}
+
+fn fill_site(
+    question: &Query,
+    site: u32,
+    fault: Option<FaultKind>,
+    zone: &impl Zone,
+    response: &mut Message,
+) -> ResponseCode {
     let dns = zone.dns(site);
-    match dns.fault {
-        Some(FaultKind::DnsTimeout) => return None,
-        Some(FaultKind::DnsServfail) => return Some(ResponseCode::ServFail),
-        Some(FaultKind::DnsNxdomain) => {
-            response.add_authority(soa(dns.negative_ttl_s));
-            return Some(ResponseCode::NXDomain);
+    let negative = |response: &mut Message, code| {
+        response.add_authority(soa(dns.negative_ttl_s));
+        code
+    };
+    match fault {
+        Some(FaultKind::DnsServfail) => return ResponseCode::ServFail,
+        Some(FaultKind::DnsNxdomain) => return negative(response, ResponseCode::NXDomain),
+        Some(FaultKind::DnsEmpty) => return negative(response, ResponseCode::NoError),
+        Some(FaultKind::DnsCnameNxdomain) => {
+            let target = Name::from_ascii(format!("gone.{ZONE}.")).expect("the name is valid");
+            let alias = RData::CNAME(CNAME(target));
+            response.add_answer(Record::from_rdata(question.name.clone(), dns.ttl_s, alias));
+            // RFC 6604 §3: the code is that of the end of the chain.
+            return negative(response, ResponseCode::NXDomain);
+        }
+        Some(FaultKind::DnsTruncated) => {
+            response.metadata.truncation = true;
+            return ResponseCode::NoError;
         }
         _ => {}
     }
-    if matches!(question.query_type, RecordType::A | RecordType::ANY) {
-        let address = RData::A(A(zone.address(site)));
-        response.add_answer(Record::from_rdata(
-            question.name.clone(),
-            dns.ttl_s,
-            address,
-        ));
-        zone.given_out(site);
-    } else {
-        response.add_authority(soa(dns.negative_ttl_s));
+    if !matches!(question.query_type, RecordType::A | RecordType::ANY) {
+        return negative(response, ResponseCode::NoError);
     }
-    Some(ResponseCode::NoError)
+    let address = RData::A(A(zone.address(site)));
+    response.add_answer(Record::from_rdata(
+        question.name.clone(),
+        dns.ttl_s,
+        address,
+    ));
+    zone.given_out(site);
+    ResponseCode::NoError
 }
 
 fn apex() -> Name {
@@ -291,8 +371,9 @@ mod tests {
 
     fn ask(name: &str, query_type: RecordType, fault: Option<FaultKind>) -> Option<Message> {
         let mut out = Vec::new();
-        match answer(&query(name, query_type, true), &zone(fault), &mut out) {
-            Reply::Send(code) => {
+        let query = query(name, query_type, true);
+        match answer(&query, Transport::Udp, &zone(fault), &mut out) {
+            Reply::Send(code) | Reply::SendLater(code, _) => {
                 let message = Message::from_vec(&out).expect("a valid answer");
                 assert_eq!(message.metadata.response_code.low(), code);
                 assert_eq!(message.metadata.id, 0xbeef);
@@ -315,8 +396,14 @@ mod tests {
                 PlainQuery::read(&query, &zone(None)).is_some(),
                 "{name} takes the fast path"
             );
-            assert_eq!(answer(&query, &zone(None), &mut fast), Reply::Send(0));
-            assert_eq!(general(&query, &zone(None), &mut slow), Reply::Send(0));
+            assert_eq!(
+                answer(&query, Transport::Udp, &zone(None), &mut fast),
+                Reply::Send(0)
+            );
+            assert_eq!(
+                general(&query, Transport::Udp, &zone(None), &mut slow),
+                Reply::Send(0)
+            );
             let (fast_message, slow) = (
                 Message::from_vec(&fast).expect("valid"),
                 Message::from_vec(&slow).expect("valid"),
@@ -335,6 +422,7 @@ mod tests {
         let mut out = Vec::new();
         answer(
             &query("s-0000042.farm.test.", RecordType::A, false),
+            Transport::Udp,
             &zone,
             &mut out,
         );
@@ -382,20 +470,80 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_of_nothing_and_a_name_without_an_address() {
+        let answer = |fault| ask("s-0000042.farm.test.", RecordType::A, Some(fault));
+        let alias = answer(FaultKind::DnsCnameNxdomain).expect("an answer");
+        assert_eq!(alias.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!((alias.answers.len(), alias.authorities.len()), (1, 1));
+        let RData::CNAME(target) = &alias.answers[0].data else {
+            panic!("a CNAME")
+        };
+        let gone = ask(&target.0.to_ascii(), RecordType::A, None).expect("an answer");
+        assert_eq!(gone.metadata.response_code, ResponseCode::NXDomain);
+        let empty = answer(FaultKind::DnsEmpty).expect("an answer");
+        assert_eq!(empty.metadata.response_code, ResponseCode::NoError);
+        assert_eq!((empty.answers.len(), empty.authorities.len()), (0, 1));
+    }
+
+    #[test]
+    fn what_is_cut_over_udp_is_whole_over_tcp() {
+        let query = query("s-0000042.farm.test.", RecordType::A, true);
+        let zone = zone(Some(FaultKind::DnsTruncated));
+        for (transport, answers) in [(Transport::Udp, 0), (Transport::Tcp, 1)] {
+            let mut out = Vec::new();
+            assert_eq!(answer(&query, transport, &zone, &mut out), Reply::Send(0));
+            let message = Message::from_vec(&out).expect("valid");
+            let cut = transport == Transport::Udp;
+            assert_eq!(
+                (message.metadata.truncation, message.answers.len()),
+                (cut, answers)
+            );
+        }
+    }
+
+    #[test]
+    fn a_malformed_answer_keeps_its_id_and_does_not_parse() {
+        for edns in [false, true] {
+            let query = query("s-0000042.farm.test.", RecordType::A, edns);
+            let zone = zone(Some(FaultKind::DnsMalformed));
+            let mut out = Vec::new();
+            assert_eq!(
+                answer(&query, Transport::Udp, &zone, &mut out),
+                Reply::Send(0)
+            );
+            assert_eq!(out[..2], query[..2]);
+            assert!(Message::from_vec(&out).is_err());
+        }
+    }
+
+    #[test]
+    fn a_slow_answer_is_the_whole_answer_later() {
+        let query = query("s-0000042.farm.test.", RecordType::A, true);
+        let (mut slow, mut well) = (Vec::new(), Vec::new());
+        let fault = zone(Some(FaultKind::DnsSlow(700)));
+        let reply = answer(&query, Transport::Udp, &fault, &mut slow);
+        assert_eq!(reply, Reply::SendLater(0, 700));
+        answer(&query, Transport::Udp, &zone(None), &mut well);
+        let whole = |bytes: &[u8]| Message::from_vec(bytes).expect("valid");
+        assert_eq!(whole(&slow), whole(&well));
+    }
+
+    #[test]
     fn what_is_no_question_is_refused_by_its_code() {
         let mut out = Vec::new();
         let mut update = query("s-0000042.farm.test.", RecordType::A, false);
         update[2] |= 5 << 3;
         assert!(matches!(
-            answer(&update, &zone(None), &mut out),
+            answer(&update, Transport::Udp, &zone(None), &mut out),
             Reply::Send(1 | 4)
         ));
         let mut response = query("s-0000042.farm.test.", RecordType::A, false);
         response[2] |= 0x80;
-        assert_eq!(answer(&response, &zone(None), &mut out), Reply::Drop);
+        let mut said = |bytes: &[u8]| answer(bytes, Transport::Udp, &zone(None), &mut out);
+        assert_eq!(said(&response), Reply::Drop);
         let cut = &query("s-0000042.farm.test.", RecordType::A, false)[..20];
-        assert_eq!(answer(cut, &zone(None), &mut out), Reply::Send(1));
-        assert_eq!(answer(b"short", &zone(None), &mut out), Reply::Drop);
+        assert_eq!(said(cut), Reply::Send(1));
+        assert_eq!(said(b"short"), Reply::Drop);
     }
 
     proptest! {
@@ -404,7 +552,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..120)
         ) {
             let mut out = Vec::new();
-            if let Reply::Send(_) = answer(&bytes, &zone(None), &mut out) {
+            if let Reply::Send(_) = answer(&bytes, Transport::Udp, &zone(None), &mut out) {
                 prop_assert_eq!(&out[..2], &bytes[..2]);
                 prop_assert!(Message::from_vec(&out).is_ok());
             }
@@ -418,7 +566,7 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] = with;
             let mut out = Vec::new();
-            if let Reply::Send(_) = answer(&bytes, &zone(None), &mut out) {
+            if let Reply::Send(_) = answer(&bytes, Transport::Udp, &zone(None), &mut out) {
                 prop_assert!(Message::from_vec(&out).is_ok());
             }
         }

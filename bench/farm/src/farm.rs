@@ -11,14 +11,14 @@ use std::sync::mpsc::Receiver;
 use rustls::ServerConfig;
 
 use crate::clock::{self, FarmMs};
-use crate::dns::{self, Reply, Zone};
+use crate::dns::{self, Reply, Transport, Zone};
+use crate::faults::{FaultKind, Layer};
 use crate::gauges::Gauges;
 use crate::holds::Holds;
 use crate::listen::Gate;
 use crate::observer::Table;
 use crate::pages::{Pages, Plan};
 use crate::request::Parsed;
-use crate::scenario::Layer;
 use crate::world::{SiteDns, World};
 
 /// Most connections that are kept silent on purpose.
@@ -43,6 +43,9 @@ pub(crate) struct Farm {
     pub(crate) world: Arc<World>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) tls: Arc<ServerConfig>,
+    /// Whether a fault may be in the handshake of TLS: then each hello is read before it is
+    /// answered.
+    pub(crate) breaks_handshakes: bool,
     /// Connections that wait for a request, and those kept silent.
     pub(crate) open: Rc<Holds>,
     pub(crate) silent: Rc<Holds>,
@@ -61,7 +64,7 @@ pub(crate) struct FarmParts {
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) table: Arc<Table>,
     pub(crate) commands: Receiver<Command>,
-    /// One per refuse fault, in the order of the scenario; further ones are always open.
+    /// One per fault at the accept, in the order of the scenario; further ones are always open.
     pub(crate) gates: Vec<Gate>,
     /// Most connections at a time, silent ones not counted.
     pub(crate) connections_max: usize,
@@ -71,6 +74,7 @@ impl Farm {
     pub(crate) fn new(parts: FarmParts) -> Rc<Self> {
         Rc::new(Self {
             pages: Pages::new(&parts.world.scenario),
+            breaks_handshakes: parts.world.scenario.breaks_handshakes(),
             world: parts.world,
             gauges: parts.gauges,
             tls: parts.tls,
@@ -93,7 +97,7 @@ impl Farm {
     pub(crate) fn plan(&self, parsed: Parsed, now: FarmMs) -> Plan<'_> {
         let table = self.table.borrow();
         let (method, fault) = match parsed {
-            Parsed::Request { method, site } => {
+            Parsed::Request { method, site, .. } => {
                 table.hit(site, now);
                 (
                     Some(method),
@@ -107,22 +111,41 @@ impl Farm {
         plan
     }
 
-    /// Writes the answer to a DNS query into `out`; `false`: stay silent.
-    pub(crate) fn answer_dns(&self, query: &[u8], out: &mut Vec<u8>) -> bool {
+    /// What breaks connections to the gate of this index, whose port is only for its sites.
+    pub(crate) fn at_accept(&self, gate: usize) -> Option<FaultKind> {
+        let at = self.world.moment(self.now_ms())?;
+        let fault = self.world.scenario.at_accept().nth(gate)?;
+        fault.is_active(at).then_some(fault.kind)
+    }
+
+    /// What breaks the handshake of TLS with `site`, its certificate apart.
+    pub(crate) fn in_handshake(&self, site: u32) -> Option<FaultKind> {
+        let fault = self.world.fault(Layer::Tls, site, None, self.now_ms());
+        fault.filter(|kind| kind.is_of_handshake())
+    }
+
+    /// Writes the answer to a DNS query into `out`; after how many ms it is to be sent. `None`:
+    /// stay silent.
+    pub(crate) fn answer_dns(
+        &self,
+        query: &[u8],
+        transport: Transport,
+        out: &mut Vec<u8>,
+    ) -> Option<u32> {
         let zone = ZoneNow {
             world: &self.world,
             now: self.now_ms(),
         };
-        match dns::answer(query, &zone, out) {
-            Reply::Send(code) => {
-                self.gauges.dns_answers[usize::from(code & 15)].add(1);
-                true
-            }
+        let (code, delay_ms) = match dns::answer(query, transport, &zone, out) {
+            Reply::Send(code) => (code, 0),
+            Reply::SendLater(code, delay_ms) => (code, delay_ms),
             Reply::Drop => {
                 self.gauges.dns_dropped.add(1);
-                false
+                return None;
             }
-        }
+        };
+        self.gauges.dns_answers[usize::from(code & 15)].add(1);
+        Some(delay_ms)
     }
 
     /// A read buffer, empty.
@@ -141,8 +164,8 @@ impl Farm {
     }
 
     /// What is due every few ms, `lag_us` later than planned. `false`: the farm is to end.
-    /// Listeners that opened are handed to `opened`.
-    pub(crate) fn tick(&self, lag_us: u64, opened: impl FnMut(TcpListener)) -> bool {
+    /// Listeners that opened are handed to `opened`, with the index of their gate.
+    pub(crate) fn tick(&self, lag_us: u64, opened: impl FnMut(usize, TcpListener)) -> bool {
         let now = self.now_ms();
         self.gauges.loop_lag_us.record(lag_us);
         while let Ok(Command::Observe(table)) = self.commands.try_recv() {
@@ -164,17 +187,21 @@ impl Farm {
         !self.gauges.stop.load(Ordering::Relaxed)
     }
 
-    /// Opens and closes the refuse ports as the scenario wants.
-    fn move_gates(&self, now: FarmMs, mut opened: impl FnMut(TcpListener)) -> io::Result<()> {
-        let mut refusals = self.world.scenario.refusals();
-        for gate in self.gates.borrow_mut().iter_mut() {
-            let refusal = refusals.next();
-            let refuses = refusal
+    /// Opens and closes the ports as the scenario wants: only a `refuse` closes its own.
+    fn move_gates(
+        &self,
+        now: FarmMs,
+        mut opened: impl FnMut(usize, TcpListener),
+    ) -> io::Result<()> {
+        let mut faults = self.world.scenario.at_accept();
+        for (index, gate) in self.gates.borrow_mut().iter_mut().enumerate() {
+            let fault = faults.next().filter(|it| it.kind == FaultKind::Refuse);
+            let refuses = fault
                 .zip(self.world.moment(now))
                 .is_some_and(|(fault, at)| fault.is_active(at));
             match (refuses, gate.is_open()) {
                 (true, true) => gate.close()?,
-                (false, false) => opened(gate.open()?),
+                (false, false) => opened(index, gate.open()?),
                 _ => {}
             }
         }

@@ -13,12 +13,15 @@
 use anyhow::Result;
 use clap::Parser as _;
 
+mod broken;
 mod certificates;
 mod clock;
 mod control;
 mod dns;
 mod farm;
+mod faults;
 mod gauges;
+mod hello;
 mod holds;
 mod listen;
 mod observer;

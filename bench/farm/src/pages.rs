@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::broken;
+use crate::faults::FaultKind;
 use crate::request::Parsed;
-use crate::scenario::{FaultKind, Method, Scenario};
+use crate::scenario::{Method, Scenario};
 
 /// A string that is in the body of every healthy page.
 pub(crate) const CANARY: &str = "ringwatch-farm-canary";
@@ -24,11 +26,19 @@ pub(crate) enum End {
     Silence,
 }
 
+/// How fast the bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    AtOnce,
+    BytePerSecond,
+}
+
 /// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan<'a> {
     /// How long the first byte waits, in ms.
     pub(crate) delay_ms: u32,
+    pub(crate) pace: Pace,
     pub(crate) bytes: &'a [u8],
     pub(crate) end: End,
     pub(crate) outcome: Outcome,
@@ -42,11 +52,12 @@ pub(crate) enum Outcome {
     SilenceBody,
     Truncated,
     Reset,
+    Drip,
 }
 
 impl Outcome {
     /// Number of slots that [`Outcome::slot`] can name.
-    pub(crate) const SLOTS: usize = 604;
+    pub(crate) const SLOTS: usize = 605;
 
     /// A dense index for counters.
     pub(crate) fn slot(self) -> usize {
@@ -56,6 +67,7 @@ impl Outcome {
             Self::SilenceBody => 601,
             Self::Truncated => 602,
             Self::Reset => 603,
+            Self::Drip => 604,
         }
     }
 
@@ -66,6 +78,7 @@ impl Outcome {
             601 => FaultKind::SilenceBody.name().to_owned(),
             602 => FaultKind::Truncated.name().to_owned(),
             603 => FaultKind::Reset.name().to_owned(),
+            604 => FaultKind::Drip.name().to_owned(),
             status => status.to_string(),
         }
     }
@@ -73,44 +86,65 @@ impl Outcome {
 
 /// One prepared answer: head, then body.
 #[derive(Debug)]
-struct Page {
+pub(crate) struct Page {
+    status: u16,
     bytes: Vec<u8>,
     head_bytes: usize,
 }
 
 impl Page {
-    fn new(status: u16) -> Self {
+    /// An answer with these `fields`, each with its line end, beside those of every answer.
+    pub(crate) fn new(status: u16, fields: &str, body: &[u8]) -> Self {
+        let head = format!(
+            "HTTP/1.1 {status} {}\r\nServer: farm\r\nContent-Type: text/html\r\n{fields}\
+             Connection: close\r\n\r\n",
+            reason(status)
+        );
+        Self {
+            status,
+            head_bytes: head.len(),
+            bytes: [head.as_bytes(), body].concat(),
+        }
+    }
+
+    /// The page that says `status` and nothing else.
+    fn of(status: u16) -> Self {
         let body = if matches!(status, 204 | 304) {
             String::new()
         } else {
-            body(status)
+            page_body(status, CANARY)
         };
         // RFC 9110 §8.6: no Content-Length in a 204.
         let length = match status {
             204 => String::new(),
             _ => format!("Content-Length: {}\r\n", body.len()),
         };
-        let head = format!(
-            "HTTP/1.1 {status} {}\r\nServer: farm\r\nContent-Type: text/html\r\n{length}\
-             Connection: close\r\n\r\n",
-            reason(status)
-        );
-        Self {
-            head_bytes: head.len(),
-            bytes: [head.into_bytes(), body.into_bytes()].concat(),
-        }
+        Self::new(status, &length, body.as_bytes())
     }
 
-    fn answer(&self, method: Method) -> &[u8] {
+    /// What a request of `method` is answered.
+    pub(crate) fn answer(&self, method: Method) -> &[u8] {
         match method {
             Method::Get => &self.bytes,
             Method::Head => &self.bytes[..self.head_bytes],
         }
     }
+
+    /// The answer, cut in the middle of its body. That to HEAD has no body: half a head is left.
+    fn half(&self, method: Method) -> &[u8] {
+        let whole = self.answer(method);
+        &whole[..whole.len() / 2]
+    }
+
+    /// Half of the head.
+    fn half_head(&self) -> &[u8] {
+        &self.bytes[..self.head_bytes / 2]
+    }
 }
 
-fn body(status: u16) -> String {
-    let start = format!("<!doctype html><title>{status}</title><p>{CANARY}</p><!-- ");
+/// A body of [`BODY_BYTES`] with `text` in it.
+pub(crate) fn page_body(status: u16, text: &str) -> String {
+    let start = format!("<!doctype html><title>{status}</title><p>{text}</p><!-- ");
     let end = " -->\n";
     let filling = ".".repeat(BODY_BYTES - start.len() - end.len());
     start + &filling + end
@@ -120,6 +154,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        302 => "Found",
         304 => "Not Modified",
         400 => "Bad Request",
         404 => "Not Found",
@@ -135,30 +170,45 @@ fn reason(status: u16) -> &'static str {
 pub(crate) struct Pages {
     ok: Page,
     others: BTreeMap<u16, Page>,
+    /// The answers of the scenario's faults that have one of their own.
+    broken: Vec<(FaultKind, Page)>,
+    /// The redirects of a chain, if the scenario has one.
+    chain: Vec<Page>,
 }
 
 impl Pages {
     /// The pages that the farm and `scenario` need.
     pub(crate) fn new(scenario: &Scenario) -> Self {
-        let statuses = scenario
-            .faults()
-            .iter()
-            .filter_map(|fault| match fault.kind {
-                FaultKind::Status(status) => Some(status),
-                _ => None,
-            });
+        let kinds = || scenario.faults().iter().map(|fault| fault.kind);
+        let statuses = kinds().filter_map(|kind| match kind {
+            FaultKind::Status(status) => Some(status),
+            _ => None,
+        });
         let others = [400, 404, 405].into_iter().chain(statuses);
+        let has_chain = kinds().any(|kind| kind == FaultKind::RedirectChain);
         Self {
-            ok: Page::new(200),
-            others: others.map(|status| (status, Page::new(status))).collect(),
+            ok: Page::of(200),
+            others: others.map(|status| (status, Page::of(status))).collect(),
+            broken: kinds()
+                .filter_map(|kind| Some((kind, broken::answer(kind)?)))
+                .collect(),
+            chain: if has_chain {
+                broken::chain()
+            } else {
+                Vec::new()
+            },
         }
     }
 
     /// The plan for a parsed request whose site suffers `fault`.
     pub(crate) fn plan(&self, parsed: Parsed, fault: Option<FaultKind>) -> Plan<'_> {
         match parsed {
-            Parsed::Request { method, .. } => match fault {
+            Parsed::Request { method, hop, .. } => match fault {
                 None => self.status(200, method),
+                Some(FaultKind::RedirectChain) => {
+                    let hop = self.chain.get(usize::from(hop));
+                    Plan::of(hop.unwrap_or(&self.ok), method)
+                }
                 Some(fault) => self.faulted(fault, method),
             },
             Parsed::UnknownHost(method) => self.status(404, method),
@@ -168,65 +218,55 @@ impl Pages {
     }
 
     fn status(&self, status: u16, method: Method) -> Plan<'_> {
-        let page = self.others.get(&status).unwrap_or(&self.ok);
-        let outcome = Outcome::Status(status);
-        Plan {
-            delay_ms: 0,
-            bytes: page.answer(method),
-            end: End::Close,
-            outcome,
-        }
+        Plan::of(self.others.get(&status).unwrap_or(&self.ok), method)
     }
 
     fn faulted(&self, fault: FaultKind, method: Method) -> Plan<'_> {
-        let whole = self.status(200, method);
-        let nothing: &[u8] = &[];
-        let head = &self.ok.bytes[..self.ok.head_bytes];
+        let whole = Plan::of(&self.ok, method);
+        let cut = |bytes, end, outcome| Plan {
+            bytes,
+            end,
+            outcome,
+            ..whole
+        };
+        let silent = |bytes, outcome| cut(bytes, End::Silence, outcome);
+        let reset = |bytes| cut(bytes, End::Reset, Outcome::Reset);
         match fault {
             FaultKind::Status(status) => self.status(status, method),
             FaultKind::SlowFirstByte(delay_ms) => Plan { delay_ms, ..whole },
-            FaultKind::Silence => Plan {
-                bytes: nothing,
-                end: End::Silence,
-                outcome: Outcome::Silence,
-                ..whole
-            },
+            FaultKind::Silence => silent(&[], Outcome::Silence),
             // A HEAD answer has no body to withhold or to cut: half a head is what is left.
-            FaultKind::SilenceBody => {
-                let bytes = if method == Method::Head {
-                    &head[..head.len() / 2]
-                } else {
-                    head
-                };
-                Plan {
-                    bytes,
-                    end: End::Silence,
-                    outcome: Outcome::SilenceBody,
-                    ..whole
-                }
-            }
-            FaultKind::Truncated => {
-                let bytes = &whole.bytes[..whole.bytes.len() / 2];
-                Plan {
-                    bytes,
-                    end: End::Cut,
-                    outcome: Outcome::Truncated,
-                    ..whole
-                }
-            }
-            FaultKind::Reset => Plan {
-                bytes: nothing,
-                end: End::Reset,
-                outcome: Outcome::Reset,
+            FaultKind::SilenceBody => match method {
+                Method::Head => silent(self.ok.half_head(), Outcome::SilenceBody),
+                Method::Get => silent(self.ok.answer(Method::Head), Outcome::SilenceBody),
+            },
+            FaultKind::Drip => Plan {
+                pace: Pace::BytePerSecond,
+                outcome: Outcome::Drip,
                 ..whole
             },
-            // These fail before there is a request; one that still comes is answered well.
-            FaultKind::Refuse
-            | FaultKind::DnsNxdomain
-            | FaultKind::DnsServfail
-            | FaultKind::DnsTimeout
-            | FaultKind::TlsExpired
-            | FaultKind::TlsSelfSigned => whole,
+            FaultKind::Truncated => cut(self.ok.half(method), End::Cut, Outcome::Truncated),
+            FaultKind::Reset => reset(&[]),
+            FaultKind::ResetHead => reset(self.ok.half_head()),
+            FaultKind::ResetBody => reset(self.ok.half(method)),
+            // The others fail before there is a request; one that still comes is answered well.
+            other => {
+                let own = self.broken.iter().find(|(kind, _)| *kind == other);
+                own.map_or(whole, |(_, page)| Plan::of(page, method))
+            }
+        }
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// The whole of `page`, as soon as it can be written.
+    fn of(page: &'a Page, method: Method) -> Self {
+        Self {
+            delay_ms: 0,
+            pace: Pace::AtOnce,
+            bytes: page.answer(method),
+            end: End::Close,
+            outcome: Outcome::Status(page.status),
         }
     }
 }
@@ -234,10 +274,33 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults::NAMES;
+    use crate::scenario::Fault;
 
     fn plan_of(fault: Option<FaultKind>, method: Method) -> (Vec<u8>, Plan<'static>) {
-        let pages: &'static Pages = Box::leak(Box::new(Pages::new(&Scenario::default())));
-        let plan = pages.plan(Parsed::Request { method, site: 1 }, fault);
+        plan_at(0, fault, method)
+    }
+
+    /// The plan for the request of a site that suffers `fault`, after so many hops of a chain.
+    fn plan_at(hop: u8, fault: Option<FaultKind>, method: Method) -> (Vec<u8>, Plan<'static>) {
+        let faults = fault.into_iter().map(|kind| Fault {
+            kind,
+            first_site: 1,
+            count: 1,
+            start_ms: 0,
+            end_ms: None,
+            rate: 1.0,
+            seed: 0,
+            method: None,
+        });
+        let scenario = Scenario::new(faults.collect());
+        let pages: &'static Pages = Box::leak(Box::new(Pages::new(&scenario)));
+        let request = Parsed::Request {
+            method,
+            site: 1,
+            hop,
+        };
+        let plan = pages.plan(request, fault);
         (plan.bytes.to_vec(), plan)
     }
 
@@ -286,8 +349,63 @@ mod tests {
     }
 
     #[test]
+    fn resets_come_in_the_head_and_in_the_body() {
+        let whole = plan_of(None, Method::Get).0;
+        let head = plan_of(None, Method::Head).0;
+        let (in_head, plan) = plan_of(Some(FaultKind::ResetHead), Method::Get);
+        assert!(head.starts_with(&in_head) && !in_head.is_empty() && in_head.len() < head.len());
+        assert_eq!((plan.end, plan.outcome), (End::Reset, Outcome::Reset));
+        let (in_body, plan) = plan_of(Some(FaultKind::ResetBody), Method::Get);
+        assert!(whole.starts_with(&in_body));
+        assert!(in_body.len() > head.len() && in_body.len() < whole.len());
+        assert_eq!((plan.end, plan.outcome), (End::Reset, Outcome::Reset));
+    }
+
+    #[test]
+    fn a_drip_is_the_whole_page_in_its_own_time() {
+        let (bytes, plan) = plan_of(Some(FaultKind::Drip), Method::Get);
+        assert_eq!(bytes, plan_of(None, Method::Get).0);
+        assert_eq!(
+            (plan.pace, plan.outcome),
+            (Pace::BytePerSecond, Outcome::Drip)
+        );
+    }
+
+    #[test]
+    fn a_chain_goes_on_from_its_hop_and_ends_with_the_page() {
+        let location = |hop| {
+            let (bytes, plan) = plan_at(hop, Some(FaultKind::RedirectChain), Method::Get);
+            let text = String::from_utf8(bytes).expect("ASCII");
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("Location: "));
+            (plan.outcome, line.map(str::to_owned))
+        };
+        assert_eq!(
+            location(0),
+            (Outcome::Status(302), Some("/hop/1".to_owned()))
+        );
+        assert_eq!(
+            location(14),
+            (Outcome::Status(302), Some("/hop/15".to_owned()))
+        );
+        assert_eq!(location(15), (Outcome::Status(200), None));
+        assert_eq!(location(255), (Outcome::Status(200), None));
+    }
+
+    #[test]
+    fn every_fault_of_http_changes_the_plan_and_no_other_one_does() {
+        let healthy = plan_of(None, Method::Get).1;
+        for kind in NAMES.iter().filter_map(|name| FaultKind::plain(name)) {
+            let (_, plan) = plan_of(Some(kind), Method::Get);
+            let is_http = kind.layer() == crate::faults::Layer::Http;
+            assert_eq!(plan != healthy, is_http, "{}", kind.name());
+        }
+    }
+
+    #[test]
     fn a_204_carries_no_length_and_no_body() {
-        let page = Page::new(204);
+        let page = Page::of(204);
         assert_eq!(page.bytes.len(), page.head_bytes);
         assert!(!String::from_utf8_lossy(&page.bytes).contains("Content-Length"));
     }
@@ -320,6 +438,7 @@ mod tests {
             Outcome::SilenceBody,
             Outcome::Truncated,
             Outcome::Reset,
+            Outcome::Drip,
         ];
         let mut slots: Vec<usize> = outcomes.iter().map(|outcome| outcome.slot()).collect();
         slots.dedup();

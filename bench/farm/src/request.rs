@@ -1,6 +1,7 @@
 //! Parses a request head as far as the farm needs it: method and site. Pure; any split of the
 //! input ends in the same answer.
 
+use crate::broken::HOP_PATH;
 use crate::scenario::Method;
 use crate::sites::Sites;
 
@@ -14,8 +15,9 @@ const HEADERS_MAX: usize = 64;
 pub(crate) enum Parsed {
     /// The head is not complete.
     Partial,
-    /// A request that the farm can answer.
-    Request { method: Method, site: u32 },
+    /// A request that the farm can answer; `hop` is where a chain of redirects has led, 0 at its
+    /// beginning.
+    Request { method: Method, site: u32, hop: u8 },
     /// A request for a host that is no site of this farm.
     UnknownHost(Method),
     /// A request with a method that the farm does not serve.
@@ -47,9 +49,19 @@ pub(crate) fn parse(bytes: &[u8], sites: &Sites) -> Parsed {
         return Parsed::Malformed;
     };
     match sites.parse_host(host.value) {
-        Some(site) => Parsed::Request { method, site },
+        Some(site) => Parsed::Request {
+            method,
+            site,
+            hop: hop(request.path.unwrap_or_default()),
+        },
         None => Parsed::UnknownHost(method),
     }
+}
+
+/// The number behind [`HOP_PATH`]; every other path is the beginning.
+fn hop(path: &str) -> u8 {
+    let number = path.strip_prefix(HOP_PATH);
+    number.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 fn is_host(name: &str) -> bool {
@@ -78,7 +90,8 @@ mod tests {
             parse(GET, &SITES),
             Parsed::Request {
                 method: Method::Get,
-                site: 7
+                site: 7,
+                hop: 0
             }
         );
         let head = b"HEAD / HTTP/1.1\r\nHost: s-0000999.farm.test\r\n\r\n";
@@ -86,9 +99,22 @@ mod tests {
             parse(head, &SITES),
             Parsed::Request {
                 method: Method::Head,
-                site: 999
+                site: 999,
+                hop: 0
             }
         );
+    }
+
+    #[test]
+    fn a_path_says_how_far_a_chain_of_redirects_has_led() {
+        for (path, expected) in [("/", 0), ("/hop/1", 1), ("/hop/15", 15), ("/hop/x", 0)] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: s-0000001.farm.test\r\n\r\n");
+            let parsed = parse(head.as_bytes(), &SITES);
+            assert!(
+                matches!(parsed, Parsed::Request { hop, .. } if hop == expected),
+                "{path}: {parsed:?}"
+            );
+        }
     }
 
     #[test]

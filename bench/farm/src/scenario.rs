@@ -1,13 +1,13 @@
-//! Faults on a clock: which site fails how, from when to when. Pure; the file format is in
-//! `scenario_file`.
+//! Faults on a clock: which site fails how, from when to when. Pure; the kinds of faults are in
+//! `faults`, the file format is in `scenario_file`.
 //!
 //! All times are milliseconds since the scenario's zero. At most one fault holds a site at any
 //! moment (the parser refuses overlaps), so the ground truth is never ambiguous.
 
-use model::FailureClass;
 use model::schedule::{cadence_ms, effective_timeout_ms};
 use serde::Serialize;
 
+use crate::faults::{BodyRule, FaultKind, Layer};
 use crate::sites::Sites;
 
 /// A request method that the farm serves.
@@ -16,96 +16,6 @@ use crate::sites::Sites;
 pub(crate) enum Method {
     Get,
     Head,
-}
-
-/// The part of a check that a fault breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layer {
-    Dns,
-    Connect,
-    Tls,
-    Http,
-}
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FaultKind {
-    /// Answer with this status.
-    Status(u16),
-    /// The port has no listener.
-    Refuse,
-    /// Read the request, never answer.
-    Silence,
-    /// Send the head, never the body.
-    SilenceBody,
-    /// Close in the middle of the body.
-    Truncated,
-    /// RST after the request was read.
-    Reset,
-    /// Answer well, but only after so many ms.
-    SlowFirstByte(u32),
-    DnsNxdomain,
-    DnsServfail,
-    /// Leave the query unanswered.
-    DnsTimeout,
-    /// A certificate of the right CA that has expired.
-    TlsExpired,
-    /// A certificate that signed itself.
-    TlsSelfSigned,
-}
-
-impl FaultKind {
-    /// The part of a check that this fault breaks.
-    pub(crate) fn layer(self) -> Layer {
-        match self {
-            Self::DnsNxdomain | Self::DnsServfail | Self::DnsTimeout => Layer::Dns,
-            Self::Refuse => Layer::Connect,
-            Self::TlsExpired | Self::TlsSelfSigned => Layer::Tls,
-            _ => Layer::Http,
-        }
-    }
-
-    /// The name of this kind in a scenario file and in the truth.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Status(_) => "status",
-            Self::Refuse => "refuse",
-            Self::Silence => "silence",
-            Self::SilenceBody => "silence_body",
-            Self::Truncated => "truncated",
-            Self::Reset => "reset",
-            Self::SlowFirstByte(_) => "slow_first_byte",
-            Self::DnsNxdomain => "dns_nxdomain",
-            Self::DnsServfail => "dns_servfail",
-            Self::DnsTimeout => "dns_timeout",
-            Self::TlsExpired => "tls_expired",
-            Self::TlsSelfSigned => "tls_self_signed",
-        }
-    }
-
-    /// What a monitor with this target timeout must find; `None`: nothing that counts as a
-    /// failure (a status that is accepted by default, a first byte in time).
-    ///
-    /// `resolved` says whether a resolver may still hold an answer for the site: over a SERVFAIL
-    /// or a silent server it then serves that one (RFC 8767), and the site is not down.
-    pub(crate) fn class(self, timeout_ms: u32, resolved: bool) -> Option<FailureClass> {
-        use FailureClass as C;
-        Some(match self {
-            Self::Status(200..=399) => return None,
-            Self::Status(_) => C::HttpStatus,
-            Self::Refuse => C::ConnectRefused,
-            Self::SlowFirstByte(delay_ms) if delay_ms < timeout_ms => return None,
-            Self::Silence | Self::SilenceBody | Self::SlowFirstByte(_) => C::HttpTimeout,
-            Self::Truncated => C::HttpTruncated,
-            Self::Reset => C::HttpReset,
-            Self::DnsNxdomain => C::DnsNxdomain,
-            Self::DnsServfail | Self::DnsTimeout if resolved => return None,
-            Self::DnsServfail => C::DnsServfail,
-            Self::DnsTimeout => C::DnsTimeout,
-            Self::TlsExpired => C::TlsExpired,
-            Self::TlsSelfSigned => C::TlsUntrusted,
-        })
-    }
 }
 
 /// One fault over a range of sites.
@@ -201,14 +111,35 @@ impl Scenario {
         self.faults.iter().any(waits)
     }
 
-    /// The faults that close a listener; the index is that of the refuse port.
-    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Fault> {
+    /// The faults that strike at the accept; the index is that of their port.
+    pub(crate) fn at_accept(&self) -> impl Iterator<Item = &Fault> {
         self.of_layer(Layer::Connect)
     }
 
-    /// Which refuse port `site` lives on; `None`: on the ordinary port of its scheme.
-    pub(crate) fn refuse_index(&self, site: u32, sites: &Sites) -> Option<usize> {
-        self.refusals().position(|fault| fault.chooses(site, sites))
+    /// Which port of those faults `site` lives on; `None`: on the ordinary port of its scheme.
+    pub(crate) fn gate_index(&self, site: u32, sites: &Sites) -> Option<usize> {
+        self.at_accept()
+            .position(|fault| fault.chooses(site, sites))
+    }
+
+    /// Whether any fault is in the handshake of TLS itself.
+    pub(crate) fn breaks_handshakes(&self) -> bool {
+        self.of_layer(Layer::Tls)
+            .any(|fault| fault.kind.is_of_handshake())
+    }
+
+    /// What a target on `site` must look for, so that its faults are found.
+    pub(crate) fn body_rule(&self, site: u32, sites: &Sites) -> Option<BodyRule> {
+        self.faults.iter().find_map(|fault| {
+            let rule = fault.kind.body_rule()?;
+            fault.chooses(site, sites).then_some(rule)
+        })
+    }
+
+    /// Whether any site needs a rule of the body.
+    pub(crate) fn has_body_rules(&self) -> bool {
+        let mut kinds = self.faults.iter().map(|fault| fault.kind);
+        kinds.any(|kind| kind.body_rule().is_some())
     }
 
     /// Whether DNS ever fails for `site`: such a site has a short TTL all the time.
@@ -347,21 +278,6 @@ mod tests {
     fn a_tls_fault_chooses_https_sites_only() {
         let chosen: Vec<u32> = fault(FaultKind::TlsExpired).sites(&SITES).collect();
         assert_eq!(chosen, [12, 16, 20, 24, 28]);
-    }
-
-    #[test]
-    fn a_slow_first_byte_is_a_failure_only_past_the_deadline() {
-        let class = |delay_ms| FaultKind::SlowFirstByte(delay_ms).class(1_000, false);
-        assert_eq!(class(999), None);
-        assert_eq!(class(1_000), Some(FailureClass::HttpTimeout));
-    }
-
-    #[test]
-    fn a_cached_address_hides_a_sick_server_but_not_nxdomain() {
-        assert_eq!(FaultKind::DnsServfail.class(1_000, true), None);
-        assert_eq!(FaultKind::DnsTimeout.class(1_000, true), None);
-        let nxdomain = FaultKind::DnsNxdomain.class(1_000, true);
-        assert_eq!(nxdomain, Some(FailureClass::DnsNxdomain));
     }
 
     #[test]

@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::scenario::{Fault, FaultKind, Layer, Method, Scenario};
+use crate::faults::{FaultKind, Layer, NAMES};
+use crate::scenario::{Fault, Method, Scenario};
 use crate::sites::Sites;
 
 /// Most faults of a scenario.
 pub(crate) const FAULTS_MAX: usize = 1_024;
 /// Most sites that all faults name together: each has a line in the ground truth.
 pub(crate) const FAULTED_SITES_MAX: usize = 1_000_000;
-/// Most `refuse` faults: each has a port of its own.
-pub(crate) const REFUSALS_MAX: usize = 16;
+/// Most faults that strike at the accept: each has a port of its own.
+pub(crate) const GATES_MAX: usize = 16;
 /// The `duration_s` of a fault that holds until `POST /scenario/end`.
 const UNTIL_ENDED: &str = "until-ended";
 /// Latest end of a fault, in seconds after the scenario's zero.
@@ -31,20 +32,8 @@ const KEYS: [&str; 10] = [
     "status",
     "delay_ms",
 ];
-const KINDS: [&str; 12] = [
-    "status",
-    "refuse",
-    "silence",
-    "silence_body",
-    "truncated",
-    "reset",
-    "slow_first_byte",
-    "dns_nxdomain",
-    "dns_servfail",
-    "dns_timeout",
-    "tls_expired",
-    "tls_self_signed",
-];
+/// Kinds that have a `delay_ms`.
+const DELAYED: [&str; 2] = ["slow_first_byte", "dns_slow"];
 
 /// Why a scenario was refused; the message names the fault, the key and what is accepted.
 #[derive(Debug, Error, PartialEq)]
@@ -90,13 +79,12 @@ pub(crate) fn parse(text: &str, sites: &Sites) -> Result<Scenario, ScenarioError
 
 /// What can only be judged over all faults.
 fn check_together(faults: &[Fault], sites: &Sites) -> Result<(), ScenarioError> {
-    let refusals = faults
-        .iter()
-        .filter(|fault| fault.kind == FaultKind::Refuse)
-        .count();
-    if refusals > REFUSALS_MAX {
+    let at_accept = |fault: &&Fault| fault.kind.layer() == Layer::Connect;
+    let gates = faults.iter().filter(at_accept).count();
+    if gates > GATES_MAX {
         return fail(format!(
-            "{refusals} refuse faults; at most {REFUSALS_MAX} are accepted"
+            "{gates} faults at the accept, of which each has a port of its own; at most \
+             {GATES_MAX} are accepted"
         ));
     }
     let mut faulted = 0;
@@ -140,8 +128,12 @@ fn collision(a: &Fault, b: &Fault) -> Option<&'static str> {
     if !sites {
         return None;
     }
-    if a.kind == FaultKind::Refuse && b.kind == FaultKind::Refuse {
-        return Some("a site can live on one refuse port only, and their sites overlap");
+    if a.kind.layer() == Layer::Connect && b.kind.layer() == Layer::Connect {
+        return Some("a site can live on one port only, and their sites overlap");
+    }
+    let rules = a.kind.body_rule().zip(b.kind.body_rule());
+    if rules.is_some_and(|(a, b)| a != b) {
+        return Some("a target can look for one text only, and their sites overlap");
     }
     let apart = matches!((a.method, b.method), (Some(a), Some(b)) if a != b);
     let end_ms = |fault: &Fault| fault.end_ms.unwrap_or(u32::MAX);
@@ -199,8 +191,8 @@ impl Entry<'_> {
     fn kind(&self) -> Result<FaultKind, ScenarioError> {
         let name = match self.table.get("kind") {
             Some(Value::String(name)) => name.as_str(),
-            Some(other) => return self.fail(&wrong("kind", other, &KINDS.join(", "))),
-            None => return self.fail(&format!("kind: missing; accepted: {}", KINDS.join(", "))),
+            Some(other) => return self.fail(&wrong("kind", other, &NAMES.join(", "))),
+            None => return self.fail(&format!("kind: missing; accepted: {}", NAMES.join(", "))),
         };
         let status = self
             .whole("status", 200.0..=599.0)?
@@ -208,34 +200,34 @@ impl Entry<'_> {
         let delay_ms = self
             .whole("delay_ms", 1.0..=600_000.0)?
             .map(|delay| delay as u32);
-        for (key, given, owner) in [
-            ("status", status.is_some(), "status"),
-            ("delay_ms", delay_ms.is_some(), "slow_first_byte"),
-        ] {
-            if given != (name == owner) && KINDS.contains(&name) {
-                let verb = if given {
-                    "belongs only to"
-                } else {
-                    "is needed by"
-                };
-                return self.fail(&format!("{key}: {verb} kind = \"{owner}\""));
-            }
+        self.belongs("status", status.is_some(), name, &["status"])?;
+        self.belongs("delay_ms", delay_ms.is_some(), name, &DELAYED)?;
+        let kind = match (name, status, delay_ms) {
+            ("status", Some(status), _) => Some(FaultKind::Status(status)),
+            ("slow_first_byte", _, Some(delay_ms)) => Some(FaultKind::SlowFirstByte(delay_ms)),
+            ("dns_slow", _, Some(delay_ms)) => Some(FaultKind::DnsSlow(delay_ms)),
+            _ => FaultKind::plain(name),
+        };
+        kind.map_or_else(|| self.fail(&unknown("kind", name, NAMES)), Ok)
+    }
+
+    /// Whether `key` was given where one of its `owners` is the kind, and nowhere else.
+    fn belongs(
+        &self,
+        key: &str,
+        given: bool,
+        kind: &str,
+        owners: &[&str],
+    ) -> Result<(), ScenarioError> {
+        if given == owners.contains(&kind) || !NAMES.contains(&kind) {
+            return Ok(());
         }
-        Ok(match (name, status, delay_ms) {
-            ("status", Some(status), _) => FaultKind::Status(status),
-            ("slow_first_byte", _, Some(delay_ms)) => FaultKind::SlowFirstByte(delay_ms),
-            ("refuse", ..) => FaultKind::Refuse,
-            ("silence", ..) => FaultKind::Silence,
-            ("silence_body", ..) => FaultKind::SilenceBody,
-            ("truncated", ..) => FaultKind::Truncated,
-            ("reset", ..) => FaultKind::Reset,
-            ("dns_nxdomain", ..) => FaultKind::DnsNxdomain,
-            ("dns_servfail", ..) => FaultKind::DnsServfail,
-            ("dns_timeout", ..) => FaultKind::DnsTimeout,
-            ("tls_expired", ..) => FaultKind::TlsExpired,
-            ("tls_self_signed", ..) => FaultKind::TlsSelfSigned,
-            _ => return self.fail(&unknown("kind", name, &KINDS)),
-        })
+        let (verb, owners) = if given {
+            ("belongs only to", owners.join("\" and \""))
+        } else {
+            ("is needed by", kind.to_owned())
+        };
+        self.fail(&format!("{key}: {verb} kind = \"{owners}\""))
     }
 
     fn method(&self, kind: FaultKind) -> Result<Option<Method>, ScenarioError> {
@@ -375,10 +367,10 @@ mod tests {
 
     #[test]
     fn every_kind_is_accepted_by_its_name() {
-        for (index, kind) in KINDS.iter().enumerate() {
+        for (index, kind) in NAMES.iter().enumerate() {
             let extra = match *kind {
                 "status" => "status=500",
-                "slow_first_byte" => "delay_ms=5",
+                "slow_first_byte" | "dns_slow" => "delay_ms=5",
                 _ => "",
             };
             let text = format!(
@@ -404,8 +396,19 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_names_the_nearest() {
-        let message = error("[[fault]]\nkind='dns_nxdomian'\nfirst_site=1\nduration_s=5");
-        assert!(message.ends_with("did you mean dns_nxdomain?"), "{message}");
+        for (found, nearest) in [
+            ("dns_nxdomian", "dns_nxdomain"),
+            ("redirect_chains", "redirect_chain"),
+            ("tls_depreciated", "tls_deprecated"),
+            ("header_floods", "header_flood"),
+            ("reset_at_acept", "reset_at_accept"),
+        ] {
+            let message = error(&format!(
+                "[[fault]]\nkind='{found}'\nfirst_site=1\nduration_s=5"
+            ));
+            let hint = format!("did you mean {nearest}?");
+            assert!(message.ends_with(&hint), "{message}");
+        }
     }
 
     #[test]
@@ -447,6 +450,12 @@ mod tests {
         );
         let message = error("[[fault]]\nkind='refuse'\nfirst_site=1\nduration_s=1\nmethod='GET'");
         assert!(message.contains("before there is a request"), "{message}");
+        let message = error("[[fault]]\nkind='dns_slow'\nfirst_site=1\nduration_s=1");
+        let needed = "delay_ms: is needed by kind = \"dns_slow\"";
+        assert!(message.contains(needed), "{message}");
+        let message = error("[[fault]]\nkind='drip'\nfirst_site=1\nduration_s=1\ndelay_ms=9");
+        let owners = "belongs only to kind = \"slow_first_byte\" and \"dns_slow\"";
+        assert!(message.contains(owners), "{message}");
     }
 
     #[test]
@@ -460,6 +469,27 @@ mod tests {
         );
         let later = two.replace("offset_s=9", "offset_s=10");
         assert!(parse(&format!("{one}{later}"), &SITES).is_ok());
+    }
+
+    #[test]
+    fn a_site_has_one_port_and_one_rule_whenever_its_faults_are() {
+        let two = |first: &str, second: &str| {
+            let fault = |kind: &str, offset_s| {
+                format!(
+                    "[[fault]]\nkind='{kind}'\nfirst_site=1\noffset_s={offset_s}\nduration_s=1\n"
+                )
+            };
+            parse(&(fault(first, 0) + &fault(second, 9)), &SITES).map(|_| ())
+        };
+        for (first, second, reason) in [
+            ("refuse", "reset_at_accept", "one port only"),
+            ("keyword_missing", "forbidden_text", "one text only"),
+        ] {
+            let message = two(first, second).expect_err("must be refused").to_string();
+            assert!(message.contains(reason), "{message}");
+        }
+        assert!(two("keyword_missing", "bad_gzip").is_ok());
+        assert!(two("keyword_missing", "reset").is_ok());
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The life of a connection and of the loops, written once for every shell.
 
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::dns::Transport;
 use crate::farm::Farm;
+use crate::faults::FaultKind;
+use crate::hello::{self, Hello};
 use crate::holds::Hold;
-use crate::pages::{End, Plan};
+use crate::pages::{End, Pace, Plan};
 use crate::request::{self, Parsed};
 use crate::shell::{Shell, Stream};
 use crate::tls::TlsConnection;
@@ -18,6 +21,8 @@ const TICK: Duration = Duration::from_millis(10);
 const BATCH: usize = 64;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// From one byte to the next of an answer that drips.
+const DRIP: Duration = Duration::from_secs(1);
 /// Room that a read is given at least, in bytes.
 const READ_BYTES: usize = 1_024;
 /// Longest DNS message over UDP that is read, in bytes.
@@ -30,12 +35,12 @@ const TLS_HANDSHAKE: u8 = 22;
 pub(crate) enum Speech {
     Http,
     Https,
-    /// HTTP or HTTPS, by the first byte.
-    Either,
+    /// HTTP or HTTPS, by the first byte, unless something happens at the accept of this gate.
+    Gate(usize),
     Dns,
 }
 
-/// The sockets of a farm; the refuse ports are the farm's own.
+/// The sockets of a farm; those of the gates are the farm's own.
 pub(crate) struct Sockets {
     pub(crate) http: TcpListener,
     pub(crate) https: TcpListener,
@@ -65,7 +70,7 @@ pub(crate) async fn run<S: Shell>(
     let clock = farm.world.clock;
     let mut lag_us = 0;
     let mut ready = Some(ready);
-    while farm.tick(lag_us, |socket| open_gate::<S>(&farm, socket)) {
+    while farm.tick(lag_us, |gate, socket| open_gate::<S>(&farm, gate, socket)) {
         if let Some(ready) = ready.take() {
             ready()?;
         }
@@ -76,9 +81,12 @@ pub(crate) async fn run<S: Shell>(
     Ok(())
 }
 
-fn open_gate<S: Shell>(farm: &Rc<Farm>, socket: TcpListener) {
+fn open_gate<S: Shell>(farm: &Rc<Farm>, gate: usize, socket: TcpListener) {
     match S::listener(socket) {
-        Ok(listener) => S::spawn(accept_all::<S>(Rc::clone(farm), listener, Speech::Either)),
+        Ok(listener) => {
+            let speech = Speech::Gate(gate);
+            S::spawn(accept_all::<S>(Rc::clone(farm), listener, speech));
+        }
         Err(error) => eprintln!("farm: the runtime refused the listener of a refuse port: {error}"),
     }
 }
@@ -117,9 +125,32 @@ async fn connection<S: Shell>(farm: Rc<Farm>, stream: S::Stream, speech: Speech)
         wire: Vec::new(),
     };
     let _ = match speech {
-        Speech::Dns => dns_stream(&farm, link, hold).await,
-        _ => http::<S>(&farm, link, hold, speech).await,
+        Speech::Dns => dns_stream::<S>(&farm, link, hold).await,
+        Speech::Gate(gate) => match farm.at_accept(gate) {
+            None | Some(FaultKind::Refuse) => http::<S>(&farm, link, hold, speech).await,
+            Some(fault) => break_accepted(&farm, link, hold, fault).await,
+        },
+        Speech::Http | Speech::Https => http::<S>(&farm, link, hold, speech).await,
     };
+}
+
+/// A connection that comes to nothing whatever the peer says.
+async fn break_accepted<S: Stream>(
+    farm: &Farm,
+    mut link: Link<S>,
+    hold: Hold,
+    fault: FaultKind,
+) -> io::Result<()> {
+    match fault {
+        FaultKind::ResetAtAccept => link.stream.reset_on_close(),
+        FaultKind::CloseAtAccept => {
+            // What is unread at the close would make it a reset: it waits for the peer's.
+            link.stream.end_output();
+            stay_silent(farm, link, hold).await;
+        }
+        _ => stay_silent(farm, link, hold).await,
+    }
+    Ok(())
 }
 
 async fn http<S: Shell>(
@@ -132,8 +163,15 @@ async fn http<S: Shell>(
     if speech != Speech::Http && hold.wait(link.stream.read(&mut head)).await.is_none() {
         return Ok(());
     }
-    if speech == Speech::Https || (speech == Speech::Either && head.first() == Some(&TLS_HANDSHAKE))
-    {
+    let speaks_tls = head.first() == Some(&TLS_HANDSHAKE);
+    if speech == Speech::Https || (matches!(speech, Speech::Gate(_)) && speaks_tls) {
+        if farm.breaks_handshakes {
+            let broken = broken_handshake(farm, &mut link, &hold, &mut head).await?;
+            if let Some((bytes, end)) = broken {
+                link.stream.write_all(&bytes).await?;
+                return end_as(farm, link, hold, end).await;
+            }
+        }
         link.start_tls(farm, &mut head).await?;
     }
     let parsed = loop {
@@ -154,44 +192,96 @@ async fn http<S: Shell>(
     if plan.delay_ms > 0 {
         S::sleep(Duration::from_millis(u64::from(plan.delay_ms))).await;
     }
-    carry_out(farm, link, hold, &plan).await
+    carry_out::<S>(farm, link, hold, &plan).await
+}
+
+/// What the site of a client answers, and how it ends, when its fault is in the handshake itself.
+/// `wire` gathers what the client says.
+async fn broken_handshake<S: Stream>(
+    farm: &Farm,
+    link: &mut Link<S>,
+    hold: &Hold,
+    wire: &mut Vec<u8>,
+) -> io::Result<Option<(Vec<u8>, End)>> {
+    loop {
+        match hello::read(wire, &farm.world.sites) {
+            Hello::Partial => {}
+            Hello::Of { site, suites } => {
+                let fault = site.and_then(|site| farm.in_handshake(site));
+                return Ok(fault.map(|fault| hello::answer(fault, &suites)));
+            }
+            Hello::Unreadable => return Ok(None),
+        }
+        wire.reserve(READ_BYTES);
+        match hold.wait(link.stream.read(wire)).await {
+            None | Some(Ok(0)) => return Ok(Some((Vec::new(), End::Close))),
+            Some(read) => read?,
+        };
+    }
 }
 
 /// Writes what the plan says and ends as it says.
-async fn carry_out<S: Stream>(
+async fn carry_out<S: Shell>(
     farm: &Farm,
-    mut link: Link<S>,
+    mut link: Link<S::Stream>,
     hold: Hold,
     plan: &Plan<'_>,
 ) -> io::Result<()> {
-    if !plan.bytes.is_empty() {
-        link.write_all(plan.bytes, plan.end == End::Close).await?;
+    match plan.pace {
+        Pace::AtOnce if plan.bytes.is_empty() => {}
+        Pace::AtOnce => link.write_all(plan.bytes, plan.end == End::Close).await?,
+        Pace::BytePerSecond => {
+            drop(hold);
+            let dripping = farm.silent.enter(farm.now_ms());
+            for byte in plan.bytes.chunks(1) {
+                link.write_all(byte, false).await?;
+                if dripping.wait(S::sleep(DRIP)).await.is_none() {
+                    break;
+                }
+            }
+            return end_as(farm, link, dripping, plan.end).await;
+        }
     }
-    match plan.end {
+    end_as(farm, link, hold, plan.end).await
+}
+
+async fn end_as<S: Stream>(farm: &Farm, mut link: Link<S>, hold: Hold, end: End) -> io::Result<()> {
+    match end {
         End::Close | End::Cut => link.stream.finish(),
         End::Reset => link.stream.reset_on_close(),
-        End::Silence => {
-            drop(hold);
-            let silence = farm.silent.enter(farm.now_ms());
-            let mut ignored = farm.take_buffer();
-            while let Some(Ok(1..)) = silence.wait(link.stream.read(&mut ignored)).await {
-                ignored.clear();
-            }
-            farm.give_buffer(ignored);
-        }
+        End::Silence => stay_silent(farm, link, hold).await,
     }
     Ok(())
 }
 
+/// Says nothing until the peer closes, or until silence takes too long.
+async fn stay_silent<S: Stream>(farm: &Farm, mut link: Link<S>, hold: Hold) {
+    drop(hold);
+    let silence = farm.silent.enter(farm.now_ms());
+    let mut ignored = farm.take_buffer();
+    while let Some(Ok(1..)) = silence.wait(link.stream.read(&mut ignored)).await {
+        ignored.clear();
+    }
+    farm.give_buffer(ignored);
+}
+
 /// DNS over TCP: messages with a length of two bytes in front (RFC 7766), until the peer closes.
-async fn dns_stream<S: Stream>(farm: &Farm, mut link: Link<S>, hold: Hold) -> io::Result<()> {
+async fn dns_stream<S: Shell>(
+    farm: &Farm,
+    mut link: Link<S::Stream>,
+    hold: Hold,
+) -> io::Result<()> {
     let (mut bytes, mut answer, mut framed) = (farm.take_buffer(), Vec::new(), Vec::new());
     loop {
         while let Some((query, consumed)) = first_frame(&bytes) {
-            if farm.answer_dns(query, &mut answer) {
+            if let Some(delay_ms) = farm.answer_dns(query, Transport::Tcp, &mut answer) {
                 framed.clear();
                 framed.extend_from_slice(&(answer.len() as u16).to_be_bytes());
                 framed.extend_from_slice(&answer);
+                let delay = Duration::from_millis(u64::from(delay_ms));
+                if delay_ms > 0 && hold.wait(S::sleep(delay)).await.is_none() {
+                    return Ok(());
+                }
                 link.stream.write_all(&framed).await?;
             }
             bytes.drain(..consumed);
@@ -213,6 +303,7 @@ fn first_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
 
 /// DNS over UDP.
 async fn datagrams<S: Shell>(farm: Rc<Farm>, udp: S::Udp) {
+    let udp = Rc::new(udp);
     let mut query = vec![0; DATAGRAM_BYTES];
     let mut answer = Vec::with_capacity(DATAGRAM_BYTES);
     loop {
@@ -221,13 +312,36 @@ async fn datagrams<S: Shell>(farm: Rc<Farm>, udp: S::Udp) {
             let Ok((length, from)) = S::receive(&udp, &mut query).await else {
                 break;
             };
-            if farm.answer_dns(&query[..length], &mut answer)
-                && S::send(&udp, &answer, from).await.is_err()
-            {
-                farm.gauges.dns_dropped.add(1);
+            match farm.answer_dns(&query[..length], Transport::Udp, &mut answer) {
+                None => {}
+                Some(0) => {
+                    if S::send(&udp, &answer, from).await.is_err() {
+                        farm.gauges.dns_dropped.add(1);
+                    }
+                }
+                Some(delay_ms) => {
+                    let delay = Duration::from_millis(u64::from(delay_ms));
+                    let (farm, udp) = (Rc::clone(&farm), Rc::clone(&udp));
+                    S::spawn(send_later::<S>(farm, udp, answer.clone(), from, delay));
+                }
             }
         }
         S::pause().await;
+    }
+}
+
+/// Sends an answer after a while; it is lost when too many wait.
+async fn send_later<S: Shell>(
+    farm: Rc<Farm>,
+    udp: Rc<S::Udp>,
+    answer: Vec<u8>,
+    to: SocketAddr,
+    delay: Duration,
+) {
+    let wait = farm.silent.enter(farm.now_ms());
+    let waited = wait.wait(S::sleep(delay)).await.is_some();
+    if !waited || S::send(&udp, &answer, to).await.is_err() {
+        farm.gauges.dns_dropped.add(1);
     }
 }
 

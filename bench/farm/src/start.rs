@@ -38,7 +38,7 @@ const FILES_RESERVED: usize = 256;
 struct Ready<'a> {
     http_port: u16,
     https_port: u16,
-    /// The port of the first refuse fault; `refuse_ports` has one per refuse fault.
+    /// The port of the first fault at the accept; `refuse_ports` has one per such fault.
     refuse_port: u16,
     refuse_ports: &'a [u16],
     dns: String,
@@ -73,7 +73,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let minted = certificates::mint(options.tls_chain, &provider)?;
+    let minted = certificates::mint(options.tls_chain, &provider, clock::unix_ms())?;
     let ca_file = out.join("ca.pem");
     fs::write(&ca_file, &minted.ca_pem)
         .with_context(|| format!("cannot write {}", ca_file.display()))?;
@@ -197,12 +197,12 @@ fn bind(what: &str, address: Ipv4Addr, port: u16) -> Result<TcpListener> {
     })
 }
 
-/// One gate per refuse fault; without any, one that is always open, so that there is a port to
-/// name.
+/// One gate per fault at the accept; without any, one that is always open, so that there is a port
+/// to name.
 fn make_gates(world: &World) -> Result<Vec<Gate>> {
-    let count = world.scenario.refusals().count().max(1);
+    let count = world.scenario.at_accept().count().max(1);
     let gates: io::Result<Vec<Gate>> = (0..count).map(|_| Gate::new()).collect();
-    gates.context("cannot get a free port for the refused sites")
+    gates.context("cannot get a free port for the sites that fail at the accept")
 }
 
 /// Pins this thread; to be called after the control thread was started, which stays free.

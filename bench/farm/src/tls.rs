@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::certificates::Certificates;
-use crate::scenario::{FaultKind, Layer};
+use crate::faults::Layer;
 use crate::world::World;
 
 /// The configuration of every TLS connection; `tickets` allows resumption.
@@ -57,12 +57,7 @@ impl ResolvesServerCert for BySite {
         let name = hello.server_name().unwrap_or_default();
         let site = self.world.sites.parse_host(name.as_bytes());
         let fault = site.and_then(|site| self.world.fault(Layer::Tls, site, None, now));
-        let certificate = match fault {
-            Some(FaultKind::TlsExpired) => &self.certificates.expired,
-            Some(FaultKind::TlsSelfSigned) => &self.certificates.self_signed,
-            _ => &self.certificates.healthy,
-        };
-        Some(Arc::clone(certificate))
+        Some(Arc::clone(self.certificates.shown(fault)))
     }
 }
 
@@ -138,7 +133,7 @@ mod tests {
     /// A client and the farm's end, which trust each other and have said nothing yet.
     fn pair() -> (ClientConnection, TlsConnection) {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let minted = certificates::mint(ChainKind::Ecdsa, &provider).expect("minted");
+        let minted = certificates::mint(ChainKind::Ecdsa, &provider, 0).expect("minted");
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(minted.ca_pem.as_bytes()).expect("a certificate");
         roots.add(root).expect("a usable root");

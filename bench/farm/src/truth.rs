@@ -5,6 +5,7 @@ use model::FailureClass;
 use serde::Serialize;
 
 use crate::clock::FarmMs;
+use crate::faults::Circumstances;
 use crate::scenario::Fault;
 use crate::sites::Sites;
 use crate::world::World;
@@ -144,8 +145,11 @@ impl Truth {
 /// The sites of a fault that begins now.
 fn broken(fault: &Fault, world: &World) -> Vec<Broken> {
     let class = |site| {
-        let resolved = world.was_resolved(site);
-        fault.kind.class(world.deadline_ms(), resolved)
+        fault.kind.class(Circumstances {
+            timeout_ms: world.deadline_ms(),
+            resolved: world.was_resolved(site),
+            https: world.sites.is_https(site),
+        })
     };
     let sites = fault.sites(&world.sites);
     sites.map(|site| (site, class(site))).collect()

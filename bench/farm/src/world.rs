@@ -6,7 +6,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::{Clock, FarmMs};
-use crate::scenario::{FaultKind, Layer, Method, Moment, Scenario, deadline_ms};
+use crate::faults::{FaultKind, Layer};
+use crate::scenario::{Method, Moment, Scenario, deadline_ms};
 use crate::sites::Sites;
 
 /// TTL of a site that DNS ever fails for, and the SOA minimum of its negative answers, in

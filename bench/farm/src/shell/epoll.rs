@@ -75,6 +75,11 @@ impl Stream for tokio::net::TcpStream {
         AsyncWriteExt::write_all(self, bytes).await
     }
 
+    fn end_output(&mut self) {
+        // An error means that the peer was faster.
+        let _ = rustix::net::shutdown(&*self, rustix::net::Shutdown::Write);
+    }
+
     fn finish(&mut self) {}
 
     fn reset_on_close(&mut self) {

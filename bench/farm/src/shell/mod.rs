@@ -40,6 +40,8 @@ pub(crate) trait Stream: 'static {
     async fn read(&mut self, into: &mut Vec<u8>) -> io::Result<usize>;
     /// Writes everything.
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Sends the FIN; what the peer says can still be read.
+    fn end_output(&mut self);
     /// Sends the FIN before the close, where the close alone would send it late.
     fn finish(&mut self);
     /// Makes the close send RST.

@@ -124,10 +124,15 @@ impl Stream for glommio::net::TcpStream {
         AsyncWriteExt::write_all(self, bytes).await
     }
 
+    fn end_output(&mut self) {
+        // An error means that the peer was faster.
+        let _ = rustix::net::shutdown(borrow(self), rustix::net::Shutdown::Write);
+    }
+
     fn finish(&mut self) {
         // glommio polls for the next read ahead of time, and that poll keeps the socket open for
-        // one more turn of the ring after the close. An error means that the peer was faster.
-        let _ = rustix::net::shutdown(borrow(self), rustix::net::Shutdown::Write);
+        // one more turn of the ring after the close.
+        self.end_output();
     }
 
     fn reset_on_close(&mut self) {

@@ -94,6 +94,48 @@ fn every_dns_fault_is_seen() {
 }
 
 #[test]
+fn answers_are_empty_cut_slow_and_malformed_as_promised() {
+    let scenario = fault("kind = 'dns_empty', first_site = 1")
+        + &fault("kind = 'dns_cname_nxdomain', first_site = 2")
+        + &fault("kind = 'dns_truncated', first_site = 3")
+        + &fault("kind = 'dns_slow', delay_ms = 800, first_site = 4")
+        + &fault("kind = 'dns_malformed', first_site = 5");
+    for shell in shells() {
+        let farm = Farm::with(shell, &scenario);
+        let of = |site: u32| ask(&farm, &format!("s-{site:07}.farm.test."), RecordType::A);
+        let empty = of(1).expect("an answer");
+        assert_eq!(
+            (code(&empty), empty.answers.len()),
+            (ResponseCode::NoError, 0)
+        );
+        let alias = of(2).expect("an answer");
+        assert_eq!(
+            (code(&alias), alias.answers.len()),
+            (ResponseCode::NXDomain, 1)
+        );
+        let cut = of(3).expect("an answer");
+        assert!(cut.metadata.truncation && cut.answers.is_empty());
+
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        socket.connect(farm.address("dns")).expect("connected");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut answer = [0; 1_500];
+        let slow = query("s-0000004.farm.test.", RecordType::A);
+        socket.send(&slow).expect("sent");
+        let error = socket.recv(&mut answer).expect_err("not yet");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        socket.set_read_timeout(None).expect("patience");
+        let length = socket.recv(&mut answer).expect("the answer");
+        assert!(Message::from_vec(&answer[..length]).is_ok());
+        let malformed = query("s-0000005.farm.test.", RecordType::A);
+        socket.send(&malformed).expect("sent");
+        let length = socket.recv(&mut answer).expect("an answer");
+        assert_eq!(answer[..2], malformed[..2]);
+        assert!(Message::from_vec(&answer[..length]).is_err());
+    }
+}
+
+#[test]
 fn tcp_answers_several_queries_in_any_pieces() {
     let scenario = fault("kind = 'dns_timeout', first_site = 3");
     for shell in shells() {

@@ -1,5 +1,6 @@
 //! The built farm seen from outside, on each runtime that this machine allows.
 
+mod broken;
 mod dns;
 mod http;
 mod observer;

@@ -134,3 +134,24 @@ fn metrics_are_in_the_text_format() {
         );
     }
 }
+
+#[test]
+fn targets_look_for_the_texts_that_their_faults_are_about() {
+    let scenario = fault("kind = 'keyword_missing', first_site = 11")
+        + &fault("kind = 'forbidden_text', first_site = 12")
+        + &fault("kind = 'bad_gzip', first_site = 13");
+    for shell in shells() {
+        let farm = Farm::start(shell, &scenario, &[]);
+        let (_, csv) = farm.control("GET", "/targets.csv?interval_s=30&timeout_ms=2000");
+        let lines: Vec<&str> = csv.lines().collect();
+        assert_eq!(lines[0], "url,interval_s,timeout_ms,keyword,forbidden");
+        let rules = |site: usize| {
+            let columns: Vec<&str> = lines[site + 1].split(',').collect();
+            [columns[3].to_owned(), columns[4].to_owned()]
+        };
+        assert_eq!(rules(10), ["", ""]);
+        assert_eq!(rules(11), ["ringwatch-farm-canary", ""]);
+        assert_eq!(rules(12), ["", "ringwatch-farm-defacement"]);
+        assert_eq!(rules(13), rules(11));
+    }
+}

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::running::{Farm, fault, request, shells};
+use crate::running::{Farm, PATIENCE, fault, request, shells};
 
 type Stream = StreamOwned<ClientConnection, std::net::TcpStream>;
 
@@ -62,15 +62,55 @@ fn tickets_are_handed_out_only_when_asked_for() {
 #[test]
 fn broken_certificates_are_broken_as_promised() {
     let scenario = fault("kind = 'tls_expired', first_site = 10")
-        + &fault("kind = 'tls_self_signed', first_site = 20");
+        + &fault("kind = 'tls_self_signed', first_site = 20")
+        + &fault("kind = 'tls_not_yet_valid', first_site = 40")
+        + &fault("kind = 'tls_wrong_name', first_site = 50")
+        + &fault("kind = 'tls_incomplete_chain', first_site = 60")
+        + &fault("kind = 'tls_expiring', first_site = 70");
     for shell in shells() {
         let farm = Farm::with(shell, &scenario);
-        for (site, expected) in [(10, "Expired"), (20, "UnknownIssuer")] {
+        for (site, expected) in [
+            (10, "Expired"),
+            (20, "UnknownIssuer"),
+            (40, "NotValidYet"),
+            (50, "NotValidForName"),
+            (60, "UnknownIssuer"),
+        ] {
             let mut stream = connect(&farm, "https_port", site);
             let error = fetch(&mut stream, site).expect_err("not trusted");
             assert!(format!("{error:?}").contains(expected), "{site}: {error:?}");
         }
-        assert!(fetch(&mut connect(&farm, "https_port", 30), 30).is_ok());
+        for healthy in [30, 70] {
+            assert!(fetch(&mut connect(&farm, "https_port", healthy), healthy).is_ok());
+        }
+    }
+}
+
+#[test]
+fn handshakes_are_broken_for_their_sites_alone() {
+    let scenario = fault("kind = 'tls_deprecated', first_site = 10")
+        + &fault("kind = 'tls_unsupported', first_site = 20")
+        + &fault("kind = 'tls_refused', first_site = 30")
+        + &fault("kind = 'tls_unknown_name', first_site = 40")
+        + &fault("kind = 'tls_silence', first_site = 50");
+    for shell in shells() {
+        let farm = Farm::with(shell, &scenario);
+        for (site, expected) in [
+            (10, "ProtocolVersion"),
+            (20, "HandshakeFailure"),
+            (30, "HandshakeFailure"),
+            (40, "UnrecognisedName"),
+        ] {
+            let mut stream = connect(&farm, "https_port", site);
+            let error = fetch(&mut stream, site).expect_err("refused");
+            assert!(format!("{error:?}").contains(expected), "{site}: {error:?}");
+        }
+        let mut silent = connect(&farm, "https_port", 50);
+        let patience = Some(PATIENCE);
+        silent.sock.set_read_timeout(patience).expect("a timeout");
+        let error = fetch(&mut silent, 50).expect_err("nothing comes");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(fetch(&mut connect(&farm, "https_port", 60), 60).is_ok());
     }
 }
 
