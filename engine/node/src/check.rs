@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use cores::{Clock, CoreConfig, CoreHandle, DestinationCaps, Driver};
 use model::inbox::{CoreCommand, OneShotReport};
-use model::outcome::Phases;
+use model::outcome::{Phases, flags};
 use model::{
     CoreIndex, Evidence, Generation, Outcome, Target, TargetId, TargetSpec, Ticket, Verdict,
 };
@@ -194,6 +194,8 @@ fn address(evidence: &Evidence) -> Option<IpAddr> {
 /// The object of `--json`.
 fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
     let class = outcome.failure();
+    let mut seen = evidence_object(evidence);
+    seen["flags"] = marks(outcome).into();
     json!({
         "url": target.config.check.to_string(),
         "verdict": outcome.verdict().as_str(),
@@ -206,8 +208,21 @@ fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
         "redirects": evidence.redirects.iter().map(|hop| json!({
             "url": hop.url, "status": hop.status, "phases": phases(&hop.phases_us),
         })).collect::<Vec<_>>(),
-        "evidence": evidence_object(evidence),
+        "evidence": seen,
     })
+}
+
+/// What was tolerated of a target, or is worth a look although it changes no verdict.
+fn marks(outcome: &Outcome) -> Vec<&'static str> {
+    let named = [
+        (flags::DNS_STALE, "dns_stale"),
+        (flags::HTTP_SLOPPY, "http_sloppy"),
+        (flags::LATE, "late"),
+        (flags::REDIRECT_ALERT, "redirect_alert"),
+        (flags::REDIRECT_DOWNGRADE, "redirect_downgrade"),
+    ];
+    let set = named.into_iter().filter(|&(flag, _)| outcome.has(flag));
+    set.map(|(_, name)| name).collect()
 }
 
 /// Phases by name in µs; one that was not reached is absent.
@@ -226,8 +241,8 @@ fn tls_object(tls: &model::evidence::TlsSeen, outcome: &Outcome) -> Value {
         "subjects": tls.subjects,
         "not_before_unix_s": tls.not_before_unix_s,
         "not_after_unix_s": tls.not_after_unix_s,
-        "resumed": outcome.has(model::outcome::flags::TLS_RESUMED),
-        "chain_cached": outcome.has(model::outcome::flags::TLS_CHAIN_CACHED),
+        "resumed": outcome.has(flags::TLS_RESUMED),
+        "chain_cached": outcome.has(flags::TLS_CHAIN_CACHED),
     })
 }
 
@@ -274,7 +289,7 @@ mod tests {
         let target = parse(&[spec]).expect("valid").remove(0);
         let mut outcome = Outcome::slot_released(Slot(0), Generation(1), UnixMs(5));
         outcome.class = FailureClass::HttpStatus as u8;
-        outcome.flags = 0;
+        outcome.flags = flags::HTTP_SLOPPY;
         outcome.status = 503;
         outcome.phases = Phases {
             connect_us: 900,
