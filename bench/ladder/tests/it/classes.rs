@@ -1,0 +1,238 @@
+//! Plays the table: real programs, real sockets, loopback only.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use model::FailureClass;
+use serde_json::Value;
+
+use crate::farm::Farm;
+use crate::places::{Closed, Full};
+use crate::programs::{check, root};
+use crate::table::{Means, Place, ROWS, Row};
+
+/// Rows that are played at once: most of them wait for a deadline.
+const AT_ONCE: usize = 8;
+/// On a busy machine a core that was stalled for a tenth of the deadline says `unknown`.
+const TRIES: usize = 20;
+/// What the guard must be told before it lets a check at loopback.
+const ALLOW: [&str; 2] = ["--allow", "127.0.0.0/8"];
+
+#[test]
+fn every_class_has_a_row_as_the_vocabulary_says() {
+    for &class in FailureClass::ALL {
+        let mut rows = ROWS.iter().filter(|row| row.class == Some(class));
+        let row = rows.next().unwrap_or_else(|| panic!("{class} has no row"));
+        assert!(
+            std::iter::once(row).chain(rows).all(|row| {
+                row.legacy_code == class.legacy_code() && row.verdict == class.verdict().as_str()
+            }),
+            "{class}"
+        );
+    }
+}
+
+#[test]
+fn tests_that_rows_name_are_there() {
+    for row in ROWS {
+        let Means::Test { file, name } = row.means else {
+            continue;
+        };
+        let text = std::fs::read_to_string(root().join(file)).expect(file);
+        assert!(
+            text.contains(&format!("#[test]\nfn {name}() {{")),
+            "{file} has no test {name}"
+        );
+    }
+}
+
+#[test]
+fn whatever_is_wrong_with_an_answer_is_found() {
+    let row = ROWS
+        .iter()
+        .find(|row| row.class == Some(FailureClass::HttpStatus));
+    let row = row.expect("the class has a row");
+    let good = serde_json::json!({
+        "class": "http.status", "legacy_code": 0, "verdict": "down", "status": 503,
+        "phases": {"dns_us": 1, "connect_us": 1, "ttfb_us": 1, "body_us": 1, "total_us": 4},
+        "evidence": {
+            "text": "it answered with status 503", "head": "HTTP/1.1 503 Service Unavailable",
+        },
+    });
+    assert!(findings(row, &good, Some(1)).is_empty());
+    for (pointer, other) in [
+        ("/class", "http.reset".into()),
+        ("/legacy_code", 2.into()),
+        ("/verdict", "unknown".into()),
+        ("/status", 500.into()),
+        ("/phases", serde_json::json!({"dns_us": 1, "total_us": 1})),
+        ("/evidence/text", "something".into()),
+        ("/evidence/head", Value::Null),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).expect(pointer) = other;
+        let found = findings(row, &bad, Some(1));
+        assert_eq!(found.len(), 1, "{pointer}: {found:?}");
+    }
+    assert_eq!(findings(row, &good, Some(0)).len(), 1);
+}
+
+#[test]
+fn every_row_comes_out_as_the_table_says() {
+    let stage = Stage::new();
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(row) = ROWS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Some(findings) = stage.play(row) {
+                        wrong.lock().expect("no row panics").push(findings);
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().expect("no row panics");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Everything that rows are played on.
+struct Stage {
+    farm: Farm,
+    closed: Closed,
+    full: Full,
+}
+
+/// The site of a row: of the two that each has, the one that speaks what it wants.
+fn site(index: usize, https: bool) -> usize {
+    2 * index + usize::from(!https)
+}
+
+/// A site that nothing is wrong with.
+fn healthy_site() -> usize {
+    site(ROWS.len(), false)
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut scenario = String::new();
+        for (index, row) in ROWS.iter().enumerate() {
+            if let Means::Site { https, fault, .. } = row.means {
+                let keys = fault.replace(", ", "\n");
+                let site = site(index, https);
+                write!(
+                    scenario,
+                    "[[fault]]\n{keys}\nfirst_site = {site}\nduration_s = 'until-ended'\n"
+                )
+                .expect("a String takes every write");
+            }
+        }
+        Self {
+            farm: Farm::start(healthy_site() + 1, &scenario),
+            closed: Closed::new(),
+            full: Full::new(),
+        }
+    }
+
+    /// Plays `row`; what came out otherwise.
+    fn play(&self, row: &Row) -> Option<String> {
+        let index = ROWS.iter().position(|other| std::ptr::eq(other, row));
+        let index = index.expect("the row is of the table");
+        let (url, flags, allow) = match row.means {
+            Means::Site { https, flags, .. } => {
+                let url = self.farm.url(site(index, https)).to_owned();
+                (url, flags, &ALLOW[..])
+            }
+            Means::Place { place, flags } => match place {
+                Place::ClosedPort => (self.at(self.closed.address()), flags, &ALLOW[..]),
+                Place::FullQueue => (self.at(self.full.address()), flags, &ALLOW[..]),
+                Place::Broadcast => ("http://127.255.255.255/".to_owned(), flags, &ALLOW[..]),
+                Place::NotAllowed => (self.farm.url(healthy_site()).to_owned(), flags, &[][..]),
+            },
+            Means::Test { .. } => return None,
+        };
+        let world = [
+            "--dns",
+            self.farm.ready("dns"),
+            "--ca-file",
+            self.farm.ready("ca_file"),
+        ];
+        let args = [&[url.as_str()], &world[..], allow, flags].concat();
+        let Some((answer, code)) = judged(&args) else {
+            return Some(format!("{args:?}\n  not judged in {TRIES} tries"));
+        };
+        let findings = findings(row, &answer, code);
+        (!findings.is_empty()).then(|| format!("{args:?}\n{}\n{answer:#}", findings.join("\n")))
+    }
+
+    fn at(&self, address: std::net::SocketAddr) -> String {
+        format!("http://{address}/")
+    }
+}
+
+/// The answer and the exit code of a check, once it could judge.
+fn judged(args: &[&str]) -> Option<(Value, Option<i32>)> {
+    let mut tries = (0..TRIES).map(|_| {
+        let output = check(args);
+        let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            panic!("{args:?}: {error}: {said}")
+        });
+        (answer, output.status.code())
+    });
+    tries.find(|(answer, _): &(Value, _)| answer["class"] != "local.pressure")
+}
+
+/// What of `answer` is not as `row` says, a line each.
+fn findings(row: &Row, answer: &Value, code: Option<i32>) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut compare = |what: &str, found: Value, expected: Value| {
+        if found != expected {
+            findings.push(format!("  {what}: {found} instead of {expected}"));
+        }
+    };
+    let class = row.class.map(FailureClass::as_str);
+    compare("class", answer["class"].clone(), class.into());
+    compare(
+        "legacy code",
+        answer["legacy_code"].clone(),
+        row.legacy_code.into(),
+    );
+    compare("verdict", answer["verdict"].clone(), row.verdict.into());
+    let exit = match row.verdict {
+        "up" => 0,
+        "down" => 1,
+        "degraded" => 4,
+        _ => 3,
+    };
+    compare("exit code", code.into(), exit.into());
+    let found: BTreeSet<&str> = answer["phases"]
+        .as_object()
+        .expect("phases are an object")
+        .keys()
+        .map(|key| key.trim_end_matches("_us"))
+        .collect();
+    let expected: BTreeSet<&str> = row.phases.split(' ').collect();
+    compare(
+        "phases",
+        found.into_iter().collect(),
+        expected.into_iter().collect(),
+    );
+    let is_told = row.class.is_none() || answer["evidence"]["text"] != "";
+    compare("evidence.text is there", is_told.into(), true.into());
+    for (path, expected) in row.says {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let found = answer.pointer(&pointer).unwrap_or(&Value::Null);
+        let holds = match found {
+            Value::String(text) => text.contains(expected),
+            other => other.to_string() == *expected,
+        };
+        if !holds {
+            findings.push(format!("  {path}: {found} instead of {expected}"));
+        }
+    }
+    findings
+}

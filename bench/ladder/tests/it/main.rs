@@ -1,0 +1,8 @@
+//! The built programs together, seen from outside: the farm breaks, `ringwatch` judges.
+
+mod classes;
+mod farm;
+mod page;
+mod places;
+mod programs;
+mod table;
