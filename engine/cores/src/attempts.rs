@@ -44,6 +44,10 @@ pub(crate) enum Owner {
 
 /// One attempt in flight.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts that change by themselves"
+)]
 pub(crate) struct InFlight {
     /// For whom.
     pub(crate) owner: Owner,

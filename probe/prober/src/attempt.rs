@@ -20,6 +20,7 @@ mod errno;
 mod evidence;
 mod exchange;
 mod families;
+mod pending;
 mod redirect;
 mod route;
 mod second_look;
@@ -68,19 +69,6 @@ enum Stage {
     /// A redirect was read; its hop is over, the next one has not begun.
     Turning,
     Ended,
-}
-
-/// Commands that wait to be given out, besides closes; bits, in their order.
-mod pending {
-    pub(super) const RESOLVE: u8 = 1;
-    pub(super) const WIDEN: u8 = 1 << 1;
-    /// Before whatever a shell may wait for.
-    pub(super) const TIMER: u8 = 1 << 2;
-    pub(super) const CONNECT: u8 = 1 << 3;
-    /// A connect to the other family.
-    pub(super) const RACE: u8 = 1 << 4;
-    pub(super) const SEND: u8 = 1 << 5;
-    pub(super) const RECV: u8 = 1 << 6;
 }
 
 /// What DNS said of the hop's host.

@@ -147,8 +147,8 @@ impl Stage {
                 (url, flags, &ALLOW[..])
             }
             Means::Place { place, flags } => match place {
-                Place::ClosedPort => (self.at(self.closed.address()), flags, &ALLOW[..]),
-                Place::FullQueue => (self.at(self.full.address()), flags, &ALLOW[..]),
+                Place::ClosedPort => (at(self.closed.address()), flags, &ALLOW[..]),
+                Place::FullQueue => (at(self.full.address()), flags, &ALLOW[..]),
                 Place::Broadcast => ("http://127.255.255.255/".to_owned(), flags, &ALLOW[..]),
                 Place::NotAllowed => (self.farm.url(healthy_site()).to_owned(), flags, &[][..]),
             },
@@ -167,10 +167,10 @@ impl Stage {
         let findings = findings(row, &answer, code);
         (!findings.is_empty()).then(|| format!("{args:?}\n{}\n{answer:#}", findings.join("\n")))
     }
+}
 
-    fn at(&self, address: std::net::SocketAddr) -> String {
-        format!("http://{address}/")
-    }
+fn at(address: std::net::SocketAddr) -> String {
+    format!("http://{address}/")
 }
 
 /// The answer and the exit code of a check, once it could judge.
@@ -228,7 +228,7 @@ fn findings(row: &Row, answer: &Value, code: Option<i32>) -> Vec<String> {
         let found = answer.pointer(&pointer).unwrap_or(&Value::Null);
         let holds = match found {
             Value::String(text) => text.contains(expected),
-            other => other.to_string() == *expected,
+            other => format!("{other}") == *expected,
         };
         if !holds {
             findings.push(format!("  {path}: {found} instead of {expected}"));

@@ -179,7 +179,7 @@ impl PortsPlan {
 
     /// Adds an active target.
     pub(crate) fn add(&mut self, target: &TargetConfig) {
-        let Host::Address(address) = target.url.host() else {
+        let Host::Address(address) = target.check.host() else {
             self.named += 1;
             return;
         };
@@ -188,7 +188,7 @@ impl PortsPlan {
             return;
         }
         self.literal += 1;
-        let to = SocketAddr::new(*address, target.url.port());
+        let to = SocketAddr::new(*address, target.check.port());
         let load = self.loads.entry(to).or_default();
         load.targets += 1;
         load.per_gs += PER_GS / u64::from(target.cadence_ms());

@@ -11,7 +11,7 @@ use prober::attempt::{Conn, ErrnoAt, Event};
 
 use super::dns::{Stop, until_closed};
 use super::streams::Streams;
-use super::{Shell, sockets};
+use super::{Shell, dial, sockets};
 use crate::attempts::AttemptKey;
 use crate::core::Side;
 
@@ -64,7 +64,7 @@ pub(super) fn pump(shell: &Rc<Shell>) {
 
 /// Opens one connection and brings what came of it, unless it was given up before.
 async fn open(shell: Rc<Shell>, key: AttemptKey, conn: Conn, address: SocketAddr, stop: Rc<Stop>) {
-    let Some(opened) = until_closed(&stop, connected(address)).await else {
+    let Some(opened) = until_closed(&stop, connected(&shell, address)).await else {
         return;
     };
     let place = (key.index, conn.0);
@@ -85,8 +85,9 @@ async fn open(shell: Rc<Shell>, key: AttemptKey, conn: Conn, address: SocketAddr
     shell.pump();
 }
 
-async fn connected(address: SocketAddr) -> Result<TcpStream, (i32, ErrnoAt)> {
-    let mut stream = sockets::start_connect(address, false)?;
+async fn connected(shell: &Shell, address: SocketAddr) -> Result<TcpStream, (i32, ErrnoAt)> {
+    let started = dial::start(shell, address, false);
+    let mut stream = started.map_err(|refused| (refused.errno, refused.at))?;
     let stands = sockets::established(&mut stream).await;
     stands.map_err(|errno| (errno, ErrnoAt::Async))?;
     Ok(stream)
