@@ -315,9 +315,8 @@ async fn datagrams<S: Shell>(farm: Rc<Farm>, udp: S::Udp) {
             match farm.answer_dns(&query[..length], Transport::Udp, &mut answer) {
                 None => {}
                 Some(0) => {
-                    if S::send(&udp, &answer, from).await.is_err() {
-                        farm.gauges.dns_dropped.add(1);
-                    }
+                    let sent = S::send(&udp, &answer, from).await;
+                    farm.gauges.dns_dropped.add(u64::from(sent.is_err()));
                 }
                 Some(delay_ms) => {
                     let delay = Duration::from_millis(u64::from(delay_ms));

@@ -4,10 +4,18 @@ use anyhow::Result;
 
 use crate::{command, packages};
 
+/// Packages whose tests run the programs of other packages, and those; with the whole workspace
+/// they are built anyway.
+const RUNS_OTHERS: &[(&str, &[&str])] = &[("ladder", &["-p", "farm", "-p", "node"])];
+
 /// Runs `cargo test ARGS`, of the whole workspace unless ARGS choose packages.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     packages::require(packages::BUILD)?;
     packages::require(packages::TEST)?;
+    for programs in programs(args) {
+        let profile = own(args).find(|arg| *arg == "--release");
+        command::run(command::cargo(&["build"]).args(programs).args(profile))?;
+    }
     command::run(
         command::cargo(&["test", "--no-fail-fast"])
             .args(scope(args))
@@ -16,15 +24,37 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
 }
 
 fn scope(args: &[&str]) -> &'static [&'static str] {
-    let chosen = |arg: &&str| {
-        arg.starts_with("-p") || arg.starts_with("--package") || **arg == *"--workspace"
-    };
-    let own = args.iter().take_while(|arg| **arg != "--");
-    if own.copied().any(|arg| chosen(&arg)) {
+    let chosen =
+        |arg: &str| arg.starts_with("-p") || arg.starts_with("--package") || arg == "--workspace";
+    if own(args).any(chosen) {
         &[]
     } else {
         &["--workspace"]
     }
+}
+
+/// Those that are cargo's, not the tests'.
+fn own<'a>(args: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+    args.iter().copied().take_while(|arg| *arg != "--")
+}
+
+/// What must be built before the tests of the packages that ARGS choose.
+fn programs(args: &[&str]) -> Vec<&'static [&'static str]> {
+    let words: Vec<&str> = own(args).collect();
+    let chooses = |name: &str| {
+        let beside = [["-p", name], ["--package", name]];
+        let joined = [
+            format!("-p{name}"),
+            format!("-p={name}"),
+            format!("--package={name}"),
+        ];
+        words
+            .windows(2)
+            .any(|pair| beside.iter().any(|it| pair == it))
+            || words.iter().any(|word| joined.iter().any(|it| word == it))
+    };
+    let needed = RUNS_OTHERS.iter().filter(|(name, _)| chooses(name));
+    needed.map(|(_, programs)| *programs).collect()
 }
 
 #[cfg(test)]
@@ -37,5 +67,20 @@ mod tests {
         assert_eq!(scope(&["wheel", "--", "-p"]), ["--workspace"]);
         assert!(scope(&["-p", "model"]).is_empty());
         assert!(scope(&["--package=model"]).is_empty());
+    }
+
+    #[test]
+    fn programs_that_tests_run_are_built_before_them() {
+        for args in [
+            &["-p", "model", "-p", "ladder"][..],
+            &["--package", "ladder"],
+            &["-pladder", "a_row"],
+            &["--package=ladder"],
+        ] {
+            assert_eq!(programs(args), [["-p", "farm", "-p", "node"]], "{args:?}");
+        }
+        for args in [&["ladder"][..], &["-p", "model", "--", "-p", "ladder"], &[]] {
+            assert!(programs(args).is_empty(), "{args:?}");
+        }
     }
 }

@@ -147,8 +147,8 @@ impl Stage {
                 (url, flags, &ALLOW[..])
             }
             Means::Place { place, flags } => match place {
-                Place::ClosedPort => (at(self.closed.address()), flags, &ALLOW[..]),
-                Place::FullQueue => (at(self.full.address()), flags, &ALLOW[..]),
+                Place::ClosedPort => (http_url(self.closed.address()), flags, &ALLOW[..]),
+                Place::FullQueue => (http_url(self.full.address()), flags, &ALLOW[..]),
                 Place::Broadcast => ("http://127.255.255.255/".to_owned(), flags, &ALLOW[..]),
                 Place::NotAllowed => (self.farm.url(healthy_site()).to_owned(), flags, &[][..]),
             },
@@ -169,7 +169,7 @@ impl Stage {
     }
 }
 
-fn at(address: std::net::SocketAddr) -> String {
+fn http_url(address: std::net::SocketAddr) -> String {
     format!("http://{address}/")
 }
 

@@ -9,7 +9,7 @@ pub(crate) fn built(name: &str) -> PathBuf {
     let program = folder.expect("a program is in a folder").join(name);
     assert!(
         program.is_file(),
-        "{} is not built: `cargo xtask test -p ladder` builds it",
+        "{} is not built: `cargo build -p farm -p node` builds it",
         program.display()
     );
     program

@@ -145,7 +145,7 @@ const ANSWER: &str = "dns connect ttfb body total";
 const SECURE_ANSWER: &str = "dns connect tls ttfb body total";
 
 /// Every row, in the order of the classes.
-pub(crate) const ROWS: &[Row] = &[
+pub(crate) static ROWS: &[Row] = &[
     down(
         C::DnsNxdomain,
         2,

@@ -141,6 +141,11 @@ impl Core {
         (outcome.class, outcome.flags) = (class as u8, 0);
         let mut evidence = Evidence::of(NO_SLOT, Generation::default(), 0);
         evidence.class = class as u8;
+        let text = match class {
+            FailureClass::LocalShed => "too many checks wait already; this one was not made",
+            _ => "the check was cancelled, since the core is ending",
+        };
+        text.clone_into(&mut evidence.text);
         self.report(OneShotReport {
             ticket,
             outcome,

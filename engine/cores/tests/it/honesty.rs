@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use model::FailureClass;
 use model::inbox::{Cadence, CoreCommand};
+use model::limits::INBOX_MAX;
 use model::outcome::flags;
 use model::{Slot, TargetSpec, Verdict};
 
@@ -291,6 +292,36 @@ fn what_a_long_head_or_request_took_is_given_back() {
 }
 
 #[test]
+fn one_shots_beyond_what_may_wait_are_shed_and_told() {
+    let mut world = Chance::new(7, 0);
+    world.dark = true;
+    let sizes = Sizes {
+        max_in_flight: 1,
+        ..Sizes::default()
+    };
+    let mut bench = bench(world, &sizes);
+    let too_many = 100;
+    // Silence keeps one in flight for the whole second.
+    for number in 0..=INBOX_MAX + too_many {
+        bench.tell(CoreCommand::OneShot {
+            target: crate::world::target_at(1, "http://1.2.3.4/", 10, 1),
+            ticket: model::Ticket(number as u64),
+        });
+    }
+    bench.run_s(1);
+    let refused: Vec<_> = bench.one_shots.try_iter().collect();
+    for report in &refused {
+        assert_eq!(report.outcome.failure(), Some(FailureClass::LocalShed));
+        assert_eq!(report.outcome.verdict(), Verdict::Unknown);
+        assert!(report.evidence.text.contains("too many checks wait"));
+    }
+    let account = bench.sim.core().account().one_shot;
+    assert_eq!(refused.len() as u64, account.refused);
+    assert_eq!(account.pending, INBOX_MAX as u64);
+    assert!(bench.drain().is_empty(), "nobody else is told");
+}
+
+#[test]
 fn a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots() {
     let mut world = Chance::new(6, 0);
     world.rtt_us = 1_000_000;
@@ -315,5 +346,6 @@ fn a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots() {
         refused.outcome.failure(),
         Some(FailureClass::LocalCancelled)
     );
+    assert!(refused.evidence.text.contains("cancelled"));
     assert!(bench.sim.now().mono.0 < 17_000_000, "{:?}", bench.sim.now());
 }

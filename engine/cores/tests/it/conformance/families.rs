@@ -29,9 +29,9 @@ enum Manner {
 /// `127.0.0.3` is dark.
 #[derive(Clone, Copy, Debug)]
 struct Ports {
-    v6_answers: u16,
-    v6_refuses: u16,
-    v6_dark: u16,
+    answers: u16,
+    refuses: u16,
+    dark: u16,
 }
 
 trait Town {
@@ -87,35 +87,35 @@ fn prefers_v4(mut town: impl Town) {
     judge(
         &mut town,
         &[
-            ("v4-1.v6-1.test", at.v6_answers, 5_000, None, "127.0.0.1"),
-            ("v4-2.v6-1.test", at.v6_answers, 5_000, None, "::1"),
-            ("v4-3.v6-1.test", at.v6_answers, 5_000, None, "::1"),
-            ("v6-1.test", at.v6_answers, 5_000, None, "::1"),
-            ("v4-2-1.v6-1.test", at.v6_dark, 5_000, None, "127.0.0.1"),
-            ("v4-3-1.test", at.v6_dark, 4_000, None, "127.0.0.1"),
-            ("v4-1.v6-1.test", at.v6_dark, 5_000, None, "127.0.0.1"),
+            ("v4-1.v6-1.test", at.answers, 5_000, None, "127.0.0.1"),
+            ("v4-2.v6-1.test", at.answers, 5_000, None, "::1"),
+            ("v4-3.v6-1.test", at.answers, 5_000, None, "::1"),
+            ("v6-1.test", at.answers, 5_000, None, "::1"),
+            ("v4-2-1.v6-1.test", at.dark, 5_000, None, "127.0.0.1"),
+            ("v4-3-1.test", at.dark, 4_000, None, "127.0.0.1"),
+            ("v4-1.v6-1.test", at.dark, 5_000, None, "127.0.0.1"),
             (
                 "v4-2.v6-1.test",
-                at.v6_refuses,
+                at.refuses,
                 5_000,
                 Some(C::ConnectRefused),
                 "127.0.0.2",
             ),
             (
                 "v4-2.v6-1.test",
-                at.v6_dark,
+                at.dark,
                 1_000,
                 Some(C::ConnectRefused),
                 "127.0.0.2",
             ),
             (
                 "v4-3.v6-1.test",
-                at.v6_dark,
+                at.dark,
                 1_000,
                 Some(C::ConnectTimeout),
                 "127.0.0.3",
             ),
-            ("localhost", at.v6_dark, 5_000, None, "127.0.0.1"),
+            ("localhost", at.dark, 5_000, None, "127.0.0.1"),
         ],
     );
     the_winner_serves_redirects_too(&mut town);
@@ -125,10 +125,7 @@ fn prefers_v4(mut town: impl Town) {
 }
 
 fn the_winner_serves_redirects_too(town: &mut impl Town) {
-    let url = format!(
-        "http://v4-3.v6-1.again.test:{}/hop",
-        town.ports().v6_answers
-    );
+    let url = format!("http://v4-3.v6-1.again.test:{}/hop", town.ports().answers);
     let report = check(town, &url, 5_000);
     assert_eq!(report.outcome.failure(), None, "{:?}", report.evidence);
     assert_eq!(report.outcome.hops, 1);
@@ -143,7 +140,7 @@ fn the_winner_serves_redirects_too(town: &mut impl Town) {
 }
 
 fn what_lost_is_evidence(town: &mut impl Town) {
-    let url = format!("http://v4-2-3.v6-1.test:{}/error", town.ports().v6_answers);
+    let url = format!("http://v4-2-3.v6-1.test:{}/error", town.ports().answers);
     let report = check(town, &url, 5_000);
     let tried = report.evidence.addresses.iter();
     let tried: Vec<_> = tried
@@ -161,7 +158,7 @@ fn what_lost_is_evidence(town: &mut impl Town) {
 fn many_at_once(town: &mut impl Town) {
     let timeout_ms = |n| if n % 2 == 0 { 260 } else { 5_000 };
     for n in 0..40 {
-        let url = format!("http://v4-3.v6-1.n{n}.test:{}/ok", town.ports().v6_answers);
+        let url = format!("http://v4-3.v6-1.n{n}.test:{}/ok", town.ports().answers);
         town.tell(&url, timeout_ms(n));
     }
     let reports: Vec<OneShotReport> = (0..40).map(|_| town.report()).collect();
@@ -177,36 +174,36 @@ fn needs_both(mut town: impl Town) {
     judge(
         &mut town,
         &[
-            ("v4-1.v6-1.test", at.v6_answers, 5_000, None, "127.0.0.1"),
+            ("v4-1.v6-1.test", at.answers, 5_000, None, "127.0.0.1"),
             (
                 "v4-1.v6-1.test",
-                at.v6_refuses,
+                at.refuses,
                 5_000,
                 Some(C::ConnectRefused),
                 "::1",
             ),
             (
                 "v4-2.v6-1.test",
-                at.v6_answers,
+                at.answers,
                 5_000,
                 Some(C::ConnectRefused),
                 "127.0.0.2",
             ),
             (
                 "v4-1.v6-1.test",
-                at.v6_dark,
+                at.dark,
                 1_000,
                 Some(C::ConnectTimeout),
                 "::1",
             ),
             (
                 "v4-3.v6-1.test",
-                at.v6_answers,
+                at.answers,
                 1_000,
                 Some(C::ConnectTimeout),
                 "127.0.0.3",
             ),
-            ("v4-2-1.v6-1.test", at.v6_answers, 5_000, None, "127.0.0.1"),
+            ("v4-2-1.v6-1.test", at.answers, 5_000, None, "127.0.0.1"),
         ],
     );
     town.stop();
@@ -218,10 +215,10 @@ fn prefers_v6(mut town: impl Town) {
     judge(
         &mut town,
         &[
-            ("v4-1.v6-1.test", at.v6_answers, 5_000, None, "::1"),
-            ("v4-1.v6-1.test", at.v6_refuses, 5_000, None, "127.0.0.1"),
-            ("v4-1.v6-1.test", at.v6_dark, 5_000, None, "127.0.0.1"),
-            ("v4-1.test", at.v6_dark, 5_000, None, "127.0.0.1"),
+            ("v4-1.v6-1.test", at.answers, 5_000, None, "::1"),
+            ("v4-1.v6-1.test", at.refuses, 5_000, None, "127.0.0.1"),
+            ("v4-1.v6-1.test", at.dark, 5_000, None, "127.0.0.1"),
+            ("v4-1.test", at.dark, 5_000, None, "127.0.0.1"),
         ],
     );
     town.stop();
@@ -233,17 +230,17 @@ fn wants_v6_only(mut town: impl Town) {
     judge(
         &mut town,
         &[
-            ("v4-1.v6-1.test", at.v6_answers, 5_000, None, "::1"),
+            ("v4-1.v6-1.test", at.answers, 5_000, None, "::1"),
             (
                 "v4-1.v6-1.test",
-                at.v6_refuses,
+                at.refuses,
                 5_000,
                 Some(C::ConnectRefused),
                 "::1",
             ),
         ],
     );
-    let url = format!("http://v4-1.test:{}/ok", at.v6_answers);
+    let url = format!("http://v4-1.test:{}/ok", at.answers);
     let class = check(&mut town, &url, 5_000).outcome.failure();
     assert_eq!(class, Some(C::DnsNoAddress));
     town.stop();

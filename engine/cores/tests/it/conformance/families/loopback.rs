@@ -34,9 +34,9 @@ impl Loopback {
     pub(super) fn new(driver: Driver, policy: IpPolicy) -> Option<Self> {
         let mut dark = Vec::new();
         let ports = Ports {
-            v6_answers: port(Manner::Answers, &mut dark),
-            v6_refuses: port(Manner::Refuses, &mut dark),
-            v6_dark: port(Manner::Dark, &mut dark),
+            answers: port(Manner::Answers, &mut dark),
+            refuses: port(Manner::Refuses, &mut dark),
+            dark: port(Manner::Dark, &mut dark),
         };
         let mut config = real::config(driver, None, start_dns(), &Tls::new());
         let allow = ["127.0.0.0/8", "::1"].map(|block| block.parse().expect("a block"));

@@ -14,9 +14,9 @@ use super::{Manner, Ports, Town, zone};
 use crate::world::{Bench, GRID_ZERO, Sizes, bench_in, shared_config};
 
 const PORTS: Ports = Ports {
-    v6_answers: 81,
-    v6_refuses: 82,
-    v6_dark: 83,
+    answers: 81,
+    refuses: 82,
+    dark: 83,
 };
 const ECONNREFUSED: i32 = 111;
 
