@@ -240,7 +240,8 @@ fn markdown(report: &Report) -> String {
          start from the store; memory is the median of VmRSS, CPU that of all threads of the node, \
          the median of three windows, all of which are shown. Lag is that of every check of the \
          calm seconds of a window, in which (and in the second before) others, the hypervisor \
-         or other processes, had the probe CPU for at most 10 ms while its thread wanted it: \
+         or other processes, had the probe CPU for at most 10 ms while its thread wanted it \
+         (10 µs of each wake-up are the kernel's own): \
          that shows in the lag threefold and tells nothing about the node. Of the windows with \
          ten calm seconds, the one with the middle p99 counts; all are shown, also with every \
          second in. Every other number is single.\n\n{}\n{}",

@@ -68,16 +68,30 @@ pub(crate) fn threads_cpu(pid: u32, prefix: &str) -> Result<Duration> {
         .sum())
 }
 
-/// Time that a thread was ready to run while others had its CPU.
-pub(crate) fn thread_queued(pid: u32, tid: u32) -> Result<Duration> {
+/// How a thread waited for its CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Queued {
+    /// Time that it was ready to run while others had the CPU.
+    pub(crate) time: Duration,
+    /// How often it got the CPU.
+    pub(crate) turns: u64,
+}
+
+/// How a thread waited for its CPU since it began.
+pub(crate) fn thread_queued(pid: u32, tid: u32) -> Result<Queued> {
     let file = format!("/proc/{pid}/task/{tid}/schedstat");
     let text = read(Path::new(&file))?;
-    let queued_ns = text
-        .split_ascii_whitespace()
-        .nth(1)
-        .and_then(|ns| ns.parse().ok());
-    let ns = queued_ns.with_context(|| format!("odd {file}"))?;
-    Ok(Duration::from_nanos(ns))
+    parse_schedstat(&text).with_context(|| format!("odd {file}"))
+}
+
+/// Time on the CPU, time in its queue (both in ns), and turns.
+fn parse_schedstat(text: &str) -> Option<Queued> {
+    let mut fields = text.split_ascii_whitespace().skip(1);
+    let queued_ns = fields.next()?.parse().ok()?;
+    Some(Queued {
+        time: Duration::from_nanos(queued_ns),
+        turns: fields.next()?.parse().ok()?,
+    })
 }
 
 /// Resident memory of a process, in bytes.
@@ -123,6 +137,14 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 98 0 0 0 1200 34 5 6 20 0 3 0 9 1 2";
         assert_eq!(parse_cpu_ticks(stat), Some(1_234));
         assert_eq!(parse_cpu_ticks("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn the_queue_is_the_second_number_and_its_turns_the_third() {
+        let queued = parse_schedstat("20655565919 578631053 62854\n").expect("three numbers");
+        assert_eq!(queued.time, Duration::from_nanos(578_631_053));
+        assert_eq!(queued.turns, 62_854);
+        assert!(parse_schedstat("1 2").is_none());
     }
 
     #[test]

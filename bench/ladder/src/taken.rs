@@ -9,11 +9,13 @@ use anyhow::{Context, Result};
 use tokio::time::sleep;
 
 use crate::clock;
-use crate::procfs;
+use crate::procfs::{self, Queued};
 
 const STAT: &str = "/proc/stat";
 /// How often the counters are read.
 const STEP: Duration = Duration::from_millis(250);
+/// What each turn on the CPU may wait for: the kernel's own way from a wake-up to the thread.
+const WAKE_UP_US: u64 = 10;
 
 /// The thread that is watched.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +29,15 @@ pub(crate) struct Watched {
 /// Readings of what was taken from one thread.
 #[derive(Clone, Debug)]
 pub(crate) struct TakenLog {
-    /// Unix ms and ms taken so far, rising.
-    readings: Vec<(u64, u64)>,
+    /// Unix ms and what was taken so far, rising.
+    readings: Vec<(u64, Taken)>,
+}
+
+/// What was taken since the thread began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) stolen_ms: u64,
+    pub(crate) queued: Queued,
 }
 
 impl TakenLog {
@@ -51,21 +60,31 @@ impl TakenLog {
     pub(crate) fn taken_ms(&self, from_ms: u64, to_ms: u64) -> Option<u64> {
         let before = self.readings.iter().rfind(|(at, _)| *at <= from_ms)?;
         let after = self.readings.iter().find(|(at, _)| *at >= to_ms)?;
-        Some(after.1.saturating_sub(before.1))
+        Some(after.1.since(&before.1))
     }
 }
 
-/// Where the kernel counts stolen time in the run queue's too it counts twice here: a second is
-/// rather called disturbed than calm.
-fn read(watched: Watched) -> Result<(u64, u64)> {
+impl Taken {
+    /// In ms. Where the kernel counts stolen time in the run queue's too it counts twice: a second
+    /// is rather called disturbed than calm.
+    fn since(&self, before: &Self) -> u64 {
+        let turns = self.queued.turns.saturating_sub(before.queued.turns);
+        let queued = self.queued.time.saturating_sub(before.queued.time);
+        let queued = queued.saturating_sub(Duration::from_micros(turns * WAKE_UP_US));
+        let queued_ms = u64::try_from(queued.as_millis()).unwrap_or(u64::MAX);
+        let stolen_ms = self.stolen_ms.saturating_sub(before.stolen_ms);
+        stolen_ms.saturating_add(queued_ms)
+    }
+}
+
+fn read(watched: Watched) -> Result<(u64, Taken)> {
     let text =
         std::fs::read_to_string(Path::new(STAT)).with_context(|| format!("cannot read {STAT}"))?;
     let cpu = watched.cpu;
     let ticks = steal_ticks(&text, cpu).with_context(|| format!("{STAT} has no cpu{cpu}"))?;
     let stolen_ms = ticks * 1_000 / rustix::param::clock_ticks_per_second();
     let queued = procfs::thread_queued(watched.pid, watched.tid)?;
-    let queued_ms = u64::try_from(queued.as_millis()).unwrap_or(u64::MAX);
-    Ok((clock::unix_ms(), stolen_ms.saturating_add(queued_ms)))
+    Ok((clock::unix_ms(), Taken { stolen_ms, queued }))
 }
 
 /// The eighth number of the CPU's line.
@@ -78,12 +97,17 @@ fn steal_ticks(stat: &str, cpu: usize) -> Option<u64> {
 
 #[cfg(test)]
 pub(crate) mod testbed {
-    use super::TakenLog;
+    use super::{Taken, TakenLog};
 
-    /// A log of these readings: Unix ms and ms taken so far.
+    /// A log of these readings: Unix ms and ms stolen so far.
     pub(crate) fn log(readings: &[(u64, u64)]) -> TakenLog {
+        let taken = |stolen_ms| Taken {
+            stolen_ms,
+            ..Taken::default()
+        };
+        let readings = readings.iter().map(|&(at_ms, ms)| (at_ms, taken(ms)));
         TakenLog {
-            readings: readings.to_vec(),
+            readings: readings.collect(),
         }
     }
 }
@@ -110,6 +134,20 @@ mod tests {
         assert_eq!(log.taken_ms(1_500, 1_700), Some(0));
         assert_eq!(log.taken_ms(999, 1_250), None);
         assert_eq!(log.taken_ms(1_500, 1_751), None);
+    }
+
+    #[test]
+    fn a_wake_up_is_the_kernels_own_and_what_waits_longer_is_not() {
+        let taken = |us, turns| Taken {
+            stolen_ms: 0,
+            queued: Queued {
+                time: Duration::from_micros(us),
+                turns,
+            },
+        };
+        let before = taken(1_000_000, 500);
+        assert_eq!(taken(1_030_000, 3_500).since(&before), 0);
+        assert_eq!(taken(1_050_000, 3_500).since(&before), 20);
     }
 
     #[test]

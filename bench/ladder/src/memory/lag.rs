@@ -64,7 +64,10 @@ impl Lag {
         let window_ms = window.end().saturating_sub(*window.start()).max(1) as f64;
         Ok(Self {
             every: Quantiles::of(&merged(intervals)?),
-            calm_s: calm.iter().map(|interval| seconds(interval)).sum(),
+            // Not `sum`: that of nothing is -0.
+            calm_s: calm
+                .iter()
+                .fold(0.0, |sum, interval| sum + seconds(interval)),
             calm: Quantiles::of(&merged(calm)?),
             watched_s: intervals.iter().map(seconds).sum(),
             taken_percent: 100.0 * taken_ms.unwrap_or(0) as f64 / window_ms,
@@ -165,7 +168,7 @@ mod tests {
             lag.calm_s
         };
         assert!((calm_s(&[0, 10, 0]) - 1.0).abs() < 1e-9);
-        assert!(calm_s(&[0, 10, 10]).abs() < 1e-9);
+        assert!(calm_s(&[0, 10, 10]).abs() < 1e-9 && calm_s(&[0, 10, 10]).is_sign_positive());
         assert!(calm_s(&[0, 0]).abs() < 1e-9, "not watched to its end");
     }
 
