@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::farm::Farm;
 use crate::places::{Closed, Full};
 use crate::programs::{check, root};
-use crate::table::{Means, Place, ROWS, Row};
+use crate::row::{Means, Place, Row};
+use crate::table::ROWS;
 
 /// Rows that are played at once: most of them wait for a deadline.
 const AT_ONCE: usize = 4;

@@ -5,4 +5,5 @@ mod farm;
 mod page;
 mod places;
 mod programs;
+mod row;
 mod table;

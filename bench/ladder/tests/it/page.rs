@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use model::FailureClass;
 
 use crate::programs::root;
-use crate::table::{Means, ROWS, Row};
+use crate::row::{Means, Row};
+use crate::table::ROWS;
 
 /// Where the page is, below the workspace's root.
 const PAGE: &str = "docs/failure-classes.md";
