@@ -1,8 +1,9 @@
 //! Compares what the node said with the ground truth. Pure.
 //!
-//! A fault is *detected* by one event of its site that began inside its window: from the fault's
-//! start to its end and a check's timeout, since a check that began in the fault may end after it.
-//! Any other event is a *false down*.
+//! A fault is *detected* by one event of its site whose check met it: an event begins when its
+//! first failing check began, so that check may have begun up to a timeout before the fault, if the
+//! event was opened only after it, or may have been answered up to a timeout after its end. Any
+//! other event is a *false down*.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,8 +122,7 @@ pub(crate) fn compare(
         .filter(|fault| fault.class.is_some())
         .collect();
     let explains = |fault: &Fault, incident: &Incident| {
-        let window = fault.start_ms..=fault.end_ms + timeout_ms;
-        fault.host == incident.host() && window.contains(&incident.started_at_ms)
+        fault.host == incident.host() && met(fault, incident, timeout_ms)
     };
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for fault in &real {
@@ -146,11 +146,19 @@ pub(crate) fn compare(
     }
 }
 
+/// Whether the check that opened `incident` can have met `fault`.
+fn met(fault: &Fault, incident: &Incident, timeout_ms: u64) -> bool {
+    let began = fault.start_ms.saturating_sub(timeout_ms)..=fault.end_ms + timeout_ms;
+    began.contains(&incident.started_at_ms) && incident.opened_at_ms() >= fault.start_ms
+}
+
 fn sentence(incident: &Incident) -> String {
     let class = incident.class.as_deref().unwrap_or("no class");
     format!(
-        "{} said {class} from {} ms on",
-        incident.url, incident.started_at_ms
+        "{} said {class} from {} ms on, opened at {} ms",
+        incident.url,
+        incident.started_at_ms,
+        incident.opened_at_ms()
     )
 }
 
@@ -289,6 +297,20 @@ mod tests {
     }
 
     #[test]
+    fn a_check_that_began_before_the_fault_may_meet_it_until_its_timeout() {
+        let opened_in_the_fault = |began_before_ms: u64| {
+            let mut event = incident("a", 100_000 - began_before_ms, Some(131_000));
+            event.transitions[0].changed_at_ms = 100_001;
+            compare(&[fault("a", Some("http.status"))], &[event], TIMEOUT_MS, 0)
+        };
+        assert_eq!(opened_in_the_fault(TIMEOUT_MS).kinds[0].detected, 1);
+        assert!(opened_in_the_fault(TIMEOUT_MS).false_downs.is_empty());
+        let too_early = opened_in_the_fault(TIMEOUT_MS + 1);
+        assert_eq!(too_early.kinds[0].detected, 0);
+        assert_eq!(too_early.false_downs.len(), 1);
+    }
+
+    #[test]
     fn delays_of_older_faults_count_from_the_nodes_start() {
         let findings = compare(
             &[fault("a", Some("http.status"))],
@@ -365,7 +387,9 @@ mod tests {
         for (host, start, is_false) in [
             ("a", 100_000, false),
             ("a", 135_000, false),
-            ("a", 99_999, true),
+            // `incident` is opened 10 ms after its check began.
+            ("a", 99_990, false),
+            ("a", 99_989, true),
             ("a", 135_001, true),
             ("b", 101_000, true),
             ("c", 101_000, true),

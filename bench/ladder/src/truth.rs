@@ -48,6 +48,12 @@ impl Incident {
             .map_or(authority, |(host, _)| host)
     }
 
+    /// When the event was opened: its first transition, or its start when it has none.
+    pub(crate) fn opened_at_ms(&self) -> u64 {
+        let changes = self.transitions.iter().map(|change| change.changed_at_ms);
+        changes.min().unwrap_or(self.started_at_ms)
+    }
+
     /// When the event first reached `state`.
     pub(crate) fn reached(&self, state: &str) -> Option<u64> {
         let reached = self
@@ -111,6 +117,7 @@ mod tests {
             .replace('\n', " ");
         let incidents = parse_incidents(&line).expect("valid");
         assert_eq!(incidents[0].host(), "s-0000002.farm.test");
+        assert_eq!(incidents[0].opened_at_ms(), 11);
         assert_eq!(incidents[0].reached("Down"), Some(30));
         assert_eq!(incidents[0].reached("Resolved"), None);
     }
