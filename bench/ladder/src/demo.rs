@@ -27,6 +27,9 @@ use progress::Progress;
 use report::{Cpu, Outcome};
 use stage::{Open, Stage};
 
+/// Between two checks of a site that nothing is wrong with: one may be missing, not two.
+const GAP_MAX_MS: f64 = 2_000.0 * scenario::INTERVAL_S as f64;
+
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DemoOptions {
@@ -260,6 +263,7 @@ fn judge(observed: &Observed) -> Result<Findings> {
 }
 
 fn gates_of(observed: &Observed, findings: &Findings, files: &[String]) -> Vec<Gate> {
+    let seen = |field, range| gates::observer(&observed.summary, field, range);
     vec![
         gates::drivers(
             observed.io_uring_refused,
@@ -269,10 +273,13 @@ fn gates_of(observed: &Observed, findings: &Findings, files: &[String]) -> Vec<G
         ),
         gates::faults(findings, &scenario::planned()),
         gates::false_downs(findings),
-        gates::observer_zero(&observed.summary, "never_seen"),
-        gates::observer_zero(&observed.summary, "stale"),
-        gates::observer_zero(&observed.summary, "farm.evicted"),
+        seen("never_seen", 0.0..=0.0),
+        seen("stale", 0.0..=0.0),
+        seen("ratio", 1.0..=f64::INFINITY),
+        seen("gap_ms.max", 0.0..=GAP_MAX_MS),
+        seen("farm.evicted", 0.0..=0.0),
         gates::accounts(&observed.status),
+        gates::nothing_shed(&observed.status),
         gates::files(files, &[".hdr", ".svg", ".md"]),
     ]
 }

@@ -1,5 +1,7 @@
 //! Gates: what must hold for a run to count, and why it does not. Pure.
 
+use std::ops::RangeInclusive;
+
 use serde_json::Value;
 
 use crate::findings::Findings;
@@ -74,17 +76,39 @@ pub(crate) fn false_downs(findings: &Findings) -> Gate {
     }
 }
 
-/// `field` of the observer's summary is 0; a dot leads into an inner object.
-pub(crate) fn observer_zero(summary: &Value, field: &'static str) -> Gate {
+/// `field` of the observer's summary is within `range`; a dot leads into an inner object.
+pub(crate) fn observer(summary: &Value, field: &'static str, range: RangeInclusive<f64>) -> Gate {
     let found = summary.pointer(&format!("/{}", field.replace('.', "/")));
-    let failure = match found.and_then(Value::as_u64) {
-        Some(0) => None,
-        Some(count) => Some(format!("{field} = {count} by the observer's summary")),
+    let failure = match found.and_then(Value::as_f64) {
+        Some(value) if range.contains(&value) => None,
+        Some(value) => Some(format!("{field} = {value} by the observer's summary")),
         None => Some(format!("the observer's summary has no {field}")),
     };
     Gate {
         name: field,
         failures: failure.into_iter().collect(),
+    }
+}
+
+/// No check that was due was left out, on any core.
+pub(crate) fn nothing_shed(status: &Value) -> Gate {
+    let cores = status["cores"].as_array();
+    let failures = match cores {
+        None => vec!["the status names no cores".to_owned()],
+        Some(cores) => (0..)
+            .zip(cores)
+            .filter_map(
+                |(index, core): (usize, _)| match core["account"]["shed"].as_u64() {
+                    Some(0) => None,
+                    Some(shed) => Some(format!("core {index} left out {shed} checks")),
+                    None => Some(format!("core {index}: the status has no shed")),
+                },
+            )
+            .collect(),
+    };
+    Gate {
+        name: "nothing shed",
+        failures,
     }
 }
 
@@ -262,15 +286,32 @@ mod tests {
     }
 
     #[test]
-    fn the_observer_must_say_zero() {
-        assert!(observer_zero(&json!({ "stale": 0 }), "stale").holds());
-        assert!(!observer_zero(&json!({ "stale": 1 }), "stale").holds());
-        assert!(!observer_zero(&json!({}), "stale").holds());
+    fn what_the_observer_says_must_be_in_range() {
+        let holds = |summary, range| observer(&summary, "ratio", range).holds();
+        assert!(holds(json!({ "ratio": 0 }), 0.0..=0.0));
+        assert!(!holds(json!({ "ratio": 1 }), 0.0..=0.0));
+        assert!(holds(json!({ "ratio": 1.36 }), 1.0..=f64::INFINITY));
+        assert!(!holds(json!({ "ratio": 0.999 }), 1.0..=f64::INFINITY));
+        assert!(!holds(json!({}), 0.0..=f64::INFINITY));
+        assert!(!holds(json!({ "ratio": null }), 0.0..=f64::INFINITY));
         let farm = json!({ "farm": { "evicted": 2 } });
         assert_eq!(
-            observer_zero(&farm, "farm.evicted").failures,
+            observer(&farm, "farm.evicted", 0.0..=0.0).failures,
             ["farm.evicted = 2 by the observer's summary"]
         );
+    }
+
+    #[test]
+    fn a_check_that_was_left_out_is_told() {
+        assert_eq!(
+            nothing_shed(&status()).failures,
+            ["core 0 left out 3 checks"]
+        );
+        let mut calm = status();
+        calm["cores"][0]["account"]["shed"] = json!(0);
+        assert!(nothing_shed(&calm).holds());
+        assert!(!nothing_shed(&json!({ "cores": [{}] })).holds());
+        assert!(!nothing_shed(&json!({})).holds());
     }
 
     #[test]

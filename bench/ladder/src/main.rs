@@ -86,10 +86,27 @@ fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             result = work => result,
-            _ = interrupt.recv() => Err(stopped("Ctrl-C")),
+            _ = interrupt.recv() => {
+                impatience();
+                Err(stopped("Ctrl-C"))
+            }
             _ = terminate.recv() => Err(stopped("SIGTERM")),
         }
     })
+}
+
+/// Ends this program at the next Ctrl-C, which its children have then had twice as well.
+fn impatience() {
+    eprintln!("ladder: stopping the farm and the node; Ctrl-C again to end at once");
+    std::thread::spawn(|| -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            signal(SignalKind::interrupt())?.recv().await;
+            std::process::exit(130)
+        })
+    });
 }
 
 fn stopped(by: &str) -> anyhow::Error {

@@ -26,6 +26,11 @@ use load::Load;
 /// Interval of the idle fleet: a day.
 const IDLE_INTERVAL_S: u32 = 86_400;
 const TIMEOUT_MS: u32 = 5_000;
+/// Starts of a node of each size: pages that are not given back differ from start to start.
+const STARTS: usize = 5;
+/// Time after a start in which the node comes to rest, and seconds of memory that follow.
+const SETTLE: Duration = Duration::from_secs(5);
+const RSS_S: u64 = 10;
 /// Windows in which an idle node is watched: one alone is at the mercy of the machine's neighbours.
 const IDLE_WINDOWS: usize = 3;
 /// Seconds of a histogram interval where nobody looks at the lag.
@@ -56,9 +61,8 @@ pub(crate) struct MemoryOptions {
 struct Idle {
     sites: u32,
     import_s: f64,
-    /// From the start of the process to the first finished check, out of the store.
-    first_probe_s: f64,
-    rss_bytes: u64,
+    /// Every start out of the store, in order.
+    starts: Vec<Start>,
     /// CPU of the whole process, all threads, in percent of one core: the median of the windows.
     core_percent: f64,
     /// The same of every window, in order.
@@ -67,6 +71,36 @@ struct Idle {
     threads_percent: Vec<(String, f64)>,
     /// Length of the shortest window.
     watched_s: f64,
+}
+
+/// One start of a node.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Start {
+    /// From the start of the process to the first finished check.
+    first_probe_s: f64,
+    rss_bytes: u64,
+}
+
+impl Idle {
+    /// Resident memory: the median of the starts.
+    fn rss_bytes(&self) -> f64 {
+        median(
+            self.starts
+                .iter()
+                .map(|start| start.rss_bytes as f64)
+                .collect(),
+        )
+    }
+
+    /// The median of the starts.
+    fn first_probe_s(&self) -> f64 {
+        median(
+            self.starts
+                .iter()
+                .map(|start| start.first_probe_s)
+                .collect(),
+        )
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -133,16 +167,18 @@ async fn measure_idle(options: &MemoryOptions, folder: &Path, sites: u32) -> Res
     let mut node = Node::start(plan(options, folder, Some(targets)), &farm.ready).await?;
     let import_s = import.seconds();
     node.stop().await?;
-    // A second start has the store alone, and no memory that an import left behind.
-    let start = Stopwatch::start();
-    let mut node = Node::launch(plan(options, folder, None), &farm.ready).await?;
-    node.wait_probed(1, Duration::from_mins(1)).await?;
-    let first_probe_s = start.seconds();
-    node.wait_loaded().await?;
-    sleep(Duration::from_secs(5)).await;
+    // Later starts have the store alone, and no memory that an import left behind.
+    let mut starts = Vec::with_capacity(STARTS);
+    for _ in 1..STARTS {
+        let (mut node, start) = start_idle(options, folder, &farm).await?;
+        node.stop().await?;
+        starts.push(start);
+    }
+    let (mut node, start) = start_idle(options, folder, &farm).await?;
+    starts.push(start);
     let mut windows = Vec::with_capacity(IDLE_WINDOWS);
     for _ in 0..IDLE_WINDOWS {
-        windows.push(watch_idle(&node, options.idle_s).await?);
+        windows.push(watch_cpu(&node, options.idle_s).await?);
     }
     node.stop().await?;
     farm.stop().await?;
@@ -153,8 +189,7 @@ async fn measure_idle(options: &MemoryOptions, folder: &Path, sites: u32) -> Res
     Ok(Idle {
         sites,
         import_s,
-        first_probe_s,
-        rss_bytes: middle.rss_bytes,
+        starts,
         core_percent: middle.core_percent,
         windows_percent,
         threads_percent: middle.threads_percent,
@@ -162,23 +197,40 @@ async fn measure_idle(options: &MemoryOptions, folder: &Path, sites: u32) -> Res
     })
 }
 
-/// What an idle node needs.
+/// Starts the node of `folder` out of its store, and has its memory once it is at rest: the median
+/// of some seconds.
+async fn start_idle(options: &MemoryOptions, folder: &Path, farm: &Farm) -> Result<(Node, Start)> {
+    let start = Stopwatch::start();
+    let mut node = Node::launch(plan(options, folder, None), &farm.ready).await?;
+    node.wait_probed(1, Duration::from_mins(1)).await?;
+    let first_probe_s = start.seconds();
+    node.wait_loaded().await?;
+    sleep(SETTLE).await;
+    let mut rss = Vec::new();
+    for _ in 0..RSS_S {
+        sleep(Duration::from_secs(1)).await;
+        rss.push(procfs::rss_bytes(node.pid())? as f64);
+    }
+    let rss_bytes = median(rss) as u64;
+    let start = Start {
+        first_probe_s,
+        rss_bytes,
+    };
+    Ok((node, start))
+}
+
+/// CPU that an idle node needs.
 struct Watched {
-    rss_bytes: u64,
     core_percent: f64,
     threads_percent: Vec<(String, f64)>,
     seconds: f64,
 }
 
-/// Median memory, and CPU share of all threads, of the node over `seconds`.
-async fn watch_idle(node: &Node, seconds: u64) -> Result<Watched> {
+/// CPU share of all threads of the node over `seconds`.
+async fn watch_cpu(node: &Node, seconds: u64) -> Result<Watched> {
     let threads = procfs::threads(node.pid())?;
     let (before, watch) = (procfs::process_cpu(node.pid())?, Stopwatch::start());
-    let mut rss = Vec::new();
-    for _ in 0..seconds {
-        sleep(Duration::from_secs(1)).await;
-        rss.push(procfs::rss_bytes(node.pid())? as f64);
-    }
+    sleep(Duration::from_secs(seconds)).await;
     let used = procfs::process_cpu(node.pid())?
         .saturating_sub(before)
         .as_secs_f64();
@@ -186,7 +238,6 @@ async fn watch_idle(node: &Node, seconds: u64) -> Result<Watched> {
     let percent = |used: f64| 100.0 * used / seconds;
     let threads = procfs::used_since(&threads, &procfs::threads(node.pid())?);
     Ok(Watched {
-        rss_bytes: median(rss) as u64,
         core_percent: percent(used),
         threads_percent: threads.into_iter().map(|(n, s)| (n, percent(s))).collect(),
         seconds,
@@ -227,8 +278,7 @@ fn plan(options: &MemoryOptions, folder: &Path, targets: Option<PathBuf>) -> Nod
 fn slope(idle: &[Idle]) -> f64 {
     match (idle.first(), idle.last()) {
         (Some(first), Some(last)) if last.sites > first.sites => {
-            let bytes = last.rss_bytes as f64 - first.rss_bytes as f64;
-            bytes / f64::from(last.sites - first.sites)
+            (last.rss_bytes() - first.rss_bytes()) / f64::from(last.sites - first.sites)
         }
         _ => 0.0,
     }
@@ -236,15 +286,16 @@ fn slope(idle: &[Idle]) -> f64 {
 
 fn markdown(report: &Report) -> String {
     format!(
-        "# Memory, idle cost and lag\n\n`cargo xtask bench memory`\n\n{}\n\nEach size is a fresh \
-         start from the store; memory is the median of VmRSS, CPU that of all threads of the node, \
-         the median of three windows, all of which are shown. Lag is that of every check of the \
+        "# Memory, idle cost and lag\n\n`cargo xtask bench memory`\n\n{}\n\nMemory \
+         (VmRSS) and the first probe are medians of {STARTS} starts from the store; CPU is that of \
+         all threads of the node, the median of three windows; all starts and windows are shown, \
+         in order. Lag is that of every check of the \
          calm seconds of a window, in which (and in the second before) others, the hypervisor \
          or other processes, had the probe CPU for at most 10 ms while its thread wanted it \
          (10 µs of each wake-up are the kernel's own): \
-         that shows in the lag threefold and tells nothing about the node. Of the windows with \
-         ten calm seconds, the one with the middle p99 counts; all are shown, also with every \
-         second in. Every other number is single.\n\n{}\n{}",
+         that shows in the lag threefold and tells nothing about the node. The calm \
+         seconds of all windows count together, thirty at least; each window is shown, also with \
+         every second in. Every other number is single.\n\n{}\n{}",
         report.machine.line(),
         idle_table(&report.idle),
         bars::table(report) + &lag_windows(report.load.as_ref())
@@ -280,21 +331,29 @@ fn idle_table(idle: &[Idle]) -> String {
     let head = [
         "targets at 24 h",
         "RSS MB",
+        "the starts",
         "idle CPU, % of a core",
         "the windows",
         "by thread",
         "first probe s",
+        "the starts",
         "import s",
     ];
     let mut table = Table::new(&head);
     for row in idle {
         table.row([
             grouped(u64::from(row.sites)),
-            format!("{:.1}", row.rss_bytes as f64 / 1e6),
+            format!("{:.1}", row.rss_bytes() / 1e6),
+            joined(
+                row.starts
+                    .iter()
+                    .map(|s| format!("{:.1}", s.rss_bytes as f64 / 1e6)),
+            ),
             format!("{:.2}", row.core_percent),
             joined(row.windows_percent.iter().map(|p| format!("{p:.2}"))),
             by_thread(&row.threads_percent),
-            format!("{:.1}", row.first_probe_s),
+            format!("{:.1}", row.first_probe_s()),
+            joined(row.starts.iter().map(|s| format!("{:.1}", s.first_probe_s))),
             format!("{:.1}", row.import_s),
         ]);
     }
@@ -313,15 +372,18 @@ fn joined(parts: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod testbed {
-    use super::Idle;
+    use super::{Idle, Start};
 
     /// A node that holds every bar of its own.
     pub(crate) fn idle(sites: u32, rss_bytes: u64) -> Idle {
+        let start = |rss_bytes| Start {
+            first_probe_s: 2.0,
+            rss_bytes,
+        };
         Idle {
             sites,
             import_s: 1.0,
-            first_probe_s: 2.0,
-            rss_bytes,
+            starts: [0, rss_bytes, 2 * rss_bytes].map(start).to_vec(),
             core_percent: 0.5,
             windows_percent: vec![0.4, 0.5, 0.7],
             threads_percent: vec![("core-0".to_owned(), 0.4)],
@@ -337,7 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slope_ignores_what_every_node_costs() {
+    fn the_slope_is_of_the_median_start_and_ignores_what_every_node_costs() {
         let rows = [idle(100_000, 50_000_000), idle(1_000_000, 230_000_000)];
         assert!((slope(&rows) - 200.0).abs() < 1e-9);
         assert!(slope(&rows[..1]).abs() < 1e-9);

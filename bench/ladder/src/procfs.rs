@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// User and system time of a process, its ended threads included.
 pub(crate) fn process_cpu(pid: u32) -> Result<Duration> {
@@ -58,14 +58,13 @@ pub(crate) fn used_since(before: &[ThreadCpu], after: &[ThreadCpu]) -> Vec<(Stri
     threads
 }
 
-/// CPU time of all threads whose name starts with `prefix`.
+/// CPU time of all threads whose name starts with `prefix`; without any there is nothing to tell.
 pub(crate) fn threads_cpu(pid: u32, prefix: &str) -> Result<Duration> {
     let threads = threads(pid)?;
-    Ok(threads
-        .iter()
-        .filter(|t| t.name.starts_with(prefix))
-        .map(|t| t.cpu)
-        .sum())
+    let named = threads.iter().filter(|t| t.name.starts_with(prefix));
+    let times: Vec<Duration> = named.map(|t| t.cpu).collect();
+    ensure!(!times.is_empty(), "process {pid} has no thread {prefix}");
+    Ok(times.into_iter().sum())
 }
 
 /// How a thread waited for its CPU.
@@ -179,9 +178,7 @@ mod tests {
         let threads = threads(own).expect("listed");
         assert!(threads.iter().any(|thread| thread.tid == own));
         assert!(rss_bytes(own).expect("read") > 100_000);
-        assert_eq!(
-            threads_cpu(own, "no such thread").expect("read"),
-            Duration::ZERO
-        );
+        let error = threads_cpu(own, "no such thread").expect_err("there is none");
+        assert!(error.to_string().contains("has no thread no such thread"));
     }
 }

@@ -117,6 +117,8 @@ pub struct Core {
     timers: Wheel,
     /// Deadlines that were due at the last turn: judged at this one.
     ripe: Vec<AttemptKey>,
+    /// Attempts' own timers that were due at a turn after a stall: rung at this one.
+    overslept: Vec<AttemptKey>,
     admission: Admission,
     destinations: Destinations,
     sources: Sources,
@@ -143,6 +145,8 @@ pub struct Core {
     rest_ticks: u32,
     /// Sum of loop turns beyond 20 ms, in µs.
     stalled_us: u64,
+    /// This turn came late by a stall.
+    stalled: bool,
     paused: bool,
     /// Set by `Drain`: what still runs then is cancelled.
     drain_by: Option<MonoUs>,
@@ -174,6 +178,7 @@ impl Core {
             attempts: Attempts::default(),
             timers: Wheel::new(tick),
             ripe: Vec::new(),
+            overslept: Vec::new(),
             admission: Admission::new(parts.max_in_flight, now.mono),
             destinations: Destinations::new(parts.destination_caps, now.mono),
             sources: Sources::new(&parts.local_end, parts.index.0),
@@ -192,6 +197,7 @@ impl Core {
             last_turn: now.mono,
             rest_ticks: 1,
             stalled_us: 0,
+            stalled: false,
             paused: false,
             drain_by: None,
         }
@@ -224,6 +230,7 @@ impl Core {
             || !self.held_reports.is_empty()
             || !self.one_shots.is_empty()
             || !self.ripe.is_empty()
+            || !self.overslept.is_empty()
             || self.drain_by.is_some();
         self.rest_ticks = if at_work {
             1
@@ -291,7 +298,8 @@ impl Core {
         let meant_us = u64::from(self.rest_ticks) * TICK_MS * 1_000;
         let lag_us = turn_us.saturating_sub(meant_us);
         self.histograms.loop_lag.saturating_record(lag_us);
-        if lag_us > STALL_LAG_US {
+        self.stalled = lag_us > STALL_LAG_US;
+        if self.stalled {
             self.stalled_us += lag_us;
         }
         if lag_us > 2 * STALL_LAG_US || !self.held.is_empty() {

@@ -106,7 +106,7 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
     // A redirect may lead from an address to a name, which takes a socket or two of the reserve.
     let resolvers = if names { upstreams.len() } else { 0 };
     let in_flight = chosen.min(targets.len() as u32);
-    let files = FilesPlan::make(raise_nofile(), 1, resolvers, in_flight)?;
+    let files = FilesPlan::make(raise_nofile(), 1, resolvers, (in_flight, config.ip))?;
     sources::refuse_absent(&config.source_addresses)?;
     let local_end = sources::local_end(config);
     let shared = parts::shared(config)?;

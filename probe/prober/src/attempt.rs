@@ -531,7 +531,7 @@ impl Attempt {
     fn timeout_class(&mut self) -> FailureClass {
         match self.stage {
             Stage::Resolving => FailureClass::DnsTimeout,
-            Stage::Connecting => self.connect_timeout(),
+            Stage::Connecting => self.connect_verdict(),
             Stage::Handshaking => FailureClass::TlsTimeout,
             _ if self.hop.scheme == Scheme::Tls => FailureClass::TlsTimeout,
             _ => FailureClass::HttpTimeout,
@@ -569,6 +569,10 @@ impl Attempt {
             .since(self.started)
             .min(u64::from(PHASE_ABSENT - 1)) as u32;
         self.phases.total_us = total_us;
+        if class == Some(FailureClass::SafetyBlocked) {
+            // No connection was tried: the phase was not reached.
+            self.phases.connect_us = PHASE_ABSENT;
+        }
         let limit_ms = self
             .rules
             .as_ref()

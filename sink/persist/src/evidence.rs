@@ -10,8 +10,9 @@ use model::{Evidence, Outcome};
 type Check = (u16, u32, u32, u32);
 
 /// Evidence whose outcome has not been drained yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EvidenceShelf {
+    max: usize,
     waiting: HashMap<Check, Box<Evidence>>,
     /// In the order of arrival; names of what was taken meanwhile are skipped.
     order: VecDeque<Check>,
@@ -19,19 +20,29 @@ pub(crate) struct EvidenceShelf {
 }
 
 impl EvidenceShelf {
+    /// Room for what the channels of `cores` cores hold, twice: one turn takes all of them.
+    pub(crate) fn new(cores: usize) -> Self {
+        Self {
+            max: cores * EVIDENCE_WAITING_MAX,
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+            dropped: 0,
+        }
+    }
+
     /// Keeps evidence of core number `core`; the oldest goes when there is too much.
     pub(crate) fn put(&mut self, core: u16, evidence: Box<Evidence>) {
         let check = (core, evidence.slot, evidence.generation, evidence.seq);
         if self.waiting.insert(check, evidence).is_none() {
             self.order.push_back(check);
         }
-        while self.waiting.len() > EVIDENCE_WAITING_MAX {
+        while self.waiting.len() > self.max {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
             self.dropped += u64::from(self.waiting.remove(&oldest).is_some());
         }
-        if self.order.len() > 2 * EVIDENCE_WAITING_MAX {
+        if self.order.len() > 2 * self.max {
             self.order.retain(|check| self.waiting.contains_key(check));
         }
     }
@@ -66,7 +77,7 @@ mod tests {
 
     #[test]
     fn evidence_finds_exactly_its_outcome() {
-        let mut shelf = EvidenceShelf::default();
+        let mut shelf = EvidenceShelf::new(1);
         let outcome = Outcome {
             seq: 5,
             ..healthy(1, 2, UnixMs(0))
@@ -81,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_never_finds_its_outcome_is_dropped_oldest_first() {
-        let mut shelf = EvidenceShelf::default();
+        let mut shelf = EvidenceShelf::new(1);
         for seq in 0..EVIDENCE_WAITING_MAX as u32 + 10 {
             shelf.put(0, Box::new(Evidence::of(Slot(1), Generation(0), seq)));
         }

@@ -55,6 +55,20 @@ pub(crate) const TEST: &[Need] = &[
     },
 ];
 
+/// What the tests of scarce local ports make their own network with.
+pub(crate) const NETWORK: &[Need] = &[
+    Need {
+        program: "unshare",
+        package: "util-linux",
+        why: "a network of its own for the tests of scarce ports",
+    },
+    Need {
+        program: "ip",
+        package: "iproute2",
+        why: "loopback in that network",
+    },
+];
+
 /// Daemons that Debian starts when their package is installed; ours are started by the tests.
 const STARTED_BY_INSTALL: &[&str] = &["nginx", "unbound", "nsd"];
 
@@ -79,6 +93,22 @@ pub(crate) fn require(needs: &[Need]) -> Result<()> {
     match plan(&missing, is_root, in_folders("apt-get", &folders)) {
         Plan::Install(packages) => install(&packages, &missing),
         Plan::Explain(message) => bail!(message),
+    }
+}
+
+/// Says what is left out where nobody may make a network namespace, as in many containers.
+pub(crate) fn tell_of_namespaces() {
+    let made = Command::new("unshare")
+        .args(["--map-root-user", "--net", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !made {
+        eprintln!(
+            "xtask: no network namespace can be made here: the tests of scarce local ports \
+             (cores, conformance::sources) do nothing. \
+             `sysctl kernel.unprivileged_userns_clone=1`, or a container with CAP_SYS_ADMIN, lets \
+             them run."
+        );
     }
 }
 

@@ -12,6 +12,8 @@ const RUNS_OTHERS: &[(&str, &[&str])] = &[("ladder", &["-p", "farm", "-p", "node
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     packages::require(packages::BUILD)?;
     packages::require(packages::TEST)?;
+    packages::require(packages::NETWORK)?;
+    packages::tell_of_namespaces();
     for programs in programs(args) {
         let profile = own(args).find(|arg| *arg == "--release");
         command::run(command::cargo(&["build"]).args(programs).args(profile))?;

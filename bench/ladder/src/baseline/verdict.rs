@@ -180,6 +180,9 @@ pub(super) fn flaws(rows: &[Row], plain_rate: u32, tls_rate: u32) -> Vec<String>
                 row.failed()
             ));
         }
+        if row.samples.iter().any(|sample| sample.cpu_us() <= 0.0) {
+            flaws.push(format!("{name}: a round without any CPU time"));
+        }
         let handshakes = row.handshakes.and_then(|all| all.flaw(row.variant.scheme));
         flaws.extend(handshakes.map(|flaw| format!("{name}: {flaw}")));
         if row.farm_busy_percent > FARM_BUSY_MAX_PERCENT {

@@ -1,4 +1,4 @@
-//! The schedule lag of one window: of every second, and of its calm seconds alone, in which nobody
+//! The schedule lag of windows: of every second, and of their calm seconds alone, in which nobody
 //! else had the probe CPU. Pure.
 //!
 //! At 70 % load a core that was stopped for 100 ms needs 230 ms more to catch up: what others take
@@ -20,8 +20,8 @@ const CATCH_UP_MS: u64 = 1_000;
 /// What others may have of a calm second and the one before, together: one tick, which is as fine
 /// as the kernel counts a theft.
 const TAKEN_MAX_MS: u64 = 10;
-/// Calm seconds without which a window shows nothing.
-const CALM_MIN_S: f64 = 10.0;
+/// Calm seconds without which all windows together show nothing.
+const CALM_MIN_S: f64 = 30.0;
 
 /// Quantiles of the lag of some seconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -32,9 +32,13 @@ pub(crate) struct Quantiles {
     pub(super) p999_ms: f64,
 }
 
-/// Schedule lag of one window.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Schedule lag of one window, or of several.
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Lag {
+    #[serde(skip)]
+    every_us: Histogram<u64>,
+    #[serde(skip)]
+    calm_us: Histogram<u64>,
     pub(super) every: Quantiles,
     pub(super) calm: Quantiles,
     pub(super) calm_s: f64,
@@ -62,24 +66,48 @@ impl Lag {
         let seconds = |interval: &LagInterval| (interval.span.1 - interval.span.0) as f64 / 1_000.0;
         let taken_ms = taken.taken_ms(*window.start(), *window.end());
         let window_ms = window.end().saturating_sub(*window.start()).max(1) as f64;
+        let (every_us, calm_us) = (merged(intervals)?, merged(calm.iter().copied())?);
         Ok(Self {
-            every: Quantiles::of(&merged(intervals)?),
+            every: Quantiles::of(&every_us),
+            calm: Quantiles::of(&calm_us),
+            every_us,
+            calm_us,
             // Not `sum`: that of nothing is -0.
             calm_s: calm
                 .iter()
                 .fold(0.0, |sum, interval| sum + seconds(interval)),
-            calm: Quantiles::of(&merged(calm)?),
             watched_s: intervals.iter().map(seconds).sum(),
             taken_percent: 100.0 * taken_ms.unwrap_or(0) as f64 / window_ms,
         })
     }
 
-    /// Whether too little of the window is calm to show anything.
+    /// Every check of all windows; `None` of none.
+    ///
+    /// # Errors
+    /// When the histograms do not fit each other.
+    pub(super) fn of_all(windows: &[Self]) -> Result<Option<Self>> {
+        let Some((first, others)) = windows.split_first() else {
+            return Ok(None);
+        };
+        let mut all = first.clone();
+        for lag in others {
+            all.every_us.add(&lag.every_us)?;
+            all.calm_us.add(&lag.calm_us)?;
+            let taken_s = all.taken_percent * all.watched_s + lag.taken_percent * lag.watched_s;
+            all.watched_s += lag.watched_s;
+            all.taken_percent = taken_s / all.watched_s;
+            all.calm_s += lag.calm_s;
+        }
+        (all.every, all.calm) = (Quantiles::of(&all.every_us), Quantiles::of(&all.calm_us));
+        Ok(Some(all))
+    }
+
+    /// Whether too little is calm to show anything.
     pub(super) fn is_disturbed(&self) -> bool {
         self.calm_s < CALM_MIN_S
     }
 
-    /// What others left of the window, for people.
+    /// What others left, for people.
     pub(super) fn disturbance(&self) -> String {
         format!(
             "others had {:.1} % of the probe CPU and left {:.1} calm seconds of {:.0}",
@@ -102,20 +130,23 @@ impl Quantiles {
 
 #[cfg(test)]
 pub(super) mod testbed {
+    use hdrhistogram::Histogram;
+
     use super::{Lag, Quantiles};
 
-    /// A calm window of 30 s with this p99.
-    pub(crate) fn lag(p99_ms: f64) -> Lag {
-        let quantiles = Quantiles {
-            checks: 500_000,
-            p50_ms: 2.0,
-            p99_ms,
-            p999_ms: 50.0,
-        };
+    /// A window of 30 s of which `calm_s` were calm, with a p50 of 2 ms, this p99 and a p99.9 of
+    /// 49 ms in every second.
+    pub(crate) fn lag(calm_s: f64, p99_ms: u64) -> Lag {
+        let mut lag_us = Histogram::new(3).expect("valid");
+        for (ms, times) in [(2, 9_800), (p99_ms, 160), (49, 40)] {
+            lag_us.record_n(ms * 1_000, times).expect("it grows");
+        }
         Lag {
-            every: quantiles,
-            calm: quantiles,
-            calm_s: 30.0,
+            every: Quantiles::of(&lag_us),
+            calm: Quantiles::of(&lag_us),
+            every_us: lag_us.clone(),
+            calm_us: lag_us,
+            calm_s,
             watched_s: 30.0,
             taken_percent: 0.1,
         }
@@ -173,16 +204,37 @@ mod tests {
     }
 
     #[test]
-    fn a_window_without_ten_calm_seconds_shows_nothing() {
-        let few = Lag {
-            calm_s: 9.9,
-            taken_percent: 12.34,
-            ..testbed::lag(3.0)
+    fn without_thirty_calm_seconds_in_all_nothing_is_shown() {
+        let all = |seconds: &[f64]| {
+            let windows: Vec<Lag> = seconds.iter().map(|s| testbed::lag(*s, 3)).collect();
+            Lag::of_all(&windows).expect("alike").expect("some")
         };
-        assert!(few.is_disturbed() && !testbed::lag(3.0).is_disturbed());
+        assert!(!all(&[2.0, 0.0, 28.0]).is_disturbed());
+        let few = all(&[2.0, 27.9]);
+        assert!(few.is_disturbed());
         assert_eq!(
             few.disturbance(),
-            "others had 12.3 % of the probe CPU and left 9.9 calm seconds of 30"
+            "others had 0.1 % of the probe CPU and left 29.9 calm seconds of 60"
         );
+        assert!(Lag::of_all(&[]).expect("nothing").is_none());
+    }
+
+    #[test]
+    fn all_windows_together_have_every_check_of_each() {
+        let intervals: Vec<_> = (1..=4).map(|s| second(s * 1_000, s * 1_000)).collect();
+        let quiet = taken(&[0, 0, 0, 0, 0, 0]);
+        let of = |part: &[LagInterval]| {
+            let window = part[0].span.0..=part[part.len() - 1].span.1;
+            Lag::of(part, &quiet, &window).expect("alike")
+        };
+        let (first, rest) = intervals.split_at(1);
+        let all = Lag::of_all(&[of(first), of(rest)]).expect("alike");
+        let (all, whole) = (all.expect("two"), of(&intervals));
+        assert_eq!(all.calm.checks, 400);
+        let quantiles = |lag: &Lag| {
+            [lag.calm.p50_ms, lag.calm.p99_ms, lag.every.p999_ms].map(|ms| (ms * 1e3) as u64)
+        };
+        assert_eq!(quantiles(&all), quantiles(&whole));
+        assert!((all.watched_s - 4.0).abs() < 1e-9 && (all.calm_s - 4.0).abs() < 1e-9);
     }
 }

@@ -1,6 +1,7 @@
 //! The built programs together, seen from outside: the farm breaks, `ringwatch` judges.
 
 mod classes;
+mod clock;
 mod farm;
 mod page;
 mod places;

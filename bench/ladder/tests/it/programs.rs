@@ -16,7 +16,7 @@ pub(crate) fn built(name: &str) -> PathBuf {
 }
 
 /// Runs `ringwatch check --json` with `args` to its end, in a clean environment.
-pub(crate) fn check(args: &[&str]) -> Output {
+pub(crate) fn check(args: &[String]) -> Output {
     let mut command = Command::new(built("ringwatch"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGWATCH_")) {
         command.env_remove(name);

@@ -252,6 +252,10 @@ impl Core {
         let again = self.targets.ended(slot);
         if commanded || again {
             self.targets.set_commanded(slot);
+        } else if self.paused {
+            // As with those that waited already when the pause began.
+            self.account.shed_deferred += 1;
+            return self.shed(slot, now);
         }
         self.wheel.enqueue(QUEUE_ROUTINE, slot.0, tick_at(due));
         self.wait_for(slot, id, now);

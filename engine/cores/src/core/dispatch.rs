@@ -21,14 +21,20 @@ const SICK: DnsFailure = DnsFailure {
 
 impl Core {
     /// Judges the deadlines that were due at the last turn, now that the tasks woken by that reap
-    /// have run; then takes those due at this one, and feeds the attempts' own timers.
+    /// have run; then takes those due at this one, and feeds the attempts' own timers. After a
+    /// stall those wait for a turn too: what came meanwhile is seen before anything is done about
+    /// its absence.
     pub(super) fn judge_deadlines(&mut self, now: Now) {
-        let ripe = std::mem::take(&mut self.ripe);
-        for key in &ripe {
-            self.judge(*key, now);
+        let mut ripe = std::mem::take(&mut self.ripe);
+        for key in ripe.drain(..) {
+            self.judge(key, now);
         }
         self.ripe = ripe;
-        self.ripe.clear();
+        let mut overslept = std::mem::take(&mut self.overslept);
+        for key in overslept.drain(..) {
+            self.interrupt(key, now);
+        }
+        self.overslept = overslept;
         let mut due = std::mem::take(&mut self.due);
         self.timers.advance(tick_at(now.mono), &mut due);
         for timer in due.drain(..) {
@@ -37,6 +43,8 @@ impl Core {
             };
             if timer % 2 == 0 && self.is_over(key, now) {
                 self.ripe.push(key);
+            } else if self.stalled {
+                self.overslept.push(key);
             } else {
                 self.interrupt(key, now);
             }

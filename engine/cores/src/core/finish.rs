@@ -171,7 +171,9 @@ impl Core {
         }
     }
 
-    /// Puts an outcome (or a slot's last word) on the channel, behind what is held already.
+    /// Puts an outcome (or a slot's last word) on the channel, behind what is held already. Held
+    /// are at most as many outcomes as may be in flight, and one last word for each slot: a slot is
+    /// given again only after it was heard.
     pub(super) fn send(&mut self, outcome: Outcome) {
         // The marker of a released slot is no check: it is in no account.
         let checks = u64::from(!outcome.has(flags::SLOT_RELEASED));

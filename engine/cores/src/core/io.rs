@@ -257,6 +257,11 @@ impl Core {
         entry.attempt.on(Event::Resolved(answer), &self.shared, now);
     }
 
+    /// Whether [`Core::dns_io`] may have something to say.
+    pub fn has_dns_io(&self) -> bool {
+        self.resolver.has_next()
+    }
+
     /// What the resolver needs next; answers go to their attempts on the way.
     pub fn dns_io(&mut self, now: Now) -> Option<DnsIo> {
         loop {

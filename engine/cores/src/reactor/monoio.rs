@@ -402,7 +402,7 @@ async fn established(
     streams: &mut Streams,
 ) -> Option<Event<'static>> {
     let Some(stream) = streams.operate(conn) else {
-        return Some(not_connected(conn));
+        return Some(no_stream(conn));
     };
     let result = shell
         .while_wanted(key, sockets::established(stream))
@@ -427,7 +427,7 @@ async fn send(
     bytes: Vec<u8>,
 ) -> Option<Event<'static>> {
     let Some(stream) = streams.operate(conn) else {
-        return Some(not_connected(conn));
+        return Some(no_stream(conn));
     };
     let (result, buffer) = shell.while_wanted(key, stream.write_all(bytes)).await?;
     streams.settle();
@@ -440,7 +440,7 @@ async fn send(
 /// Reads once and brings the event, which borrows the buffer; the time of it.
 async fn receive(shell: &Shell, key: AttemptKey, conn: Conn, streams: &mut Streams) -> Option<Now> {
     let Some(stream) = streams.operate(conn) else {
-        return Some(shell.event(key, not_connected(conn)));
+        return Some(shell.event(key, no_stream(conn)));
     };
     let reading = shell.while_wanted(key, stream.read(shell.buffer()));
     let (result, buffer) = reading.await?;
@@ -468,9 +468,9 @@ fn io_error(conn: Conn, error: &io::Error) -> Event<'static> {
     }
 }
 
-fn not_connected(conn: Conn) -> Event<'static> {
+fn no_stream(conn: Conn) -> Event<'static> {
     Event::IoError {
         conn,
-        errno: sockets::NOT_CONNECTED,
+        errno: sockets::NO_STREAM,
     }
 }

@@ -25,6 +25,8 @@ struct Dual {
     v6_dial: Dial,
     /// Instead of both: everything by chance.
     chance: Option<u64>,
+    /// Four times a second the core stalls for so long.
+    stall_us: u64,
     /// Questions for AAAA, and connects to each family.
     asked_v6: usize,
     dialled: [usize; 2],
@@ -35,6 +37,7 @@ const DUAL: Dual = Dual {
     v4_dial: Dial::Accept(20 * MS),
     v6_dial: Dial::Accept(20 * MS),
     chance: None,
+    stall_us: 0,
     asked_v6: 0,
     dialled: [0; 2],
 };
@@ -102,6 +105,11 @@ impl World for Dual {
             Some(MS)
         }
     }
+
+    fn stall_us(&mut self, now: MonoUs) -> u64 {
+        let stalls = (now.0 / (5 * MS)).is_multiple_of(50);
+        if stalls { self.stall_us } else { 0 }
+    }
 }
 
 /// A core with so many targets of 10 s (a cadence of 9 s).
@@ -164,6 +172,23 @@ fn a_family_that_answers_keeps_the_other_one_out() {
     let mut bench = fleet(DUAL, 20, IpPolicy::V4First);
     let outcomes = outcomes(&mut bench, 40);
     assert!(outcomes.iter().all(|outcome| outcome.failure().is_none()));
+    let world = bench.sim.world_mut();
+    assert_eq!((world.asked_v6, world.dialled[1]), (0, 0));
+}
+
+#[test]
+fn a_connection_that_stood_while_the_core_was_stalled_races_nobody() {
+    let world = Dual {
+        stall_us: 400 * MS,
+        ..DUAL
+    };
+    let mut bench = fleet(world, 400, IpPolicy::V4First);
+    let outcomes = outcomes(&mut bench, 60);
+    let late = |one: &&Outcome| one.phases.connect_us > 250 * MS as u32;
+    assert!(
+        outcomes.iter().filter(late).count() > 50,
+        "some met a stall"
+    );
     let world = bench.sim.world_mut();
     assert_eq!((world.asked_v6, world.dialled[1]), (0, 0));
 }

@@ -174,6 +174,28 @@ fn a_pause_counts_no_phase_point_as_missed() {
 }
 
 #[test]
+fn a_name_that_resolves_in_a_pause_counts_no_phase_point_as_missed() {
+    let mut world = Chance::new(1, 0);
+    world.watched = Some(CAPPED.parse().expect("an address"));
+    (world.all_watched, world.watched_dial) = (true, Some(Dial::Silence));
+    world.dark = true;
+    let mut bench = bench(world, &Sizes::default());
+    bench.add(400, 10);
+    // Nobody answers questions; their next tries, in the pause, are answered.
+    bench.run_s(2);
+    bench.tell(CoreCommand::Pause(true));
+    bench.sim.world_mut().dark = false;
+    bench.run_s(1_000);
+    let paused = bench.sim.core().account();
+    assert!(paused.shed_deferred > 0, "found no room: {paused:?}");
+    bench.tell(CoreCommand::Pause(false));
+    bench.run_s(20);
+    let after = bench.sim.core().account();
+    let shed = after.shed - paused.shed;
+    assert!(shed <= 400 + 100, "{shed}: {after:?}");
+}
+
+#[test]
 fn waiting_for_an_address_is_no_lag_of_ours() {
     let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));
     bench.run_s(120);

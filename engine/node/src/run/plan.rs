@@ -6,7 +6,7 @@ use model::limits::{DNS_SOCKETS_PER_UPSTREAM, DNS_STREAMS_MAX, IN_FLIGHT_DEFAULT
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::config::Config;
+use crate::config::{Config, IpWord};
 use crate::exit::bad_input;
 
 /// Files of the process itself: log, store, journal, sockets, clients of both listeners.
@@ -90,18 +90,26 @@ pub(crate) struct FilesPlan {
 impl FilesPlan {
     /// Divides `limit` files among `cores` cores with `upstreams` resolvers each; where no name is
     /// looked up, 0. `chosen` = 0 means as many in flight as fit, up to the documented default.
+    /// Where both families of a name may be connected to, an attempt has two sockets: in an outage
+    /// of one family most of them do.
     pub(crate) fn make(
         limit: u64,
         cores: usize,
         upstreams: usize,
-        chosen: u32,
+        (chosen, ip): (u32, IpWord),
     ) -> anyhow::Result<Self> {
+        let each = match ip {
+            _ if upstreams == 0 => 1,
+            IpWord::V4Only | IpWord::V6Only => 1,
+            IpWord::V4First | IpWord::V6First | IpWord::Both => 2,
+        };
         let sockets = DNS_SOCKETS_PER_UPSTREAM * FILES_OF_DNS_SOCKET * upstreams;
         let streams = if upstreams == 0 { 0 } else { DNS_STREAMS_MAX };
         let dns = (sockets + streams) as u64;
-        let needed =
-            |in_flight: u64| FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + in_flight);
-        let fits = limit.saturating_sub(needed(0)) / cores.max(1) as u64;
+        let needed = |in_flight: u64| {
+            FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + each * in_flight)
+        };
+        let fits = limit.saturating_sub(needed(0)) / (each * cores.max(1) as u64);
         let wanted = if chosen == 0 {
             u64::from(IN_FLIGHT_DEFAULT_MAX)
         } else {
@@ -110,7 +118,8 @@ impl FilesPlan {
         let least = if chosen == 0 { IN_FLIGHT_MIN } else { wanted };
         if fits < least {
             let plan = format!(
-                "{cores} probe core(s) with {least} attempts in flight and {dns} files for DNS each"
+                "{cores} probe core(s) with {least} attempts in flight of up to {each} socket(s), \
+                 and {dns} files for DNS, each"
             );
             let advice = if chosen == 0 || fits < IN_FLIGHT_MIN {
                 String::new()
@@ -132,7 +141,8 @@ impl FilesPlan {
 
     /// The plan of `config` under the limits of this process.
     pub(crate) fn adopt(config: &Config, cores: usize, upstreams: usize) -> anyhow::Result<Self> {
-        Self::make(raise_nofile(), cores, upstreams, config.max_in_flight)
+        let chosen = (config.max_in_flight, config.ip);
+        Self::make(raise_nofile(), cores, upstreams, chosen)
     }
 }
 
@@ -173,13 +183,13 @@ mod tests {
 
     #[test]
     fn files_are_divided_among_the_cores() {
-        let plan = FilesPlan::make(1_000_000, 4, 2, 0).expect("fits");
+        let plan = FilesPlan::make(1_000_000, 4, 2, (0, IpWord::V4First)).expect("fits");
         assert_eq!(plan.max_in_flight, IN_FLIGHT_DEFAULT_MAX);
-        let plan = FilesPlan::make(20_000, 4, 1, 0).expect("fits");
+        let plan = FilesPlan::make(20_000, 4, 1, (0, IpWord::V4Only)).expect("fits");
         assert_eq!(plan.max_in_flight, 4_760);
         assert!(plan.needed <= 20_000);
         assert_eq!(
-            FilesPlan::make(20_000, 4, 1, 100)
+            FilesPlan::make(20_000, 4, 1, (100, IpWord::V4Only))
                 .expect("fits")
                 .max_in_flight,
             100
@@ -187,14 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn where_families_are_raced_an_attempt_has_two_files() {
+        let make = |ip| FilesPlan::make(20_000, 4, 1, (0, ip)).expect("fits");
+        let one = make(IpWord::V4Only);
+        for ip in [IpWord::V4First, IpWord::V6First, IpWord::Both] {
+            assert_eq!(make(ip).max_in_flight, one.max_in_flight / 2);
+            assert!(make(ip).needed <= 20_000);
+        }
+    }
+
+    #[test]
     fn one_address_without_a_name_needs_few_files() {
-        let plan = FilesPlan::make(150, 1, 0, 1).expect("fits");
+        let plan = FilesPlan::make(150, 1, 0, (1, IpWord::V4First)).expect("fits");
         assert_eq!((plan.max_in_flight, plan.needed), (1, 145));
     }
 
     #[test]
     fn a_limit_that_is_too_low_says_the_number_needed() {
-        let error = FilesPlan::make(200, 1, 1, 0)
+        let error = FilesPlan::make(200, 1, 1, (0, IpWord::V4Only))
             .expect_err("too low")
             .to_string();
         assert!(
@@ -202,7 +222,7 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("ulimit -n 368"), "{error}");
-        let error = FilesPlan::make(1_000, 1, 1, 5_000)
+        let error = FilesPlan::make(1_000, 1, 1, (5_000, IpWord::V4Only))
             .expect_err("too low")
             .to_string();
         assert!(

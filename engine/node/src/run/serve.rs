@@ -57,6 +57,8 @@ pub(super) struct Control {
     quiet: Quiet,
     /// Checks refused by the guard of which somebody was told.
     blocked_said: u64,
+    /// Connections without a local end that were told of.
+    sources_wanted_said: u64,
     summary: Summary,
     ages: Option<oneshot::Receiver<persist::FreshnessAges>>,
 }
@@ -84,6 +86,7 @@ impl Control {
             deferred: VecDeque::new(),
             quiet: Quiet::every_s(WARNING_EVERY_S),
             blocked_said: 0,
+            sources_wanted_said: 0,
             summary,
             ages: None,
         }
@@ -347,6 +350,32 @@ impl Control {
             );
         }
         self.look_for_blocked(&cores, now);
+        self.look_for_shortage(&cores, now);
+    }
+
+    /// What makes checks unknown for our own sake: nothing else would tell why.
+    fn look_for_shortage(&mut self, cores: &[CoreSnapshot], now: MonoUs) {
+        let wanted: u64 = cores.iter().map(|core| core.sources_wanted).sum();
+        let is_short = wanted > self.sources_wanted_said;
+        if is_short && let Some(swallowed) = self.quiet.allows("sources", now) {
+            let absent = cores.iter().map(|core| core.sources_absent).max();
+            warn!(
+                checks = wanted - self.sources_wanted_said,
+                absent = absent.unwrap_or(0),
+                swallowed,
+                "connections found no local address or port: give source_addresses that this \
+                 machine has (`ringwatch doctor`), or where it has one family alone say so (`ip`)"
+            );
+            self.sources_wanted_said = wanted;
+        }
+        let is_sick = cores.iter().any(|core| core.dns.sick > 0);
+        if is_sick && let Some(swallowed) = self.quiet.allows("resolvers", now) {
+            warn!(
+                swallowed,
+                "the resolvers fail for too many names to be believed: checks of names that are \
+                 not cached are unknown (dns.resolver_sick)"
+            );
+        }
     }
 
     /// A fleet whose addresses are not allowed is never down: nothing else would tell.

@@ -78,7 +78,7 @@ fn an_address_is_checked_with_few_open_files() {
     // A name needs a resolver, and that its sockets.
     let output = script(200, "http://a.example/");
     assert_eq!(code(&output), 2);
-    let plan = "1 probe core(s) with 1 attempts in flight and 192 files for DNS each";
+    let plan = "1 probe core(s) with 1 attempts in flight of up to 2 socket(s), and 192 files";
     assert_says(&output, plan);
 }
 

@@ -13,38 +13,43 @@ const EPIPE: i32 = 32;
 /// Of a connection that got no answer in its share of the time.
 pub(super) const NO_ANSWER: i32 = ETIMEDOUT;
 
-/// Errnos that speak of this host, whoever reports them: descriptors, memory, ports, permissions,
-/// cancelled operations.
-fn is_local(errno: i32) -> bool {
-    const EPERM: i32 = 1;
+/// Why an address could not be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It, or the network on the way to it, said so.
+    Remote,
+    /// This host has no way to it: no route, no address of its family, no free port towards it, or
+    /// no permission.
+    NoWay,
+    /// This host was short of something that has nothing to do with the address.
+    Short,
+}
+
+/// Errnos that say what this host is short of: descriptors and memory; cancelled operations too.
+fn is_short(errno: i32) -> bool {
     const EINTR: i32 = 4;
     const EBADF: i32 = 9;
     const EAGAIN: i32 = 11;
     const ENOMEM: i32 = 12;
-    const EACCES: i32 = 13;
-    const EINVAL: i32 = 22;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    const EADDRINUSE: i32 = 98;
-    const EADDRNOTAVAIL: i32 = 99;
     const ENOBUFS: i32 = 105;
     const ECANCELED: i32 = 125;
-    let local = [
-        EPERM,
-        EINTR,
-        EBADF,
-        EAGAIN,
-        ENOMEM,
-        EACCES,
-        EINVAL,
-        ENFILE,
-        EMFILE,
-        EADDRINUSE,
-        EADDRNOTAVAIL,
-        ENOBUFS,
-        ECANCELED,
-    ];
-    local.contains(&errno)
+    [
+        EINTR, EBADF, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOBUFS, ECANCELED,
+    ]
+    .contains(&errno)
+}
+
+/// Errnos that speak of this host, whoever reports them.
+fn is_local(errno: i32) -> bool {
+    const EPERM: i32 = 1;
+    const EACCES: i32 = 13;
+    const EINVAL: i32 = 22;
+    const EADDRINUSE: i32 = 98;
+    const EADDRNOTAVAIL: i32 = 99;
+    let no_way = [EPERM, EACCES, EINVAL, EADDRINUSE, EADDRNOTAVAIL];
+    is_short(errno) || no_way.contains(&errno)
 }
 
 fn is_reset(errno: i32) -> bool {
@@ -65,6 +70,15 @@ pub(super) fn connect_class(errno: i32, at: ErrnoAt) -> FailureClass {
         ETIMEDOUT => FailureClass::ConnectTimeout,
         _ if is_reset(errno) => FailureClass::ConnectReset,
         _ => FailureClass::ConnectUnreachable,
+    }
+}
+
+/// Of the same.
+pub(super) fn connect_cause(errno: i32, at: ErrnoAt) -> Cause {
+    match connect_class(errno, at) {
+        FailureClass::ConnectLocal if is_short(errno) => Cause::Short,
+        FailureClass::ConnectLocal => Cause::NoWay,
+        _ => Cause::Remote,
     }
 }
 
@@ -111,6 +125,20 @@ mod tests {
                 C::ConnectLocal,
                 "{errno}"
             );
+        }
+    }
+
+    #[test]
+    fn what_we_are_short_of_is_told_from_a_way_that_we_do_not_have() {
+        for (errno, at, cause) in [
+            (EMFILE, ErrnoAt::Syscall, Cause::Short),
+            (EMFILE, ErrnoAt::Async, Cause::Short),
+            (ENETUNREACH, ErrnoAt::Syscall, Cause::NoWay),
+            (ENETUNREACH, ErrnoAt::Async, Cause::Remote),
+            (99, ErrnoAt::Syscall, Cause::NoWay),
+            (ECONNREFUSED, ErrnoAt::Async, Cause::Remote),
+        ] {
+            assert_eq!(connect_cause(errno, at), cause, "{errno} {at:?}");
         }
     }
 

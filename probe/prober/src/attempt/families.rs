@@ -18,10 +18,10 @@ use std::net::SocketAddr;
 
 use model::FailureClass;
 use model::limits::{CONNECTIONS_PER_ATTEMPT, FAMILY_DELAY_MS};
-use model::outcome::{PHASE_ABSENT, flags};
+use model::outcome::flags;
 use model::time::{MonoUs, Now};
 
-use super::route::Route;
+use super::route::{Finding, Route};
 use super::spec::{Command, Conn, ErrnoAt};
 use super::{Attempt, NO_TIMER, Stage, bit, errno, pending};
 use crate::resolver::{DnsFailure, ResolvedName, Scope};
@@ -186,46 +186,33 @@ impl Attempt {
 
     /// Every address that counts has failed: what to say of it.
     fn give_up(&mut self, now: Now) {
-        let (lane, class, errno) = self.verdict();
-        (self.hop.lane, self.errno) = (lane, errno);
+        let class = self.connect_verdict();
         self.finish(Some(class), now);
-        if class == FailureClass::SafetyBlocked {
-            // No connection was tried: the phase was not reached.
-            self.phases.connect_us = PHASE_ABSENT;
-        }
     }
 
-    /// With `both`, what the family that failed says. Else what a remote said, the preferred family
-    /// before the other one; else what was ours.
-    fn verdict(&self) -> (Lane, FailureClass, Option<i32>) {
-        let (class, errno) = self.hop.route.verdict();
-        let first = (Lane::First, class, errno);
-        let Other::Raced(race) = &self.hop.other else {
+    /// What the connections that were opened so far say, now that they are the last ones.
+    pub(super) fn connect_verdict(&mut self) -> FailureClass {
+        let (lane, finding) = self.finding();
+        (self.hop.lane, self.errno) = (lane, finding.errno);
+        finding.class
+    }
+
+    /// With `both`, what the family that fails says. Else whatever says most, of the preferred
+    /// family before the other one: that it was turned down says more than that the other one was
+    /// silent.
+    fn finding(&self) -> (Lane, Finding) {
+        let (route, each) = (&self.hop.route, self.hop.each);
+        let first = (Lane::First, route.finding(true));
+        let Some(race) = self.race_of() else {
             return first;
         };
-        let (class, errno) = race.route.verdict();
-        let other = (Lane::Other, class, errno);
-        let is_other = if self.hop.each {
-            !self.hop.route.is_spent()
+        let other = (Lane::Other, race.route.finding(each));
+        let is_other = if each {
+            route.is_connected() || race.route.is_spent() && !route.is_spent()
         } else {
-            weight(other.1) > weight(first.1)
+            other.1.weight > first.1.weight
         };
         if is_other { other } else { first }
-    }
-
-    /// The deadline has passed while connections were being opened: what it says, and of whom. That
-    /// the preferred family was turned down says more than that the other one was silent.
-    pub(super) fn connect_timeout(&mut self) -> FailureClass {
-        let route = &self.hop.route;
-        let (class, errno) = route.verdict();
-        if route.is_spent() && weight(class) == weight(FailureClass::ConnectTimeout) {
-            self.errno = errno;
-            return class;
-        }
-        if route.is_spent() || route.is_connected() {
-            self.hop.lane = Lane::Other;
-        }
-        FailureClass::ConnectTimeout
     }
 
     /// The lane whose current connection is being opened under this number.
@@ -425,14 +412,5 @@ impl Attempt {
             }
             (Lane::Other, _) => None,
         }
-    }
-}
-
-/// How much a class says of the target.
-fn weight(class: FailureClass) -> u8 {
-    match class {
-        FailureClass::SafetyBlocked => 0,
-        FailureClass::ConnectLocal => 1,
-        _ => 2,
     }
 }

@@ -7,7 +7,7 @@ use model::FailureClass;
 use model::evidence::AddressTried;
 use model::limits::DNS_ADDRESSES_MAX;
 
-use super::errno;
+use super::errno::{self, Cause};
 use super::spec::ErrnoAt;
 use crate::guard::Guard;
 
@@ -20,11 +20,30 @@ enum Trial {
     /// A connection is being opened, or was when the attempt ended.
     Opening,
     Connected,
-    /// The errno, and whether it speaks of us.
     Failed {
         errno: u16,
-        local: bool,
+        cause: Cause,
     },
+}
+
+/// How much what became of a route says, from nothing on. That an address could not be tried for
+/// our own sake says most: the target may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Weight {
+    /// The guard forbids every address.
+    Blocked,
+    /// This host has no way to addresses of a family that it need not have.
+    NoWay,
+    Remote,
+    Ours,
+}
+
+/// What became of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) weight: Weight,
+    pub(super) class: FailureClass,
+    pub(super) errno: Option<i32>,
 }
 
 /// Addresses in the order in which they are tried.
@@ -134,9 +153,9 @@ impl Route {
 
     /// Notes why the current address failed, and goes on to the next one.
     pub(super) fn failed(&mut self, errno: i32, at: ErrnoAt) {
-        let local = errno::connect_class(errno, at) == FailureClass::ConnectLocal;
+        let cause = errno::connect_cause(errno, at);
         let errno = u16::try_from(errno).unwrap_or(u16::MAX);
-        self.trials[usize::from(self.current)] = Trial::Failed { errno, local };
+        self.trials[usize::from(self.current)] = Trial::Failed { errno, cause };
         self.current += 1;
     }
 
@@ -151,19 +170,31 @@ impl Route {
         Some(self.addresses[usize::from(self.current.min(last))])
     }
 
-    /// What to say when every address failed: the first errno that is the remote's, else the
-    /// first of ours; when nothing was tried at all, the guard forbade it.
-    pub(super) fn verdict(&self) -> (FailureClass, Option<i32>) {
-        let failed = |ours: bool| {
+    /// What to say when no address is connected. `needed`: this host is to have a way to addresses
+    /// of this family.
+    pub(super) fn finding(&self, needed: bool) -> Finding {
+        let failed = |wanted: Cause| {
             self.trials.iter().find_map(|trial| match *trial {
-                Trial::Failed { errno, local } if local == ours => Some(i32::from(errno)),
+                Trial::Failed { errno, cause } if cause == wanted => Some(i32::from(errno)),
                 _ => None,
             })
         };
-        match (failed(false), failed(true)) {
-            (Some(errno), _) => (errno::connect_class(errno, ErrnoAt::Async), Some(errno)),
-            (None, Some(errno)) => (FailureClass::ConnectLocal, Some(errno)),
-            (None, None) => (FailureClass::SafetyBlocked, None),
+        let no_way = failed(Cause::NoWay);
+        let ours = failed(Cause::Short).or(no_way.filter(|_| needed));
+        let (weight, class, errno) = match (ours, failed(Cause::Remote)) {
+            (Some(_), _) => (Weight::Ours, FailureClass::ConnectLocal, ours),
+            (None, _) if self.is_opening() => (Weight::Remote, FailureClass::ConnectTimeout, None),
+            (None, Some(errno)) => {
+                let class = errno::connect_class(errno, ErrnoAt::Async);
+                (Weight::Remote, class, Some(errno))
+            }
+            (None, None) if no_way.is_some() => (Weight::NoWay, FailureClass::ConnectLocal, no_way),
+            (None, None) => (Weight::Blocked, FailureClass::SafetyBlocked, None),
+        };
+        Finding {
+            weight,
+            class,
+            errno,
         }
     }
 
@@ -179,7 +210,7 @@ impl Route {
                 Trial::Untried | Trial::Blocked => return None,
                 Trial::Opening => (Some(errno::NO_ANSWER), false),
                 Trial::Connected => (None, false),
-                Trial::Failed { errno, local } => (Some(i32::from(errno)), local),
+                Trial::Failed { errno, cause } => (Some(i32::from(errno)), cause != Cause::Remote),
             };
             Some(AddressTried {
                 address: SocketAddr::new(address, port),

@@ -11,7 +11,8 @@
 //!
 //! What we could not ask at all (`connect.local`) is not remembered, and no failure takes the
 //! place of addresses within their TTL: a prefetch may fail. With `both` each family must have
-//! addresses; else a family that fails is of no account once the other one is there.
+//! addresses; else a family that fails is of no account once the other one is there, and can be
+//! asked for again as soon as a failure of its own would be forgotten.
 //!
 //! Each end is told to the health of the resolvers; while they are sick, timeouts and SERVFAIL
 //! speak of them and not of the name.
@@ -21,8 +22,8 @@ use model::{FailureClass, MonoUs};
 
 use super::answer::{Addresses, DnsFailure, ResolvedName, Scope};
 use super::flights::{Found, Trouble};
-use super::line::{Life, Negative, Positive};
-use super::{IpPolicy, Resolver, Source};
+use super::line::{Life, Negative, Positive, Width};
+use super::{HostId, IpPolicy, Resolver, Source};
 
 impl Resolver {
     /// Addresses of the family that was asked for.
@@ -41,6 +42,7 @@ impl Resolver {
             positive: Positive { addresses, server },
             until: now.plus_ms(ttl_ms),
             ttl_ms,
+            asked: true,
         };
         match entry.found.take() {
             Some(first) if now < first.until => self.succeed(flight, &first.joined(&new), now),
@@ -88,16 +90,25 @@ impl Resolver {
 
     fn succeed(&mut self, flight: u32, found: &Found, now: MonoUs) {
         let last = self.policy.families().len() - 1;
-        let entry = self.flights.get_mut(flight);
-        let host = entry.host;
+        let width = if usize::from(self.flights.get_mut(flight).step) == last {
+            Width::Wide
+        } else {
+            Width::Narrow
+        };
+        self.observe(flight, false, now);
+        self.conclude(flight, found, width, now);
+    }
+
+    /// Remembers what was found, and gives it to who waits.
+    fn conclude(&mut self, flight: u32, found: &Found, width: Width, now: MonoUs) {
+        let host = self.flights.get_mut(flight).host;
         let life = Life {
             until: found.until,
             ttl_ms: found.ttl_ms,
-            wide: entry.wide || usize::from(entry.step) == last,
+            width,
         };
         self.hosts.keep(host, &found.positive, life);
-        self.observe(flight, false, now);
-        let scope = self.scope(life.wide);
+        let scope = self.scope(width.is_wide(now));
         self.land(
             flight,
             Ok(self.resolved(found.positive, scope, Source::Asked)),
@@ -115,8 +126,13 @@ impl Resolver {
     ) {
         let entry = self.flights.get_mut(flight);
         let found = entry.found.filter(|found| now < found.until);
+        let is_ours = class == FailureClass::ConnectLocal;
         if let Some(found) = found.filter(|_| self.policy != IpPolicy::Both) {
-            return self.succeed(flight, &found, now);
+            if found.asked || !is_ours {
+                self.observe(flight, !found.asked && is_of_resolvers(class), now);
+            }
+            let width = Width::WideUntil(now.plus_ms(ttl_ms));
+            return self.conclude(flight, &found, width, now);
         }
         let negative = Negative {
             class,
@@ -125,7 +141,6 @@ impl Resolver {
             rcode,
         };
         let host = entry.host;
-        let is_ours = class == FailureClass::ConnectLocal;
         if !is_ours {
             self.observe(flight, is_of_resolvers(class), now);
         }
@@ -133,7 +148,7 @@ impl Resolver {
         if (is_ours || is_of_resolvers(class))
             && let Some(old) = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now)
         {
-            let scope = self.scope(self.hosts.life(host).wide);
+            let scope = self.known_scope(host, now);
             let source = if fresh { Source::Cache } else { Source::Stale };
             return self.land(flight, Ok(self.resolved(old, scope, source)));
         }
@@ -144,8 +159,13 @@ impl Resolver {
         self.land(flight, Err(failure));
     }
 
+    /// What an answer from the line of the host is.
+    pub(super) fn known_scope(&self, host: HostId, now: MonoUs) -> Scope {
+        self.scope(self.hosts.life(host).width.is_wide(now))
+    }
+
     /// What an answer is that is `wide` or not.
-    pub(super) fn scope(&self, wide: bool) -> Scope {
+    fn scope(&self, wide: bool) -> Scope {
         match (self.policy, wide) {
             (IpPolicy::Both, _) => Scope::Each,
             (_, true) => Scope::Wide,

@@ -50,6 +50,8 @@ pub(super) struct Found {
     /// The end of their TTL, which began with the answer that gave them.
     pub(super) until: MonoUs,
     pub(super) ttl_ms: u64,
+    /// By this flight; else they come from the cache, and nobody has answered yet.
+    pub(super) asked: bool,
 }
 
 /// A name being asked for.
@@ -256,6 +258,11 @@ impl Flights {
                 result,
             });
         }
+    }
+
+    /// Whether somebody may be owed an answer.
+    pub(super) fn has_landed(&self) -> bool {
+        !self.landed.is_empty()
     }
 
     /// The next answer that is due; addresses come one place further on for each waiter.

@@ -30,8 +30,28 @@ pub(super) struct Life {
     pub(super) until: MonoUs,
     /// All of the TTL, what is over of it included.
     pub(super) ttl_ms: u64,
-    /// There is nothing more to ask for: the policy wants one family, or has asked for both.
-    pub(super) wide: bool,
+    pub(super) width: Width,
+}
+
+/// Whether there is more of a name to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    /// The family that the policy does not prefer.
+    Narrow,
+    /// Nothing: the policy wants one family, or both have said what they have.
+    Wide,
+    /// Nothing until then: the other family was asked for in vain.
+    WideUntil(MonoUs),
+}
+
+impl Width {
+    pub(super) fn is_wide(self, now: MonoUs) -> bool {
+        match self {
+            Self::Narrow => false,
+            Self::Wide => true,
+            Self::WideUntil(until) => now < until,
+        }
+    }
 }
 
 /// A failure as it is remembered.
@@ -61,9 +81,10 @@ pub(super) enum Cached {
 pub(super) struct Line {
     expires_ds: u32,
     content: Content,
-    /// How long after `expires_ds` the addresses are used without asking.
-    held_ds: u16,
-    /// TTL of addresses in seconds (an hour is 3,600), and [`WIDE`].
+    /// How long after `expires_ds` the addresses are used without asking; with [`VAIN`] how long
+    /// before it the question in vain is forgotten.
+    span_ds: u16,
+    /// TTL of addresses in seconds (an hour is 3,600), and [`WIDE`] or [`VAIN`].
     life: u16,
 }
 
@@ -91,8 +112,10 @@ enum Content {
     Failed(Negative),
 }
 
-/// See [`Life::wide`].
+/// [`Width::Wide`].
 const WIDE: u16 = 1 << 15;
+/// [`Width::WideUntil`].
+const VAIN: u16 = 1 << 14;
 
 /// IPv4 addresses that fit a line.
 const INLINE_V4: usize = 4;
@@ -109,7 +132,7 @@ impl Line {
                 Cached::Nothing
             };
         }
-        let held = now < self.expires_ds + u32::from(self.held_ds);
+        let held = self.life & VAIN == 0 && now < self.expires_ds + u32::from(self.span_ds);
         if !live && !held {
             return Cached::Nothing;
         }
@@ -124,7 +147,16 @@ impl Line {
     pub(super) fn keep(&mut self, spill: &mut Spill, new: &Positive, life: Life) {
         self.clear(spill);
         self.expires_ds = tenths(life.until);
-        self.life = (life.ttl_ms / 1_000) as u16 | if life.wide { WIDE } else { 0 };
+        let flag = match life.width {
+            Width::Narrow => 0,
+            Width::Wide => WIDE,
+            Width::WideUntil(until) => {
+                // No TTL is longer than an hour, 36,000 tenths: it fits.
+                self.span_ds = self.expires_ds.saturating_sub(tenths(until)) as u16;
+                VAIN
+            }
+        };
+        self.life = (life.ttl_ms / 1_000) as u16 | flag;
         self.content = Content::of(new, spill);
     }
 
@@ -149,7 +181,8 @@ impl Line {
         let positive = self.take_turn(spill)?;
         let until = tenths(now.plus_ms(hold_ms)).min(last);
         // One hour of tenths is 36,000: it fits.
-        self.held_ds = until.saturating_sub(self.expires_ds) as u16;
+        self.span_ds = until.saturating_sub(self.expires_ds) as u16;
+        self.life &= !VAIN;
         Some(positive)
     }
 
@@ -178,10 +211,15 @@ impl Line {
 
     /// What the addresses are good for.
     pub(super) fn life(&self) -> Life {
+        let width = match self.life & (WIDE | VAIN) {
+            0 => Width::Narrow,
+            VAIN => Width::WideUntil(of_tenths(self.expires_ds - u32::from(self.span_ds))),
+            _ => Width::Wide,
+        };
         Life {
-            until: MonoUs(u64::from(self.expires_ds) * 100_000),
-            ttl_ms: u64::from(self.life & !WIDE) * 1_000,
-            wide: self.life & WIDE != 0,
+            until: of_tenths(self.expires_ds),
+            ttl_ms: u64::from(self.life & !(WIDE | VAIN)) * 1_000,
+            width,
         }
     }
 
@@ -258,6 +296,10 @@ fn rotated(addresses: Addresses, turn: &mut u8, server: u8) -> Positive {
 
 fn tenths(at: MonoUs) -> u32 {
     (at.0 / 100_000) as u32
+}
+
+fn of_tenths(tenths: u32) -> MonoUs {
+    MonoUs(u64::from(tenths) * 100_000)
 }
 
 /// Address lists that are too long for a line: 33 bytes each for IPv4, 129 for IPv6, 137 for both.
@@ -382,7 +424,7 @@ mod tests {
         Life {
             until: MonoUs(ttl_ms * 1_000),
             ttl_ms,
-            wide: false,
+            width: Width::Narrow,
         }
     }
 
@@ -430,12 +472,12 @@ mod tests {
         let at = |s: u64| MonoUs(s * SECOND);
         assert!(!line.ends_before(at(50), 1, at(1)), "nothing is known");
         line.keep(&mut spill, &positive(1, 0), life(40_000));
-        assert!(line.ends_before(at(50), 40_000, at(1)) && !line.life().wide);
+        assert!(line.ends_before(at(50), 40_000, at(1)) && line.life().width == Width::Narrow);
         assert!(!line.ends_before(at(50), 40_001, at(1)), "too short a life");
         assert!(!line.ends_before(at(39), 1, at(1)), "still fresh then");
         assert!(!line.ends_before(at(50), 1, at(40)), "over already");
         let wide = Life {
-            wide: true,
+            width: Width::Wide,
             ..life(3_600_000)
         };
         line.keep(&mut spill, &positive(1, 0), wide);
@@ -451,7 +493,34 @@ mod tests {
         };
         line.fail(&mut spill, failure, 40_000, at(0));
         assert!(!line.ends_before(at(50), 1, at(1)) && !line.is_fresh(at(1)));
-        assert!(!line.life().wide, "nothing is left of it");
+        assert_eq!(line.life().width, Width::Narrow, "nothing is left of it");
+    }
+
+    #[test]
+    fn a_question_in_vain_is_remembered_for_its_own_time_and_never_past_the_line() {
+        let (mut spill, mut line) = (Spill::default(), Line::default());
+        let at = |s: u64| MonoUs(s * SECOND);
+        for (until_s, remembered_s) in [(5, 5), (60, 60), (3_600, 3_600), (3_700, 3_600)] {
+            let vain = Life {
+                width: Width::WideUntil(at(until_s)),
+                ..life(3_600_000)
+            };
+            line.keep(&mut spill, &positive(1, 0), vain);
+            let width = line.life().width;
+            assert!(
+                width.is_wide(MonoUs(remembered_s * SECOND - 1)),
+                "{until_s}"
+            );
+            assert!(!width.is_wide(at(remembered_s)), "{until_s}");
+            assert_eq!(
+                line.read(&mut spill, at(3_600)),
+                Cached::Nothing,
+                "{until_s}"
+            );
+        }
+        assert!(line.stale(&mut spill, 5_000, at(3_601)).is_some());
+        assert!(matches!(line.read(&mut spill, at(3_602)), Cached::Held(_)));
+        assert_eq!(line.life().width, Width::Narrow);
     }
 
     #[test]

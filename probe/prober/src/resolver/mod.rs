@@ -281,12 +281,12 @@ impl Resolver {
 
     /// As [`Resolver::lookup`], for addresses of both families where the policy only prefers one:
     /// what the name has of either, the preferred family first. A name that was looked up so keeps
-    /// both for their TTL; what the second family cannot give is no failure. Of a name whose
-    /// preferred family is in the cache only the other one is asked for.
+    /// both for their TTL; that the second family cannot be had is no failure, and remembered like
+    /// one. Of a name whose preferred family is in the cache only the other one is asked for.
     pub fn widen(&mut self, host: HostId, waiter: u64, now: MonoUs) -> Lookup {
         let cached = self.hosts.read(host, now);
         let is_wide = match cached {
-            Cached::Fresh(_) => self.scope(self.hosts.life(host).wide) != Scope::Narrow,
+            Cached::Fresh(_) => self.known_scope(host, now) != Scope::Narrow,
             Cached::Held(_) | Cached::Failed(_) => true,
             Cached::Nothing => is_localhost(self.hosts.name(host)),
         };
@@ -312,7 +312,9 @@ impl Resolver {
         }
         self.bucket.refill(now);
         let idle = self.flights.queued() == 0 && self.bucket.has_token();
-        if idle && self.start(host, false, now).is_ok() {
+        // Both families, where both are in the cache.
+        let wide = self.known_scope(host, due) != Scope::Narrow;
+        if idle && self.start(host, wide, now).is_ok() {
             self.stats.prefetches += 1;
             self.advance_queue(now);
             self.drop_gone();
@@ -323,12 +325,12 @@ impl Resolver {
         match cached {
             Cached::Fresh(positive) => {
                 self.stats.hits += 1;
-                let scope = self.scope(self.hosts.life(host).wide);
+                let scope = self.known_scope(host, now);
                 Lookup::Hit(self.resolved(positive, scope, Source::Cache))
             }
             Cached::Held(positive) => {
                 self.stats.stale_hits += 1;
-                let scope = self.scope(self.hosts.life(host).wide);
+                let scope = self.known_scope(host, now);
                 Lookup::Hit(self.resolved(positive, scope, Source::Stale))
             }
             Cached::Failed(negative) => {
@@ -385,6 +387,11 @@ impl Resolver {
         }
         self.advance_queue(now);
         self.drop_gone();
+    }
+
+    /// Whether [`Resolver::next`] may have something to say.
+    pub fn has_next(&self) -> bool {
+        !self.commands.is_empty() || self.flights.has_landed()
     }
 
     /// What to do next; to be called until `None` after each of the calls above.
@@ -475,6 +482,7 @@ impl Resolver {
                 positive,
                 until: life.until,
                 ttl_ms: life.ttl_ms,
+                asked: false,
             });
         }
     }

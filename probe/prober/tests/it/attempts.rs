@@ -207,8 +207,13 @@ fn the_first_failure_of_the_remote_names_the_class() {
         ),
         (
             vec![(ours, ErrnoAt::Syscall), (refused, ErrnoAt::Async)],
-            "connect.refused",
-            refused,
+            "connect.local",
+            ours,
+        ),
+        (
+            vec![(refused, ErrnoAt::Async), (ours, ErrnoAt::Syscall)],
+            "connect.local",
+            ours,
         ),
         (
             vec![(ours, ErrnoAt::Syscall), (101, ErrnoAt::Syscall)],

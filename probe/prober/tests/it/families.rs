@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use model::outcome::PHASE_ABSENT;
 use model::url::Scheme;
-use model::{Evidence, Generation, Slot};
+use model::{Evidence, Generation, Slot, Verdict};
 use prober::resolver::Scope;
 use prober::{Command, HostRef};
 use proptest::prelude::*;
@@ -30,13 +30,14 @@ fn two(first: Fate, other: Fate) -> Network {
 }
 
 /// Everything that one address can do, far from each other in time.
-const FATES: [Fate; 7] = [
+const FATES: [Fate; 8] = [
     Fate::Accepts(10 * MS),
     Fate::Accepts(400 * MS),
     Fate::Refuses(11 * MS),
     Fate::Refuses(410 * MS),
     Fate::Silent,
-    Fate::Ours,
+    Fate::NoWay,
+    Fate::Short,
     Fate::Blocked,
 ];
 
@@ -201,7 +202,7 @@ fn the_second_look_goes_to_the_family_that_won() {
 #[test]
 fn a_bad_address_is_no_outage_but_evidence_with_its_error() {
     let network = Network {
-        first: vec![Fate::Refuses(MS), Fate::Blocked, Fate::Ours],
+        first: vec![Fate::Refuses(MS), Fate::Blocked, Fate::NoWay],
         other: vec![Fate::Refuses(MS), Fate::Accepts(MS)],
         replies: vec![b"HTTP/1.1 500 No\r\n\r\n"],
         ..two(Fate::Silent, Fate::Silent)
@@ -232,7 +233,8 @@ fn fates() -> impl Strategy<Value = Vec<Fate>> {
         3 => (0..90u64).prop_map(|ms| Fate::Accepts(ms * MS)),
         1 => (0..700u64).prop_map(|ms| Fate::Refuses(ms * MS)),
         2 => Just(Fate::Silent),
-        1 => Just(Fate::Ours),
+        1 => Just(Fate::NoWay),
+        1 => Just(Fate::Short),
         1 => Just(Fate::Blocked),
     ];
     prop::collection::vec(fate, 1..=4)
@@ -286,6 +288,15 @@ proptest! {
             prop_assert_eq!(blocked, report.class == Some(model::FailureClass::SafetyBlocked));
         }
         let evidence = evidence(&run);
+        if report.class.is_some_and(|class| class.verdict() == Verdict::Down) {
+            let remotes = evidence.addresses.iter().any(|tried| !tried.local);
+            prop_assert!(remotes, "nobody else said anything: {network:?}");
+            let mut tried = evidence.addresses.iter().filter(|tried| tried.local);
+            let untried = tried.any(|tried| {
+                tried.address.is_ipv4() || network.fate(tried.address.ip()) == Fate::Short
+            });
+            prop_assert!(each || !untried, "it may be there: {network:?}");
+        }
         let mut tried: Vec<IpAddr> = evidence.addresses.iter().map(|t| t.address.ip()).collect();
         for seen in &evidence.addresses {
             let errno = network.fate(seen.address.ip()).errno();

@@ -43,9 +43,9 @@ impl Stop {
     }
 }
 
-/// Carries out what the resolver asks for.
+/// Carries out what the resolver asks for; looks at the clock only if it does.
 pub(super) fn pump(shell: &Rc<Shell>) {
-    loop {
+    while shell.core.borrow().has_dns_io() {
         let wish = shell.core.borrow_mut().dns_io(shell.now());
         match wish {
             None => return,

@@ -16,12 +16,16 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use crate::local_end::{Close, Source, SourceError};
 
-/// `ENOTCONN`.
-pub(super) const NOT_CONNECTED: i32 = Errno::NOTCONN.raw_os_error();
+/// Of a connection that stood no more when it was looked at: `ENOTCONN`.
+const NOT_CONNECTED: i32 = Errno::NOTCONN.raw_os_error();
+/// Of a connection that we lost sight of: `EBADF`, which never speaks of the remote.
+pub(super) const NO_STREAM: i32 = Errno::BADF.raw_os_error();
 
-/// The errno inside `error`; errors that the kernel did not make count as `EIO`.
+/// The errno inside `error`; errors that the kernel did not make are our own: `ECANCELED`.
 pub(super) fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
+    error
+        .raw_os_error()
+        .unwrap_or(Errno::CANCELED.raw_os_error())
 }
 
 /// Our end of a connection.

@@ -27,8 +27,10 @@ pub(super) enum Fate {
     /// ECONNREFUSED after so many µs.
     Refuses(u64),
     Silent,
-    /// Our own kernel refuses at once: EADDRNOTAVAIL.
-    Ours,
+    /// Our own kernel knows no way there: EADDRNOTAVAIL, at once.
+    NoWay,
+    /// Our own kernel has no descriptor left: EMFILE, at once.
+    Short,
     /// The guard forbids it.
     Blocked,
 }
@@ -39,7 +41,7 @@ impl Fate {
         match self {
             Self::Accepts(us) | Self::Refuses(us) => us,
             Self::Silent => u64::MAX,
-            Self::Ours | Self::Blocked => 0,
+            Self::NoWay | Self::Short | Self::Blocked => 0,
         }
     }
 
@@ -49,7 +51,8 @@ impl Fate {
             Self::Accepts(_) => None,
             Self::Refuses(_) => Some(111),
             Self::Silent => Some(110),
-            Self::Ours | Self::Blocked => Some(99),
+            Self::Short => Some(24),
+            Self::NoWay | Self::Blocked => Some(99),
         }
     }
 }
@@ -374,6 +377,7 @@ impl Shell<'_> {
                 return attempt.on(Event::Connected { conn, sent }, &SHARED, now);
             }
             Fate::Refuses(_) => (111, ErrnoAt::Async),
+            Fate::Short => (24, ErrnoAt::Syscall),
             _ => (99, ErrnoAt::Syscall),
         };
         self.open.remove(&conn.0);

@@ -11,13 +11,16 @@ use super::network::{Fate, MS, Network, Other};
 /// Class, address and length of the connect phase in µs.
 pub(super) type Verdict = (Option<FailureClass>, Option<IpAddr>, u32);
 
-/// Which class a failure is, and how much it says.
-fn failure(fate: Fate) -> (u8, FailureClass) {
+/// How much it says that no connection stands, and which class it is: of the preferred family this
+/// host must have a way, of the other one it need not.
+fn failure(fate: Fate, preferred: bool, failed: bool) -> (u8, FailureClass) {
     match fate {
-        Fate::Refuses(_) => (2, FailureClass::ConnectRefused),
-        Fate::Ours => (1, FailureClass::ConnectLocal),
+        Fate::Short => (3, FailureClass::ConnectLocal),
+        Fate::NoWay if preferred => (3, FailureClass::ConnectLocal),
+        Fate::NoWay => (1, FailureClass::ConnectLocal),
         Fate::Blocked => (0, FailureClass::SafetyBlocked),
-        Fate::Accepts(_) | Fate::Silent => panic!("{fate:?} is no failure"),
+        Fate::Refuses(_) if failed => (2, FailureClass::ConnectRefused),
+        Fate::Refuses(_) | Fate::Accepts(_) | Fate::Silent => (2, FailureClass::ConnectTimeout),
     }
 }
 
@@ -56,26 +59,18 @@ pub(super) fn expected(network: &Network, deadline_us: u64) -> Verdict {
         };
         return (None, Some(address), fate.takes_us() as u32);
     }
-    let given_up = first_fails.max(other_fails);
-    let waited = |until: u64| (until - start) as u32;
-    if given_up >= deadline_us {
-        let class = (first_fails < deadline_us).then(|| failure(first));
-        let (class, address) = match class {
-            Some((2, class)) => (class, first_ip),
-            Some(_) if known_at < deadline_us => (FailureClass::ConnectTimeout, other_ip),
-            _ => (FailureClass::ConnectTimeout, first_ip),
-        };
-        return (Some(class), Some(address), waited(deadline_us));
-    }
-    let mut best = (failure(first), first_ip);
-    if known_at < u64::MAX && failure(other).0 > best.0.0 {
-        best = (failure(other), other_ip);
+    let end = first_fails.max(other_fails).min(deadline_us);
+    let mut best = (failure(first, true, first_fails < deadline_us), first_ip);
+    if known_at < deadline_us {
+        let failed = failure(other, false, other_fails < deadline_us);
+        if failed.0 > best.0.0 {
+            best = (failed, other_ip);
+        }
     }
     let ((weight, class), address) = best;
-    let connect_us = if weight == 0 {
-        model::outcome::PHASE_ABSENT
-    } else {
-        waited(given_up)
+    let connect_us = match weight {
+        0 => model::outcome::PHASE_ABSENT,
+        _ => (end - start) as u32,
     };
     (Some(class), Some(address), connect_us)
 }

@@ -174,42 +174,76 @@ fn widening_joins_a_question_under_way() {
     assert!(bench.answers.iter().all(|(_, answer)| dual(answer)));
 }
 
-#[test]
-fn a_second_family_that_fails_takes_nothing_from_the_first() {
-    for say in [
-        Say::Empty,
-        Say::Code(ResponseCode::ServFail, 60),
-        Say::Code(ResponseCode::NXDomain, 60),
-    ] {
-        let mut bench = Bench::new(1, IpPolicy::V4First);
-        let host = bench.resolver.intern("www.example.test");
-        bench.resolver.widen(host, 1, bench.now);
-        bench.pump();
-        bench.answer(Say::Addresses(2, 300));
-        bench.answer(say);
-        assert_eq!(counts(&mut bench), (2, 0, true));
-        let again = bench.resolver.widen(host, 2, bench.now);
-        assert!(
-            matches!(again, Lookup::Hit(_)),
-            "not asked again: {again:?}"
-        );
+/// What a question for the second family alone comes to.
+fn second(bench: &mut Bench, say: Option<Say>) {
+    match say {
+        Some(say) => bench.answer(say),
+        None => {
+            while bench.answers.is_empty() {
+                bench.pass(SECOND / 100);
+            }
+        }
     }
 }
 
 #[test]
-fn while_a_name_is_widened_in_vain_its_addresses_stay() {
-    let (mut bench, host) = asked(1, IpPolicy::V4First);
-    bench.answer(Say::Addresses(1, 300));
-    bench.only_answer().expect("one family");
-    bench.resolver.widen(host, 2, bench.now);
+fn a_second_family_that_fails_takes_nothing_and_is_forgotten_like_any_failure() {
+    for (say, forgotten_s) in [
+        (Some(Say::Empty), 5),
+        (Some(Say::Code(ResponseCode::NoError, 60)), 60),
+        (Some(Say::Code(ResponseCode::NXDomain, 60)), 60),
+        (Some(Say::Code(ResponseCode::ServFail, 60)), 5),
+        (None, 5),
+    ] {
+        for first_is_cached in [true, false] {
+            let mut bench = Bench::new(1, IpPolicy::V4First);
+            let host = bench.resolver.intern("www.example.test");
+            if first_is_cached {
+                bench.lookup(host, 1);
+                bench.pump();
+                bench.answer(Say::Addresses(2, 300));
+                bench.only_answer().expect("one family");
+            }
+            bench.resolver.widen(host, 2, bench.now);
+            bench.pump();
+            if !first_is_cached {
+                bench.answer(Say::Addresses(2, 300));
+            }
+            second(&mut bench, say);
+            let name = bench.only_answer().expect("what is known");
+            assert_eq!((name.addresses.len(), name.scope), (2, Scope::Wide));
+            assert!(!name.stale && !name.addresses.is_dual());
+            bench.pass((forgotten_s - 1) * SECOND);
+            let again = bench.resolver.widen(host, 3, bench.now);
+            assert!(matches!(again, Lookup::Hit(_)), "asked again: {say:?}");
+            bench.pass(SECOND);
+            let hit = bench.lookup(host, 4);
+            assert!(matches!(hit, Lookup::Hit(name) if name.scope == Scope::Narrow));
+            let again = bench.resolver.widen(host, 5, bench.now);
+            assert_eq!(again, Lookup::Waiting, "not asked again: {say:?}");
+        }
+    }
+}
+
+#[test]
+fn a_name_with_both_families_keeps_both_when_it_is_fetched_ahead() {
+    let mut bench = Bench::new(1, IpPolicy::V4First);
+    let host = bench.resolver.intern("www.example.test");
+    bench.resolver.widen(host, 1, bench.now);
     bench.pump();
-    bench.answer(Say::Code(ResponseCode::NXDomain, 60));
-    let name = bench.only_answer().expect("what is known");
-    assert!(!name.stale && !name.addresses.is_dual());
-    assert!(matches!(bench.lookup(host, 3), Lookup::Hit(name) if !name.stale));
-    let again = bench.resolver.widen(host, 4, bench.now);
+    bench.answer(Say::Addresses(1, 60));
+    bench.answer(Say::Addresses(1, 60));
+    assert_eq!(counts(&mut bench), (1, 1, true));
+    bench.pass(50 * SECOND);
+    let due = bench.now.plus_us(20 * SECOND);
+    bench.resolver.prefetch(host, due, 30_000, bench.now);
+    bench.pump();
+    bench.answer(Say::Addresses(1, 60));
+    bench.answer(Say::Addresses(1, 60));
+    bench.pass(20 * SECOND);
+    let hit = bench.lookup(host, 2);
     assert!(
-        matches!(again, Lookup::Hit(_)),
-        "not asked again: {again:?}"
+        matches!(hit, Lookup::Hit(name) if name.addresses.is_dual()),
+        "{hit:?}"
     );
 }

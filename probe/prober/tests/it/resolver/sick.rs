@@ -2,7 +2,7 @@
 
 use hickory_proto::op::ResponseCode;
 use model::FailureClass;
-use prober::resolver::{DnsFailure, HostId, Lookup, ResolverConfig};
+use prober::resolver::{DnsFailure, HostId, IpPolicy, Lookup, ResolverConfig};
 
 use super::{Bench, SECOND, Say, config};
 
@@ -185,4 +185,26 @@ fn an_old_answer_that_stands_in_still_counts_as_a_failure() {
             .all(|(_, answer)| answer.is_ok_and(|name| name.stale))
     );
     assert!(town.bench.resolver.is_sick());
+}
+
+#[test]
+fn questions_for_the_other_family_alone_speak_of_the_resolvers_too() {
+    let mut bench = Bench::new(1, IpPolicy::V4First);
+    let hosts: Vec<HostId> = (0..400)
+        .map(|n| bench.resolver.intern(&format!("n{n}.test")))
+        .collect();
+    for host in &hosts {
+        bench.lookup(*host, 1);
+        bench.answer(Say::Addresses(1, 3_600));
+    }
+    bench.pass(120 * SECOND);
+    for host in &hosts {
+        bench.resolver.widen(*host, 2, bench.now);
+        bench.pump();
+        bench.answer(Say::Code(ResponseCode::ServFail, 60));
+    }
+    bench.pass(2 * SECOND);
+    assert!(bench.resolver.is_sick());
+    let name = bench.answers.pop().expect("an answer").1;
+    assert_eq!(name.expect("what is known").addresses.len(), 1);
 }
