@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod aside;
 mod check;
 mod cli;
 mod config;
