@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Config, upstreams};
 use crate::exit::bad_input;
+use crate::out::Out;
 use crate::report::human;
 use crate::run::parts;
 use crate::run::plan::{FilesPlan, raise_nofile};
@@ -42,14 +43,17 @@ pub(crate) fn run(
     let _ = core.thread.join();
     let reports = reports?;
     let mut worst = 0;
+    let mut out = Out::start();
     for (target, report) in targets.iter().zip(&reports) {
+        let (outcome, evidence) = (&report.outcome, &report.evidence);
         if as_json {
-            println!("{}", object(target, &report.outcome, &report.evidence));
+            out.line(object(target, outcome, evidence));
         } else {
-            println!("{}", line(target, &report.outcome, &report.evidence));
+            out.line(line(target, outcome, evidence));
         }
-        worst = worse(worst, code(report.outcome.verdict()));
+        worst = worse(worst, code(outcome.verdict()));
     }
+    out.end()?;
     Ok(ExitCode::from(worst))
 }
 

@@ -1,6 +1,7 @@
 //! `ringwatch`: the uptime-monitoring node and its command line.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod admin;
 mod aside;
@@ -13,6 +14,7 @@ mod events;
 mod exit;
 mod json_ids;
 mod logging;
+mod out;
 mod report;
 mod run;
 mod suggest;

@@ -12,3 +12,4 @@ mod node;
 mod process;
 mod refusal;
 mod server;
+mod streams;
