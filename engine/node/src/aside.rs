@@ -5,6 +5,7 @@
 use std::thread::Builder;
 
 use anyhow::Context;
+use tokio::sync::oneshot;
 
 /// Starts `work`, called `name`, which tells by itself what comes of it.
 ///
@@ -14,4 +15,21 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow:
     let started = Builder::new().name(name.to_owned()).spawn(work);
     started.with_context(|| format!("the thread for the {name} could not start"))?;
     Ok(())
+}
+
+/// What comes of `work`.
+///
+/// # Errors
+/// As [`start`], and when `work` panicked.
+pub(crate) async fn done<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let (sender, result) = oneshot::channel();
+    start(name, move || {
+        // Whoever asked may have gone on.
+        let _ = sender.send(work());
+    })?;
+    let panicked = || format!("the thread for the {name} panicked");
+    result.await.with_context(panicked)
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +23,7 @@ use crate::control::lock::{self, Taken};
 use crate::control::store_lock;
 use crate::exit::{BadInput, bad_input};
 use crate::out::{self, Out};
+use crate::run::plan::Cpus;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 use crate::{check, doctor, events, logging, report, run, targets};
 
@@ -140,17 +142,18 @@ fn run_node(command: RunCommand) -> anyhow::Result<ExitCode> {
     for variable in &layers.unknown_variables {
         tracing::warn!("no key of ringwatch: {variable}");
     }
-    run::run(config, Box::new(read_again))
+    let checked = config.check(&layers, Cpus::allowed()?)?;
+    run::run(config, checked, Arc::new(read_again))
 }
 
 fn check_urls(command: &CheckCommand) -> anyhow::Result<ExitCode> {
-    let (config, _) = read(&command.config, command.probe.values())?;
+    let (config, layers) = read(&command.config, command.probe.values())?;
     let specs: Vec<_> = command
         .urls
         .iter()
         .map(|url| command.target.spec(url))
         .collect();
-    check::run(&config, &specs, command.json)
+    check::run(&config, &layers, &specs, command.json)
 }
 
 /// Imports through the node when it runs, else into the store under the node's lock.
@@ -321,8 +324,8 @@ fn examine(command: &DoctorCommand) -> anyhow::Result<ExitCode> {
         command.store.values(),
         command.probe.values(),
     ]);
-    let (config, _) = read(&command.config, flags)?;
-    runtime()?.block_on(doctor::run(&config))
+    let (config, layers) = read(&command.config, flags)?;
+    runtime()?.block_on(doctor::run(&config, &layers))
 }
 
 fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
@@ -342,6 +345,7 @@ fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
     for variable in &layers.unknown_variables {
         out::remark(format_args!("warning: no key of ringwatch: {variable}"));
     }
+    config.check(&layers, Cpus::allowed()?)?;
     let refused = match &config.targets {
         Some(path) => render::examine_list(path, &mut out)?,
         None => 0,

@@ -5,7 +5,7 @@ mod ports;
 
 use std::process::ExitCode;
 
-use crate::config::Config;
+use crate::config::{Config, Layers};
 use crate::out::Out;
 
 /// How a finding is to be taken.
@@ -65,8 +65,8 @@ impl Finding {
 }
 
 /// Looks at everything and prints it; exit code 1 when a node would not start.
-pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let findings = checks::all(config).await;
+pub(crate) async fn run(config: &Config, layers: &Layers) -> anyhow::Result<ExitCode> {
+    let findings = checks::all(config, layers).await;
     let mut out = Out::start();
     for finding in &findings {
         out.line(line(finding));

@@ -64,3 +64,17 @@ fn a_node_that_waits_for_a_list_at_a_reload_goes_on_and_takes_it_when_it_comes()
     assert_eq!(node.end().0, 0);
     drop(end);
 }
+
+#[test]
+fn a_ca_file_may_be_a_pipe_since_it_is_read_once() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (data, ca_file) = (dir.path().join("d"), pipe(dir.path()));
+    let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("a certificate");
+    let mut command = run_command(&data);
+    command.args(["--ca-file", text(&ca_file)]);
+    let mut node = Node::start(command);
+    let mut end = other_end(&ca_file);
+    end.write_all(ca.cert.pem().as_bytes()).expect("it is read");
+    drop(end);
+    node.wait_for("loaded");
+}

@@ -13,3 +13,4 @@ mod process;
 mod refusal;
 mod server;
 mod streams;
+mod unfit;
