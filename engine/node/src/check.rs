@@ -16,8 +16,9 @@ use model::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, upstreams};
+use crate::config::{Config, Layers, upstreams};
 use crate::exit::bad_input;
+use crate::out::Out;
 use crate::report::human;
 use crate::run::parts;
 use crate::run::plan::{FilesPlan, raise_nofile};
@@ -31,25 +32,29 @@ const SILENCE: Duration = Duration::from_secs(90);
 /// Checks every spec once and prints the results in the order given.
 pub(crate) fn run(
     config: &Config,
+    layers: &Layers,
     specs: &[TargetSpec],
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let targets = parse(specs)?;
-    let core = spawn(config, &targets)?;
+    let core = spawn(config, layers, &targets)?;
     let reports = collect(&core, &targets);
     // The core ends with the process; a drain only lets it say goodbye to its connections.
     let _ = core.inbox.send(CoreCommand::Drain { within_ms: 0 });
     let _ = core.thread.join();
     let reports = reports?;
     let mut worst = 0;
+    let mut out = Out::start();
     for (target, report) in targets.iter().zip(&reports) {
+        let (outcome, evidence) = (&report.outcome, &report.evidence);
         if as_json {
-            println!("{}", object(target, &report.outcome, &report.evidence));
+            out.line(object(target, outcome, evidence));
         } else {
-            println!("{}", line(target, &report.outcome, &report.evidence));
+            out.line(line(target, outcome, evidence));
         }
-        worst = worse(worst, code(report.outcome.verdict()));
+        worst = worse(worst, code(outcome.verdict()));
     }
+    out.end()?;
     Ok(ExitCode::from(worst))
 }
 
@@ -88,7 +93,7 @@ fn parse(specs: &[TargetSpec]) -> anyhow::Result<Vec<Target>> {
     specs.iter().enumerate().map(parse).collect()
 }
 
-fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
+fn spawn(config: &Config, layers: &Layers, targets: &[Target]) -> anyhow::Result<CoreHandle> {
     let clock = Clock::start();
     let names = targets
         .iter()
@@ -107,9 +112,9 @@ fn spawn(config: &Config, targets: &[Target]) -> anyhow::Result<CoreHandle> {
     let resolvers = if names { upstreams.len() } else { 0 };
     let in_flight = chosen.min(targets.len() as u32);
     let files = FilesPlan::make(raise_nofile(), 1, resolvers, (in_flight, config.ip))?;
-    sources::refuse_absent(&config.source_addresses)?;
+    config.check_sources(layers)?;
+    let shared = config.prober(layers)?;
     let local_end = sources::local_end(config);
-    let shared = parts::shared(config)?;
     let resolver = parts::resolver(config, &upstreams, 1)?;
     let make = |driver: Driver| CoreConfig {
         index: CoreIndex(0),

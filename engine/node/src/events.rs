@@ -1,7 +1,6 @@
 //! `events list`: incidents with their transitions, newest first, from the store.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use jiff::Timestamp;
 use model::fact::{Event, Transition};
@@ -11,6 +10,7 @@ use store::{EventFilter, Store};
 
 use crate::check;
 use crate::json_ids::json_id;
+use crate::out::{self, Out};
 
 /// Writes the events of `filter` to `out`; what a reader could take for a fault (no event at all,
 /// a list that was cut) goes to standard error.
@@ -18,7 +18,7 @@ pub(crate) async fn write(
     store: &Store,
     filter: &EventFilter,
     as_json: bool,
-    out: &mut dyn Write,
+    out: &mut Out,
 ) -> anyhow::Result<()> {
     let mut urls = Urls::default();
     // One more than is shown tells whether there are more.
@@ -30,17 +30,20 @@ pub(crate) async fn write(
     let found = events.len();
     events.truncate(filter.limit);
     for event in events {
+        if out.is_closed() {
+            return Ok(());
+        }
         let url = urls.of(store, event.target).await?;
         if as_json {
             let transitions = store.transitions(event.id).await?;
-            writeln!(out, "{}", object(&event, url.as_deref(), &transitions))?;
+            out.line(object(&event, url.as_deref(), &transitions));
         } else {
-            writeln!(out, "{}", line(&event, url.as_deref()))?;
+            out.line(line(&event, url.as_deref()));
         }
     }
-    out.flush()?;
+    out.flush();
     if let Some(note) = note(found, filter) {
-        eprintln!("ringwatch: {note}");
+        out::remark(note);
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use crate::out;
+
 /// Wrong usage, configuration or input: exit code 2.
 pub(crate) const USAGE: u8 = 2;
 
@@ -18,7 +20,7 @@ pub(crate) fn bad_input<T>(sentence: impl Into<String>) -> anyhow::Result<T> {
 
 /// Says why on standard error; 2 for a [`BadInput`] anywhere in the chain, else 1.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("ringwatch: {error:#}");
+    out::remark(format_args!("{error:#}"));
     let usage = error.chain().any(<dyn std::error::Error>::is::<BadInput>);
     ExitCode::from(if usage { USAGE } else { 1 })
 }

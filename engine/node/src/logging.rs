@@ -18,6 +18,9 @@ pub(crate) fn start(form: LogForm, level: &str) -> anyhow::Result<()> {
         Err(error) => return bad_input(format!("log_level: {error}")),
     };
     let builder = fmt()
+        // A line that cannot be written is lost: told on the same standard error, that fact would
+        // panic the thread that logged.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false);

@@ -1,8 +1,10 @@
 //! `ringwatch`: the uptime-monitoring node and its command line.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod admin;
+mod aside;
 mod check;
 mod cli;
 mod config;
@@ -12,6 +14,7 @@ mod events;
 mod exit;
 mod json_ids;
 mod logging;
+mod out;
 mod report;
 mod run;
 mod suggest;

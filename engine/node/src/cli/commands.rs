@@ -1,8 +1,8 @@
 //! What the commands do: reads the configuration, asks the node or the store, prints the answer.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +22,8 @@ use crate::control::client::{Client, Ended};
 use crate::control::lock::{self, Taken};
 use crate::control::store_lock;
 use crate::exit::{BadInput, bad_input};
+use crate::out::{self, Out};
+use crate::run::plan::Cpus;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 use crate::{check, doctor, events, logging, report, run, targets};
 
@@ -58,9 +60,7 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
             &config,
             &data_dir,
             &store,
-            async |store: &Store, out: &mut dyn Write| {
-                targets::list::write(store, all, json, out).await
-            },
+            async |store: &Store, out: &mut Out| targets::list::write(store, all, json, out).await,
         ),
         Command::Events(EventsCommand::List {
             open,
@@ -80,9 +80,7 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 &config,
                 &data_dir,
                 &store,
-                async |store: &Store, out: &mut dyn Write| {
-                    events::write(store, &filter, json, out).await
-                },
+                async |store: &Store, out: &mut Out| events::write(store, &filter, json, out).await,
             )
         }
         Command::Status(command) => status(&command),
@@ -94,7 +92,7 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(command) => examine(&command),
         Command::Validate(command) => validate(&command),
         Command::Version => {
-            println!("ringwatch {}", env!("CARGO_PKG_VERSION"));
+            out::line(concat!("ringwatch ", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -144,17 +142,18 @@ fn run_node(command: RunCommand) -> anyhow::Result<ExitCode> {
     for variable in &layers.unknown_variables {
         tracing::warn!("no key of ringwatch: {variable}");
     }
-    run::run(config, Box::new(read_again))
+    let checked = config.check(&layers, Cpus::allowed()?)?;
+    run::run(config, checked, Arc::new(read_again))
 }
 
 fn check_urls(command: &CheckCommand) -> anyhow::Result<ExitCode> {
-    let (config, _) = read(&command.config, command.probe.values())?;
+    let (config, layers) = read(&command.config, command.probe.values())?;
     let specs: Vec<_> = command
         .urls
         .iter()
         .map(|url| command.target.spec(url))
         .collect();
-    check::run(&config, &specs, command.json)
+    check::run(&config, &layers, &specs, command.json)
 }
 
 /// Imports through the node when it runs, else into the store under the node's lock.
@@ -181,13 +180,10 @@ fn import(config: &Config, path: &Path, list: ListFlags, json: bool) -> anyhow::
         }
     };
     if json {
-        println!("{}", serde_json::to_string(&summary)?);
+        out::line(serde_json::to_string(&summary)?)?;
     } else {
-        summary
-            .refused_lines
-            .iter()
-            .for_each(|line| eprintln!("{line}"));
-        println!("{}", summary.sentence());
+        summary.refused_lines.iter().for_each(out::plain_remark);
+        out::line(summary.sentence())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -198,7 +194,7 @@ async fn import_directly(config: &Config, order: &ImportOrder) -> anyhow::Result
     let mut progress = render::RowProgress::start();
     let summary = import_file(&store, order, id, &mut |rows| {
         if let Some(line) = progress.reach(rows) {
-            eprintln!("ringwatch: {line}");
+            out::remark(line);
         }
     })
     .await;
@@ -244,7 +240,7 @@ fn look(
     config: &ConfigFlags,
     data_dir: &DataDirFlags,
     store: &StoreFlags,
-    show: impl AsyncFnOnce(&Store, &mut dyn Write) -> anyhow::Result<()>,
+    show: impl AsyncFnOnce(&Store, &mut Out) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let (config, _) = read(config, merged([data_dir.values(), store.values()]))?;
     let recorded = lock::recorded_store(&config.data_dir).filter(|_| !config.store_chosen);
@@ -253,20 +249,13 @@ fn look(
         .unwrap_or(config.store);
     runtime()?.block_on(async {
         let store = Store::open_existing(&url).await?;
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        let shown = show(&store, &mut out).await.and_then(|()| Ok(out.flush()?));
+        let mut out = Out::start();
+        let shown = show(&store, &mut out).await;
         store.close().await?;
-        shown.or_else(closed_pipe)?;
+        shown?;
+        out.end()?;
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// A reader that went away (`| head`) has seen enough.
-fn closed_pipe(error: anyhow::Error) -> anyhow::Result<()> {
-    let gone = error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
-    if gone { Ok(()) } else { Err(error) }
 }
 
 fn target_id(given: Option<i64>) -> anyhow::Result<Option<TargetId>> {
@@ -298,9 +287,9 @@ fn connect(flags: &NodeFlags) -> anyhow::Result<Client> {
 fn status(command: &StatusCommand) -> anyhow::Result<ExitCode> {
     let answer = connect(&command.node)?.ask(&Request::Status, Some(ANSWER))?;
     if command.json {
-        println!("{answer}");
+        out::line(answer)?;
     } else {
-        print!("{}", render::status(&answer));
+        out::text(render::status(&answer))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -312,7 +301,7 @@ fn drain(flags: &NodeFlags) -> anyhow::Result<ExitCode> {
     let (pid, seconds) = (&answer["pid"], within.as_secs());
     match node.wait_for_end(within) {
         Ended::Well => {
-            println!("drained: the node (pid {pid}) has stopped");
+            out::line(format_args!("drained: the node (pid {pid}) has stopped"))?;
             Ok(ExitCode::SUCCESS)
         }
         Ended::Badly(error) => anyhow::bail!("the node (pid {pid}) stopped with an error: {error}"),
@@ -325,7 +314,7 @@ fn drain(flags: &NodeFlags) -> anyhow::Result<ExitCode> {
 
 fn reload(flags: &NodeFlags) -> anyhow::Result<ExitCode> {
     let answer = connect(flags)?.ask(&Request::Reload, None)?;
-    print!("{}", render::reload(&answer)?);
+    out::text(render::reload(&answer)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -335,8 +324,8 @@ fn examine(command: &DoctorCommand) -> anyhow::Result<ExitCode> {
         command.store.values(),
         command.probe.values(),
     ]);
-    let (config, _) = read(&command.config, flags)?;
-    Ok(runtime()?.block_on(doctor::run(&config)))
+    let (config, layers) = read(&command.config, flags)?;
+    runtime()?.block_on(doctor::run(&config, &layers))
 }
 
 fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
@@ -349,14 +338,19 @@ fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
         flags::targets(command.targets.as_ref()),
     ]);
     let (config, layers) = read(&command.config, flags)?;
-    print!("{}", config.to_toml(&layers));
+    let mut out = Out::start();
+    out.text(config.to_toml(&layers));
+    // Before the remarks, which go elsewhere.
+    out.flush();
     for variable in &layers.unknown_variables {
-        eprintln!("ringwatch: warning: no key of ringwatch: {variable}");
+        out::remark(format_args!("warning: no key of ringwatch: {variable}"));
     }
-    let Some(path) = &config.targets else {
-        return Ok(ExitCode::SUCCESS);
+    config.check(&layers, Cpus::allowed()?)?;
+    let refused = match &config.targets {
+        Some(path) => render::examine_list(path, &mut out)?,
+        None => 0,
     };
-    let refused = render::examine_list(path)?;
+    out.end()?;
     if refused > 0 && config.strict {
         return Err(BadInput(format!("{refused} lines are refused")).into());
     }

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::commands::number;
+use crate::out::{self, Out};
 use crate::report::human;
 use crate::targets::doubles::Doubles;
 use crate::targets::file::{Row, TargetFile};
@@ -190,10 +191,7 @@ pub(super) fn reload(answer: &Value) -> anyhow::Result<String> {
     let mut out = String::new();
     if !answer["imported"].is_null() {
         let summary: ImportSummary = serde_json::from_value(answer["imported"].clone())?;
-        summary
-            .refused_lines
-            .iter()
-            .for_each(|line| eprintln!("{line}"));
+        summary.refused_lines.iter().for_each(out::plain_remark);
         writeln!(out, "{}", summary.sentence())?;
     }
     let applied = &answer["applied"];
@@ -216,7 +214,7 @@ pub(super) fn reload(answer: &Value) -> anyhow::Result<String> {
 }
 
 /// Prints what is wrong with a list and which timeouts are cut; returns the refused lines.
-pub(super) fn examine_list(path: &Path) -> anyhow::Result<u64> {
+pub(super) fn examine_list(path: &Path, out: &mut Out) -> anyhow::Result<u64> {
     let mut file = TargetFile::open(path)?;
     let mut doubles = Doubles::default();
     let (mut rows, mut refused, mut cut) = (0u64, 0u64, 0u64);
@@ -230,24 +228,29 @@ pub(super) fn examine_list(path: &Path) -> anyhow::Result<u64> {
             Ok(row) => row,
             Err(line) => {
                 refused += 1;
-                println!("# {line}");
+                out.line(format_args!("# {line}"));
                 continue;
             }
         };
         if let Some(sentence) = cut_timeout(&row) {
             cut += 1;
             if cut <= CUT_NAMED_MAX {
-                println!("# {}:{}: {sentence}", path.display(), row.line);
+                out.line(format_args!(
+                    "# {}:{}: {sentence}",
+                    path.display(),
+                    row.line
+                ));
             }
         }
     }
     if cut > CUT_NAMED_MAX {
-        println!("# {} more targets have a cut timeout", cut - CUT_NAMED_MAX);
+        let more = cut - CUT_NAMED_MAX;
+        out.line(format_args!("# {more} more targets have a cut timeout"));
     }
-    println!(
+    out.line(format_args!(
         "# {}: {rows} targets, {refused} refused, {cut} with a cut timeout",
         path.display()
-    );
+    ));
     Ok(refused)
 }
 

@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use store::{Store, StoreError, StoreUrl};
 
 use super::{Finding, ports};
-use crate::config::{Config, DriverWord, upstreams};
+use crate::config::{Config, DriverWord, Layers, upstreams};
 use crate::control::lock::{self, Seen};
 use crate::run::parts;
 use crate::run::plan::{Cpus, FilesPlan, raise_nofile};
@@ -23,8 +23,8 @@ const KERNEL_MIN: (u32, u32) = (5, 6);
 const DNS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Every finding, in the order of a start.
-pub(super) async fn all(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![kernel(), cpus(config), io_uring(config)];
+pub(super) async fn all(config: &Config, layers: &Layers) -> Vec<Finding> {
+    let mut findings = vec![kernel(), cpus(config), io_uring(config, layers)];
     findings.extend([files(config), memlock(), ports::ports()]);
     findings.extend(ports::sources(config));
     findings.push(clock());
@@ -49,7 +49,7 @@ fn kernel() -> Finding {
 }
 
 fn cpus(config: &Config) -> Finding {
-    let assigned = Cpus::allowed().and_then(|all| Cpus::assign(&all, &config.probe_cores));
+    let assigned = Cpus::allowed().and_then(|all| Cpus::assign(all, &config.probe_cores));
     match assigned {
         Ok(cpus) if cpus.probe.contains(&cpus.sink) => Finding::warn(
             "cpus",
@@ -71,10 +71,13 @@ fn cpus(config: &Config) -> Finding {
 }
 
 /// Starts a probe core as `run` does and sees which driver it gets.
-fn io_uring(config: &Config) -> Finding {
-    let shared = match parts::shared(config) {
+fn io_uring(config: &Config, layers: &Layers) -> Finding {
+    let shared = match config.prober(layers) {
         Ok(shared) => shared,
-        Err(error) => return Finding::fail("driver", format!("{error:#}"), "change ca_file"),
+        Err(error) => {
+            let fix = "a node does not start before";
+            return Finding::fail("config", format!("{error:#}"), fix);
+        }
     };
     let resolver = match parts::resolver(config, &[], 1) {
         Ok(resolver) => resolver,
@@ -134,7 +137,7 @@ fn judge_driver(wanted: DriverWord, driver: Driver, note: Option<String>) -> Fin
 fn files(config: &Config) -> Finding {
     let limit = raise_nofile();
     let cores = Cpus::allowed()
-        .and_then(|all| Cpus::assign(&all, &config.probe_cores))
+        .and_then(|all| Cpus::assign(all, &config.probe_cores))
         .map_or(1, |cpus| cpus.probe.len());
     let upstreams = upstreams::find(&config.dns).map_or(1, |found| found.len());
     match FilesPlan::make(limit, cores, upstreams, (config.max_in_flight, config.ip)) {

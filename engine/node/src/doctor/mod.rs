@@ -5,7 +5,8 @@ mod ports;
 
 use std::process::ExitCode;
 
-use crate::config::Config;
+use crate::config::{Config, Layers};
+use crate::out::Out;
 
 /// How a finding is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,13 +65,15 @@ impl Finding {
 }
 
 /// Looks at everything and prints it; exit code 1 when a node would not start.
-pub(crate) async fn run(config: &Config) -> ExitCode {
-    let findings = checks::all(config).await;
+pub(crate) async fn run(config: &Config, layers: &Layers) -> anyhow::Result<ExitCode> {
+    let findings = checks::all(config, layers).await;
+    let mut out = Out::start();
     for finding in &findings {
-        println!("{}", line(finding));
+        out.line(line(finding));
     }
+    out.end()?;
     let worst = findings.iter().map(|finding| finding.grade).max();
-    ExitCode::from(u8::from(worst == Some(Grade::Fail)))
+    Ok(ExitCode::from(u8::from(worst == Some(Grade::Fail))))
 }
 
 fn line(finding: &Finding) -> String {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::exit::bad_input;
+use crate::out::{self, Out};
 use read::Latencies;
 
 pub(crate) use table::human;
@@ -29,28 +30,32 @@ pub(crate) const PHASES: [&str; 8] = [
     "loop_lag",
 ];
 
-/// Reads `source`, prints the table, and writes plots and Markdown to `out`.
+/// Reads `source`, writes plots and Markdown to `out`, and prints the table.
 pub(crate) fn run(source: &Path, out: Option<&Path>) -> anyhow::Result<()> {
     let logs = find_logs(source)?;
     let mut latencies = Latencies::default();
     for log in &logs {
         for complaint in latencies.read(log)? {
-            eprintln!("ringwatch: {complaint}");
+            out::remark(complaint);
         }
     }
     if latencies.is_empty() {
         return bad_input(format!("{} holds no interval yet", source.display()));
     }
-    print!("{}", table::render(&latencies));
     let out = match out {
         Some(out) => out.to_owned(),
         None if source.is_dir() => source.to_owned(),
         None => source.parent().map_or_else(PathBuf::new, Path::to_owned),
     };
-    for file in write(&latencies, &logs, &out)? {
-        println!("wrote {}", file.display());
+    // Neither hangs on the other: the files on who reads the table, the table on a full disk.
+    let written = write(&latencies, &logs, &out);
+    let mut out = Out::start();
+    out.text(table::render(&latencies));
+    for file in written.iter().flatten() {
+        out.line(format_args!("wrote {}", file.display()));
     }
-    Ok(())
+    out.end()?;
+    written.map(drop)
 }
 
 /// Writes plots and Markdown into `out` and returns the files.

@@ -7,6 +7,7 @@
 //! ```
 
 pub(crate) mod accounts;
+mod checked;
 mod drain;
 pub(crate) mod fit;
 mod fleet;
@@ -35,32 +36,41 @@ use crate::admin;
 use crate::config::{Config, Layers};
 use crate::control::server::{self, AtOnce, ControlSocket, End};
 use crate::control::{lock, store_lock};
+use checked::Checked;
 use parts::Parts;
 use serve::Control;
 use signals::Stop;
 use threads::first_error;
 use view::View;
 
-/// How to read the configuration again.
-pub(crate) type ReadConfig = Box<dyn Fn() -> anyhow::Result<(Config, Layers)>>;
+/// How to read the configuration again, on any thread.
+pub(crate) type ReadConfig = Arc<dyn Fn() -> anyhow::Result<(Config, Layers)> + Send + Sync>;
 
 /// Runs a node until it is told to stop.
-pub(crate) fn run(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    config: Config,
+    checked: Checked,
+    read_config: ReadConfig,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the control plane could not start")?;
-    runtime.block_on(node(config, read_config))
+    runtime.block_on(node(config, checked, read_config))
 }
 
-async fn node(config: Config, read_config: ReadConfig) -> anyhow::Result<ExitCode> {
+async fn node(
+    config: Config,
+    checked: Checked,
+    read_config: ReadConfig,
+) -> anyhow::Result<ExitCode> {
     let mut lock = lock::take_or_refuse(&config.data_dir)?;
     let store_lock = store_lock::take_or_refuse(&config.store, &config.data_dir)?;
     let stop = Stop::new();
     let (calls, received) = server::calls();
     signals::listen(stop.clone(), calls.clone()).context("signals cannot be listened to")?;
     let listener = admin::bind(config.admin).await?;
-    let parts = Parts::start(&config, &listener).await?;
+    let parts = Parts::start(&config, checked, &listener).await?;
     lock.record_store(&config.store)?;
     let view = Arc::clone(&parts.view);
     let socket = ControlSocket::bind(&config.data_dir)?;

@@ -2,7 +2,6 @@
 //! they are wired.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -13,18 +12,18 @@ use model::inbox::CoreCommand;
 use model::limits::{DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
 use model::{CoreIndex, Slot};
 use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
+use prober::SharedConfig;
 use prober::resolver::{IpPolicy, ResolverConfig};
-use prober::{Guard, Roots, SharedConfig, TlsPolicy};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use store::Store;
 use tokio::net::TcpListener;
 
+use super::checked::Checked;
 use super::plan::{Cpus, FilesPlan, raise_nofile};
 use super::sources;
 use super::view::{CoreSeen, Facts, View};
 use crate::config::{Config, DriverWord, IpWord, absolute_store, upstreams};
-use crate::exit::bad_input;
 use crate::report::log::IntervalLogs;
 
 /// One running probe core, without the ends that the sink holds.
@@ -45,6 +44,7 @@ pub(super) struct RunningSink {
 /// A started node.
 pub(super) struct Parts {
     pub(super) store: Store,
+    pub(super) cpus: Cpus,
     pub(super) cores: Vec<RunningCore>,
     pub(super) sink: RunningSink,
     pub(super) logs: IntervalLogs,
@@ -59,12 +59,15 @@ pub(super) struct Stopping {
 
 impl Parts {
     /// Starts everything but the feeding.
-    pub(super) async fn start(config: &Config, listener: &TcpListener) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        config: &Config,
+        checked: Checked,
+        listener: &TcpListener,
+    ) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let upstreams = upstreams::find(&config.dns)?;
-        let cpus = Cpus::assign(&Cpus::allowed()?, &config.probe_cores)?;
+        let Checked { cpus, prober } = checked;
         let files = FilesPlan::adopt(config, cpus.probe.len(), upstreams.len())?;
-        sources::refuse_absent(&config.source_addresses)?;
         cpus.adopt_control()?;
         let logs = IntervalLogs::open(&config.data_dir).with_context(|| {
             format!(
@@ -73,7 +76,7 @@ impl Parts {
             )
         })?;
         let store = Store::open(&config.store).await?;
-        let started = spawn_cores(config, clock, &cpus, files, &upstreams)?;
+        let started = spawn_cores(config, &prober, clock, &cpus, files, &upstreams)?;
         let handles = started.handles;
         let sink_config = SinkConfig {
             data_dir: config.data_dir.clone(),
@@ -118,6 +121,7 @@ impl Parts {
         let cores = handles.into_iter().map(running).collect();
         Ok(Self {
             store,
+            cpus,
             cores,
             sink,
             logs,
@@ -154,12 +158,12 @@ struct StartedCores {
 /// The first core shows which driver can be had; all others follow it.
 fn spawn_cores(
     config: &Config,
+    prober: &SharedConfig,
     clock: Clock,
     cpus: &Cpus,
     files: FilesPlan,
     upstreams: &[SocketAddr],
 ) -> anyhow::Result<StartedCores> {
-    let shared = shared(config)?;
     let caps = DestinationCaps::share(cpus.probe.len(), config.uncapped.clone());
     let local_end = sources::local_end(config);
     let cores = cpus.probe.len();
@@ -177,7 +181,7 @@ fn spawn_cores(
             local_end: local_end.clone(),
             driver,
             resolver: resolvers[index].clone(),
-            shared: shared.clone(),
+            shared: prober.clone(),
             histogram_interval_ms: u64::from(config.histogram_interval_s) * 1_000,
         };
         cores::spawn(config, clock)
@@ -215,33 +219,6 @@ pub(crate) fn spawn_first(
             Ok((spawn(Driver::Epoll)?, Some(note)))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// The prober's settings.
-pub(crate) fn shared(config: &Config) -> anyhow::Result<SharedConfig> {
-    Ok(SharedConfig {
-        user_agent: config.user_agent.clone(),
-        roots: roots(config.ca_file.as_deref())?,
-        tls: TlsPolicy {
-            full_every_s: config.tls_full_every_s,
-            chains_max: config.tls_chains_max as usize,
-            ..TlsPolicy::default()
-        },
-        guard: Guard::public_only(config.allow.clone()),
-    })
-}
-
-fn roots(ca_file: Option<&Path>) -> anyhow::Result<Roots> {
-    let Some(path) = ca_file else {
-        return Ok(Roots::WebPki);
-    };
-    match std::fs::read(path) {
-        Ok(pem) => Ok(Roots::Pem(pem)),
-        Err(error) => bad_input(format!(
-            "the CA file {} cannot be read ({error}): check the path and its rights",
-            path.display()
-        )),
     }
 }
 
@@ -286,23 +263,6 @@ fn seed() -> anyhow::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_memory_of_tls_is_as_large_as_configured() {
-        let whole = toml::Value::Integer;
-        let flags = vec![
-            ("tls_full_every_s", whole(60)),
-            ("tls_chains_max", whole(0)),
-        ];
-        let of = |flags| {
-            let layers = crate::config::Layers::read(None, std::iter::empty(), flags);
-            let config = Config::resolve(&layers.expect("no file")).expect("valid");
-            shared(&config).expect("built-in roots").tls
-        };
-        let given = of(flags);
-        assert_eq!((given.full_every_s, given.chains_max), (60, 0));
-        assert_eq!(of(Vec::new()), TlsPolicy::default());
-    }
 
     /// A machine that refuses rings.
     fn refusing(driver: Driver) -> Result<CoreHandle, CoreError> {

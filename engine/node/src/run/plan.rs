@@ -21,6 +21,8 @@ const IN_FLIGHT_MIN: u64 = 32;
 /// CPUs by role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cpus {
+    /// All that this process may use.
+    pub(crate) allowed: Vec<usize>,
     /// One probe core each.
     pub(crate) probe: Vec<usize>,
     /// The sink, and next to it the control plane and the store.
@@ -31,14 +33,14 @@ pub(crate) struct Cpus {
 
 impl Cpus {
     /// All of `allowed` but the first probe; on one CPU, that one. `chosen` overrides.
-    pub(crate) fn assign(allowed: &[usize], chosen: &[usize]) -> anyhow::Result<Self> {
+    pub(crate) fn assign(allowed: Vec<usize>, chosen: &[usize]) -> anyhow::Result<Self> {
         if let Some(absent) = chosen.iter().find(|cpu| !allowed.contains(cpu)) {
             return bad_input(format!(
                 "probe_cores: found {absent}, accepted are the CPUs that this process may use: \
                  {allowed:?}"
             ));
         }
-        let probe = match (chosen, allowed) {
+        let probe = match (chosen, &allowed[..]) {
             ([], [_, rest @ ..]) if !rest.is_empty() => rest.to_vec(),
             ([], all) => all.to_vec(),
             (chosen, _) => chosen.to_vec(),
@@ -46,7 +48,7 @@ impl Cpus {
         let free = |cpu: &&usize| !probe.contains(cpu);
         let control: Vec<usize> = allowed.iter().filter(free).copied().collect();
         let control = if control.is_empty() {
-            allowed.to_vec()
+            allowed.clone()
         } else {
             control
         };
@@ -55,6 +57,7 @@ impl Cpus {
             .copied()
             .context("the process may use no CPU at all")?;
         Ok(Self {
+            allowed,
             probe,
             sink,
             control,
@@ -167,14 +170,16 @@ mod tests {
     #[test]
     fn all_cpus_but_the_first_probe() {
         let of = |allowed: &[usize], chosen: &[usize]| {
-            let cpus = Cpus::assign(allowed, chosen).expect("valid");
+            let cpus = Cpus::assign(allowed.to_vec(), chosen).expect("valid");
             (cpus.probe, cpus.sink, cpus.control)
         };
         assert_eq!(of(&[0, 1, 2, 3], &[]), (vec![1, 2, 3], 0, vec![0]));
         assert_eq!(of(&[5], &[]), (vec![5], 5, vec![5]));
         assert_eq!(of(&[0, 1, 2, 3], &[0, 2]), (vec![0, 2], 1, vec![1, 3]));
         assert_eq!(of(&[0, 1], &[0, 1]), (vec![0, 1], 0, vec![0, 1]));
-        let error = Cpus::assign(&[0, 1], &[7]).expect_err("absent").to_string();
+        let error = Cpus::assign(vec![0, 1], &[7])
+            .expect_err("absent")
+            .to_string();
         assert!(
             error.contains("found 7") && error.contains("[0, 1]"),
             "{error}"

@@ -1,6 +1,7 @@
 //! Targets into the fleet: everything at the start, afterwards only what changed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use model::TargetId;
 use persist::SinkCommand;
@@ -11,6 +12,8 @@ use tracing::{info, warn};
 use super::fleet::Fed;
 use super::send::send;
 use super::serve::{Control, PAGE, reading};
+use crate::aside;
+use crate::config::Config;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 
 /// Refused targets that are named in the log; all are counted.
@@ -93,13 +96,30 @@ pub(super) async fn import(
     Ok(summary)
 }
 
+/// How to read the configuration again, and the keys of it that need a restart.
+fn look(
+    control: &Control,
+) -> impl FnOnce() -> anyhow::Result<(Config, Vec<&'static str>)> + Send + use<> {
+    let read_config = Arc::clone(&control.read_config);
+    let (running, allowed) = (control.config.clone(), control.parts.cpus.allowed.clone());
+    move || {
+        let (newer, layers) = read_config()?;
+        for variable in &layers.unknown_variables {
+            warn!("no key of ringwatch: {variable}");
+        }
+        let needs_restart = running.needs_restart(&newer);
+        if !needs_restart.is_empty() {
+            // A configuration that no start accepts must be told now, not at the restart.
+            newer.check(&layers, allowed)?;
+        }
+        Ok((newer, needs_restart))
+    }
+}
+
 /// Validate → diff → apply: a configuration or list that is refused changes nothing.
 pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
-    let (newer, layers) = (control.read_config)()?;
-    for variable in &layers.unknown_variables {
-        warn!("no key of ringwatch: {variable}");
-    }
-    let needs_restart = control.config.needs_restart(&newer);
+    let reading = aside::done("configuration", look(control));
+    let (newer, needs_restart) = control.meanwhile(reading).await???;
     let mut imported = Value::Null;
     if let Some(path) = newer.targets.clone() {
         let order = ImportOrder {

@@ -479,10 +479,12 @@ pub(super) fn reading<T>(result: store::Result<T>) -> anyhow::Result<T> {
 #[cfg(test)]
 mod tests {
     use std::process::ExitCode;
+    use std::sync::Arc;
 
     use crossbeam_channel::TrySendError;
 
     use super::*;
+    use crate::run::plan::Cpus;
 
     async fn control(data_dir: &std::path::Path) -> (Control, mpsc::Sender<Call>) {
         let mut flags = vec![
@@ -495,11 +497,14 @@ mod tests {
         ];
         flags.push(("max_in_flight", toml::Value::Integer(4)));
         let layers = crate::config::Layers::read(None, std::iter::empty(), flags);
-        let config = Config::resolve(&layers.expect("no file")).expect("valid");
+        let layers = layers.expect("no file");
+        let config = Config::resolve(&layers).expect("valid");
+        let allowed = Cpus::allowed().expect("this process runs somewhere");
+        let checked = config.check(&layers, allowed).expect("it can start");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-        let parts = Parts::start(&config, &listener.expect("a free port")).await;
+        let parts = Parts::start(&config, checked, &listener.expect("a free port")).await;
         let (sender, calls) = crate::control::server::calls();
-        let read_config: ReadConfig = Box::new(|| anyhow::bail!("not read again"));
+        let read_config: ReadConfig = Arc::new(|| anyhow::bail!("not read again"));
         let parts = parts.expect("a node starts");
         (Control::new(parts, config, read_config, calls), sender)
     }

@@ -4,14 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use store::{ImportId, ImportPart, ImportReport, ImportRow, Store};
+use store::{ImportId, ImportPart, ImportReport, Store};
 use tokio::sync::mpsc;
 
-use super::file::{Refused, TargetFile};
+use super::chunks::{Chunk, Chunks};
+use super::file::Refused;
 use crate::exit::bad_input;
 
-/// Records read, and rows given to the store, at once.
-const CHUNK_RECORDS: u64 = 5_000;
 /// Refused lines that are kept word for word; all of them are counted.
 const REFUSED_SHOWN_MAX: usize = 1_000;
 
@@ -121,16 +120,16 @@ async fn import_good_lines(
     progress: &mut dyn FnMut(u64),
 ) -> anyhow::Result<ImportSummary> {
     let mut summary = ImportSummary::default();
-    let mut file = TargetFile::open(path)?;
+    let mut list = Chunks::of(path)?;
     loop {
-        let mut chunk = Chunk::read(&mut file)?;
+        let mut chunk = list.next().await?;
         summary.rows += chunk.records;
         summary.unjudged += chunk.unjudged;
         chunk.refused.iter().for_each(|line| summary.refuse(line));
         let report = store.import(std::mem::take(&mut chunk.rows), id).await?;
         summary.add(&report);
         for (at, error) in report.refused {
-            summary.refuse(&file.refused(chunk.lines[at], error));
+            summary.refuse(&list.refused(chunk.lines[at], error));
         }
         progress(summary.rows);
         if chunk.is_last() {
@@ -146,9 +145,11 @@ async fn import_whole(
     id: ImportId,
     progress: &mut dyn FnMut(u64),
 ) -> anyhow::Result<ImportSummary> {
-    let mut file = TargetFile::open(path)?;
+    let mut list = Chunks::of(path)?;
+    // The transaction keeps others from the store: it begins when there is something to read.
+    let first = list.next().await?;
     let (parts, received) = mpsc::channel(1);
-    let feeding = feed(&mut file, parts, progress);
+    let feeding = feed(first, &mut list, parts, progress);
     let (kept, fed) = tokio::join!(store.import_whole(received, id), feeding);
     let (kept, fed) = (kept?, fed?);
     let Some(report) = kept else {
@@ -156,7 +157,7 @@ async fn import_whole(
     };
     let mut refused = fed.refused;
     for (at, error) in &report.refused {
-        refused.push(file.refused(fed.lines[*at], error.clone()));
+        refused.push(list.refused(fed.lines[*at], error.clone()));
     }
     refused.sort_by_key(|refused| refused.line);
     let mut summary = ImportSummary {
@@ -192,15 +193,15 @@ struct Fed {
     is_cut: bool,
 }
 
-/// Gives the rows of `file` to the store until the end, or until enough is refused.
-async fn feed<R: std::io::BufRead>(
-    file: &mut TargetFile<R>,
+/// Gives the rows of `list` to the store until the end, or until enough is refused.
+async fn feed(
+    first: Chunk,
+    list: &mut Chunks,
     parts: mpsc::Sender<ImportPart>,
     progress: &mut dyn FnMut(u64),
 ) -> anyhow::Result<Fed> {
-    let mut fed = Fed::default();
+    let (mut fed, mut chunk) = (Fed::default(), first);
     loop {
-        let chunk = Chunk::read(file)?;
         let is_last = chunk.is_last();
         fed.rows += chunk.records;
         fed.unjudged += chunk.unjudged;
@@ -219,45 +220,7 @@ async fn feed<R: std::io::BufRead>(
             let _ = parts.send(ImportPart::End { keep }).await;
             return Ok(fed);
         }
-    }
-}
-
-/// The next records of a list.
-#[derive(Default)]
-struct Chunk {
-    records: u64,
-    unjudged: u64,
-    rows: Vec<ImportRow>,
-    /// Line of each row.
-    lines: Vec<u64>,
-    refused: Vec<Refused>,
-}
-
-impl Chunk {
-    /// Reads on; a chunk that is not full is the last one.
-    fn read<R: std::io::BufRead>(file: &mut TargetFile<R>) -> anyhow::Result<Self> {
-        let mut chunk = Self::default();
-        while chunk.records < CHUNK_RECORDS
-            && let Some(next) = file.next()?
-        {
-            chunk.records += 1;
-            match next {
-                Ok(row) => {
-                    chunk.unjudged += u64::from(has_unjudged_rules(&row.config));
-                    chunk.lines.push(row.line);
-                    chunk.rows.push(ImportRow {
-                        id: row.id,
-                        config: row.config,
-                    });
-                }
-                Err(refused) => chunk.refused.push(refused),
-            }
-        }
-        Ok(chunk)
-    }
-
-    fn is_last(&self) -> bool {
-        self.records < CHUNK_RECORDS
+        chunk = list.next().await?;
     }
 }
 

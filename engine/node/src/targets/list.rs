@@ -1,7 +1,5 @@
 //! `targets list`: what the store holds, as text or JSON lines.
 
-use std::io::Write;
-
 use model::check::TcpText;
 use model::mask::header_value;
 use model::{Check, Target};
@@ -9,6 +7,7 @@ use serde_json::{Value, json};
 use store::Store;
 
 use crate::json_ids::json_id;
+use crate::out::{self, Out};
 
 /// Targets of one page.
 const PAGE: usize = 5_000;
@@ -18,36 +17,35 @@ pub(crate) async fn write(
     store: &Store,
     all: bool,
     as_json: bool,
-    out: &mut dyn Write,
+    out: &mut Out,
 ) -> anyhow::Result<()> {
     let mut after = None;
     if !as_json {
-        writeln!(
-            out,
+        out.line(format_args!(
             "{:>20}  {:>8}  {:<6}  {:<8}  url",
             "id", "interval", "method", "state"
-        )?;
+        ));
     }
     loop {
         let page = store.targets(after, PAGE, !all).await?;
         for target in &page.targets {
             if as_json {
-                writeln!(out, "{}", object(target))?;
+                out.line(object(target));
             } else {
-                line(target, out)?;
+                out.line(line(target));
             }
         }
         for (id, error) in &page.refused {
-            eprintln!("ringwatch: target {id} in the store: {error}");
+            out::remark(format_args!("target {id} in the store: {error}"));
         }
-        if page.last.is_none() {
+        if page.last.is_none() || out.is_closed() {
             return Ok(());
         }
         after = page.last;
     }
 }
 
-fn line(target: &Target, out: &mut dyn Write) -> std::io::Result<()> {
+fn line(target: &Target) -> String {
     let config = &target.config;
     let state = if target.active { "active" } else { "inactive" };
     let name = if config.name.is_empty() {
@@ -57,10 +55,7 @@ fn line(target: &Target, out: &mut dyn Write) -> std::io::Result<()> {
     };
     let interval = format!("{} s", config.interval_s);
     let (id, method, url) = (target.id.get(), config.check.method_word(), &config.check);
-    writeln!(
-        out,
-        "{id:>20}  {interval:>8}  {method:<6}  {state:<8}  {url}{name}"
-    )
+    format!("{id:>20}  {interval:>8}  {method:<6}  {state:<8}  {url}{name}")
 }
 
 /// All fields of a target; those that its check does not have are absent.

@@ -1,6 +1,7 @@
 //! Targets on their way in: list files, imports, and the slots that they are given. Must not know
 //! how targets are probed or which database keeps them.
 
+mod chunks;
 pub(crate) mod columns;
 pub(crate) mod directory;
 pub(crate) mod doubles;

@@ -26,7 +26,8 @@ fn a_source_address_of_another_machine_is_refused_with_what_to_do() {
     for mut command in [start, check] {
         let output = command.output().expect("ringwatch starts");
         assert_eq!(code(&output), 2, "{}", stderr(&output));
-        assert_eq!(stderr(&output), format!("ringwatch: {expected}\n"));
+        let sentence = format!("ringwatch: --source-addresses: {expected}\n");
+        assert_eq!(stderr(&output), sentence);
     }
     let output = run(&[
         "doctor",

@@ -1,6 +1,7 @@
 //! Runs the built `ringwatch` as a user does: no sleeps, port 0 and temporary directories only.
 
 mod bad_input;
+mod blocked;
 mod busy;
 mod check;
 mod guide;
@@ -11,3 +12,5 @@ mod node;
 mod process;
 mod refusal;
 mod server;
+mod streams;
+mod unfit;

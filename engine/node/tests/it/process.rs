@@ -113,6 +113,16 @@ impl Node {
         }
     }
 
+    /// Starts `command` with its log going to `log`, which is not followed.
+    pub(crate) fn start_with_log(mut command: Command, log: impl Into<Stdio>) -> Self {
+        let command = command.stdout(Stdio::null()).stderr(log);
+        Self {
+            child: command.spawn().expect("ringwatch starts"),
+            lines: channel().1,
+            seen: Vec::new(),
+        }
+    }
+
     /// A node with its own data directory, on a free port, probing loopback, loaded.
     pub(crate) fn loaded(data_dir: &Path, more: &[&str]) -> Self {
         let mut command = run_command(data_dir);
@@ -205,19 +215,34 @@ pub(crate) fn ask(data_dir: &Path, request: &str) -> Value {
     serde_json::from_str(&line).expect("JSON")
 }
 
-/// Asks for the status until `done` says so.
-pub(crate) fn status_until(data_dir: &Path, mut done: impl FnMut(&Value) -> bool) -> Value {
+/// Tries, again and again, until `done`; whether it came to that.
+fn comes(mut done: impl FnMut() -> bool) -> bool {
     // Nobody sends: the channel only paces the questions.
     let (_sender, pace) = channel::<()>();
-    let mut status = Value::Null;
-    for _ in 0..DEADLINE.as_millis() / PACE.as_millis() {
-        status = ask(data_dir, r#"{"cmd":"status"}"#);
-        if done(&status) {
-            return status;
+    (0..DEADLINE.as_millis() / PACE.as_millis()).any(|_| {
+        done() || {
+            let _ = pace.recv_timeout(PACE);
+            false
         }
-        let _ = pace.recv_timeout(PACE);
-    }
-    panic!("not reached: {status}");
+    })
+}
+
+/// Waits until the node of `data_dir` can be asked, for when its log does not tell.
+pub(crate) fn wait_for_socket(data_dir: &Path) {
+    let socket = data_dir.join("ringwatch.sock");
+    let answers = comes(|| UnixStream::connect(&socket).is_ok());
+    assert!(answers, "no node listens at {}", socket.display());
+}
+
+/// Asks for the status until `done` says so.
+pub(crate) fn status_until(data_dir: &Path, mut done: impl FnMut(&Value) -> bool) -> Value {
+    let mut status = Value::Null;
+    let reached = comes(|| {
+        status = ask(data_dir, r#"{"cmd":"status"}"#);
+        done(&status)
+    });
+    assert!(reached, "not reached: {status}");
+    status
 }
 
 /// `GET path` of the admin listener: status line and body.
