@@ -32,6 +32,8 @@ const CORE_BUSY: RangeInclusive<f64> = 65.0..=80.0;
 const WINDOWS_MAX: u32 = 5;
 /// Windows at the rate that was settled on, however calm: one alone is a single run.
 const WINDOWS_AT_RATE_MIN: u32 = 3;
+/// Tries of one window.
+const TRIES_MAX: u32 = 3;
 /// Windows at that rate after which the machine is given up.
 const WINDOWS_AT_RATE_MAX: u32 = 10;
 
@@ -141,8 +143,26 @@ async fn repeat(options: &MemoryOptions, folder: &Path, rate: u32, first: Load) 
     Load::of_all(&windows)
 }
 
-/// One window with a farm and a node of its own.
+/// One window; again where the machine stopped for so long that its logs or readings have a hole.
 async fn window(options: &MemoryOptions, folder: &Path, rate: u32, seconds: u64) -> Result<Load> {
+    let mut number = 1;
+    loop {
+        let folder = folder.join(format!("try-{number}"));
+        match one_window(options, &folder, rate, seconds).await {
+            Err(error) if number < TRIES_MAX => println!("{error:#}; once more"),
+            result => return result,
+        }
+        number += 1;
+    }
+}
+
+/// One window with a farm and a node of its own.
+async fn one_window(
+    options: &MemoryOptions,
+    folder: &Path,
+    rate: u32,
+    seconds: u64,
+) -> Result<Load> {
     let sites = sites_for(rate);
     let mut farm = start_farm(options, folder, sites, INTERVAL_S).await?;
     let targets = folder.join("targets.csv");
