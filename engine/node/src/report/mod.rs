@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::exit::bad_input;
-use read::Latencies;
+use read::{Latencies, Reading};
 
 pub(crate) use table::human;
 
@@ -29,15 +29,12 @@ pub(crate) const PHASES: [&str; 8] = [
     "loop_lag",
 ];
 
+/// What `report` takes.
+const SOURCES: &str = "name the data directory of a node, its hdr directory, or one log";
+
 /// Reads `source`, prints the table, and writes plots and Markdown to `out`.
 pub(crate) fn run(source: &Path, out: Option<&Path>) -> anyhow::Result<()> {
-    let logs = find_logs(source)?;
-    let mut latencies = Latencies::default();
-    for log in &logs {
-        for complaint in latencies.read(log)? {
-            eprintln!("ringwatch: {complaint}");
-        }
-    }
+    let (latencies, logs) = read_all(find_logs(source)?)?;
     if latencies.is_empty() {
         return bad_input(format!("{} holds no interval yet", source.display()));
     }
@@ -51,6 +48,35 @@ pub(crate) fn run(source: &Path, out: Option<&Path>) -> anyhow::Result<()> {
         println!("wrote {}", file.display());
     }
     Ok(())
+}
+
+/// What `files` say, and those of them that are logs.
+fn read_all(files: Vec<PathBuf>) -> anyhow::Result<(Latencies, Vec<PathBuf>)> {
+    let (mut latencies, mut logs, mut foreign) = (Latencies::default(), Vec::new(), Vec::new());
+    for file in files {
+        match latencies.read(&file)? {
+            Reading::Log(complaints) => {
+                for complaint in complaints {
+                    eprintln!("ringwatch: {complaint}");
+                }
+                logs.push(file);
+            }
+            Reading::Foreign => foreign.push(file),
+        }
+    }
+    if let ([], [first, ..]) = (&logs[..], &foreign[..]) {
+        return bad_input(format!(
+            "{} is not an interval log: {SOURCES}",
+            first.display()
+        ));
+    }
+    for file in foreign {
+        eprintln!(
+            "ringwatch: {} is not an interval log; skipped",
+            file.display()
+        );
+    }
+    Ok((latencies, logs))
 }
 
 /// Writes plots and Markdown into `out` and returns the files.
@@ -90,8 +116,7 @@ fn find_logs(source: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     bad_input(format!(
-        "{} is no .hdr file and holds none: name the data directory of a node, its hdr directory, \
-         or one log",
+        "{} is no .hdr file and holds none: {SOURCES}",
         source.display()
     ))
 }
