@@ -58,7 +58,7 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         driver: view.facts.driver.as_str(),
         cores,
         sink,
-        targets_refused: view.targets_refused(),
+        targets_refused: view.refusals.total(),
         ages: view.ages(),
         now_us: view.clock.mono().0,
         histograms: view.with_histograms(|all| all.iter().map(CoreBuckets::from).collect()),

@@ -47,11 +47,16 @@ pub(crate) struct StoreFlags {
     /// Store, also `RINGWATCH_STORE` [default: sqlite:ringwatch.db in the data directory]
     #[arg(long, value_name = "sqlite:PATH")]
     pub(crate) store: Option<String>,
+    /// File that holds the address of the store, to keep it out of `ps`
+    #[arg(long, value_name = "FILE", conflicts_with = "store")]
+    pub(crate) store_file: Option<PathBuf>,
 }
 
 impl StoreFlags {
     pub(super) fn values(&self) -> Values {
-        text("store", self.store.as_ref())
+        let mut values = text("store", self.store.as_ref());
+        values.extend(path("store_file", self.store_file.as_ref()));
+        values
     }
 }
 
@@ -64,7 +69,8 @@ pub(crate) struct ProbeFlags {
     /// DNS upstream; repeatable [default: the system's]
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub(crate) dns: Vec<String>,
-    /// Address family: `v4_first`, `v6_first`, `v4_only` or `v6_only`
+    /// Address family: `v4_first`, `v6_first`, `v4_only`, `v6_only` or `both` (each must work)
+    /// [default: `v4_first`]
     #[arg(long, value_name = "POLICY")]
     pub(crate) ip: Option<String>,
     /// Local address that checks come from, in turn; repeatable [default: the kernel's choice]
@@ -108,6 +114,12 @@ pub(crate) struct RunFlags {
     /// Address of /metrics and /healthz, port 0 = a free one [default: 127.0.0.1:9470]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) admin: Option<String>,
+    /// DNS queries of the node per second at most [default: 20000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) dns_queries_per_s: Option<i64>,
+    /// Name outside of the fleet that tells sick resolvers from sick names; repeatable
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) dns_canaries: Vec<String>,
     /// Block of addresses without caps (32 checks at once, 50 a second); repeatable
     #[arg(long, value_name = "CIDR")]
     pub(crate) uncapped: Vec<String>,
@@ -149,6 +161,8 @@ pub(crate) struct RunFlags {
 impl RunFlags {
     pub(super) fn values(&self) -> Values {
         let mut values = text("admin", self.admin.as_ref());
+        values.extend(whole("dns_queries_per_s", self.dns_queries_per_s));
+        values.extend(texts("dns_canaries", &self.dns_canaries));
         values.extend(texts("uncapped", &self.uncapped));
         values.extend(whole("tls_full_every_s", self.tls_full_every_s));
         values.extend(whole("tls_chains_max", self.tls_chains_max));

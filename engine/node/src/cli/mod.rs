@@ -232,13 +232,87 @@ pub(crate) struct ValidateCommand {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+    use std::str::FromStr;
+
     use clap::CommandFactory;
 
     use super::*;
+    use crate::config::keys::{KEYS, Kind};
+    use crate::config::{CloseWord, DriverWord, IpWord, LogForm};
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What `run` makes of the flag of `key`, given with a value of its form.
+    fn values_of(command: &str, key: &str, kind: Kind) -> flags::Values {
+        let flag = format!("--{}", key.replace('_', "-"));
+        let mut line = vec!["ringwatch", command, &flag];
+        line.extend(match kind {
+            Kind::Flag => None,
+            Kind::Whole | Kind::Wholes => Some("7"),
+            Kind::Text | Kind::Texts => Some("x"),
+        });
+        let parsed = Cli::try_parse_from(line).map(|cli| cli.command);
+        let (data_dir, store, probe, run, targets, list) = match parsed {
+            Ok(Command::Run(of)) => (of.data_dir, of.store, of.probe, of.run, of.targets, of.list),
+            Ok(Command::Validate(of)) => {
+                (of.data_dir, of.store, of.probe, of.run, of.targets, of.list)
+            }
+            other => panic!("{command} {flag}: {other:?}"),
+        };
+        let mut values = data_dir.values();
+        values.extend(store.values());
+        values.extend(probe.values());
+        values.extend(run.values());
+        values.extend(flags::targets(targets.as_ref()));
+        values.extend(list.values());
+        values
+    }
+
+    #[test]
+    fn every_key_has_its_flag_and_every_flag_gives_its_key() {
+        for key in KEYS {
+            for command in ["run", "validate"] {
+                let values = values_of(command, key.name, key.kind);
+                let given: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
+                assert_eq!(given, [key.name], "{command}");
+            }
+        }
+        let keys = KEYS.map(|key| key.name.replace('_', "-"));
+        for command in Cli::command().get_subcommands() {
+            if ["run", "validate"].contains(&command.get_name()) {
+                let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+                let others = flags.filter(|flag| !keys.iter().any(|key| key == flag));
+                assert_eq!(others.collect::<Vec<_>>(), ["config"]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_flag_names_every_word_that_it_takes() {
+        fn words<T: FromStr<Err = &'static str> + Debug>() -> Vec<&'static str> {
+            let accepted = "no word".parse::<T>().expect_err("it is none");
+            accepted.split_whitespace().skip(2).collect()
+        }
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("a command");
+        for (flag, words) in [
+            ("ip", words::<IpWord>()),
+            ("close", words::<CloseWord>()),
+            ("driver", words::<DriverWord>()),
+            ("log", words::<LogForm>()),
+        ] {
+            let mut flags = run.get_arguments();
+            let found = flags.find(|argument| argument.get_long() == Some(flag));
+            let help = found.and_then(clap::Arg::get_help).expect("a flag");
+            let help = help.to_string().replace(['`', ',', ':'], " ");
+            for word in words {
+                assert!(help.split_whitespace().any(|said| said == word), "{help}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! done with it.
 
 mod effective;
-mod keys;
+pub(crate) mod keys;
 mod layers;
 mod read;
 pub(crate) mod upstreams;

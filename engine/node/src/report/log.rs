@@ -18,8 +18,10 @@ use model::{CoreIndex, UnixMs};
 pub(crate) const DIRECTORY: &str = "hdr";
 /// A log that grew to this is followed by a new one.
 const FILE_MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// All logs together; the oldest go first.
-const TOTAL_MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// All logs together, at least; the oldest go first.
+const TOTAL_MIN_BYTES: u64 = 512 * 1024 * 1024;
+/// All logs together, per core: the one that is written and a full one.
+const TOTAL_PER_CORE_BYTES: u64 = 2 * FILE_MAX_BYTES;
 /// Column names, as the format has them.
 const LEGEND: &str =
     r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
@@ -30,20 +32,52 @@ const MAX_VALUE_DIVISOR: f64 = 1_000.0;
 pub(crate) struct IntervalLogs {
     directory: PathBuf,
     serializer: V2DeflateSerializer,
-    open: Vec<(CoreIndex, File, u64)>,
+    limits: Limits,
+    open: Vec<OpenLog>,
+}
+
+/// A log that is being written.
+struct OpenLog {
+    core: CoreIndex,
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+/// What the logs may take, in bytes.
+#[derive(Clone, Copy)]
+struct Limits {
+    file: u64,
+    total: u64,
+}
+
+impl Limits {
+    /// Room for `cores` and for what they wrote before.
+    fn of(cores: usize) -> Self {
+        Self {
+            file: FILE_MAX_BYTES,
+            total: TOTAL_MIN_BYTES.max(cores as u64 * TOTAL_PER_CORE_BYTES),
+        }
+    }
 }
 
 impl IntervalLogs {
-    /// Logs in `data_dir`; older ones are removed while they are too large together.
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
+    /// Logs of `cores` in `data_dir`; older ones are removed while they are too large together.
+    pub(crate) fn open(data_dir: &Path, cores: usize) -> io::Result<Self> {
+        Self::within(Limits::of(cores), data_dir)
+    }
+
+    fn within(limits: Limits, data_dir: &Path) -> io::Result<Self> {
         let directory = data_dir.join(DIRECTORY);
         fs::create_dir_all(&directory)?;
-        remove_oldest(&directory, TOTAL_MAX_BYTES)?;
-        Ok(Self {
+        let logs = Self {
             directory,
             serializer: V2DeflateSerializer::new(),
+            limits,
             open: Vec::new(),
-        })
+        };
+        logs.remove_oldest()?;
+        Ok(logs)
     }
 
     /// Appends everything that a core measured in one interval.
@@ -61,9 +95,9 @@ impl IntervalLogs {
             let tag = format!("{phase}.core{}", set.core.0);
             self.line(&mut lines, &tag, histogram, (set.start, set.end))?;
         }
-        let (file, size) = self.file_of(set.core, set.start)?;
-        file.write_all(&lines)?;
-        *size += lines.len() as u64;
+        let log = self.log_of(set.core, set.start)?;
+        log.file.write_all(&lines)?;
+        log.size += lines.len() as u64;
         Ok(())
     }
 
@@ -95,33 +129,52 @@ impl IntervalLogs {
     }
 
     /// The open log of `core`; a new one at first, and when the last one is full.
-    fn file_of(&mut self, core: CoreIndex, start: UnixMs) -> io::Result<(&mut File, &mut u64)> {
-        let known = self.open.iter().position(|&(other, ..)| other == core);
+    fn log_of(&mut self, core: CoreIndex, start: UnixMs) -> io::Result<&mut OpenLog> {
+        let known = self.open.iter().position(|log| log.core == core);
         let index = match known {
-            Some(index) if self.open[index].2 < FILE_MAX_BYTES => index,
+            Some(index) if self.open[index].size < self.limits.file => index,
             _ => {
                 if let Some(full) = known {
                     self.open.swap_remove(full);
-                    remove_oldest(&self.directory, TOTAL_MAX_BYTES)?;
+                    self.remove_oldest()?;
                 }
-                let file = create(&self.directory, core, start)?;
-                self.open.push((core, file, 0));
+                self.open.push(create(&self.directory, core, start)?);
                 self.open.len() - 1
             }
         };
-        let (_, file, size) = &mut self.open[index];
-        Ok((file, size))
+        Ok(&mut self.open[index])
+    }
+
+    /// Removes logs, oldest name first, until all together are within their limit. One that is
+    /// being written stays: what is written into a file without a name is lost.
+    fn remove_oldest(&self) -> io::Result<()> {
+        let mut logs = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|end| end == "hdr") {
+                logs.push((entry.path(), entry.metadata()?.len()));
+            }
+        }
+        logs.sort();
+        let mut total: u64 = logs.iter().map(|(_, size)| size).sum();
+        let is_open = |path: &Path| self.open.iter().any(|log| log.path == path);
+        for (path, size) in logs.into_iter().filter(|(path, _)| !is_open(path)) {
+            if total <= self.limits.total {
+                break;
+            }
+            fs::remove_file(path)?;
+            total -= size;
+        }
+        Ok(())
     }
 }
 
 /// A new log with its header: comment, version, start time, divisor, legend.
-fn create(directory: &Path, core: CoreIndex, start: UnixMs) -> io::Result<File> {
+fn create(directory: &Path, core: CoreIndex, start: UnixMs) -> io::Result<OpenLog> {
     let at = Timestamp::from_millisecond(start.0 as i64).unwrap_or_default();
     let name = format!("{}-core-{}.hdr", at.strftime("%Y%m%dT%H%M%S%3fZ"), core.0);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(directory.join(name))?;
+    let path = directory.join(name);
+    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
     let seconds = start.0 as f64 / 1_000.0;
     let date = at.strftime("%a %b %d %H:%M:%S UTC %Y");
     write!(
@@ -134,28 +187,12 @@ fn create(directory: &Path, core: CoreIndex, start: UnixMs) -> io::Result<File> 
         env!("CARGO_PKG_VERSION"),
         core.0,
     )?;
-    Ok(file)
-}
-
-/// Removes logs, oldest name first, until all together have at most `max_bytes`.
-fn remove_oldest(directory: &Path, max_bytes: u64) -> io::Result<()> {
-    let mut logs = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.path().extension().is_some_and(|end| end == "hdr") {
-            logs.push((entry.path(), entry.metadata()?.len()));
-        }
-    }
-    logs.sort();
-    let mut total: u64 = logs.iter().map(|(_, size)| size).sum();
-    for (path, size) in logs {
-        if total <= max_bytes {
-            break;
-        }
-        fs::remove_file(path)?;
-        total -= size;
-    }
-    Ok(())
+    Ok(OpenLog {
+        core,
+        path,
+        file,
+        size: 0,
+    })
 }
 
 #[cfg(test)]
@@ -168,7 +205,7 @@ mod tests {
     #[test]
     fn a_log_has_the_header_of_the_format_and_one_line_per_phase() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        let mut logs = IntervalLogs::open(dir.path(), 4).expect("opened");
         logs.write(&interval(3, START, 50)).expect("written");
         logs.write(&interval(3, START.plus_ms(10_000), 50))
             .expect("written");
@@ -196,7 +233,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_foreign_readers_were_shown() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        let mut logs = IntervalLogs::open(dir.path(), 4).expect("opened");
         for start in [START, START.plus_ms(10_000)] {
             logs.write(&interval(3, start, 50)).expect("written");
         }
@@ -233,14 +270,59 @@ mod tests {
     #[test]
     fn the_oldest_logs_go_when_all_are_too_large() {
         let dir = tempfile::tempdir().expect("temp dir");
+        let logs = dir.path().join(DIRECTORY);
+        fs::create_dir(&logs).expect("made");
         for name in ["1.hdr", "2.hdr", "3.hdr", "notes.txt"] {
-            fs::write(dir.path().join(name), [0; 100]).expect("written");
+            fs::write(logs.join(name), [0; 100]).expect("written");
         }
-        remove_oldest(dir.path(), 250).expect("removed");
-        let left = |name: &str| dir.path().join(name).exists();
+        let limits = Limits {
+            file: 100,
+            total: 250,
+        };
+        IntervalLogs::within(limits, dir.path()).expect("opened");
+        let left = |name: &str| logs.join(name).exists();
         assert_eq!(
             ["1.hdr", "2.hdr", "3.hdr", "notes.txt"].map(left),
             [false, true, true, true]
         );
+    }
+
+    #[test]
+    fn a_log_that_is_being_written_is_never_removed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        // Room for less than what the cores write at once; a log is full after two intervals.
+        let probe = interval(0, START, 50);
+        let mut logs = IntervalLogs::open(dir.path(), 1).expect("opened");
+        logs.write(&probe).expect("written");
+        let one = logs.open[0].size;
+        drop(logs);
+        let limits = Limits {
+            file: one + 1,
+            total: 2 * one,
+        };
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut logs = IntervalLogs::within(limits, dir.path()).expect("opened");
+        for round in 0..9 {
+            for core in 0..4 {
+                let set = interval(core, START.plus_ms(round * 10_000), 50);
+                logs.write(&set).expect("written");
+            }
+        }
+        assert_eq!(logs.open.len(), 4);
+        for log in &logs.open {
+            let text = fs::read_to_string(&log.path).expect("it has its name");
+            assert!(text.len() as u64 > log.size && log.size > 0);
+        }
+        let all = fs::read_dir(dir.path().join(DIRECTORY)).expect("dir");
+        assert_eq!(all.count(), 4, "the full ones are gone");
+    }
+
+    #[test]
+    fn there_is_room_for_a_full_log_of_every_core_beside_the_one_that_is_written() {
+        for cores in [1, 16, 33, 512] {
+            let limits = Limits::of(cores);
+            assert!(limits.total >= 2 * limits.file * cores as u64, "{cores}");
+        }
+        assert_eq!(Limits::of(1).total, Limits::of(16).total);
     }
 }

@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn the_report_has_table_plots_and_sources() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        let mut logs = IntervalLogs::open(dir.path(), 4).expect("opened");
         logs.write(&interval(0, UnixMs(1_795_000_000_000), 1_000))
             .expect("written");
         let entry = std::fs::read_dir(dir.path().join("hdr"))

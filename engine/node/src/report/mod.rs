@@ -14,7 +14,7 @@ use anyhow::Context;
 
 use crate::exit::bad_input;
 use crate::out::{self, Out};
-use read::Latencies;
+use read::{Latencies, Reading};
 
 pub(crate) use table::human;
 
@@ -30,15 +30,12 @@ pub(crate) const PHASES: [&str; 8] = [
     "loop_lag",
 ];
 
+/// What `report` takes.
+const SOURCES: &str = "name the data directory of a node, its hdr directory, or one log";
+
 /// Reads `source`, writes plots and Markdown to `out`, and prints the table.
 pub(crate) fn run(source: &Path, out: Option<&Path>) -> anyhow::Result<()> {
-    let logs = find_logs(source)?;
-    let mut latencies = Latencies::default();
-    for log in &logs {
-        for complaint in latencies.read(log)? {
-            out::remark(complaint);
-        }
-    }
+    let (latencies, logs) = read_all(find_logs(source)?)?;
     if latencies.is_empty() {
         return bad_input(format!("{} holds no interval yet", source.display()));
     }
@@ -56,6 +53,31 @@ pub(crate) fn run(source: &Path, out: Option<&Path>) -> anyhow::Result<()> {
     }
     out.end()?;
     written.map(drop)
+}
+
+/// What `files` say, and those of them that are logs.
+fn read_all(files: Vec<PathBuf>) -> anyhow::Result<(Latencies, Vec<PathBuf>)> {
+    let (mut latencies, mut logs, mut foreign) = (Latencies::default(), Vec::new(), Vec::new());
+    for file in files {
+        match latencies.read(&file)? {
+            Reading::Log(complaints) => {
+                complaints.iter().for_each(out::remark);
+                logs.push(file);
+            }
+            Reading::Foreign => foreign.push(file),
+        }
+    }
+    if let ([], [first, ..]) = (&logs[..], &foreign[..]) {
+        return bad_input(format!(
+            "{} is not an interval log: {SOURCES}",
+            first.display()
+        ));
+    }
+    for file in foreign {
+        let file = file.display();
+        out::remark(format_args!("{file} is not an interval log; skipped"));
+    }
+    Ok((latencies, logs))
 }
 
 /// Writes plots and Markdown into `out` and returns the files.
@@ -95,8 +117,7 @@ fn find_logs(source: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     bad_input(format!(
-        "{} is no .hdr file and holds none: name the data directory of a node, its hdr directory, \
-         or one log",
+        "{} is no .hdr file and holds none: {SOURCES}",
         source.display()
     ))
 }

@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn both_plots_are_svg_with_a_curve_per_series() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        let mut logs = IntervalLogs::open(dir.path(), 4).expect("opened");
         for at in [1_795_000_000_000, 1_795_000_010_000] {
             logs.write(&interval(0, UnixMs(at), 500)).expect("written");
         }

@@ -1,8 +1,9 @@
-//! Reads interval logs back and merges them by phase. A damaged line is reported and skipped.
+//! Reads interval logs back and merges them by phase. A damaged line is reported and skipped; a
+//! file of another kind is told from a damaged log.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::Context;
@@ -14,12 +15,27 @@ use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use super::PHASES;
 
+/// Damaged lines of one log that are named; all are counted.
+const NAMED_MAX: u64 = 3;
+/// Longest line in bytes: many times a histogram of every value.
+const LINE_MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// What the lines begin with that every interval log has before its intervals.
+const HEADERS: [&[u8]; 2] = [b"#[Histogram log format version", b"\"StartTimestamp\""];
 /// Significant digits of merged histograms.
 const DIGITS: u8 = 3;
 /// Tag of lines that have none.
 const UNTAGGED: &str = "untagged";
 /// The phase whose intervals are kept apart for the plot over time.
 const LAG: &str = "schedule_lag";
+
+/// What a file turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// An interval log; a sentence for each of the first damaged lines, and one for the rest.
+    Log(Vec<String>),
+    /// Something else, of which nothing was taken.
+    Foreign,
+}
 
 /// Everything that the logs say, in µs.
 #[derive(Debug, Default)]
@@ -34,27 +50,41 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// Adds one log; returns a sentence for each damaged line.
-    pub(crate) fn read(&mut self, path: &Path) -> anyhow::Result<Vec<String>> {
+    /// Adds one log.
+    pub(crate) fn read(&mut self, path: &Path) -> anyhow::Result<Reading> {
         let file =
             File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let mut reader = BufReader::new(file);
         let (mut complaints, mut bytes, mut base) = (Vec::new(), Vec::new(), 0.0);
+        let (mut damaged, mut has_header, intervals) = (0, false, self.intervals);
         let mut deserializer = Deserializer::new();
         for line in 1u64.. {
             bytes.clear();
-            let read = reader
-                .read_until(b'\n', &mut bytes)
+            let read = next_line(&mut reader, &mut bytes)
                 .with_context(|| format!("{} broke off", path.display()))?;
             if read == 0 {
                 break;
             }
+            has_header |= HEADERS.iter().any(|header| bytes.starts_with(header));
             if let Err(what) = self.line(&mut bytes, &mut base, &mut deserializer) {
-                self.damaged += 1;
-                complaints.push(format!("{}:{line}: {what}; skipped", path.display()));
+                damaged += 1;
+                if damaged <= NAMED_MAX {
+                    complaints.push(format!("{}:{line}: {what}; skipped", path.display()));
+                }
             }
         }
-        Ok(complaints)
+        if damaged > 0 && !has_header && self.intervals == intervals {
+            return Ok(Reading::Foreign);
+        }
+        self.damaged += damaged;
+        if damaged > NAMED_MAX {
+            let more = damaged - NAMED_MAX;
+            complaints.push(format!(
+                "{}: {more} more damaged lines; skipped",
+                path.display()
+            ));
+        }
+        Ok(Reading::Log(complaints))
     }
 
     /// Whether nothing was read.
@@ -88,7 +118,7 @@ impl Latencies {
         }
         if bytes.last() != Some(&b'\n') {
             if bytes.first() != Some(&b'#') {
-                return Err("the last line is not complete".to_owned());
+                return Err("the line is not complete".to_owned());
             }
             bytes.push(b'\n');
         }
@@ -138,6 +168,18 @@ impl Latencies {
     }
 }
 
+/// The next line with its end, cut where it is too long to be one of ours; 0 bytes at the end.
+fn next_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let read = reader
+        .by_ref()
+        .take(LINE_MAX_BYTES)
+        .read_until(b'\n', bytes)?;
+    if read as u64 == LINE_MAX_BYTES && bytes.last() != Some(&b'\n') {
+        reader.skip_until(b'\n')?;
+    }
+    Ok(read)
+}
+
 /// A histogram that grows as needed.
 fn empty() -> Histogram<u64> {
     Histogram::new(DIGITS).expect("3 digits are valid")
@@ -153,7 +195,7 @@ mod tests {
 
     fn written() -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        let mut logs = IntervalLogs::open(dir.path(), 4).expect("opened");
         for at in [1_795_000_000_000, 1_795_000_010_000] {
             logs.write(&interval(0, UnixMs(at), 100)).expect("written");
         }
@@ -170,7 +212,7 @@ mod tests {
         let mut latencies = Latencies::default();
         assert_eq!(
             latencies.read(&path).expect("readable"),
-            Vec::<String>::new()
+            Reading::Log(Vec::new())
         );
         let names: Vec<&str> = latencies.phases().map(|(name, _)| name).collect();
         assert_eq!(names, ["connect", "ttfb", "body", "total", "schedule_lag"]);
@@ -194,8 +236,11 @@ mod tests {
         lines[14].truncate(cut);
         std::fs::write(&path, lines.join("\n")).expect("written");
         let mut latencies = Latencies::default();
-        let complaints = latencies.read(&path).expect("readable");
+        let Reading::Log(complaints) = latencies.read(&path).expect("readable") else {
+            panic!("it is a log");
+        };
         assert_eq!((latencies.intervals, latencies.damaged), (7, 3));
+        assert_eq!(complaints.len(), 3);
         let name = path.display();
         for (complaint, line) in complaints.iter().zip([7, 8, 15]) {
             assert!(
@@ -204,5 +249,38 @@ mod tests {
             );
             assert!(complaint.ends_with("; skipped"), "{complaint}");
         }
+    }
+
+    #[test]
+    fn the_first_three_damaged_lines_of_a_log_are_named_and_the_rest_is_counted() {
+        let (_dir, path) = written();
+        let text = std::fs::read_to_string(&path).expect("the log");
+        std::fs::write(&path, text + &"gibberish\n".repeat(5_000)).expect("written");
+        let mut latencies = Latencies::default();
+        let Reading::Log(complaints) = latencies.read(&path).expect("readable") else {
+            panic!("it is a log");
+        };
+        assert_eq!((latencies.intervals, latencies.damaged), (10, 5_000));
+        assert_eq!(complaints.len(), 4);
+        let rest = format!("{}: 4997 more damaged lines; skipped", path.display());
+        assert_eq!(complaints[3], rest);
+    }
+
+    #[test]
+    fn a_log_without_its_head_or_without_an_interval_is_one_and_other_files_are_not() {
+        let (dir, path) = written();
+        let text = std::fs::read_to_string(&path).expect("the log");
+        let (head, intervals) = text.split_at(text.find("Tag=").expect("an interval"));
+        let read = |text: &str| {
+            let path = dir.path().join("x.hdr");
+            std::fs::write(&path, text).expect("written");
+            Latencies::default().read(&path).expect("readable")
+        };
+        let is_log = |text: &str| matches!(read(text), Reading::Log(_));
+        assert!(is_log(&format!("half a line\n{intervals}")));
+        assert!(is_log(&format!("{head}half a line")));
+        assert!(is_log(""));
+        assert_eq!(read("# sites\nhttp://a.example/,60\n"), Reading::Foreign);
+        assert_eq!(read(&"x".repeat(100_000)), Reading::Foreign);
     }
 }

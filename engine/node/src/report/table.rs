@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn the_table_has_a_row_per_phase() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut logs = IntervalLogs::open(dir.path()).expect("opened");
+        let mut logs = IntervalLogs::open(dir.path(), 4).expect("opened");
         logs.write(&interval(0, UnixMs(1_795_000_000_000), 1_000))
             .expect("written");
         let log = std::fs::read_dir(dir.path().join("hdr"))

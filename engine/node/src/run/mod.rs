@@ -15,6 +15,7 @@ pub(crate) mod lifetime;
 pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod ports;
+pub(crate) mod refusals;
 mod reload;
 pub(crate) mod send;
 mod serve;

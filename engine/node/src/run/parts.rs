@@ -69,7 +69,7 @@ impl Parts {
         let Checked { cpus, prober } = checked;
         let files = FilesPlan::adopt(config, cpus.probe.len(), upstreams.len())?;
         cpus.adopt_control()?;
-        let logs = IntervalLogs::open(&config.data_dir).with_context(|| {
+        let logs = IntervalLogs::open(&config.data_dir, cpus.probe.len()).with_context(|| {
             format!(
                 "the interval logs in {} cannot be written",
                 config.data_dir.display()

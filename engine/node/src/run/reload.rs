@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use model::TargetId;
+use model::{FieldError, Target, TargetId};
 use persist::SinkCommand;
 use serde_json::{Value, json};
 use store::ImportId;
@@ -30,7 +30,7 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
             control.change = page.latest_change;
             first = false;
         }
-        say_refused(control, &page.refused);
+        take_refused(control, &page.refused, &page.targets);
         keep.extend(page.refused.iter().filter_map(|&(id, _)| TargetId::new(id)));
         fed += control.fleet.feed(page.targets).await?;
         control.between_pages().await?;
@@ -51,7 +51,7 @@ pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> 
         if page.latest_change == control.change {
             break;
         }
-        say_refused(control, &page.refused);
+        take_refused(control, &page.refused, &page.targets);
         fed += control.fleet.feed(page.targets).await?;
         control.change = page.latest_change;
         control.between_pages().await?;
@@ -83,7 +83,7 @@ pub(super) async fn import(
     let store = control.parts.store.clone();
     let importing = import_file(&store, order, id, &mut progress);
     let summary = control.meanwhile(importing).await??;
-    control.parts.view.refuse_targets(summary.refused);
+    control.parts.view.refusals.list(summary.refused);
     for line in summary.refused_lines.iter().take(REFUSED_NAMED_MAX) {
         warn!("{line}");
     }
@@ -142,8 +142,11 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
     }))
 }
 
-fn say_refused(control: &Control, refused: &[(i64, model::FieldError)]) {
-    control.parts.view.refuse_targets(refused.len() as u64);
+/// Counts and names the rows that were refused; those that are good may have been bad before.
+fn take_refused(control: &Control, refused: &[(i64, FieldError)], good: &[Target]) {
+    let bad = refused.iter().map(|&(id, _)| id);
+    let good = good.iter().map(|target| target.id.get());
+    control.parts.view.refusals.rows(bad, good);
     for (id, error) in refused.iter().take(REFUSED_NAMED_MAX) {
         warn!("target {id} in the store is refused: {error}");
     }

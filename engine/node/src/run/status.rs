@@ -40,7 +40,7 @@ pub(crate) async fn object(view: &View) -> Value {
             "seems_down": sink.counters.open_seems_down,
             "down": sink.counters.open_down,
             "suspected": sink.counters.suspected,
-            "refused": view.targets_refused(),
+            "refused": view.refusals.now(),
         },
         "required_rate_per_s": total.required_per_ks as f64 / 1_000.0,
         "fleet": account(&total, &sink.total()),

@@ -2,7 +2,7 @@
 //! a probe core; nothing here changes the node.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use persist::{FreshnessAges, SinkSnapshot, SinkStats};
 
 use super::accounts::Accounts;
 use super::lifetime::Lifetime;
+use super::refusals::Refusals;
 
 /// A second's worth of ticks.
 const SETTLE_TICKS_MAX: u64 = 1_000 / TICK_MS;
@@ -101,7 +102,8 @@ pub(crate) struct View {
     sink: Arc<SinkStats>,
     stage: AtomicU8,
     drain_s: AtomicU32,
-    targets_refused: AtomicU64,
+    /// Refused targets.
+    pub(crate) refusals: Refusals,
     histograms: Mutex<Vec<Lifetime>>,
     ages: Mutex<Option<FreshnessAges>>,
 }
@@ -122,7 +124,7 @@ impl View {
             sink,
             stage: AtomicU8::new(Stage::Loading as u8),
             drain_s: AtomicU32::new(0),
-            targets_refused: AtomicU64::new(0),
+            refusals: Refusals::default(),
             histograms: Mutex::new(histograms),
             ages: Mutex::new(None),
         }
@@ -146,16 +148,6 @@ impl View {
     /// The configuration says so now.
     pub(crate) fn set_drain_s(&self, seconds: u32) {
         self.drain_s.store(seconds, Ordering::Relaxed);
-    }
-
-    /// Refused targets so far: lines of lists and rows of the store.
-    pub(crate) fn targets_refused(&self) -> u64 {
-        self.targets_refused.load(Ordering::Relaxed)
-    }
-
-    /// Counts refused targets.
-    pub(crate) fn refuse_targets(&self, count: u64) {
-        self.targets_refused.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The accounts, in the most exact picture of a few: on a busy node something is always sent

@@ -117,7 +117,7 @@ impl Column {
             Self::GroupId => {
                 spec.group_id = Some(whole("group_id", text, "a whole number from 0")?);
             }
-            Self::Url => text.clone_into(&mut spec.url),
+            Self::Url => spec.url = url(text)?,
             Self::IntervalS => {
                 spec.interval_s = Some(whole("interval_s", text, "seconds, 10 to 86400")?);
             }
@@ -143,6 +143,20 @@ impl Column {
             }
         }
         Ok(())
+    }
+}
+
+/// A URL in one piece. The URL standard drops tabs and escapes blanks, and so would make one wrong
+/// URL of two fields that a tab or a blank separates.
+fn url(text: &str) -> Result<String, FieldError> {
+    match text.split_once(char::is_whitespace) {
+        None => Ok(text.to_owned()),
+        // The rest may be any field, a header with a password too.
+        Some((url, _)) => Err(FieldError::new(
+            "url",
+            &format!("{url} …"),
+            "a URL without blanks and tabs (%20 is a blank), and ',' before the next field",
+        )),
     }
 }
 
@@ -266,6 +280,19 @@ mod tests {
             let error = spec(&columns, &fields(&format!("http://a/,{text}"))).expect_err(name);
             assert_eq!((error.field, error.found.as_str()), (name, text));
         }
+    }
+
+    #[test]
+    fn a_url_with_a_blank_or_a_tab_in_it_is_refused_and_other_fields_may_have_them() {
+        for rest in [" 30", "\t60", "\u{a0}30", " /", "\tAuthorization: Bearer x"] {
+            let torn = format!("http://a/b{rest}");
+            let error = spec(&HEADERLESS, &[torn]).expect_err(rest);
+            assert_eq!((error.field, error.found.as_str()), ("url", "http://a/b …"));
+        }
+        let columns = header(&fields("url,name,headers,keyword,send")).expect("known");
+        let line = "http://a/%20;v=1?q=1;2|3,front page,X-A: b c,two words,";
+        let spec = spec(&columns, &fields(line)).expect("valid");
+        assert_eq!(spec.url, "http://a/%20;v=1?q=1;2|3");
     }
 
     #[test]

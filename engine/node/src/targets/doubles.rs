@@ -52,7 +52,7 @@ impl Doubles {
         }
         if let Some(earlier) = holder.or(meant) {
             if earlier.print != said.print {
-                return Err(twice(&config.name, earlier));
+                return Err(twice(said.id, &config.name, earlier.line));
             }
             return Ok(());
         }
@@ -73,11 +73,18 @@ fn taken_key(id: i64, holder: Said) -> FieldError {
     FieldError::new("id", &id.to_string(), &accepted)
 }
 
-fn twice(name: &str, earlier: Said) -> FieldError {
+/// Of rows with ids none that comes here has the key of a row with another id: it is the id that
+/// they share, whatever else.
+fn twice(id: Option<i64>, name: &str, line: u64) -> FieldError {
+    if let Some(id) = id {
+        let accepted = format!(
+            "an id used once, and line {line} has it: give this row an id of its own, or remove it"
+        );
+        return FieldError::new("id", &id.to_string(), &accepted);
+    }
     let accepted = format!(
-        "one row per URL, method and name (or id) in one list, and line {} is another one: give \
-         this row a name of its own, or remove it",
-        earlier.line
+        "one row per URL, method and name in one list, and line {line} is another one: give this \
+         row a name of its own, or remove it"
     );
     FieldError::new("name", name, &accepted)
 }
@@ -110,8 +117,8 @@ mod tests {
     #[test]
     fn another_row_for_a_key_or_an_id_and_another_id_for_a_key_are_found() {
         let text = "id,url,interval_s\n1,http://a/,60\n,http://a/,30\n1,http://b/,60\n\
-                    2,http://a/,60\n,http://c/,\n3,http://c/,\n";
-        let found = [(3, "name"), (4, "name"), (5, "id"), (7, "id")];
+                    2,http://a/,60\n,http://c/,\n3,http://c/,\n1,http://a/,30\n";
+        let found = [(3, "name"), (4, "id"), (5, "id"), (7, "id"), (8, "id")];
         assert_eq!(doubles(text), found);
     }
 }

@@ -15,6 +15,17 @@ pub(crate) struct Lines<R> {
     buffer: Vec<u8>,
 }
 
+/// Why no record follows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The list begins with a byte order mark of UTF-16, as Excel's "Unicode text" does.
+    #[error("found UTF-16 text, accepted is UTF-8: save the list as \"CSV UTF-8\"")]
+    Utf16,
+    /// It cannot be read on.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 /// One record: its line, and its fields or why it has none.
 pub(crate) struct Record {
     /// From 1.
@@ -34,7 +45,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The next record that is neither blank nor a comment.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Record>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Record>, Broken> {
         loop {
             self.buffer.clear();
             let limit = LINE_MAX_BYTES as u64;
@@ -45,6 +56,9 @@ impl<R: BufRead> Lines<R> {
                 return Ok(None);
             }
             self.number += 1;
+            if self.number == 1 && matches!(self.buffer[..], [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+                return Err(Broken::Utf16);
+            }
             if read == LINE_MAX_BYTES && self.buffer.last() != Some(&b'\n') {
                 self.reader.skip_until(b'\n')?;
                 return Ok(Some(

@@ -11,4 +11,5 @@ mod fuzzing;
 pub(crate) mod import;
 pub(crate) mod lines;
 pub(crate) mod list;
+mod separator;
 pub(crate) mod slots;

@@ -141,6 +141,60 @@ fn strict_refuses_what_only_the_store_can_see_and_imports_nothing() {
 }
 
 #[test]
+fn two_rows_with_one_id_are_told_to_take_another_id() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
+    fs::write(&list, "id,url\n1,http://a.example/\n1,http://b.example/\n").expect("written");
+    let said = "t.csv:3: id: found \"1\", accepted is an id used once";
+    let output = import(&list, &data, &[]);
+    assert_eq!(code(&output), 0);
+    assert_says(&output, said);
+    let looked = run(&["validate", "--targets", text(&list)]);
+    assert!(stdout(&looked).contains(said), "{}", stdout(&looked));
+}
+
+#[test]
+fn a_list_with_another_separator_or_encoding_leaves_the_store_as_it_is() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
+    fs::write(&list, "http://z.example/\n").expect("written");
+    assert_eq!(code(&import(&list, &data, &[])), 0);
+    let lines = "url;interval_s\nhttp://a.example/;60\n";
+    let utf_16: Vec<u8> = "\u{feff}url\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for (bytes, said) in [
+        (
+            lines.as_bytes(),
+            "t.csv:1: separator: found ';', accepted is ','",
+        ),
+        (&utf_16[..], "t.csv:1: found UTF-16 text, accepted is UTF-8"),
+    ] {
+        fs::write(&list, bytes).expect("written");
+        let output = import(&list, &data, &[]);
+        assert_eq!(code(&output), 2, "{}", stdout(&output));
+        assert_says(&output, said);
+    }
+    assert_eq!(listed(&data).lines().count(), 1);
+}
+
+#[test]
+fn a_file_that_is_no_interval_log_is_one_sentence() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let file = dir.path().join("sites.csv");
+    fs::write(&file, "http://a.example/\n".repeat(5_000)).expect("written");
+    let output = run(&["report", text(&file)]);
+    assert_eq!(code(&output), 2);
+    let expected = format!(
+        "ringwatch: {} is not an interval log: name the data directory of a node, its hdr \
+         directory, or one log\n",
+        file.display()
+    );
+    assert_eq!(stderr(&output), expected);
+}
+
+#[test]
 fn a_list_that_does_not_exist_is_bad_input() {
     let dir = tempfile::tempdir().expect("temp dir");
     let missing = dir.path().join("none.csv");

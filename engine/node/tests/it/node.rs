@@ -293,7 +293,8 @@ fn imports_and_reloads_touch_what_changed() {
     let imported = import(&more, &data, &[]);
     assert_eq!(code(&imported), 0, "{}", stderr(&imported));
     assert_says(&imported, "more.csv:2: url: found \"bad\"");
-    status_until(&data, |status| status["targets"]["active"] == 3);
+    let status = status_until(&data, |status| status["targets"]["active"] == 3);
+    assert_eq!(status["targets"]["refused"], 1);
     // The file now names one old and one new target; --prune switches off the other two.
     list(dir.path(), &[two[0].clone(), format!("http://{up}/d,3600")]);
     let reload = run(&["reload", "--data-dir", text(&data)]);
@@ -304,7 +305,13 @@ fn imports_and_reloads_touch_what_changed() {
         stdout(&reload)
     );
     let status = status_until(&data, |status| status["targets"]["active"] == 2);
-    assert_eq!(status["targets"]["refused"], 1);
+    assert_eq!(status["targets"]["refused"], 0, "the last list is good");
+    let admin = status["admin"].as_str().expect("an address");
+    let (_, page) = get(admin, "/metrics");
+    assert!(
+        page.contains("ringwatch_targets_refused_total 1\n"),
+        "{page}"
+    );
     drop(node);
 }
 

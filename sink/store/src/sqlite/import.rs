@@ -285,7 +285,7 @@ impl<'a> Importer<'a> {
             },
         };
         match found {
-            Some(found) => self.change(found, &values),
+            Some(found) => self.change(found, row.id, &values),
             None => self.add(row.id, &values),
         }
     }
@@ -301,6 +301,7 @@ impl<'a> Importer<'a> {
     fn change(
         &mut self,
         found: Found,
+        id: Option<TargetId>,
         values: &[ValueRef<'_>; CONFIG_LEN],
     ) -> Result<Taken, Failure> {
         let member = (self.import, found.id);
@@ -310,7 +311,7 @@ impl<'a> Importer<'a> {
         }
         let seen = self.is_member.query_row(member, |_| Ok(())).optional()?;
         if seen.is_some() && !found.same {
-            return Ok(Taken::Refused(twice(values)));
+            return Ok(Taken::Refused(twice(id, values)));
         }
         self.add_member.execute(member)?;
         let generation = i64::from(!found.same_probe);
@@ -407,10 +408,16 @@ fn taken_key(id: TargetId, holder: i64) -> FieldError {
     FieldError::new("id", &id.to_string(), &accepted)
 }
 
-fn twice(values: &[ValueRef<'_>; CONFIG_LEN]) -> FieldError {
+/// With an id the earlier row was found by it, whatever else they share.
+fn twice(id: Option<TargetId>, values: &[ValueRef<'_>; CONFIG_LEN]) -> FieldError {
+    if let Some(id) = id {
+        let accepted = "an id used once in one import, and an earlier row has it: give this row an \
+                        id of its own, or remove it";
+        return FieldError::new("id", &id.to_string(), accepted);
+    }
     // The first configuration column is the name.
     let name = values[0].as_str().unwrap_or_default();
-    let accepted = "one row per URL, method and name (or id) in one import: give this row a name \
+    let accepted = "one row per URL, method and name in one import: give this row a name \
                     of its own, or remove it";
     FieldError::new("name", name, accepted)
 }

@@ -323,6 +323,9 @@ pub(crate) async fn two_different_rows_for_one_target_are_refused<B: Backend>() 
         (report.refused[0].0, report.refused[0].1.field),
         (2, "name")
     );
+    let rows = vec![row(5, "http://b.test/"), row(5, "http://c.test/")];
+    let report = store.import(rows, import_id(0)).await.expect("import");
+    assert_eq!((report.refused[0].0, report.refused[0].1.field), (1, "id"));
     let report = store
         .import(vec![second], import_id(1))
         .await
