@@ -13,6 +13,8 @@
 //! place of addresses within their TTL: a prefetch may fail. With `both` each family must have
 //! addresses; else a family that fails is of no account once the other one is there.
 //!
+//! A question for records ends with them or with its failure, and nothing of it is remembered.
+//!
 //! Each end is told to the health of the resolvers; while they are sick, timeouts and SERVFAIL
 //! speak of them and not of the name.
 
@@ -60,7 +62,8 @@ impl Resolver {
         let needs_each = self.policy == IpPolicy::Both;
         let entry = self.flights.get_mut(flight);
         entry.empty_ttl_ms = entry.empty_ttl_ms.min(ttl_ms);
-        if usize::from(entry.step) < last && !needs_each {
+        let asks_addresses = entry.question.is_none();
+        if usize::from(entry.step) < last && !needs_each && asks_addresses {
             return self.ask_next_family(flight, now);
         }
         let ttl_ms = entry.empty_ttl_ms;
@@ -124,10 +127,14 @@ impl Resolver {
             server: entry.upstream,
             rcode,
         };
-        let host = entry.host;
+        let (host, question) = (entry.host, entry.question);
         let is_ours = class == FailureClass::ConnectLocal;
         if !is_ours {
             self.observe(flight, is_of_resolvers(class), now);
+        }
+        if let Some(question) = question {
+            let failure = self.failure(negative);
+            return self.answer(flight, question, Err(failure));
         }
         let fresh = self.hosts.is_fresh(host, now);
         if (is_ours || is_of_resolvers(class))
@@ -155,13 +162,17 @@ impl Resolver {
 
     /// Ends the flight.
     pub(super) fn land(&mut self, flight: u32, result: Result<ResolvedName, DnsFailure>) {
-        let host = self.flights.get_mut(flight).host;
+        let entry = self.flights.get_mut(flight);
+        let host = entry.host;
+        if let (Some(question), Err(failure)) = (entry.question, result) {
+            return self.answer(flight, question, Err(failure));
+        }
         self.hosts.set_flight(host, None);
         self.flights.land(flight, result);
     }
 
     /// Tells the health of the resolvers what came of a name.
-    fn observe(&mut self, flight: u32, failed: bool, now: MonoUs) {
+    pub(super) fn observe(&mut self, flight: u32, failed: bool, now: MonoUs) {
         let host = self.flights.get_mut(flight).host;
         match self.canaries.iter().position(|canary| *canary == host) {
             Some(at) => self.health.note_canary(at, failed, now),
