@@ -88,7 +88,10 @@ pub(crate) static ROWS: &[Row] = &[
         1,
         http_with("kind = 'dns_slow', delay_ms = 60000", SOON),
         NAME,
-        &[("evidence.text", "the name was not resolved in time")],
+        &[
+            ("evidence.text", "the name was not resolved in time"),
+            ("evidence.dns.server", "127.0.0.1:"),
+        ],
     ),
     down(
         C::DnsMalformed,

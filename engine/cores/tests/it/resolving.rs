@@ -1,6 +1,7 @@
 //! Names as the core uses them: answers over TCP, names asked for ahead of time, sick resolvers.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use cores::reactor::sim::{Dial, End, Peer, Reply, World};
@@ -189,7 +190,7 @@ fn a_deadline_that_is_shorter_than_the_tries_speaks_of_sick_resolvers_too() {
 
 #[test]
 fn a_question_is_asked_at_each_check_whatever_the_cache_knows() {
-    // A page and a question of each name; their answers live for an hour.
+    // A page and a question of each name; an answer serves pages for five minutes.
     let targets = (1..=10).flat_map(|id| {
         let mut page = target(id, 60);
         page.id = TargetId::new(id + 100).expect("positive");
@@ -234,5 +235,38 @@ fn the_answer_to_a_question_comes_over_tcp_where_it_fits_no_datagram() {
         assert!(outcomes.iter().all(|outcome| outcome.failure().is_none()));
         let dns = bench.sim.core().account().dns;
         assert_eq!((dns.stream_queries, dns.streams), (20, 0));
+    }
+}
+
+#[test]
+fn a_deadline_that_is_shorter_than_the_tries_names_the_server_that_was_asked() {
+    // Each try takes 1.5 s.
+    for (timeout_ms, tries) in [(1_000, 1), (2_000, 2), (4_000, 3), (5_000, 3)] {
+        let world = Names {
+            silent: true,
+            ..WELL
+        };
+        let targets = [target(1, 60), question(2)].map(|mut target| {
+            target.config.timeout_ms = timeout_ms;
+            target
+        });
+        let mut bench = fleet_of(world, targets.into_iter());
+        // Each at least once, and to its end.
+        let outcomes = outcomes(&mut bench, 63);
+        for outcome in &outcomes {
+            assert_eq!(outcome.failure(), Some(FailureClass::DnsTimeout));
+            let [dns, connect, ..] = outcome.phases.values();
+            assert!(dns.is_some() && connect.is_none());
+        }
+        let slots: BTreeSet<Slot> = outcomes.iter().map(|outcome| outcome.slot).collect();
+        assert_eq!(slots, BTreeSet::from([Slot(0), Slot(1)]));
+        let seen: Vec<_> = bench.evidence.try_iter().collect();
+        assert_eq!(seen.len(), outcomes.len());
+        for evidence in seen {
+            let dns = evidence.dns.expect("it was asked");
+            assert_eq!(dns.server, Some(SocketAddr::from(([1, 1, 1, 1], 53))));
+            assert_eq!((dns.tries, dns.rcode), (tries, None), "{timeout_ms} ms");
+            assert_eq!(evidence.text, "the name was not resolved in time");
+        }
     }
 }

@@ -24,7 +24,7 @@ use model::{FailureClass, MonoUs};
 use super::answer::{Addresses, DnsFailure, ResolvedName, Scope};
 use super::flights::{Found, Trouble};
 use super::line::{Life, Negative, Positive};
-use super::{IpPolicy, Resolver, Source};
+use super::{HostId, IpPolicy, Resolver, Source};
 
 impl Resolver {
     /// Addresses of the family that was asked for.
@@ -197,6 +197,35 @@ impl Resolver {
             self.hosts.set_flight(host, Some(flight));
             self.ask(flight, self.preferred, now);
         }
+    }
+
+    /// The waiter's time is over before its answer came: why, as far as that is known by now.
+    pub fn overdue(&mut self, host: HostId, waiter: u64) -> DnsFailure {
+        let flight = self.questions.get(&waiter).copied();
+        let flight = flight.or_else(|| self.hosts.flight(host));
+        let Some(entry) = flight.map(|flight| self.flights.get_mut(flight)) else {
+            return self.failure(Negative {
+                class: FailureClass::DnsTimeout,
+                tries: 0,
+                rcode: None,
+                server: u8::MAX,
+            });
+        };
+        let unasked = entry.query.is_none() && entry.trouble == Trouble::Local;
+        let class = match entry.tries {
+            // It waits in our own queue; which is long when the resolvers are sick.
+            0 if !self.health.is_sick() => FailureClass::LocalPressure,
+            1.. if unasked => FailureClass::ConnectLocal,
+            _ => FailureClass::DnsTimeout,
+        };
+        let asked = entry.tries > 0;
+        let negative = Negative {
+            class,
+            tries: entry.tries,
+            rcode: None,
+            server: if asked { entry.upstream } else { u8::MAX },
+        };
+        self.failure(negative)
     }
 
     /// What is said of a failure: while the resolvers are sick it is theirs.

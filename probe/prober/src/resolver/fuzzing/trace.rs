@@ -232,6 +232,8 @@ impl Trace {
             && which.is_multiple_of(4)
         {
             // It ends before its answer, which comes all the same.
+            let failure = self.resolver.overdue(self.held[*n], *waiter);
+            judge_class(failure.class);
             self.resolver.forget(self.held[*n], *waiter);
         }
         let waiter = self.owed.keys().nth(which % self.owed.len().max(1));

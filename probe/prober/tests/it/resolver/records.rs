@@ -238,6 +238,66 @@ fn names_and_texts_that_nobody_would_write_are_escaped_and_in_one_line() {
 }
 
 #[test]
+fn a_question_whose_waiter_ends_is_told_as_far_as_it_went() {
+    let overdue = |bench: &mut Bench, host| {
+        let failure = bench.resolver.overdue(host, 1);
+        (failure.class, failure.server, failure.tries)
+    };
+    let (timeout, local) = (FailureClass::DnsTimeout, FailureClass::LocalPressure);
+    for is_question in [true, false] {
+        let (mut bench, host) = bench(2);
+        if is_question {
+            ask(&mut bench, host, Kind::Mx, 1);
+        } else {
+            assert_eq!(bench.lookup(host, 1), Lookup::Waiting);
+        }
+        let first = (timeout, Some(upstream(0)), 1);
+        assert_eq!(overdue(&mut bench, host), first);
+        bench.pass(2 * SECOND);
+        let second = (timeout, Some(upstream(1)), 2);
+        assert_eq!(overdue(&mut bench, host), second);
+        // A query that no socket carries was not asked.
+        let socket = bench.sent.last().expect("a query").socket;
+        bench.event(DnsEvent::SocketError { socket, errno: 24 });
+        let third = (timeout, Some(upstream(0)), 3);
+        assert_eq!(overdue(&mut bench, host), third);
+        // It goes on, and is told to nobody who could be mistaken for the waiter.
+        bench.resolver.forget(host, 1);
+        bench.pass(5 * SECOND);
+        let ended = next(&mut bench).map(|(waiter, records)| (waiter, records.is_err()));
+        assert_eq!(ended, is_question.then_some((1, true)));
+        assert!(bench.answers.is_empty());
+        assert_eq!(bench.resolver.stats().flights, 0);
+    }
+    // What still waits in our own queue was not asked at all.
+    let mut bench = Bench::with(ResolverConfig {
+        queries_per_s: 10,
+        ..config(1)
+    });
+    let host = bench.resolver.intern(NAME);
+    for waiter in (1..=17).rev() {
+        ask(&mut bench, host, Kind::Mx, waiter);
+    }
+    assert_eq!(overdue(&mut bench, host), (local, None, 0));
+    // And of what nobody asked for nothing is known.
+    let other = bench.resolver.intern("other.test");
+    let nothing = bench.resolver.overdue(other, 99);
+    assert_eq!((nothing.class, nothing.server), (timeout, None));
+}
+
+#[test]
+fn a_query_that_no_socket_carries_is_our_own_trouble() {
+    let (mut bench, host) = bench(1);
+    bench.opens_at_once = false;
+    ask(&mut bench, host, Kind::A, 1);
+    let socket = bench.opening.remove(0);
+    bench.upstreams.remove(&socket);
+    bench.event(DnsEvent::OpenFailed { socket, errno: 24 });
+    let class = bench.resolver.overdue(host, 1).class;
+    assert_eq!(class, FailureClass::ConnectLocal);
+}
+
+#[test]
 fn an_answer_that_was_cut_short_comes_by_a_stream() {
     let (mut bench, host) = bench(1);
     ask(&mut bench, host, Kind::Txt, 1);
