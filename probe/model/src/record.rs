@@ -12,12 +12,16 @@ use crate::limits::RECORD_MAX_BYTES;
 use crate::target::FieldError;
 
 macro_rules! record_types {
-    ($($variant:ident = $number:literal, $word:literal, $form:literal;)*) => {
+    ($($(#[$mark:meta])? $variant:ident = $number:literal, $word:literal, $form:literal;)*) => {
         /// A type of records that can be asked for.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum RecordType {
-            $(#[doc = concat!("`", $word, "`, written as `", $form, "`")] $variant = $number,)*
+            $(
+                #[doc = concat!("`", $word, "`, written as `", $form, "`")]
+                $(#[$mark])?
+                $variant = $number,
+            )*
         }
 
         impl RecordType {
@@ -38,6 +42,7 @@ macro_rules! record_types {
 }
 
 record_types! {
+    #[default]
     A = 1, "A", "192.0.2.1";
     Ns = 2, "NS", "ns.example.com";
     Cname = 5, "CNAME", "www.example.com";
@@ -48,12 +53,6 @@ record_types! {
     Aaaa = 28, "AAAA", "2001:db8::1";
     Srv = 33, "SRV", "0 5 5060 sip.example.com";
     Caa = 257, "CAA", "0 issue \"ca.example\"";
-}
-
-impl Default for RecordType {
-    fn default() -> Self {
-        Self::A
-    }
 }
 
 impl fmt::Display for RecordType {

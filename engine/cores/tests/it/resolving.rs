@@ -200,7 +200,7 @@ fn a_question_is_asked_at_each_check_whatever_the_cache_knows() {
     let outcomes = outcomes(&mut bench, 570);
     assert_eq!(outcomes.len(), 200);
     assert!(outcomes.iter().all(|outcome| outcome.failure().is_none()));
-    let is_question = |outcome: &&Outcome| outcome.slot.0 % 2 == 0;
+    let is_question = |outcome: &&Outcome| outcome.slot.0.is_multiple_of(2);
     let (questions, pages): (Vec<&Outcome>, Vec<&Outcome>) = outcomes.iter().partition(is_question);
     assert!(questions.iter().all(|o| !o.has(flags::DNS_CACHED)));
     let asked = |outcome: &Outcome| outcome.phases.dns_us >= 1_000;

@@ -198,15 +198,14 @@ impl Trace {
         let waiter = self.next_waiter;
         self.next_waiter += 1;
         let kind = [RecordType::A, RecordType::Aaaa, RecordType::Txt][kind];
-        match self
+        let refused = self
             .resolver
-            .ask_records(self.held[n], kind, waiter, self.now)
-        {
-            Some(failure) => judge_class(failure.class),
-            None => {
-                self.waited += 1;
-                self.asked.insert(waiter, n);
-            }
+            .ask_records(self.held[n], kind, waiter, self.now);
+        if let Some(failure) = refused {
+            judge_class(failure.class);
+        } else {
+            self.waited += 1;
+            self.asked.insert(waiter, n);
         }
         self.pump();
     }
