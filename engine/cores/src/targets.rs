@@ -30,6 +30,8 @@ mod flag {
     pub(super) const AGAIN: u16 = 1 << 7;
     /// No request is made: a handshake with [`SECURED`], else a connection.
     pub(super) const BARE: u16 = 1 << 8;
+    /// A question to the DNS: nothing is connected to.
+    pub(super) const QUESTION: u16 = 1 << 9;
 }
 
 /// No attempt in flight.
@@ -187,6 +189,7 @@ impl Targets {
                 | bit(root, flag::ROOT_PATH)
                 | bit(check.scheme().is_secured(), flag::SECURED)
                 | bit(!check.scheme().is_http(), flag::BARE)
+                | bit(!check.connects(), flag::QUESTION)
                 | bit(check.method_word() == Method::Head.as_str(), flag::HEAD)
                 | (kept.flags & (flag::STARVED | flag::COMMANDED | flag::AGAIN)),
             ..kept
@@ -240,6 +243,7 @@ impl Targets {
             scheme: match (has(flag::BARE), has(flag::SECURED)) {
                 (false, false) => Scheme::Http,
                 (false, true) => Scheme::Https,
+                (true, false) if has(flag::QUESTION) => Scheme::Dns,
                 (true, false) => Scheme::Tcp,
                 (true, true) => Scheme::Tls,
             },
@@ -264,6 +268,11 @@ impl Targets {
     pub(crate) fn host(&self, slot: Slot) -> Option<HostId> {
         let hot = &self.hot[slot.index()];
         (hot.flags & flag::LITERAL == 0).then_some(HostId(hot.host))
+    }
+
+    /// Whether its checks connect to something.
+    pub(crate) fn connects(&self, slot: Slot) -> bool {
+        self.hot[slot.index()].flags & flag::QUESTION == 0
     }
 
     /// The literal address; `None` for a name.

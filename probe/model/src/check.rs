@@ -1,11 +1,12 @@
-//! What is checked of a target: a page, a port, a TLS handshake. Each kind has the settings
-//! that mean something for it and no others, so that a check which exists can be made.
+//! What is checked of a target: a page, a port, a TLS handshake, a DNS answer. Each kind has the
+//! settings that mean something for it and no others, so that a check which exists can be made.
 
 use std::fmt;
 
 use crate::limits::TCP_TEXT_MAX_BYTES;
+use crate::record::RecordValue;
 use crate::target::{ExpectStatus, FieldError, Header, Method, Profile, Redirect};
-use crate::url::{Endpoint, Host, Scheme, TargetUrl};
+use crate::url::{DnsName, Endpoint, Host, Scheme, TargetUrl};
 
 /// What is checked, and what is asked of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Check {
     Tcp(TcpCheck),
     /// A handshake and the certificate in it.
     Tls(TlsCheck),
+    /// A question to the DNS and its answer.
+    Dns(DnsCheck),
 }
 
 /// A check of `http://` and `https://` URLs.
@@ -60,6 +63,17 @@ pub struct TlsCheck {
     pub endpoint: Endpoint,
 }
 
+/// A check of `dns://` URLs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DnsCheck {
+    /// What is asked.
+    pub name: DnsName,
+    /// Exactly these records must be answered, in whatever order; here in their own, each once.
+    /// Empty: at least one, whichever.
+    pub expect: Vec<RecordValue>,
+}
+
 impl Check {
     /// How its URL begins.
     pub fn scheme(&self) -> Scheme {
@@ -67,24 +81,32 @@ impl Check {
             Self::Http(check) => check.url.scheme(),
             Self::Tcp(_) => Scheme::Tcp,
             Self::Tls(_) => Scheme::Tls,
+            Self::Dns(_) => Scheme::Dns,
         }
     }
 
-    /// The host that is connected to, a name or an address.
+    /// The host that is connected to, a name or an address; of a question, its name.
     pub fn host(&self) -> &Host {
         match self {
             Self::Http(check) => check.url.host(),
             Self::Tcp(check) => check.endpoint.host(),
             Self::Tls(check) => check.endpoint.host(),
+            Self::Dns(check) => check.name.host(),
         }
     }
 
-    /// The port that is connected to.
+    /// Whether anything is connected to; a question is asked of the node's resolvers.
+    pub fn connects(&self) -> bool {
+        !matches!(self, Self::Dns(_))
+    }
+
+    /// The port that is connected to; 0 of a question.
     pub fn port(&self) -> u16 {
         match self {
             Self::Http(check) => check.url.port(),
             Self::Tcp(check) => check.endpoint.port(),
             Self::Tls(check) => check.endpoint.port(),
+            Self::Dns(_) => 0,
         }
     }
 
@@ -97,7 +119,7 @@ impl Check {
     pub fn http(&self) -> Option<&HttpCheck> {
         match self {
             Self::Http(check) => Some(check),
-            Self::Tcp(_) | Self::Tls(_) => None,
+            Self::Tcp(_) | Self::Tls(_) | Self::Dns(_) => None,
         }
     }
 
@@ -114,6 +136,7 @@ impl fmt::Display for Check {
             Self::Http(check) => check.url.fmt(f),
             Self::Tcp(check) => check.endpoint.write(Scheme::Tcp, f),
             Self::Tls(check) => check.endpoint.write(Scheme::Tls, f),
+            Self::Dns(check) => check.name.fmt(f),
         }
     }
 }

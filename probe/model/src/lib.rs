@@ -14,6 +14,7 @@ pub mod inbox;
 pub mod limits;
 pub mod mask;
 pub mod outcome;
+pub mod record;
 pub mod schedule;
 pub mod target;
 pub mod time;

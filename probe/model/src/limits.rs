@@ -42,6 +42,10 @@ pub const HEADER_MAX_BYTES: usize = 4_096;
 /// Longest `send` and `expect` of a TCP check, in bytes; the expected ones must be in the first so
 /// many that come.
 pub const TCP_TEXT_MAX_BYTES: usize = 1_024;
+/// Longest expected value of a DNS record, in bytes.
+pub const RECORD_MAX_BYTES: usize = 1_024;
+/// Most expected values of a DNS check.
+pub const RECORDS_EXPECTED_MAX: usize = 32;
 /// Default of `alert_cooldown_min`.
 pub const ALERT_COOLDOWN_DEFAULT_MIN: i32 = 30;
 

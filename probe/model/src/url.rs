@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{LOCATION_MAX_BYTES, URL_MAX_BYTES};
+use crate::record::RecordType;
 use crate::target::FieldError;
 
 /// How the URL of a check begins: what is spoken with the target.
@@ -21,11 +22,13 @@ pub enum Scheme {
     Tcp,
     /// A TLS handshake and nothing in it.
     Tls,
+    /// A question to the DNS.
+    Dns,
 }
 
 impl Scheme {
     /// Every scheme, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Https, Self::Tcp, Self::Tls];
+    pub const ALL: [Self; 5] = [Self::Http, Self::Https, Self::Tcp, Self::Tls, Self::Dns];
 
     /// The word before `://`.
     pub fn as_str(self) -> &'static str {
@@ -34,15 +37,16 @@ impl Scheme {
             Self::Https => "https",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Dns => "dns",
         }
     }
 
-    /// The port of a URL that names none; 0 where it must name one.
+    /// The port of a URL that names none; 0 where it must name one, or has none at all.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https | Self::Tls => 443,
-            Self::Tcp => 0,
+            Self::Tcp | Self::Dns => 0,
         }
     }
 
@@ -66,7 +70,8 @@ impl Scheme {
 }
 
 /// What the field `url` takes, in words.
-pub(crate) const SCHEMES: &str = "a URL that starts with http://, https://, tcp:// or tls://";
+pub(crate) const SCHEMES: &str =
+    "a URL that starts with http://, https://, tcp://, tls:// or dns://";
 
 /// Where a URL points: a name to resolve (ASCII, lower case, no trailing dot), or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -157,6 +162,79 @@ impl Endpoint {
         }
         Ok(())
     }
+}
+
+/// A DNS name and what is asked of it: `dns://name?type=MX`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DnsName {
+    /// Always a name.
+    host: Host,
+    kind: RecordType,
+}
+
+impl DnsName {
+    /// Parses `text`, a URL with the scheme `dns`; without a type it asks for A records.
+    ///
+    /// # Errors
+    /// [`FieldError`] for the field `url` when it is none, has anything but a name and a type, or
+    /// asks for a type that is not known.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let refuse = |why: &str| FieldError::new("url", text, &format!("dns://name?type=A{why}"));
+        if text.len() > URL_MAX_BYTES {
+            return Err(refuse(", at most 2083 bytes"));
+        }
+        let parsed = url::Url::parse(text.trim()).map_err(|e| refuse(&format!(" ({e})")))?;
+        let has_user = !parsed.username().is_empty() || parsed.password().is_some();
+        let has_rest = !matches!(parsed.path(), "" | "/") || parsed.fragment().is_some();
+        if has_user || has_rest || parsed.port().is_some() {
+            // RFC 4501 has a server before the name; it would be taken for the name.
+            return Err(refuse(
+                " and nothing else: the node's own resolvers are asked",
+            ));
+        }
+        let Some(kind) = asked_type(parsed.query()) else {
+            let types: Vec<&str> = RecordType::ALL.iter().map(|kind| kind.as_str()).collect();
+            return Err(refuse(&format!(", with a type of {}", types.join(", "))));
+        };
+        // The URL standard leaves the hosts of schemes that it does not know as they are.
+        let host = parsed
+            .host_str()
+            .and_then(|host| url::Host::parse(host).ok());
+        match parse_host(host) {
+            Some(host @ Host::Name(_)) => Ok(Self { host, kind }),
+            Some(Host::Address(_)) => Err(refuse(
+                ", with a name; that of an address is 1.2.0.192.in-addr.arpa",
+            )),
+            None => Err(refuse(", with a valid name")),
+        }
+    }
+
+    /// The name.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What is asked of it.
+    pub fn kind(&self) -> RecordType {
+        self.kind
+    }
+}
+
+impl fmt::Display for DnsName {
+    /// The canonical URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dns://{}?type={}", self.host, self.kind)
+    }
+}
+
+/// The type that a query like `type=MX` names.
+fn asked_type(query: Option<&str>) -> Option<RecordType> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Some(RecordType::default());
+    };
+    let (key, word) = query.split_once('=')?;
+    let is_type = key.eq_ignore_ascii_case("type");
+    is_type.then(|| RecordType::named(word))?
 }
 
 /// Why a `Location` cannot be followed.
@@ -414,6 +492,48 @@ mod tests {
             let error = canonical(bad).expect_err(bad);
             assert_eq!(error.field, "url", "{bad}");
             assert!(error.accepted.contains("://host"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_question_names_what_it_asks_for() {
+        let canonical = |text: &str| DnsName::parse(text).map(|name| name.to_string());
+        for (text, shown) in [
+            ("dns://Example.com", "dns://example.com?type=A"),
+            ("DNS://example.com./?TYPE=mx", "dns://example.com?type=MX"),
+            (
+                "dns://_dmarc.example.com?type=TXT",
+                "dns://_dmarc.example.com?type=TXT",
+            ),
+            (
+                "dns://b\u{fc}cher.example?type=AAAA",
+                "dns://xn--bcher-kva.example?type=AAAA",
+            ),
+            (
+                "dns://4.3.2.1.in-addr.arpa?type=PTR",
+                "dns://4.3.2.1.in-addr.arpa?type=PTR",
+            ),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Ok(shown));
+            assert_eq!(canonical(shown).as_deref(), Ok(shown));
+        }
+        for bad in [
+            "dns://",
+            "dns://1.2.3.4",
+            "dns://[::1]",
+            "dns://1.1.1.1/example.com?type=A",
+            "dns://example.com:53",
+            "dns://example.com?type=AXFR",
+            "dns://example.com?type=",
+            "dns://example.com?type=A&type=MX",
+            "dns://example.com?A",
+            "dns://example.com#x",
+            "dns://u@example.com",
+            "dns://a..b",
+        ] {
+            let error = canonical(bad).expect_err(bad);
+            assert_eq!(error.field, "url", "{bad}");
+            assert!(error.accepted.starts_with("dns://name?type=A"), "{error}");
         }
     }
 

@@ -7,7 +7,7 @@
 //!     ▲────────────────────────────── Turning ◄─ redirect ────────────┘
 //! ```
 //! A bare TCP check ends once it has connected and said its text, or goes on to the Body, which is
-//! all that comes; a TLS check ends after the handshake.
+//! all that comes; a TLS check ends after the handshake, a DNS check with the answer.
 //!
 //! It owns the order of things, the phases and the classes. It knows nothing of slots, schedules
 //! or deadlines other than being told that one has passed. What belongs to one hop is in `Hop`,
@@ -21,6 +21,7 @@ mod evidence;
 mod exchange;
 mod families;
 mod pending;
+mod question;
 mod redirect;
 mod route;
 mod second_look;
@@ -243,6 +244,9 @@ impl Attempt {
             Event::Resolved(answer) if self.stage == Stage::Connecting => {
                 self.on_other_resolved(answer, shared, now);
             }
+            Event::Answered(answer) if self.stage == Stage::Resolving => {
+                self.on_answer(answer, now);
+            }
             Event::Connected { conn, sent } => self.on_connected(conn, sent, shared, now),
             Event::ConnectError { conn, errno, at } => {
                 self.on_connect_error(conn, (errno, at), shared, now);
@@ -383,13 +387,15 @@ impl Attempt {
                 self.enter(Stage::Connecting, now);
                 self.start_connecting(name.scope, shared, now);
             }
-            Err(failure) => {
-                self.hop.dns.server = failure.server;
-                self.hop.dns.rcode = failure.rcode;
-                self.hop.dns.tries = failure.tries;
-                self.finish(Some(failure.class), now);
-            }
+            Err(failure) => self.on_no_answer(failure, now),
         }
+    }
+
+    fn on_no_answer(&mut self, failure: DnsFailure, now: Now) {
+        self.hop.dns.server = failure.server;
+        self.hop.dns.rcode = failure.rcode;
+        self.hop.dns.tries = failure.tries;
+        self.finish(Some(failure.class), now);
     }
 
     /// The first flight goes out as soon as the connection stands: what its send met tells which
@@ -428,7 +434,8 @@ impl Attempt {
                 self.enter(Stage::Handshaking, now);
                 self.start_tls(sent, shared, now);
             }
-            Scheme::Tcp => self.start_talk(sent, now),
+            // A question connects to nothing.
+            Scheme::Tcp | Scheme::Dns => self.start_talk(sent, now),
         }
     }
 

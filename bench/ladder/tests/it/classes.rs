@@ -199,6 +199,8 @@ impl Stage {
                 Place::FullQueue => (http_url(self.full.address()), flags, &ALLOW[..]),
                 Place::Broadcast => ("http://127.255.255.255/".to_owned(), flags, &ALLOW[..]),
                 Place::NotAllowed => (self.farm.url(healthy_site()).to_owned(), flags, &[][..]),
+                Place::Addresses => (self.question("A"), flags, &[][..]),
+                Place::MailServers => (self.question("MX"), flags, &[][..]),
             },
             Means::Test { .. } => return None,
         };
@@ -211,6 +213,14 @@ impl Stage {
         let rest = [&world[..], allow, flags].concat();
         let rest = rest.into_iter().map(str::to_owned);
         Some(std::iter::once(url).chain(rest).collect())
+    }
+
+    /// A question for what the name of the healthy site says of itself.
+    fn question(&self, kind: &str) -> String {
+        let url = self.farm.url(healthy_site());
+        let host = url.split(['/', ':']).find(|part| part.contains('.'));
+        let host = host.expect("sites have names");
+        format!("dns://{host}?type={kind}")
     }
 }
 

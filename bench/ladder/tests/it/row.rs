@@ -51,6 +51,9 @@ pub(crate) enum Place {
     Broadcast,
     /// A healthy site, on an address that was not allowed.
     NotAllowed,
+    /// What the name of a healthy site says of itself: its address, and no mail servers.
+    Addresses,
+    MailServers,
 }
 
 impl Place {
@@ -61,6 +64,8 @@ impl Place {
             Self::FullQueue => "a listener whose queue is full",
             Self::Broadcast => "the broadcast address of loopback",
             Self::NotAllowed => "a loopback address without `--allow`",
+            Self::Addresses => "a site's name, asked by `dns://NAME`",
+            Self::MailServers => "a site's name, asked by `dns://NAME?type=MX`",
         }
     }
 }

@@ -52,6 +52,16 @@ pub(crate) static ROWS: &[Row] = &[
         ],
     ),
     down(
+        C::DnsNoAddress,
+        2,
+        at(Place::MailServers, &[]),
+        NAME,
+        &[
+            ("evidence.text", "the name has no MX record"),
+            ("evidence.dns.rcode", "0"),
+        ],
+    ),
+    down(
         C::DnsServfail,
         2,
         http("kind = 'dns_servfail'"),
@@ -78,7 +88,10 @@ pub(crate) static ROWS: &[Row] = &[
         1,
         http_with("kind = 'dns_slow', delay_ms = 60000", SOON),
         NAME,
-        &[("evidence.text", "the name was not resolved in time")],
+        &[
+            ("evidence.text", "the name was not resolved in time"),
+            ("evidence.dns.server", "127.0.0.1:"),
+        ],
     ),
     down(
         C::DnsMalformed,
@@ -529,6 +542,22 @@ pub(crate) static ROWS: &[Row] = &[
             ("evidence.text", "does not have the keyword"),
             ("evidence.excerpt", "something else"),
         ],
+    ),
+    down(
+        C::BodyKeywordMissing,
+        5,
+        at(Place::Addresses, &["--expect", "192.0.2.1"]),
+        NAME,
+        &[
+            ("evidence.text", "the A records lack the expected 192.0.2.1"),
+            ("evidence.head", "127.1.0."),
+            ("evidence.dns.server", "127.0.0.1:"),
+        ],
+    ),
+    up(
+        at(Place::Addresses, &[]),
+        NAME,
+        &[("evidence.head", "127.1.0.")],
     ),
     down(
         C::BodyForbidden,

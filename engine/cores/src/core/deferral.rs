@@ -39,6 +39,7 @@ impl Core {
     /// resolved: the literal one, or the one that the cache gives out next.
     fn next_address(&self, slot: Slot) -> Option<IpAddr> {
         match self.targets.host(slot) {
+            _ if !self.targets.connects(slot) => None,
             Some(host) => self.resolver.next_address(host),
             None => self.targets.literal(slot),
         }

@@ -2,22 +2,14 @@
 
 use model::limits::{FAMILY_DELAY_MS, SHED_LAG_MAX_MS, STALL_SHARE_PERCENT};
 use model::target::Method;
-use model::{FailureClass, MonoUs, Now, Slot, Target, Ticket};
+use model::{MonoUs, Now, Slot, Target, Ticket};
 use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
-use prober::resolver::{DnsFailure, HostId};
+use prober::resolver::HostId;
 
 use super::deferral::Ready;
 use super::{Core, QUEUE_COMMANDED, QUEUE_ROUTINE, QUEUE_STARVED};
 use crate::attempts::{AttemptKey, InFlight, Owner};
 use crate::tick::{tick_after, tick_at, tick_start};
-
-/// What a deadline says while names do not resolve because the resolvers are sick.
-const SICK: DnsFailure = DnsFailure {
-    class: FailureClass::DnsResolverSick,
-    rcode: None,
-    server: None,
-    tries: 0,
-};
 
 impl Core {
     /// Judges the deadlines that were due at the last turn, now that the tasks woken by that reap
@@ -74,9 +66,11 @@ impl Core {
         };
         let stall_us = stalled_us - entry.stalled_us;
         let ours = stall_us * 100 > u64::from(entry.timeout_ms) * 1_000 * STALL_SHARE_PERCENT;
-        if entry.attempt.is_resolving() && !ours && self.resolver.is_sick() {
-            // A short deadline ends before the tries do; it speaks of the resolvers all the same.
-            return self.end(key, Event::Resolved(Err(SICK)), now);
+        let waits = entry.resolving && entry.attempt.is_resolving() && !ours;
+        if let Some(host) = entry.host.filter(|_| waits) {
+            // A short deadline ends before the tries do; who was asked is known all the same.
+            let failure = self.resolver.overdue(host, key.waiter());
+            return self.end(key, Event::Resolved(Err(failure)), now);
         }
         self.end(key, Event::Deadline { ours }, now);
     }

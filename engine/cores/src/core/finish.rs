@@ -119,7 +119,9 @@ impl Core {
     /// The next check of a target that has just been checked; its name may be asked for before.
     fn schedule(&mut self, slot: Slot, due: MonoUs, cadence_ms: u32, now: Now) {
         self.wheel.insert(slot.0, tick_after(due));
-        if let Some(host) = self.targets.host(slot) {
+        // A question is asked each time: there is nothing to have at hand for it.
+        let host = self.targets.host(slot);
+        if let Some(host) = host.filter(|_| self.targets.connects(slot)) {
             self.resolver.prefetch(host, due, cadence_ms, now.mono);
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use model::Now;
+use model::record::RecordType;
 use prober::attempt::{Command, Conn, ErrnoAt, Event};
 use prober::resolver::{DnsCommand, DnsEvent, DnsSocket, DnsStream, HostId, Lookup, Resolver};
 use rustix::io::Errno;
@@ -226,8 +227,28 @@ impl Core {
         let host = entry
             .host
             .expect("only an attempt on a name asks to resolve");
+        if let Some(kind) = entry.attempt.question() {
+            return self.ask(key, host, kind, now);
+        }
         let lookup = self.resolver.lookup(host, key.waiter(), now.mono);
         self.on_lookup(key, lookup, now);
+    }
+
+    /// The attempt is a question of its own.
+    fn ask(&mut self, key: AttemptKey, host: HostId, kind: RecordType, now: Now) {
+        let refused = self
+            .resolver
+            .ask_records(host, kind, key.waiter(), now.mono);
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return;
+        };
+        match refused {
+            None => entry.resolving = true,
+            Some(failure) => {
+                let event = Event::Answered(Err(failure));
+                entry.attempt.on(event, &self.shared, now);
+            }
+        }
     }
 
     /// The attempt wants addresses of the other family too.
@@ -286,16 +307,25 @@ impl Core {
                     return Some(DnsIo::CloseStream { stream });
                 }
                 DnsCommand::Answer { waiter, result } => {
-                    let key = AttemptKey::from_waiter(waiter);
-                    if let Some(entry) = self.attempts.get_mut(key) {
-                        entry.resolving = false;
-                    }
                     let answer = result.as_ref().map_err(|failure| *failure);
-                    self.event(key, Event::Resolved(answer), now);
-                    self.follow(key, now);
+                    self.bring(waiter, Event::Resolved(answer), now);
+                }
+                DnsCommand::Records { waiter, result } => {
+                    let answer = result.as_ref().map_err(|failure| *failure);
+                    self.bring(waiter, Event::Answered(answer), now);
                 }
             }
         }
+    }
+
+    /// Hands an answer of the resolver to its attempt.
+    fn bring(&mut self, waiter: u64, answer: Event<'_>, now: Now) {
+        let key = AttemptKey::from_waiter(waiter);
+        if let Some(entry) = self.attempts.get_mut(key) {
+            entry.resolving = false;
+        }
+        self.event(key, answer, now);
+        self.follow(key, now);
     }
 
     /// Brings back what came of a `DnsIo`.

@@ -1,14 +1,17 @@
 //! Names as the core uses them: answers over TCP, names asked for ahead of time, sick resolvers.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use cores::reactor::sim::{Dial, End, Peer, Reply, World};
 use model::inbox::CoreCommand;
 use model::outcome::flags;
-use model::{FailureClass, MonoUs, Outcome, Slot};
+use model::{FailureClass, MonoUs, Outcome, Slot, Target, TargetId};
 
-use crate::world::{Bench, GRID_ZERO, Sizes, bench_in, shared_config, target, write_answer};
+use crate::world::{
+    Bench, GRID_ZERO, Sizes, bench_in, shared_config, target, target_at, write_answer,
+};
 
 const SECOND: u64 = 1_000_000;
 
@@ -86,14 +89,21 @@ impl World for Names {
 
 /// A core with so many targets of 60 s (a cadence of 57 s).
 fn fleet(world: Names, targets: u32) -> Bench<Names> {
+    fleet_of(world, (1..=i64::from(targets)).map(|id| target(id, 60)))
+}
+
+fn fleet_of(world: Names, targets: impl Iterator<Item = Box<Target>>) -> Bench<Names> {
     let bench = bench_in(world, &Sizes::default(), GRID_ZERO, shared_config());
-    for slot in 0..targets {
-        let target = target(i64::from(slot) + 1, 60);
-        let slot = Slot(slot);
+    for (slot, target) in (0..).map(Slot).zip(targets) {
         let sent = bench.inbox.send(CoreCommand::Upsert { slot, target });
         sent.expect("the core lives");
     }
     bench
+}
+
+/// What the name of [`target`] says of itself.
+fn question(id: i64) -> Box<Target> {
+    target_at(id, &format!("dns://s-{id}.example"), 60, 1)
 }
 
 fn outcomes(bench: &mut Bench<Names>, until_s: u64) -> Vec<Outcome> {
@@ -162,16 +172,101 @@ fn a_deadline_that_is_shorter_than_the_tries_speaks_of_sick_resolvers_too() {
         silent: true,
         ..WELL
     };
-    let mut bench = fleet(world, 0);
-    for slot in 0..2_000 {
-        let mut target = target(i64::from(slot) + 1, 60);
+    let brief = |id| {
+        let mut target = if id % 2 == 0 {
+            target(id, 60)
+        } else {
+            question(id)
+        };
         target.config.timeout_ms = 1_000;
-        let slot = Slot(slot);
-        let sent = bench.inbox.send(CoreCommand::Upsert { slot, target });
-        sent.expect("the core lives");
-    }
+        target
+    };
+    let mut bench = fleet_of(world, (1..=2_000).map(brief));
     let outcomes = outcomes(&mut bench, 58);
     let last = &outcomes[outcomes.len() - 1_000..];
     let sick = |o: &Outcome| o.failure() == Some(FailureClass::DnsResolverSick);
     assert!(last.iter().all(sick));
+}
+
+#[test]
+fn a_question_is_asked_at_each_check_whatever_the_cache_knows() {
+    // A page and a question of each name; an answer serves pages for five minutes.
+    let targets = (1..=10).flat_map(|id| {
+        let mut page = target(id, 60);
+        page.id = TargetId::new(id + 100).expect("positive");
+        [question(id), page]
+    });
+    let mut bench = fleet_of(Names { ttl_s: 300, ..WELL }, targets);
+    let outcomes = outcomes(&mut bench, 570);
+    assert_eq!(outcomes.len(), 200);
+    assert!(outcomes.iter().all(|outcome| outcome.failure().is_none()));
+    let is_question = |outcome: &&Outcome| outcome.slot.0.is_multiple_of(2);
+    let (questions, pages): (Vec<&Outcome>, Vec<&Outcome>) = outcomes.iter().partition(is_question);
+    assert!(questions.iter().all(|o| !o.has(flags::DNS_CACHED)));
+    let asked = |outcome: &Outcome| outcome.phases.dns_us >= 1_000;
+    assert!(questions.iter().all(|outcome| asked(outcome)));
+    let dns = bench.sim.core().account().dns;
+    let for_pages = dns.misses + dns.prefetches;
+    assert_eq!(dns.queries, 100 + for_pages, "{dns:?}");
+    assert_eq!(dns.hits + dns.misses, pages.len() as u64, "{dns:?}");
+}
+
+#[test]
+fn a_question_is_never_asked_ahead_of_its_check() {
+    // With this TTL the addresses of pages are.
+    let mut bench = fleet_of(Names { ttl_s: 120, ..WELL }, (1..=10).map(question));
+    assert_eq!(outcomes(&mut bench, 570).len(), 100);
+    let dns = bench.sim.core().account().dns;
+    assert_eq!((dns.queries, dns.prefetches), (100, 0), "{dns:?}");
+    assert_eq!((dns.hits, dns.misses, dns.flights), (0, 0, 0), "{dns:?}");
+}
+
+#[test]
+fn the_answer_to_a_question_comes_over_tcp_where_it_fits_no_datagram() {
+    for piece in [1, 2, 3, 512] {
+        let world = Names {
+            cut: true,
+            piece,
+            ..WELL
+        };
+        let mut bench = fleet_of(world, (1..=20).map(question));
+        let outcomes = outcomes(&mut bench, 58);
+        assert_eq!(outcomes.len(), 20);
+        assert!(outcomes.iter().all(|outcome| outcome.failure().is_none()));
+        let dns = bench.sim.core().account().dns;
+        assert_eq!((dns.stream_queries, dns.streams), (20, 0));
+    }
+}
+
+#[test]
+fn a_deadline_that_is_shorter_than_the_tries_names_the_server_that_was_asked() {
+    // Each try takes 1.5 s.
+    for (timeout_ms, tries) in [(1_000, 1), (2_000, 2), (4_000, 3), (5_000, 3)] {
+        let world = Names {
+            silent: true,
+            ..WELL
+        };
+        let targets = [target(1, 60), question(2)].map(|mut target| {
+            target.config.timeout_ms = timeout_ms;
+            target
+        });
+        let mut bench = fleet_of(world, targets.into_iter());
+        // Each at least once, and to its end.
+        let outcomes = outcomes(&mut bench, 63);
+        for outcome in &outcomes {
+            assert_eq!(outcome.failure(), Some(FailureClass::DnsTimeout));
+            let [dns, connect, ..] = outcome.phases.values();
+            assert!(dns.is_some() && connect.is_none());
+        }
+        let slots: BTreeSet<Slot> = outcomes.iter().map(|outcome| outcome.slot).collect();
+        assert_eq!(slots, BTreeSet::from([Slot(0), Slot(1)]));
+        let seen: Vec<_> = bench.evidence.try_iter().collect();
+        assert_eq!(seen.len(), outcomes.len());
+        for evidence in seen {
+            let dns = evidence.dns.expect("it was asked");
+            assert_eq!(dns.server, Some(SocketAddr::from(([1, 1, 1, 1], 53))));
+            assert_eq!((dns.tries, dns.rcode), (tries, None), "{timeout_ms} ms");
+            assert_eq!(evidence.text, "the name was not resolved in time");
+        }
+    }
 }

@@ -237,7 +237,8 @@ pub(crate) struct TargetFlags {
     /// What to say to a `tcp://` target, with escapes such as \r\n
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) send: Option<String>,
-    /// What a `tcp://` target must say within its first KiB, with the same escapes
+    /// What a `tcp://` target must say within its first KiB, with the same escapes; or a record
+    /// that a `dns://` target must have, repeatable
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) expect: Vec<String>,
     /// Above this a success is degraded

@@ -177,8 +177,11 @@ impl PortsPlan {
         !self.uncapped.is_empty() || held(per_gs, hold_ms) > u64::from(self.ports.count() / 2)
     }
 
-    /// Adds an active target.
+    /// Adds an active target; one that connects to nothing takes no local port.
     pub(crate) fn add(&mut self, target: &TargetConfig) {
+        if !target.check.connects() {
+            return;
+        }
         let Host::Address(address) = target.check.host() else {
             self.named += 1;
             return;
@@ -516,12 +519,15 @@ mod tests {
         let expected = "no target at a literal address; where 3 named target(s) are is not known \
                         before they are resolved";
         assert_eq!(said, expected);
-        let private = TargetSpec {
-            url: "http://10.0.0.1/".to_owned(),
-            ..TargetSpec::default()
-        };
-        plan.add(&private.parse().expect("valid"));
-        assert_eq!(ample(&plan), expected);
+        // Not allowed, and nothing that connects.
+        for url in ["http://10.0.0.1/", "dns://a.example?type=MX"] {
+            let other = TargetSpec {
+                url: url.to_owned(),
+                ..TargetSpec::default()
+            };
+            plan.add(&other.parse().expect("valid"));
+            assert_eq!(ample(&plan), expected, "{url}");
+        }
     }
 
     #[test]

@@ -213,9 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn a_list_may_have_pages_and_ports() {
-        let columns = header(&fields("url,method,send,expect")).expect("all known");
+    fn a_list_may_have_pages_ports_and_questions() {
+        let columns = header(&fields("url,method,send,expect,expect")).expect("all known");
         for (line, refused) in [
+            ("dns://a.example?type=MX,,,10 m.example,20 n.example", None),
+            ("dns://a.example,,,,", None),
+            ("dns://a.example,,,10 m.example,", Some("expect")),
+            ("dns://a.example,,x,,", Some("send")),
+            ("dns://a.example:53,,,,", Some("url")),
+            ("tcp://a:25,,,220,250", Some("expect")),
             (r"tcp://a:25,,EHLO x\r\n,250", None),
             ("http://a/,HEAD,,", None),
             ("tls://a,,,", None),

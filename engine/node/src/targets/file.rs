@@ -196,7 +196,7 @@ mod tests {
             refused,
             [
                 "t.csv:3: url: found \"ftp://b.example/\", accepted is a URL that starts with \
-                 http://, https://, tcp:// or tls://",
+                 http://, https://, tcp://, tls:// or dns://",
                 "t.csv:4: interval_s: found \"5\", accepted is 10 to 86400",
             ]
         );

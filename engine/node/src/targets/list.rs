@@ -2,6 +2,7 @@
 
 use model::check::TcpText;
 use model::mask::header_value;
+use model::record::RecordValue;
 use model::{Check, Target};
 use serde_json::{Value, json};
 use store::Store;
@@ -106,6 +107,10 @@ fn own_fields(check: &Check) -> Value {
             json!({ "send": shown(&tcp.send), "expect": expect })
         }
         Check::Tls(_) => json!({}),
+        Check::Dns(dns) => {
+            let expect: Vec<&str> = dns.expect.iter().map(RecordValue::as_str).collect();
+            json!({ "expect": expect })
+        }
     }
 }
 
@@ -161,6 +166,14 @@ mod tests {
         );
         let tls = listed("tls://a.example:443", None, &[]);
         assert_eq!(tls["url"], "tls://a.example");
+        let dns = listed(
+            "dns://a.example?type=ns",
+            None,
+            &["N2.a.example.", "n1.a.example"],
+        );
+        assert_eq!(dns["url"], "dns://a.example?type=NS");
+        assert_eq!(dns["expect"], json!(["n1.a.example", "n2.a.example"]));
+        assert!(dns.get("send").is_none());
         for absent in ["method", "expect", "keyword", "headers"] {
             assert!(tls.get(absent).is_none(), "{absent}");
         }

@@ -87,23 +87,31 @@ fn a_list_of_all_kinds_is_imported_and_foreign_fields_are_refused_by_line() {
     let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
     let lines = "url,method,send,expect\nhttp://a.example/,HEAD,,\n\
         tcp://a.example:25,,EHLO x\\r\\n,250\ntls://a.example,,,\n\
-        tls://b.example,GET,,\nhttp://b.example/,,,250\ntcp://b.example,,,\n";
+        tls://b.example,GET,,\nhttp://b.example/,,,250\ntcp://b.example,,,\n\
+        dns://a.example?type=MX,,,10 M.example.\ndns://a.example?type=MX,,,m.example\n\
+        dns://192.0.2.1,,,\n";
     fs::write(&list, lines).expect("written");
     let output = import(&list, &data, &[]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stdout(&output).starts_with("6 rows: 3 inserted, 0 updated, 0 unchanged, 3 refused"));
+    assert!(stdout(&output).starts_with("9 rows: 4 inserted, 0 updated, 0 unchanged, 5 refused"));
     for sentence in [
         "t.csv:5: method: found \"GET\", accepted is nothing with a URL of tls://",
         "t.csv:6: expect: found \"250\", accepted is nothing with a URL of http://",
         "t.csv:7: url: found \"tcp://b.example\", accepted is tcp://host:port",
+        "t.csv:9: expect: found \"m.example\", accepted is values of type MX such as 10 mail.",
+        "t.csv:10: url: found \"dns://192.0.2.1\", accepted is dns://name?type=A, with a name",
     ] {
         assert_says(&output, sentence);
     }
     let targets = listed(&data);
-    assert_eq!(targets.lines().count(), 3);
+    assert_eq!(targets.lines().count(), 4);
+    assert!(
+        targets.contains(r#""expect":["10 m.example"]"#),
+        "{targets}"
+    );
     assert!(targets.contains(r#""send":"EHLO x\\r\\n""#), "{targets}");
     let again = import(&list, &data, &[]);
-    assert!(stdout(&again).starts_with("6 rows: 0 inserted, 0 updated, 3 unchanged, 3 refused"));
+    assert!(stdout(&again).starts_with("9 rows: 0 inserted, 0 updated, 4 unchanged, 5 refused"));
 }
 
 #[test]

@@ -229,6 +229,78 @@ fn a_handshake_with_what_hangs_up_is_down() {
     assert!(told.contains("  tls.handshake  "), "{told}");
 }
 
+/// A name server that says of every name what it is: 127.0.0.1, for a minute.
+fn name_server() -> String {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let at = socket.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((read, from)) = socket.recv_from(&mut query) {
+            let name = query[12..read].iter().position(|byte| *byte == 0);
+            let end = 12 + name.expect("a root label") + 5;
+            let mut answer = query[..end].to_vec();
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+            answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            socket.send_to(&answer, from).expect("loopback sends");
+        }
+    });
+    at
+}
+
+#[test]
+fn a_dns_answer_is_compared_with_what_is_expected() {
+    let upstream = name_server();
+    let ask = |url: &str, expect: &[&str]| {
+        let mut args = vec!["check", url, "--dns", &upstream, "--json"];
+        args.extend(expect.iter().flat_map(|value| ["--expect", *value]));
+        run(&args)
+    };
+    let right = ask("dns://A.example", &["127.0.0.1"]);
+    assert_eq!(code(&right), 0, "{}{}", stdout(&right), stderr(&right));
+    let object = json(&right);
+    assert_eq!(object["url"], "dns://a.example?type=A");
+    assert_eq!(object["evidence"]["head"], "127.0.0.1\n");
+    let phases = object["phases"].as_object().expect("phases");
+    let phases: Vec<&String> = phases.keys().collect();
+    assert_eq!(phases, ["dns_us", "total_us"], "nothing is connected to");
+    let wrong = ask("dns://a.example", &["127.0.0.1", "127.0.0.2"]);
+    assert_eq!(code(&wrong), 1);
+    let wrong = json(&wrong);
+    assert_eq!(wrong["class"], "body.keyword_missing");
+    assert_eq!(wrong["evidence"]["dns"]["server"], upstream);
+    let lacks = "the A records lack the expected 127.0.0.2";
+    assert_eq!(wrong["evidence"]["text"], lacks);
+    let none = json(&ask("dns://a.example?type=MX", &[]));
+    assert_eq!(none["class"], "dns.no_address");
+    assert_eq!(none["evidence"]["text"], "the name has no MX record");
+}
+
+#[test]
+fn what_cannot_be_asked_or_expected_of_a_name_is_a_usage_error() {
+    for (url, expect, sentence) in [
+        (
+            "dns://a.example",
+            "nope",
+            "expect: found \"nope\", accepted is values of type A such as 192.0.2.1",
+        ),
+        (
+            "dns://a.example?type=AXFR",
+            "",
+            "accepted is dns://name?type=A, with a type of A, NS, CNAME, SOA, PTR, MX, TXT, AAAA,",
+        ),
+        (
+            "dns://192.0.2.1/a.example",
+            "",
+            "accepted is dns://name?type=A and nothing else: the node's own resolvers are asked",
+        ),
+        ("tls://a.example", "220", "only tcp:// and dns:// have it"),
+    ] {
+        let output = run(&["check", url, "--expect", expect]);
+        assert_eq!(code(&output), 2, "{url}: {}", stderr(&output));
+        assert_says(&output, sentence);
+    }
+}
+
 #[test]
 fn a_field_that_a_check_does_not_have_is_a_usage_error() {
     for (args, sentence) in [
@@ -238,7 +310,7 @@ fn a_field_that_a_check_does_not_have_is_a_usage_error() {
         ),
         (
             &["tls://127.0.0.1", "--expect", "220"],
-            "expect: found \"220\", accepted is nothing with a URL of tls://, only tcp:// has it",
+            "expect: found \"220\", accepted is nothing with a URL of tls://, only tcp:// and",
         ),
         (
             &["http://127.0.0.1/", "--send", "x"],

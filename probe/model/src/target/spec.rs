@@ -5,13 +5,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{FieldError, Header, Maintenance, Method, Profile, Redirect, TargetConfig};
-use crate::check::{Check, HttpCheck, TcpCheck, TcpText, TlsCheck};
+use crate::check::{Check, DnsCheck, HttpCheck, TcpCheck, TcpText, TlsCheck};
 use crate::limits::{
     ALERT_COOLDOWN_DEFAULT_MIN, FORBIDDEN_MAX, HEADERS_MAX, INTERVAL_DEFAULT_S, INTERVAL_MAX_S,
-    INTERVAL_MIN_S, KEYWORD_MAX_BYTES, NAME_MAX_BYTES, TIMEOUT_DEFAULT_MS, TIMEOUT_MAX_MS,
-    TIMEOUT_MIN_MS,
+    INTERVAL_MIN_S, KEYWORD_MAX_BYTES, NAME_MAX_BYTES, RECORDS_EXPECTED_MAX, TIMEOUT_DEFAULT_MS,
+    TIMEOUT_MAX_MS, TIMEOUT_MIN_MS,
 };
-use crate::url::{Endpoint, Scheme, TargetUrl};
+use crate::record::{RecordType, RecordValue};
+use crate::url::{DnsName, Endpoint, Scheme, TargetUrl};
 
 /// A target as a file, a table or the command line gives it: every field optional but the URL.
 /// `None` and 0 mean the default.
@@ -46,7 +47,7 @@ pub struct TargetSpec {
     pub expect_status: Option<String>,
     /// What is said to a TCP connection, with escapes such as `\r\n`.
     pub send: Option<String>,
-    /// What a TCP connection must bring, with the same escapes.
+    /// What a TCP connection must bring, with the same escapes; or the records of a DNS answer.
     pub expect: Vec<String>,
     /// Window in which failures are swallowed.
     pub maintenance: Option<Maintenance>,
@@ -105,6 +106,11 @@ impl TargetSpec {
             Scheme::Tls => Check::Tls(TlsCheck {
                 endpoint: endpoint()?,
             }),
+            Scheme::Dns => {
+                let name = DnsName::parse(&self.url)?;
+                let expect = self.expected_records(name.kind())?;
+                Check::Dns(DnsCheck { name, expect })
+            }
         })
     }
 
@@ -121,8 +127,21 @@ impl TargetSpec {
         ];
         let web = "http:// and https:// have";
         let pages = pages.map(|(field, given)| (field, given, scheme.is_http(), web));
-        let ports = [("send", first(&self.send)), ("expect", first(&self.expect))];
-        let ports = ports.map(|(field, given)| (field, given, scheme == Scheme::Tcp, "tcp:// has"));
+        let expects = matches!(scheme, Scheme::Tcp | Scheme::Dns);
+        let ports = [
+            (
+                "send",
+                first(&self.send),
+                scheme == Scheme::Tcp,
+                "tcp:// has",
+            ),
+            (
+                "expect",
+                first(&self.expect),
+                expects,
+                "tcp:// and dns:// have",
+            ),
+        ];
         for (field, given, belongs, owner) in pages.into_iter().chain(ports) {
             if let Some(found) = given.filter(|_| !belongs) {
                 let scheme = scheme.as_str();
@@ -153,6 +172,19 @@ impl TargetSpec {
             headers: self.parsed_headers()?,
             expect_status: word(self.expect_status.as_ref())?,
         })
+    }
+
+    fn expected_records(&self, kind: RecordType) -> Result<Vec<RecordValue>, FieldError> {
+        let given = self.expect.iter().filter(|text| !text.is_empty());
+        let values: Result<Vec<_>, _> = given.map(|text| RecordValue::parse(kind, text)).collect();
+        let mut values = values?;
+        values.sort_unstable();
+        values.dedup();
+        if values.len() > RECORDS_EXPECTED_MAX {
+            let found = values.len().to_string();
+            return Err(FieldError::new("expect", &found, "at most 32 values"));
+        }
+        Ok(values)
     }
 
     fn one_expected(&self) -> Result<Option<TcpText>, FieldError> {
@@ -473,6 +505,35 @@ mod tests {
             ..spec("tls://a.example")
         };
         assert!(empty.parse().is_ok());
+    }
+
+    #[test]
+    fn a_question_takes_the_values_of_its_type_in_any_order() {
+        let question = |url: &str, expect: &[&str]| {
+            let dns = TargetSpec {
+                expect: expect.iter().map(|&text| text.into()).collect(),
+                ..spec(url)
+            };
+            dns.parse()
+        };
+        let of = |expect: &[&str]| question("dns://Example.com?type=mx", expect);
+        let two = of(&["20 b.example.", "", "10 A.example", "20 B.example"]).expect("valid");
+        assert_eq!(two.check.to_string(), "dns://example.com?type=MX");
+        assert_eq!(two, of(&["10 a.example", "20 b.example"]).expect("valid"));
+        assert!(question("dns://example.com", &[]).is_ok());
+        assert_eq!(
+            of(&["a.example"]).map_err(|error| error.field),
+            Err("expect")
+        );
+        let many: Vec<String> = (0..33).map(|n| format!("192.0.2.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(question("dns://example.com", &many[1..]).is_ok());
+        assert!(question("dns://example.com", &many).is_err());
+        let sent = TargetSpec {
+            send: Some("x".into()),
+            ..spec("dns://example.com")
+        };
+        assert_eq!(sent.parse().map_err(|error| error.field), Err("send"));
     }
 
     #[test]

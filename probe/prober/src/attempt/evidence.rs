@@ -108,9 +108,13 @@ impl Attempt {
         } else {
             detail
         };
+        let asks = self.hop.scheme == Scheme::Dns;
         match class {
             FailureClass::DnsNxdomain => "the name does not exist".to_owned(),
-            FailureClass::DnsNoAddress => "the name has no address".to_owned(),
+            FailureClass::DnsNoAddress => match self.question() {
+                Some(kind) => format!("the name has no {kind} record"),
+                None => "the name has no address".to_owned(),
+            },
             FailureClass::DnsServfail => "the name servers failed to answer".to_owned(),
             FailureClass::DnsTimeout => "the name was not resolved in time".to_owned(),
             FailureClass::DnsMalformed => "the DNS answer does not parse".to_owned(),
@@ -123,7 +127,13 @@ impl Attempt {
             FailureClass::HttpStatus => format!("{place} answered with status {}", self.status),
             FailureClass::HttpTimeout => format!("{place} did not finish its answer in time"),
             FailureClass::HttpReset => format!("{place} reset the connection{errno}"),
+            FailureClass::Latency if asks => {
+                "the DNS answer came more slowly than max_latency_ms".to_owned()
+            }
             FailureClass::Latency => format!("{place} answered more slowly than max_latency_ms"),
+            FailureClass::BodyKeywordMissing | FailureClass::BodyForbidden if asks => {
+                self.wrong_answer()
+            }
             FailureClass::BodyKeywordMissing if self.hop.scheme == Scheme::Tcp => {
                 format!("{place} did not say the expected text in its first KiB")
             }

@@ -11,9 +11,10 @@ use model::target::{ExpectStatus, Header, Method, Redirect, TargetConfig};
 use model::time::MonoUs;
 use model::url::Scheme;
 
+use super::question::Question;
 use super::route::Route;
 use super::talk::Talk;
-use crate::resolver::{DnsFailure, ResolvedName};
+use crate::resolver::{DnsFailure, Records, ResolvedName};
 use crate::rules::BodyRules;
 
 /// What to probe, borrowed: a plain target allocates nothing.
@@ -68,6 +69,7 @@ pub(crate) struct RuleSet {
     pub(crate) redirect: Redirect,
     pub(crate) body: Option<BodyRules>,
     pub(crate) talk: Option<Talk>,
+    pub(crate) question: Option<Box<Question>>,
 }
 
 impl RuleSet {
@@ -85,6 +87,7 @@ impl RuleSet {
             }
             Check::Tcp(tcp) => set.talk = Talk::of(tcp),
             Check::Tls(_) => {}
+            Check::Dns(dns) => set.question = Question::of(dns).map(Box::new),
         }
         set
     }
@@ -97,6 +100,7 @@ impl RuleSet {
             && self.redirect == Redirect::default()
             && self.body.is_none()
             && self.talk.is_none()
+            && self.question.is_none()
     }
 }
 
@@ -149,6 +153,9 @@ pub enum ErrnoAt {
 pub enum Event<'a> {
     /// The answer to [`Command::Resolve`] or [`Command::Widen`].
     Resolved(Result<&'a ResolvedName, DnsFailure>),
+    /// The answer to [`Command::Resolve`] of an attempt with a
+    /// [`question`](crate::Attempt::question).
+    Answered(Result<&'a Records, DnsFailure>),
     /// The connection is established.
     Connected {
         /// Which.
@@ -210,8 +217,9 @@ pub enum Event<'a> {
 /// go on then, until one of them is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Look up the addresses of [`Attempt::redirected_to`](crate::Attempt::redirected_to), or of
-    /// the spec's host before any redirect.
+    /// Ask for the records of [`Attempt::question`](crate::Attempt::question), if there is one.
+    /// Else look up the addresses of [`Attempt::redirected_to`](crate::Attempt::redirected_to), or
+    /// of the spec's host before any redirect.
     Resolve,
     /// Look up the same name once more, for addresses of the family that is not preferred too.
     Widen,

@@ -180,13 +180,8 @@ impl Resolver {
             self.stats.misspelled += 1;
             return self.ask_by_stream(flight, Reason::Misspelled, now);
         }
-        self.count(said.reply);
+        self.count(&said.reply);
         self.on_reply(flight, said.reply, now);
-    }
-
-    /// The family that the flight asks for now.
-    pub(super) fn family(&mut self, flight: u32) -> Family {
-        self.policy.families()[usize::from(self.flights.get_mut(flight).step)]
     }
 
     pub(super) fn on_reply(&mut self, flight: u32, reply: Reply, now: MonoUs) {
@@ -194,6 +189,7 @@ impl Resolver {
             Reply::Addresses { addresses, ttl_ms } => {
                 self.on_addresses(flight, addresses, ttl_ms, now);
             }
+            Reply::Records(values) => self.on_records(flight, values, now),
             Reply::NoSuchName { ttl_ms } => {
                 self.fail(flight, FailureClass::DnsNxdomain, Some(3), ttl_ms, now);
             }
@@ -299,10 +295,10 @@ impl Resolver {
         }
     }
 
-    pub(super) fn count(&mut self, reply: Reply) {
+    pub(super) fn count(&mut self, reply: &Reply) {
         let stats = &mut self.stats;
         let counter = match reply {
-            Reply::Addresses { .. } | Reply::Empty { .. } => &mut stats.noerror,
+            Reply::Addresses { .. } | Reply::Records(_) | Reply::Empty { .. } => &mut stats.noerror,
             Reply::NoSuchName { .. } => &mut stats.nxdomain,
             Reply::Failed { rcode: 2 } => &mut stats.servfail,
             Reply::Failed { .. } => &mut stats.other,

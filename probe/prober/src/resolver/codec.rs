@@ -6,15 +6,17 @@
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::rr::{self, DNSClass, Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use model::limits::{
     DNS_CNAME_MAX, DNS_EDNS_BYTES, DNS_NEGATIVE_TTL_MAX_MS, DNS_NEGATIVE_TTL_MIN_MS,
     DNS_TTL_MAX_MS, DNS_TTL_MIN_MS,
 };
+use model::record::{RecordType, RecordValue};
 
 use super::answer::Addresses;
 use super::case::{Case, NAME_MAX_BYTES};
+use super::rdata;
 
 /// Bytes of a DNS header.
 const HEADER_BYTES: usize = 12;
@@ -26,13 +28,17 @@ pub(super) enum Family {
     V4,
     /// AAAA records.
     V6,
+    /// Records of this type, whatever they say.
+    Records(RecordType),
 }
 
 /// What a datagram with the id of our query says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     /// The name has addresses, at least one.
     Addresses { addresses: Addresses, ttl_ms: u64 },
+    /// The name has records of the type that was asked for, at least one.
+    Records(Vec<RecordValue>),
     /// The name exists, without an address of this family.
     Empty { ttl_ms: u64 },
     /// NXDOMAIN.
@@ -46,7 +52,7 @@ pub(super) enum Reply {
 }
 
 /// What a message says to our question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) reply: Reply,
     /// It repeats the question in the case in which we wrote it, or repeats none.
@@ -140,10 +146,11 @@ impl Header {
 }
 
 impl Family {
-    fn record_type(self) -> RecordType {
+    fn record_type(self) -> rr::RecordType {
         match self {
-            Self::V4 => RecordType::A,
-            Self::V6 => RecordType::AAAA,
+            Self::V4 => rr::RecordType::A,
+            Self::V6 => rr::RecordType::AAAA,
+            Self::Records(kind) => rr::RecordType::from(kind.number()),
         }
     }
 }
@@ -187,6 +194,15 @@ fn follow(message: &Message, asked: &Name, family: Family) -> Reply {
             .answers
             .iter()
             .filter(|record| record.dns_class == DNSClass::IN && record.name.eq_ignore_root(owner));
+        if let Family::Records(kind) = family {
+            let values = records
+                .clone()
+                .filter_map(|record| rdata::value(record, kind));
+            let values: Vec<RecordValue> = values.collect();
+            if !values.is_empty() {
+                return Reply::Records(values);
+            }
+        }
         let found = records
             .clone()
             .filter_map(|record| Some((address(record, family)?, record)));
@@ -249,7 +265,7 @@ mod tests {
 
     fn answer(records: Vec<(&str, u32, RData)>) -> Message {
         let mut message = Message::response(7, OpCode::Query);
-        message.add_query(Query::query(name(NAME), RecordType::A));
+        message.add_query(Query::query(name(NAME), rr::RecordType::A));
         let records = records
             .into_iter()
             .map(|(owner, ttl, data)| Record::from_rdata(name(owner), ttl, data));
@@ -302,7 +318,7 @@ mod tests {
         assert!(message.metadata.recursion_desired);
         assert_eq!(
             message.queries,
-            vec![Query::query(name(NAME), RecordType::AAAA)]
+            vec![Query::query(name(NAME), rr::RecordType::AAAA)]
         );
         assert_eq!(message.max_payload(), 1_232);
     }

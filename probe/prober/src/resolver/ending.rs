@@ -14,6 +14,8 @@
 //! addresses; else a family that fails is of no account once the other one is there, and can be
 //! asked for again as soon as a failure of its own would be forgotten.
 //!
+//! A question for records ends with them or with its failure, and nothing of it is remembered.
+//!
 //! Each end is told to the health of the resolvers; while they are sick, timeouts and SERVFAIL
 //! speak of them and not of the name.
 
@@ -62,7 +64,8 @@ impl Resolver {
         let needs_each = self.policy == IpPolicy::Both;
         let entry = self.flights.get_mut(flight);
         entry.empty_ttl_ms = entry.empty_ttl_ms.min(ttl_ms);
-        if usize::from(entry.step) < last && !needs_each {
+        let asks_addresses = entry.question.is_none();
+        if usize::from(entry.step) < last && !needs_each && asks_addresses {
             return self.ask_next_family(flight, now);
         }
         let ttl_ms = entry.empty_ttl_ms;
@@ -140,9 +143,13 @@ impl Resolver {
             server: entry.upstream,
             rcode,
         };
-        let host = entry.host;
+        let (host, question) = (entry.host, entry.question);
         if !is_ours {
             self.observe(flight, is_of_resolvers(class), now);
+        }
+        if let Some(question) = question {
+            let failure = self.failure(negative);
+            return self.answer(flight, question, Err(failure));
         }
         let fresh = self.hosts.is_fresh(host, now);
         if (is_ours || is_of_resolvers(class))
@@ -175,13 +182,17 @@ impl Resolver {
 
     /// Ends the flight.
     pub(super) fn land(&mut self, flight: u32, result: Result<ResolvedName, DnsFailure>) {
-        let host = self.flights.get_mut(flight).host;
+        let entry = self.flights.get_mut(flight);
+        let host = entry.host;
+        if let (Some(question), Err(failure)) = (entry.question, result) {
+            return self.answer(flight, question, Err(failure));
+        }
         self.hosts.set_flight(host, None);
         self.flights.land(flight, result);
     }
 
     /// Tells the health of the resolvers what came of a name.
-    fn observe(&mut self, flight: u32, failed: bool, now: MonoUs) {
+    pub(super) fn observe(&mut self, flight: u32, failed: bool, now: MonoUs) {
         let host = self.flights.get_mut(flight).host;
         match self.canaries.iter().position(|canary| *canary == host) {
             Some(at) => self.health.note_canary(at, failed, now),
@@ -206,6 +217,35 @@ impl Resolver {
             self.hosts.set_flight(host, Some(flight));
             self.ask(flight, self.preferred, now);
         }
+    }
+
+    /// The waiter's time is over before its answer came: why, as far as that is known by now.
+    pub fn overdue(&mut self, host: HostId, waiter: u64) -> DnsFailure {
+        let flight = self.questions.get(&waiter).copied();
+        let flight = flight.or_else(|| self.hosts.flight(host));
+        let Some(entry) = flight.map(|flight| self.flights.get_mut(flight)) else {
+            return self.failure(Negative {
+                class: FailureClass::DnsTimeout,
+                tries: 0,
+                rcode: None,
+                server: u8::MAX,
+            });
+        };
+        let unasked = entry.query.is_none() && entry.trouble == Trouble::Local;
+        let class = match entry.tries {
+            // It waits in our own queue; which is long when the resolvers are sick.
+            0 if !self.health.is_sick() => FailureClass::LocalPressure,
+            1.. if unasked => FailureClass::ConnectLocal,
+            _ => FailureClass::DnsTimeout,
+        };
+        let asked = entry.tries > 0;
+        let negative = Negative {
+            class,
+            tries: entry.tries,
+            rcode: None,
+            server: if asked { entry.upstream } else { u8::MAX },
+        };
+        self.failure(negative)
     }
 
     /// What is said of a failure: while the resolvers are sick it is theirs.

@@ -15,6 +15,7 @@ use model::{FailureClass, MonoUs};
 use super::answer::{DnsFailure, ResolvedName};
 use super::case::Case;
 use super::line::Positive;
+use super::question::Question;
 use super::{DnsSocket, DnsStream, HostId};
 
 /// End of a list.
@@ -58,6 +59,8 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) host: HostId,
+    /// What is asked for, if not addresses: the cache knows nothing of such a flight.
+    pub(super) question: Option<Question>,
     /// Which family of the policy is asked for.
     pub(super) step: u8,
     /// Tries of this family.
@@ -114,6 +117,8 @@ pub(super) struct Flights {
     limits: VecDeque<(MonoUs, u32, u64)>,
     serial: u64,
     landed: VecDeque<Landed>,
+    /// Hosts of flights that have ended without waiters.
+    gone: Vec<HostId>,
 }
 
 impl Flights {
@@ -136,6 +141,7 @@ impl Flights {
     fn place(&mut self, host: HostId, wide: bool) -> u32 {
         let flight = Flight {
             host,
+            question: None,
             step: 0,
             tries: 0,
             upstream: 0,
@@ -265,6 +271,15 @@ impl Flights {
         !self.landed.is_empty()
     }
 
+    /// Ends a flight that nobody in the list of its waiters waits for.
+    pub(super) fn end(&mut self, at: u32) {
+        if let Some(flight) = self.cells[at as usize].take() {
+            self.free.push(at);
+            self.asking -= 1;
+            self.gone.push(flight.host);
+        }
+    }
+
     /// The next answer that is due; addresses come one place further on for each waiter.
     pub(super) fn next_answer(&mut self) -> Option<(u64, Result<ResolvedName, DnsFailure>)> {
         let landed = self
@@ -283,6 +298,9 @@ impl Flights {
 
     /// The host of a flight that has answered everybody.
     pub(super) fn next_gone(&mut self) -> Option<HostId> {
+        if let Some(host) = self.gone.pop() {
+            return Some(host);
+        }
         if self.landed.front()?.waiters.first != NONE {
             return None;
         }

@@ -9,8 +9,9 @@ use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use model::limits::{
     DNS_ADDRESSES_MAX, DNS_CNAME_MAX, DNS_NEGATIVE_TTL_MAX_MS, DNS_NEGATIVE_TTL_MIN_MS,
-    DNS_TTL_MAX_MS, DNS_TTL_MIN_MS,
+    DNS_TTL_MAX_MS, DNS_TTL_MIN_MS, RECORD_MAX_BYTES,
 };
+use model::record::{RecordType as Asked, RecordValue};
 
 use super::case::Case;
 use super::codec::{self, Family, Reply};
@@ -19,16 +20,18 @@ use super::codec::{self, Family, Reply};
 const NAME: &str = "www.example.test";
 
 /// An answer gives addresses of the name that was asked for and of the family that was asked for,
-/// or none; and a name that can be asked for is asked for as it is, but for the case of its
-/// letters, which an answer must repeat. The first byte of an input chooses family and letters.
+/// or none; or records of the type that was asked for, as they can be expected; and a name that can
+/// be asked for is asked for as it is, but for the case of its letters, which an answer must repeat.
+/// The first byte of an input chooses family or type, and letters.
 pub(crate) fn message(data: &[u8]) {
     let Some((&control, bytes)) = data.split_first() else {
         return;
     };
-    let (family, kind) = if control & 1 == 0 {
-        (Family::V4, RecordType::A)
-    } else {
-        (Family::V6, RecordType::AAAA)
+    let asked = Asked::ALL[usize::from(control >> 3) % Asked::ALL.len()];
+    let (family, kind) = match (control & 4, control & 1) {
+        (0, 0) => (Family::V4, RecordType::A),
+        (0, _) => (Family::V6, RecordType::AAAA),
+        _ => (Family::Records(asked), RecordType::from(asked.number())),
     };
     let case = if control & 2 == 0 {
         Case::Lower
@@ -36,12 +39,13 @@ pub(crate) fn message(data: &[u8]) {
         Case::Random(u64::from(control))
     };
     let said = codec::read(bytes, NAME, case, family);
-    match said.map(|said| said.reply) {
+    match said.as_ref().map(|said| &said.reply) {
         Some(Reply::Addresses { addresses, ttl_ms }) => {
-            judge_addresses(bytes, addresses.as_slice(), ttl_ms, kind);
+            judge_addresses(bytes, addresses.as_slice(), *ttl_ms, kind);
         }
+        Some(Reply::Records(values)) => judge_values(values, asked),
         Some(Reply::Empty { ttl_ms } | Reply::NoSuchName { ttl_ms }) => {
-            assert!((DNS_NEGATIVE_TTL_MIN_MS..=DNS_NEGATIVE_TTL_MAX_MS).contains(&ttl_ms));
+            assert!((DNS_NEGATIVE_TTL_MIN_MS..=DNS_NEGATIVE_TTL_MAX_MS).contains(ttl_ms));
         }
         _ => {}
     }
@@ -54,6 +58,18 @@ pub(crate) fn message(data: &[u8]) {
         assert_eq!(said.spelled, repeated || case == Case::Lower);
     }
     judge_query(bytes, case, family, kind);
+}
+
+/// A value of any answer is one line, and can be expected as it is shown.
+fn judge_values(values: &[RecordValue], kind: Asked) {
+    assert!(!values.is_empty());
+    for value in values {
+        let text = value.as_str();
+        assert!(!text.contains(char::is_control) && text.trim() == text);
+        if text.len() <= RECORD_MAX_BYTES {
+            assert_eq!(RecordValue::parse(kind, text).as_ref(), Ok(value));
+        }
+    }
 }
 
 /// Reads the message a second time, without following anything in order.

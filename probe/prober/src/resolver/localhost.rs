@@ -16,11 +16,13 @@ pub(super) fn is_localhost(name: &str) -> bool {
 /// Loopback, as `policy` wants it.
 pub(super) fn resolved(policy: IpPolicy) -> ResolvedName {
     let address = |family: &Family| match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        Family::V4 => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        Family::V6 => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        // No policy asks for records.
+        Family::Records(_) => None,
     };
     ResolvedName {
-        addresses: policy.families().iter().map(address).collect(),
+        addresses: policy.families().iter().filter_map(address).collect(),
         scope: if policy == IpPolicy::Both {
             Scope::Each
         } else {

@@ -28,14 +28,16 @@ mod index;
 mod line;
 mod localhost;
 mod names;
+mod question;
 mod random;
+mod rdata;
 mod sick;
 mod sockets;
 mod stats;
 mod streams;
 mod tcp;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use model::limits::{
@@ -56,6 +58,7 @@ use streams::Streams;
 
 pub use answer::{Addresses, DnsFailure, ResolvedName, Scope};
 pub use config::{IpPolicy, ResolverConfig};
+pub use question::Records;
 pub use stats::ResolverStats;
 
 /// A name held by the resolver; valid from [`Resolver::intern`] to the last [`Resolver::release`].
@@ -176,6 +179,13 @@ pub enum DnsCommand {
         /// The addresses, or why there are none.
         result: Result<ResolvedName, DnsFailure>,
     },
+    /// The end of a question for records.
+    Records {
+        /// Who waits, or did when it was asked.
+        waiter: u64,
+        /// The records, or why there are none.
+        result: Result<Records, DnsFailure>,
+    },
 }
 
 /// Longest time from the start of a flight to the end of one family's question, in ms.
@@ -211,6 +221,8 @@ pub struct Resolver {
     letterless: u16,
     commands: VecDeque<DnsCommand>,
     buffers: Vec<Vec<u8>>,
+    /// The flights of questions for records, by who waits for them.
+    questions: BTreeMap<u64, u32>,
     /// Scratch for the queries of one socket; empty between calls.
     owed: Vec<Owed>,
     /// Counters; the gauges are filled in by [`Resolver::stats`].
@@ -244,6 +256,7 @@ impl Resolver {
             letterless: 0,
             commands: VecDeque::new(),
             buffers: Vec::new(),
+            questions: BTreeMap::new(),
             owed: Vec::new(),
             stats: ResolverStats::default(),
         }
@@ -314,7 +327,7 @@ impl Resolver {
         let idle = self.flights.queued() == 0 && self.bucket.has_token();
         // Both families, where both are in the cache.
         let wide = self.known_scope(host, due) != Scope::Narrow;
-        if idle && self.start(host, wide, now).is_ok() {
+        if idle && self.start(host, None, wide, now).is_ok() {
             self.stats.prefetches += 1;
             self.advance_queue(now);
             self.drop_gone();
@@ -455,7 +468,7 @@ impl Resolver {
                 self.flights.get_mut(flight).wide |= wide;
                 flight
             }
-            None => match self.start(host, wide, now) {
+            None => match self.start(host, None, wide, now) {
                 Ok(flight) => {
                     self.skip(flight, known, now);
                     flight
@@ -488,7 +501,13 @@ impl Resolver {
     }
 
     /// A new flight, which holds its host.
-    fn start(&mut self, host: HostId, wide: bool, now: MonoUs) -> Result<u32, DnsFailure> {
+    fn start(
+        &mut self,
+        host: HostId,
+        question: Option<question::Question>,
+        wide: bool,
+        now: MonoUs,
+    ) -> Result<u32, DnsFailure> {
         let refuse = |class| DnsFailure {
             class,
             rcode: None,
@@ -510,7 +529,10 @@ impl Resolver {
         self.bucket.refill(now);
         self.stats.capped += u64::from(!self.bucket.has_token());
         self.hosts.retain(host);
-        self.hosts.set_flight(host, Some(flight));
+        self.flights.get_mut(flight).question = question;
+        if question.is_none() {
+            self.hosts.set_flight(host, Some(flight));
+        }
         Ok(flight)
     }
 

@@ -62,17 +62,18 @@ impl Resolver {
         let said = (codec::id_of(&message) == Some(id))
             .then(|| codec::read(&message, self.hosts.name(entry.host), entry.case, family))
             .flatten();
+        let spelled = said.as_ref().map(|said| said.spelled);
         let reply = match said.map(|said| said.reply) {
             // A stream has room for everything.
             None | Some(Reply::Truncated) => Reply::Malformed,
             Some(reply) => reply,
         };
-        match (reason, said.map(|said| said.spelled)) {
+        match (reason, spelled) {
             (_, Some(false)) | (Reason::Misspelled, None) => self.trust_without_letters(flight),
             (Reason::Misspelled, Some(true)) => self.stats.ignored += 1,
             (Reason::Truncated, _) => {}
         }
-        self.count(reply);
+        self.count(&reply);
         self.on_reply(flight, reply, now);
     }
 

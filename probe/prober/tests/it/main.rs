@@ -6,6 +6,7 @@ mod bodies;
 mod driver;
 mod families;
 mod oracle;
+mod questions;
 mod redirects;
 mod resolver;
 mod responses;

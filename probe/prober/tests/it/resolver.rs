@@ -4,11 +4,12 @@
 mod ahead;
 mod families;
 mod letters;
+mod records;
 mod sick;
 mod tcp;
 mod trace;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -17,8 +18,8 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use model::limits::{DNS_IN_FLIGHT_MAX, DNS_QUEUE_MAX};
 use model::{FailureClass, MonoUs};
 use prober::resolver::{
-    DnsCommand, DnsEvent, DnsFailure, DnsSocket, DnsStream, HostId, IpPolicy, Lookup, ResolvedName,
-    Resolver, ResolverConfig,
+    DnsCommand, DnsEvent, DnsFailure, DnsSocket, DnsStream, HostId, IpPolicy, Lookup, Records,
+    ResolvedName, Resolver, ResolverConfig,
 };
 
 const SECOND: u64 = 1_000_000;
@@ -124,6 +125,7 @@ struct Bench {
     sent: Vec<Sent>,
     streams: Vec<Stream>,
     answers: Vec<(u64, Answer)>,
+    records: VecDeque<(u64, Result<Records, DnsFailure>)>,
     opening: Vec<DnsSocket>,
     /// Sockets open at once, without a step of the trace.
     opens_at_once: bool,
@@ -159,6 +161,7 @@ impl Bench {
             sent: Vec::new(),
             streams: Vec::new(),
             answers: Vec::new(),
+            records: VecDeque::new(),
             opening: Vec::new(),
             opens_at_once: true,
         }
@@ -213,6 +216,9 @@ impl Bench {
                     assert_eq!(self.streams.len() + 1, open, "closed twice");
                 }
                 DnsCommand::Answer { waiter, result } => self.answers.push((waiter, result)),
+                DnsCommand::Records { waiter, result } => {
+                    self.records.push_back((waiter, result));
+                }
             }
         }
     }

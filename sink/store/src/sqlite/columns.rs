@@ -149,6 +149,7 @@ impl<'a> Columns<'a> {
 fn texts(check: &Check) -> (Option<String>, Vec<String>) {
     match check {
         Check::Http(_) | Check::Tls(_) => (None, Vec::new()),
+        Check::Dns(dns) => (None, dns.expect.iter().map(ToString::to_string).collect()),
         Check::Tcp(tcp) => {
             let written = |text: &Option<TcpText>| text.as_ref().map(ToString::to_string);
             (

@@ -1,5 +1,5 @@
-//! Checks that make no request, against the same peers: connections with a few bytes each way, and
-//! handshakes.
+//! Checks that make no request, against the same peers: connections with a few bytes each way,
+//! handshakes, and questions to the DNS.
 
 use model::inbox::CoreCommand;
 use model::outcome::{Phases, flags};
@@ -100,10 +100,28 @@ fn connections_and_handshakes(at: Addresses) -> Vec<Case> {
     ]
 }
 
+fn questions() -> Vec<Case> {
+    use FailureClass as C;
+    let ask = |name: &str, expect: &str, class| Case {
+        expect: expect.to_owned(),
+        ..Case::new(format!("dns://{name}"), class)
+    };
+    vec![
+        ask(SITE, "", None),
+        ask(SITE, "127.0.0.1", None),
+        ask(SITE, "127.0.0.2", Some(C::BodyKeywordMissing)),
+        ask(&format!("{SITE}?type=MX"), "", Some(C::DnsNoAddress)),
+        ask("host.nowhere?type=TXT", "", Some(C::DnsNxdomain)),
+    ]
+}
+
 /// The phases that only a check has which got so far.
 fn belong(case: &Case, phases: &Phases) -> bool {
-    let [_, connect, tls, ttfb, body, total] = phases.values();
+    let [dns, connect, tls, ttfb, body, total] = phases.values();
     let is_tls = case.url.starts_with("tls://");
+    if case.url.starts_with("dns://") {
+        return dns.is_some() && total.is_some() && [connect, tls, ttfb, body] == [None; 4];
+    }
     let answered = case.class.is_none() && !case.expect.is_empty();
     let whole = connect.is_some() && tls.is_some() == is_tls;
     let in_order = body.is_none() || ttfb.is_some();
@@ -115,6 +133,7 @@ pub(super) fn conform(rig: &mut impl Rig) {
     let at = rig.addresses();
     let mut cases = talks(at);
     cases.extend(connections_and_handshakes(at));
+    cases.extend(questions());
     for case in &cases {
         let report = check_target(rig, || case.target());
         let (outcome, evidence) = (report.outcome, report.evidence);

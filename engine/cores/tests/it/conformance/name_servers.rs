@@ -154,7 +154,10 @@ fn zone() -> String {
     let mut zone = format!(
         "$ORIGIN {ZONE}.\n$TTL 300\n\
          @ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n\
-         www IN A 127.0.0.1\ndual IN A 127.0.0.1\ndual IN AAAA ::1\nmail IN TXT \"no address\"\n\
+         @ IN MX 10 mail\n@ IN MX 20 backup.Other.Example.\n\
+         @ IN CAA 0 issue \"ca.example\"\n@ IN TXT \"v=spf1 \" \"-all\"\n\
+         _sip._tcp IN SRV 0 5 5060 sip\nback IN PTR www\nwww IN A 127.0.0.1\n\
+         dual IN A 127.0.0.1\ndual IN AAAA ::1\nmail IN TXT \"no address\"\n\
          loop IN CNAME pool\npool IN CNAME loop\nto-0 IN A 127.0.0.1\n"
     );
     for n in 1..=9 {

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use cores::{Clock, CoreConfig, CoreHandle, CoreSnapshot, Driver, spawn};
 use model::FailureClass;
 use model::inbox::{CoreCommand, OneShotReport};
-use model::{Slot, Ticket, evidence::DnsSeen};
+use model::{Slot, Target, TargetSpec, Ticket, evidence::DnsSeen};
 use prober::resolver::IpPolicy;
 
 use super::name_servers::{LAME_ZONE, NameServers, ZONE};
 use super::peers::Tls;
 use super::real::{self, PATIENCE, start_server};
-use super::target;
+use super::{target, target_of};
 
 /// A core that asks one of the servers, and a web server that every name leads to.
 struct Town {
@@ -38,9 +38,13 @@ impl Town {
 
     fn check(&self, name: &str) -> OneShotReport {
         let url = format!("http://{name}:{}/ok", self.web.port());
+        self.check_target(&target(&url, 9_000))
+    }
+
+    fn check_target(&self, target: &Target) -> OneShotReport {
         for _ in 0..super::TRIES {
             let ticket = Ticket(1);
-            let target = target(&url, 9_000);
+            let target = Box::new(target.clone());
             let sent = self
                 .core
                 .inbox
@@ -52,7 +56,17 @@ impl Town {
                 return report;
             }
         }
-        panic!("the machine is too busy to judge {url}")
+        panic!("the machine is too busy to judge {}", target.config.check)
+    }
+
+    fn ask(&self, question: &str, expect: &[&str]) -> OneShotReport {
+        let target = target_of(&TargetSpec {
+            url: format!("dns://{question}"),
+            expect: expect.iter().map(|&text| text.to_owned()).collect(),
+            timeout_ms: Some(9_000),
+            ..TargetSpec::default()
+        });
+        self.check_target(&target)
     }
 
     /// As a target, which keeps what is known of its name.
@@ -116,6 +130,76 @@ fn what_unbound_and_nsd_say_of_a_name_is_its_class() {
             let numbers = town.stop().dns;
             assert!(numbers.negative_hits > 0, "the second check asked nobody");
             assert_eq!((numbers.misspelled, numbers.ignored), (0, 0), "{numbers:?}");
+        }
+    }
+}
+
+/// Label, type, what is expected, and what it comes to: of [`ZONE`].
+type Question = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    Option<FailureClass>,
+);
+
+const QUESTIONS: &[Question] = {
+    use FailureClass as C;
+    let (missing, surplus) = (Some(C::BodyKeywordMissing), Some(C::BodyForbidden));
+    let soa = &["ns.rw.example hostmaster.rw.example 1 3600 600 86400 60"];
+    &[
+        (
+            "",
+            "MX",
+            &["20 BACKUP.other.example", "10 mail.rw.example."],
+            None,
+        ),
+        ("", "MX", &["10 mail.rw.example"], surplus),
+        ("", "MX", &["10 other.rw.example"], missing),
+        (
+            "",
+            "MX",
+            &["20 mail.rw.example", "20 backup.other.example"],
+            missing,
+        ),
+        ("", "NS", &["ns.rw.example"], None),
+        ("", "SOA", soa, None),
+        ("", "CAA", &["0 issue \"ca.example\""], None),
+        ("", "TXT", &["v=spf1 -all"], None),
+        ("", "TXT", &["\"v=spf1 \" \"-all\""], None),
+        ("", "TXT", &["V=spf1 -all"], missing),
+        ("_sip._tcp.", "SRV", &["0 5 5060 sip.rw.example"], None),
+        ("back.", "PTR", &["WWW.rw.example"], None),
+        ("to-1.", "CNAME", &["to-0.rw.example"], None),
+        ("to-8.", "A", &["127.0.0.1"], None),
+        ("to-9.", "A", &[], Some(C::DnsMalformed)),
+        ("dual.", "AAAA", &["0:0:0:0:0:0:0:1"], None),
+        ("big.", "A", &["127.9.9.1"], surplus),
+        ("www.", "AAAA", &[], Some(C::DnsNoAddress)),
+        ("absent.", "MX", &[], Some(C::DnsNxdomain)),
+    ]
+};
+
+#[test]
+fn what_a_name_says_of_itself_is_compared_with_what_is_expected() {
+    let servers = NameServers::start();
+    for driver in DRIVERS {
+        for upstream in [servers.unbound, servers.nsd] {
+            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
+                continue;
+            };
+            for (label, kind, expect, class) in QUESTIONS {
+                let report = town.ask(&format!("{label}{ZONE}?type={kind}"), expect);
+                let told = format!("{label} {kind} of {upstream}: {:?}", report.evidence);
+                assert_eq!(report.outcome.failure(), *class, "{told}");
+                let dns = report.evidence.dns.expect("it was asked");
+                assert_eq!(dns.server, Some(upstream), "{told}");
+            }
+            let lame = town.ask(&format!("{LAME_ZONE}?type=NS"), &[]);
+            assert_eq!(lame.outcome.failure(), Some(FailureClass::DnsServfail));
+            let numbers = town.stop().dns;
+            assert_eq!((numbers.hits, numbers.negative_hits), (0, 0), "{numbers:?}");
+            let streams = (numbers.truncated, numbers.stream_queries, numbers.streams);
+            assert_eq!(streams, (1, 1, 0), "the big one alone");
         }
     }
 }

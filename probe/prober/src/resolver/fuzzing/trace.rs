@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::limits::{DNS_ADDRESSES_MAX, DNS_STALE_MAX_MS, DNS_TRIES_MAX, DNS_TTL_MAX_MS};
+use model::record::RecordType;
 use model::{FailureClass, MonoUs};
 
 use super::super::{
-    DnsEvent, DnsSocket, HostId, IpPolicy, Lookup, ResolvedName, Resolver, ResolverConfig,
+    DnsEvent, DnsSocket, HostId, IpPolicy, Lookup, Records, ResolvedName, Resolver, ResolverConfig,
 };
-use network::{Network, Query, Reply};
+use network::{Network, Query, Reply, Said};
 
 /// Names of a trace; those after the first few are held only for the moment of a lookup.
 const HOSTS: usize = 8;
@@ -78,6 +79,8 @@ struct Trace {
     known: [Known; HOSTS],
     /// Waiters that are owed an answer, with their name.
     owed: BTreeMap<u64, usize>,
+    /// The same of questions for records.
+    asked: BTreeMap<u64, usize>,
     next_waiter: u64,
     /// Lookups that had to wait: no more flights can have begun.
     waited: usize,
@@ -116,6 +119,7 @@ impl Trace {
             held,
             known: std::array::from_fn(|_| Known::default()),
             owed: BTreeMap::new(),
+            asked: BTreeMap::new(),
             next_waiter: 0,
             waited: 0,
         }
@@ -123,6 +127,7 @@ impl Trace {
 
     fn step(&mut self, what: u8, which: usize, script: &mut Script<'_>) {
         match what % 14 {
+            0 if which >= 192 => self.ask(which % HELD, which / 8 % 3),
             0 => self.lookup(which % HOSTS, false),
             1 => self.lookup(which % HOSTS, true),
             2 => self.forget(which),
@@ -188,7 +193,48 @@ impl Trace {
         }
     }
 
+    /// A question of a check of the DNS: never answered by what is known already.
+    fn ask(&mut self, n: usize, kind: usize) {
+        let waiter = self.next_waiter;
+        self.next_waiter += 1;
+        let kind = [RecordType::A, RecordType::Aaaa, RecordType::Txt][kind];
+        let refused = self
+            .resolver
+            .ask_records(self.held[n], kind, waiter, self.now);
+        if let Some(failure) = refused {
+            judge_class(failure.class);
+        } else {
+            self.waited += 1;
+            self.asked.insert(waiter, n);
+        }
+        self.pump();
+    }
+
+    /// What came of a question.
+    fn judge_records(&self, n: usize, records: &Records) {
+        let known = &self.known[n];
+        assert!(records.values.is_sorted() && !records.values.is_empty());
+        for value in &records.values {
+            let given = value
+                .as_str()
+                .parse()
+                .is_ok_and(|address| known.addresses.contains_key(&address));
+            assert!(
+                given || self.now < known.noise_until,
+                "nobody gave {value} to this name"
+            );
+        }
+    }
+
     fn forget(&mut self, which: usize) {
+        if let Some((waiter, n)) = self.asked.first_key_value()
+            && which.is_multiple_of(4)
+        {
+            // It ends before its answer, which comes all the same.
+            let failure = self.resolver.overdue(self.held[*n], *waiter);
+            judge_class(failure.class);
+            self.resolver.forget(self.held[*n], *waiter);
+        }
         let waiter = self.owed.keys().nth(which % self.owed.len().max(1));
         if let Some(waiter) = waiter.copied()
             && let Some(n) = self.owed.remove(&waiter)
@@ -332,14 +378,18 @@ impl Trace {
 
     /// Carries out what the resolver says, and judges its answers.
     fn pump(&mut self) {
-        for (waiter, result) in self.network.pump(&mut self.resolver, self.now) {
-            let n = self
-                .owed
+        for (waiter, said) in self.network.pump(&mut self.resolver, self.now) {
+            let owed = match said {
+                Said::Name(_) => &mut self.owed,
+                Said::Records(_) => &mut self.asked,
+            };
+            let n = owed
                 .remove(&waiter)
                 .expect("one answer, to who is owed one");
-            match result {
-                Ok(found) => self.judge(n, &found),
-                Err(failure) => {
+            match said {
+                Said::Name(Ok(found)) => self.judge(n, &found),
+                Said::Records(Ok(records)) => self.judge_records(n, &records),
+                Said::Name(Err(failure)) | Said::Records(Err(failure)) => {
                     judge_class(failure.class);
                     assert!(failure.tries <= DNS_TRIES_MAX);
                 }
@@ -362,7 +412,11 @@ impl Trace {
 
     fn judge_limits(&self) {
         let stats = self.resolver.stats();
-        assert!(stats.flights <= HOSTS as u64, "one flight for each name");
+        let flights = HOSTS + self.asked.len();
+        assert!(
+            stats.flights <= flights as u64,
+            "one flight for each name, and for each question"
+        );
         assert!(stats.hosts <= HOSTS as u64);
         assert_eq!(
             stats.sockets,
@@ -402,6 +456,7 @@ impl Trace {
             self.judge_limits();
         }
         assert!(self.owed.is_empty(), "never answered: {:?}", self.owed);
+        assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
         let stats = self.resolver.stats();
         assert_eq!(
             (stats.flights, stats.queued, stats.hosts),

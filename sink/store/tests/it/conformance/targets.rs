@@ -130,6 +130,9 @@ pub(crate) async fn every_kind_of_check_comes_back_and_has_a_key_of_its_own<B: B
         with_expectations("tcp://b.test:25", None, &["220 "]),
         with_expectations("tcp://c.test:25", Some(r"\\a\x00\xff\r\n"), &[r"\x80"]),
         with_expectations("tcp://d.test:25", Some("x"), &[]),
+        config("dns://a.test"),
+        with_expectations("dns://a.test?type=MX", None, &["10 m.test", "20 n.test"]),
+        with_expectations("dns://a.test?type=TXT", None, &["v=x \"y\""]),
     ];
     let rows = |configs: &[TargetConfig]| -> Vec<ImportRow> {
         let row = |config: &TargetConfig| ImportRow {

@@ -11,10 +11,17 @@ use model::MonoUs;
 use model::limits::{DNS_TTL_MAX_MS, DNS_TTL_MIN_MS};
 
 use crate::resolver::{
-    DnsCommand, DnsEvent, DnsFailure, DnsSocket, DnsStream, ResolvedName, Resolver,
+    DnsCommand, DnsEvent, DnsFailure, DnsSocket, DnsStream, Records, ResolvedName, Resolver,
 };
 
-type Answers = Vec<(u64, Result<ResolvedName, DnsFailure>)>;
+/// An answer of the resolver.
+#[derive(Debug)]
+pub(super) enum Said {
+    Name(Result<ResolvedName, DnsFailure>),
+    Records(Result<Records, DnsFailure>),
+}
+
+type Answers = Vec<(u64, Said)>;
 
 /// Queries that are remembered: later ones push the oldest out.
 const QUERIES_MAX: usize = 16;
@@ -117,7 +124,10 @@ impl Network {
                 DnsCommand::CloseStream { stream } => {
                     assert!(self.streams.remove(&stream).is_some(), "closed twice");
                 }
-                DnsCommand::Answer { waiter, result } => answers.push((waiter, result)),
+                DnsCommand::Answer { waiter, result } => answers.push((waiter, Said::Name(result))),
+                DnsCommand::Records { waiter, result } => {
+                    answers.push((waiter, Said::Records(result)));
+                }
             }
         }
         answers
