@@ -1,6 +1,7 @@
 //! The same checks on io_uring and on epoll, over real loopback sockets, and in the simulator.
 
 mod bare;
+mod endless;
 mod families;
 mod name_servers;
 mod names;
