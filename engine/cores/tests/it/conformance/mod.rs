@@ -8,6 +8,7 @@ mod names;
 mod openssl;
 mod peers;
 mod real;
+mod servers;
 mod simulated;
 mod sources;
 
