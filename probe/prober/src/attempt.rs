@@ -32,7 +32,9 @@ mod talk;
 use std::net::SocketAddr;
 
 use model::FailureClass;
-use model::limits::{ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES};
+use model::limits::{
+    ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES, ATTEMPT_READ_MAX_BYTES,
+};
 use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Method;
 use model::time::{MonoUs, Now};
@@ -118,6 +120,8 @@ pub struct Attempt {
     timer: MonoUs,
     phases: Phases,
     timeout_ms: u32,
+    /// Bytes that are still read, whatever they turn out to be.
+    read_left: u32,
     stage: Stage,
     /// The shell will look in on the attempt by itself: no timer is needed for that.
     watched: bool,
@@ -168,6 +172,7 @@ impl Attempt {
             timer: NO_TIMER,
             phases: Phases::NONE,
             timeout_ms: spec.timeout_ms,
+            read_left: ATTEMPT_READ_MAX_BYTES,
             stage: Stage::Resolving,
             watched: matches!(spec.host, HostRef::Name(_)),
             pending: pending::RESOLVE,
@@ -460,6 +465,8 @@ impl Attempt {
     }
 
     fn on_bytes(&mut self, bytes: &[u8], shared: &Shared, now: Now) {
+        let bytes = &bytes[..bytes.len().min(self.read_left as usize)];
+        self.read_left -= bytes.len() as u32;
         if self.tls.is_some() {
             self.on_records(bytes, shared, now);
         } else if self.hop.scheme == Scheme::Tcp {
@@ -470,6 +477,8 @@ impl Attempt {
         let busy = self.pending & (pending::CONNECT | pending::SEND) != 0 || self.sending;
         if self.stage == Stage::Turning {
             self.turn(shared, now);
+        } else if self.read_left == 0 {
+            self.on_enough_read(now);
         } else if self.stage != Stage::Ended && !busy {
             self.pending |= pending::RECV;
         }

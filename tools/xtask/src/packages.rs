@@ -9,9 +9,10 @@ use anyhow::{Result, bail};
 
 use crate::command;
 
-/// A program that something of ours runs.
+/// A program that something of ours runs, or a module that such a program loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
+    /// Name of a program, or the whole path of a file.
     program: &'static str,
     package: &'static str,
     why: &'static str,
@@ -36,7 +37,32 @@ pub(crate) const TEST: &[Need] = &[
     Need {
         program: "nginx",
         package: "nginx",
-        why: "the real web server of the tests",
+        why: "a real web server of the tests",
+    },
+    Need {
+        program: "caddy",
+        package: "caddy",
+        why: "a real web server of the tests",
+    },
+    Need {
+        program: "haproxy",
+        package: "haproxy",
+        why: "the real reverse proxy of the tests",
+    },
+    Need {
+        program: "lighttpd",
+        package: "lighttpd",
+        why: "a real web server of the tests",
+    },
+    Need {
+        program: "/usr/lib/lighttpd/mod_openssl.so",
+        package: "lighttpd-mod-openssl",
+        why: "TLS of lighttpd",
+    },
+    Need {
+        program: "/usr/lib/lighttpd/mod_deflate.so",
+        package: "lighttpd-mod-deflate",
+        why: "compression of lighttpd",
     },
     Need {
         program: "openssl",
@@ -70,7 +96,7 @@ pub(crate) const NETWORK: &[Need] = &[
 ];
 
 /// Daemons that Debian starts when their package is installed; ours are started by the tests.
-const STARTED_BY_INSTALL: &[&str] = &["nginx", "unbound", "nsd"];
+const STARTED_BY_INSTALL: &[&str] = &["nginx", "caddy", "haproxy", "lighttpd", "unbound", "nsd"];
 
 /// Makes sure that every program of `needs` is there.
 ///
@@ -173,7 +199,11 @@ fn missing(needs: &[Need], folders: &[PathBuf]) -> Vec<Need> {
         .collect()
 }
 
+/// The file of a whole path need not be a program.
 fn in_folders(program: &str, folders: &[PathBuf]) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).is_file();
+    }
     folders
         .iter()
         .any(|folder| is_executable(&folder.join(program)))
@@ -229,7 +259,17 @@ mod tests {
             package: "none",
             why: "tests",
         };
+        let file = Need {
+            program: "/etc/passwd",
+            package: "none",
+            why: "tests",
+        };
+        let absent_file = Need {
+            program: "/etc/no-such-file-here",
+            ..absent
+        };
         let folders = [PathBuf::from("/usr/bin"), PathBuf::from("/bin")];
-        assert_eq!(missing(&[shell, absent], &folders), [absent]);
+        let needs = [shell, absent, file, absent_file];
+        assert_eq!(missing(&needs, &folders), [absent, absent_file]);
     }
 }

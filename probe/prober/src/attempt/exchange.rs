@@ -88,6 +88,29 @@ impl Attempt {
         self.finish(judged, now);
     }
 
+    /// So much has come that no more is read. Of a body that is enough; everything before it is
+    /// over sooner with whoever means it well.
+    pub(super) fn on_enough_read(&mut self, now: Now) {
+        match self.stage {
+            Stage::Ended => {}
+            Stage::Body => self.on_end_of_body(now),
+            Stage::Handshaking => self.fail(
+                Flaw {
+                    class: FailureClass::TlsHandshake,
+                    why: "1.25 MiB were read and the TLS handshake is not over",
+                },
+                now,
+            ),
+            _ => self.fail(
+                Flaw {
+                    class: FailureClass::HttpHeaderTooLarge,
+                    why: "1.25 MiB were read and the response head is not complete",
+                },
+                now,
+            ),
+        }
+    }
+
     /// The remote will send no more.
     pub(super) fn on_end_of_stream(&mut self, now: Now) {
         let left_out = match (self.stage, &self.hop.body) {

@@ -1,12 +1,14 @@
 //! The same checks on io_uring and on epoll, over real loopback sockets, and in the simulator.
 
 mod bare;
+mod endless;
 mod families;
 mod name_servers;
 mod names;
 mod openssl;
 mod peers;
 mod real;
+mod servers;
 mod simulated;
 mod sources;
 

@@ -20,12 +20,12 @@ pub(super) const LAME_ZONE: &str = "lame.example";
 const BIG: u8 = 200;
 
 /// A server of this test alone; ended when dropped.
-struct Server(Child);
+pub(super) struct Server(Child);
 
 impl Server {
     /// Starts it in the foreground and waits until it says that it is `ready`; `None` when it ends
     /// before: somebody else has its port.
-    fn start(mut command: Command, ready: &str) -> Option<Self> {
+    pub(super) fn start(mut command: Command, ready: &str) -> Option<Self> {
         let mut child = command
             .stderr(Stdio::piped())
             .spawn()
@@ -98,7 +98,7 @@ impl NameServers {
 }
 
 /// Debian keeps servers where a person's PATH does not look.
-fn program(name: &str) -> PathBuf {
+pub(super) fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])

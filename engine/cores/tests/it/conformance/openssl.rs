@@ -67,7 +67,7 @@ impl Drop for Server {
 }
 
 /// Writes a certificate for [`SITE`] with an RSA key, which old suites need; who trusts it.
-fn certificate(folder: &Path) -> Tls {
+pub(super) fn certificate(folder: &Path) -> Tls {
     let (ca_pem, issuer) = authority();
     let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
     let params = CertificateParams::new(vec![SITE.to_owned()]).expect("a name");
