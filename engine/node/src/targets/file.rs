@@ -114,13 +114,11 @@ impl<R: BufRead> TargetFile<R> {
             if let Some(form) = &self.form {
                 return Ok(Some(self.row(line, form, &fields)));
             }
-            match self.header(line, &fields)? {
-                Some(columns) => self.form = Some(Form::Headed(columns)),
-                None => {
-                    self.form = Some(Form::Headerless);
-                    return Ok(Some(self.row(line, &Form::Headerless, &fields)));
-                }
-            }
+            let Some(columns) = self.header(line, &fields)? else {
+                self.form = Some(Form::Headerless);
+                return Ok(Some(self.row(line, &Form::Headerless, &fields)));
+            };
+            self.form = Some(Form::Headed(columns));
         }
     }
 
