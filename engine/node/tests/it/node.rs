@@ -309,7 +309,7 @@ fn imports_and_reloads_touch_what_changed() {
     let admin = status["admin"].as_str().expect("an address");
     let (_, page) = get(admin, "/metrics");
     assert!(
-        page.contains("ringwatch_targets_refused_total 1\n"),
+        page.contains("ringwatch_targets_refused_total{} 1\n"),
         "{page}"
     );
     drop(node);
