@@ -1,5 +1,5 @@
-//! `ladder memory`: memory per target and per attempt in flight, CPU of an idle node, start from the store, and schedule lag
-//! under load, all measured from outside.
+//! `ladder memory`: memory per target and per attempt in flight, CPU of an idle node, start from
+//! the store, and schedule lag under load, all measured from outside.
 
 mod attempts;
 mod bars;

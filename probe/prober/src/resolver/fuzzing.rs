@@ -21,8 +21,8 @@ const NAME: &str = "www.example.test";
 
 /// An answer gives addresses of the name that was asked for and of the family that was asked for,
 /// or none; or records of the type that was asked for, as they can be expected; and a name that can
-/// be asked for is asked for as it is, but for the case of its letters, which an answer must repeat.
-/// The first byte of an input chooses family or type, and letters.
+/// be asked for is asked for as it is, but for the case of its letters, which an answer must
+/// repeat. The first byte of an input chooses family or type, and letters.
 pub(crate) fn message(data: &[u8]) {
     let Some((&control, bytes)) = data.split_first() else {
         return;

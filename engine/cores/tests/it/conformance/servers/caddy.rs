@@ -48,7 +48,8 @@ fn configure(folder: &Path, ports: Ports) {
         )
     };
     let text = format!(
-        "{{\n admin off\n auto_https off\n grace_period 100ms\n servers {{\n  protocols h1\n }}\n}}\n\
+        "{{\n admin off\n auto_https off\n grace_period 100ms\n \
+         servers {{\n  protocols h1\n }}\n}}\n\
          (pages) {{\n root * {place}/site\n{}}}\n\
          http://:{} {{\n bind 127.0.0.1\n import pages\n}}\n{}{}{}",
         pages(ports),

@@ -1,0 +1,78 @@
+//! How the stages of an attempt end, and the attempt itself: phases, the class of a deadline, the
+//! verdict. It opens and reads nothing.
+
+use model::FailureClass;
+use model::outcome::{PHASE_ABSENT, flags};
+use model::time::Now;
+use model::url::Scheme;
+
+use super::{Attempt, NO_TIMER, Stage};
+use crate::http1::Flaw;
+
+impl Attempt {
+    /// What it says that the deadline has passed in this stage.
+    pub(super) fn timeout_class(&mut self) -> FailureClass {
+        match self.stage {
+            Stage::Resolving => FailureClass::DnsTimeout,
+            Stage::Connecting => self.connect_verdict(),
+            Stage::Handshaking => FailureClass::TlsTimeout,
+            _ if self.hop.scheme == Scheme::Tls => FailureClass::TlsTimeout,
+            _ => FailureClass::HttpTimeout,
+        }
+    }
+
+    /// Ends the phase of the current stage and goes to `next`.
+    pub(super) fn enter(&mut self, next: Stage, now: Now) {
+        let spent = now.mono.since(self.mark).min(u64::from(PHASE_ABSENT - 1)) as u32;
+        let phase = match self.stage {
+            Stage::Resolving => &mut self.phases.dns_us,
+            Stage::Connecting => &mut self.phases.connect_us,
+            Stage::Handshaking => &mut self.phases.tls_us,
+            Stage::Sending | Stage::Awaiting => &mut self.phases.ttfb_us,
+            Stage::Head | Stage::Body | Stage::Turning | Stage::Ended => &mut self.phases.body_us,
+        };
+        let same_phase = matches!((self.stage, next), (Stage::Head, Stage::Body));
+        if !same_phase {
+            *phase = spent;
+            self.mark = now.mono;
+        }
+        self.stage = next;
+    }
+
+    /// Ends the attempt for a flaw of the target.
+    pub(super) fn fail(&mut self, flaw: Flaw, now: Now) {
+        self.why = flaw.why;
+        self.finish(Some(flaw.class), now);
+    }
+
+    /// Ends the attempt: `class` is the verdict, unless a success came too slowly.
+    pub(super) fn finish(&mut self, class: Option<FailureClass>, now: Now) {
+        self.enter(Stage::Ended, now);
+        let total_us = now
+            .mono
+            .since(self.started)
+            .min(u64::from(PHASE_ABSENT - 1)) as u32;
+        self.phases.total_us = total_us;
+        if class == Some(FailureClass::SafetyBlocked) {
+            // No connection was tried: the phase was not reached.
+            self.phases.connect_us = PHASE_ABSENT;
+        }
+        let limit_ms = self
+            .rules
+            .as_ref()
+            .and_then(|rules| rules.set().max_latency_ms);
+        let slow = limit_ms.is_some_and(|ms| u64::from(total_us) > u64::from(ms) * 1_000);
+        self.class = if class.is_none() && slow {
+            self.flags |= flags::HTTP_VERIFIED;
+            Some(FailureClass::Latency)
+        } else {
+            class
+        };
+        if self.hop.body.is_some_and(|body| body.sloppy()) {
+            self.flags |= flags::HTTP_SLOPPY;
+        }
+        self.timer = NO_TIMER;
+        self.pending = 0;
+        self.closing = self.opened;
+    }
+}
