@@ -1,7 +1,6 @@
-//! `ladder memory`: memory per target and per attempt in flight, CPU of an idle node, start from
-//! the store, and schedule lag under load, all measured from outside.
+//! `ladder memory`: memory per target, CPU of an idle node, start from the store, and schedule lag
+//! under load, all measured from outside.
 
-mod attempts;
 mod bars;
 mod lag;
 mod load;
@@ -20,7 +19,6 @@ use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use crate::procfs;
 use crate::table::{Table, grouped};
-use attempts::{AttemptOptions, Attempts};
 use bars::Bar;
 use lag::Quantiles;
 use load::Load;
@@ -53,8 +51,6 @@ pub(crate) struct MemoryOptions {
     /// Seconds over which a loaded node is watched; 0 leaves the load out.
     #[arg(long, default_value_t = 30)]
     load_s: u64,
-    #[command(flatten)]
-    attempts: AttemptOptions,
     /// Exit with 1 when a bar is missed or not shown.
     #[arg(long)]
     gate: bool,
@@ -112,7 +108,6 @@ struct Report {
     machine: Machine,
     idle: Vec<Idle>,
     bytes_per_target: f64,
-    attempts: Vec<Attempts>,
     load: Option<Load>,
     bars: Vec<Bar>,
 }
@@ -127,7 +122,6 @@ pub(crate) async fn run(options: &MemoryOptions) -> Result<()> {
     if options.sites.len() < 2 || !options.sites.is_sorted_by(|a, b| a < b) {
         bail!("--sites needs two or more rising sizes: a slope has two ends");
     }
-    options.attempts.check()?;
     let machine = Machine::read();
     println!("{}", machine.line());
     let folder = options.bench.folder("memory")?;
@@ -137,22 +131,18 @@ pub(crate) async fn run(options: &MemoryOptions) -> Result<()> {
         println!("{measured:?}");
         idle.push(measured);
     }
-    let attempts = attempts::measure(options, &folder).await?;
     let load = if options.load_s > 0 {
         Some(load::measure(options, &folder).await?)
     } else {
         None
     };
     let bytes_per_target = slope(&idle);
-    let mut bars = bars::bars(&idle, bytes_per_target, load.as_ref());
-    bars.extend(attempts::bars(&attempts));
     let report = Report {
         machine,
-        idle,
+        bars: bars::bars(&idle, bytes_per_target, load.as_ref()),
         bytes_per_target,
-        attempts,
+        idle,
         load,
-        bars,
     };
     conclude(options, &report)
 }
@@ -305,13 +295,10 @@ fn markdown(report: &Report) -> String {
          (10 µs of each wake-up are the kernel's own): \
          that shows in the lag threefold and tells nothing about the node. The calm \
          seconds of all windows count together, thirty at least; each window is shown, also with \
-         every second in. Memory per attempt is the slope of VmRSS while attempts pile up that \
-         wait for an answer, of the median start. Every other number is single.\n\n{}\n{}",
+         every second in. Every other number is single.\n\n{}\n{}",
         report.machine.line(),
         idle_table(&report.idle),
-        bars::table(report)
-            + &attempts::table(&report.attempts)
-            + &lag_windows(report.load.as_ref())
+        bars::table(report) + &lag_windows(report.load.as_ref())
     )
 }
 
@@ -426,7 +413,6 @@ mod tests {
                 machine: Machine::read(),
                 bytes_per_target: 180.0,
                 bars: bars::bars(&rows, 180.0, load.as_ref()),
-                attempts: Vec::new(),
                 idle: rows.clone(),
                 load,
             })

@@ -42,7 +42,7 @@ enum Verdict {
 
 impl Bar {
     /// Judges `measured`, unless `flaw` says why it proves nothing.
-    pub(super) fn new(
+    fn new(
         what: String,
         measured: Option<f64>,
         (max, unit): (f64, &'static str),
