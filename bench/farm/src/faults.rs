@@ -213,18 +213,6 @@ impl FaultKind {
         }
     }
 
-    /// Whether a connection is kept open and silent, or nearly, until the client gives up.
-    pub(crate) fn is_silent(self) -> bool {
-        matches!(
-            self,
-            Self::SilenceAtAccept
-                | Self::TlsSilence
-                | Self::Silence
-                | Self::SilenceBody
-                | Self::Drip
-        )
-    }
-
     /// Whether the fault is in the handshake itself, not in the certificate that it shows.
     pub(crate) fn is_of_handshake(self) -> bool {
         matches!(

@@ -122,12 +122,6 @@ impl Scenario {
             .position(|fault| fault.chooses(site, sites))
     }
 
-    /// Most sites that may be silent at a time.
-    pub(crate) fn silent_sites(&self) -> usize {
-        let silent = self.faults.iter().filter(|fault| fault.kind.is_silent());
-        silent.map(|fault| fault.count as usize).sum()
-    }
-
     /// Whether any fault is in the handshake of TLS itself.
     pub(crate) fn breaks_handshakes(&self) -> bool {
         self.of_layer(Layer::Tls)

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::certificates;
 use crate::clock::{self, Clock};
 use crate::control::{self, Control, Observed, Ports, Told};
-use crate::farm::{Farm, FarmParts};
+use crate::farm::{Farm, FarmParts, SILENT_MAX};
 use crate::gauges::Gauges;
 use crate::listen::{self, Gate};
 use crate::observer::Table;
@@ -32,10 +32,6 @@ use crate::world::World;
 
 /// Descriptors that are not connections: listeners, files, rings, the control port.
 const FILES_RESERVED: usize = 256;
-/// Connections at least that are kept silent on purpose; more when a scenario silences more sites.
-const SILENT_MIN: usize = 4_096;
-/// Connections at least that are not silent.
-const OPEN_MIN: usize = 256;
 
 /// The line that says where everything is.
 #[derive(Serialize)]
@@ -107,8 +103,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     };
     let control = control::spawn(control, bound.control)?;
     pin(options.cpu)?;
-    let silent_sites = world.scenario.silent_sites();
-    let connections = Connections::share(listen::raise_nofile(), silent_sites)?;
+    let connections_max = connections_max()?;
     let gates = bound.gates;
     let farm = Farm::new(FarmParts {
         world,
@@ -117,8 +112,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         table,
         commands,
         gates,
-        connections_max: connections.open_max,
-        silent_max: connections.silent_max,
+        connections_max,
     });
     runtime.serve(farm, bound.sockets, &ready)?;
     match control.join() {
@@ -224,30 +218,14 @@ fn pin(cpu: Option<usize>) -> Result<()> {
     sched_setaffinity(None, &only).with_context(|| format!("cannot pin to --cpu {cpu}"))
 }
 
-/// How the limit of open files is shared out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Connections {
-    /// Those that are kept silent on purpose.
-    silent_max: usize,
-    /// The others.
-    open_max: usize,
-}
-
-impl Connections {
-    /// Room for each of the sites that may be silent at a time, as far as `files` allow it.
-    fn share(files: usize, silent_sites: usize) -> Result<Self> {
-        let needed = SILENT_MIN + OPEN_MIN + FILES_RESERVED;
-        if files < needed {
-            bail!(
-                "the limit of open files is {files}, at least {needed} are needed; raise ulimit -n"
-            );
-        }
-        let silent_max = silent_sites.clamp(SILENT_MIN, files - OPEN_MIN - FILES_RESERVED);
-        Ok(Self {
-            silent_max,
-            open_max: files - silent_max - FILES_RESERVED,
-        })
+/// How many connections the limit of open files allows beside the silent ones.
+fn connections_max() -> Result<usize> {
+    let files = listen::raise_nofile();
+    let needed = SILENT_MAX + FILES_RESERVED + FILES_RESERVED;
+    if files < needed {
+        bail!("the limit of open files is {files}, at least {needed} are needed; raise ulimit -n");
     }
+    Ok(files - SILENT_MAX - FILES_RESERVED)
 }
 
 /// The runtime that was chosen.
@@ -290,27 +268,5 @@ impl Runtime {
             Self::Epoll => Epoll::run(serve::run::<Epoll>(farm, sockets, announce))??,
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_site_of_a_scenario_may_be_silent_as_far_as_files_reach() {
-        for (files, silent_sites, expected) in [
-            (20_000, 0, (4_096, 15_648)),
-            (20_000, 11_000, (11_000, 8_744)),
-            (20_000, 1_000_000, (19_488, 256)),
-            (4_608, 1_000_000, (4_096, 256)),
-        ] {
-            let shared = Connections::share(files, silent_sites).expect("enough");
-            assert_eq!((shared.silent_max, shared.open_max), expected, "{files}");
-        }
-        let error = Connections::share(4_607, 0)
-            .expect_err("too few")
-            .to_string();
-        assert!(error.contains("at least 4608 are needed"), "{error}");
     }
 }
