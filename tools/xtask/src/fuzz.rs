@@ -208,7 +208,7 @@ impl Target {
         Ok(session)
     }
 
-    /// Adds to the checked-in corpus what reaches code that it does not reach, smallest first.
+    /// Adds to the checked-in corpus what reaches code that it does not reach.
     fn keep(&self) -> Result<()> {
         let merged = self.found.with_extension("merged");
         if merged.exists() {
@@ -221,7 +221,7 @@ impl Target {
         }
         let mut program = self.program();
         // Without counters: an input counts for the code it reaches, not for how often.
-        program.args(["-merge=1", "-use_counters=0"]);
+        program.args(["-set_cover_merge=1", "-use_counters=0"]);
         program.arg(format!("-max_len={KEPT_MAX_BYTES}"));
         program.arg(&merged).arg(&self.found);
         let log = File::create(&self.log)
@@ -234,7 +234,8 @@ impl Target {
                 new.push((fs::metadata(&input)?.len(), input));
             }
         }
-        new.sort();
+        // Of a set cover the large ones cover most.
+        new.sort_by(|left, right| right.cmp(left));
         let found = new.len();
         new.truncate(KEPT_MAX);
         for (_, input) in &new {
