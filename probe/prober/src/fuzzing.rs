@@ -1,23 +1,24 @@
 //! What hostile bytes must never break: one body per fuzz target, each a plain function that
 //! panics when a property fails.
 //!
-//! The bodies are compiled for this crate's own tests and stand beside their machines
+//! The bodies are compiled for this crate's own tests, which replay the corpora with them, and
+//! under its feature `fuzzing`, by which `tools/fuzz` links them. They stand beside their machines
 //! (`http1::fuzzing`, `resolver::fuzzing`, `tls::fuzzing`), where they see what the unit tests
-//! there see: no machine is made public for them. `cargo test` replays the corpora with them.
+//! there see: no machine is made public for them.
 
 use model::TargetUrl;
 use model::limits::{LOCATION_MAX_BYTES, URL_MAX_BYTES};
 
-pub(crate) use crate::http1::fuzzing::{chunked, head};
-pub(crate) use crate::resolver::fuzzing::message as dns_message;
-pub(crate) use crate::resolver::fuzzing::trace::trace as dns_trace;
-pub(crate) use crate::tls::fuzzing::server_hello;
+use crate::http1::fuzzing::{chunked, head};
+use crate::resolver::fuzzing::message as dns_message;
+use crate::resolver::fuzzing::trace::trace as dns_trace;
+use crate::tls::fuzzing::server_hello;
 
 /// A target's name, which is that of its corpus, and its body.
-pub(crate) type Target = (&'static str, fn(&[u8]));
+pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target of this crate.
-pub(crate) const TARGETS: &[Target] = &[
+pub const TARGETS: &[Target] = &[
     ("head", head),
     ("chunked", chunked),
     ("dns_message", dns_message),
@@ -28,7 +29,7 @@ pub(crate) const TARGETS: &[Target] = &[
 ];
 
 /// A URL that is accepted has one form, which a request line and a log can carry.
-pub(crate) fn url(data: &[u8]) {
+fn url(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
@@ -52,7 +53,7 @@ pub(crate) fn url(data: &[u8]) {
 
 /// A redirect leads to a URL that stays itself when it is written down, or nowhere; the first line
 /// of `data` is where it starts, the rest the Location.
-pub(crate) fn location(data: &[u8]) {
+fn location(data: &[u8]) {
     let end = data.iter().position(|&byte| byte == b'\n');
     let (base, location) = data.split_at(end.unwrap_or(data.len()));
     let Some(base) = std::str::from_utf8(base)

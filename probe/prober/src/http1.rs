@@ -4,7 +4,7 @@
 pub(crate) mod body;
 pub(crate) mod chunked;
 pub(crate) mod coding;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod head;
 pub(crate) mod request;

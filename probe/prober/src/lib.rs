@@ -8,8 +8,9 @@
 
 pub mod attempt;
 mod error;
-#[cfg(test)]
-mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 mod http1;
 pub mod resolver;

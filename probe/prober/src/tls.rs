@@ -6,7 +6,7 @@
 mod chain;
 mod classify;
 mod fingerprint;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod issuers;
 mod key_share;

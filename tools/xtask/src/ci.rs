@@ -10,9 +10,7 @@ use crate::{clock, command, demo, packages, test, tidy};
 type Step = (&'static str, fn() -> Result<()>);
 
 const STEPS: &[Step] = &[
-    ("fmt", || {
-        command::run(&mut command::cargo(&["fmt", "--all", "--check"]))
-    }),
+    ("fmt", fmt),
     ("tidy", tidy::run),
     ("clippy", clippy),
     ("doc", doc),
@@ -46,6 +44,12 @@ pub(crate) fn run() -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+fn fmt() -> Result<()> {
+    command::run(&mut command::cargo(&["fmt", "--all", "--check"]))?;
+    let manifest = "--manifest-path=tools/fuzz/Cargo.toml";
+    command::run(&mut command::cargo(&["fmt", manifest, "--check"]))
 }
 
 fn clippy() -> Result<()> {

@@ -9,6 +9,7 @@ mod ci;
 mod clock;
 mod command;
 mod demo;
+mod fuzz;
 mod packages;
 mod release;
 mod soak;
@@ -32,6 +33,9 @@ Usage: cargo xtask <command> [arguments]
                        -> docs/benchmarks/memory.{md,json}
   soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
                        -> docs/benchmarks/soak.md
+  fuzz [OPTIONS] [TARGET…]
+                       the fuzz targets under libFuzzer, by default all for 600 s each
+                       -> docs/benchmarks/fuzz.{md,json} (options: docs/fuzzing.md)
 
 Example: cargo xtask test -p prober
 ";
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["bench", "probe", rest @ ..] => bench::run(bench::Bench::Probe, rest),
         ["bench", "memory", rest @ ..] => bench::run(bench::Bench::Memory, rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["soak"] => soak::run(None),
         ["soak", seeds] => soak::run(Some(seeds)),
         [] | ["help" | "--help" | "-h", ..] => {

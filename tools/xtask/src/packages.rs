@@ -32,6 +32,13 @@ pub(crate) const BUILD: &[Need] = &[
     },
 ];
 
+/// What a fuzz run needs beside [`BUILD`].
+pub(crate) const FUZZ: &[Need] = &[Need {
+    program: "c++",
+    package: "g++",
+    why: "libFuzzer is written in C++",
+}];
+
 /// Real servers that the tests talk to.
 pub(crate) const TEST: &[Need] = &[
     Need {

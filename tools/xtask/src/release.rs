@@ -89,7 +89,7 @@ pub(crate) fn build_example(package: &str, name: &str) -> Result<PathBuf> {
 }
 
 /// Where cargo puts what it builds, whoever configured it.
-fn target_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let args = [
         "metadata",
         "--format-version",

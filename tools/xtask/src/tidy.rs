@@ -50,7 +50,8 @@ impl fmt::Display for Finding {
 /// When a rule is broken, or the workspace cannot be read.
 pub(crate) fn run() -> Result<()> {
     let root = command::root();
-    let graph = graph::Graph::parse(&metadata()?)?;
+    let mut graph = graph::Graph::parse(&metadata("Cargo.toml")?)?;
+    graph.join(graph::Graph::parse(&metadata("tools/fuzz/Cargo.toml")?)?);
     let sources = read_sources(&root, &graph)?;
     let architecture = std::fs::read_to_string(root.join("ARCHITECTURE.md"))
         .context("ARCHITECTURE.md cannot be read")?;
@@ -87,10 +88,12 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Cargo's view of the workspace on one named platform, so that every machine sees the same.
-fn metadata() -> Result<serde_json::Value> {
+/// Cargo's view of a workspace on one named platform, so that every machine sees the same.
+fn metadata(manifest: &str) -> Result<serde_json::Value> {
     let args = [
         "metadata",
+        "--manifest-path",
+        manifest,
         "--format-version",
         "1",
         "--filter-platform",

@@ -1,6 +1,7 @@
 //! Fuzz body of target lists: a function of bytes that panics when a property fails.
 //!
-//! It is compiled for this crate's tests only, which replay its corpus with it.
+//! It is compiled for this crate's tests only, which replay its corpus with it. The node is a
+//! program without a library, so `tools/fuzz` takes this file and those it reads by their paths.
 
 use std::io::{BufRead, BufReader};
 

@@ -21,7 +21,7 @@ mod config;
 mod ending;
 mod flights;
 mod frame;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hosts;
 mod index;

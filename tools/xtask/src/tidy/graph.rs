@@ -52,6 +52,18 @@ impl Graph {
         }
         Ok(graph)
     }
+
+    /// Adds what another workspace builds. A package that both have in one version is one, so two
+    /// locks that differ show as a duplicate.
+    pub(super) fn join(&mut self, other: Self) {
+        for package in other.packages {
+            let same =
+                |ours: &Package| (&ours.name, &ours.version) == (&package.name, &package.version);
+            if !self.packages.iter().any(same) {
+                self.packages.push(package);
+            }
+        }
+    }
 }
 
 fn ids(list: &Value) -> HashSet<&str> {
@@ -145,6 +157,26 @@ mod tests {
             check_direction(&Graph { packages }, ALLOWED)[0].place,
             "deliver"
         );
+    }
+
+    #[test]
+    fn another_lock_adds_its_packages_and_the_versions_that_differ() {
+        let package = |name: &str, version: &str| Package {
+            version: version.to_owned(),
+            ..member(name, &[])
+        };
+        let mut graph = Graph {
+            packages: vec![package("model", "0.1.0"), package("url", "2.5.0")],
+        };
+        graph.join(Graph {
+            packages: vec![package("url", "2.5.1"), package("model", "0.1.0")],
+        });
+        let shown: Vec<String> = graph
+            .packages
+            .iter()
+            .map(|package| format!("{} {}", package.name, package.version))
+            .collect();
+        assert_eq!(shown, ["model 0.1.0", "url 2.5.0", "url 2.5.1"]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) const DIRECTION: &[(&str, &[&str])] = &[
     ("farm", &["model"]),
     ("ladder", &["model", "prober"]),
     ("xtask", &[]),
+    ("fuzz", &["model", "prober"]),
 ];
 
 /// Words that no pure crate uses outside its tests.
@@ -126,6 +127,10 @@ pub(super) const LICENCES: &[(&str, &str)] = &[
     (
         "MPL-2.0+",
         "file-level copyleft, used unchanged and by the farm alone (bitmaps of glommio)",
+    ),
+    (
+        "NCSA",
+        "permissive, LLVM's own (libfuzzer-sys of tools/fuzz)",
     ),
     (
         "Unicode-3.0",
