@@ -96,6 +96,21 @@ impl Load {
         (core > *high).then(|| format!("{CORE_THREAD} was {core:.0} % busy, more than {high} %"))
     }
 
+    /// What was seen, for whoever waits for the end of it.
+    fn line(&self) -> String {
+        let lag = &self.lag;
+        format!(
+            "{:.0} checks/s, {CORE_THREAD} {:.0} % busy, farm {:.0} %; lag p99 {:.1} ms in {:.0} \
+             calm seconds, {:.1} ms in all",
+            self.checks_per_s,
+            self.core_busy_percent,
+            self.farm_busy_percent,
+            lag.calm.p99_ms,
+            lag.calm_s,
+            lag.every.p99_ms
+        )
+    }
+
     /// The rate at which the core would be as busy as wanted, by the cost of a check here.
     fn wanted_rate(&self) -> u32 {
         (CORE_BUSY_WANTED / 100.0 * 1e6 / self.core_us_per_check.max(1.0)) as u32
@@ -115,13 +130,13 @@ impl Load {
 pub(super) async fn measure(options: &MemoryOptions, folder: &Path) -> Result<Load> {
     let first = window(options, &folder.join("load-0"), FIRST_RATE, FIRST_LOOK_S).await?;
     let (mut rate, mut number) = (first.wanted_rate(), 1);
-    println!("{first:?}; now {rate} checks/s");
+    println!("{}; now {rate} checks/s", first.line());
     loop {
         let folder = folder.join(format!("load-{number}"));
         let load = window(options, &folder, rate, options.load_s).await?;
         match load.next_rate() {
             Some(next) if number < WINDOWS_MAX => {
-                println!("{load:?}; now {next} checks/s");
+                println!("{}; now {next} checks/s", load.line());
                 (rate, number) = (next, number + 1);
             }
             _ => return repeat(options, &folder, rate, load).await,
