@@ -51,12 +51,19 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// All windows as one: means, the sum of failures, the busiest farm, and every check's lag.
+    /// All windows as one: every check's lag, all failures, the busiest farm, and means by calm
+    /// seconds. The lag is told of those seconds alone, so the load is too: a window that others
+    /// had taken for themselves would make it look smaller than it was where it was measured.
     ///
     /// # Errors
     /// When there is none, or histograms do not fit each other.
     fn of_all(all: &[Self]) -> Result<Self> {
-        let mean = |of: fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
+        let calm_s: f64 = all.iter().map(|load| load.lag.calm_s).sum();
+        let weight = |load: &Self| match calm_s > 0.0 {
+            true => load.lag.calm_s / calm_s,
+            false => 1.0 / all.len() as f64,
+        };
+        let mean = |of: fn(&Self) -> f64| all.iter().map(|load| weight(load) * of(load)).sum();
         let windows: Vec<Lag> = all.iter().map(|load| load.lag.clone()).collect();
         Ok(Self {
             checks_per_s: mean(|load| load.checks_per_s),
@@ -262,6 +269,20 @@ mod tests {
         let flaw = all.flaw().expect("disturbed");
         assert!(flaw.contains("left 8.0 calm seconds of 60"), "{flaw}");
         assert!(Load::of_all(&[]).is_err());
+    }
+
+    #[test]
+    fn the_load_is_that_of_the_calm_seconds() {
+        let window = |calm_s, core_busy_percent| Load {
+            lag: lag(calm_s, 4),
+            ..load(core_busy_percent, 50.0, 0)
+        };
+        let busy = |windows: &[Load]| Load::of_all(windows).expect("alike").core_busy_percent;
+        assert!(
+            (busy(&[window(30.0, 72.0), window(10.0, 68.0), window(0.0, 20.0)]) - 71.0).abs()
+                < 1e-9
+        );
+        assert!((busy(&[window(0.0, 70.0), window(0.0, 20.0)]) - 45.0).abs() < 1e-9);
     }
 
     #[test]
