@@ -294,8 +294,9 @@ fn markdown(report: &Report) -> String {
          or other processes, had the probe CPU for at most 10 ms while its thread wanted it \
          (10 µs of each wake-up are the kernel's own): \
          that shows in the lag threefold and tells nothing about the node. The calm \
-         seconds of all windows count together, thirty at least; each window is shown, also with \
-         every second in. Every other number is single.\n\n{}\n{}",
+         seconds of all windows in which the core was 65 to 80 % busy count together, thirty at \
+         least; each window is shown, also with every second in, and \"aside\" where it had \
+         another load. Every other number is single.\n\n{}\n{}",
         report.machine.line(),
         idle_table(&report.idle),
         bars::table(report) + &lag_windows(report.load.as_ref())
@@ -306,6 +307,8 @@ fn markdown(report: &Report) -> String {
 fn lag_windows(load: Option<&Load>) -> String {
     let head = [
         "window under load",
+        "checks/s",
+        "core busy %",
         "calm s",
         "others had %",
         "lag p50 / p99 / p99.9 ms, calm",
@@ -315,9 +318,12 @@ fn lag_windows(load: Option<&Load>) -> String {
         |lag: &Quantiles| format!("{:.2} / {:.2} / {:.2}", lag.p50_ms, lag.p99_ms, lag.p999_ms);
     let mut table = Table::new(&head);
     let windows = load.into_iter().flat_map(|load| &load.windows);
-    for (number, lag) in windows.enumerate() {
+    for (number, window) in windows.enumerate() {
+        let (lag, aside) = (&window.lag, if window.counts { "" } else { ", aside" });
         table.row([
-            (number + 1).to_string(),
+            format!("{}{aside}", number + 1),
+            format!("{:.0}", window.checks_per_s),
+            format!("{:.0}", window.core_busy_percent),
             format!("{:.0} of {:.0}", lag.calm_s, lag.watched_s),
             format!("{:.1}", lag.taken_percent),
             quantiles(&lag.calm),

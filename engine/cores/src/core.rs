@@ -260,6 +260,7 @@ impl Core {
             sources_absent: self.sources.absent() as u64,
             sources_spent: self.sources.spent() as u64,
             issuer_keys: self.shared.issuer_keys() as u64,
+            issuer_signatures: self.shared.issuer_signatures() as u64,
             redirect_names: self.redirect_names.len() as u64,
             tls_chains: self.shared.tls_chains() as u64,
             tls_sessions: self.shared.tls_sessions() as u64,

@@ -98,6 +98,8 @@ pub struct CoreSnapshot {
     pub sources_wanted: u64,
     /// Public keys of certificate issuers that are kept parsed (gauge).
     pub issuer_keys: u64,
+    /// Signatures on issuers' certificates that need not be computed again (gauge).
+    pub issuer_signatures: u64,
     /// Names that redirects led to and that are kept resolved (gauge).
     pub redirect_names: u64,
     /// Certificate chains that are remembered as verified (gauge).
@@ -165,6 +167,7 @@ impl Default for CoreSnapshot {
             sources_spent: 0,
             sources_wanted: 0,
             issuer_keys: 0,
+            issuer_signatures: 0,
             redirect_names: 0,
             tls_chains: 0,
             tls_sessions: 0,
@@ -273,7 +276,7 @@ macro_rules! published {
 
 published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
-    deferred, deferred_total, shed_deferred, destinations, issuer_keys,
+    deferred, deferred_total, shed_deferred, destinations, issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,

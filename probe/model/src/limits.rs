@@ -237,6 +237,9 @@ pub const DRAIN_DEFAULT_S: u32 = 20;
 /// Public keys of certificate issuers that a core keeps parsed, per signature algorithm. The
 /// authorities that browsers trust sign with fewer.
 pub const TLS_ISSUER_KEYS_MAX: usize = 512;
+/// Signatures on certificates of authorities that a core knows to be good, per algorithm; 1 to 4 kB
+/// each with what was signed.
+pub const TLS_ISSUER_SIGNATURES_MAX: usize = 512;
 /// How long a core uses its half of a TLS key exchange, in seconds.
 pub const TLS_KEY_SHARE_S: u64 = 1;
 /// Verified certificate chains that a core remembers.

@@ -62,7 +62,8 @@ pub fn header_value<'a>(name: &str, value: &'a str) -> &'a str {
     if is_secret(name) { MASK } else { value }
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether a header called `name` carries credentials, by the words in its name.
+pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET.iter().any(|word| name.contains(word))
 }

@@ -66,6 +66,28 @@ pub struct SharedConfig {
     pub guard: Guard,
 }
 
+impl SharedConfig {
+    /// Whether [`Shared::new`] can use these settings. It leaves nothing behind: what a `Shared`
+    /// is made of lives in part as long as the process.
+    ///
+    /// # Errors
+    /// As [`Shared::new`].
+    pub fn check(&self) -> Result<(), ProberError> {
+        check_user_agent(&self.user_agent)?;
+        TlsSettings::check(&self.roots)
+    }
+}
+
+fn check_user_agent(user_agent: &str) -> Result<(), ProberError> {
+    let is_printable = user_agent.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let is_blank = user_agent.trim().is_empty();
+    if !is_printable || is_blank || user_agent.len() > USER_AGENT_MAX_BYTES {
+        let found = user_agent.to_owned();
+        return Err(ProberError::UserAgent { found });
+    }
+    Ok(())
+}
+
 impl Default for SharedConfig {
     fn default() -> Self {
         Self {
@@ -97,11 +119,7 @@ impl Shared {
             tls,
             guard,
         } = config;
-        let printable = user_agent.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        let length = user_agent.trim().len();
-        if !printable || length == 0 || user_agent.len() > USER_AGENT_MAX_BYTES {
-            return Err(ProberError::UserAgent { found: user_agent });
-        }
+        check_user_agent(&user_agent)?;
         let tls = TlsSettings::new(&roots, tls)?;
         Ok(Self {
             fields: CommonFields::new(user_agent.trim()),
@@ -113,6 +131,11 @@ impl Shared {
     /// Public keys of certificate issuers that this core keeps parsed.
     pub fn issuer_keys(&self) -> usize {
         self.tls.issuer_keys()
+    }
+
+    /// Signatures on certificates of issuers that this core need not compute again.
+    pub fn issuer_signatures(&self) -> usize {
+        self.tls.issuer_signatures()
     }
 
     /// Certificate chains that this core remembers as verified.

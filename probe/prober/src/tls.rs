@@ -34,7 +34,7 @@ use crate::error::ProberError;
 use crate::shared::{Roots, TlsPolicy};
 
 use fingerprint::Fingerprint;
-use issuers::IssuerKeys;
+use issuers::Issuers;
 use key_share::KeyShares;
 pub(crate) use link::{TlsFault, TlsLink};
 pub(crate) use second_look::Refusal;
@@ -50,7 +50,7 @@ pub(crate) struct TlsSettings {
     bare: Arc<ClientConfig>,
     clock: Arc<FedClock>,
     verifier: Arc<RecordingVerifier>,
-    issuer_keys: IssuerKeys,
+    issuers: Issuers,
     sessions: Arc<Sessions>,
     second_looks: SecondLooks,
 }
@@ -92,7 +92,7 @@ impl TlsSettings {
             ..aws_lc_rs::default_provider()
         });
         let roots = Arc::new(root_store(roots)?);
-        let (algorithms, issuer_keys) =
+        let (algorithms, issuers) =
             issuers::remembering(provider.signature_verification_algorithms);
         let of_chains = Arc::new(CryptoProvider {
             signature_verification_algorithms: algorithms,
@@ -122,15 +122,28 @@ impl TlsSettings {
             bare,
             clock,
             verifier,
-            issuer_keys,
+            issuers,
             sessions,
             second_looks: SecondLooks::new(),
         })
     }
 
+    /// Whether `roots` can be trusted; leaves nothing behind.
+    pub(crate) fn check(roots: &Roots) -> Result<(), ProberError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let roots = Arc::new(root_store(roots)?);
+        WebPkiServerVerifier::builder_with_provider(roots, provider).build()?;
+        Ok(())
+    }
+
     /// Public keys of issuers that are kept parsed.
     pub(crate) fn issuer_keys(&self) -> usize {
-        self.issuer_keys.len()
+        self.issuers.keys()
+    }
+
+    /// Signatures on certificates of issuers that are known to be good.
+    pub(crate) fn issuer_signatures(&self) -> usize {
+        self.issuers.signatures()
     }
 
     /// Verified chains that are remembered.

@@ -91,6 +91,25 @@ mod tests {
     }
 
     #[test]
+    fn every_core_has_room_for_its_own() {
+        let mut shelf = EvidenceShelf::new(3);
+        for core in 0..3 {
+            for seq in 0..EVIDENCE_WAITING_MAX as u32 {
+                shelf.put(core, Box::new(Evidence::of(Slot(1), Generation(0), seq)));
+            }
+        }
+        assert_eq!(
+            (shelf.len(), shelf.dropped()),
+            (3 * EVIDENCE_WAITING_MAX, 0)
+        );
+        shelf.put(0, Box::new(Evidence::of(Slot(2), Generation(0), 0)));
+        assert_eq!(
+            (shelf.len(), shelf.dropped()),
+            (3 * EVIDENCE_WAITING_MAX, 1)
+        );
+    }
+
+    #[test]
     fn what_never_finds_its_outcome_is_dropped_oldest_first() {
         let mut shelf = EvidenceShelf::new(1);
         for seq in 0..EVIDENCE_WAITING_MAX as u32 + 10 {

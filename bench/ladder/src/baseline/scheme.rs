@@ -9,7 +9,8 @@ use crate::farm::TlsChain;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Handshake {
-    /// Nothing: full, and the chain verified in every check.
+    /// Nothing: full, and the chain verified in every check; of the authorities above it their
+    /// certificates, as always.
     Verified,
     /// Its chain: full, and the chain found among the verified ones.
     Remembered,
@@ -50,7 +51,7 @@ impl Scheme {
             TlsChain::Rsa3 => "RSA chain of 3",
         };
         let handshake = match handshake {
-            Handshake::Verified => "verified in full",
+            Handshake::Verified => "full, chain verified",
             Handshake::Remembered => "full, verified before",
             Handshake::Resumed => "resumed",
         };

@@ -218,7 +218,9 @@ pub(super) fn markdown(report: &Report, flaws: &[String], command: &str) -> Stri
              HTTP at {} and HTTPS at {} checks/s of each, a new connection per check; driver: {}. \
              CPU is user + system of the measured thread. HTTPS is TLS 1.3 with X25519 through \
              rustls and aws-lc-rs on both sides; hyper verifies the chain in every check, the \
-             engine as its row says; each side has its own order of suites and its own allocator.",
+             engine as its row says, and it computes the signature on an authority's certificate \
+             once and not in every chain; each side has its own order of suites and its own \
+             allocator.",
             p.rounds,
             p.seconds,
             p.probe_cpu,

@@ -27,17 +27,15 @@ const FIRST_LOOK_S: u64 = 10;
 /// How busy the probe core should be, and how busy it may be, in percent.
 const CORE_BUSY_WANTED: f64 = 70.0;
 const CORE_BUSY: RangeInclusive<f64> = 65.0..=80.0;
-/// A check costs less at a higher rate, so that each rate is corrected by what was measured at the
-/// one before; this many windows settle it.
-const WINDOWS_MAX: u32 = 5;
-/// Windows at the rate that was settled on, however calm: one alone is a single run.
-const WINDOWS_AT_RATE_MIN: u32 = 3;
+/// Windows that count, however calm: one alone is a single run.
+const COUNTED_MIN: usize = 3;
+/// Windows after which the machine is given up. What a check costs here changes from one minute to
+/// the next by a tenth, so that not each has the load that is wanted.
+const WINDOWS_MAX: usize = 12;
 /// Tries of one window.
 const TRIES_MAX: u32 = 3;
-/// Windows at that rate after which the machine is given up.
-const WINDOWS_AT_RATE_MAX: u32 = 10;
 
-/// One window of the loaded node, or several at one rate.
+/// One window of the loaded node, or all that had the load that is asked for.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Load {
     pub(super) checks_per_s: f64,
@@ -46,43 +44,88 @@ pub(super) struct Load {
     pub(super) farm_busy_percent: f64,
     pub(super) failed: u64,
     pub(super) lag: Lag,
-    /// The lag of every window at this rate, in order.
-    pub(super) windows: Vec<Lag>,
+    /// Every window, in order.
+    pub(super) windows: Vec<Window>,
+}
+
+/// What is told of one window.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Window {
+    pub(super) checks_per_s: f64,
+    pub(super) core_busy_percent: f64,
+    /// It had the load that is asked for.
+    pub(super) counts: bool,
+    pub(super) lag: Lag,
 }
 
 impl Load {
-    /// All windows as one: every check's lag, all failures, the busiest farm, and means by calm
-    /// seconds. The lag is told of those seconds alone, so the load is too: a window that others
-    /// had taken for themselves would make it look smaller than it was where it was measured.
+    /// The windows of `all` that count as one, or all when none does: every check's lag, all
+    /// failures, the busiest farm, and means by calm seconds. The lag is told of those seconds
+    /// alone, so the load is too: a window that others had taken for themselves would make it look
+    /// smaller than it was where it was measured.
     ///
     /// # Errors
     /// When there is none, or histograms do not fit each other.
     fn of_all(all: &[Self]) -> Result<Self> {
-        let calm_s: f64 = all.iter().map(|load| load.lag.calm_s).sum();
-        let weight = |load: &Self| match calm_s > 0.0 {
-            true => load.lag.calm_s / calm_s,
-            false => 1.0 / all.len() as f64,
+        let mut counted: Vec<&Self> = all.iter().filter(|load| load.counts()).collect();
+        if counted.is_empty() {
+            counted = all.iter().collect();
+        }
+        let calm_s: f64 = counted.iter().map(|load| load.lag.calm_s).sum();
+        let weight = |load: &Self| {
+            if calm_s > 0.0 {
+                load.lag.calm_s / calm_s
+            } else {
+                1.0 / counted.len() as f64
+            }
         };
-        let mean = |of: fn(&Self) -> f64| all.iter().map(|load| weight(load) * of(load)).sum();
-        let windows: Vec<Lag> = all.iter().map(|load| load.lag.clone()).collect();
+        let mean = |of: fn(&Self) -> f64| counted.iter().map(|load| weight(load) * of(load)).sum();
+        let farm = counted.iter().map(|load| load.farm_busy_percent);
+        let lags: Vec<Lag> = counted.iter().map(|load| load.lag.clone()).collect();
         Ok(Self {
             checks_per_s: mean(|load| load.checks_per_s),
             core_us_per_check: mean(|load| load.core_us_per_check),
             core_busy_percent: mean(|load| load.core_busy_percent),
-            farm_busy_percent: all.iter().map(|l| l.farm_busy_percent).fold(0.0, f64::max),
-            failed: all.iter().map(|load| load.failed).sum(),
-            lag: Lag::of_all(&windows)?.context("no window was measured")?,
-            windows,
+            farm_busy_percent: farm.fold(0.0, f64::max),
+            failed: counted.iter().map(|load| load.failed).sum(),
+            lag: Lag::of_all(&lags)?.context("no window was measured")?,
+            windows: all.iter().map(Self::window).collect(),
         })
+    }
+
+    fn window(&self) -> Window {
+        Window {
+            checks_per_s: self.checks_per_s,
+            core_busy_percent: self.core_busy_percent,
+            counts: self.counts(),
+            lag: self.lag.clone(),
+        }
+    }
+
+    /// Whether the core had the load that is asked for.
+    fn counts(&self) -> bool {
+        CORE_BUSY.contains(&self.core_busy_percent)
+    }
+
+    /// Whether these windows tell enough.
+    fn is_enough(&self) -> bool {
+        self.counted() >= COUNTED_MIN && !self.lag.is_disturbed()
+    }
+
+    fn counted(&self) -> usize {
+        self.windows.iter().filter(|window| window.counts).count()
     }
 
     /// Why the lag proves nothing about 70 % load.
     pub(super) fn flaw(&self) -> Option<String> {
         let (core, farm) = (self.core_busy_percent, self.farm_busy_percent);
-        let low = CORE_BUSY.start();
-        if core < *low {
+        if self.counted() < COUNTED_MIN {
+            let (low, high) = (CORE_BUSY.start(), CORE_BUSY.end());
             return Some(format!(
-                "{CORE_THREAD} was {core:.0} % busy, not {low} % and more"
+                "{CORE_THREAD} was {core:.0} % busy, and {low} to {high} % in {} windows of {} \
+                 ({COUNTED_MIN} are needed)",
+                self.counted(),
+                self.windows.len()
             ));
         }
         if farm >= FARM_BUSY_MAX_PERCENT {
@@ -95,12 +138,6 @@ impl Load {
             return Some(format!("{} checks failed", self.failed));
         }
         self.lag.is_disturbed().then(|| self.lag.disturbance())
-    }
-
-    /// Why a lag that is too long proves nothing: more was asked than 70 % load.
-    pub(super) fn excuse(&self) -> Option<String> {
-        let (core, high) = (self.core_busy_percent, CORE_BUSY.end());
-        (core > *high).then(|| format!("{CORE_THREAD} was {core:.0} % busy, more than {high} %"))
     }
 
     /// What was seen, for whoever waits for the end of it.
@@ -123,46 +160,28 @@ impl Load {
         (CORE_BUSY_WANTED / 100.0 * 1e6 / self.core_us_per_check.max(1.0)) as u32
     }
 
-    /// The rate to offer next; `None` when the core is busy enough, or the farm cannot serve more.
-    fn next_rate(&self) -> Option<u32> {
+    /// Whether the farm cannot serve what would load the core.
+    fn is_bound(&self) -> bool {
         let core = self.core_busy_percent;
-        let is_bound = core < *CORE_BUSY.start() && self.farm_busy_percent >= FARM_BUSY_MAX_PERCENT;
-        let is_settled = CORE_BUSY.contains(&core);
-        (!is_settled && !is_bound).then(|| self.wanted_rate())
+        core < *CORE_BUSY.start() && self.farm_busy_percent >= FARM_BUSY_MAX_PERCENT
     }
 }
 
-/// Measures at a low rate what a check costs, then loads the core until it is about 70 % busy, and
-/// repeats that.
+/// Measures at a low rate what a check costs, then loads the core until it was about 70 % busy in
+/// enough windows. Each has the rate that the cost of a check in the one before makes 70 %.
 pub(super) async fn measure(options: &MemoryOptions, folder: &Path) -> Result<Load> {
-    let first = window(options, &folder.join("load-0"), FIRST_RATE, FIRST_LOOK_S).await?;
-    let (mut rate, mut number) = (first.wanted_rate(), 1);
-    println!("{}; now {rate} checks/s", first.line());
+    let mut last = window(options, &folder.join("load-0"), FIRST_RATE, FIRST_LOOK_S).await?;
+    let mut windows = Vec::new();
     loop {
-        let folder = folder.join(format!("load-{number}"));
-        let load = window(options, &folder, rate, options.load_s).await?;
-        match load.next_rate() {
-            Some(next) if number < WINDOWS_MAX => {
-                println!("{}; now {next} checks/s", load.line());
-                (rate, number) = (next, number + 1);
-            }
-            _ => return repeat(options, &folder, rate, load).await,
-        }
-    }
-}
-
-/// Windows like `first` until enough of their seconds are calm; all of them together.
-async fn repeat(options: &MemoryOptions, folder: &Path, rate: u32, first: Load) -> Result<Load> {
-    let mut windows = vec![first];
-    for again in 1..WINDOWS_AT_RATE_MAX {
+        println!("{}; now {} checks/s", last.line(), last.wanted_rate());
+        let folder = folder.join(format!("load-{}", windows.len() + 1));
+        last = window(options, &folder, last.wanted_rate(), options.load_s).await?;
+        windows.push(last.clone());
         let all = Load::of_all(&windows)?;
-        if again >= WINDOWS_AT_RATE_MIN && !all.lag.is_disturbed() {
-            break;
+        if all.is_enough() || last.is_bound() || windows.len() == WINDOWS_MAX {
+            return Ok(all);
         }
-        let folder = folder.with_extension(format!("again-{again}"));
-        windows.push(window(options, &folder, rate, options.load_s).await?);
     }
-    Load::of_all(&windows)
 }
 
 /// One window; again where the machine stopped for so long that its logs or readings have a hole.
@@ -231,20 +250,22 @@ fn probe_core(options: &MemoryOptions, node: &Node) -> Result<Watched> {
 
 #[cfg(test)]
 pub(super) mod testbed {
-    use super::Load;
+    use super::{COUNTED_MIN, Load};
     use crate::memory::lag::testbed::lag;
 
     /// 40 µs a check; the lag misses its p99 and holds its p99.9.
     pub(crate) fn load(core_busy_percent: f64, farm_busy_percent: f64, failed: u64) -> Load {
-        Load {
+        let mut load = Load {
             checks_per_s: core_busy_percent / 100.0 * 25_000.0,
             core_us_per_check: 40.0,
             core_busy_percent,
             farm_busy_percent,
             failed,
             lag: lag(30.0, 20),
-            windows: [4, 20, 30].map(|p99_ms| lag(30.0, p99_ms)).to_vec(),
-        }
+            windows: Vec::new(),
+        };
+        load.windows = vec![load.window(); COUNTED_MIN];
+        load
     }
 }
 
@@ -260,14 +281,18 @@ mod tests {
             lag: lag(calm_s, p99_ms),
             ..load(70.0, 50.0, failed)
         };
-        let all = Load::of_all(&[window(30.0, 4, 0), window(0.0, 4, 0)]).expect("alike");
-        assert_eq!((all.flaw(), all.windows.len()), (None, 2));
+        let of = |windows: [Load; 3]| Load::of_all(&windows).expect("alike");
+        let all = of([window(30.0, 4, 0), window(0.0, 4, 0), window(0.0, 4, 0)]);
+        assert_eq!(
+            (all.flaw(), all.windows.len(), all.is_enough()),
+            (None, 3, true)
+        );
         assert!((all.core_us_per_check - 40.0).abs() < 1e-9);
-        let all = Load::of_all(&[window(30.0, 4, 2), window(0.0, 4, 1)]).expect("alike");
+        let all = of([window(30.0, 4, 2), window(0.0, 4, 1), window(0.0, 4, 0)]);
         assert_eq!(all.flaw().as_deref(), Some("3 checks failed"));
-        let all = Load::of_all(&[window(3.0, 4, 0), window(5.0, 4, 0)]).expect("alike");
+        let all = of([window(3.0, 4, 0), window(5.0, 4, 0), window(0.0, 4, 0)]);
         let flaw = all.flaw().expect("disturbed");
-        assert!(flaw.contains("left 8.0 calm seconds of 60"), "{flaw}");
+        assert!(flaw.contains("left 8.0 calm seconds of 90"), "{flaw}");
         assert!(Load::of_all(&[]).is_err());
     }
 
@@ -277,39 +302,64 @@ mod tests {
             lag: lag(calm_s, 4),
             ..load(core_busy_percent, 50.0, 0)
         };
-        let busy = |windows: &[Load]| Load::of_all(windows).expect("alike").core_busy_percent;
+        let busy = |windows: &[Load]| {
+            let all = Load::of_all(windows).expect("alike");
+            (all.core_busy_percent.round() as u32, all.lag.calm_s as u32)
+        };
+        assert_eq!(busy(&[window(30.0, 72.0), window(10.0, 68.0)]), (71, 40));
+        assert_eq!(busy(&[window(0.0, 70.0), window(0.0, 80.0)]), (75, 0));
+    }
+
+    #[test]
+    fn a_window_with_another_load_is_told_and_does_not_count() {
+        let window = |core_busy_percent, p99_ms| Load {
+            lag: lag(30.0, p99_ms),
+            ..load(core_busy_percent, 50.0, 0)
+        };
+        let (calm, less, more) = (window(70.0, 4), window(64.9, 1), window(80.1, 90));
+        let windows = [calm.clone(), less.clone(), more.clone(), calm.clone()];
+        let all = Load::of_all(&windows).expect("alike");
         assert!(
-            (busy(&[window(30.0, 72.0), window(10.0, 68.0), window(0.0, 20.0)]) - 71.0).abs()
-                < 1e-9
+            (all.lag.calm_s - 60.0).abs() < 1e-9 && !all.is_enough(),
+            "two count"
         );
-        assert!((busy(&[window(0.0, 70.0), window(0.0, 20.0)]) - 45.0).abs() < 1e-9);
+        let flaw = all.flaw().expect("too few");
+        assert!(
+            flaw.contains("70 % busy, and 65 to 80 % in 2 windows of 4"),
+            "{flaw}"
+        );
+        let enough = [calm.clone(), calm.clone(), less.clone(), calm];
+        assert!(Load::of_all(&enough).expect("alike").is_enough());
+        let none = Load::of_all(&[less, more]).expect("alike");
+        assert!(
+            none.flaw()
+                .is_some_and(|flaw| flaw.contains("in 0 windows of 2"))
+        );
     }
 
     #[test]
     fn the_rate_follows_from_the_cost_of_a_check() {
-        assert_eq!(load(51.0, 60.0, 0).next_rate(), Some(17_500));
-        assert_eq!(load(99.0, 95.0, 0).next_rate(), Some(17_500));
+        assert_eq!(load(51.0, 60.0, 0).wanted_rate(), 17_500);
+        assert_eq!(load(99.0, 95.0, 0).wanted_rate(), 17_500);
     }
 
     #[test]
-    fn a_busy_core_or_a_farm_at_its_limit_ends_the_search() {
-        for settled in [load(65.0, 60.0, 0), load(80.0, 99.0, 7)] {
-            assert_eq!(settled.next_rate(), None);
-        }
-        assert_eq!(load(51.0, 85.0, 0).next_rate(), None);
+    fn a_farm_at_its_limit_ends_the_search() {
+        assert!(load(51.0, 85.0, 0).is_bound());
+        assert!(!load(51.0, 84.0, 0).is_bound() && !load(65.0, 99.0, 0).is_bound());
     }
 
     #[test]
     fn only_the_asked_load_without_failures_is_no_flaw() {
         assert_eq!(load(65.0, 84.9, 0).flaw(), None);
         assert_eq!(load(80.0, 84.9, 0).flaw(), None);
-        assert_eq!(load(80.0, 84.9, 0).excuse(), None);
-        for flawed in [load(64.9, 50.0, 0), load(70.0, 85.0, 0)] {
+        for flawed in [
+            load(64.9, 50.0, 0),
+            load(80.1, 50.0, 0),
+            load(70.0, 85.0, 0),
+        ] {
             assert!(flawed.flaw().is_some());
         }
-        let busier = load(80.6, 50.0, 0);
-        assert_eq!(busier.flaw(), None, "it is harder, not easier");
-        assert!(busier.excuse().is_some());
         assert_eq!(
             load(70.0, 50.0, 1).flaw().as_deref(),
             Some("1 checks failed")

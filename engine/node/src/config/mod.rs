@@ -160,7 +160,7 @@ pub(crate) struct Config {
     pub(crate) user_agent: String,
     /// Between two full TLS handshakes with a name sessions may be resumed; 0 = never.
     pub(crate) tls_full_every_s: u32,
-    /// Verified chains that a core remembers; 0 = every chain is verified in full every time.
+    /// Verified chains that a core remembers; 0 = every chain is verified every time.
     pub(crate) tls_chains_max: u32,
     /// CPUs of the probe cores; empty = all but the first.
     pub(crate) probe_cores: Vec<usize>,

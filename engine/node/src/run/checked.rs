@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use prober::{Guard, ProberError, Roots, Shared, SharedConfig, TlsPolicy};
+use prober::{Guard, ProberError, Roots, SharedConfig, TlsPolicy};
 
 use super::plan::Cpus;
 use super::sources;
@@ -59,8 +59,8 @@ impl Config {
             },
             guard: Guard::public_only(self.allow.clone()),
         };
-        match Shared::new(settings.clone()) {
-            Ok(_) => Ok(settings),
+        match settings.check() {
+            Ok(()) => Ok(settings),
             Err(error) => self.refuse(error, layers),
         }
     }

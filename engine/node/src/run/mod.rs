@@ -24,6 +24,7 @@ pub(crate) mod sources;
 pub(crate) mod status;
 mod summary;
 mod threads;
+mod trouble;
 pub(crate) mod view;
 
 use std::process::ExitCode;

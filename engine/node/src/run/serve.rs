@@ -6,9 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use cores::CoreSnapshot;
-use model::{FailureClass, MonoUs, TargetId};
-use persist::{Quiet, SinkCommand};
+use model::TargetId;
+use persist::SinkCommand;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -20,6 +19,7 @@ use super::ports::Fit;
 use super::reload;
 use super::summary::Summary;
 use super::threads::joined;
+use super::trouble::{Complaint, Troubles};
 use super::view::Stage;
 use super::{ReadConfig, send};
 use crate::config::Config;
@@ -35,8 +35,6 @@ const CHANGES_EVERY: u64 = 2;
 const AGES_EVERY: u64 = 150;
 /// Turns between two summary lines.
 const SUMMARY_EVERY: u64 = 300;
-/// Time between two warnings of one kind, in s.
-const WARNING_EVERY_S: u64 = 60;
 /// Targets of one page.
 pub(super) const PAGE: usize = 5_000;
 
@@ -54,11 +52,7 @@ pub(super) struct Control {
     calls: mpsc::Receiver<Call>,
     /// Calls that came while changed targets were placed.
     deferred: VecDeque<Call>,
-    quiet: Quiet,
-    /// Checks refused by the guard of which somebody was told.
-    blocked_said: u64,
-    /// Connections without a local end that were told of.
-    sources_wanted_said: u64,
+    troubles: Troubles,
     summary: Summary,
     ages: Option<oneshot::Receiver<persist::FreshnessAges>>,
 }
@@ -84,9 +78,7 @@ impl Control {
             loaded: false,
             calls,
             deferred: VecDeque::new(),
-            quiet: Quiet::every_s(WARNING_EVERY_S),
-            blocked_said: 0,
-            sources_wanted_said: 0,
+            troubles: Troubles::new(),
             summary,
             ages: None,
         }
@@ -309,10 +301,9 @@ impl Control {
 
     fn collect_histograms(&mut self) {
         if let Err(error) = self.parts.collect_histograms() {
-            let now = self.parts.view.clock.mono();
-            if let Some(swallowed) = self.quiet.allows("hdr", now) {
-                warn!(swallowed, "an interval log cannot be written: {error}");
-            }
+            self.complain("hdr", || {
+                format!("an interval log cannot be written: {error}")
+            });
         }
     }
 
@@ -320,75 +311,25 @@ impl Control {
     async fn follow_changes(&mut self) -> anyhow::Result<()> {
         if let Err(error) = reload::apply_changes(self).await {
             survives(&error)?;
-            let now = self.parts.view.clock.mono();
-            if let Some(swallowed) = self.quiet.allows("changes", now) {
-                warn!(swallowed, "changed targets cannot be read: {error:#}");
-            }
+            self.complain("changes", || {
+                format!("changed targets cannot be read: {error:#}")
+            });
         }
         Ok(())
+    }
+
+    fn complain(&mut self, kind: &'static str, text: impl FnOnce() -> String) {
+        let now = self.parts.view.clock.mono();
+        if let Some(complaint) = self.troubles.complaint(kind, now, text) {
+            say(&complaint);
+        }
     }
 
     fn look_for_trouble(&mut self) {
         let now = self.parts.view.clock.mono();
         let (sink, cores) = self.parts.view.snapshots();
-        let held: u64 = cores.iter().map(|core| core.held).sum();
-        if held > 0
-            && let Some(swallowed) = self.quiet.allows("held", now)
-        {
-            warn!(
-                held,
-                swallowed, "results are held: the sink is slower than the probe cores"
-            );
-        }
-        if sink.counters.journal_alarm > 0
-            && let Some(swallowed) = self.quiet.allows("journal", now)
-        {
-            warn!(
-                swallowed,
-                journal_bytes = sink.counters.journal_bytes,
-                "the journal cannot be written: check the disk of data_dir"
-            );
-        }
-        self.look_for_blocked(&cores, now);
-        self.look_for_shortage(&cores, now);
-    }
-
-    /// What makes checks unknown for our own sake: nothing else would tell why.
-    fn look_for_shortage(&mut self, cores: &[CoreSnapshot], now: MonoUs) {
-        let wanted: u64 = cores.iter().map(|core| core.sources_wanted).sum();
-        let is_short = wanted > self.sources_wanted_said;
-        if is_short && let Some(swallowed) = self.quiet.allows("sources", now) {
-            let absent = cores.iter().map(|core| core.sources_absent).max();
-            warn!(
-                checks = wanted - self.sources_wanted_said,
-                absent = absent.unwrap_or(0),
-                swallowed,
-                "connections found no local address or port: give source_addresses that this \
-                 machine has (`ringwatch doctor`), or where it has one family alone say so (`ip`)"
-            );
-            self.sources_wanted_said = wanted;
-        }
-        let is_sick = cores.iter().any(|core| core.dns.sick > 0);
-        if is_sick && let Some(swallowed) = self.quiet.allows("resolvers", now) {
-            warn!(
-                swallowed,
-                "the resolvers fail for too many names to be believed: checks of names that are \
-                 not cached are unknown (dns.resolver_sick)"
-            );
-        }
-    }
-
-    /// A fleet whose addresses are not allowed is never down: nothing else would tell.
-    fn look_for_blocked(&mut self, cores: &[CoreSnapshot], now: MonoUs) {
-        let of = |core: &CoreSnapshot| core.failed(FailureClass::SafetyBlocked);
-        let blocked: u64 = cores.iter().map(of).sum();
-        if blocked > self.blocked_said && self.quiet.allows("blocked", now).is_some() {
-            warn!(
-                "{} checks refused by the safety guard: add --allow CIDR for the private networks \
-                 that are meant to be watched",
-                blocked - self.blocked_said
-            );
-            self.blocked_said = blocked;
+        for complaint in self.troubles.look(&sink.counters, &cores, now) {
+            say(&complaint);
         }
     }
 
@@ -415,6 +356,10 @@ impl Control {
         }
         self.ages = None;
     }
+}
+
+fn say(complaint: &Complaint) {
+    warn!(swallowed = complaint.swallowed, "{}", complaint.text);
 }
 
 impl Parts {

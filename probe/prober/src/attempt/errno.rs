@@ -107,6 +107,10 @@ mod tests {
     const ENETUNREACH: i32 = 101;
     const EHOSTUNREACH: i32 = 113;
     const EMFILE: i32 = 24;
+    /// What shells say of a connection that they lost sight of, and of errors that the kernel did
+    /// not make.
+    const EBADF: i32 = 9;
+    const ECANCELED: i32 = 125;
 
     #[test]
     fn an_errno_read_later_is_the_remotes_and_one_of_connect_itself_is_ours() {
@@ -135,6 +139,8 @@ mod tests {
             (EMFILE, ErrnoAt::Async, Cause::Short),
             (ENETUNREACH, ErrnoAt::Syscall, Cause::NoWay),
             (ENETUNREACH, ErrnoAt::Async, Cause::Remote),
+            (EBADF, ErrnoAt::Async, Cause::Short),
+            (ECANCELED, ErrnoAt::Async, Cause::Short),
             (99, ErrnoAt::Syscall, Cause::NoWay),
             (ECONNREFUSED, ErrnoAt::Async, Cause::Remote),
         ] {
@@ -150,6 +156,8 @@ mod tests {
             (EPIPE, C::TlsHandshake, C::HttpReset),
             (ETIMEDOUT, C::TlsTimeout, C::HttpTimeout),
             (EMFILE, C::ConnectLocal, C::ConnectLocal),
+            (EBADF, C::ConnectLocal, C::ConnectLocal),
+            (ECANCELED, C::ConnectLocal, C::ConnectLocal),
         ] {
             assert_eq!(
                 (handshake_class(errno), exchange_class(errno)),

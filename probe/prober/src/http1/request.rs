@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use model::mask;
 use model::target::Header;
 
 use crate::attempt::{AttemptSpec, HostRef, Rules};
@@ -78,12 +79,8 @@ impl CommonFields {
                 out.extend_from_slice(line.as_bytes());
             }
         }
-        let secret = |header: &&Header| {
-            ["authorization", "cookie"]
-                .iter()
-                .any(|name| header.name().eq_ignore_ascii_case(name))
-        };
-        let goes = |header: &&Header| credentials == Credentials::Kept || !secret(header);
+        let goes =
+            |header: &&Header| credentials == Credentials::Kept || !mask::is_secret(header.name());
         for header in headers.iter().filter(goes) {
             let parts = [header.name(), ": ", header.value(), "\r\n"].map(str::as_bytes);
             for part in parts {

@@ -1,5 +1,6 @@
-//! Dates and subjects of a certificate chain. The dates are needed in every https check: they are
-//! read straight from the DER (RFC 5280 §4.1), without allocation; subjects only for evidence.
+//! Dates, subjects and roles of a certificate chain. The dates are needed in every https check:
+//! they are read straight from the DER (RFC 5280 §4.1), without allocation; subjects only for
+//! evidence.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -57,7 +58,44 @@ pub(super) fn subjects(chain: &[CertificateDer<'_>]) -> Vec<String> {
     chain.iter().map(subject).collect()
 }
 
+/// Whether `tbs`, the signed part of a certificate, says that it is an authority's (RFC 5280
+/// §4.2.1.9).
+pub(super) fn is_authority(tbs: &[u8]) -> bool {
+    let constraints = basic_constraints(tbs);
+    constraints.is_some_and(|first| matches!(any_element(first), Some((BOOLEAN, [0xff], _))))
+}
+
+/// Contents of the extension of that name.
+fn basic_constraints(tbs: &[u8]) -> Option<&[u8]> {
+    let (mut fields, _) = element(tbs, SEQUENCE)?;
+    let mut extensions = loop {
+        let (tag, content, rest) = any_element(fields)?;
+        if tag == EXTENSIONS {
+            break element(content, SEQUENCE)?.0;
+        }
+        fields = rest;
+    };
+    loop {
+        let (extension, rest) = element(extensions, SEQUENCE)?;
+        let Some(value) = extension.strip_prefix(&BASIC_CONSTRAINTS) else {
+            extensions = rest;
+            continue;
+        };
+        let value = match any_element(value)? {
+            (BOOLEAN, _critical, rest) => rest,
+            _ => value,
+        };
+        let (octets, _) = element(value, OCTET_STRING)?;
+        return element(octets, SEQUENCE).map(|(content, _)| content);
+    }
+}
+
+const BOOLEAN: u8 = 0x01;
+const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
+const EXTENSIONS: u8 = 0xa3;
+/// The object identifier 2.5.29.19.
+const BASIC_CONSTRAINTS: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x13];
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -240,6 +278,30 @@ mod tests {
         let junk = CertificateDer::from(vec![0x30, 0]);
         assert_eq!(validity_of_all([&leaf, &junk].into_iter()), None);
         assert_eq!(validity_of_all(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn an_authority_is_known_by_its_constraints_alone() {
+        use rcgen::{BasicConstraints, IsCa};
+        let key = rcgen::KeyPair::generate().expect("key");
+        let tbs_of = |is_ca: IsCa| {
+            let mut params =
+                rcgen::CertificateParams::new(vec!["e.test".to_owned()]).expect("name");
+            params.is_ca = is_ca;
+            let certificate = params.self_signed(&key).expect("certificate");
+            let (_, parsed) = X509Certificate::from_der(certificate.der()).expect("parses");
+            parsed.tbs_certificate.as_ref().to_vec()
+        };
+        let authority = tbs_of(IsCa::Ca(BasicConstraints::Unconstrained));
+        assert!(is_authority(&authority));
+        assert!(is_authority(&tbs_of(IsCa::Ca(
+            BasicConstraints::Constrained(3)
+        ))));
+        assert!(!is_authority(&tbs_of(IsCa::ExplicitNoCa)), "it says no");
+        assert!(!is_authority(&tbs_of(IsCa::NoCa)), "it says nothing");
+        for len in 0..authority.len() {
+            assert!(!is_authority(&authority[..len]));
+        }
     }
 
     #[test]

@@ -1,34 +1,48 @@
-//! Public keys of issuers, parsed once per core. Every signature of every chain is verified in
-//! every check; but a few hundred authorities sign all chains of the world, and reading an RSA key
-//! costs a fifth of what verifying with it does.
+//! What is the same in most chains, done once per core: a few hundred authorities sign all chains
+//! of the world, and a few dozen of their certificates come with nearly every one.
+//!
+//! Their public keys are kept parsed: reading an RSA key costs a fifth of what verifying with it
+//! does. And a signature that was found good on an authority's own certificate is not computed
+//! again: the same key, bytes and signature give the same answer for ever. Everything else about a
+//! chain (names, dates, purposes, constraints, roots) is judged in every check, and so is the
+//! signature on the server's own certificate.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
-use model::limits::TLS_ISSUER_KEYS_MAX;
+use model::limits::{TLS_ISSUER_KEYS_MAX, TLS_ISSUER_SIGNATURES_MAX};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 
+use super::chain;
+
 /// The memories of one core, one per algorithm that chains use.
 #[derive(Debug)]
-pub(super) struct IssuerKeys(Vec<&'static Remembering>);
+pub(super) struct Issuers(Vec<&'static Remembering>);
 
-impl IssuerKeys {
+impl Issuers {
     /// Keys that are kept.
-    pub(super) fn len(&self) -> usize {
-        self.0.iter().map(|algorithm| algorithm.keys().len()).sum()
+    pub(super) fn keys(&self) -> usize {
+        let keys = |algorithm: &&Remembering| algorithm.memory().keys.len();
+        self.0.iter().map(keys).sum()
+    }
+
+    /// Signatures that are kept.
+    pub(super) fn signatures(&self) -> usize {
+        let signatures = |algorithm: &&Remembering| algorithm.memory().signed.len();
+        self.0.iter().map(signatures).sum()
     }
 }
 
-/// `theirs`, with keys of issuers kept. Asked for once per core: what it makes lives as long as
+/// `theirs`, with a memory of issuers. Asked for once per core: what it makes lives as long as
 /// the process, since rustls takes algorithms only so.
 pub(super) fn remembering(
     theirs: WebPkiSupportedAlgorithms,
-) -> (WebPkiSupportedAlgorithms, IssuerKeys) {
-    let mut memories = IssuerKeys(Vec::new());
+) -> (WebPkiSupportedAlgorithms, Issuers) {
+    let mut memories = Issuers(Vec::new());
     let mut with_memory = |&theirs: &Algorithm| match Remembering::of(theirs) {
         Some(memory) => {
             let memory: &'static Remembering = Box::leak(Box::new(memory));
@@ -84,10 +98,23 @@ const KNOWN: [(
 struct Remembering {
     theirs: Algorithm,
     verification: &'static dyn VerificationAlgorithm,
-    keys: Mutex<Keys>,
+    memory: Mutex<Memory>,
 }
 
-type Keys = HashMap<Box<[u8]>, ParsedPublicKey>;
+/// What is kept for one algorithm.
+#[derive(Debug, Default)]
+struct Memory {
+    keys: HashMap<Box<[u8]>, ParsedPublicKey>,
+    /// By the signed part of the certificate.
+    signed: HashMap<Box<[u8]>, Signed>,
+}
+
+/// By whom, and how.
+#[derive(Debug)]
+struct Signed {
+    public_key: Box<[u8]>,
+    signature: Box<[u8]>,
+}
 
 impl Remembering {
     /// `None` when chains hardly use it.
@@ -97,12 +124,41 @@ impl Remembering {
         known.map(|&(_, _, verification)| Self {
             theirs,
             verification,
-            keys: Mutex::default(),
+            memory: Mutex::default(),
         })
     }
 
-    fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the signature is good. A key that is not known comes in if it is: webpki starts at
+    /// the root, so that it is an authority's.
+    fn verify(
+        &self,
+        keys: &mut HashMap<Box<[u8]>, ParsedPublicKey>,
+        public_key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature> {
+        if let Some(key) = keys.get(public_key) {
+            let verified = key.verify_sig(message, signature);
+            return verified.map_err(|_| InvalidSignature);
+        }
+        self.theirs
+            .verify_signature(public_key, message, signature)?;
+        if let Ok(key) = ParsedPublicKey::new(self.verification, public_key) {
+            make_room(keys, TLS_ISSUER_KEYS_MAX);
+            keys.insert(public_key.into(), key);
+        }
+        Ok(())
+    }
+}
+
+/// Who has an authority of his own could make things to remember without end.
+fn make_room<V>(memory: &mut HashMap<Box<[u8]>, V>, max: usize) {
+    if memory.len() >= max {
+        memory.clear();
     }
 }
 
@@ -121,21 +177,21 @@ impl SignatureVerificationAlgorithm for Remembering {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let mut keys = self.keys();
-        if let Some(key) = keys.get(public_key) {
-            return key
-                .verify_sig(message, signature)
-                .map_err(|_| InvalidSignature);
+        let Memory { keys, signed } = &mut *self.memory();
+        let is_known = signed.get(message).is_some_and(|known| {
+            *known.public_key == *public_key && *known.signature == *signature
+        });
+        if is_known {
+            return Ok(());
         }
-        self.theirs
-            .verify_signature(public_key, message, signature)?;
-        // Only a key that has verified something comes in: webpki starts at the root, so that it
-        // is an authority's. Who has an authority of his own could still make many.
-        if keys.len() >= TLS_ISSUER_KEYS_MAX {
-            keys.clear();
-        }
-        if let Ok(key) = ParsedPublicKey::new(self.verification, public_key) {
-            keys.insert(public_key.into(), key);
+        self.verify(keys, public_key, message, signature)?;
+        if chain::is_authority(message) {
+            make_room(signed, TLS_ISSUER_SIGNATURES_MAX);
+            let by = Signed {
+                public_key: public_key.into(),
+                signature: signature.into(),
+            };
+            signed.insert(message.into(), by);
         }
         Ok(())
     }
@@ -147,7 +203,8 @@ impl SignatureVerificationAlgorithm for Remembering {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{KeyPair, PublicKeyData, SigningKey};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, PublicKeyData, SigningKey};
+    use x509_parser::prelude::{FromDer, X509Certificate};
 
     use super::*;
 
@@ -172,7 +229,7 @@ mod tests {
     }
 
     fn remembered(algorithm: &Remembering) -> usize {
-        algorithm.keys().len()
+        algorithm.memory().keys.len()
     }
 
     #[test]
@@ -215,6 +272,82 @@ mod tests {
         assert_eq!(remembered(&algorithm), 2);
     }
 
+    /// The signed part of a certificate that names itself an authority's.
+    fn authority(name: &str, key: &KeyPair) -> Vec<u8> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let certificate = params.self_signed(key).expect("signed");
+        let (_, parsed) = X509Certificate::from_der(certificate.der()).expect("parses");
+        parsed.tbs_certificate.as_ref().to_vec()
+    }
+
+    fn signatures(algorithm: &Remembering) -> usize {
+        algorithm.memory().signed.len()
+    }
+
+    #[test]
+    fn only_the_very_signature_on_an_authoritys_certificate_is_remembered() {
+        let [algorithm, _] = with_both_memories();
+        let [key, other] = [(); 2].map(|()| KeyPair::generate().expect("generated"));
+        let says = |key: &KeyPair, message: &[u8], signature: &[u8]| {
+            let verified = algorithm.verify_signature(key.der_bytes(), message, signature);
+            verified.is_ok()
+        };
+        let message = authority("ca.test", &key);
+        let signed = key.sign(&message).expect("signed");
+        assert!(!says(
+            &key,
+            &message,
+            &other.sign(&message).expect("signed")
+        ));
+        assert_eq!(signatures(&algorithm), 0, "a bad one");
+        let leaf_signed = key.sign(b"a leaf").expect("signed");
+        assert!(says(&key, b"a leaf", &leaf_signed));
+        assert_eq!(signatures(&algorithm), 0, "not on an authority's");
+        for _ in 0..2 {
+            assert!(says(&key, &message, &signed));
+            assert_eq!(signatures(&algorithm), 1);
+        }
+        let mut bent = signed.clone();
+        *bent.last_mut().expect("not empty") ^= 1;
+        assert!(!says(&key, &message, &bent), "another signature");
+        assert!(!says(&other, &message, &signed), "another key");
+        assert!(
+            !says(&key, &authority("cb.test", &key), &signed),
+            "other bytes"
+        );
+        // ECDSA signs the same bytes differently each time.
+        assert!(says(&key, &message, &key.sign(&message).expect("signed")));
+        assert_eq!(signatures(&algorithm), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_not_computed() {
+        let [algorithm, _] = with_both_memories();
+        let key = KeyPair::generate().expect("generated");
+        let message = authority("ca.test", &key);
+        let by = Signed {
+            public_key: key.der_bytes().into(),
+            signature: (*b"no signature at all").into(),
+        };
+        algorithm.memory().signed.insert(message[..].into(), by);
+        let said = algorithm.verify_signature(key.der_bytes(), &message, b"no signature at all");
+        assert!(said.is_ok());
+    }
+
+    #[test]
+    fn certificates_without_end_take_no_memory_without_end() {
+        let [algorithm, _] = with_both_memories();
+        let key = KeyPair::generate().expect("generated");
+        for number in 0..TLS_ISSUER_SIGNATURES_MAX + 2 {
+            let message = authority(&format!("ca-{number}.test"), &key);
+            let signed = key.sign(&message).expect("signed");
+            let verified = algorithm.verify_signature(key.der_bytes(), &message, &signed);
+            assert!(verified.is_ok());
+        }
+        assert_eq!((signatures(&algorithm), remembered(&algorithm)), (2, 1));
+    }
+
     #[test]
     fn every_algorithm_stays_in_its_place() {
         let before = provider_algorithms();
@@ -228,6 +361,7 @@ mod tests {
         let changed = before.all.iter().zip(after.all);
         let changed = changed.filter(|(one, other)| !std::ptr::addr_eq(**one, **other));
         assert_eq!(changed.count(), KNOWN.len());
-        assert_eq!((memories.0.len(), memories.len()), (KNOWN.len(), 0));
+        assert_eq!(memories.0.len(), KNOWN.len());
+        assert_eq!((memories.keys(), memories.signatures()), (0, 0));
     }
 }

@@ -12,7 +12,7 @@ use model::time::UnixMs;
 use model::url::Scheme;
 use rustls::client::ClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, Error, HandshakeKind};
+use rustls::{AlertDescription, Error, HandshakeKind, PeerIncompatible};
 
 use super::chain::{self, Validity};
 use super::classify::class_of;
@@ -288,16 +288,19 @@ impl TlsLink {
         TlsFault { class, refusal }
     }
 
-    /// An alert 40 or 70 that is the first word of the server.
+    /// An alert 40 or 70, or an old hello of its own, that is the first word of the server.
     fn refusal(&self, error: &Error) -> Option<Refusal> {
-        let Error::AlertReceived(
-            alert @ (AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion),
-        ) = *error
-        else {
-            return None;
+        let refusal = match *error {
+            Error::AlertReceived(
+                alert @ (AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion),
+            ) => Refusal::Alert(u8::from(alert)),
+            Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+                Refusal::OldHello
+            }
+            _ => return None,
         };
         let version = self.connection.as_ref()?.protocol_version();
-        version.is_none().then(|| Refusal::Alert(u8::from(alert)))
+        version.is_none().then_some(refusal)
     }
 }
 

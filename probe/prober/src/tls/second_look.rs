@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     Alert(u8),
     /// Not a byte, then a close or a reset.
     Closed,
+    /// A server hello of TLS 1.1 or older: what servers answer that know no `supported_versions`.
+    OldHello,
 }
 
 /// What the second look found.

@@ -167,8 +167,16 @@ impl Bench {
         }
     }
 
+    /// Shells ask whether there may be one before they look at the clock: it must never be missed.
+    fn next_command(&mut self) -> Option<DnsCommand> {
+        let has_next = self.resolver.has_next();
+        let command = self.resolver.next();
+        assert!(has_next || command.is_none(), "missed: {command:?}");
+        command
+    }
+
     fn pump(&mut self) {
-        while let Some(command) = self.resolver.next() {
+        while let Some(command) = self.next_command() {
             match command {
                 DnsCommand::Open { socket, upstream } => {
                     assert_eq!(

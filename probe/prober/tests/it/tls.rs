@@ -72,6 +72,33 @@ fn signed(by: &Authority, years: (i32, i32)) -> Shown {
     }
 }
 
+/// An authority that `by` has signed, and its certificate.
+fn intermediate(
+    by: &Authority,
+    years: (i32, i32),
+    is_ca: IsCa,
+) -> (Authority, CertificateDer<'static>) {
+    let (mut params, key) = leaf(years);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "intermediate");
+    params.is_ca = is_ca;
+    let certificate = params.signed_by(&key, &by.issuer).expect("certificate");
+    let authority = Authority {
+        issuer: Issuer::new(params, key),
+        pem: certificate.pem(),
+    };
+    (authority, certificate.der().clone())
+}
+
+/// A leaf that an intermediate of `by` has signed, with its certificate behind it.
+fn signed_below(by: &Authority, years: (i32, i32), is_ca: IsCa) -> Shown {
+    let (below, certificate) = intermediate(by, years, is_ca);
+    let mut shown = signed(&below, (2025, 2035));
+    shown.chain.push(certificate);
+    shown
+}
+
 fn self_signed() -> Shown {
     let (params, key) = leaf((2025, 2027));
     let certificate = params.self_signed(&key).expect("certificate");
@@ -358,6 +385,30 @@ fn each_fault_of_a_certificate_has_its_class() {
         assert_eq!((report.class, report.not_after_days), (Some(class), until));
         let phases = report.phases.values();
         assert!(phases[2].is_some() && phases[3].is_none(), "{phases:?}");
+    }
+}
+
+#[test]
+fn each_fault_of_an_intermediate_has_its_class() {
+    use FailureClass as C;
+    let ours = authority();
+    let ca = || IsCa::Ca(BasicConstraints::Constrained(0));
+    let mut incomplete = signed_below(&ours, (2025, 2027), ca());
+    incomplete.chain.truncate(1);
+    for (shown, class) in [
+        (signed_below(&ours, (2025, 2027), ca()), None),
+        (signed_below(&ours, (2020, 2025), ca()), Some(C::TlsExpired)),
+        (
+            signed_below(&ours, (2030, 2031), ca()),
+            Some(C::TlsNotYetValid),
+        ),
+        (
+            signed_below(&ours, (2025, 2027), IsCa::ExplicitNoCa),
+            Some(C::TlsUntrusted),
+        ),
+        (incomplete, Some(C::TlsUntrusted)),
+    ] {
+        assert_eq!(report(&ours, shown, HOST).class, class);
     }
 }
 

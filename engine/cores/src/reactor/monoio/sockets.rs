@@ -224,6 +224,14 @@ mod tests {
     /// happens each time.
     const TRIES: usize = 20;
 
+    #[test]
+    fn an_error_that_the_kernel_did_not_make_is_our_own() {
+        assert_eq!(errno(&io::Error::from_raw_os_error(104)), 104);
+        let made_here = io::Error::other("a task went away");
+        assert_eq!(errno(&made_here), Errno::CANCELED.raw_os_error());
+        assert_eq!(NO_STREAM, Errno::BADF.raw_os_error());
+    }
+
     async fn connected(address: SocketAddr, speaks_first: bool) -> TcpStream {
         let mut stream =
             start_connect(address, Local::PLAIN, speaks_first).expect("loopback connects");

@@ -231,6 +231,12 @@ fn kernel_on_rings() -> std::io::Result<()> {
     io_uring::IoUring::new(4_096).map(drop)
 }
 
+/// The drivers that this kernel gives out: what is left out is left out for its sake alone.
+pub(super) fn drivers() -> Vec<Driver> {
+    let ring = kernel_on_rings().ok().map(|()| Driver::IoUring);
+    std::iter::once(Driver::Epoll).chain(ring).collect()
+}
+
 #[test]
 fn checks_end_with_their_class_on_io_uring_where_the_kernel_has_it() {
     match (

@@ -11,7 +11,7 @@ use prober::resolver::IpPolicy;
 use super::name_servers::{LAME_ZONE, NameServers, ZONE};
 use super::peers::Tls;
 use super::real::{self, PATIENCE, start_server};
-use super::{target, target_of};
+use super::{drivers, target, target_of};
 
 /// A core that asks one of the servers, and a web server that every name leads to.
 struct Town {
@@ -20,19 +20,12 @@ struct Town {
 }
 
 impl Town {
-    /// `None` where the kernel refuses the driver.
-    fn start(driver: Driver, upstream: SocketAddr, policy: IpPolicy) -> Option<Self> {
+    fn start(driver: Driver, upstream: SocketAddr, policy: IpPolicy) -> Self {
         let mut config: CoreConfig = real::config(driver, None, upstream, &Tls::new());
         config.resolver.policy = policy;
-        match spawn(config, Clock::start()) {
-            Ok(core) => Some(Self {
-                core,
-                web: start_server(None),
-            }),
-            Err(error) => {
-                assert_eq!(driver, Driver::IoUring, "{error}");
-                None
-            }
+        Self {
+            core: spawn(config, Clock::start()).expect("the kernel gives out this driver"),
+            web: start_server(None),
         }
     }
 
@@ -101,8 +94,6 @@ impl Town {
     }
 }
 
-const DRIVERS: [Driver; 2] = [Driver::Epoll, Driver::IoUring];
-
 fn of_zone(label: &str) -> String {
     format!("{label}.{ZONE}")
 }
@@ -111,11 +102,9 @@ fn of_zone(label: &str) -> String {
 fn what_unbound_and_nsd_say_of_a_name_is_its_class() {
     use FailureClass as C;
     let servers = NameServers::start();
-    for driver in DRIVERS {
+    for driver in drivers() {
         for upstream in [servers.unbound, servers.nsd] {
-            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
-                continue;
-            };
+            let town = Town::start(driver, upstream, IpPolicy::V4First);
             for (name, class) in [
                 (of_zone("www"), None),
                 (of_zone("to-8"), None),
@@ -182,11 +171,9 @@ const QUESTIONS: &[Question] = {
 #[test]
 fn what_a_name_says_of_itself_is_compared_with_what_is_expected() {
     let servers = NameServers::start();
-    for driver in DRIVERS {
+    for driver in drivers() {
         for upstream in [servers.unbound, servers.nsd] {
-            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
-                continue;
-            };
+            let town = Town::start(driver, upstream, IpPolicy::V4First);
             for (label, kind, expect, class) in QUESTIONS {
                 let report = town.ask(&format!("{label}{ZONE}?type={kind}"), expect);
                 let told = format!("{label} {kind} of {upstream}: {:?}", report.evidence);
@@ -207,11 +194,9 @@ fn what_a_name_says_of_itself_is_compared_with_what_is_expected() {
 #[test]
 fn an_answer_that_fits_no_datagram_comes_over_tcp() {
     let servers = NameServers::start();
-    for driver in DRIVERS {
+    for driver in drivers() {
         for upstream in [servers.unbound, servers.nsd] {
-            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
-                continue;
-            };
+            let town = Town::start(driver, upstream, IpPolicy::V4First);
             let dns = town.dns(&of_zone("big"));
             assert_eq!(dns.addresses.len(), 8, "{dns:?}");
             let in_big = |address: &std::net::IpAddr| address.to_string().starts_with("127.9.9.");
@@ -226,10 +211,8 @@ fn an_answer_that_fits_no_datagram_comes_over_tcp() {
 #[test]
 fn both_families_come_from_real_servers_and_a_lack_of_one_is_said() {
     let servers = NameServers::start();
-    for driver in DRIVERS {
-        let Some(town) = Town::start(driver, servers.unbound, IpPolicy::Both) else {
-            continue;
-        };
+    for driver in drivers() {
+        let town = Town::start(driver, servers.unbound, IpPolicy::Both);
         let dns = town.dns(&of_zone("dual"));
         let addresses: Vec<String> = dns.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["127.0.0.1", "::1"]);
@@ -245,15 +228,13 @@ fn both_families_come_from_real_servers_and_a_lack_of_one_is_said() {
 fn a_loop_of_aliases_is_followed_by_nobody() {
     use FailureClass as C;
     let servers = NameServers::start();
-    for driver in DRIVERS {
+    for driver in drivers() {
         // nsd gives the loop as it is; unbound finds it out and refuses.
         for (upstream, class) in [
             (servers.nsd, C::DnsMalformed),
             (servers.unbound, C::DnsServfail),
         ] {
-            let Some(town) = Town::start(driver, upstream, IpPolicy::V4First) else {
-                continue;
-            };
+            let town = Town::start(driver, upstream, IpPolicy::V4First);
             assert_eq!(town.class(&of_zone("loop")), Some(class), "of {upstream}");
             town.stop();
         }

@@ -4,14 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use cores::Driver;
 use model::FailureClass;
 use model::outcome::flags;
 use rcgen::{CertificateParams, KeyPair};
 
-use super::check;
 use super::peers::{SITE, Tls, authority};
 use super::real::RealRig;
+use super::{check, drivers};
 
 /// What OpenSSL 3 speaks only when its security level is lowered.
 const OLD: &str = "ALL:@SECLEVEL=0";
@@ -82,12 +81,8 @@ pub(super) fn certificate(folder: &Path) -> Tls {
 
 /// A core on each driver that is to be had here.
 fn on_each_driver(tls: &Tls, conforms: impl Fn(&mut RealRig)) {
-    for driver in [Driver::Epoll, Driver::IoUring] {
-        // That a refusal of io_uring is told is held by the tests beside this one.
-        let Ok(mut rig) = RealRig::new(driver, tls) else {
-            assert_eq!(driver, Driver::IoUring);
-            continue;
-        };
+    for driver in drivers() {
+        let mut rig = RealRig::new(driver, tls).expect("the kernel gives out this driver");
         conforms(&mut rig);
         super::Rig::stop(rig);
     }

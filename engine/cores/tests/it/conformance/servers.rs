@@ -15,7 +15,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use cores::Driver;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use model::inbox::{CoreCommand, OneShotReport};
@@ -26,7 +25,7 @@ use super::name_servers::Server;
 use super::openssl::certificate;
 use super::peers::Tls;
 use super::real::RealRig;
-use super::{Rig, TRIES, target_of};
+use super::{Rig, TRIES, drivers, target_of};
 use cells::{Cell, Seen, cells};
 
 /// Starts on ports that may be taken meanwhile.
@@ -198,12 +197,8 @@ fn reports(rig: &mut RealRig, cells: &[Cell]) -> Vec<OneShotReport> {
 fn every_cell_is_as_the_table_says(brand: &'static Brand) {
     let server = Started::new(brand);
     let cells = cells(brand, server.ports);
-    for driver in [Driver::Epoll, Driver::IoUring] {
-        // That a refusal of io_uring is told is held by the tests beside this one.
-        let Ok(mut rig) = RealRig::new(driver, &server.tls) else {
-            assert_eq!(driver, Driver::IoUring);
-            continue;
-        };
+    for driver in drivers() {
+        let mut rig = RealRig::new(driver, &server.tls).expect("the kernel gives out this driver");
         let reports = reports(&mut rig, &cells);
         let complaints = cells
             .iter()

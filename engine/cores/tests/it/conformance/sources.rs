@@ -19,7 +19,7 @@ use prober::Guard;
 
 use super::peers::Tls;
 use super::real::{self, PATIENCE};
-use super::{TRIES, target};
+use super::{TRIES, drivers, target};
 
 /// Time between two looks at what the kernel has still to do.
 const PACE: Duration = Duration::from_millis(20);
@@ -204,14 +204,8 @@ fn eventually(mut reached: impl FnMut() -> bool) {
 
 /// On epoll, and on `io_uring` where the kernel has it.
 fn on_each_driver(sources: &[IpAddr], close: Close, test: impl Fn(Bench)) {
-    test(Bench::new(Driver::Epoll, sources, close).expect("epoll is everywhere"));
-    match Bench::new(Driver::IoUring, sources, close) {
-        Ok(ring) => test(ring),
-        Err(error) => {
-            let driver = Driver::IoUring;
-            let refused = matches!(error, CoreError::Driver { driver: of, .. } if of == driver);
-            assert!(refused, "{error}");
-        }
+    for driver in drivers() {
+        test(Bench::new(driver, sources, close).expect("the kernel gives out this driver"));
     }
 }
 
@@ -329,15 +323,12 @@ fn in_own_network(name: &str) -> bool {
         command.args(["--map-root-user", "--net", "sh", "-c"]);
         command
     };
-    let up = "ip link set lo up && echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
-    if !unshare()
-        .arg(up)
-        .status()
-        .is_ok_and(|status| status.success())
-    {
+    let is_had = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+    if !is_had(unshare().arg("true")) {
         eprintln!("no network namespace of our own here: {name} is left out");
         return false;
     }
+    let up = "ip link set lo up && echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
     let program = std::env::current_exe().expect("this program");
     let child = unshare()
         .arg(format!("{up} && exec \"$0\" --exact --nocapture \"$1\""))

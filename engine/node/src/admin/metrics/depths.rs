@@ -105,6 +105,12 @@ impl Scrape {
             "Issuers' keys that are kept parsed",
             keys,
         )?;
+        let signatures = self.per_core(|_, core| core.issuer_signatures);
+        page.gauge(
+            "tls_issuer_signatures",
+            "Signatures on issuers' certificates that need not be computed again",
+            signatures,
+        )?;
         let names = self.per_core(|_, core| core.redirect_names);
         page.gauge(
             "redirect_names",
@@ -305,7 +311,7 @@ mod tests {
         (core.one_shot.due, core.one_shot.pending) = (5, 5);
         (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
         (core.shed, core.shed_deferred, core.issuer_keys) = (29, 14, 16);
-        core.redirect_names = 17;
+        (core.issuer_signatures, core.redirect_names) = (36, 17);
         (core.inbox, core.evidence_queued, core.evidence_held) = (23, 24, 25);
         (core.attempt_buffers, core.attempt_buffer_bytes) = (26, 27);
         (core.read_buffers, core.couriers_idle, core.dns.buffers) = (28, 30, 31);
@@ -332,6 +338,7 @@ mod tests {
             "deferred_waiting{core=\"0\"} 12\n",
             "deferred_total{core=\"0\"} 13\n",
             "tls_issuer_keys{core=\"0\"} 16\n",
+            "tls_issuer_signatures{core=\"0\"} 36\n",
             "redirect_names{core=\"0\"} 17\n",
             "inbox_depth{core=\"0\"} 23\n",
             "evidence_queued{core=\"0\"} 24\n",

@@ -88,6 +88,27 @@ fn a_verified_chain_is_good_for_an_hour_of_its_name() {
 }
 
 #[test]
+fn an_authority_whose_signature_is_known_is_judged_in_every_check() {
+    let authority = authority();
+    let shared = client(&authority, ALWAYS_VERIFIED);
+    let ca = || IsCa::Ca(BasicConstraints::Constrained(0));
+    let until_2027 = server_config(signed_below(&authority, (2025, 2027), ca()), BOTH);
+    let until_2027 = Arc::new(until_2027);
+    let class = |server, at_s| visit(&shared, server, ("e.test", 443), at_s).class;
+    for at_s in [0, 1_000, LAST_MINUTE_S] {
+        assert_eq!(class(&until_2027, at_s), None);
+        assert_eq!(shared.issuer_signatures(), 1, "not the leaf's");
+    }
+    let late = class(&until_2027, LAST_MINUTE_S + 61);
+    assert_eq!(late, Some(FailureClass::TlsExpired));
+    // Another authority of that name, which nobody has signed.
+    let foreign = signed_below(&super::authority(), (2025, 2027), ca());
+    let foreign = Arc::new(server_config(foreign, BOTH));
+    assert_eq!(class(&foreign, 0), Some(FailureClass::TlsUntrusted));
+    assert_eq!(shared.issuer_signatures(), 1);
+}
+
+#[test]
 fn neither_a_chain_nor_a_session_outlives_a_certificate() {
     let authority = authority();
     for policy in [ALWAYS_FULL, ALWAYS_VERIFIED, TlsPolicy::default()] {

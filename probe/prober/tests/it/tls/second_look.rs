@@ -218,6 +218,9 @@ fn each_answer_to_the_old_hello_has_its_class_after_each_refusal_in_any_split() 
         says(ALERT_70),
         says(&[]),
         Breaks(Vec::new(), ECONNRESET),
+        // A server that never heard of `supported_versions` answers our hello as well.
+        Says(server_hello(0x0302, CBC)),
+        Says(server_hello(0x0300, 0x0005)),
     ];
     let looks = [
         (Says(server_hello(0x0301, 0x002f)), C::TlsDeprecated),

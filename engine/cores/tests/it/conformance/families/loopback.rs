@@ -30,8 +30,7 @@ pub(super) struct Loopback {
 }
 
 impl Loopback {
-    /// `None` where the kernel refuses the driver.
-    pub(super) fn new(driver: Driver, policy: IpPolicy) -> Option<Self> {
+    pub(super) fn new(driver: Driver, policy: IpPolicy) -> Self {
         let mut dark = Vec::new();
         let ports = Ports {
             answers: port(Manner::Answers, &mut dark),
@@ -43,16 +42,11 @@ impl Loopback {
         config.destination_caps = DestinationCaps::share(1, allow.to_vec());
         config.shared.guard = Guard::public_only(allow.to_vec());
         config.resolver.policy = policy;
-        match cores::spawn(config, Clock::start()) {
-            Ok(core) => Some(Self {
-                core,
-                ports,
-                _dark: dark,
-            }),
-            Err(error) => {
-                assert_eq!(driver, Driver::IoUring, "{error}");
-                None
-            }
+        let core = cores::spawn(config, Clock::start());
+        Self {
+            core: core.expect("the kernel gives out this driver"),
+            ports,
+            _dark: dark,
         }
     }
 }

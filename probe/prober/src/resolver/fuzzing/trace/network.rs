@@ -97,7 +97,10 @@ impl Network {
     /// Carries out every command; the answers are the caller's.
     pub(super) fn pump(&mut self, resolver: &mut Resolver, now: MonoUs) -> Answers {
         let mut answers = Vec::new();
-        while let Some(command) = resolver.next() {
+        while resolver.has_next() {
+            let Some(command) = resolver.next() else {
+                break;
+            };
             match command {
                 DnsCommand::Open { socket, .. } => {
                     let before = self.sockets.insert(socket, self.opens_at_once);

@@ -1,0 +1,208 @@
+//! What is wrong with this node itself, in sentences for whoever reads its log: the first of a
+//! kind at once, then one a minute. Checks that are unknown for our own sake are explained nowhere
+//! else. It must not know where the sentences go.
+
+use cores::CoreSnapshot;
+use model::{FailureClass, MonoUs};
+use persist::{Quiet, SinkCounters};
+
+/// Time between two sentences of one kind, in s.
+const EVERY_S: u64 = 60;
+
+/// A sentence, and how many of its kind were kept back since the one before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) swallowed: u64,
+    pub(super) text: String,
+}
+
+/// What was complained of already.
+pub(super) struct Troubles {
+    quiet: Quiet,
+    /// Checks refused by the guard that were told of.
+    blocked_said: u64,
+    /// Connections without a local end that were told of.
+    sources_wanted_said: u64,
+}
+
+impl Troubles {
+    pub(super) fn new() -> Self {
+        Self {
+            quiet: Quiet::every_s(EVERY_S),
+            blocked_said: 0,
+            sources_wanted_said: 0,
+        }
+    }
+
+    /// A complaint of `kind`, unless there was one a moment ago.
+    pub(super) fn complaint(
+        &mut self,
+        kind: &'static str,
+        now: MonoUs,
+        text: impl FnOnce() -> String,
+    ) -> Option<Complaint> {
+        let swallowed = self.quiet.allows(kind, now)?;
+        Some(Complaint {
+            swallowed,
+            text: text(),
+        })
+    }
+
+    /// What the numbers of the sink and of the cores tell.
+    pub(super) fn look(
+        &mut self,
+        sink: &SinkCounters,
+        cores: &[CoreSnapshot],
+        now: MonoUs,
+    ) -> Vec<Complaint> {
+        let found = [
+            self.held(cores, now),
+            self.journal(sink, now),
+            self.blocked(cores, now),
+            self.sources(cores, now),
+            self.resolvers(cores, now),
+        ];
+        found.into_iter().flatten().collect()
+    }
+
+    fn held(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
+        let held: u64 = cores.iter().map(|core| core.held).sum();
+        let text = || format!("{held} results are held: the sink is slower than the probe cores");
+        (held > 0).then(|| self.complaint("held", now, text))?
+    }
+
+    fn journal(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
+        let bytes = sink.journal_bytes;
+        let text =
+            || format!("the journal ({bytes} bytes) cannot be written: check the disk of data_dir");
+        (sink.journal_alarm > 0).then(|| self.complaint("journal", now, text))?
+    }
+
+    /// A fleet whose addresses are not allowed is never down: nothing else would tell.
+    fn blocked(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
+        let of = |core: &CoreSnapshot| core.failed(FailureClass::SafetyBlocked);
+        let blocked: u64 = cores.iter().map(of).sum();
+        let news = blocked.saturating_sub(self.blocked_said);
+        let text = || {
+            format!(
+                "{news} checks refused by the safety guard: add --allow CIDR for the private \
+                 networks that are meant to be watched"
+            )
+        };
+        let complaint = (news > 0).then(|| self.complaint("blocked", now, text))??;
+        self.blocked_said = blocked;
+        Some(complaint)
+    }
+
+    fn sources(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
+        let wanted: u64 = cores.iter().map(|core| core.sources_wanted).sum();
+        let absent = cores.iter().map(|core| core.sources_absent).max();
+        let (news, absent) = (
+            wanted.saturating_sub(self.sources_wanted_said),
+            absent.unwrap_or(0),
+        );
+        let text = || {
+            format!(
+                "{news} connections found no local address or port ({absent} source addresses are \
+                 absent): give source_addresses that this machine has (`ringwatch doctor`), or \
+                 where it has one family alone say so (`ip`)"
+            )
+        };
+        let complaint = (news > 0).then(|| self.complaint("sources", now, text))??;
+        self.sources_wanted_said = wanted;
+        Some(complaint)
+    }
+
+    fn resolvers(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
+        let is_sick = cores.iter().any(|core| core.dns.sick > 0);
+        let text = || {
+            "the resolvers fail for too many names to be believed: checks of names that are not \
+             cached are unknown (dns.resolver_sick)"
+                .to_owned()
+        };
+        is_sick.then(|| self.complaint("resolvers", now, text))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> MonoUs {
+        MonoUs(s * 1_000_000)
+    }
+
+    fn texts(found: &[Complaint]) -> Vec<&str> {
+        found.iter().map(|complaint| &complaint.text[..]).collect()
+    }
+
+    fn sick() -> CoreSnapshot {
+        let mut core = CoreSnapshot::default();
+        core.dns.sick = 1;
+        core
+    }
+
+    #[test]
+    fn a_node_that_is_well_is_quiet() {
+        let cores = [CoreSnapshot::default(), CoreSnapshot::default()];
+        let found = Troubles::new().look(&SinkCounters::default(), &cores, at(1));
+        assert_eq!(found, []);
+    }
+
+    #[test]
+    fn every_shortage_of_our_own_has_its_sentence() {
+        let mut short = sick();
+        (short.held, short.sources_wanted, short.sources_absent) = (3, 7, 2);
+        short.failures[FailureClass::SafetyBlocked as usize] = 5;
+        let sink = SinkCounters {
+            journal_alarm: 1,
+            journal_bytes: 99,
+            ..SinkCounters::default()
+        };
+        let found = Troubles::new().look(&sink, &[short, CoreSnapshot::default()], at(1));
+        let texts = texts(&found);
+        for (text, start) in texts.iter().zip([
+            "3 results are held",
+            "the journal (99 bytes) cannot be written",
+            "5 checks refused by the safety guard",
+            "7 connections found no local address or port (2 source addresses are absent)",
+            "the resolvers fail for too many names",
+        ]) {
+            assert!(text.starts_with(start), "{text}");
+        }
+        assert_eq!(texts.len(), 5);
+    }
+
+    #[test]
+    fn what_goes_on_is_said_once_a_minute_with_what_was_kept_back() {
+        let (mut troubles, sink) = (Troubles::new(), SinkCounters::default());
+        let mut say = |s| troubles.look(&sink, &[sick()], at(s));
+        assert_eq!(say(1).len(), 1);
+        assert!(say(2).is_empty() && say(60).is_empty());
+        assert_eq!(say(61)[0].swallowed, 2);
+    }
+
+    #[test]
+    fn connections_without_a_local_end_are_told_of_once_each() {
+        let (mut troubles, sink) = (Troubles::new(), SinkCounters::default());
+        let mut say = |wanted, s| {
+            let core = CoreSnapshot {
+                sources_wanted: wanted,
+                ..CoreSnapshot::default()
+            };
+            let found = troubles.look(&sink, &[core, core], at(s));
+            found.first().map(|complaint| complaint.text.clone())
+        };
+        assert!(say(2, 1).is_some_and(|text| text.starts_with("4 connections")));
+        assert_eq!(say(2, 100), None, "no new ones");
+        assert_eq!(
+            say(5, 101).map(|text| text[..2].to_owned()),
+            Some("6 ".into())
+        );
+        assert_eq!(say(9, 102), None, "a moment ago");
+        assert_eq!(
+            say(9, 200).map(|text| text[..2].to_owned()),
+            Some("8 ".into())
+        );
+    }
+}
