@@ -138,7 +138,7 @@ pub(crate) fn tell_of_namespaces() {
     if !made {
         eprintln!(
             "xtask: no network namespace can be made here: the tests of scarce local ports \
-             (cores, conformance::sources) do nothing. \
+             and of routers (cores, conformance::sources and ::unreachable) do nothing. \
              `sysctl kernel.unprivileged_userns_clone=1`, or a container with CAP_SYS_ADMIN, lets \
              them run."
         );

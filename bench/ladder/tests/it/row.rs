@@ -33,7 +33,8 @@ pub(crate) enum Means {
         place: Place,
         flags: &'static [&'static str],
     },
-    /// No server can bring it about: this test does.
+    /// No server of this machine's own network can bring it about: this test does, and holds
+    /// what the row says.
     Test {
         file: &'static str,
         name: &'static str,
@@ -113,9 +114,12 @@ pub(crate) const fn up(means: Means, phases: &'static str, says: Says) -> Row {
 }
 
 /// A class that is nobody's fault but ours, held by a test of its own.
-pub(crate) const fn ours(class: C, file: &'static str, name: &'static str) -> Row {
-    let means = Means::Test { file, name };
-    row(Some(class), None, "unknown", means, "", &[])
+pub(crate) const fn ours(class: C, means: Means, phases: &'static str, says: Says) -> Row {
+    row(Some(class), None, "unknown", means, phases, says)
+}
+
+pub(crate) const fn by_test(file: &'static str, name: &'static str) -> Means {
+    Means::Test { file, name }
 }
 
 pub(crate) const fn http(fault: &'static str) -> Means {

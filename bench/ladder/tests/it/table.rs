@@ -4,7 +4,7 @@
 use model::FailureClass as C;
 
 use crate::row::{
-    Means, Place, Row, at, degraded, down, http, http_with, https, https_with, ours, row, up,
+    Place, Row, at, by_test, degraded, down, http, http_with, https, https_with, ours, row, up,
 };
 
 /// A deadline that a healthy answer keeps, and that does not make the test long.
@@ -112,8 +112,12 @@ pub(crate) static ROWS: &[Row] = &[
     ),
     ours(
         C::DnsResolverSick,
-        "engine/cores/tests/it/resolving.rs",
-        "while_the_resolvers_are_sick_no_name_is_down",
+        by_test(
+            "engine/cores/tests/it/resolving.rs",
+            "while_the_resolvers_are_sick_no_name_is_down",
+        ),
+        "",
+        &[],
     ),
     down(
         C::ConnectRefused,
@@ -133,31 +137,32 @@ pub(crate) static ROWS: &[Row] = &[
         "connect total",
         &[("evidence.errno", "111"), ("address", "127.0.0.1")],
     ),
-    Row {
-        class: Some(C::ConnectReset),
-        legacy_code: Some(2),
-        verdict: "down",
+    down(
+        C::ConnectReset,
+        2,
         // Linux calls a reset before the connection stands a refusal; what comes later is of TLS
         // or HTTP.
-        means: Means::Test {
-            file: "probe/prober/tests/it/attempts.rs",
-            name: "the_first_failure_of_the_remote_names_the_class",
-        },
-        phases: "",
-        says: &[],
-    },
-    Row {
-        class: Some(C::ConnectUnreachable),
-        legacy_code: Some(2),
-        verdict: "down",
+        by_test(
+            "probe/prober/tests/it/attempts.rs",
+            "the_first_failure_of_the_remote_names_the_class",
+        ),
+        CONNECTION,
+        &[("evidence.errno", "104")],
+    ),
+    down(
+        C::ConnectUnreachable,
+        2,
         // A router's word, which loopback has none of.
-        means: Means::Test {
-            file: "probe/prober/tests/it/attempts.rs",
-            name: "the_errno_of_a_first_flight_tells_whether_the_connection_stood",
-        },
-        phases: "",
-        says: &[],
-    },
+        by_test(
+            "engine/cores/tests/it/conformance/unreachable.rs",
+            "a_host_that_a_router_cannot_reach_is_unreachable",
+        ),
+        "connect total",
+        &[
+            ("evidence.addresses.0.errno", "113"),
+            ("evidence.addresses.0.local", "false"),
+        ],
+    ),
     down(
         C::ConnectTimeout,
         1,
@@ -599,17 +604,29 @@ pub(crate) static ROWS: &[Row] = &[
     ),
     ours(
         C::LocalPressure,
-        "engine/cores/tests/it/honesty.rs",
-        "a_timeout_while_we_were_stalled_is_ours",
+        by_test(
+            "engine/cores/tests/it/honesty.rs",
+            "a_timeout_while_we_were_stalled_is_ours",
+        ),
+        "",
+        &[],
     ),
     ours(
         C::LocalShed,
-        "engine/cores/tests/it/honesty.rs",
-        "one_shots_beyond_what_may_wait_are_shed_and_told",
+        by_test(
+            "engine/cores/tests/it/honesty.rs",
+            "one_shots_beyond_what_may_wait_are_shed_and_told",
+        ),
+        "",
+        &[("evidence.text", "too many checks wait")],
     ),
     ours(
         C::LocalCancelled,
-        "engine/cores/tests/it/honesty.rs",
-        "a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots",
+        by_test(
+            "engine/cores/tests/it/honesty.rs",
+            "a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots",
+        ),
+        "",
+        &[("evidence.text", "cancelled")],
     ),
 ];

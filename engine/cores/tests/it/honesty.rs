@@ -313,6 +313,11 @@ fn one_shots_beyond_what_may_wait_are_shed_and_told() {
     for report in &refused {
         assert_eq!(report.outcome.failure(), Some(FailureClass::LocalShed));
         assert_eq!(report.outcome.verdict(), Verdict::Unknown);
+        assert_eq!(
+            report.outcome.phases.values(),
+            [None; 6],
+            "nothing was begun"
+        );
         assert!(report.evidence.text.contains("too many checks wait"));
     }
     let account = bench.sim.core().account().one_shot;
@@ -345,6 +350,11 @@ fn a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots() {
     assert_eq!(
         refused.outcome.failure(),
         Some(FailureClass::LocalCancelled)
+    );
+    assert_eq!(
+        refused.outcome.phases.values(),
+        [None; 6],
+        "nothing was begun"
     );
     assert!(refused.evidence.text.contains("cancelled"));
     assert!(bench.sim.now().mono.0 < 17_000_000, "{:?}", bench.sim.now());

@@ -240,6 +240,8 @@ fn the_first_failure_of_the_remote_names_the_class() {
             (run.class(), run.report().errno),
             (Some(class), Some(errno))
         );
+        let phases = run.report().phases.values().map(|phase| phase.is_some());
+        assert_eq!(phases, [true, true, false, false, false, true], "{class}");
     }
 }
 

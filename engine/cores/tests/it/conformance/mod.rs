@@ -6,11 +6,13 @@ mod families;
 mod name_servers;
 mod names;
 mod openssl;
+mod own_network;
 mod peers;
 mod real;
 mod servers;
 mod simulated;
 mod sources;
+mod unreachable;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

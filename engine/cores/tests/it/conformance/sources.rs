@@ -1,14 +1,12 @@
 //! The local end of connections, as servers and the kernel see it: where they come from, how they
 //! end, and what happens when their ports run out. On both real drivers.
 //!
-//! Ports run out in a network of the test's own, in which there are four of them: a child process,
-//! this same program, in a network namespace.
+//! Ports run out in a network of the test's own, in which there are four of them.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use model::inbox::{CoreCommand, OneShotReport};
 use model::{FailureClass, Ticket, Verdict};
 use prober::Guard;
 
+use super::own_network::in_own_network;
 use super::peers::Tls;
 use super::real::{self, PATIENCE};
 use super::{TRIES, drivers, target};
@@ -27,8 +26,8 @@ const PACE: Duration = Duration::from_millis(20);
 const NO_ADDRESS: i32 = 99;
 /// `TIME_WAIT` in `/proc/net/tcp`.
 const TIME_WAIT: &str = "06";
-/// Tells this program that it is in a network of its own.
-const OWN_NETWORK: &str = "RINGWATCH_TEST_OWN_NETWORK";
+/// What begins with all ports: the test says when there are few.
+const UP: &str = "ip link set lo up && echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
 /// Ports of that network.
 const PORTS: usize = 4;
 
@@ -190,7 +189,7 @@ impl Bench {
 }
 
 /// Asks until `reached` says so.
-fn eventually(mut reached: impl FnMut() -> bool) {
+pub(super) fn eventually(mut reached: impl FnMut() -> bool) {
     // Nobody sends: the channel only paces the questions.
     let (_sender, pace) = channel::<()>();
     for _ in 0..PATIENCE.as_millis() / PACE.as_millis() {
@@ -312,38 +311,6 @@ fn an_address_that_is_not_here_is_passed_over_and_alone_it_is_unknown() {
     });
 }
 
-/// Runs the rest of the test called `name` in a network namespace, where there are few ports:
-/// `true` there. `false`, after it ended well, here; also where nobody may make a namespace.
-fn in_own_network(name: &str) -> bool {
-    if std::env::var_os(OWN_NETWORK).is_some() {
-        return true;
-    }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--net", "sh", "-c"]);
-        command
-    };
-    let is_had = |command: &mut Command| command.status().is_ok_and(|status| status.success());
-    if !is_had(unshare().arg("true")) {
-        eprintln!("no network namespace of our own here: {name} is left out");
-        return false;
-    }
-    let up = "ip link set lo up && echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
-    let program = std::env::current_exe().expect("this program");
-    let child = unshare()
-        .arg(format!("{up} && exec \"$0\" --exact --nocapture \"$1\""))
-        .arg(program)
-        .arg(format!("conformance::sources::{name}"))
-        .env(OWN_NETWORK, "1")
-        .output()
-        .expect("unshare runs");
-    let said = String::from_utf8_lossy(&child.stdout);
-    let errors = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{said}{errors}");
-    assert!(said.contains("1 passed"), "{said}{errors}");
-    false
-}
-
 /// From now on this network has so few ports. What listens has its port already.
 fn leave_few_ports() {
     let range = format!("40000 {}", 40_000 + PORTS - 1);
@@ -354,8 +321,8 @@ fn leave_few_ports() {
 
 #[test]
 fn ports_are_shared_between_destinations_and_without_one_a_check_is_unknown() {
-    let name = "ports_are_shared_between_destinations_and_without_one_a_check_is_unknown";
-    if !in_own_network(name) {
+    let name = "sources::ports_are_shared_between_destinations_and_without_one_a_check_is_unknown";
+    if !in_own_network(name, UP) {
         return;
     }
     let (silent, (other, _seen)) = (Silent::new(), server(loopback(1)));
@@ -387,7 +354,8 @@ fn ports_are_shared_between_destinations_and_without_one_a_check_is_unknown() {
 
 #[test]
 fn closed_in_order_ports_run_out_and_by_reset_they_do_not() {
-    if !in_own_network("closed_in_order_ports_run_out_and_by_reset_they_do_not") {
+    let name = "sources::closed_in_order_ports_run_out_and_by_reset_they_do_not";
+    if !in_own_network(name, UP) {
         return;
     }
     let servers = [(); 4].map(|()| server(loopback(1)));
