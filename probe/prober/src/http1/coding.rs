@@ -1,21 +1,28 @@
 //! Takes the content coding off a body as it streams by (RFC 9110 §8.4).
 //!
 //! Decoders are fed in blocks that begin at fixed offsets of the stream: what comes out of it, and
-//! where it breaks, does not depend on the pieces in which it arrives. They write into a buffer of
-//! a fixed size that is emptied again and again: nothing that a server sends makes it grow.
+//! where it breaks, does not depend on the pieces in which it arrives. What they may write is
+//! limited in all and handed on in small pieces, and so is the memory that they take: a block of
+//! deflate makes at most a quarter of a mebibyte, brotli has limits of its own in `brotli`.
+
+mod brotli;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use std::io::{self, Write};
 
-use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use model::limits::BODY_MAX_BYTES;
 
 use super::head::Coding;
+use brotli::{Brotli, Progress};
 
 /// Bytes of a block. A match may be found so many bytes late, and never later than the end.
 const BLOCK_BYTES: usize = 256;
-/// Output buffer of the brotli decoder.
-const BROTLI_BUFFER_BYTES: usize = 4 * 1024;
+/// Decoded bytes that are handed on at a time.
+const PIECE_BYTES: usize = 4 * 1024;
+/// Memory that is kept from one block to the next for what comes out of it.
+const ROOM_KEPT_BYTES: usize = 32 * 1024;
 
 /// A body that is being decoded.
 pub(crate) struct Decoder {
@@ -46,7 +53,8 @@ enum Kind {
     Unseen,
     Zlib(Box<ZlibDecoder<Room>>),
     Deflate(Box<DeflateDecoder<Room>>),
-    Brotli(Box<DecompressorWriter<Room>>),
+    /// Beside the decoder, bytes that may still come out of it.
+    Brotli(Box<Brotli>, usize),
     Unknown,
 }
 
@@ -87,10 +95,7 @@ impl Decoder {
             Coding::Identity => Kind::Identity,
             Coding::Gzip => Kind::Gzip(Box::new(GzDecoder::new(Room::new()))),
             Coding::Deflate => Kind::Unseen,
-            Coding::Brotli => {
-                let decoder = DecompressorWriter::new(Room::new(), BROTLI_BUFFER_BYTES);
-                Kind::Brotli(Box::new(decoder))
-            }
+            Coding::Brotli => Kind::Brotli(Box::new(Brotli::new()), BODY_MAX_BYTES as usize),
             Coding::Unknown => Kind::Unknown,
         };
         let unknown = matches!(kind, Kind::Unknown);
@@ -150,7 +155,8 @@ impl Decoder {
                 decoder.get_mut().out.clear();
                 whole
             }
-            Kind::Brotli(decoder) => decoder.close().is_ok(),
+            // It is over as soon as it is whole.
+            Kind::Brotli(..) => false,
             Kind::Identity | Kind::Unseen | Kind::Unknown => true,
         };
         self.give(data);
@@ -172,22 +178,28 @@ impl Decoder {
 
     /// Decodes the block.
     fn run(&mut self, data: &mut impl FnMut(&[u8])) {
-        let block = std::mem::take(&mut self.block);
+        let mut block = std::mem::take(&mut self.block);
         if let (Kind::Unseen, Some(first)) = (&self.kind, block.first()) {
             self.kind = deflate_kind(*first);
         }
-        let written = match &mut self.kind {
+        let progress = match &mut self.kind {
             Kind::Gzip(decoder) => write(&mut **decoder, &block),
             Kind::Zlib(decoder) => write(&mut **decoder, &block),
             Kind::Deflate(decoder) => write(&mut **decoder, &block),
-            Kind::Brotli(decoder) => write(&mut **decoder, &block),
-            Kind::Identity | Kind::Unseen | Kind::Unknown => Ok(false),
+            Kind::Brotli(decoder, left) => decoder.run(&mut block, &mut |piece| {
+                let seen = &piece[..piece.len().min(*left)];
+                data(seen);
+                *left -= seen.len();
+                *left > 0
+            }),
+            Kind::Identity | Kind::Unseen | Kind::Unknown => Progress::More,
         };
         self.give(data);
-        match written {
-            Ok(ended) => self.over |= ended,
-            Err(_) if self.room().is_some_and(|room| room.left == 0) => self.over = true,
-            Err(_) => self.give_up("the body cannot be decoded"),
+        match progress {
+            Progress::Ended => self.over = true,
+            _ if self.is_full() => self.over = true,
+            Progress::More => {}
+            Progress::Broken => self.give_up("the body cannot be decoded"),
         }
         self.block = block;
         self.block.clear();
@@ -195,8 +207,17 @@ impl Decoder {
 
     fn give(&mut self, data: &mut impl FnMut(&[u8])) {
         if let Some(room) = self.room() {
-            data(&room.out);
+            room.out.chunks(PIECE_BYTES).for_each(data);
             room.out.clear();
+            room.out.shrink_to(ROOM_KEPT_BYTES);
+        }
+    }
+
+    /// Whether as much came out as anybody looks at.
+    fn is_full(&mut self) -> bool {
+        match &self.kind {
+            Kind::Brotli(_, left) => *left == 0,
+            _ => self.room().is_some_and(|room| room.left == 0),
         }
     }
 
@@ -205,8 +226,7 @@ impl Decoder {
             Kind::Gzip(decoder) => Some(decoder.get_mut()),
             Kind::Zlib(decoder) => Some(decoder.get_mut()),
             Kind::Deflate(decoder) => Some(decoder.get_mut()),
-            Kind::Brotli(decoder) => Some(decoder.get_mut()),
-            Kind::Identity | Kind::Unseen | Kind::Unknown => None,
+            Kind::Identity | Kind::Unseen | Kind::Brotli(..) | Kind::Unknown => None,
         }
     }
 
@@ -231,13 +251,17 @@ fn is_over(decoder: &mut impl Write) -> bool {
     matches!(decoder.write(&[0]), Ok(0))
 }
 
-/// Writes all of `block`; whether the coded stream has ended in it. What follows is not looked at.
-fn write(decoder: &mut impl Write, mut block: &[u8]) -> io::Result<bool> {
+/// Writes all of `block`. What follows the end of the coded stream is not looked at.
+fn write(decoder: &mut impl Write, mut block: &[u8]) -> Progress {
     while !block.is_empty() {
-        match decoder.write(block)? {
-            0 => return Ok(true),
-            taken => block = &block[taken..],
+        match decoder.write(block) {
+            Ok(0) => return Progress::Ended,
+            Ok(taken) => block = &block[taken..],
+            Err(_) => return Progress::Broken,
         }
     }
-    decoder.flush().map(|()| false)
+    match decoder.flush() {
+        Ok(()) => Progress::More,
+        Err(_) => Progress::Broken,
+    }
 }

@@ -13,6 +13,10 @@ use crate::driver::{End, Run, Script, run, with_rules};
 
 /// "Hello, keyword world! " ten times, by the reference encoder of brotli.
 const BROTLI: &[u8] = include_bytes!("bodies/hello.br");
+/// Some hundred bytes that ask for a window of a gigabyte and for one of 16 MiB, and fill them;
+/// before them what chooses the coding of the fuzz target.
+const LARGE_WINDOW: &[u8] = include_bytes!("../corpus/coding/brotli_window_30");
+const WINDOW: &[u8] = include_bytes!("../corpus/coding/brotli_window_24");
 const MIB: usize = 1024 * 1024;
 
 fn rules(keyword: &str, forbidden: &[&str]) -> Rules {
@@ -181,6 +185,20 @@ fn a_coding_that_is_broken_or_unknown_is_told_unless_the_keyword_came_before() {
     let answer = answer("Content-Encoding: zstd\r\n", b"whatever");
     let unasked = run(&plain, Script::answering(vec![&answer], End::Silence), true);
     assert_eq!(unasked.class(), None, "nobody looks into it");
+}
+
+#[test]
+fn a_window_of_brotli_that_no_content_coding_has_is_told_and_costs_nothing() {
+    let verdict = |coded: &[u8], keyword: &str| {
+        let answer = answer("Content-Encoding: br\r\n", coded);
+        check(&rules(keyword, &[]), vec![&answer], End::Silence).class()
+    };
+    assert_eq!(
+        verdict(&LARGE_WINDOW[1..], "aaa"),
+        Some("http.bad_encoding")
+    );
+    assert_eq!(verdict(&WINDOW[1..], "aaa"), None);
+    assert_eq!(verdict(&WINDOW[1..], "b"), Some("body.keyword_missing"));
 }
 
 #[test]
