@@ -103,10 +103,18 @@ impl Search {
         }
     }
 
-    /// The verdict on a body that is over, or was cut by a limit.
+    /// The verdict on a body that is over.
     pub(crate) fn conclude(&mut self, rules: &BodyRules) -> Option<FailureClass> {
         let Self { decoder, eye } = self;
         decoder.finish(&mut |data| eye.see(rules, data));
+        self.at_the_end(rules)
+    }
+
+    /// The verdict on as much of a body as was read, when a limit of ours ends it: that it does
+    /// not go on is nobody's fault.
+    pub(crate) fn stop(&mut self, rules: &BodyRules) -> Option<FailureClass> {
+        let Self { decoder, eye } = self;
+        decoder.stop(&mut |data| eye.see(rules, data));
         self.at_the_end(rules)
     }
 
@@ -135,7 +143,10 @@ impl Search {
         if self.is_satisfied(rules) && self.eye.forbidden.is_some() {
             return Some(FailureClass::BodyForbidden);
         }
-        if self.decoder.is_broken() {
+        // A forbidden text is looked for in what could be read. A stream that breaks hides the
+        // rest of it, or was damaged; of one that ends early all that came was seen.
+        let early = self.decoder.is_cut() && !self.eye.found;
+        if self.decoder.is_broken() || early {
             return Some(FailureClass::HttpBadEncoding);
         }
         (!self.is_satisfied(rules)).then_some(FailureClass::BodyKeywordMissing)

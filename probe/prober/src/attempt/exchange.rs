@@ -12,7 +12,7 @@ use model::time::Now;
 use super::redirect::Redirected;
 use super::{Attempt, Stage};
 use crate::http1::Flaw;
-use crate::http1::body::Body;
+use crate::http1::body::{Body, Fed};
 use crate::http1::head::{self, Head};
 use crate::http1::scan::{Found, Scan};
 use crate::rules::{BodyRules, Judgement, Search};
@@ -39,8 +39,8 @@ impl Attempt {
             .and_then(|rules| rules.set().body.as_ref());
         let Some((search, rules)) = self.hop.search.as_mut().zip(rules) else {
             return match body.feed(bytes, &mut |_| {}) {
-                Ok(true) => self.finish(None, now),
-                Ok(false) => {}
+                Ok(Fed::Whole | Fed::Enough) => self.finish(None, now),
+                Ok(Fed::More) => {}
                 Err(flaw) => self.fail(flaw, now),
             };
         };
@@ -49,34 +49,41 @@ impl Attempt {
         match (search.judge(rules), fed) {
             (Judgement::Failed(class), _) => self.finish(Some(class), now),
             (Judgement::Passed, _) => self.finish(None, now),
-            (Judgement::Open, Ok(true)) => self.on_end_of_body(now),
-            (Judgement::Open, Ok(false)) => {}
+            (Judgement::Open, Ok(Fed::Whole)) => self.on_end_of_body(now),
+            (Judgement::Open, Ok(Fed::Enough)) => self.on_enough_body(now),
+            (Judgement::Open, Ok(Fed::More)) => {}
             (Judgement::Open, Err(flaw)) => self.fail(flaw, now),
         }
     }
 
-    /// Everything of the body came that is looked at.
+    /// The body is over.
     fn on_end_of_body(&mut self, now: Now) {
-        let rules = self
-            .rules
-            .as_ref()
-            .and_then(|rules| rules.set().body.as_ref());
-        let search = self.hop.search.as_mut().zip(rules);
+        let search = self.search();
         let verdict = search.and_then(|(search, rules)| search.conclude(rules));
         self.finish(verdict, now);
+    }
+
+    /// So much of the body came that no more of it is read.
+    fn on_enough_body(&mut self, now: Now) {
+        let search = self.search();
+        let verdict = search.and_then(|(search, rules)| search.stop(rules));
+        self.finish(verdict, now);
+    }
+
+    /// The search through the body, and what for.
+    fn search(&mut self) -> Option<(&mut Search, &BodyRules)> {
+        let rules = self.rules.as_ref()?.set().body.as_ref()?;
+        Some((self.hop.search.as_mut()?, rules))
     }
 
     /// The time is up. A body without a known end is judged by what came of it, unless the keyword
     /// is still to come.
     pub(super) fn on_deadline(&mut self, now: Now) {
         let timeout = Some(self.timeout_class());
-        let rules = self
-            .rules
-            .as_ref()
-            .and_then(|rules| rules.set().body.as_ref());
-        let judged = match (&self.hop.body, self.hop.search.as_mut(), rules) {
-            (Some(body), Some(search), Some(rules)) if body.is_open_ended() => {
-                let verdict = search.conclude(rules);
+        let open_ended = self.hop.body.is_some_and(|body| body.is_open_ended());
+        let judged = match self.search() {
+            Some((search, rules)) if open_ended => {
+                let verdict = search.stop(rules);
                 if search.is_satisfied(rules) {
                     verdict
                 } else {
@@ -93,7 +100,7 @@ impl Attempt {
     pub(super) fn on_enough_read(&mut self, now: Now) {
         match self.stage {
             Stage::Ended => {}
-            Stage::Body => self.on_end_of_body(now),
+            Stage::Body => self.on_enough_body(now),
             Stage::Handshaking => self.fail(
                 Flaw {
                     class: FailureClass::TlsHandshake,

@@ -17,6 +17,17 @@ pub(crate) struct Body {
     data_bytes: u32,
 }
 
+/// How far a body has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// More of it is to be read.
+    More,
+    /// It is over.
+    Whole,
+    /// No more of it is looked at.
+    Enough,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Length(u64),
@@ -45,16 +56,12 @@ impl Body {
         !matches!(self.kind, Kind::Length(left) if left <= u64::from(self.budget))
     }
 
-    /// Takes in `bytes` and gives what they carry, framing taken off, to `data`; whether enough
-    /// was read.
+    /// Takes in `bytes` and gives what they carry, framing taken off, to `data`; how far it
+    /// has come.
     ///
     /// # Errors
     /// A [`Flaw`] when the chunked coding is broken within the limit.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &[u8],
-        data: &mut impl FnMut(&[u8]),
-    ) -> Result<bool, Flaw> {
+    pub(crate) fn feed(&mut self, bytes: &[u8], data: &mut impl FnMut(&[u8])) -> Result<Fed, Flaw> {
         let looked_at = &bytes[..bytes.len().min(self.budget as usize)];
         let handed_on = &mut self.data_bytes;
         let mut data = |piece: &[u8]| {
@@ -75,7 +82,11 @@ impl Body {
             }
         };
         self.budget -= looked_at.len() as u32;
-        Ok(complete || self.budget == 0)
+        Ok(match self.budget {
+            _ if complete => Fed::Whole,
+            0 => Fed::Enough,
+            _ => Fed::More,
+        })
     }
 
     /// Judges the end of the connection before the end of the body.
@@ -113,7 +124,7 @@ mod tests {
 
     const MIB: usize = BODY_MAX_BYTES as usize;
 
-    fn feed(body: &mut Body, bytes: &[u8]) -> Result<bool, Flaw> {
+    fn feed(body: &mut Body, bytes: &[u8]) -> Result<Fed, Flaw> {
         body.feed(bytes, &mut |_| {})
     }
 
@@ -143,12 +154,12 @@ mod tests {
     fn a_length_must_arrive_exactly_and_what_follows_is_ignored() {
         let mut body = Body::new(Framing::Length(5)).expect("something to read");
         assert!(!body.is_open_ended());
-        assert_eq!(feed(&mut body, b"hell"), Ok(false));
+        assert_eq!(feed(&mut body, b"hell"), Ok(Fed::More));
         assert_eq!(
             body.eof().map_err(|flaw| flaw.class),
             Err(FailureClass::HttpTruncated)
         );
-        assert_eq!(feed(&mut body, b"o and more"), Ok(true));
+        assert_eq!(feed(&mut body, b"o and more"), Ok(Fed::Whole));
         assert_eq!(Body::new(Framing::Length(0)), None);
     }
 
@@ -157,9 +168,9 @@ mod tests {
         for framing in [Framing::Length(BODY_MAX_BYTES + 1), Framing::ToClose] {
             let mut body = Body::new(framing).expect("something to read");
             assert!(body.is_open_ended());
-            assert_eq!(feed(&mut body, &vec![0; MIB - 1]), Ok(false));
+            assert_eq!(feed(&mut body, &vec![0; MIB - 1]), Ok(Fed::More));
             assert_eq!(body.eof().is_err(), framing != Framing::ToClose);
-            assert_eq!(feed(&mut body, &[0; 9]), Ok(true));
+            assert_eq!(feed(&mut body, &[0; 9]), Ok(Fed::Enough));
         }
         let exact = Body::new(Framing::Length(BODY_MAX_BYTES)).expect("something to read");
         assert!(!exact.is_open_ended());
@@ -170,7 +181,10 @@ mod tests {
         let mut body = Body::new(Framing::Chunked).expect("something to read");
         let mut bytes = b"FFFFF0\r\n".to_vec();
         bytes.resize(MIB, b'x');
-        assert_eq!(feed(&mut body, &[&bytes[..], b"broken"].concat()), Ok(true));
+        assert_eq!(
+            feed(&mut body, &[&bytes[..], b"broken"].concat()),
+            Ok(Fed::Enough)
+        );
         let mut body = Body::new(Framing::Chunked).expect("something to read");
         assert_eq!(
             feed(&mut body, b"z").map_err(|flaw| flaw.class),

@@ -33,15 +33,24 @@ pub(crate) struct Decoder {
     begun: bool,
     /// Nothing more comes out: the stream is over, or as much as is looked at came.
     over: bool,
-    broken: bool,
+    state: State,
     why: &'static str,
+}
+
+/// What is wrong with a coded stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Well,
+    /// It ended before its end.
+    Cut,
+    Broken,
 }
 
 impl std::fmt::Debug for Decoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder")
             .field("over", &self.over)
-            .field("broken", &self.broken)
+            .field("state", &self.state)
             .finish_non_exhaustive()
     }
 }
@@ -104,7 +113,7 @@ impl Decoder {
             block: Vec::new(),
             begun: false,
             over: unknown,
-            broken: unknown,
+            state: if unknown { State::Broken } else { State::Well },
             why: if unknown {
                 "the body has a content coding that was not offered"
             } else {
@@ -130,7 +139,15 @@ impl Decoder {
         }
     }
 
-    /// No more bytes come: gives what is left. A stream that is not whole is broken.
+    /// No more bytes are read, by no fault of their sender: gives what is left.
+    pub(crate) fn stop(&mut self, data: &mut impl FnMut(&[u8])) {
+        if !self.block.is_empty() && !self.over {
+            self.run(data);
+        }
+        self.over = true;
+    }
+
+    /// No more bytes come: gives what is left. A stream that is not whole is cut.
     pub(crate) fn finish(&mut self, data: &mut impl FnMut(&[u8])) {
         if matches!(self.kind, Kind::Identity) || self.over {
             return;
@@ -143,35 +160,40 @@ impl Decoder {
         if self.over {
             return;
         }
-        let whole = match &mut self.kind {
-            Kind::Gzip(decoder) => decoder.try_finish().is_ok(),
-            Kind::Zlib(decoder) => {
+        let (whole, intact) = match &mut self.kind {
+            Kind::Gzip(decoder) => {
                 let whole = is_over(&mut **decoder);
-                decoder.get_mut().out.clear();
-                whole
+                (whole, !whole || decoder.try_finish().is_ok())
             }
-            Kind::Deflate(decoder) => {
-                let whole = is_over(&mut **decoder);
-                decoder.get_mut().out.clear();
-                whole
-            }
+            Kind::Zlib(decoder) => (is_over(&mut **decoder), true),
+            Kind::Deflate(decoder) => (is_over(&mut **decoder), true),
             // It is over as soon as it is whole.
-            Kind::Brotli(..) => false,
-            Kind::Identity | Kind::Unseen | Kind::Unknown => true,
+            Kind::Brotli(..) => (false, true),
+            Kind::Identity | Kind::Unseen | Kind::Unknown => (true, true),
         };
-        self.give(data);
-        if !whole {
-            self.give_up("the coded body ends early");
+        if let Some(room) = self.room() {
+            room.out.clear();
+        }
+        if !intact {
+            self.give_up("the checksum of the coded body is wrong");
+        } else if !whole {
+            (self.state, self.why) = (State::Cut, "the coded body ends early");
         }
         self.over = true;
     }
 
     /// The stream cannot be decoded (any further).
     pub(crate) fn is_broken(&self) -> bool {
-        self.broken
+        self.state == State::Broken
     }
 
-    /// Why it cannot; empty while it can.
+    /// Its sender ended the stream early: all of it that came is decoded, but there was to be
+    /// more, if only a checksum.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.state == State::Cut
+    }
+
+    /// What is wrong with it; empty when nothing is.
     pub(crate) fn why(&self) -> &'static str {
         self.why
     }
@@ -231,7 +253,7 @@ impl Decoder {
     }
 
     fn give_up(&mut self, why: &'static str) {
-        (self.over, self.broken, self.why) = (true, true, why);
+        (self.over, self.state, self.why) = (true, State::Broken, why);
     }
 }
 
@@ -245,8 +267,9 @@ fn deflate_kind(first: u8) -> Kind {
     }
 }
 
-/// Whether the coded stream has ended: only then does it take no further byte. Finishing a decoder
-/// of deflate says nothing of it. What the byte decodes to is nobody's.
+/// Whether the coded stream has ended, its checksum included: only then does it take no further
+/// byte. Finishing a decoder of deflate says nothing of it, and finishing one of gzip does not
+/// tell a checksum that is wrong from one that is missing. What the byte decodes to is nobody's.
 fn is_over(decoder: &mut impl Write) -> bool {
     matches!(decoder.write(&[0]), Ok(0))
 }

@@ -63,15 +63,19 @@ fn zlib(body: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
+/// Bytes that do not compress.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
 /// Text that does not compress well, with `text` at its end.
 fn long(text: &str) -> Vec<u8> {
-    let mut state = 1_u32;
-    let mut body: Vec<u8> = (0..30_000)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            b' ' + (state >> 24) as u8 % 90
-        })
-        .collect();
+    let mut body: Vec<u8> = noise(30_000).iter().map(|byte| b' ' + byte % 90).collect();
     body.extend_from_slice(text.as_bytes());
     body
 }
@@ -185,6 +189,49 @@ fn a_coding_that_is_broken_or_unknown_is_told_unless_the_keyword_came_before() {
     let answer = answer("Content-Encoding: zstd\r\n", b"whatever");
     let unasked = run(&plain, Script::answering(vec![&answer], End::Silence), true);
     assert_eq!(unasked.class(), None, "nobody looks into it");
+}
+
+#[test]
+fn a_coded_body_that_our_own_limits_cut_is_judged_as_an_uncoded_one() {
+    let page = [long("welcome"), long("the end")].concat();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+    let endless = [&head[..], &gzip(&page)[..20_000]].concat();
+    let deadline = |keyword, forbidden: &[&str]| {
+        check(&rules(keyword, forbidden), vec![&endless], End::Silence).class()
+    };
+    assert_eq!(deadline("", &["fatal error"]), None);
+    assert_eq!(deadline("absent", &["fatal error"]), Some("http.timeout"));
+    let start = String::from_utf8(page[10_000..10_020].to_vec()).expect("ASCII");
+    assert_eq!(deadline(&start, &["fatal error"]), None);
+    assert_eq!(deadline("", &[&start]), Some("body.forbidden"));
+    // More than a mebibyte, before and after decoding, and all of it is well.
+    let large = noise(1_500_000);
+    let coded = gzip(&large);
+    assert!(coded.len() > MIB, "it must not compress");
+    for coded in [coded, zlib(&large)] {
+        let coding = if coded[0] == 0x1f { "gzip" } else { "deflate" };
+        let answer = answer(&format!("Content-Encoding: {coding}\r\n"), &coded);
+        let pieces = answer.chunks(4_096).collect();
+        let run = check(&rules("", &["fatal error"]), pieces, End::Eof);
+        assert_eq!(run.class(), None, "{coding}");
+    }
+}
+
+#[test]
+fn a_coded_body_that_its_server_ends_early_passes_only_with_the_keyword() {
+    let whole = gzip(b"you are welcome here");
+    for lacks in [1, 8] {
+        let coded = &whole[..whole.len() - lacks];
+        let verdict = |keyword, forbidden: &[&str]| {
+            let answer = answer("Content-Encoding: gzip\r\n", coded);
+            check(&rules(keyword, forbidden), vec![&answer], End::Silence).class()
+        };
+        assert_eq!(verdict("welcome", &[]), None);
+        assert_eq!(verdict("welcome", &["fatal error"]), None);
+        assert_eq!(verdict("welcome", &["here"]), Some("body.forbidden"));
+        assert_eq!(verdict("absent", &[]), Some("http.bad_encoding"));
+        assert_eq!(verdict("", &["fatal error"]), Some("http.bad_encoding"));
+    }
 }
 
 #[test]

@@ -21,7 +21,15 @@ const ROOM_MAX_BYTES: usize = 1_032 * BLOCK_BYTES + 64 * 1024;
 struct Decoded {
     data: Vec<u8>,
     broken: bool,
+    cut: bool,
     why: &'static str,
+}
+
+/// Why a body is read no further.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Stream,
+    Ours,
 }
 
 /// Whatever the pieces, a body decodes to the same, at most a mebibyte, in pieces and in memory
@@ -31,17 +39,26 @@ pub(crate) fn coding(data: &[u8]) {
         return;
     };
     let coding = [Coding::Gzip, Coding::Deflate, Coding::Brotli][usize::from(control % 3)];
-    let whole = decode(coding, [bytes]);
-    assert_eq!(decode(coding, pieces(bytes, control)), whole);
-    assert_eq!(decode(coding, bytes.chunks(1)), whole);
-    assert_eq!(whole.broken, !whole.why.is_empty());
+    let whole = any_split(coding, bytes, control, End::Stream);
+    assert!(!(whole.broken && whole.cut));
+    assert_eq!(whole.broken || whole.cut, !whole.why.is_empty());
+    let stopped = any_split(coding, bytes, control, End::Ours);
+    assert!(!stopped.cut, "who stops is to blame, not the sender");
+    assert!(whole.data.starts_with(&stopped.data));
     match coding {
         Coding::Brotli => agrees_with_a_larger_window(&whole, bytes),
         _ => agrees_with_another_reader(&whole, coding, bytes),
     }
 }
 
-fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+fn any_split(coding: Coding, bytes: &[u8], control: u8, end: End) -> Decoded {
+    let whole = decode(coding, [bytes], end);
+    assert_eq!(decode(coding, pieces(bytes, control), end), whole);
+    assert_eq!(decode(coding, bytes.chunks(1), end), whole);
+    whole
+}
+
+fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>, end: End) -> Decoded {
     let mut decoder = Decoder::new(coding);
     let mut data = Vec::new();
     let mut keep = |piece: &[u8]| {
@@ -52,11 +69,15 @@ fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>) -> Dec
         decoder.take(piece, &mut keep);
         check_memory(&mut decoder);
     }
-    decoder.finish(&mut keep);
+    match end {
+        End::Stream => decoder.finish(&mut keep),
+        End::Ours => decoder.stop(&mut keep),
+    }
     assert!(data.len() as u64 <= BODY_MAX_BYTES);
     Decoded {
         data,
         broken: decoder.is_broken(),
+        cut: decoder.is_cut(),
         why: decoder.why(),
     }
 }
@@ -90,7 +111,7 @@ fn agrees_with_a_larger_window(whole: &Decoded, bytes: &[u8]) {
     // A larger window holds back more of what comes before a flaw.
     assert!(whole.data.starts_with(&data));
     if ended {
-        assert!(whole.data == data && !whole.broken);
+        assert!(whole.data == data && whole.why.is_empty());
     }
 }
 
