@@ -346,7 +346,7 @@ impl Attempt {
     }
 
     /// Bytes of the last answer's body that were looked at, framing taken off and coding left on:
-    /// at most a mebibyte.
+    /// at most a mebibyte, or what is read of one that is coded and looked into.
     pub fn body_bytes(&self) -> u32 {
         self.hop.body.map_or(0, |body| body.data_bytes())
     }

@@ -197,7 +197,7 @@ impl Attempt {
         self.hop.search = self
             .body_rules()
             .map(|_| Box::new(Search::new(head.coding)));
-        self.hop.body = Body::new(head.framing);
+        self.hop.body = Body::new(head.framing, self.hop.search.is_some());
         let Some(body) = &self.hop.body else {
             return self.on_end_of_body(now);
         };

@@ -289,6 +289,35 @@ fn evidence_shows_what_was_found_or_how_the_body_begins() {
     assert!(evidence.text.ends_with("does not have the keyword"));
 }
 
+/// `body` in chunks of `size` bytes.
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let mut wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for piece in body.chunks(size) {
+        wire.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        wire.extend_from_slice(piece);
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire.extend_from_slice(b"0\r\n\r\n");
+    wire
+}
+
+#[test]
+fn the_framing_of_chunks_takes_nothing_from_the_mebibyte_that_is_searched() {
+    let verdict = |before: usize, size: usize| {
+        let mut body = vec![b'.'; before];
+        body.extend_from_slice(b"welcome");
+        let wire = chunked(&body, size);
+        let pieces = wire.chunks(4_096).collect();
+        check(&rules("welcome", &[]), pieces, End::Eof).class()
+    };
+    assert_eq!(verdict(900_000, 16), None);
+    assert_eq!(verdict(MIB - 7, 1_000), None, "the last bytes that count");
+    assert_eq!(verdict(MIB - 6, 1_000), Some("body.keyword_missing"));
+    // The limit of all that is read comes before the mebibyte: six bytes for one.
+    assert_eq!(verdict(200_000, 1), None);
+    assert_eq!(verdict(300_000, 1), Some("body.keyword_missing"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
