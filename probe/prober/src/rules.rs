@@ -118,6 +118,11 @@ impl Search {
         self.at_the_end(rules)
     }
 
+    /// Whether there is a keyword, and it was seen.
+    pub(crate) fn has_keyword(&self) -> bool {
+        self.eye.found
+    }
+
     /// Whether the keyword, if there is one, was seen.
     pub(crate) fn is_satisfied(&self, rules: &BodyRules) -> bool {
         rules.keyword.is_none() || self.eye.found

@@ -76,22 +76,16 @@ impl Attempt {
         Some((self.hop.search.as_mut()?, rules))
     }
 
-    /// The time is up. A body without a known end is judged by what came of it, unless the keyword
-    /// is still to come.
+    /// The time is up. A keyword that came has come; a body without a known end is judged by what
+    /// came of it, unless the keyword is still to come.
     pub(super) fn on_deadline(&mut self, now: Now) {
         let timeout = Some(self.timeout_class());
         let open_ended = self.hop.body.is_some_and(|body| body.is_open_ended());
-        let judged = match self.search() {
-            Some((search, rules)) if open_ended => {
-                let verdict = search.stop(rules);
-                if search.is_satisfied(rules) {
-                    verdict
-                } else {
-                    timeout
-                }
-            }
-            _ => timeout,
-        };
+        let judged = self.search().map_or(timeout, |(search, rules)| {
+            let verdict = search.stop(rules);
+            let enough = search.has_keyword() || open_ended && search.is_satisfied(rules);
+            if enough { verdict } else { timeout }
+        });
         self.finish(judged, now);
     }
 

@@ -116,12 +116,37 @@ fn a_keyword_that_was_found_ends_the_check() {
     let more_to_come = rules("welcome", &["fatal"]);
     assert_eq!(
         check(&more_to_come, vec![answer], End::Silence).class(),
-        Some("http.timeout")
+        None,
+        "forbidden texts are looked for in what came by the deadline"
     );
     assert_eq!(
         check(&more_to_come, vec![answer], End::Eof).class(),
         Some("http.truncated")
     );
+}
+
+#[test]
+fn a_body_that_is_slower_than_the_deadline_passes_only_with_the_keyword() {
+    let slow = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nwelcome, error";
+    let deadline = |keyword, forbidden: &[&str]| {
+        check(&rules(keyword, forbidden), vec![slow], End::Silence).class()
+    };
+    assert_eq!(deadline("welcome", &["fatal"]), None);
+    assert_eq!(deadline("welcome", &["error"]), Some("body.forbidden"));
+    assert_eq!(deadline("absent", &["fatal"]), Some("http.timeout"));
+    assert_eq!(deadline("absent", &[]), Some("http.timeout"));
+    assert_eq!(deadline("", &["fatal"]), Some("http.timeout"));
+    // What is still in the decoder's block counts.
+    let coded = gzip(b"welcome, error");
+    let answer = answer("Content-Encoding: gzip\r\n", &coded);
+    let cut = &answer[..answer.len() - 9];
+    let deadline = |keyword, forbidden: &[&str]| {
+        check(&rules(keyword, forbidden), vec![cut], End::Silence).class()
+    };
+    assert_eq!(deadline("welcome", &["fatal"]), None);
+    assert_eq!(deadline("welcome", &[]), None);
+    assert_eq!(deadline("welcome", &["error"]), Some("body.forbidden"));
+    assert_eq!(deadline("absent", &[]), Some("http.timeout"));
 }
 
 #[test]
