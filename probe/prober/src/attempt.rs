@@ -527,7 +527,7 @@ impl Attempt {
         match self.stage {
             Stage::Connecting => self.on_connect_timer(shared, now),
             // Enough was read of a body without a known end.
-            Stage::Body if now.mono >= self.timer => self.finish(None, now),
+            Stage::Body if now.mono >= self.timer => self.finish_unread(None, now),
             Stage::Body => self.arm(),
             _ => {}
         }

@@ -5,6 +5,7 @@ use memchr::memmem::Finder;
 use model::FailureClass;
 use model::check::HttpCheck;
 use model::limits::{BODY_MAX_BYTES, EVIDENCE_EXCERPT_MAX_BYTES};
+use model::time::MonoUs;
 
 use crate::http1::coding::Decoder;
 use crate::http1::head::Coding;
@@ -49,6 +50,8 @@ pub(crate) enum Judgement {
 pub(crate) struct Search {
     decoder: Decoder,
     eye: Eye,
+    /// When the keyword came; until it does, and without one, when the head was complete.
+    needed: MonoUs,
 }
 
 /// What was seen of the decoded bytes.
@@ -66,8 +69,8 @@ struct Eye {
 }
 
 impl Search {
-    /// The search through a body of this coding.
-    pub(crate) fn new(coding: Coding) -> Self {
+    /// The search through a body of this coding, whose head is complete `now`.
+    pub(crate) fn new(coding: Coding, now: MonoUs) -> Self {
         Self {
             decoder: Decoder::new(coding),
             eye: Eye {
@@ -77,13 +80,27 @@ impl Search {
                 forbidden: None,
                 excerpt: Vec::new(),
             },
+            needed: now,
         }
     }
 
     /// Looks at the next piece of the body, its framing taken off.
-    pub(crate) fn take(&mut self, rules: &BodyRules, piece: &[u8]) {
-        let Self { decoder, eye } = self;
+    pub(crate) fn take(&mut self, rules: &BodyRules, piece: &[u8], now: MonoUs) {
+        let Self {
+            decoder,
+            eye,
+            needed,
+        } = self;
+        let knew = eye.found;
         decoder.take(piece, &mut |data| eye.see(rules, data));
+        if eye.found && !knew {
+            *needed = now;
+        }
+    }
+
+    /// When the last byte came without which the body could not pass.
+    pub(crate) fn needed(&self) -> MonoUs {
+        self.needed
     }
 
     /// The judgement so far.
@@ -105,7 +122,7 @@ impl Search {
 
     /// The verdict on a body that is over.
     pub(crate) fn conclude(&mut self, rules: &BodyRules) -> Option<FailureClass> {
-        let Self { decoder, eye } = self;
+        let Self { decoder, eye, .. } = self;
         decoder.finish(&mut |data| eye.see(rules, data));
         self.at_the_end(rules)
     }
@@ -113,7 +130,7 @@ impl Search {
     /// The verdict on as much of a body as was read, when a limit of ours ends it: that it does
     /// not go on is nobody's fault.
     pub(crate) fn stop(&mut self, rules: &BodyRules) -> Option<FailureClass> {
-        let Self { decoder, eye } = self;
+        let Self { decoder, eye, .. } = self;
         decoder.stop(&mut |data| eye.see(rules, data));
         self.at_the_end(rules)
     }

@@ -39,16 +39,19 @@ impl Attempt {
             .and_then(|rules| rules.set().body.as_ref());
         let Some((search, rules)) = self.hop.search.as_mut().zip(rules) else {
             return match body.feed(bytes, &mut |_| {}) {
-                Ok(Fed::Whole | Fed::Enough) => self.finish(None, now),
+                Ok(Fed::Whole) => self.finish(None, now),
+                Ok(Fed::Enough) => self.finish_unread(None, now),
                 Ok(Fed::More) => {}
                 Err(flaw) => self.fail(flaw, now),
             };
         };
-        let fed = body.feed(bytes, &mut |piece| search.take(rules, piece));
+        let fed = body.feed(bytes, &mut |piece| search.take(rules, piece, now.mono));
         // What was found before a flaw counts more than the flaw, however the bytes were cut.
         match (search.judge(rules), fed) {
             (Judgement::Failed(class), _) => self.finish(Some(class), now),
-            (Judgement::Passed, _) => self.finish(None, now),
+            // A whole body has no end that we do not wait for.
+            (Judgement::Passed, Ok(Fed::Whole)) => self.finish(None, now),
+            (Judgement::Passed, _) => self.finish_unread(None, now),
             (Judgement::Open, Ok(Fed::Whole)) => self.on_end_of_body(now),
             (Judgement::Open, Ok(Fed::Enough)) => self.on_enough_body(now),
             (Judgement::Open, Ok(Fed::More)) => {}
@@ -67,7 +70,7 @@ impl Attempt {
     fn on_enough_body(&mut self, now: Now) {
         let search = self.search();
         let verdict = search.and_then(|(search, rules)| search.stop(rules));
-        self.finish(verdict, now);
+        self.finish_unread(verdict, now);
     }
 
     /// The search through the body, and what for.
@@ -86,7 +89,7 @@ impl Attempt {
             let enough = search.has_keyword() || open_ended && search.is_satisfied(rules);
             if enough { verdict } else { timeout }
         });
-        self.finish(judged, now);
+        self.finish_unread(judged, now);
     }
 
     /// So much has come that no more is read. Of a body that is enough; everything before it is
@@ -190,7 +193,7 @@ impl Attempt {
         }
         self.hop.search = self
             .body_rules()
-            .map(|_| Box::new(Search::new(head.coding)));
+            .map(|_| Box::new(Search::new(head.coding, now.mono)));
         self.hop.body = Body::new(head.framing, self.hop.search.is_some());
         let Some(body) = &self.hop.body else {
             return self.on_end_of_body(now);

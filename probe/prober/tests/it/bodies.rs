@@ -314,6 +314,73 @@ fn evidence_shows_what_was_found_or_how_the_body_begins() {
     assert!(evidence.text.ends_with("does not have the keyword"));
 }
 
+/// Of a target with `max_latency_ms = 200` whose first bytes come after 3 ms, and no more.
+fn latency(keyword: &str, forbidden: &[&str], answer: &[u8], end: End) -> Option<&'static str> {
+    let spec = TargetSpec {
+        url: "http://e.test/".to_owned(),
+        keyword: Some(keyword.to_owned()),
+        forbidden: forbidden.iter().map(|text| (*text).to_owned()).collect(),
+        max_latency_ms: Some(200),
+        ..TargetSpec::default()
+    };
+    let rules = Rules::from_config(&spec.parse().expect("valid")).expect("not all default");
+    let pieces = answer.chunks(4_096).collect();
+    let run = check(&rules, pieces, end);
+    let total_us = run.report().phases.total_us;
+    assert!(total_us > 200_000, "{total_us} µs in all");
+    run.class()
+}
+
+#[test]
+fn our_own_waiting_for_a_body_is_no_latency_of_the_target() {
+    let chunked_head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * MIB);
+    for begun in ["HTTP/1.1 200 OK\r\n\r\nhello", chunked_head, &large] {
+        let verdict = |keyword, forbidden: &[&str]| {
+            latency(keyword, forbidden, begun.as_bytes(), End::Silence)
+        };
+        assert_eq!(verdict("", &[]), None, "{begun}");
+        assert_eq!(verdict("", &["fatal"]), None, "{begun}");
+    }
+    let endless = b"HTTP/1.1 200 OK\r\n\r\nhello";
+    assert_eq!(latency("hello", &["fatal"], endless, End::Silence), None);
+    // 4 KiB a millisecond: the end of a mebibyte, or of what fits in 250 ms, is not what counts.
+    let mut more = large.into_bytes();
+    more.resize(more.len() + 2 * MIB, b'x');
+    assert_eq!(latency("", &[], &more, End::Eof), None);
+    // What is waited for counts: all of a body with a length, and the keyword.
+    let sized = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n".to_vec(),
+        vec![b'x'; MIB],
+    ]
+    .concat();
+    assert_eq!(
+        latency("", &["fatal"], &sized[..], End::Eof),
+        Some("latency")
+    );
+}
+
+#[test]
+fn a_keyword_that_comes_late_is_late_however_the_body_goes_on() {
+    let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    endless.resize(endless.len() + 1_000_000, b'x');
+    endless.extend_from_slice(b"welcome");
+    let spec = |max_latency_ms| TargetSpec {
+        url: "http://e.test/".to_owned(),
+        keyword: Some("welcome".to_owned()),
+        forbidden: vec!["fatal".to_owned()],
+        max_latency_ms: Some(max_latency_ms),
+        ..TargetSpec::default()
+    };
+    // Of 4 KiB a millisecond, the keyword is in the piece of the 248th.
+    for (max_latency_ms, expected) in [(200, Some("latency")), (300, None)] {
+        let config = spec(max_latency_ms).parse().expect("valid");
+        let rules = Rules::from_config(&config).expect("not all default");
+        let pieces = endless.chunks(4_096).collect();
+        assert_eq!(check(&rules, pieces, End::Silence).class(), expected);
+    }
+}
+
 /// `body` in chunks of `size` bytes.
 fn chunked(body: &[u8], size: usize) -> Vec<u8> {
     let mut wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
