@@ -123,6 +123,7 @@ pub struct Attempt {
     /// Bytes that are still read, whatever they turn out to be.
     read_left: u32,
     stage: Stage,
+    head_only: bool,
     /// The shell will look in on the attempt by itself: no timer is needed for that.
     watched: bool,
     pending: u8,
@@ -174,6 +175,7 @@ impl Attempt {
             timeout_ms: spec.timeout_ms,
             read_left: ATTEMPT_READ_MAX_BYTES,
             stage: Stage::Resolving,
+            head_only: spec.head_only,
             watched: matches!(spec.host, HostRef::Name(_)),
             pending: pending::RESOLVE,
             conn: Conn(0),

@@ -191,6 +191,9 @@ impl Attempt {
         if !self.expects(head.status) {
             return self.finish(Some(FailureClass::HttpStatus), now);
         }
+        if self.head_only {
+            return self.finish(None, now);
+        }
         self.hop.search = self
             .body_rules()
             .map(|_| Box::new(Search::new(head.coding, now.mono)));

@@ -6,10 +6,10 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use model::target::TargetSpec;
 use model::{Generation, Slot};
-use prober::Rules;
+use prober::{AttemptSpec, Rules};
 use proptest::prelude::*;
 
-use crate::driver::{End, Run, Script, run, with_rules};
+use crate::driver::{ECONNRESET, End, Run, Script, http, run, with_rules};
 
 /// "Hello, keyword world! " ten times, by the reference encoder of brotli.
 const BROTLI: &[u8] = include_bytes!("bodies/hello.br");
@@ -210,7 +210,7 @@ fn a_coding_that_is_broken_or_unknown_is_told_unless_the_keyword_came_before() {
         Some("http.bad_encoding")
     );
     assert_eq!(verdict("zstd", b"whatever", "x"), Some("http.bad_encoding"));
-    let plain = crate::driver::http();
+    let plain = http();
     let answer = answer("Content-Encoding: zstd\r\n", b"whatever");
     let unasked = run(&plain, Script::answering(vec![&answer], End::Silence), true);
     assert_eq!(unasked.class(), None, "nobody looks into it");
@@ -312,6 +312,53 @@ fn evidence_shows_what_was_found_or_how_the_body_begins() {
     let evidence = run.attempt.evidence(Slot(1), Generation(1), 1);
     assert_eq!(evidence.excerpt.as_bytes(), &body[..256]);
     assert!(evidence.text.ends_with("does not have the keyword"));
+}
+
+#[test]
+fn a_target_that_is_judged_by_the_head_reads_no_body() {
+    let head_only = AttemptSpec {
+        head_only: true,
+        ..http()
+    };
+    let broken = [
+        "Content-Length: 20\r\n\r\nshort",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "Content-Length: 20\r\n\r\n",
+    ];
+    for (fields, end) in broken
+        .into_iter()
+        .zip([End::Eof, End::Errno(ECONNRESET), End::Silence])
+    {
+        let answer = |status: &str| format!("HTTP/1.1 {status}\r\n{fields}");
+        let verdict = |spec: &AttemptSpec<'_>, status: &str| {
+            let answer = answer(status);
+            run(spec, Script::answering(vec![answer.as_bytes()], end), true)
+        };
+        let good = verdict(&head_only, "200 OK");
+        assert_eq!(
+            (good.class(), good.report().status),
+            (None, 200),
+            "{fields}"
+        );
+        let phases = good.report().phases;
+        assert_eq!(phases.total_us, 4_000, "the head is the end of it");
+        assert_eq!(verdict(&head_only, "500 Oops").class(), Some("http.status"));
+        assert!(verdict(&http(), "200 OK").class().is_some(), "{fields}");
+        // Each hop of the way, too.
+        let to = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 9\r\n\r\n";
+        let last = answer("200 OK");
+        let mut script = Script::answering(vec![to], end);
+        script.later = vec![vec![last.as_bytes()]];
+        assert_eq!(run(&head_only, script, true).class(), None, "{fields}");
+    }
+    // What is no head stays a failure, and so does one that does not come.
+    for (bytes, class) in [
+        ("SMTP\r\n\r\n", "http.malformed"),
+        ("HTTP/1.1 2", "http.timeout"),
+    ] {
+        let script = Script::answering(vec![bytes.as_bytes()], End::Silence);
+        assert_eq!(run(&head_only, script, true).class(), Some(class));
+    }
 }
 
 /// Of a target with `max_latency_ms = 200` whose first bytes come after 3 ms, and no more.
