@@ -3,8 +3,8 @@
 //!
 //! The bodies are compiled for this crate's own tests, which replay the corpora with them, and
 //! under its feature `fuzzing`, by which `tools/fuzz` links them. They stand beside their machines
-//! (`http1::fuzzing`, `http1::coding::fuzzing`, `resolver::fuzzing`, `tls::fuzzing`), where they see what the unit tests
-//! there see: no machine is made public for them.
+//! (`http1::fuzzing`, `http1::coding::fuzzing`, `resolver::fuzzing`, `tls::fuzzing`), where they
+//! see what the unit tests there see: no machine is made public for them.
 
 use model::TargetUrl;
 use model::limits::{LOCATION_MAX_BYTES, URL_MAX_BYTES};
