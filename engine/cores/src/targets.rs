@@ -32,6 +32,8 @@ mod flag {
     pub(super) const BARE: u16 = 1 << 8;
     /// A question to the DNS: nothing is connected to.
     pub(super) const QUESTION: u16 = 1 << 9;
+    /// Of an answer only the head is judged.
+    pub(super) const HEAD_ONLY: u16 = 1 << 10;
 }
 
 /// No attempt in flight.
@@ -190,6 +192,7 @@ impl Targets {
                 | bit(check.scheme().is_secured(), flag::SECURED)
                 | bit(!check.scheme().is_http(), flag::BARE)
                 | bit(!check.connects(), flag::QUESTION)
+                | bit(check.is_head_only(), flag::HEAD_ONLY)
                 | bit(check.method_word() == Method::Head.as_str(), flag::HEAD)
                 | (kept.flags & (flag::STARVED | flag::COMMANDED | flag::AGAIN)),
             ..kept
@@ -260,6 +263,7 @@ impl Targets {
                 Method::Get
             },
             timeout_ms: u32::from(hot.timeout_ms),
+            head_only: has(flag::HEAD_ONLY),
             rules,
         }
     }

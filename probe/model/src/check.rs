@@ -123,6 +123,12 @@ impl Check {
         }
     }
 
+    /// Whether an answer is judged by its head alone, as the profiles `simple` and `legacy` do.
+    pub fn is_head_only(&self) -> bool {
+        self.http()
+            .is_some_and(|check| check.profile != Profile::Full)
+    }
+
     /// The word of the request's method; empty where no request is made.
     pub fn method_word(&self) -> &'static str {
         self.http().map_or("", |check| check.method.as_str())

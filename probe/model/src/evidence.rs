@@ -53,7 +53,7 @@ pub struct TlsSeen {
 /// One redirect that was followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HopSeen {
-    /// URL that answered with a redirect.
+    /// URL that answered with a redirect; one that is too long ends with an ellipsis.
     pub url: String,
     /// Its status.
     pub status: u16,
@@ -85,7 +85,7 @@ pub struct Evidence {
     pub dns: Option<DnsSeen>,
     /// TLS details.
     pub tls: Option<TlsSeen>,
-    /// Redirects followed.
+    /// Redirects followed, in order; the middle ones of a chain that is too long are left out.
     pub redirects: Vec<HopSeen>,
     /// The response head, ≤ 1 KiB.
     pub head: String,
@@ -151,11 +151,27 @@ impl Evidence {
                 .iter_mut()
                 .for_each(|subject| cut(subject, 200));
         }
-        while self.size_bytes() > EVIDENCE_MAX_BYTES && self.redirects.pop().is_some() {}
+        self.bound_redirects();
         if self.size_bytes() > EVIDENCE_MAX_BYTES {
             self.head.clear();
         }
         self
+    }
+
+    /// Makes redirects fit: where each hop led tells most by the beginning of its URL, and of a
+    /// chain that is still too long the first hops and the last ones.
+    fn bound_redirects(&mut self) {
+        for max in [512, 256, 128, 64] {
+            if self.size_bytes() <= EVIDENCE_MAX_BYTES {
+                return;
+            }
+            self.redirects
+                .iter_mut()
+                .for_each(|hop| shorten(&mut hop.url, max));
+        }
+        while self.size_bytes() > EVIDENCE_MAX_BYTES && self.redirects.len() > 2 {
+            self.redirects.remove((self.redirects.len() - 1) / 2);
+        }
     }
 
     /// What is left when the channel is full: class, errno and status.
@@ -170,6 +186,14 @@ impl Evidence {
             status: self.status,
             ..Self::default()
         }
+    }
+}
+
+/// Cuts `text` to at most `max` bytes, an ellipsis at its end.
+fn shorten(text: &mut String, max: usize) {
+    if text.len() > max {
+        cut(text, max - '…'.len_utf8());
+        text.push('…');
     }
 }
 
@@ -205,6 +229,56 @@ mod tests {
         assert!(evidence.size_bytes() <= EVIDENCE_MAX_BYTES);
         assert_eq!(evidence.text.len(), EVIDENCE_TEXT_MAX_BYTES);
         assert!(evidence.head.len() <= EVIDENCE_HEAD_MAX_BYTES);
+    }
+
+    /// A chain of ten hops, the one from `300 + n` to a URL with `n` at both ends.
+    fn chain(url_bytes: usize) -> Vec<HopSeen> {
+        let hop = |n: u16| HopSeen {
+            url: format!("http://{n}.test/{}{n}", "p".repeat(url_bytes - 15)),
+            status: 300 + n,
+            phases_us: [Some(1); 6],
+        };
+        (0..10).map(hop).collect()
+    }
+
+    #[test]
+    fn of_a_chain_of_redirects_urls_go_before_hops_and_middle_hops_before_the_ends() {
+        let with = |url_bytes, tls: Option<TlsSeen>| {
+            let evidence = Evidence {
+                head: "H".repeat(EVIDENCE_HEAD_MAX_BYTES),
+                text: "t".repeat(if tls.is_some() { 500 } else { 100 }),
+                excerpt: "e".repeat(if tls.is_some() { 256 } else { 0 }),
+                redirects: chain(url_bytes),
+                tls,
+                ..Evidence::of(Slot(1), Generation(2), 3)
+            };
+            evidence.bounded()
+        };
+        let fits = with(100, None);
+        assert_eq!(fits.redirects, chain(100), "nothing is cut that fits");
+        let shortened = with(256, None);
+        assert!(shortened.size_bytes() <= EVIDENCE_MAX_BYTES);
+        assert_eq!(shortened.head.len(), EVIDENCE_HEAD_MAX_BYTES);
+        assert_eq!(shortened.redirects.len(), 10, "each hop is there");
+        for (n, hop) in shortened.redirects.iter().enumerate() {
+            assert!(hop.url.starts_with(&format!("http://{n}.test/p")));
+            assert!(hop.url.ends_with("p…") && hop.url.len() == 128);
+        }
+        let chatty = TlsSeen {
+            subjects: vec!["CN=x".repeat(60); 4],
+            ..TlsSeen::default()
+        };
+        let torn = with(8_000, Some(chatty));
+        assert!(torn.size_bytes() <= EVIDENCE_MAX_BYTES);
+        let statuses: Vec<u16> = torn.redirects.iter().map(|hop| hop.status).collect();
+        let kept = statuses.len() as u16;
+        assert!((2..10).contains(&kept), "{statuses:?}");
+        let first = (300..).take(usize::from(kept / 2));
+        let last = (310 - kept.div_ceil(2))..310;
+        let ends: Vec<u16> = first.chain(last).collect();
+        assert_eq!(statuses, ends, "the first ones and the last ones");
+        assert!(torn.redirects.iter().all(|hop| hop.url.len() == 64));
+        assert_eq!(torn.head.len(), EVIDENCE_HEAD_MAX_BYTES);
     }
 
     #[test]

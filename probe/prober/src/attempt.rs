@@ -123,6 +123,7 @@ pub struct Attempt {
     /// Bytes that are still read, whatever they turn out to be.
     read_left: u32,
     stage: Stage,
+    head_only: bool,
     /// The shell will look in on the attempt by itself: no timer is needed for that.
     watched: bool,
     pending: u8,
@@ -174,6 +175,7 @@ impl Attempt {
             timeout_ms: spec.timeout_ms,
             read_left: ATTEMPT_READ_MAX_BYTES,
             stage: Stage::Resolving,
+            head_only: spec.head_only,
             watched: matches!(spec.host, HostRef::Name(_)),
             pending: pending::RESOLVE,
             conn: Conn(0),
@@ -346,7 +348,7 @@ impl Attempt {
     }
 
     /// Bytes of the last answer's body that were looked at, framing taken off and coding left on:
-    /// at most a mebibyte.
+    /// at most a mebibyte, or what is read of one that is coded and looked into.
     pub fn body_bytes(&self) -> u32 {
         self.hop.body.map_or(0, |body| body.data_bytes())
     }
@@ -527,7 +529,7 @@ impl Attempt {
         match self.stage {
             Stage::Connecting => self.on_connect_timer(shared, now),
             // Enough was read of a body without a known end.
-            Stage::Body if now.mono >= self.timer => self.finish(None, now),
+            Stage::Body if now.mono >= self.timer => self.finish_unread(None, now),
             Stage::Body => self.arm(),
             _ => {}
         }

@@ -3,12 +3,13 @@
 //!
 //! The bodies are compiled for this crate's own tests, which replay the corpora with them, and
 //! under its feature `fuzzing`, by which `tools/fuzz` links them. They stand beside their machines
-//! (`http1::fuzzing`, `resolver::fuzzing`, `tls::fuzzing`), where they see what the unit tests
-//! there see: no machine is made public for them.
+//! (`http1::fuzzing`, `http1::coding::fuzzing`, `resolver::fuzzing`, `tls::fuzzing`), where they
+//! see what the unit tests there see: no machine is made public for them.
 
 use model::TargetUrl;
 use model::limits::{LOCATION_MAX_BYTES, URL_MAX_BYTES};
 
+use crate::http1::coding::fuzzing::coding;
 use crate::http1::fuzzing::{chunked, head};
 use crate::resolver::fuzzing::message as dns_message;
 use crate::resolver::fuzzing::trace::trace as dns_trace;
@@ -21,6 +22,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("head", head),
     ("chunked", chunked),
+    ("coding", coding),
     ("dns_message", dns_message),
     ("dns_trace", dns_trace),
     ("url", url),

@@ -5,6 +5,7 @@ use memchr::memmem::Finder;
 use model::FailureClass;
 use model::check::HttpCheck;
 use model::limits::{BODY_MAX_BYTES, EVIDENCE_EXCERPT_MAX_BYTES};
+use model::time::MonoUs;
 
 use crate::http1::coding::Decoder;
 use crate::http1::head::Coding;
@@ -49,6 +50,8 @@ pub(crate) enum Judgement {
 pub(crate) struct Search {
     decoder: Decoder,
     eye: Eye,
+    /// When the keyword came; until it does, and without one, when the head was complete.
+    needed: MonoUs,
 }
 
 /// What was seen of the decoded bytes.
@@ -66,8 +69,8 @@ struct Eye {
 }
 
 impl Search {
-    /// The search through a body of this coding.
-    pub(crate) fn new(coding: Coding) -> Self {
+    /// The search through a body of this coding, whose head is complete `now`.
+    pub(crate) fn new(coding: Coding, now: MonoUs) -> Self {
         Self {
             decoder: Decoder::new(coding),
             eye: Eye {
@@ -77,13 +80,27 @@ impl Search {
                 forbidden: None,
                 excerpt: Vec::new(),
             },
+            needed: now,
         }
     }
 
     /// Looks at the next piece of the body, its framing taken off.
-    pub(crate) fn take(&mut self, rules: &BodyRules, piece: &[u8]) {
-        let Self { decoder, eye } = self;
+    pub(crate) fn take(&mut self, rules: &BodyRules, piece: &[u8], now: MonoUs) {
+        let Self {
+            decoder,
+            eye,
+            needed,
+        } = self;
+        let knew = eye.found;
         decoder.take(piece, &mut |data| eye.see(rules, data));
+        if eye.found && !knew {
+            *needed = now;
+        }
+    }
+
+    /// When the last byte came without which the body could not pass.
+    pub(crate) fn needed(&self) -> MonoUs {
+        self.needed
     }
 
     /// The judgement so far.
@@ -103,11 +120,24 @@ impl Search {
         }
     }
 
-    /// The verdict on a body that is over, or was cut by a limit.
+    /// The verdict on a body that is over.
     pub(crate) fn conclude(&mut self, rules: &BodyRules) -> Option<FailureClass> {
-        let Self { decoder, eye } = self;
+        let Self { decoder, eye, .. } = self;
         decoder.finish(&mut |data| eye.see(rules, data));
         self.at_the_end(rules)
+    }
+
+    /// The verdict on as much of a body as was read, when a limit of ours ends it: that it does
+    /// not go on is nobody's fault.
+    pub(crate) fn stop(&mut self, rules: &BodyRules) -> Option<FailureClass> {
+        let Self { decoder, eye, .. } = self;
+        decoder.stop(&mut |data| eye.see(rules, data));
+        self.at_the_end(rules)
+    }
+
+    /// Whether there is a keyword, and it was seen.
+    pub(crate) fn has_keyword(&self) -> bool {
+        self.eye.found
     }
 
     /// Whether the keyword, if there is one, was seen.
@@ -135,7 +165,10 @@ impl Search {
         if self.is_satisfied(rules) && self.eye.forbidden.is_some() {
             return Some(FailureClass::BodyForbidden);
         }
-        if self.decoder.is_broken() {
+        // A forbidden text is looked for in what could be read. A stream that breaks hides the
+        // rest of it, or was damaged; of one that ends early all that came was seen.
+        let early = self.decoder.is_cut() && !self.eye.found;
+        if self.decoder.is_broken() || early {
             return Some(FailureClass::HttpBadEncoding);
         }
         (!self.is_satisfied(rules)).then_some(FailureClass::BodyKeywordMissing)

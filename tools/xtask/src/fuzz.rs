@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_eight_targets_are_the_corpora() {
+    fn the_nine_targets_are_the_corpora() {
         let names: Vec<String> = corpora()
             .expect("checked in")
             .iter()
@@ -301,6 +301,7 @@ mod tests {
             .collect();
         let expected = [
             "chunked",
+            "coding",
             "dns_message",
             "dns_trace",
             "head",

@@ -246,6 +246,7 @@ impl Core {
             path: config.check.path(),
             method: config.check.http().map_or(Method::Get, |http| http.method),
             timeout_ms: config.timeout_ms,
+            head_only: config.check.is_head_only(),
             rules: rules.as_ref(),
         };
         let buffers = self.attempts.buffers();

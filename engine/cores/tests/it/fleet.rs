@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::inbox::{Cadence, CoreCommand};
 use model::outcome::flags;
 use model::schedule::phase_ms;
-use model::{Generation, MonoUs, Slot, TargetId, Verdict};
+use model::{FailureClass, Generation, MonoUs, Slot, TargetId, TargetSpec, Verdict};
 
 use crate::world::{Chance, Sizes, bench, target, target_at};
 
@@ -113,6 +113,35 @@ fn changing_one_target_touches_no_other_and_outdates_its_attempt() {
         "an old result got through"
     );
     assert!(outcomes.len() > 200);
+}
+
+#[test]
+fn a_target_of_a_simple_profile_is_judged_by_the_head() {
+    let mut world = Chance::new(6, 0);
+    world.good = (&b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nonly this"[..]).into();
+    let mut bench = bench(world, &Sizes::default());
+    for (slot, profile) in ["full", "simple", "legacy"].into_iter().enumerate() {
+        let mut target = target(slot as i64 + 1, 10);
+        let spec = TargetSpec {
+            url: target.config.check.to_string(),
+            profile: Some(profile.to_owned()),
+            timeout_ms: Some(1_000),
+            interval_s: Some(10),
+            ..TargetSpec::default()
+        };
+        target.config = spec.parse().expect("the test's target is valid");
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot as u32),
+            target,
+        });
+    }
+    bench.run_s(30);
+    let outcomes = bench.drain();
+    assert!(outcomes.len() >= 6);
+    for outcome in outcomes {
+        let expected = [Some(FailureClass::HttpTimeout), None, None];
+        assert_eq!(outcome.failure(), expected[outcome.slot.index()]);
+    }
 }
 
 #[test]

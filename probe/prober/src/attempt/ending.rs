@@ -2,8 +2,9 @@
 //! verdict. It opens and reads nothing.
 
 use model::FailureClass;
+use model::limits::BODY_BUDGET_MS;
 use model::outcome::{PHASE_ABSENT, flags};
-use model::time::Now;
+use model::time::{MonoUs, Now};
 use model::url::Scheme;
 
 use super::{Attempt, NO_TIMER, Stage};
@@ -45,8 +46,26 @@ impl Attempt {
         self.finish(Some(flaw.class), now);
     }
 
+    /// Ends the attempt where we read no further. A body whose end we do not wait for is as slow
+    /// as the last byte of it that was needed; our own waiting is not the target's.
+    pub(super) fn finish_unread(&mut self, class: Option<FailureClass>, now: Now) {
+        let awaited = self.hop.body.is_none_or(|body| !body.is_open_ended());
+        let needed = match &self.hop.search {
+            _ if awaited => now.mono,
+            Some(search) => search.needed(),
+            // Armed when the head was complete.
+            None => MonoUs(self.timer.0.saturating_sub(BODY_BUDGET_MS * 1_000)),
+        };
+        self.finish_at(class, needed.min(now.mono), now);
+    }
+
     /// Ends the attempt: `class` is the verdict, unless a success came too slowly.
     pub(super) fn finish(&mut self, class: Option<FailureClass>, now: Now) {
+        self.finish_at(class, now.mono, now);
+    }
+
+    /// Ends the attempt; how slow a success is counts up to `needed`.
+    fn finish_at(&mut self, class: Option<FailureClass>, needed: MonoUs, now: Now) {
         self.enter(Stage::Ended, now);
         let total_us = now
             .mono
@@ -61,7 +80,8 @@ impl Attempt {
             .rules
             .as_ref()
             .and_then(|rules| rules.set().max_latency_ms);
-        let slow = limit_ms.is_some_and(|ms| u64::from(total_us) > u64::from(ms) * 1_000);
+        let needed_us = needed.since(self.started);
+        let slow = limit_ms.is_some_and(|ms| needed_us > u64::from(ms) * 1_000);
         self.class = if class.is_none() && slow {
             self.flags |= flags::HTTP_VERIFIED;
             Some(FailureClass::Latency)

@@ -12,7 +12,7 @@ use model::time::Now;
 use super::redirect::Redirected;
 use super::{Attempt, Stage};
 use crate::http1::Flaw;
-use crate::http1::body::Body;
+use crate::http1::body::{Body, Fed};
 use crate::http1::head::{self, Head};
 use crate::http1::scan::{Found, Scan};
 use crate::rules::{BodyRules, Judgement, Search};
@@ -39,53 +39,57 @@ impl Attempt {
             .and_then(|rules| rules.set().body.as_ref());
         let Some((search, rules)) = self.hop.search.as_mut().zip(rules) else {
             return match body.feed(bytes, &mut |_| {}) {
-                Ok(true) => self.finish(None, now),
-                Ok(false) => {}
+                Ok(Fed::Whole) => self.finish(None, now),
+                Ok(Fed::Enough) => self.finish_unread(None, now),
+                Ok(Fed::More) => {}
                 Err(flaw) => self.fail(flaw, now),
             };
         };
-        let fed = body.feed(bytes, &mut |piece| search.take(rules, piece));
+        let fed = body.feed(bytes, &mut |piece| search.take(rules, piece, now.mono));
         // What was found before a flaw counts more than the flaw, however the bytes were cut.
         match (search.judge(rules), fed) {
             (Judgement::Failed(class), _) => self.finish(Some(class), now),
-            (Judgement::Passed, _) => self.finish(None, now),
-            (Judgement::Open, Ok(true)) => self.on_end_of_body(now),
-            (Judgement::Open, Ok(false)) => {}
+            // A whole body has no end that we do not wait for.
+            (Judgement::Passed, Ok(Fed::Whole)) => self.finish(None, now),
+            (Judgement::Passed, _) => self.finish_unread(None, now),
+            (Judgement::Open, Ok(Fed::Whole)) => self.on_end_of_body(now),
+            (Judgement::Open, Ok(Fed::Enough)) => self.on_enough_body(now),
+            (Judgement::Open, Ok(Fed::More)) => {}
             (Judgement::Open, Err(flaw)) => self.fail(flaw, now),
         }
     }
 
-    /// Everything of the body came that is looked at.
+    /// The body is over.
     fn on_end_of_body(&mut self, now: Now) {
-        let rules = self
-            .rules
-            .as_ref()
-            .and_then(|rules| rules.set().body.as_ref());
-        let search = self.hop.search.as_mut().zip(rules);
+        let search = self.search();
         let verdict = search.and_then(|(search, rules)| search.conclude(rules));
         self.finish(verdict, now);
     }
 
-    /// The time is up. A body without a known end is judged by what came of it, unless the keyword
-    /// is still to come.
+    /// So much of the body came that no more of it is read.
+    fn on_enough_body(&mut self, now: Now) {
+        let search = self.search();
+        let verdict = search.and_then(|(search, rules)| search.stop(rules));
+        self.finish_unread(verdict, now);
+    }
+
+    /// The search through the body, and what for.
+    fn search(&mut self) -> Option<(&mut Search, &BodyRules)> {
+        let rules = self.rules.as_ref()?.set().body.as_ref()?;
+        Some((self.hop.search.as_mut()?, rules))
+    }
+
+    /// The time is up. A keyword that came has come; a body without a known end is judged by what
+    /// came of it, unless the keyword is still to come.
     pub(super) fn on_deadline(&mut self, now: Now) {
         let timeout = Some(self.timeout_class());
-        let rules = self
-            .rules
-            .as_ref()
-            .and_then(|rules| rules.set().body.as_ref());
-        let judged = match (&self.hop.body, self.hop.search.as_mut(), rules) {
-            (Some(body), Some(search), Some(rules)) if body.is_open_ended() => {
-                let verdict = search.conclude(rules);
-                if search.is_satisfied(rules) {
-                    verdict
-                } else {
-                    timeout
-                }
-            }
-            _ => timeout,
-        };
-        self.finish(judged, now);
+        let open_ended = self.hop.body.is_some_and(|body| body.is_open_ended());
+        let judged = self.search().map_or(timeout, |(search, rules)| {
+            let verdict = search.stop(rules);
+            let enough = search.has_keyword() || open_ended && search.is_satisfied(rules);
+            if enough { verdict } else { timeout }
+        });
+        self.finish_unread(judged, now);
     }
 
     /// So much has come that no more is read. Of a body that is enough; everything before it is
@@ -93,7 +97,7 @@ impl Attempt {
     pub(super) fn on_enough_read(&mut self, now: Now) {
         match self.stage {
             Stage::Ended => {}
-            Stage::Body => self.on_end_of_body(now),
+            Stage::Body => self.on_enough_body(now),
             Stage::Handshaking => self.fail(
                 Flaw {
                     class: FailureClass::TlsHandshake,
@@ -187,10 +191,13 @@ impl Attempt {
         if !self.expects(head.status) {
             return self.finish(Some(FailureClass::HttpStatus), now);
         }
+        if self.head_only {
+            return self.finish(None, now);
+        }
         self.hop.search = self
             .body_rules()
-            .map(|_| Box::new(Search::new(head.coding)));
-        self.hop.body = Body::new(head.framing);
+            .map(|_| Box::new(Search::new(head.coding, now.mono)));
+        self.hop.body = Body::new(head.framing, self.hop.search.is_some());
         let Some(body) = &self.hop.body else {
             return self.on_end_of_body(now);
         };

@@ -240,6 +240,7 @@ impl Attempt {
             path: url.path(),
             method: self.hop.method,
             timeout_ms: self.timeout_ms,
+            head_only: self.head_only,
             rules: rules.as_ref(),
         };
         self.buffers.out.clear();

@@ -33,6 +33,8 @@ pub struct AttemptSpec<'a> {
     /// The effective deadline in ms. The shell arms it; here it only divides the time between
     /// several addresses.
     pub timeout_ms: u32,
+    /// The answer is judged by its head alone: a body, if it comes, is not read.
+    pub head_only: bool,
     /// What only few targets have.
     pub rules: Option<&'a Rules>,
 }

@@ -11,10 +11,22 @@ use super::head::Framing;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Body {
     kind: Kind,
-    /// Bytes on the wire that are still looked at before the limit makes it a success.
+    /// Bytes on the wire that are still looked at before the limit makes it a success; of a body
+    /// that is searched as many as the attempt reads, the search counts what it looks at.
     budget: u32,
     /// Bytes handed on so far, framing taken off.
     data_bytes: u32,
+}
+
+/// How far a body has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// More of it is to be read.
+    More,
+    /// It is over.
+    Whole,
+    /// No more of it is looked at.
+    Enough,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +37,9 @@ enum Kind {
 }
 
 impl Body {
-    /// The body that `framing` announces; `None` when there is nothing to read.
-    pub(crate) fn new(framing: Framing) -> Option<Self> {
+    /// The body that `framing` announces; `None` when there is nothing to read. Whether it is
+    /// `searched` says whose limit holds: framing must not take room from what is looked for.
+    pub(crate) fn new(framing: Framing, searched: bool) -> Option<Self> {
         let kind = match framing {
             Framing::Absent | Framing::Length(0) => return None,
             Framing::Length(length) => Kind::Length(length),
@@ -35,26 +48,27 @@ impl Body {
         };
         Some(Self {
             kind,
-            budget: BODY_MAX_BYTES as u32,
+            budget: if searched {
+                u32::MAX
+            } else {
+                BODY_MAX_BYTES as u32
+            },
             data_bytes: 0,
         })
     }
 
     /// Whether the time budget ends it: its size is not known, or above the limit.
     pub(crate) fn is_open_ended(&self) -> bool {
-        !matches!(self.kind, Kind::Length(left) if left <= u64::from(self.budget))
+        let come = u64::from(self.data_bytes);
+        !matches!(self.kind, Kind::Length(left) if left.saturating_add(come) <= BODY_MAX_BYTES)
     }
 
-    /// Takes in `bytes` and gives what they carry, framing taken off, to `data`; whether enough
-    /// was read.
+    /// Takes in `bytes` and gives what they carry, framing taken off, to `data`; how far it
+    /// has come.
     ///
     /// # Errors
     /// A [`Flaw`] when the chunked coding is broken within the limit.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &[u8],
-        data: &mut impl FnMut(&[u8]),
-    ) -> Result<bool, Flaw> {
+    pub(crate) fn feed(&mut self, bytes: &[u8], data: &mut impl FnMut(&[u8])) -> Result<Fed, Flaw> {
         let looked_at = &bytes[..bytes.len().min(self.budget as usize)];
         let handed_on = &mut self.data_bytes;
         let mut data = |piece: &[u8]| {
@@ -75,7 +89,11 @@ impl Body {
             }
         };
         self.budget -= looked_at.len() as u32;
-        Ok(complete || self.budget == 0)
+        Ok(match self.budget {
+            _ if complete => Fed::Whole,
+            0 => Fed::Enough,
+            _ => Fed::More,
+        })
     }
 
     /// Judges the end of the connection before the end of the body.
@@ -94,7 +112,8 @@ impl Body {
         }
     }
 
-    /// Bytes that were handed on, framing taken off: at most a mebibyte.
+    /// Bytes that were handed on, framing taken off: at most a mebibyte, unless it is searched and
+    /// coded.
     pub(crate) fn data_bytes(&self) -> u32 {
         self.data_bytes
     }
@@ -113,7 +132,7 @@ mod tests {
 
     const MIB: usize = BODY_MAX_BYTES as usize;
 
-    fn feed(body: &mut Body, bytes: &[u8]) -> Result<bool, Flaw> {
+    fn feed(body: &mut Body, bytes: &[u8]) -> Result<Fed, Flaw> {
         body.feed(bytes, &mut |_| {})
     }
 
@@ -128,7 +147,7 @@ mod tests {
             ),
             (Framing::ToClose, "hello", "hello"),
         ] {
-            let mut body = Body::new(framing).expect("something to read");
+            let mut body = Body::new(framing, false).expect("something to read");
             let mut found = Vec::new();
             for byte in wire.as_bytes() {
                 body.feed(&[*byte], &mut |piece| found.extend_from_slice(piece))
@@ -141,40 +160,60 @@ mod tests {
 
     #[test]
     fn a_length_must_arrive_exactly_and_what_follows_is_ignored() {
-        let mut body = Body::new(Framing::Length(5)).expect("something to read");
+        let mut body = Body::new(Framing::Length(5), false).expect("something to read");
         assert!(!body.is_open_ended());
-        assert_eq!(feed(&mut body, b"hell"), Ok(false));
+        assert_eq!(feed(&mut body, b"hell"), Ok(Fed::More));
         assert_eq!(
             body.eof().map_err(|flaw| flaw.class),
             Err(FailureClass::HttpTruncated)
         );
-        assert_eq!(feed(&mut body, b"o and more"), Ok(true));
-        assert_eq!(Body::new(Framing::Length(0)), None);
+        assert_eq!(feed(&mut body, b"o and more"), Ok(Fed::Whole));
+        assert_eq!(Body::new(Framing::Length(0), false), None);
     }
 
     #[test]
     fn a_mebibyte_is_enough_of_any_body() {
         for framing in [Framing::Length(BODY_MAX_BYTES + 1), Framing::ToClose] {
-            let mut body = Body::new(framing).expect("something to read");
+            let mut body = Body::new(framing, false).expect("something to read");
             assert!(body.is_open_ended());
-            assert_eq!(feed(&mut body, &vec![0; MIB - 1]), Ok(false));
+            assert_eq!(feed(&mut body, &vec![0; MIB - 1]), Ok(Fed::More));
             assert_eq!(body.eof().is_err(), framing != Framing::ToClose);
-            assert_eq!(feed(&mut body, &[0; 9]), Ok(true));
+            assert_eq!(feed(&mut body, &[0; 9]), Ok(Fed::Enough));
         }
-        let exact = Body::new(Framing::Length(BODY_MAX_BYTES)).expect("something to read");
+        let exact = Body::new(Framing::Length(BODY_MAX_BYTES), false).expect("something to read");
         assert!(!exact.is_open_ended());
     }
 
     #[test]
     fn chunks_are_validated_only_as_far_as_they_are_read() {
-        let mut body = Body::new(Framing::Chunked).expect("something to read");
+        let mut body = Body::new(Framing::Chunked, false).expect("something to read");
         let mut bytes = b"FFFFF0\r\n".to_vec();
         bytes.resize(MIB, b'x');
-        assert_eq!(feed(&mut body, &[&bytes[..], b"broken"].concat()), Ok(true));
-        let mut body = Body::new(Framing::Chunked).expect("something to read");
+        assert_eq!(
+            feed(&mut body, &[&bytes[..], b"broken"].concat()),
+            Ok(Fed::Enough)
+        );
+        let mut body = Body::new(Framing::Chunked, false).expect("something to read");
         assert_eq!(
             feed(&mut body, b"z").map_err(|flaw| flaw.class),
             Err(FailureClass::HttpBadChunk)
         );
+    }
+
+    #[test]
+    fn framing_takes_no_room_from_a_body_that_is_searched() {
+        let chunk = b"1\r\nx\r\n";
+        for (searched, expected) in [(false, Ok(Fed::Enough)), (true, Ok(Fed::More))] {
+            let mut body = Body::new(Framing::Chunked, searched).expect("something to read");
+            assert_eq!(feed(&mut body, &chunk.repeat(MIB / 4)), expected);
+            let mut body = Body::new(Framing::Length(BODY_MAX_BYTES), searched).expect("a length");
+            assert!(!body.is_open_ended());
+            assert_eq!(feed(&mut body, &[0; 9]), Ok(Fed::More));
+            assert!(!body.is_open_ended(), "it is as long as before");
+            let longer = Framing::Length(BODY_MAX_BYTES + 1);
+            let mut body = Body::new(longer, searched).expect("something to read");
+            assert_eq!(feed(&mut body, &[0; 9]), Ok(Fed::More));
+            assert!(body.is_open_ended());
+        }
     }
 }

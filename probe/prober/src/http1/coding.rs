@@ -1,21 +1,28 @@
 //! Takes the content coding off a body as it streams by (RFC 9110 §8.4).
 //!
 //! Decoders are fed in blocks that begin at fixed offsets of the stream: what comes out of it, and
-//! where it breaks, does not depend on the pieces in which it arrives. They write into a buffer of
-//! a fixed size that is emptied again and again: nothing that a server sends makes it grow.
+//! where it breaks, does not depend on the pieces in which it arrives. What they may write is
+//! limited in all and handed on in small pieces, and so is the memory that they take: a block of
+//! deflate makes at most a quarter of a mebibyte, brotli has limits of its own in `brotli`.
+
+mod brotli;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use std::io::{self, Write};
 
-use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use model::limits::BODY_MAX_BYTES;
 
 use super::head::Coding;
+use brotli::{Brotli, Progress};
 
 /// Bytes of a block. A match may be found so many bytes late, and never later than the end.
 const BLOCK_BYTES: usize = 256;
-/// Output buffer of the brotli decoder.
-const BROTLI_BUFFER_BYTES: usize = 4 * 1024;
+/// Decoded bytes that are handed on at a time.
+const PIECE_BYTES: usize = 4 * 1024;
+/// Memory that is kept from one block to the next for what comes out of it.
+const ROOM_KEPT_BYTES: usize = 32 * 1024;
 
 /// A body that is being decoded.
 pub(crate) struct Decoder {
@@ -26,15 +33,24 @@ pub(crate) struct Decoder {
     begun: bool,
     /// Nothing more comes out: the stream is over, or as much as is looked at came.
     over: bool,
-    broken: bool,
+    state: State,
     why: &'static str,
+}
+
+/// What is wrong with a coded stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Well,
+    /// It ended before its end.
+    Cut,
+    Broken,
 }
 
 impl std::fmt::Debug for Decoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder")
             .field("over", &self.over)
-            .field("broken", &self.broken)
+            .field("state", &self.state)
             .finish_non_exhaustive()
     }
 }
@@ -46,7 +62,8 @@ enum Kind {
     Unseen,
     Zlib(Box<ZlibDecoder<Room>>),
     Deflate(Box<DeflateDecoder<Room>>),
-    Brotli(Box<DecompressorWriter<Room>>),
+    /// Beside the decoder, bytes that may still come out of it.
+    Brotli(Box<Brotli>, usize),
     Unknown,
 }
 
@@ -87,10 +104,7 @@ impl Decoder {
             Coding::Identity => Kind::Identity,
             Coding::Gzip => Kind::Gzip(Box::new(GzDecoder::new(Room::new()))),
             Coding::Deflate => Kind::Unseen,
-            Coding::Brotli => {
-                let decoder = DecompressorWriter::new(Room::new(), BROTLI_BUFFER_BYTES);
-                Kind::Brotli(Box::new(decoder))
-            }
+            Coding::Brotli => Kind::Brotli(Box::new(Brotli::new()), BODY_MAX_BYTES as usize),
             Coding::Unknown => Kind::Unknown,
         };
         let unknown = matches!(kind, Kind::Unknown);
@@ -99,7 +113,7 @@ impl Decoder {
             block: Vec::new(),
             begun: false,
             over: unknown,
-            broken: unknown,
+            state: if unknown { State::Broken } else { State::Well },
             why: if unknown {
                 "the body has a content coding that was not offered"
             } else {
@@ -125,7 +139,15 @@ impl Decoder {
         }
     }
 
-    /// No more bytes come: gives what is left. A stream that is not whole is broken.
+    /// No more bytes are read, by no fault of their sender: gives what is left.
+    pub(crate) fn stop(&mut self, data: &mut impl FnMut(&[u8])) {
+        if !self.block.is_empty() && !self.over {
+            self.run(data);
+        }
+        self.over = true;
+    }
+
+    /// No more bytes come: gives what is left. A stream that is not whole is cut.
     pub(crate) fn finish(&mut self, data: &mut impl FnMut(&[u8])) {
         if matches!(self.kind, Kind::Identity) || self.over {
             return;
@@ -138,56 +160,68 @@ impl Decoder {
         if self.over {
             return;
         }
-        let whole = match &mut self.kind {
-            Kind::Gzip(decoder) => decoder.try_finish().is_ok(),
-            Kind::Zlib(decoder) => {
+        let (whole, intact) = match &mut self.kind {
+            Kind::Gzip(decoder) => {
                 let whole = is_over(&mut **decoder);
-                decoder.get_mut().out.clear();
-                whole
+                (whole, !whole || decoder.try_finish().is_ok())
             }
-            Kind::Deflate(decoder) => {
-                let whole = is_over(&mut **decoder);
-                decoder.get_mut().out.clear();
-                whole
-            }
-            Kind::Brotli(decoder) => decoder.close().is_ok(),
-            Kind::Identity | Kind::Unseen | Kind::Unknown => true,
+            Kind::Zlib(decoder) => (is_over(&mut **decoder), true),
+            Kind::Deflate(decoder) => (is_over(&mut **decoder), true),
+            // It is over as soon as it is whole.
+            Kind::Brotli(..) => (false, true),
+            Kind::Identity | Kind::Unseen | Kind::Unknown => (true, true),
         };
-        self.give(data);
-        if !whole {
-            self.give_up("the coded body ends early");
+        if let Some(room) = self.room() {
+            room.out.clear();
+        }
+        if !intact {
+            self.give_up("the checksum of the coded body is wrong");
+        } else if !whole {
+            (self.state, self.why) = (State::Cut, "the coded body ends early");
         }
         self.over = true;
     }
 
     /// The stream cannot be decoded (any further).
     pub(crate) fn is_broken(&self) -> bool {
-        self.broken
+        self.state == State::Broken
     }
 
-    /// Why it cannot; empty while it can.
+    /// Its sender ended the stream early: all of it that came is decoded, but there was to be
+    /// more, if only a checksum.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.state == State::Cut
+    }
+
+    /// What is wrong with it; empty when nothing is.
     pub(crate) fn why(&self) -> &'static str {
         self.why
     }
 
     /// Decodes the block.
     fn run(&mut self, data: &mut impl FnMut(&[u8])) {
-        let block = std::mem::take(&mut self.block);
+        let mut block = std::mem::take(&mut self.block);
         if let (Kind::Unseen, Some(first)) = (&self.kind, block.first()) {
             self.kind = deflate_kind(*first);
         }
-        let written = match &mut self.kind {
+        let progress = match &mut self.kind {
             Kind::Gzip(decoder) => write(&mut **decoder, &block),
             Kind::Zlib(decoder) => write(&mut **decoder, &block),
             Kind::Deflate(decoder) => write(&mut **decoder, &block),
-            Kind::Brotli(decoder) => write(&mut **decoder, &block),
-            Kind::Identity | Kind::Unseen | Kind::Unknown => Ok(false),
+            Kind::Brotli(decoder, left) => decoder.run(&mut block, &mut |piece| {
+                let seen = &piece[..piece.len().min(*left)];
+                data(seen);
+                *left -= seen.len();
+                *left > 0
+            }),
+            Kind::Identity | Kind::Unseen | Kind::Unknown => Progress::More,
         };
         self.give(data);
-        match written {
-            Ok(ended) => self.over |= ended,
-            Err(_) if self.room().is_some_and(|room| room.left == 0) => self.over = true,
-            Err(_) => self.give_up("the body cannot be decoded"),
+        match progress {
+            Progress::Ended => self.over = true,
+            _ if self.is_full() => self.over = true,
+            Progress::More => {}
+            Progress::Broken => self.give_up("the body cannot be decoded"),
         }
         self.block = block;
         self.block.clear();
@@ -195,8 +229,17 @@ impl Decoder {
 
     fn give(&mut self, data: &mut impl FnMut(&[u8])) {
         if let Some(room) = self.room() {
-            data(&room.out);
+            room.out.chunks(PIECE_BYTES).for_each(data);
             room.out.clear();
+            room.out.shrink_to(ROOM_KEPT_BYTES);
+        }
+    }
+
+    /// Whether as much came out as anybody looks at.
+    fn is_full(&mut self) -> bool {
+        match &self.kind {
+            Kind::Brotli(_, left) => *left == 0,
+            _ => self.room().is_some_and(|room| room.left == 0),
         }
     }
 
@@ -205,13 +248,12 @@ impl Decoder {
             Kind::Gzip(decoder) => Some(decoder.get_mut()),
             Kind::Zlib(decoder) => Some(decoder.get_mut()),
             Kind::Deflate(decoder) => Some(decoder.get_mut()),
-            Kind::Brotli(decoder) => Some(decoder.get_mut()),
-            Kind::Identity | Kind::Unseen | Kind::Unknown => None,
+            Kind::Identity | Kind::Unseen | Kind::Brotli(..) | Kind::Unknown => None,
         }
     }
 
     fn give_up(&mut self, why: &'static str) {
-        (self.over, self.broken, self.why) = (true, true, why);
+        (self.over, self.state, self.why) = (true, State::Broken, why);
     }
 }
 
@@ -225,19 +267,24 @@ fn deflate_kind(first: u8) -> Kind {
     }
 }
 
-/// Whether the coded stream has ended: only then does it take no further byte. Finishing a decoder
-/// of deflate says nothing of it. What the byte decodes to is nobody's.
+/// Whether the coded stream has ended, its checksum included: only then does it take no further
+/// byte. Finishing a decoder of deflate says nothing of it, and finishing one of gzip does not
+/// tell a checksum that is wrong from one that is missing. What the byte decodes to is nobody's.
 fn is_over(decoder: &mut impl Write) -> bool {
     matches!(decoder.write(&[0]), Ok(0))
 }
 
-/// Writes all of `block`; whether the coded stream has ended in it. What follows is not looked at.
-fn write(decoder: &mut impl Write, mut block: &[u8]) -> io::Result<bool> {
+/// Writes all of `block`. What follows the end of the coded stream is not looked at.
+fn write(decoder: &mut impl Write, mut block: &[u8]) -> Progress {
     while !block.is_empty() {
-        match decoder.write(block)? {
-            0 => return Ok(true),
-            taken => block = &block[taken..],
+        match decoder.write(block) {
+            Ok(0) => return Progress::Ended,
+            Ok(taken) => block = &block[taken..],
+            Err(_) => return Progress::Broken,
         }
     }
-    decoder.flush().map(|()| false)
+    match decoder.flush() {
+        Ok(()) => Progress::More,
+        Err(_) => Progress::Broken,
+    }
 }

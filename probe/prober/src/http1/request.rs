@@ -132,6 +132,7 @@ mod tests {
             path: "/a?b=c",
             method: Method::Get,
             timeout_ms: 10_000,
+            head_only: false,
             rules,
         }
     }

@@ -4,15 +4,20 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use model::limits::ATTEMPT_READ_MAX_BYTES;
 use model::target::TargetSpec;
 use model::{Generation, Slot};
-use prober::Rules;
+use prober::{AttemptSpec, Rules};
 use proptest::prelude::*;
 
-use crate::driver::{End, Run, Script, run, with_rules};
+use crate::driver::{ECONNRESET, End, Run, Script, http, run, with_rules};
 
 /// "Hello, keyword world! " ten times, by the reference encoder of brotli.
 const BROTLI: &[u8] = include_bytes!("bodies/hello.br");
+/// Some hundred bytes that ask for a window of a gigabyte and for one of 16 MiB, and fill them;
+/// before them what chooses the coding of the fuzz target.
+const LARGE_WINDOW: &[u8] = include_bytes!("../corpus/coding/brotli_window_30");
+const WINDOW: &[u8] = include_bytes!("../corpus/coding/brotli_window_24");
 const MIB: usize = 1024 * 1024;
 
 fn rules(keyword: &str, forbidden: &[&str]) -> Rules {
@@ -59,15 +64,19 @@ fn zlib(body: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
+/// Bytes that do not compress.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
 /// Text that does not compress well, with `text` at its end.
 fn long(text: &str) -> Vec<u8> {
-    let mut state = 1_u32;
-    let mut body: Vec<u8> = (0..30_000)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            b' ' + (state >> 24) as u8 % 90
-        })
-        .collect();
+    let mut body: Vec<u8> = noise(30_000).iter().map(|byte| b' ' + byte % 90).collect();
     body.extend_from_slice(text.as_bytes());
     body
 }
@@ -108,12 +117,37 @@ fn a_keyword_that_was_found_ends_the_check() {
     let more_to_come = rules("welcome", &["fatal"]);
     assert_eq!(
         check(&more_to_come, vec![answer], End::Silence).class(),
-        Some("http.timeout")
+        None,
+        "forbidden texts are looked for in what came by the deadline"
     );
     assert_eq!(
         check(&more_to_come, vec![answer], End::Eof).class(),
         Some("http.truncated")
     );
+}
+
+#[test]
+fn a_body_that_is_slower_than_the_deadline_passes_only_with_the_keyword() {
+    let slow = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nwelcome, error";
+    let deadline = |keyword, forbidden: &[&str]| {
+        check(&rules(keyword, forbidden), vec![slow], End::Silence).class()
+    };
+    assert_eq!(deadline("welcome", &["fatal"]), None);
+    assert_eq!(deadline("welcome", &["error"]), Some("body.forbidden"));
+    assert_eq!(deadline("absent", &["fatal"]), Some("http.timeout"));
+    assert_eq!(deadline("absent", &[]), Some("http.timeout"));
+    assert_eq!(deadline("", &["fatal"]), Some("http.timeout"));
+    // What is still in the decoder's block counts.
+    let coded = gzip(b"welcome, error");
+    let answer = answer("Content-Encoding: gzip\r\n", &coded);
+    let cut = &answer[..answer.len() - 9];
+    let deadline = |keyword, forbidden: &[&str]| {
+        check(&rules(keyword, forbidden), vec![cut], End::Silence).class()
+    };
+    assert_eq!(deadline("welcome", &["fatal"]), None);
+    assert_eq!(deadline("welcome", &[]), None);
+    assert_eq!(deadline("welcome", &["error"]), Some("body.forbidden"));
+    assert_eq!(deadline("absent", &[]), Some("http.timeout"));
 }
 
 #[test]
@@ -177,10 +211,67 @@ fn a_coding_that_is_broken_or_unknown_is_told_unless_the_keyword_came_before() {
         Some("http.bad_encoding")
     );
     assert_eq!(verdict("zstd", b"whatever", "x"), Some("http.bad_encoding"));
-    let plain = crate::driver::http();
+    let plain = http();
     let answer = answer("Content-Encoding: zstd\r\n", b"whatever");
     let unasked = run(&plain, Script::answering(vec![&answer], End::Silence), true);
     assert_eq!(unasked.class(), None, "nobody looks into it");
+}
+
+#[test]
+fn a_coded_body_that_our_own_limits_cut_is_judged_as_an_uncoded_one() {
+    let page = [long("welcome"), long("the end")].concat();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+    let endless = [&head[..], &gzip(&page)[..20_000]].concat();
+    let deadline = |keyword, forbidden: &[&str]| {
+        check(&rules(keyword, forbidden), vec![&endless], End::Silence).class()
+    };
+    assert_eq!(deadline("", &["fatal error"]), None);
+    assert_eq!(deadline("absent", &["fatal error"]), Some("http.timeout"));
+    let start = String::from_utf8(page[10_000..10_020].to_vec()).expect("ASCII");
+    assert_eq!(deadline(&start, &["fatal error"]), None);
+    assert_eq!(deadline("", &[&start]), Some("body.forbidden"));
+    // More than a mebibyte, before and after decoding, and all of it is well.
+    let large = noise(1_500_000);
+    let coded = gzip(&large);
+    assert!(coded.len() > MIB, "it must not compress");
+    for coded in [coded, zlib(&large)] {
+        let coding = if coded[0] == 0x1f { "gzip" } else { "deflate" };
+        let answer = answer(&format!("Content-Encoding: {coding}\r\n"), &coded);
+        let pieces = answer.chunks(4_096).collect();
+        let run = check(&rules("", &["fatal error"]), pieces, End::Eof);
+        assert_eq!(run.class(), None, "{coding}");
+    }
+}
+
+#[test]
+fn a_coded_body_that_its_server_ends_early_passes_only_with_the_keyword() {
+    let whole = gzip(b"you are welcome here");
+    for lacks in [1, 8] {
+        let coded = &whole[..whole.len() - lacks];
+        let verdict = |keyword, forbidden: &[&str]| {
+            let answer = answer("Content-Encoding: gzip\r\n", coded);
+            check(&rules(keyword, forbidden), vec![&answer], End::Silence).class()
+        };
+        assert_eq!(verdict("welcome", &[]), None);
+        assert_eq!(verdict("welcome", &["fatal error"]), None);
+        assert_eq!(verdict("welcome", &["here"]), Some("body.forbidden"));
+        assert_eq!(verdict("absent", &[]), Some("http.bad_encoding"));
+        assert_eq!(verdict("", &["fatal error"]), Some("http.bad_encoding"));
+    }
+}
+
+#[test]
+fn a_window_of_brotli_that_no_content_coding_has_is_told_and_costs_nothing() {
+    let verdict = |coded: &[u8], keyword: &str| {
+        let answer = answer("Content-Encoding: br\r\n", coded);
+        check(&rules(keyword, &[]), vec![&answer], End::Silence).class()
+    };
+    assert_eq!(
+        verdict(&LARGE_WINDOW[1..], "aaa"),
+        Some("http.bad_encoding")
+    );
+    assert_eq!(verdict(&WINDOW[1..], "aaa"), None);
+    assert_eq!(verdict(&WINDOW[1..], "b"), Some("body.keyword_missing"));
 }
 
 #[test]
@@ -222,6 +313,151 @@ fn evidence_shows_what_was_found_or_how_the_body_begins() {
     let evidence = run.attempt.evidence(Slot(1), Generation(1), 1);
     assert_eq!(evidence.excerpt.as_bytes(), &body[..256]);
     assert!(evidence.text.ends_with("does not have the keyword"));
+}
+
+#[test]
+fn a_target_that_is_judged_by_the_head_reads_no_body() {
+    let head_only = AttemptSpec {
+        head_only: true,
+        ..http()
+    };
+    let broken = [
+        "Content-Length: 20\r\n\r\nshort",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "Content-Length: 20\r\n\r\n",
+    ];
+    for (fields, end) in broken
+        .into_iter()
+        .zip([End::Eof, End::Errno(ECONNRESET), End::Silence])
+    {
+        let answer = |status: &str| format!("HTTP/1.1 {status}\r\n{fields}");
+        let verdict = |spec: &AttemptSpec<'_>, status: &str| {
+            let answer = answer(status);
+            run(spec, Script::answering(vec![answer.as_bytes()], end), true)
+        };
+        let good = verdict(&head_only, "200 OK");
+        assert_eq!(
+            (good.class(), good.report().status),
+            (None, 200),
+            "{fields}"
+        );
+        let phases = good.report().phases;
+        assert_eq!(phases.total_us, 4_000, "the head is the end of it");
+        assert_eq!(verdict(&head_only, "500 Oops").class(), Some("http.status"));
+        assert!(verdict(&http(), "200 OK").class().is_some(), "{fields}");
+        // Each hop of the way, too.
+        let to = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 9\r\n\r\n";
+        let last = answer("200 OK");
+        let mut script = Script::answering(vec![to], end);
+        script.later = vec![vec![last.as_bytes()]];
+        assert_eq!(run(&head_only, script, true).class(), None, "{fields}");
+    }
+    // What is no head stays a failure, and so does one that does not come.
+    for (bytes, class) in [
+        ("SMTP\r\n\r\n", "http.malformed"),
+        ("HTTP/1.1 2", "http.timeout"),
+    ] {
+        let script = Script::answering(vec![bytes.as_bytes()], End::Silence);
+        assert_eq!(run(&head_only, script, true).class(), Some(class));
+    }
+}
+
+/// Of a target with `max_latency_ms = 200` whose first bytes come after 3 ms, and no more.
+fn latency(keyword: &str, forbidden: &[&str], answer: &[u8], end: End) -> Option<&'static str> {
+    let spec = TargetSpec {
+        url: "http://e.test/".to_owned(),
+        keyword: Some(keyword.to_owned()),
+        forbidden: forbidden.iter().map(|text| (*text).to_owned()).collect(),
+        max_latency_ms: Some(200),
+        ..TargetSpec::default()
+    };
+    let rules = Rules::from_config(&spec.parse().expect("valid")).expect("not all default");
+    let pieces = answer.chunks(4_096).collect();
+    let run = check(&rules, pieces, end);
+    let total_us = run.report().phases.total_us;
+    assert!(total_us > 200_000, "{total_us} µs in all");
+    run.class()
+}
+
+#[test]
+fn our_own_waiting_for_a_body_is_no_latency_of_the_target() {
+    let chunked_head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * MIB);
+    for begun in ["HTTP/1.1 200 OK\r\n\r\nhello", chunked_head, &large] {
+        let verdict = |keyword, forbidden: &[&str]| {
+            latency(keyword, forbidden, begun.as_bytes(), End::Silence)
+        };
+        assert_eq!(verdict("", &[]), None, "{begun}");
+        assert_eq!(verdict("", &["fatal"]), None, "{begun}");
+    }
+    let endless = b"HTTP/1.1 200 OK\r\n\r\nhello";
+    assert_eq!(latency("hello", &["fatal"], endless, End::Silence), None);
+    // 4 KiB a millisecond: the end of a mebibyte, or of what fits in 250 ms, is not what counts.
+    let mut more = large.into_bytes();
+    more.resize(more.len() + 2 * MIB, b'x');
+    assert_eq!(latency("", &[], &more, End::Eof), None);
+    // What is waited for counts: all of a body with a length, and the keyword.
+    let sized = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n".to_vec(),
+        vec![b'x'; MIB],
+    ]
+    .concat();
+    assert_eq!(
+        latency("", &["fatal"], &sized[..], End::Eof),
+        Some("latency")
+    );
+}
+
+#[test]
+fn a_keyword_that_comes_late_is_late_however_the_body_goes_on() {
+    let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    endless.resize(endless.len() + 1_000_000, b'x');
+    endless.extend_from_slice(b"welcome");
+    let spec = |max_latency_ms| TargetSpec {
+        url: "http://e.test/".to_owned(),
+        keyword: Some("welcome".to_owned()),
+        forbidden: vec!["fatal".to_owned()],
+        max_latency_ms: Some(max_latency_ms),
+        ..TargetSpec::default()
+    };
+    // Of 4 KiB a millisecond, the keyword is in the piece of the 248th.
+    for (max_latency_ms, expected) in [(200, Some("latency")), (300, None)] {
+        let config = spec(max_latency_ms).parse().expect("valid");
+        let rules = Rules::from_config(&config).expect("not all default");
+        let pieces = endless.chunks(4_096).collect();
+        assert_eq!(check(&rules, pieces, End::Silence).class(), expected);
+    }
+}
+
+/// `body` in chunks of `size` bytes.
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let mut wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for piece in body.chunks(size) {
+        wire.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        wire.extend_from_slice(piece);
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire.extend_from_slice(b"0\r\n\r\n");
+    wire
+}
+
+#[test]
+fn the_framing_of_chunks_takes_nothing_from_the_mebibyte_that_is_searched() {
+    let verdict = |before: usize, size: usize| {
+        let mut body = vec![b'.'; before];
+        body.extend_from_slice(b"welcome");
+        let wire = chunked(&body, size);
+        let pieces = wire.chunks(4_096).collect();
+        check(&rules("welcome", &[]), pieces, End::Eof).class()
+    };
+    assert_eq!(verdict(900_000, 16), None);
+    assert_eq!(verdict(MIB - 7, 1_000), None, "the last bytes that count");
+    assert_eq!(verdict(MIB - 6, 1_000), Some("body.keyword_missing"));
+    // The limit of all that is read comes before the mebibyte: six bytes for one.
+    let read = ATTEMPT_READ_MAX_BYTES as usize / 6;
+    assert!(read < MIB);
+    assert_eq!(verdict(read - 1_000, 1), None);
+    assert_eq!(verdict(read + 1_000, 1), Some("body.keyword_missing"));
 }
 
 proptest! {

@@ -43,6 +43,7 @@ pub(crate) fn spec(scheme: Scheme, host: HostRef<'_>) -> AttemptSpec<'_> {
         path: "/",
         method: Method::Get,
         timeout_ms: 10_000,
+        head_only: false,
         rules: None,
     }
 }
