@@ -17,7 +17,7 @@
 //! A question for records ends with them or with its failure, and nothing of it is remembered.
 //!
 //! Each end is told to the health of the resolvers; while they are sick, timeouts and SERVFAIL
-//! speak of them and not of the name.
+//! speak of them and not of the name. That every upstream refuses or does not listen does at once.
 
 use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TTL_MAX_MS};
 use model::{FailureClass, MonoUs};
@@ -85,6 +85,7 @@ impl Resolver {
     pub(super) fn give_up(&mut self, flight: u32, now: MonoUs) {
         let (class, rcode) = match self.flights.get_mut(flight).trouble {
             Trouble::Local => (FailureClass::ConnectLocal, None),
+            Trouble::Refused { rcode } => (FailureClass::DnsResolverSick, rcode),
             Trouble::Silent => (FailureClass::DnsTimeout, None),
             Trouble::Answered { class, rcode } => (class, rcode),
         };
@@ -231,11 +232,12 @@ impl Resolver {
                 server: u8::MAX,
             });
         };
-        let unasked = entry.query.is_none() && entry.trouble == Trouble::Local;
-        let class = match entry.tries {
+        let trouble = entry.query.is_none().then_some(entry.trouble);
+        let class = match (entry.tries, trouble) {
             // It waits in our own queue; which is long when the resolvers are sick.
-            0 if !self.health.is_sick() => FailureClass::LocalPressure,
-            1.. if unasked => FailureClass::ConnectLocal,
+            (0, _) if !self.health.is_sick() => FailureClass::LocalPressure,
+            (1.., Some(Trouble::Local)) => FailureClass::ConnectLocal,
+            (1.., Some(Trouble::Refused { .. })) => FailureClass::DnsResolverSick,
             _ => FailureClass::DnsTimeout,
         };
         let asked = entry.tries > 0;
@@ -256,7 +258,8 @@ impl Resolver {
             rcode,
             server,
         } = negative;
-        let sick = self.health.is_sick() && is_of_resolvers(class);
+        let sick = is_of_resolvers(class)
+            && (self.health.is_sick() || class == FailureClass::DnsResolverSick);
         self.stats.sick_answers += u64::from(sick);
         let server = self.sockets.upstreams().get(usize::from(server)).copied();
         DnsFailure {
@@ -292,5 +295,6 @@ impl Found {
 
 /// Failures that sick resolvers would cause too.
 fn is_of_resolvers(class: FailureClass) -> bool {
-    matches!(class, FailureClass::DnsTimeout | FailureClass::DnsServfail)
+    use FailureClass as F;
+    matches!(class, F::DnsTimeout | F::DnsServfail | F::DnsResolverSick)
 }

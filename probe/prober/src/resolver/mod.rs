@@ -219,6 +219,8 @@ pub struct Resolver {
     preferred: u8,
     /// Upstreams that do not repeat the letters of a question as they were written; one bit each.
     letterless: u16,
+    /// Upstreams that refuse questions with EDNS and answer those without; one bit each.
+    plain: u16,
     commands: VecDeque<DnsCommand>,
     buffers: Vec<Vec<u8>>,
     /// The flights of questions for records, by who waits for them.
@@ -254,6 +256,7 @@ impl Resolver {
             canaries,
             preferred: 0,
             letterless: 0,
+            plain: 0,
             commands: VecDeque::new(),
             buffers: Vec::new(),
             questions: BTreeMap::new(),

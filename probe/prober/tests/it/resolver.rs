@@ -5,6 +5,7 @@ mod ahead;
 mod families;
 mod letters;
 mod records;
+mod refusing;
 mod sick;
 mod tcp;
 mod trace;
@@ -374,7 +375,7 @@ fn silence_costs_three_tries_of_a_second_and_a_half_on_rotating_upstreams() {
 }
 
 #[test]
-fn servfail_goes_once_to_each_upstream_and_keeps_its_class() {
+fn servfail_and_refused_go_once_to_each_upstream_and_keep_their_class() {
     let cases = [
         (
             Say::Code(ResponseCode::ServFail, 60),
@@ -383,7 +384,7 @@ fn servfail_goes_once_to_each_upstream_and_keeps_its_class() {
         ),
         (
             Say::Code(ResponseCode::Refused, 60),
-            FailureClass::DnsServfail,
+            FailureClass::DnsResolverSick,
             Some(5),
         ),
     ];
@@ -479,7 +480,7 @@ fn forged_late_and_duplicate_datagrams_change_nothing() {
 }
 
 #[test]
-fn a_refusing_upstream_is_left_at_once_and_alone_is_timed_out() {
+fn an_upstream_that_does_not_listen_is_left_at_once_and_alone_is_sick() {
     let (mut bench, _) = asked(2, IpPolicy::V4First);
     let socket = bench.sent[0].socket;
     bench.event(DnsEvent::SocketError { socket, errno: 111 });
@@ -496,7 +497,7 @@ fn a_refusing_upstream_is_left_at_once_and_alone_is_timed_out() {
     }
     assert_eq!(
         (bench.failure(), bench.sent.len()),
-        ((FailureClass::DnsTimeout, 3), 3)
+        ((FailureClass::DnsResolverSick, 3), 3)
     );
 }
 

@@ -70,7 +70,7 @@ fn the_stream_has_what_is_left_of_the_try() {
 }
 
 #[test]
-fn a_stream_that_brings_no_answer_is_malformed_and_one_that_is_refused_is_silence() {
+fn a_stream_that_brings_no_answer_is_malformed_and_one_that_is_refused_is_sick() {
     type End = fn(&mut Bench, DnsStream);
     let eof: End = |bench, stream| {
         bench.stream_bytes(stream, &[1, 0, 9]);
@@ -80,7 +80,7 @@ fn a_stream_that_brings_no_answer_is_malformed_and_one_that_is_refused_is_silenc
     let no_files: End = |bench, stream| bench.event(DnsEvent::StreamError { stream, errno: 24 });
     for (end, tries, class) in [
         (eof, 1, FailureClass::DnsMalformed),
-        (refused, 3, FailureClass::DnsTimeout),
+        (refused, 3, FailureClass::DnsResolverSick),
         (no_files, 3, FailureClass::ConnectLocal),
     ] {
         let (mut bench, _) = asked(1, IpPolicy::V4First);
