@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use model::limits::{DNS_QUERIES_PER_S, DNS_SOCKETS_PER_UPSTREAM};
+use model::limits::{DNS_QUERIES_PER_S, DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM};
 
 /// Which address families are asked for, and in which order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,6 +45,9 @@ pub struct ResolverConfig {
     /// names fail: whether they fail too tells sick resolvers from sick names. The first
     /// [`DNS_CANARIES_MAX`](model::limits::DNS_CANARIES_MAX) are used.
     pub canaries: Vec<String>,
+    /// Names, asked for within 30 s, below which nothing is said of the health of the resolvers; at
+    /// least [`DNS_SICK_NAMES_FLOOR`](model::limits::DNS_SICK_NAMES_FLOOR).
+    pub sick_names_min: usize,
 }
 
 impl Default for ResolverConfig {
@@ -56,6 +59,7 @@ impl Default for ResolverConfig {
             sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
             queries_per_s: DNS_QUERIES_PER_S,
             canaries: Vec::new(),
+            sick_names_min: DNS_SICK_NAMES_MIN,
         }
     }
 }

@@ -252,7 +252,7 @@ impl Resolver {
             sockets: Sockets::new(upstreams, config.sockets_per_upstream),
             streams: Streams::default(),
             bucket: Bucket::new(config.queries_per_s),
-            health: Health::new(canaries.len()),
+            health: Health::new(canaries.len(), config.sick_names_min),
             canaries,
             preferred: 0,
             letterless: 0,
