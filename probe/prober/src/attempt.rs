@@ -16,6 +16,7 @@
 //! A plain check allocates nothing once its buffers have grown: addresses are inline, the request
 //! is written into `out`, and a head that arrives in one read is parsed where it lies.
 
+mod dns;
 mod ending;
 mod errno;
 mod evidence;
@@ -29,8 +30,6 @@ mod second_look;
 mod secure;
 mod spec;
 mod talk;
-
-use std::net::SocketAddr;
 
 use model::FailureClass;
 use model::limits::{
@@ -48,6 +47,7 @@ use crate::resolver::{DnsFailure, ResolvedName, Scope};
 use crate::rules::Search;
 use crate::shared::Shared;
 use crate::tls::TlsLink;
+use dns::Dns;
 use families::{Lane, Other};
 use redirect::Journey;
 use route::Route;
@@ -72,15 +72,6 @@ enum Stage {
     /// A redirect was read; its hop is over, the next one has not begun.
     Turning,
     Ended,
-}
-
-/// What DNS said of the hop's host.
-#[derive(Debug, Default)]
-struct Dns {
-    asked: bool,
-    tries: u8,
-    rcode: Option<u16>,
-    server: Option<SocketAddr>,
 }
 
 /// One request and its answer.
@@ -378,10 +369,9 @@ impl Attempt {
         shared: &Shared,
         now: Now,
     ) {
-        self.hop.dns.asked = true;
         match answer {
             Ok(name) => {
-                self.hop.dns.server = name.server;
+                self.hop.dns = Dns::of_name(name);
                 self.flags |= if name.cached { flags::DNS_CACHED } else { 0 };
                 self.flags |= if name.stale { flags::DNS_STALE } else { 0 };
                 self.hop.route = Route::new(name.addresses.iter());
@@ -397,9 +387,7 @@ impl Attempt {
     }
 
     fn on_no_answer(&mut self, failure: DnsFailure, now: Now) {
-        self.hop.dns.server = failure.server;
-        self.hop.dns.rcode = failure.rcode;
-        self.hop.dns.tries = failure.tries;
+        self.hop.dns = Dns::of_failure(&failure);
         self.finish(Some(failure.class), now);
     }
 

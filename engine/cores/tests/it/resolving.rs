@@ -305,7 +305,8 @@ fn a_deadline_that_is_shorter_than_the_tries_names_the_server_that_was_asked() {
             let dns = evidence.dns.expect("it was asked");
             assert_eq!(dns.server, Some(SocketAddr::from(([1, 1, 1, 1], 53))));
             assert_eq!((dns.tries, dns.rcode), (tries, None), "{timeout_ms} ms");
-            assert_eq!(evidence.text, "the name was not resolved in time");
+            let blames = "our resolver 1.1.1.1:53 did not answer";
+            assert!(evidence.text.contains(blames), "{}", evidence.text);
         }
     }
 }

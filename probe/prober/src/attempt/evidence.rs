@@ -44,13 +44,8 @@ impl Attempt {
     }
 
     fn dns_seen(&self) -> Option<DnsSeen> {
-        let dns = &self.hop.dns;
-        dns.asked.then(|| DnsSeen {
-            server: dns.server,
-            rcode: dns.rcode,
-            addresses: self.routes().flat_map(Route::all).copied().collect(),
-            tries: dns.tries,
-        })
+        let addresses = self.routes().flat_map(Route::all).copied();
+        self.hop.dns.seen(addresses)
     }
 
     /// Of a body that broke a rule.
@@ -88,6 +83,15 @@ impl Attempt {
         let Some(class) = class else {
             return String::new();
         };
+        // Where there is no address, nothing was connected to.
+        let of_dns = self
+            .hop
+            .route
+            .is_empty()
+            .then(|| self.hop.dns.sentence(class));
+        if let Some(sentence) = of_dns.flatten() {
+            return sentence;
+        }
         let place = self.route().address().map_or_else(
             || "the host".to_owned(),
             |address| std::net::SocketAddr::new(address, self.hop.port).to_string(),
@@ -115,9 +119,6 @@ impl Attempt {
                 Some(kind) => format!("the name has no {kind} record"),
                 None => "the name has no address".to_owned(),
             },
-            FailureClass::DnsServfail => "the name servers failed to answer".to_owned(),
-            FailureClass::DnsTimeout => "the name was not resolved in time".to_owned(),
-            FailureClass::DnsMalformed => "the DNS answer does not parse".to_owned(),
             FailureClass::ConnectRefused => format!("{place} refused the connection{errno}"),
             FailureClass::ConnectReset => format!("{place} reset the connection attempt{errno}"),
             FailureClass::ConnectUnreachable => format!("{place} cannot be reached{errno}"),
