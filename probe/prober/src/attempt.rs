@@ -35,7 +35,7 @@ use model::FailureClass;
 use model::limits::{
     ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES, ATTEMPT_READ_MAX_BYTES,
 };
-use model::outcome::{Phases, flags};
+use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Method;
 use model::time::{MonoUs, Now};
 use model::url::Scheme;
@@ -179,12 +179,24 @@ impl Attempt {
             send_errno: None,
             why: "",
         };
-        attempt.start_hop(shared, now);
+        attempt.start_hop(spec.host, shared, now);
         attempt
     }
 
-    /// Writes the hello, and resolves; or connects at once, to a literal.
-    fn start_hop(&mut self, shared: &Shared, now: Now) {
+    /// Writes the hello, and resolves; or connects at once, to a literal. A name that the guard
+    /// forbids is not asked for.
+    fn start_hop(&mut self, host: HostRef<'_>, shared: &Shared, now: Now) {
+        let forbidden = match host {
+            HostRef::Name(name) => shared.guard.forbids(name),
+            HostRef::Address(_) => None,
+        };
+        if let Some(label) = forbidden {
+            self.stage = Stage::Resolving;
+            self.why = label;
+            self.finish(Some(FailureClass::SafetyBlocked), now);
+            self.phases.dns_us = PHASE_ABSENT;
+            return;
+        }
         self.prepare_tls(shared, now);
         if self.hop.route.is_empty() {
             (self.stage, self.pending) = (Stage::Resolving, pending::RESOLVE);

@@ -228,6 +228,24 @@ fn a_deadline_that_is_shorter_than_the_tries_speaks_of_sick_resolvers_too() {
 }
 
 #[test]
+fn names_of_private_networks_leave_no_question() {
+    let urls = [
+        "http://nas.local/",
+        "https://a.corp/",
+        "dns://b.lan",
+        "tcp://c.home:25",
+    ];
+    let targets = (1..).zip(urls).map(|(id, url)| target_at(id, url, 60, 1));
+    let mut bench = fleet_of(WELL, targets);
+    let outcomes = outcomes(&mut bench, 120);
+    assert!(outcomes.len() >= 8, "{}", outcomes.len());
+    let blocked = |o: &Outcome| o.failure() == Some(FailureClass::SafetyBlocked);
+    assert!(outcomes.iter().all(blocked));
+    let dns = bench.sim.core().account().dns;
+    assert_eq!((dns.queries, dns.misses, dns.flights), (0, 0, 0), "{dns:?}");
+}
+
+#[test]
 fn a_question_is_asked_at_each_check_whatever_the_cache_knows() {
     // A page and a question of each name; an answer serves pages for five minutes.
     let targets = (1..=10).flat_map(|id| {

@@ -385,7 +385,7 @@ impl Control {
         if blocked > self.blocked_said && self.quiet.allows("blocked", now).is_some() {
             warn!(
                 "{} checks refused by the safety guard: add --allow CIDR for the private networks \
-                 that are meant to be watched",
+                 that are meant to be watched, and names such as .corp where they have their own",
                 blocked - self.blocked_said
             );
             self.blocked_said = blocked;

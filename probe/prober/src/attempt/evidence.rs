@@ -145,6 +145,10 @@ impl Attempt {
                 let text = self.forbidden();
                 format!("the body that {place} sent has the forbidden text {text:?}")
             }
+            FailureClass::SafetyBlocked if !self.why.is_empty() => format!(
+                "names that end in .{why} are of private networks; add .{why} to `allow` to ask \
+                 your own resolver for them",
+            ),
             FailureClass::SafetyBlocked => {
                 format!("{place} is not a public address; add its block to `allow` to check it")
             }

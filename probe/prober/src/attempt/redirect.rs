@@ -255,7 +255,7 @@ impl Attempt {
         (self.status, self.sending, self.why) = (0, false, "");
         (self.errno, self.send_errno) = (None, None);
         self.hop = Hop::new(&spec);
-        self.start_hop(shared, now);
+        self.start_hop(host, shared, now);
     }
 }
 
