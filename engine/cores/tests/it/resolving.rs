@@ -155,8 +155,8 @@ fn while_the_resolvers_are_sick_no_name_is_down() {
     // are out of tries (4.5 s); the judgement comes within a second more.
     let early = |o: &&Outcome| o.verdict() == Verdict::Down;
     let early: Vec<&Outcome> = outcomes.iter().filter(early).collect();
-    assert!((200..=236).contains(&early.len()), "{}", early.len());
-    let noticed = early.iter().map(|o| ends_us(o)).max().expect("200");
+    assert!((150..=236).contains(&early.len()), "{}", early.len());
+    let noticed = early.iter().map(|o| ends_us(o)).max().expect("some");
     assert!(noticed <= (5_700 + 4_500 + 1_000 + 50) * 1_000, "{noticed}");
     for outcome in &outcomes {
         let expected = if ends_us(outcome) <= noticed {
@@ -195,7 +195,7 @@ fn the_failures_before_the_resolvers_are_known_to_be_sick_do_not_repeat() {
             bench.inbox.send(command).expect("the core lives");
         }
     }
-    assert!(downs.iter().filter(|downs| **downs == 1).count() >= 200);
+    assert!(downs.iter().filter(|downs| **downs == 1).count() >= 150);
     assert!(downs.iter().all(|downs| *downs <= 1), "none is confirmed");
 }
 

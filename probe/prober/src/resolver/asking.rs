@@ -301,7 +301,7 @@ impl Resolver {
         None
     }
 
-    fn after(&self, upstream: u8) -> u8 {
+    pub(super) fn after(&self, upstream: u8) -> u8 {
         (upstream + 1) % self.sockets.upstreams().len() as u8
     }
 

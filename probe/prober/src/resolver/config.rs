@@ -7,12 +7,14 @@ use model::limits::{DNS_QUERIES_PER_S, DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTR
 /// Which address families are asked for, and in which order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IpPolicy {
-    /// A; AAAA when the name has no A, or when [`Resolver::widen`] asks for it.
+    /// A; AAAA when the name has no A, when its A cannot be had, or when [`Resolver::widen`] asks
+    /// for it.
     ///
     /// [`Resolver::widen`]: super::Resolver::widen
     #[default]
     V4First,
-    /// AAAA; A when the name has no AAAA, or when [`Resolver::widen`] asks for it.
+    /// AAAA; A when the name has no AAAA, when its AAAA cannot be had, or when [`Resolver::widen`]
+    /// asks for it.
     ///
     /// [`Resolver::widen`]: super::Resolver::widen
     V6First,

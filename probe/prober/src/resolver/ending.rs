@@ -7,6 +7,7 @@
 //! | has none, and the other family was not asked for | the other family is a new question |
 //! | has none, or does not exist | remembered as long as the SOA says |
 //! | could not be asked for | the last known addresses, marked stale, for an hour past their TTL |
+//! | could not, none are known, other family not asked for | that one, with one try |
 //! | could not, and none are known | remembered for 5 s, so that one name cannot storm |
 //!
 //! What we could not ask at all (`connect.local`) is not remembered, and no failure takes the
@@ -16,10 +17,14 @@
 //!
 //! A question for records ends with them or with its failure, and nothing of it is remembered.
 //!
+//! Where the preferred family cannot be had and the other one can, what is found lives for the
+//! shortest TTL: the preferred one may be back. Where neither can, it is the first failure that is
+//! told. The other family is not asked for while the resolvers are sick.
+//!
 //! Each end is told to the health of the resolvers; while they are sick, timeouts and SERVFAIL
 //! speak of them and not of the name. That every upstream refuses or does not listen does at once.
 
-use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TTL_MAX_MS};
+use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TRIES_MAX, DNS_TTL_MAX_MS, DNS_TTL_MIN_MS};
 use model::{FailureClass, MonoUs};
 
 use super::answer::{Addresses, DnsFailure, ResolvedName, Scope};
@@ -39,7 +44,11 @@ impl Resolver {
         let last = self.policy.families().len() - 1;
         let entry = self.flights.get_mut(flight);
         let server = entry.upstream;
-        let ttl_ms = ttl_ms.min(DNS_TTL_MAX_MS);
+        let max_ms = match entry.failed {
+            Some(_) => DNS_TTL_MIN_MS,
+            None => DNS_TTL_MAX_MS,
+        };
+        let ttl_ms = ttl_ms.min(max_ms);
         let new = Found {
             positive: Positive { addresses, server },
             until: now.plus_ms(ttl_ms),
@@ -78,6 +87,27 @@ impl Resolver {
         entry.step += 1;
         (entry.tries, entry.spent, entry.trouble) = (0, 0, Trouble::Local);
         let upstream = entry.upstream;
+        self.ask(flight, upstream, now);
+    }
+
+    /// Whether the other family may do better than one that fails like that.
+    fn is_other_left(&mut self, flight: u32, class: FailureClass) -> bool {
+        use FailureClass as F;
+        let is_of_name = matches!(class, F::DnsServfail | F::DnsTimeout | F::DnsMalformed);
+        let prefers = matches!(self.policy, IpPolicy::V4First | IpPolicy::V6First);
+        let sick = self.health.is_sick();
+        let entry = self.flights.get_mut(flight);
+        is_of_name && prefers && !sick && entry.step == 0 && entry.question.is_none()
+    }
+
+    /// The preferred family cannot be had: the other one has one try, so that a name which fails
+    /// altogether does not take twice as long.
+    fn ask_other_family(&mut self, flight: u32, failed: Negative, now: MonoUs) {
+        let entry = self.flights.get_mut(flight);
+        entry.failed = Some(failed);
+        entry.step += 1;
+        (entry.tries, entry.spent, entry.trouble) = (DNS_TRIES_MAX - 1, 0, Trouble::Local);
+        let upstream = self.after(failed.server);
         self.ask(flight, upstream, now);
     }
 
@@ -129,6 +159,24 @@ impl Resolver {
         now: MonoUs,
     ) {
         let entry = self.flights.get_mut(flight);
+        let mut negative = Negative {
+            class,
+            tries: entry.tries,
+            server: entry.upstream,
+            rcode,
+        };
+        let mut ttl_ms = ttl_ms;
+        // That the name does not exist holds for every family.
+        if let Some(first) = entry.failed.filter(|_| class != FailureClass::DnsNxdomain) {
+            (negative, ttl_ms) = (first, DNS_NEGATIVE_TTL_MIN_MS);
+        }
+        self.settle_failure(flight, negative, ttl_ms, now);
+    }
+
+    /// What a failure comes to.
+    fn settle_failure(&mut self, flight: u32, negative: Negative, ttl_ms: u64, now: MonoUs) {
+        let class = negative.class;
+        let entry = self.flights.get_mut(flight);
         let found = entry.found.filter(|found| now < found.until);
         let is_ours = class == FailureClass::ConnectLocal;
         if let Some(found) = found.filter(|_| self.policy != IpPolicy::Both) {
@@ -138,12 +186,6 @@ impl Resolver {
             let width = Width::WideUntil(now.plus_ms(ttl_ms));
             return self.conclude(flight, &found, width, now);
         }
-        let negative = Negative {
-            class,
-            tries: entry.tries,
-            server: entry.upstream,
-            rcode,
-        };
         let (host, question) = (entry.host, entry.question);
         if !is_ours {
             self.observe(flight, is_of_resolvers(class), now);
@@ -159,6 +201,9 @@ impl Resolver {
             let scope = self.known_scope(host, now);
             let source = if fresh { Source::Cache } else { Source::Stale };
             return self.land(flight, Ok(self.resolved(old, scope, source)));
+        }
+        if self.is_other_left(flight, class) {
+            return self.ask_other_family(flight, negative, now);
         }
         if !is_ours && !fresh {
             self.hosts.fail(host, negative, ttl_ms, now);
@@ -232,6 +277,9 @@ impl Resolver {
                 server: u8::MAX,
             });
         };
+        if let Some(first) = entry.failed {
+            return self.failure(first);
+        }
         let trouble = entry.query.is_none().then_some(entry.trouble);
         let class = match (entry.tries, trouble) {
             // It waits in our own queue; which is long when the resolvers are sick.

@@ -15,7 +15,7 @@ use model::{FailureClass, MonoUs};
 use super::answer::{DnsFailure, ResolvedName};
 use super::case::Case;
 use super::codec::Style;
-use super::line::Positive;
+use super::line::{Negative, Positive};
 use super::question::Question;
 use super::{DnsSocket, DnsStream, HostId};
 
@@ -82,6 +82,8 @@ pub(super) struct Flight {
     /// Both families are asked for, whatever the first one gives.
     pub(super) wide: bool,
     pub(super) found: Option<Found>,
+    /// Why the preferred family cannot be had, while the other one is asked for.
+    pub(super) failed: Option<Negative>,
     pub(super) trouble: Trouble,
     /// How long the emptiness of the families asked so far is remembered.
     pub(super) empty_ttl_ms: u64,
@@ -160,6 +162,7 @@ impl Flights {
             plain: 0,
             wide,
             found: None,
+            failed: None,
             trouble: Trouble::Local,
             empty_ttl_ms: u64::MAX,
             serial: 0,
