@@ -158,6 +158,8 @@ pub const DNS_TRIES_MAX: u8 = 3;
 pub const DNS_TRY_MS: u64 = 1_500;
 /// Longest CNAME chain.
 pub const DNS_CNAME_MAX: usize = 8;
+/// How long an upstream that does not answer is passed over by new questions, in ms.
+pub const DNS_SILENT_MS: u64 = 30_000;
 /// UDP payload size that we advertise.
 pub const DNS_EDNS_BYTES: u16 = 1_232;
 /// Connected sockets per upstream and core.

@@ -13,6 +13,8 @@
 //! What refuses every question (REFUSED, NOTIMP, FORMERR) or does not listen is a resolver that
 //! does not work for us: where no upstream does better, the failure is theirs, not the name's.
 //!
+//! New questions go to the upstreams in turn, see [`Turns`](super::turns::Turns).
+//!
 //! Names begin as the cap on queries and the number of those under way allow; until then they wait
 //! in the queue.
 
@@ -73,7 +75,8 @@ impl Resolver {
         while self.bucket.has_token()
             && let Some(flight) = self.flights.next_to_ask()
         {
-            self.ask(flight, self.preferred, now);
+            let upstream = self.turns.take(now);
+            self.ask(flight, upstream, now);
         }
     }
 
@@ -166,7 +169,11 @@ impl Resolver {
     /// A query that lost its socket goes to another upstream at once; where none is left, it waits
     /// for the end of its time, so that a broken network is not asked in a busy loop.
     pub(super) fn ask_elsewhere(&mut self, flight: u32, trouble: Trouble, now: MonoUs) {
-        self.flights.get_mut(flight).note(trouble);
+        let entry = self.flights.get_mut(flight);
+        entry.note(trouble);
+        if trouble != Trouble::Local {
+            self.turns.note_silent(entry.upstream, now);
+        }
         if let Some(upstream) = self.next_unspent(flight) {
             self.ask(flight, upstream, now);
         }
@@ -186,6 +193,8 @@ impl Resolver {
             return;
         };
         self.settle(flight);
+        self.turns
+            .note_answer(self.flights.get_mut(flight).upstream);
         if !said.spelled {
             self.stats.misspelled += 1;
             return self.ask_by_stream(flight, Reason::Misspelled, now);
@@ -260,9 +269,7 @@ impl Resolver {
             let silent = entry.upstream;
             self.stats.timeouts += 1;
             self.settle(flight);
-            if silent == self.preferred {
-                self.preferred = self.after(silent);
-            }
+            self.turns.note_silent(silent, now);
         }
         self.retry(flight, now);
     }
@@ -301,7 +308,7 @@ impl Resolver {
         None
     }
 
-    pub(super) fn after(&self, upstream: u8) -> u8 {
+    fn after(&self, upstream: u8) -> u8 {
         (upstream + 1) % self.sockets.upstreams().len() as u8
     }
 

@@ -30,7 +30,7 @@ pub enum IpPolicy {
 /// Configuration of one core's resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverConfig {
-    /// Recursive resolvers, in the order of preference; the first
+    /// Recursive resolvers, asked in turn; the first
     /// [`DNS_UPSTREAMS_MAX`](model::limits::DNS_UPSTREAMS_MAX) are used. With none, every lookup
     /// that the cache cannot answer fails as `connect.local`.
     pub upstreams: Vec<SocketAddr>,

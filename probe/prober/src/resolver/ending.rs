@@ -107,7 +107,7 @@ impl Resolver {
         entry.failed = Some(failed);
         entry.step += 1;
         (entry.tries, entry.spent, entry.trouble) = (DNS_TRIES_MAX - 1, 0, Trouble::Local);
-        let upstream = self.after(failed.server);
+        let upstream = self.turns.take(now);
         self.ask(flight, upstream, now);
     }
 
@@ -261,7 +261,8 @@ impl Resolver {
                 .start_at_once(host, self.policy == IpPolicy::Both);
             self.hosts.retain(host);
             self.hosts.set_flight(host, Some(flight));
-            self.ask(flight, self.preferred, now);
+            let upstream = self.turns.take(now);
+            self.ask(flight, upstream, now);
         }
     }
 

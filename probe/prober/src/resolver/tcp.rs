@@ -59,6 +59,7 @@ impl Resolver {
         let family = self.family(flight);
         let entry = self.flights.get_mut(flight);
         entry.query = None;
+        self.turns.note_answer(entry.upstream);
         let said = (codec::id_of(&message) == Some(id))
             .then(|| {
                 codec::read(

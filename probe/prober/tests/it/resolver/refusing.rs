@@ -4,7 +4,7 @@ use hickory_proto::op::ResponseCode;
 use model::{FailureClass, Verdict};
 use prober::resolver::{DnsEvent, IpPolicy, Lookup};
 
-use super::{Bench, SECOND, Say, Sent, asked, upstream};
+use super::{Bench, SECOND, Say, Sent, SocketAddr, asked, upstream};
 
 const FORMERR: Say = Say::Code(ResponseCode::FormErr, 60);
 const NOTIMP: Say = Say::Code(ResponseCode::NotImp, 60);
@@ -140,4 +140,49 @@ fn a_deadline_within_the_tries_at_an_absent_upstream_says_so_too() {
     let failure = bench.resolver.overdue(host, 1);
     assert_eq!(failure.class, FailureClass::DnsResolverSick);
     assert_eq!((failure.server, failure.tries), (Some(upstream(0)), 1));
+}
+
+/// The upstream that the question for a new name goes to, answered or not.
+fn next(bench: &mut Bench, name: &str, says: Option<Say>) -> SocketAddr {
+    let host = bench.resolver.intern(name);
+    assert_eq!(bench.lookup(host, 1), Lookup::Waiting);
+    let server = bench.upstreams[&bench.sent.last().expect("a query").socket];
+    if let Some(say) = says {
+        bench.answer(say);
+    }
+    server
+}
+
+#[test]
+fn new_questions_go_to_each_upstream_in_turn_whatever_they_answer() {
+    let mut bench = Bench::new(3, IpPolicy::V4Only);
+    for (n, say) in [Say::Addresses(1, 60), SERVFAIL, Say::Empty]
+        .into_iter()
+        .enumerate()
+    {
+        for at in 0..3 {
+            let name = format!("{n}-{at}.test");
+            let server = next(&mut bench, &name, None);
+            assert_eq!(server, upstream(at));
+            while bench.answers.is_empty() {
+                bench.answer(say);
+            }
+            bench.answers.clear();
+        }
+    }
+}
+
+#[test]
+fn a_silent_upstream_is_passed_over_and_asked_now_and_then() {
+    let mut bench = Bench::new(3, IpPolicy::V4Only);
+    assert_eq!(next(&mut bench, "a.test", None), upstream(0));
+    bench.pass(1_500_000);
+    bench.answer(Say::Addresses(1, 60));
+    let well = Some(Say::Addresses(1, 60));
+    let ask = |bench: &mut Bench, n: u64| next(bench, &format!("n{n}.test"), well);
+    let asked: Vec<SocketAddr> = (0..4).map(|n| ask(&mut bench, n)).collect();
+    assert_eq!(asked, [1, 2, 1, 2].map(upstream));
+    bench.pass(30 * SECOND);
+    let asked: Vec<SocketAddr> = (4..8).map(|n| ask(&mut bench, n)).collect();
+    assert_eq!(asked, [0, 1, 2, 0].map(upstream), "it answered");
 }
