@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::FailureClass;
 use model::evidence::DnsSeen;
+use model::limits::DNS_ADDRESSES_MAX;
 
 use crate::resolver::{DnsFailure, Records, ResolvedName};
 
@@ -15,6 +16,8 @@ pub(super) struct Dns {
     tries: u8,
     rcode: Option<u16>,
     server: Option<SocketAddr>,
+    /// How many addresses the name has.
+    offered: u8,
 }
 
 impl Dns {
@@ -24,6 +27,7 @@ impl Dns {
             tries: 0,
             rcode: None,
             server: name.server,
+            offered: name.addresses.offered(),
         }
     }
 
@@ -33,6 +37,7 @@ impl Dns {
             tries: records.tries,
             rcode: Some(0),
             server: records.server,
+            offered: 0,
         }
     }
 
@@ -42,6 +47,7 @@ impl Dns {
             tries: failure.tries,
             rcode: failure.rcode,
             server: failure.server,
+            offered: 0,
         }
     }
 
@@ -52,6 +58,16 @@ impl Dns {
             rcode: self.rcode,
             addresses: addresses.collect(),
             tries: self.tries,
+        })
+    }
+
+    /// That not every address of the name can have been tried.
+    pub(super) fn left_out(&self) -> Option<String> {
+        let offered = self.offered;
+        (usize::from(offered) > DNS_ADDRESSES_MAX).then(|| {
+            format!(
+                "the name has {offered} addresses, {DNS_ADDRESSES_MAX} are used until its TTL ends"
+            )
         })
     }
 

@@ -71,11 +71,13 @@ impl Attempt {
     fn sentence(&self, class: Option<FailureClass>) -> String {
         let text = self.text(class);
         let connects = class.is_some_and(|class| class.as_str().starts_with("connect."));
-        if connects && self.hop.each {
-            format!("{text}; with `ip = both` each of IPv4 and IPv6 must work")
-        } else {
-            text
+        if !connects {
+            return text;
         }
+        let each = "with `ip = both` each of IPv4 and IPv6 must work".to_owned();
+        let each = self.hop.each.then_some(each);
+        let notes = [each, self.hop.dns.left_out()].into_iter().flatten();
+        notes.fold(text, |text, note| format!("{text}; {note}"))
     }
 
     /// One sentence: what happened, to what.

@@ -9,8 +9,8 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::{self, DNSClass, Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use model::limits::{
-    DNS_CNAME_MAX, DNS_EDNS_BYTES, DNS_NEGATIVE_TTL_MAX_MS, DNS_NEGATIVE_TTL_MIN_MS,
-    DNS_TTL_MAX_MS, DNS_TTL_MIN_MS,
+    DNS_ADDRESSES_MAX, DNS_CNAME_MAX, DNS_EDNS_BYTES, DNS_NEGATIVE_TTL_MAX_MS,
+    DNS_NEGATIVE_TTL_MIN_MS, DNS_TTL_MAX_MS, DNS_TTL_MIN_MS,
 };
 use model::record::{RecordType, RecordValue};
 
@@ -232,8 +232,10 @@ fn follow(message: &Message, asked: &Name, family: Family) -> Reply {
             .filter_map(|record| Some((address(record, family)?, record)));
         if let Some(least_s) = found.clone().map(|(_, record)| record.ttl).min() {
             let ttl_ms = u64::from(least_s.min(chain_s)) * 1_000;
+            let found = found.map(|(address, _)| address);
+            let from = first_place(found.clone().count(), message.metadata.id);
             return Reply::Addresses {
-                addresses: found.map(|(address, _)| address).collect(),
+                addresses: found.clone().skip(from).chain(found.take(from)).collect(),
                 ttl_ms: ttl_ms.clamp(DNS_TTL_MIN_MS, DNS_TTL_MAX_MS),
             };
         }
@@ -245,6 +247,16 @@ fn follow(message: &Message, asked: &Name, family: Family) -> Reply {
         (owner, chain_s) = (target, chain_s.min(ttl));
     }
     Reply::Malformed
+}
+
+/// With which of so many addresses the list begins: of more than there is room for, each answer
+/// gives others, by the random id of its query.
+fn first_place(addresses: usize, id: u16) -> usize {
+    if addresses > DNS_ADDRESSES_MAX {
+        usize::from(id) % addresses
+    } else {
+        0
+    }
 }
 
 fn address(record: &Record, family: Family) -> Option<IpAddr> {

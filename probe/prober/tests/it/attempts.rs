@@ -245,6 +245,25 @@ fn the_first_failure_of_the_remote_names_the_class() {
 }
 
 #[test]
+fn that_addresses_were_left_out_is_said_where_none_answers() {
+    for (count, said) in [(8, false), (12, true)] {
+        let script = Script {
+            dns: Ok(name(&(1..=count).map(local).collect::<Vec<_>>())),
+            opens: vec![Open::Fails(ECONNREFUSED, ErrnoAt::Async); 8],
+            ..Script::answering(vec![OK], End::Silence)
+        };
+        let refused = run(&http(), script, true);
+        assert_eq!(refused.class(), Some("connect.refused"));
+        let text = refused.attempt.evidence(Slot(0), Generation(0), 0).text;
+        assert_eq!(
+            text.contains("the name has 12 addresses, 8 are used"),
+            said,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_name_of_a_private_network_is_not_even_asked_for() {
     for scheme in [
         Scheme::Http,
