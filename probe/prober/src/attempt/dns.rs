@@ -24,8 +24,8 @@ impl Dns {
     pub(super) fn of_name(name: &ResolvedName) -> Self {
         Self {
             asked: true,
-            tries: 0,
-            rcode: None,
+            tries: name.tries,
+            rcode: name.rcode,
             server: name.server,
             offered: name.addresses.offered(),
         }

@@ -134,6 +134,10 @@ pub struct ResolvedName {
     pub cached: bool,
     /// The upstream that gave the addresses.
     pub server: Option<SocketAddr>,
+    /// The response code of the question for this answer, when one was asked and answered.
+    pub rcode: Option<u16>,
+    /// Tries of that question; 0 from the cache.
+    pub tries: u8,
 }
 
 /// A name that did not resolve.

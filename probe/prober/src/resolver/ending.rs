@@ -32,6 +32,9 @@ use super::flights::{Found, Trouble};
 use super::line::{Life, Negative, Positive, Width};
 use super::{HostId, IpPolicy, Resolver, Source};
 
+/// The response code of an answer.
+const NOERROR: u16 = 0;
+
 impl Resolver {
     /// Addresses of the family that was asked for.
     pub(super) fn on_addresses(
@@ -78,7 +81,13 @@ impl Resolver {
             return self.ask_next_family(flight, now);
         }
         let ttl_ms = entry.empty_ttl_ms;
-        self.fail(flight, FailureClass::DnsNoAddress, Some(0), ttl_ms, now);
+        self.fail(
+            flight,
+            FailureClass::DnsNoAddress,
+            Some(NOERROR),
+            ttl_ms,
+            now,
+        );
     }
 
     /// The next family is a new question, to the upstream that has just answered.
@@ -130,11 +139,20 @@ impl Resolver {
             Width::Narrow
         };
         self.observe(flight, false, now);
-        self.conclude(flight, found, width, now);
+        let tries = self.flights.get_mut(flight).tries_made();
+        self.conclude(flight, found, width, (Some(NOERROR), tries), now);
     }
 
-    /// Remembers what was found, and gives it to who waits.
-    fn conclude(&mut self, flight: u32, found: &Found, width: Width, now: MonoUs) {
+    /// Remembers what was found, and gives it to who waits, with the code and the tries of the
+    /// question.
+    fn conclude(
+        &mut self,
+        flight: u32,
+        found: &Found,
+        width: Width,
+        (rcode, tries): (Option<u16>, u8),
+        now: MonoUs,
+    ) {
         let host = self.flights.get_mut(flight).host;
         let life = Life {
             until: found.until,
@@ -143,10 +161,12 @@ impl Resolver {
         };
         self.hosts.keep(host, &found.positive, life);
         let scope = self.scope(width.is_wide(now));
-        self.land(
-            flight,
-            Ok(self.resolved(found.positive, scope, Source::Asked)),
-        );
+        let name = ResolvedName {
+            rcode,
+            tries,
+            ..self.resolved(found.positive, scope, Source::Asked)
+        };
+        self.land(flight, Ok(name));
     }
 
     /// The question failed: what it gives nevertheless, or the failure.
@@ -184,7 +204,8 @@ impl Resolver {
                 self.observe(flight, !found.asked && is_of_resolvers(class), now);
             }
             let width = Width::WideUntil(now.plus_ms(ttl_ms));
-            return self.conclude(flight, &found, width, now);
+            let said = (negative.rcode, negative.tries);
+            return self.conclude(flight, &found, width, said, now);
         }
         let (host, question) = (entry.host, entry.question);
         if !is_ours {
@@ -200,7 +221,12 @@ impl Resolver {
         {
             let scope = self.known_scope(host, now);
             let source = if fresh { Source::Cache } else { Source::Stale };
-            return self.land(flight, Ok(self.resolved(old, scope, source)));
+            let name = ResolvedName {
+                rcode: negative.rcode,
+                tries: negative.tries,
+                ..self.resolved(old, scope, source)
+            };
+            return self.land(flight, Ok(name));
         }
         if self.is_other_left(flight, class) {
             return self.ask_other_family(flight, negative, now);

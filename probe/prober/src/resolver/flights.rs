@@ -360,6 +360,12 @@ impl List {
 }
 
 impl Flight {
+    /// Tries so far: of this family, and of the preferred one if that could not be had.
+    pub(super) fn tries_made(&self) -> u8 {
+        let first = self.failed.map(|first| first.tries + 1);
+        first.unwrap_or(self.tries)
+    }
+
     /// Notes a trouble, unless a better one is known.
     pub(super) fn note(&mut self, trouble: Trouble) {
         if trouble.weight() >= self.trouble.weight() {

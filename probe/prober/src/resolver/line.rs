@@ -309,7 +309,7 @@ fn of_tenths(tenths: u32) -> MonoUs {
     MonoUs(u64::from(tenths) * 100_000)
 }
 
-/// Address lists that are too long for a line: 33 bytes each for IPv4, 129 for IPv6, 137 for both.
+/// Address lists that are too long for a line: 33 bytes each for IPv4, 129 for IPv6, 139 for both.
 #[derive(Debug, Default)]
 pub(super) struct Spill {
     v4: Pool<[Ipv4Addr; DNS_ADDRESSES_MAX]>,

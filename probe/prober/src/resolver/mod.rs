@@ -560,6 +560,8 @@ impl Resolver {
             stale: source == Source::Stale,
             cached: source != Source::Asked,
             server,
+            rcode: None,
+            tries: 0,
         }
     }
 }

@@ -6,7 +6,6 @@ use model::limits::{ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES};
 use model::outcome::{PHASE_ABSENT, flags};
 use model::target::TargetSpec;
 use model::time::MonoUs;
-use model::url::Scheme;
 use model::{FailureClass, Generation, Slot};
 use prober::resolver::DnsFailure;
 use prober::{Attempt, AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Rules};
@@ -242,65 +241,6 @@ fn the_first_failure_of_the_remote_names_the_class() {
             (Some(class), Some(errno))
         );
     }
-}
-
-#[test]
-fn that_addresses_were_left_out_is_said_where_none_answers() {
-    for (count, said) in [(8, false), (12, true)] {
-        let script = Script {
-            dns: Ok(name(&(1..=count).map(local).collect::<Vec<_>>())),
-            opens: vec![Open::Fails(ECONNREFUSED, ErrnoAt::Async); 8],
-            ..Script::answering(vec![OK], End::Silence)
-        };
-        let refused = run(&http(), script, true);
-        assert_eq!(refused.class(), Some("connect.refused"));
-        let text = refused.attempt.evidence(Slot(0), Generation(0), 0).text;
-        assert_eq!(
-            text.contains("the name has 12 addresses, 8 are used"),
-            said,
-            "{text}"
-        );
-    }
-}
-
-#[test]
-fn a_name_of_a_private_network_is_not_even_asked_for() {
-    for scheme in [
-        Scheme::Http,
-        Scheme::Https,
-        Scheme::Tcp,
-        Scheme::Tls,
-        Scheme::Dns,
-    ] {
-        let private = spec(scheme, HostRef::Name("nas.local"));
-        let blocked = run(&private, Script::answering(vec![OK], End::Silence), true);
-        assert_eq!(blocked.class(), Some("safety.blocked"));
-        assert_eq!(blocked.commands, [Command::Done], "{scheme:?}");
-        let phases = blocked.report().phases;
-        assert_eq!(phases.values()[..5], [None; 5], "{scheme:?}");
-        let evidence = blocked.attempt.evidence(Slot(0), Generation(0), 0);
-        assert!(
-            evidence.text.contains("add .local to `allow`"),
-            "{}",
-            evidence.text
-        );
-        assert_eq!(evidence.dns, None);
-    }
-}
-
-#[test]
-fn a_redirect_to_a_name_of_a_private_network_is_not_followed() {
-    let away = b"HTTP/1.1 302 Found\r\nLocation: http://wiki.corp/\r\n\r\n";
-    let run = run(&http(), Script::answering(vec![away], End::Silence), true);
-    assert_eq!(run.class(), Some("safety.blocked"));
-    assert_eq!((connects(&run).len(), run.redirected_to.len()), (1, 0));
-    let evidence = run.attempt.evidence(Slot(0), Generation(0), 0);
-    assert!(
-        evidence.text.contains("add .corp to `allow`"),
-        "{}",
-        evidence.text
-    );
-    assert_eq!(evidence.redirects.len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! [`trace`].
 
 mod ahead;
+mod answers;
 mod families;
 mod letters;
 mod records;
@@ -312,31 +313,6 @@ fn one_query_serves_every_waiter_and_the_cache_serves_the_rest() {
         (stats.hits, stats.misses, stats.queries, stats.noerror),
         (3, 2, 1, 1)
     );
-}
-
-#[test]
-fn of_more_addresses_than_there_is_room_for_each_answer_gives_others() {
-    let (mut bench, host) = asked(1, IpPolicy::V4Only);
-    let mut seen = BTreeSet::new();
-    for waiter in 2..60 {
-        bench.answer(Say::Addresses(20, 30));
-        let asked = bench.only_answer().expect("addresses").addresses;
-        assert_eq!((asked.len(), asked.offered()), (8, 20));
-        let Lookup::Hit(hit) = bench.lookup(host, waiter) else {
-            panic!("a hit")
-        };
-        let sorted = |list: &prober::resolver::Addresses| list.iter().collect::<BTreeSet<_>>();
-        assert_eq!(
-            sorted(&hit.addresses),
-            sorted(&asked),
-            "the same ones until the TTL ends"
-        );
-        assert_eq!(hit.addresses.offered(), 20);
-        seen.extend(asked.iter());
-        bench.pass(30 * SECOND);
-        assert_eq!(bench.lookup(host, waiter), Lookup::Waiting);
-    }
-    assert_eq!(seen.len(), 20);
 }
 
 #[test]
