@@ -85,12 +85,9 @@ impl Attempt {
         let Some(class) = class else {
             return String::new();
         };
-        // Where there is no address, nothing was connected to.
-        let of_dns = self
-            .hop
-            .route
-            .is_empty()
-            .then(|| self.hop.dns.sentence(class));
+        // Where there is an address, that is what this host cannot connect to.
+        let is_of_dns = class != FailureClass::ConnectLocal || self.hop.route.is_empty();
+        let of_dns = is_of_dns.then(|| self.hop.dns.sentence(class));
         if let Some(sentence) = of_dns.flatten() {
             return sentence;
         }
@@ -101,19 +98,6 @@ impl Attempt {
         let errno = self
             .errno
             .map_or_else(String::new, |errno| format!(" (errno {errno})"));
-        let fault = self.tls.as_ref().and_then(|link| link.fault_text());
-        let coding = self.hop.search.as_ref().map_or("", |search| search.why());
-        let why = if self.why.is_empty() {
-            coding
-        } else {
-            self.why
-        };
-        let detail = fault.unwrap_or_else(|| why.to_owned());
-        let detail = if detail.is_empty() {
-            class.as_str().to_owned()
-        } else {
-            detail
-        };
         let asks = self.hop.scheme == Scheme::Dns;
         match class {
             FailureClass::DnsNxdomain => "the name does not exist".to_owned(),
@@ -147,16 +131,31 @@ impl Attempt {
                 let text = self.forbidden();
                 format!("the body that {place} sent has the forbidden text {text:?}")
             }
-            FailureClass::SafetyBlocked if !self.why.is_empty() => format!(
-                "names that end in .{why} are of private networks; add .{why} to `allow` to ask \
-                 your own resolver for them",
-            ),
-            FailureClass::SafetyBlocked => {
-                format!("{place} is not a public address; add its block to `allow` to check it")
-            }
+            FailureClass::SafetyBlocked => self.blocked(&place),
             FailureClass::LocalPressure => "this node was too busy to judge".to_owned(),
             FailureClass::LocalCancelled => "the check was cancelled".to_owned(),
-            _ => format!("{place}: {detail}{errno}"),
+            _ => format!("{place}: {}{errno}", self.detail(class)),
         }
+    }
+
+    /// What the guard forbids: a name, or the address that it has.
+    fn blocked(&self, place: &str) -> String {
+        match self.why {
+            "" => format!("{place} is not a public address; add its block to `allow` to check it"),
+            label => format!(
+                "names that end in .{label} are of private networks; add .{label} to `allow` to \
+                 ask your own resolver for them"
+            ),
+        }
+    }
+
+    /// What TLS, the machine or a decoder say of it; else the class.
+    fn detail(&self, class: FailureClass) -> String {
+        let fault = self.tls.as_ref().and_then(|link| link.fault_text());
+        let coding = self.hop.search.as_ref().map_or("", |search| search.why());
+        let fault = fault.unwrap_or_default();
+        let words = [fault.as_str(), self.why, coding, class.as_str()];
+        let said = words.into_iter().find(|words| !words.is_empty());
+        said.unwrap_or_default().to_owned()
     }
 }
