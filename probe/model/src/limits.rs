@@ -158,6 +158,8 @@ pub const DNS_TRIES_MAX: u8 = 3;
 pub const DNS_TRY_MS: u64 = 1_500;
 /// Longest CNAME chain.
 pub const DNS_CNAME_MAX: usize = 8;
+/// How long an upstream that does not answer is passed over by new questions, in ms.
+pub const DNS_SILENT_MS: u64 = 30_000;
 /// UDP payload size that we advertise.
 pub const DNS_EDNS_BYTES: u16 = 1_232;
 /// Connected sockets per upstream and core.
@@ -186,8 +188,11 @@ pub const DNS_STREAMS_MAX: usize = 64;
 pub const DNS_CANARIES_MAX: usize = 16;
 /// How far back names count for the health of the resolvers, in ms.
 pub const DNS_SICK_WINDOW_MS: u64 = 30_000;
-/// Names below which nothing is said of the health of the resolvers.
+/// Names below which a node says nothing of the health of the resolvers; each core sees its share.
 pub const DNS_SICK_NAMES_MIN: usize = 200;
+/// Names below which no core says anything of it, however many share the node's: that more than a
+/// quarter of 25 names fail by chance, where 2 % always do, happens once in a million times.
+pub const DNS_SICK_NAMES_FLOOR: usize = 25;
 /// Share of failing names above which the resolvers may be sick, in percent.
 pub const DNS_SICK_SHARE_PERCENT: usize = 25;
 /// How long the share of failing names alone, without canaries, makes the resolvers sick, in ms.

@@ -16,6 +16,7 @@
 //! A plain check allocates nothing once its buffers have grown: addresses are inline, the request
 //! is written into `out`, and a head that arrives in one read is parsed where it lies.
 
+mod dns;
 mod ending;
 mod errno;
 mod evidence;
@@ -30,13 +31,11 @@ mod secure;
 mod spec;
 mod talk;
 
-use std::net::SocketAddr;
-
 use model::FailureClass;
 use model::limits::{
     ATTEMPT_CARRY_KEPT_MAX_BYTES, ATTEMPT_OUT_KEPT_MAX_BYTES, ATTEMPT_READ_MAX_BYTES,
 };
-use model::outcome::{Phases, flags};
+use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Method;
 use model::time::{MonoUs, Now};
 use model::url::Scheme;
@@ -48,6 +47,7 @@ use crate::resolver::{DnsFailure, ResolvedName, Scope};
 use crate::rules::Search;
 use crate::shared::Shared;
 use crate::tls::TlsLink;
+use dns::Dns;
 use families::{Lane, Other};
 use redirect::Journey;
 use route::Route;
@@ -72,15 +72,6 @@ enum Stage {
     /// A redirect was read; its hop is over, the next one has not begun.
     Turning,
     Ended,
-}
-
-/// What DNS said of the hop's host.
-#[derive(Debug, Default)]
-struct Dns {
-    asked: bool,
-    tries: u8,
-    rcode: Option<u16>,
-    server: Option<SocketAddr>,
 }
 
 /// One request and its answer.
@@ -190,12 +181,24 @@ impl Attempt {
             send_errno: None,
             why: "",
         };
-        attempt.start_hop(shared, now);
+        attempt.start_hop(spec.host, shared, now);
         attempt
     }
 
-    /// Writes the hello, and resolves; or connects at once, to a literal.
-    fn start_hop(&mut self, shared: &Shared, now: Now) {
+    /// Writes the hello, and resolves; or connects at once, to a literal. A name that the guard
+    /// forbids is not asked for.
+    fn start_hop(&mut self, host: HostRef<'_>, shared: &Shared, now: Now) {
+        let forbidden = match host {
+            HostRef::Name(name) => shared.guard.forbids(name),
+            HostRef::Address(_) => None,
+        };
+        if let Some(label) = forbidden {
+            self.stage = Stage::Resolving;
+            self.why = label;
+            self.finish(Some(FailureClass::SafetyBlocked), now);
+            self.phases.dns_us = PHASE_ABSENT;
+            return;
+        }
         self.prepare_tls(shared, now);
         if self.hop.route.is_empty() {
             (self.stage, self.pending) = (Stage::Resolving, pending::RESOLVE);
@@ -380,10 +383,9 @@ impl Attempt {
         shared: &Shared,
         now: Now,
     ) {
-        self.hop.dns.asked = true;
         match answer {
             Ok(name) => {
-                self.hop.dns.server = name.server;
+                self.hop.dns = Dns::of_name(name);
                 self.flags |= if name.cached { flags::DNS_CACHED } else { 0 };
                 self.flags |= if name.stale { flags::DNS_STALE } else { 0 };
                 self.hop.route = Route::new(name.addresses.iter());
@@ -399,9 +401,7 @@ impl Attempt {
     }
 
     fn on_no_answer(&mut self, failure: DnsFailure, now: Now) {
-        self.hop.dns.server = failure.server;
-        self.hop.dns.rcode = failure.rcode;
-        self.hop.dns.tries = failure.tries;
+        self.hop.dns = Dns::of_failure(&failure);
         self.finish(Some(failure.class), now);
     }
 

@@ -1,5 +1,6 @@
-//! The safety guard: which addresses may be connected to. It judges the address that is really
-//! used, at connect time, so that a name cannot be rebound behind its back.
+//! The safety guard: which addresses may be connected to, and which names may be asked for. It
+//! judges the address that is really used, at connect time, so that a name cannot be rebound behind
+//! its back; and the name before that, so that names of private networks stay in them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -69,16 +70,113 @@ fn mask6(prefix: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
 }
 
-/// Public addresses only, and what the configuration allows besides.
+/// Last labels of names that only a private network knows. (`localhost` is judged by its address.)
+const PRIVATE_NAMES: [&str; 6] = ["local", "lan", "internal", "intranet", "home", "corp"];
+
+/// Names of a private network: those that end in a suffix such as `.corp` or `.shop.internal`, and
+/// the suffix itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PrivateNames {
+    /// Without the dot before it, in lower case.
+    suffix: Box<str>,
+}
+
+impl PrivateNames {
+    /// Whether `name`, in lower case and without a dot at its end, is one of them.
+    pub fn contains(&self, name: &str) -> bool {
+        let rest = name.strip_suffix(&*self.suffix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+}
+
+impl fmt::Display for PrivateNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ".{}", self.suffix)
+    }
+}
+
+/// One entry of `allow`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Allowed {
+    /// A block of addresses.
+    Block(Cidr),
+    /// Names of a private network.
+    Names(PrivateNames),
+}
+
+impl FromStr for Allowed {
+    type Err = FieldError;
+
+    /// From a [`Cidr`], or from a suffix of private names with a dot before it.
+    fn from_str(text: &str) -> Result<Self, FieldError> {
+        let refuse = || {
+            let accepted = "a CIDR such as 10.0.0.0/8 or fd00::/8, or names such as .corp that end \
+                            in .local, .lan, .internal, .intranet, .home or .corp";
+            FieldError::new("allow", text, accepted)
+        };
+        let Some(suffix) = text.trim().strip_prefix('.') else {
+            return text.parse().map(Self::Block).map_err(|_| refuse());
+        };
+        let suffix = suffix.to_ascii_lowercase().into_boxed_str();
+        let is_label = |label: &str| {
+            let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            (1..=63).contains(&label.len()) && label.bytes().all(is_known)
+        };
+        if suffix.split('.').all(is_label) && private_label(&suffix).is_some() {
+            Ok(Self::Names(PrivateNames { suffix }))
+        } else {
+            Err(refuse())
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block(block) => block.fmt(f),
+            Self::Names(names) => names.fmt(f),
+        }
+    }
+}
+
+/// The last label of `name`, if only private networks know names that end in it.
+fn private_label(name: &str) -> Option<&'static str> {
+    let last = name.rsplit('.').next()?;
+    PRIVATE_NAMES.into_iter().find(|label| *label == last)
+}
+
+/// Public addresses and names only, and what the configuration allows besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
     allow: Vec<Cidr>,
+    names: Vec<PrivateNames>,
 }
 
 impl Guard {
-    /// Public addresses, and those in `allow`.
+    /// Public addresses and names, and addresses in `allow`.
     pub fn public_only(allow: Vec<Cidr>) -> Self {
-        Self { allow }
+        let names = Vec::new();
+        Self { allow, names }
+    }
+
+    /// Public addresses and names, and what is `allowed`.
+    pub fn allowing(allowed: &[Allowed]) -> Self {
+        let mut guard = Self::default();
+        for allowed in allowed {
+            match allowed {
+                Allowed::Block(block) => guard.allow.push(*block),
+                Allowed::Names(names) => guard.names.push(names.clone()),
+            }
+        }
+        guard
+    }
+
+    /// The last label of `name` (lower case, no dot at its end) if it may not be asked for: it is
+    /// of a private network, and not allowed.
+    pub fn forbids(&self, name: &str) -> Option<&'static str> {
+        let label = private_label(name)?;
+        let is_allowed = self.names.iter().any(|names| names.contains(name));
+        (!is_allowed).then_some(label)
     }
 
     /// Whether a connection to `address` may be opened.
@@ -211,6 +309,61 @@ mod tests {
         let guard = Guard::public_only(allow);
         assert!(guard.permits(ip("127.9.9.9")) && guard.permits(ip("::ffff:127.0.0.1")));
         assert!(guard.permits(ip("fd00::1")) && !guard.permits(ip("10.0.0.1")));
+    }
+
+    fn allowing(texts: &[&str]) -> Guard {
+        let parse = |text: &&str| text.parse().expect("an entry of allow");
+        Guard::allowing(&texts.iter().map(parse).collect::<Vec<Allowed>>())
+    }
+
+    #[test]
+    fn names_of_private_networks_are_not_asked_for_unless_they_are_allowed() {
+        let guard = allowing(&["10.0.0.0/8", ".Corp", ".shop.internal"]);
+        assert!(guard.permits(ip("10.1.1.1")) && !guard.permits(ip("192.168.1.1")));
+        for (name, label) in [
+            ("nas.local", Some("local")),
+            ("a.b.lan", Some("lan")),
+            ("x.internal", Some("internal")),
+            ("notshop.internal", Some("internal")),
+            ("shop.internal", None),
+            ("a.shop.internal", None),
+            ("x.intranet", Some("intranet")),
+            ("x.home", Some("home")),
+            ("home", Some("home")),
+            ("a.corp", None),
+            ("corp", None),
+            ("mycorp", None),
+            ("local.example.com", None),
+            ("example.com", None),
+            ("localhost", None),
+        ] {
+            assert_eq!(guard.forbids(name), label, "{name}");
+        }
+        assert_eq!(Guard::default().forbids("a.corp"), Some("corp"));
+    }
+
+    #[test]
+    fn what_is_allowed_is_a_block_or_private_names() {
+        for (given, printed) in [
+            ("10.1.0.0/8", "10.0.0.0/8"),
+            (" .Corp", ".corp"),
+            (".a-b.internal", ".a-b.internal"),
+        ] {
+            assert_eq!(given.parse::<Allowed>().expect(given).to_string(), printed);
+        }
+        for bad in [
+            "corp",
+            ".",
+            ".example.com",
+            "..corp",
+            ".a b.corp",
+            ".corp.",
+            "*.corp",
+        ] {
+            let error = bad.parse::<Allowed>().expect_err(bad);
+            assert_eq!(error.field, "allow");
+            assert!(error.accepted.contains(".corp"), "{}", error.accepted);
+        }
     }
 
     #[test]

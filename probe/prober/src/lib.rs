@@ -22,6 +22,6 @@ pub use attempt::{
     Attempt, AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules,
 };
 pub use error::ProberError;
-pub use guard::{Cidr, Guard};
+pub use guard::{Allowed, Cidr, Guard, PrivateNames};
 pub use shared::{DEFAULT_USER_AGENT, Roots, Shared, SharedConfig, TlsPolicy};
 pub use tls::server_hello::{ServerHelloSeen, sniff_server_hello};

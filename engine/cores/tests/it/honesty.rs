@@ -8,7 +8,7 @@ use model::limits::INBOX_MAX;
 use model::outcome::flags;
 use model::{Slot, TargetSpec, Verdict};
 
-use crate::world::{Chance, Sizes, bench, target};
+use crate::world::{Chance, GRID_ZERO, STALL_US, Sizes, bench, target};
 
 #[test]
 fn silence_ends_at_the_deadline_with_the_phase_that_was_waited_in() {
@@ -48,10 +48,25 @@ fn a_timeout_while_we_were_stalled_is_ours() {
     let account = bench.sim.core().account();
     let ours = account.failed(FailureClass::LocalPressure);
     let theirs = account.failed(FailureClass::ConnectTimeout);
-    assert!(ours > 0 && theirs > 0, "{account:?}");
-    for outcome in bench.drain() {
-        let unknown = outcome.failure() == Some(FailureClass::LocalPressure);
-        assert_eq!(unknown, outcome.verdict() == Verdict::Unknown);
+    assert!(ours > 100 && theirs > 100, "{account:?}");
+    let outcomes = bench.drain();
+    assert_eq!(outcomes.len() as u64, ours + theirs);
+    let stalls = bench.sim.world_mut().stalled.clone();
+    for outcome in outcomes {
+        let start_us = (outcome.started.get().0 - GRID_ZERO.0) * 1_000;
+        let end_us = start_us + u64::from(outcome.phases.total_us);
+        // A start is known to the millisecond.
+        let stalled = stalls.iter().any(|from| {
+            let to = from + STALL_US;
+            start_us + 1_000 < to && to <= end_us + 1_000
+        });
+        let (class, verdict) = if stalled {
+            (FailureClass::LocalPressure, Verdict::Unknown)
+        } else {
+            (FailureClass::ConnectTimeout, Verdict::Down)
+        };
+        assert_eq!(outcome.failure(), Some(class), "{outcome:?}");
+        assert_eq!(outcome.verdict(), verdict, "{outcome:?}");
     }
 }
 

@@ -25,6 +25,9 @@ const SERVER_ERROR: &[u8] = b"HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\n\r\n";
 const SHORT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nonly this";
 const NOISE: &[u8] = b"\x16\x03\x01 this is not HTTP\r\n\r\n";
 
+/// How long a stalled tick takes, in µs: more than a tenth of any deadline here.
+pub(crate) const STALL_US: u64 = 3_000_000;
+
 /// Faults by chance, the same for the same seed.
 pub(crate) struct Chance {
     state: u64,
@@ -32,6 +35,8 @@ pub(crate) struct Chance {
     pub(crate) faults: u64,
     /// Stalled ticks, per million.
     pub(crate) stalls: u64,
+    /// When ticks began that were to stall, in µs.
+    pub(crate) stalled: Vec<u64>,
     /// Everything is silent.
     pub(crate) dark: bool,
     /// Dials to this address are noted.
@@ -54,6 +59,7 @@ impl Chance {
             state: seed,
             faults,
             stalls: 0,
+            stalled: Vec::new(),
             dark: false,
             watched: None,
             dialled: Vec::new(),
@@ -163,9 +169,10 @@ impl World for Chance {
         Some(3_000)
     }
 
-    fn stall_us(&mut self, _now: MonoUs) -> u64 {
+    fn stall_us(&mut self, now: MonoUs) -> u64 {
         if self.stalls > 0 && self.draw(1_000_000) < self.stalls {
-            3_000_000
+            self.stalled.push(now.0);
+            STALL_US
         } else {
             0
         }

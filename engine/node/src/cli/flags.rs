@@ -63,7 +63,7 @@ impl StoreFlags {
 /// How probes reach their targets.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ProbeFlags {
-    /// Private or loopback block that may be probed; repeatable
+    /// Private or loopback block, or private names (.corp), that may be probed; repeatable
     #[arg(long, value_name = "CIDR")]
     pub(crate) allow: Vec<String>,
     /// DNS upstream; repeatable [default: the system's]

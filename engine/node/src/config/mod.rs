@@ -17,7 +17,7 @@ use model::limits::{
     TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
 };
 use model::url::Host;
-use prober::{Cidr, DEFAULT_USER_AGENT};
+use prober::{Allowed, Cidr, DEFAULT_USER_AGENT};
 use store::StoreUrl;
 
 use crate::exit::bad_input;
@@ -146,8 +146,8 @@ pub(crate) struct Config {
     pub(crate) dns_canaries: Vec<String>,
     /// Address family policy.
     pub(crate) ip: IpWord,
-    /// Addresses that may be probed although they are not public.
-    pub(crate) allow: Vec<Cidr>,
+    /// Addresses and names that may be probed although they are not public.
+    pub(crate) allow: Vec<Allowed>,
     /// Addresses without caps of attempts.
     pub(crate) uncapped: Vec<Cidr>,
     /// Local addresses that checks come from, in turn; empty = the kernel's choice.
@@ -203,7 +203,7 @@ impl Config {
             )?,
             dns_canaries: read.canaries()?,
             ip: read.word("ip", IpWord::V4First)?,
-            allow: read.cidrs("allow")?,
+            allow: read.allowed("allow")?,
             uncapped: read.cidrs("uncapped")?,
             source_addresses: read.sources()?,
             close: read.word("close", CloseWord::Fin)?,
@@ -408,6 +408,7 @@ mod tests {
             ("dns_canaries", "dns_canaries = ['a b', 'example.com']"),
             ("dns_canaries", "dns_canaries = ['example.com:80/x']"),
             ("allow", "allow = ['10.0.0.0/33']"),
+            ("allow", "allow = ['.example.com']"),
             ("uncapped", "uncapped = ['10.0.0/8']"),
             ("source_addresses", "source_addresses = ['10.0.0.0/8']"),
             ("source_addresses", "source_addresses = ['0.0.0.0']"),

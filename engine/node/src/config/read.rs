@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use model::FieldError;
 use model::limits::{DNS_CANARIES_MAX, SOURCE_ADDRESSES_MAX};
-use prober::Cidr;
+use prober::{Allowed, Cidr};
 use store::StoreUrl;
 use toml::Value;
 
@@ -154,8 +155,17 @@ impl Reader<'_> {
 
     /// A list of blocks.
     pub(super) fn cidrs(&self, key: &str) -> anyhow::Result<Vec<Cidr>> {
-        let parse = |(text, source): (String, Source)| match text.parse::<Cidr>() {
-            Ok(block) => Ok(block),
+        self.fields(key)
+    }
+
+    /// A list of blocks and of private names.
+    pub(super) fn allowed(&self, key: &str) -> anyhow::Result<Vec<Allowed>> {
+        self.fields(key)
+    }
+
+    fn fields<T: FromStr<Err = FieldError>>(&self, key: &str) -> anyhow::Result<Vec<T>> {
+        let parse = |(text, source): (String, Source)| match text.parse::<T>() {
+            Ok(field) => Ok(field),
             Err(error) => refuse(&source, key, &format!("{text:?}"), &error.accepted),
         };
         self.texts(key)?.into_iter().map(parse).collect()

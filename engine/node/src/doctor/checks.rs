@@ -1,8 +1,6 @@
 //! The single looks of the doctor. Each reads, none changes anything that outlives the process.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use cores::{Clock, CoreConfig, CoreError, DestinationCaps, Driver, LocalEnd};
 use model::CoreIndex;
@@ -11,7 +9,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use store::{Store, StoreError, StoreUrl};
 
-use super::{Finding, ports};
+use super::{Finding, dns, ports};
 use crate::config::{Config, DriverWord, Layers, upstreams};
 use crate::control::lock::{self, Seen};
 use crate::run::parts;
@@ -19,8 +17,6 @@ use crate::run::plan::{Cpus, FilesPlan, raise_nofile};
 
 /// Kernel from which io_uring has everything that the cores use.
 const KERNEL_MIN: (u32, u32) = (5, 6);
-/// How long a resolver may take to answer.
-const DNS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Every finding, in the order of a start.
 pub(super) async fn all(config: &Config, layers: &Layers) -> Vec<Finding> {
@@ -28,7 +24,7 @@ pub(super) async fn all(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.extend([files(config), memlock(), ports::ports()]);
     findings.extend(ports::sources(config));
     findings.push(clock());
-    findings.extend(dns(config));
+    findings.extend(dns::resolvers(config));
     findings.push(data_dir(config));
     findings.extend(store(config).await);
     findings
@@ -190,51 +186,6 @@ fn clock() -> Finding {
     Finding::ok("clock", at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-fn dns(config: &Config) -> Vec<Finding> {
-    let servers = match upstreams::find(&config.dns) {
-        Ok(servers) => servers,
-        Err(error) => {
-            let advice = "give a resolver with --dns or the key dns";
-            return vec![Finding::fail("dns", format!("{error:#}"), advice)];
-        }
-    };
-    servers.into_iter().map(resolver).collect()
-}
-
-fn resolver(server: SocketAddr) -> Finding {
-    match ask_root(server) {
-        Ok(()) => Finding::ok("dns", format!("{server} answers")),
-        Err(error) => Finding::warn(
-            "dns",
-            format!("{server} does not answer ({error})"),
-            "check the address, or take it out of dns",
-        ),
-    }
-}
-
-/// Asks for the name servers of the root: every resolver can answer that.
-fn ask_root(server: SocketAddr) -> std::io::Result<()> {
-    // RFC 1035 §4.1: id, recursion desired, one question; the root name, NS, IN.
-    let query = [0x52, 0x57, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
-    let any: SocketAddr = if server.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(DNS_LIMIT))?;
-    socket.connect(server)?;
-    socket.send(&query)?;
-    let mut answer = [0; 1_500];
-    let length = socket.recv(&mut answer)?;
-    if length >= 12 && answer[..2] == query[..2] && answer[2] & 0x80 != 0 {
-        return Ok(());
-    }
-    Err(std::io::Error::other(
-        "it answered something that is not DNS",
-    ))
-}
-
 fn data_dir(config: &Config) -> Finding {
     let shown = config.data_dir.display();
     match lock::look(&config.data_dir) {
@@ -317,23 +268,6 @@ fn unopened(error: &StoreError, config: &Config) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_resolver_that_answers_is_told_from_one_that_does_not() {
-        let server = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        let address = server.local_addr().expect("address");
-        let answering = std::thread::spawn(move || {
-            let mut query = [0; 512];
-            for answer_bit in [0x80, 0] {
-                let (length, from) = server.recv_from(&mut query).expect("a query");
-                query[2] |= answer_bit;
-                server.send_to(&query[..length], from).expect("sent");
-            }
-        });
-        assert!(ask_root(address).is_ok());
-        assert!(ask_root(address).is_err());
-        answering.join().expect("the server does not panic");
-    }
 
     #[test]
     fn a_refused_ring_is_a_warning_with_advice() {

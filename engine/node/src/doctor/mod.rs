@@ -1,6 +1,7 @@
 //! `ringwatch doctor`: whether this machine can carry a node, and what to change.
 
 mod checks;
+mod dns;
 mod ports;
 
 use std::process::ExitCode;

@@ -57,7 +57,7 @@ impl Config {
                 chains_max: self.tls_chains_max as usize,
                 ..TlsPolicy::default()
             },
-            guard: Guard::public_only(self.allow.clone()),
+            guard: Guard::allowing(&self.allow),
         };
         match settings.check() {
             Ok(()) => Ok(settings),

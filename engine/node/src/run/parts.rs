@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, DestinationCaps, Driver};
 use crossbeam_channel::{Receiver, Sender};
 use model::inbox::CoreCommand;
-use model::limits::{DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
+use model::limits::{DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
 use model::{CoreIndex, Slot};
 use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
 use prober::SharedConfig;
@@ -242,6 +242,7 @@ pub(crate) fn resolver(
         sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
         queries_per_s: config.dns_queries_per_s.div_ceil(cores.max(1) as u32),
         canaries: config.dns_canaries.clone(),
+        sick_names_min: DNS_SICK_NAMES_MIN.div_ceil(cores.max(1)),
     })
 }
 
@@ -287,6 +288,17 @@ mod tests {
             histogram_interval_ms: 1_000,
         };
         cores::spawn(config, clock)
+    }
+
+    #[test]
+    fn what_a_resolver_is_told_for_the_node_is_shared_by_the_cores() {
+        let layers = crate::config::Layers::read(None, std::iter::empty(), Vec::new());
+        let config = Config::resolve(&layers.expect("no file")).expect("valid");
+        for (cores, queries_per_s, sick_names_min) in [(1, 20_000, 200), (3, 6_667, 67)] {
+            let told = resolver(&config, &[], cores).expect("randomness");
+            let shares = (told.queries_per_s, told.sick_names_min);
+            assert_eq!(shares, (queries_per_s, sick_names_min));
+        }
     }
 
     #[test]

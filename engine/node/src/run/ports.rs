@@ -162,7 +162,7 @@ impl PortsPlan {
             sources: config.source_addresses.clone(),
             close: config.close.into(),
             uncapped: config.uncapped.clone(),
-            guard: Guard::public_only(config.allow.clone()),
+            guard: Guard::allowing(&config.allow),
             loads: HashMap::new(),
             literal: 0,
             named: 0,

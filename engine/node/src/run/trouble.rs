@@ -86,7 +86,8 @@ impl Troubles {
         let text = || {
             format!(
                 "{news} checks refused by the safety guard: add --allow CIDR for the private \
-                 networks that are meant to be watched"
+                 networks that are meant to be watched, and names such as .corp where they have \
+                 their own"
             )
         };
         let complaint = (news > 0).then(|| self.complaint("blocked", now, text))??;

@@ -44,13 +44,8 @@ impl Attempt {
     }
 
     fn dns_seen(&self) -> Option<DnsSeen> {
-        let dns = &self.hop.dns;
-        dns.asked.then(|| DnsSeen {
-            server: dns.server,
-            rcode: dns.rcode,
-            addresses: self.routes().flat_map(Route::all).copied().collect(),
-            tries: dns.tries,
-        })
+        let addresses = self.routes().flat_map(Route::all).copied();
+        self.hop.dns.seen(addresses)
     }
 
     /// Of a body that broke a rule.
@@ -76,11 +71,13 @@ impl Attempt {
     fn sentence(&self, class: Option<FailureClass>) -> String {
         let text = self.text(class);
         let connects = class.is_some_and(|class| class.as_str().starts_with("connect."));
-        if connects && self.hop.each {
-            format!("{text}; with `ip = both` each of IPv4 and IPv6 must work")
-        } else {
-            text
+        if !connects {
+            return text;
         }
+        let each = "with `ip = both` each of IPv4 and IPv6 must work".to_owned();
+        let each = self.hop.each.then_some(each);
+        let notes = [each, self.hop.dns.left_out()].into_iter().flatten();
+        notes.fold(text, |text, note| format!("{text}; {note}"))
     }
 
     /// One sentence: what happened, to what.
@@ -88,6 +85,12 @@ impl Attempt {
         let Some(class) = class else {
             return String::new();
         };
+        // Where there is an address, that is what this host cannot connect to.
+        let is_of_dns = class != FailureClass::ConnectLocal || self.hop.route.is_empty();
+        let of_dns = is_of_dns.then(|| self.hop.dns.sentence(class));
+        if let Some(sentence) = of_dns.flatten() {
+            return sentence;
+        }
         let place = self.route().address().map_or_else(
             || "the host".to_owned(),
             |address| std::net::SocketAddr::new(address, self.hop.port).to_string(),
@@ -95,19 +98,6 @@ impl Attempt {
         let errno = self
             .errno
             .map_or_else(String::new, |errno| format!(" (errno {errno})"));
-        let fault = self.tls.as_ref().and_then(|link| link.fault_text());
-        let coding = self.hop.search.as_ref().map_or("", |search| search.why());
-        let why = if self.why.is_empty() {
-            coding
-        } else {
-            self.why
-        };
-        let detail = fault.unwrap_or_else(|| why.to_owned());
-        let detail = if detail.is_empty() {
-            class.as_str().to_owned()
-        } else {
-            detail
-        };
         let asks = self.hop.scheme == Scheme::Dns;
         match class {
             FailureClass::DnsNxdomain => "the name does not exist".to_owned(),
@@ -115,9 +105,6 @@ impl Attempt {
                 Some(kind) => format!("the name has no {kind} record"),
                 None => "the name has no address".to_owned(),
             },
-            FailureClass::DnsServfail => "the name servers failed to answer".to_owned(),
-            FailureClass::DnsTimeout => "the name was not resolved in time".to_owned(),
-            FailureClass::DnsMalformed => "the DNS answer does not parse".to_owned(),
             FailureClass::ConnectRefused => format!("{place} refused the connection{errno}"),
             FailureClass::ConnectReset => format!("{place} reset the connection attempt{errno}"),
             FailureClass::ConnectUnreachable => format!("{place} cannot be reached{errno}"),
@@ -144,12 +131,31 @@ impl Attempt {
                 let text = self.forbidden();
                 format!("the body that {place} sent has the forbidden text {text:?}")
             }
-            FailureClass::SafetyBlocked => {
-                format!("{place} is not a public address; add its block to `allow` to check it")
-            }
+            FailureClass::SafetyBlocked => self.blocked(&place),
             FailureClass::LocalPressure => "this node was too busy to judge".to_owned(),
             FailureClass::LocalCancelled => "the check was cancelled".to_owned(),
-            _ => format!("{place}: {detail}{errno}"),
+            _ => format!("{place}: {}{errno}", self.detail(class)),
         }
+    }
+
+    /// What the guard forbids: a name, or the address that it has.
+    fn blocked(&self, place: &str) -> String {
+        match self.why {
+            "" => format!("{place} is not a public address; add its block to `allow` to check it"),
+            label => format!(
+                "names that end in .{label} are of private networks; add .{label} to `allow` to \
+                 ask your own resolver for them"
+            ),
+        }
+    }
+
+    /// What TLS, the machine or a decoder say of it; else the class.
+    fn detail(&self, class: FailureClass) -> String {
+        let fault = self.tls.as_ref().and_then(|link| link.fault_text());
+        let coding = self.hop.search.as_ref().map_or("", |search| search.why());
+        let fault = fault.unwrap_or_default();
+        let words = [fault.as_str(), self.why, coding, class.as_str()];
+        let said = words.into_iter().find(|words| !words.is_empty());
+        said.unwrap_or_default().to_owned()
     }
 }

@@ -7,6 +7,7 @@ use model::record::{RecordType, RecordValue};
 use model::time::Now;
 use model::url::Scheme;
 
+use super::dns::Dns;
 use super::{Attempt, Rules};
 use crate::resolver::{DnsFailure, Records};
 
@@ -52,14 +53,11 @@ impl Attempt {
 
     /// Compares the answer, which is kept as evidence, with what is expected.
     pub(super) fn on_answer(&mut self, answer: Result<&Records, DnsFailure>, now: Now) {
-        self.hop.dns.asked = true;
         let records = match answer {
             Ok(records) => records,
             Err(failure) => return self.on_no_answer(failure, now),
         };
-        self.hop.dns.server = records.server;
-        self.hop.dns.rcode = Some(0);
-        self.hop.dns.tries = records.tries;
+        self.hop.dns = Dns::of_records(records);
         let heard = &mut self.buffers.carry;
         for value in &records.values {
             heard.extend_from_slice(value.as_str().as_bytes());

@@ -11,8 +11,9 @@ use model::target::Redirect;
 use model::time::{MonoUs, Now};
 use model::url::{Host, LocationError, Scheme, TargetUrl};
 
+use super::dns::Dns;
 use super::families::{Lane, Other};
-use super::{Attempt, AttemptSpec, Dns, Hop, HostRef, NO_TIMER, Rules, Stage};
+use super::{Attempt, AttemptSpec, Hop, HostRef, NO_TIMER, Rules, Stage};
 use crate::http1::Flaw;
 use crate::http1::head::{Head, Location};
 use crate::http1::request::Credentials;
@@ -255,7 +256,7 @@ impl Attempt {
         (self.status, self.sending, self.why) = (0, false, "");
         (self.errno, self.send_errno) = (None, None);
         self.hop = Hop::new(&spec);
-        self.start_hop(shared, now);
+        self.start_hop(host, shared, now);
     }
 }
 

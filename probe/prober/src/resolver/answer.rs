@@ -13,6 +13,8 @@ use model::limits::DNS_ADDRESSES_MAX;
 pub struct Addresses {
     list: [IpAddr; DNS_ADDRESSES_MAX],
     len: u8,
+    /// How many there were before those without room were left out.
+    offered: u8,
 }
 
 impl Default for Addresses {
@@ -20,17 +22,21 @@ impl Default for Addresses {
         Self {
             list: [IpAddr::V4(Ipv4Addr::UNSPECIFIED); DNS_ADDRESSES_MAX],
             len: 0,
+            offered: 0,
         }
     }
 }
 
 impl FromIterator<IpAddr> for Addresses {
-    /// The first eight of `iter`; the rest is not kept.
+    /// The first eight of `iter`; the rest is counted and not kept.
     fn from_iter<T: IntoIterator<Item = IpAddr>>(iter: T) -> Self {
         let mut addresses = Self::default();
-        for (place, address) in addresses.list.iter_mut().zip(iter) {
-            *place = address;
-            addresses.len += 1;
+        for address in iter {
+            if let Some(place) = addresses.list.get_mut(usize::from(addresses.len)) {
+                *place = address;
+                addresses.len += 1;
+            }
+            addresses.offered = addresses.offered.saturating_add(1);
         }
         addresses
     }
@@ -50,6 +56,19 @@ impl Addresses {
     /// How many there are.
     pub fn len(&self) -> usize {
         usize::from(self.len)
+    }
+
+    /// How many the name has: more than [`Addresses::len`] where there was no room for all. 255 is
+    /// that many or more.
+    pub fn offered(&self) -> u8 {
+        self.offered
+    }
+
+    /// These, of so many.
+    #[must_use]
+    pub(super) fn of(mut self, offered: u8) -> Self {
+        self.offered = offered;
+        self
     }
 
     /// Whether there are none.
@@ -73,7 +92,8 @@ impl Addresses {
     #[must_use]
     pub(super) fn joined(&self, other: &Self) -> Self {
         let room = DNS_ADDRESSES_MAX - other.len().min(DNS_ADDRESSES_MAX / 2);
-        self.iter().take(room).chain(other.iter()).collect()
+        let joined: Self = self.iter().take(room).chain(other.iter()).collect();
+        joined.of(self.offered.saturating_add(other.offered))
     }
 
     /// Whether both families are there.
@@ -114,6 +134,10 @@ pub struct ResolvedName {
     pub cached: bool,
     /// The upstream that gave the addresses.
     pub server: Option<SocketAddr>,
+    /// The response code of the question for this answer, when one was asked and answered.
+    pub rcode: Option<u16>,
+    /// Tries of that question; 0 from the cache.
+    pub tries: u8,
 }
 
 /// A name that did not resolve.
@@ -142,8 +166,9 @@ mod tests {
 
     #[test]
     fn more_than_eight_addresses_are_cut_to_eight() {
-        assert_eq!(list(0..20), list(0..8));
-        assert_eq!(list(0..20).len(), 8);
+        assert_eq!(list(0..20).as_slice(), list(0..8).as_slice());
+        assert_eq!((list(0..20).len(), list(0..20).offered()), (8, 20));
+        assert_eq!(list(0..8).offered(), 8);
     }
 
     #[test]
@@ -165,6 +190,7 @@ mod tests {
         let shared = list(0..8).joined(&many);
         assert_eq!(shared.iter().filter(IpAddr::is_ipv4).count(), 4);
         assert_eq!(list([1]).joined(&many).len(), 8);
+        assert_eq!(list(0..20).joined(&many).offered(), 28);
         assert_eq!(list(0..8).joined(&other).rotated(1).len(), 8);
     }
 }

@@ -4,10 +4,16 @@
 //! |---|---|
 //! | addresses, none, NXDOMAIN | the end of the question |
 //! | TC, or our question in other letters | the same upstream by a stream, in the same try |
+//! | FORMERR, NOTIMP | once the same upstream without EDNS, which is kept to if it helps |
 //! | SERVFAIL, REFUSED, another code | an upstream that has not failed, else the end |
 //! | unreadable | the next upstream, while there are tries |
 //! | nothing for 1.5 s | the next upstream, while there are tries |
 //! | socket trouble | an upstream that has not failed, else the next one when the 1.5 s are over |
+//!
+//! What refuses every question (REFUSED, NOTIMP, FORMERR) or does not listen is a resolver that
+//! does not work for us: where no upstream does better, the failure is theirs, not the name's.
+//!
+//! New questions go to the upstreams in turn, see [`Turns`](super::turns::Turns).
 //!
 //! Names begin as the cap on queries and the number of those under way allow; until then they wait
 //! in the queue.
@@ -17,15 +23,16 @@ use model::{FailureClass, MonoUs};
 
 use super::answer::DnsFailure;
 use super::case::Case;
-use super::codec::{self, Family, Reply};
+use super::codec::{self, Family, Reply, Style};
 use super::flights::{Query, Trouble};
 use super::sockets::{Owed, Readiness};
 use super::streams::Reason;
 use super::{DnsCommand, DnsSocket, IpPolicy, Resolver};
 
-/// Errors that the network or the upstream sends back: EPIPE, ECONNRESET, ETIMEDOUT, ECONNREFUSED,
-/// EHOSTUNREACH.
-const REMOTE_ERRNOS: [i32; 5] = [32, 104, 110, 111, 113];
+/// Errors that the network or the upstream sends back: EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH.
+const REMOTE_ERRNOS: [i32; 4] = [32, 104, 110, 113];
+/// ECONNREFUSED: nobody listens there.
+const NO_LISTENER: i32 = 111;
 
 impl IpPolicy {
     pub(super) fn families(self) -> &'static [Family] {
@@ -41,7 +48,9 @@ impl IpPolicy {
 impl Trouble {
     /// What an errno of a socket says.
     pub(super) fn of(errno: i32) -> Self {
-        if REMOTE_ERRNOS.contains(&errno) {
+        if errno == NO_LISTENER {
+            Self::Refused { rcode: None }
+        } else if REMOTE_ERRNOS.contains(&errno) {
             Self::Silent
         } else {
             Self::Local
@@ -66,7 +75,8 @@ impl Resolver {
         while self.bucket.has_token()
             && let Some(flight) = self.flights.next_to_ask()
         {
-            self.ask(flight, self.preferred, now);
+            let upstream = self.turns.take(now);
+            self.ask(flight, upstream, now);
         }
     }
 
@@ -77,10 +87,13 @@ impl Resolver {
         let entry = self.flights.get_mut(flight);
         entry.tries += 1;
         entry.upstream = upstream;
-        entry.case = if self.letterless >> upstream & 1 == 1 {
-            Case::Lower
-        } else {
-            Case::random(&mut self.random)
+        entry.style = Style {
+            case: if self.letterless >> upstream & 1 == 1 {
+                Case::Lower
+            } else {
+                Case::random(&mut self.random)
+            },
+            edns: (self.plain | entry.plain) >> upstream & 1 == 0,
         };
         let Some(taken) = self.sockets.take(upstream, flight, &mut self.random) else {
             return;
@@ -110,7 +123,7 @@ impl Resolver {
         let flight = self.flights.get_mut(owed.flight);
         let mut bytes = self.buffers.pop().unwrap_or_default();
         let name = self.hosts.name(flight.host);
-        codec::encode(name, flight.case, family, owed.id, &mut bytes);
+        codec::encode(name, flight.style, family, owed.id, &mut bytes);
         self.commands.push_back(DnsCommand::Send { socket, bytes });
         self.stats.queries += 1;
     }
@@ -156,7 +169,11 @@ impl Resolver {
     /// A query that lost its socket goes to another upstream at once; where none is left, it waits
     /// for the end of its time, so that a broken network is not asked in a busy loop.
     pub(super) fn ask_elsewhere(&mut self, flight: u32, trouble: Trouble, now: MonoUs) {
-        self.flights.get_mut(flight).note(trouble);
+        let entry = self.flights.get_mut(flight);
+        entry.note(trouble);
+        if trouble != Trouble::Local {
+            self.turns.note_silent(entry.upstream, now);
+        }
         if let Some(upstream) = self.next_unspent(flight) {
             self.ask(flight, upstream, now);
         }
@@ -169,13 +186,15 @@ impl Resolver {
             let family = self.family(flight);
             let entry = self.flights.get_mut(flight);
             let name = self.hosts.name(entry.host);
-            Some((flight, codec::read(bytes, name, entry.case, family)?))
+            Some((flight, codec::read(bytes, name, entry.style.case, family)?))
         });
         let Some((flight, said)) = said else {
             self.stats.ignored += 1;
             return;
         };
         self.settle(flight);
+        self.turns
+            .note_answer(self.flights.get_mut(flight).upstream);
         if !said.spelled {
             self.stats.misspelled += 1;
             return self.ask_by_stream(flight, Reason::Misspelled, now);
@@ -185,6 +204,7 @@ impl Resolver {
     }
 
     pub(super) fn on_reply(&mut self, flight: u32, reply: Reply, now: MonoUs) {
+        self.learn_style(flight, &reply);
         match reply {
             Reply::Addresses { addresses, ttl_ms } => {
                 self.on_addresses(flight, addresses, ttl_ms, now);
@@ -194,17 +214,7 @@ impl Resolver {
                 self.fail(flight, FailureClass::DnsNxdomain, Some(3), ttl_ms, now);
             }
             Reply::Empty { ttl_ms } => self.on_empty(flight, ttl_ms, now),
-            Reply::Failed { rcode } => {
-                let class = FailureClass::DnsServfail;
-                self.on_refusal(
-                    flight,
-                    Trouble::Answered {
-                        class,
-                        rcode: Some(rcode),
-                    },
-                    now,
-                );
-            }
+            Reply::Failed { rcode } => self.on_code(flight, rcode, now),
             Reply::Truncated => self.ask_by_stream(flight, Reason::Truncated, now),
             Reply::Malformed => {
                 let class = FailureClass::DnsMalformed;
@@ -212,6 +222,33 @@ impl Resolver {
                 entry.note(Trouble::Answered { class, rcode: None });
                 self.retry(flight, now);
             }
+        }
+    }
+
+    /// The upstream failed or refused.
+    fn on_code(&mut self, flight: u32, rcode: u16, now: MonoUs) {
+        let entry = self.flights.get_mut(flight);
+        if !codec::is_refusal(rcode) {
+            let (class, rcode) = (FailureClass::DnsServfail, Some(rcode));
+            return self.on_refusal(flight, Trouble::Answered { class, rcode }, now);
+        }
+        let trouble = Trouble::Refused { rcode: Some(rcode) };
+        let is_left = entry.style.edns && entry.tries < DNS_TRIES_MAX;
+        if !is_left || !codec::may_mean_edns(rcode) {
+            return self.on_refusal(flight, trouble, now);
+        }
+        entry.note(trouble);
+        entry.plain |= 1 << entry.upstream;
+        let upstream = entry.upstream;
+        self.ask(flight, upstream, now);
+    }
+
+    /// An upstream that refused a question with EDNS and answers it without is asked without from
+    /// now on.
+    fn learn_style(&mut self, flight: u32, reply: &Reply) {
+        let entry = self.flights.get_mut(flight);
+        if !matches!(reply, Reply::Failed { .. } | Reply::Malformed) {
+            self.plain |= entry.plain & 1 << entry.upstream;
         }
     }
 
@@ -232,9 +269,7 @@ impl Resolver {
             let silent = entry.upstream;
             self.stats.timeouts += 1;
             self.settle(flight);
-            if silent == self.preferred {
-                self.preferred = self.after(silent);
-            }
+            self.turns.note_silent(silent, now);
         }
         self.retry(flight, now);
     }

@@ -9,8 +9,8 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::{self, DNSClass, Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use model::limits::{
-    DNS_CNAME_MAX, DNS_EDNS_BYTES, DNS_NEGATIVE_TTL_MAX_MS, DNS_NEGATIVE_TTL_MIN_MS,
-    DNS_TTL_MAX_MS, DNS_TTL_MIN_MS,
+    DNS_ADDRESSES_MAX, DNS_CNAME_MAX, DNS_EDNS_BYTES, DNS_NEGATIVE_TTL_MAX_MS,
+    DNS_NEGATIVE_TTL_MIN_MS, DNS_TTL_MAX_MS, DNS_TTL_MIN_MS,
 };
 use model::record::{RecordType, RecordValue};
 
@@ -78,18 +78,31 @@ pub(super) fn id_of(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]))
 }
 
-/// Writes a query for an askable `name`, its letters in `case`, into the empty `out`.
-pub(super) fn encode(name: &str, case: Case, family: Family, id: u16, out: &mut Vec<u8>) {
+/// How a query is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Style {
+    pub(super) case: Case,
+    /// With an OPT record (RFC 6891).
+    pub(super) edns: bool,
+}
+
+/// Writes a query for an askable `name` into the empty `out`.
+pub(super) fn encode(name: &str, style: Style, family: Family, id: u16, out: &mut Vec<u8>) {
     const INVARIANT: &str = "an askable name encodes";
     let mut place = [0; NAME_MAX_BYTES];
-    let labels = case.spell(name, &mut place).split(|byte| *byte == b'.');
+    let labels = style
+        .case
+        .spell(name, &mut place)
+        .split(|byte| *byte == b'.');
     let name = Name::from_labels(labels).expect(INVARIANT);
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(name, family.record_type()));
-    let mut edns = Edns::new();
-    edns.set_max_payload(DNS_EDNS_BYTES).set_version(0);
-    message.set_edns(edns);
+    if style.edns {
+        let mut edns = Edns::new();
+        edns.set_max_payload(DNS_EDNS_BYTES).set_version(0);
+        message.set_edns(edns);
+    }
     message.emit(&mut BinEncoder::new(out)).expect(INVARIANT);
 }
 
@@ -111,8 +124,9 @@ pub(super) fn read(bytes: &[u8], name: &str, case: Case, family: Family) -> Opti
     let rcode = message.metadata.response_code;
     let Some(question) = message.queries.first() else {
         // Servers that could not read the query, or did not want to, may leave it out.
-        let rcode = is_refusal(rcode).then_some(rcode.into())?;
-        return Some(Said::unseen(Reply::Failed { rcode }));
+        let failed = rcode == ResponseCode::ServFail || is_refusal(rcode.into());
+        let rcode = rcode.into();
+        return failed.then(|| Said::unseen(Reply::Failed { rcode }));
     };
     let ours = question.query_type() == family.record_type()
         && question.query_class() == DNSClass::IN
@@ -155,9 +169,19 @@ impl Family {
     }
 }
 
-fn is_refusal(rcode: ResponseCode) -> bool {
+/// Whether an upstream with this answer says nothing of the name: it did not understand the
+/// question, cannot answer it or does not want to.
+pub(super) fn is_refusal(rcode: u16) -> bool {
     use ResponseCode as R;
-    matches!(rcode, R::FormErr | R::ServFail | R::NotImp | R::Refused)
+    let codes = [R::FormErr, R::NotImp, R::Refused];
+    codes.into_iter().any(|code| rcode == code.into())
+}
+
+/// Whether it may be the OPT record that the upstream does not understand (RFC 6891, section 7).
+pub(super) fn may_mean_edns(rcode: u16) -> bool {
+    use ResponseCode as R;
+    let codes = [R::FormErr, R::NotImp];
+    codes.into_iter().any(|code| rcode == code.into())
 }
 
 /// Whether the labels of `name` are those of the dotted `text`.
@@ -208,8 +232,10 @@ fn follow(message: &Message, asked: &Name, family: Family) -> Reply {
             .filter_map(|record| Some((address(record, family)?, record)));
         if let Some(least_s) = found.clone().map(|(_, record)| record.ttl).min() {
             let ttl_ms = u64::from(least_s.min(chain_s)) * 1_000;
+            let found = found.map(|(address, _)| address);
+            let from = first_place(found.clone().count(), message.metadata.id);
             return Reply::Addresses {
-                addresses: found.map(|(address, _)| address).collect(),
+                addresses: found.clone().skip(from).chain(found.take(from)).collect(),
                 ttl_ms: ttl_ms.clamp(DNS_TTL_MIN_MS, DNS_TTL_MAX_MS),
             };
         }
@@ -221,6 +247,16 @@ fn follow(message: &Message, asked: &Name, family: Family) -> Reply {
         (owner, chain_s) = (target, chain_s.min(ttl));
     }
     Reply::Malformed
+}
+
+/// With which of so many addresses the list begins: of more than there is room for, each answer
+/// gives others, by the random id of its query.
+fn first_place(addresses: usize, id: u16) -> usize {
+    if addresses > DNS_ADDRESSES_MAX {
+        usize::from(id) % addresses
+    } else {
+        0
+    }
 }
 
 fn address(record: &Record, family: Family) -> Option<IpAddr> {
@@ -285,6 +321,10 @@ mod tests {
         RData::A(A::new(192, 0, 2, last))
     }
 
+    fn style(case: Case) -> Style {
+        Style { case, edns: true }
+    }
+
     fn alias(n: usize) -> String {
         if n == 0 {
             NAME.to_owned()
@@ -312,7 +352,7 @@ mod tests {
     #[test]
     fn a_query_asks_for_the_name_with_recursion_and_edns() {
         let mut bytes = Vec::new();
-        encode(NAME, Case::Lower, Family::V6, 0x1234, &mut bytes);
+        encode(NAME, style(Case::Lower), Family::V6, 0x1234, &mut bytes);
         let message = Message::from_vec(&bytes).expect("it decodes");
         assert_eq!(id_of(&bytes), Some(0x1234));
         assert!(message.metadata.recursion_desired);
@@ -321,6 +361,14 @@ mod tests {
             vec![Query::query(name(NAME), rr::RecordType::AAAA)]
         );
         assert_eq!(message.max_payload(), 1_232);
+        let plain = Style {
+            case: Case::Lower,
+            edns: false,
+        };
+        let mut bytes = Vec::new();
+        encode(NAME, plain, Family::V6, 0x1234, &mut bytes);
+        let message = Message::from_vec(&bytes).expect("it decodes");
+        assert_eq!(message.edns, None);
     }
 
     #[test]
@@ -439,7 +487,7 @@ mod tests {
             let case = Case::Random(seed);
             if is_askable(&name) {
                 let mut bytes = Vec::new();
-                encode(&name, case, Family::V4, 1, &mut bytes);
+                encode(&name, style(case), Family::V4, 1, &mut bytes);
                 let message = Message::from_vec(&bytes).expect("it decodes");
                 let asked = message.queries[0].name();
                 prop_assert!(is_named(asked, name.as_bytes(), <[u8]>::eq_ignore_ascii_case));

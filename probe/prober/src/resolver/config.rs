@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 
-use model::limits::{DNS_QUERIES_PER_S, DNS_SOCKETS_PER_UPSTREAM};
+use model::limits::{DNS_QUERIES_PER_S, DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM};
 
 /// Which address families are asked for, and in which order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IpPolicy {
-    /// A; AAAA when the name has no A, or when [`Resolver::widen`] asks for it.
+    /// A; AAAA when the name has no A, when its A cannot be had, or when [`Resolver::widen`] asks
+    /// for it.
     ///
     /// [`Resolver::widen`]: super::Resolver::widen
     #[default]
     V4First,
-    /// AAAA; A when the name has no AAAA, or when [`Resolver::widen`] asks for it.
+    /// AAAA; A when the name has no AAAA, when its AAAA cannot be had, or when [`Resolver::widen`]
+    /// asks for it.
     ///
     /// [`Resolver::widen`]: super::Resolver::widen
     V6First,
@@ -28,7 +30,7 @@ pub enum IpPolicy {
 /// Configuration of one core's resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverConfig {
-    /// Recursive resolvers, in the order of preference; the first
+    /// Recursive resolvers, asked in turn; the first
     /// [`DNS_UPSTREAMS_MAX`](model::limits::DNS_UPSTREAMS_MAX) are used. With none, every lookup
     /// that the cache cannot answer fails as `connect.local`.
     pub upstreams: Vec<SocketAddr>,
@@ -45,6 +47,9 @@ pub struct ResolverConfig {
     /// names fail: whether they fail too tells sick resolvers from sick names. The first
     /// [`DNS_CANARIES_MAX`](model::limits::DNS_CANARIES_MAX) are used.
     pub canaries: Vec<String>,
+    /// Names, asked for within 30 s, below which nothing is said of the health of the resolvers; at
+    /// least [`DNS_SICK_NAMES_FLOOR`](model::limits::DNS_SICK_NAMES_FLOOR).
+    pub sick_names_min: usize,
 }
 
 impl Default for ResolverConfig {
@@ -56,6 +61,7 @@ impl Default for ResolverConfig {
             sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
             queries_per_s: DNS_QUERIES_PER_S,
             canaries: Vec::new(),
+            sick_names_min: DNS_SICK_NAMES_MIN,
         }
     }
 }

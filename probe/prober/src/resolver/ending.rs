@@ -7,6 +7,7 @@
 //! | has none, and the other family was not asked for | the other family is a new question |
 //! | has none, or does not exist | remembered as long as the SOA says |
 //! | could not be asked for | the last known addresses, marked stale, for an hour past their TTL |
+//! | could not, none are known, other family not asked for | that one, with one try |
 //! | could not, and none are known | remembered for 5 s, so that one name cannot storm |
 //!
 //! What we could not ask at all (`connect.local`) is not remembered, and no failure takes the
@@ -16,16 +17,23 @@
 //!
 //! A question for records ends with them or with its failure, and nothing of it is remembered.
 //!
+//! Where the preferred family cannot be had and the other one can, what is found lives for the
+//! shortest TTL: the preferred one may be back. Where neither can, it is the first failure that is
+//! told. The other family is not asked for while the resolvers are sick.
+//!
 //! Each end is told to the health of the resolvers; while they are sick, timeouts and SERVFAIL
-//! speak of them and not of the name.
+//! speak of them and not of the name. That every upstream refuses or does not listen does at once.
 
-use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TTL_MAX_MS};
+use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TRIES_MAX, DNS_TTL_MAX_MS, DNS_TTL_MIN_MS};
 use model::{FailureClass, MonoUs};
 
 use super::answer::{Addresses, DnsFailure, ResolvedName, Scope};
 use super::flights::{Found, Trouble};
 use super::line::{Life, Negative, Positive, Width};
 use super::{HostId, IpPolicy, Resolver, Source};
+
+/// The response code of an answer.
+const NOERROR: u16 = 0;
 
 impl Resolver {
     /// Addresses of the family that was asked for.
@@ -39,7 +47,11 @@ impl Resolver {
         let last = self.policy.families().len() - 1;
         let entry = self.flights.get_mut(flight);
         let server = entry.upstream;
-        let ttl_ms = ttl_ms.min(DNS_TTL_MAX_MS);
+        let max_ms = match entry.failed {
+            Some(_) => DNS_TTL_MIN_MS,
+            None => DNS_TTL_MAX_MS,
+        };
+        let ttl_ms = ttl_ms.min(max_ms);
         let new = Found {
             positive: Positive { addresses, server },
             until: now.plus_ms(ttl_ms),
@@ -69,7 +81,13 @@ impl Resolver {
             return self.ask_next_family(flight, now);
         }
         let ttl_ms = entry.empty_ttl_ms;
-        self.fail(flight, FailureClass::DnsNoAddress, Some(0), ttl_ms, now);
+        self.fail(
+            flight,
+            FailureClass::DnsNoAddress,
+            Some(NOERROR),
+            ttl_ms,
+            now,
+        );
     }
 
     /// The next family is a new question, to the upstream that has just answered.
@@ -81,10 +99,32 @@ impl Resolver {
         self.ask(flight, upstream, now);
     }
 
+    /// Whether the other family may do better than one that fails like that.
+    fn is_other_left(&mut self, flight: u32, class: FailureClass) -> bool {
+        use FailureClass as F;
+        let is_of_name = matches!(class, F::DnsServfail | F::DnsTimeout | F::DnsMalformed);
+        let prefers = matches!(self.policy, IpPolicy::V4First | IpPolicy::V6First);
+        let sick = self.health.is_sick();
+        let entry = self.flights.get_mut(flight);
+        is_of_name && prefers && !sick && entry.step == 0 && entry.question.is_none()
+    }
+
+    /// The preferred family cannot be had: the other one has one try, so that a name which fails
+    /// altogether does not take twice as long.
+    fn ask_other_family(&mut self, flight: u32, failed: Negative, now: MonoUs) {
+        let entry = self.flights.get_mut(flight);
+        entry.failed = Some(failed);
+        entry.step += 1;
+        (entry.tries, entry.spent, entry.trouble) = (DNS_TRIES_MAX - 1, 0, Trouble::Local);
+        let upstream = self.turns.take(now);
+        self.ask(flight, upstream, now);
+    }
+
     /// Ends the question with what is known of its trouble.
     pub(super) fn give_up(&mut self, flight: u32, now: MonoUs) {
         let (class, rcode) = match self.flights.get_mut(flight).trouble {
             Trouble::Local => (FailureClass::ConnectLocal, None),
+            Trouble::Refused { rcode } => (FailureClass::DnsResolverSick, rcode),
             Trouble::Silent => (FailureClass::DnsTimeout, None),
             Trouble::Answered { class, rcode } => (class, rcode),
         };
@@ -99,11 +139,20 @@ impl Resolver {
             Width::Narrow
         };
         self.observe(flight, false, now);
-        self.conclude(flight, found, width, now);
+        let tries = self.flights.get_mut(flight).tries_made();
+        self.conclude(flight, found, width, (Some(NOERROR), tries), now);
     }
 
-    /// Remembers what was found, and gives it to who waits.
-    fn conclude(&mut self, flight: u32, found: &Found, width: Width, now: MonoUs) {
+    /// Remembers what was found, and gives it to who waits, with the code and the tries of the
+    /// question.
+    fn conclude(
+        &mut self,
+        flight: u32,
+        found: &Found,
+        width: Width,
+        (rcode, tries): (Option<u16>, u8),
+        now: MonoUs,
+    ) {
         let host = self.flights.get_mut(flight).host;
         let life = Life {
             until: found.until,
@@ -112,10 +161,12 @@ impl Resolver {
         };
         self.hosts.keep(host, &found.positive, life);
         let scope = self.scope(width.is_wide(now));
-        self.land(
-            flight,
-            Ok(self.resolved(found.positive, scope, Source::Asked)),
-        );
+        let name = ResolvedName {
+            rcode,
+            tries,
+            ..self.resolved(found.positive, scope, Source::Asked)
+        };
+        self.land(flight, Ok(name));
     }
 
     /// The question failed: what it gives nevertheless, or the failure.
@@ -128,6 +179,24 @@ impl Resolver {
         now: MonoUs,
     ) {
         let entry = self.flights.get_mut(flight);
+        let mut negative = Negative {
+            class,
+            tries: entry.tries,
+            server: entry.upstream,
+            rcode,
+        };
+        let mut ttl_ms = ttl_ms;
+        // That the name does not exist holds for every family.
+        if let Some(first) = entry.failed.filter(|_| class != FailureClass::DnsNxdomain) {
+            (negative, ttl_ms) = (first, DNS_NEGATIVE_TTL_MIN_MS);
+        }
+        self.settle_failure(flight, negative, ttl_ms, now);
+    }
+
+    /// What a failure comes to.
+    fn settle_failure(&mut self, flight: u32, negative: Negative, ttl_ms: u64, now: MonoUs) {
+        let class = negative.class;
+        let entry = self.flights.get_mut(flight);
         let found = entry.found.filter(|found| now < found.until);
         let is_ours = class == FailureClass::ConnectLocal;
         if let Some(found) = found.filter(|_| self.policy != IpPolicy::Both) {
@@ -135,14 +204,9 @@ impl Resolver {
                 self.observe(flight, !found.asked && is_of_resolvers(class), now);
             }
             let width = Width::WideUntil(now.plus_ms(ttl_ms));
-            return self.conclude(flight, &found, width, now);
+            let said = (negative.rcode, negative.tries);
+            return self.conclude(flight, &found, width, said, now);
         }
-        let negative = Negative {
-            class,
-            tries: entry.tries,
-            server: entry.upstream,
-            rcode,
-        };
         let (host, question) = (entry.host, entry.question);
         if !is_ours {
             self.observe(flight, is_of_resolvers(class), now);
@@ -157,7 +221,15 @@ impl Resolver {
         {
             let scope = self.known_scope(host, now);
             let source = if fresh { Source::Cache } else { Source::Stale };
-            return self.land(flight, Ok(self.resolved(old, scope, source)));
+            let name = ResolvedName {
+                rcode: negative.rcode,
+                tries: negative.tries,
+                ..self.resolved(old, scope, source)
+            };
+            return self.land(flight, Ok(name));
+        }
+        if self.is_other_left(flight, class) {
+            return self.ask_other_family(flight, negative, now);
         }
         if !is_ours && !fresh {
             self.hosts.fail(host, negative, ttl_ms, now);
@@ -215,7 +287,8 @@ impl Resolver {
                 .start_at_once(host, self.policy == IpPolicy::Both);
             self.hosts.retain(host);
             self.hosts.set_flight(host, Some(flight));
-            self.ask(flight, self.preferred, now);
+            let upstream = self.turns.take(now);
+            self.ask(flight, upstream, now);
         }
     }
 
@@ -231,11 +304,15 @@ impl Resolver {
                 server: u8::MAX,
             });
         };
-        let unasked = entry.query.is_none() && entry.trouble == Trouble::Local;
-        let class = match entry.tries {
+        if let Some(first) = entry.failed {
+            return self.failure(first);
+        }
+        let trouble = entry.query.is_none().then_some(entry.trouble);
+        let class = match (entry.tries, trouble) {
             // It waits in our own queue; which is long when the resolvers are sick.
-            0 if !self.health.is_sick() => FailureClass::LocalPressure,
-            1.. if unasked => FailureClass::ConnectLocal,
+            (0, _) if !self.health.is_sick() => FailureClass::LocalPressure,
+            (1.., Some(Trouble::Local)) => FailureClass::ConnectLocal,
+            (1.., Some(Trouble::Refused { .. })) => FailureClass::DnsResolverSick,
             _ => FailureClass::DnsTimeout,
         };
         let asked = entry.tries > 0;
@@ -256,7 +333,8 @@ impl Resolver {
             rcode,
             server,
         } = negative;
-        let sick = self.health.is_sick() && is_of_resolvers(class);
+        let sick = is_of_resolvers(class)
+            && (self.health.is_sick() || class == FailureClass::DnsResolverSick);
         self.stats.sick_answers += u64::from(sick);
         let server = self.sockets.upstreams().get(usize::from(server)).copied();
         DnsFailure {
@@ -292,5 +370,6 @@ impl Found {
 
 /// Failures that sick resolvers would cause too.
 fn is_of_resolvers(class: FailureClass) -> bool {
-    matches!(class, FailureClass::DnsTimeout | FailureClass::DnsServfail)
+    use FailureClass as F;
+    matches!(class, F::DnsTimeout | F::DnsServfail | F::DnsResolverSick)
 }

@@ -14,7 +14,8 @@ use model::{FailureClass, MonoUs};
 
 use super::answer::{DnsFailure, ResolvedName};
 use super::case::Case;
-use super::line::Positive;
+use super::codec::Style;
+use super::line::{Negative, Positive};
 use super::question::Question;
 use super::{DnsSocket, DnsStream, HostId};
 
@@ -26,6 +27,9 @@ const NONE: u32 = u32::MAX;
 pub(super) enum Trouble {
     /// We could not ask.
     Local,
+    /// Upstreams refused to answer, or are not there (no code): whoever they are, they said
+    /// nothing of the name.
+    Refused { rcode: Option<u16> },
     /// Nobody answered.
     Silent,
     /// An upstream answered, in vain.
@@ -71,11 +75,15 @@ pub(super) struct Flight {
     pub(super) spent: u16,
     /// The query that is owed an answer.
     pub(super) query: Option<Query>,
-    /// How the letters of the last try are written.
-    pub(super) case: Case,
+    /// How the question of the last try is written.
+    pub(super) style: Style,
+    /// Upstreams that refused this question with EDNS: they are asked without it, one bit each.
+    pub(super) plain: u16,
     /// Both families are asked for, whatever the first one gives.
     pub(super) wide: bool,
     pub(super) found: Option<Found>,
+    /// Why the preferred family cannot be had, while the other one is asked for.
+    pub(super) failed: Option<Negative>,
     pub(super) trouble: Trouble,
     /// How long the emptiness of the families asked so far is remembered.
     pub(super) empty_ttl_ms: u64,
@@ -147,9 +155,14 @@ impl Flights {
             upstream: 0,
             spent: 0,
             query: None,
-            case: Case::Lower,
+            style: Style {
+                case: Case::Lower,
+                edns: true,
+            },
+            plain: 0,
             wide,
             found: None,
+            failed: None,
             trouble: Trouble::Local,
             empty_ttl_ms: u64::MAX,
             serial: 0,
@@ -347,13 +360,28 @@ impl List {
 }
 
 impl Flight {
+    /// Tries so far: of this family, and of the preferred one if that could not be had.
+    pub(super) fn tries_made(&self) -> u8 {
+        let first = self.failed.map(|first| first.tries + 1);
+        first.unwrap_or(self.tries)
+    }
+
     /// Notes a trouble, unless a better one is known.
     pub(super) fn note(&mut self, trouble: Trouble) {
-        let is_answer = matches!(self.trouble, Trouble::Answered { .. });
-        match trouble {
-            Trouble::Answered { .. } => self.trouble = trouble,
-            Trouble::Silent if !is_answer => self.trouble = trouble,
-            Trouble::Silent | Trouble::Local => {}
+        if trouble.weight() >= self.trouble.weight() {
+            self.trouble = trouble;
+        }
+    }
+}
+
+impl Trouble {
+    /// How much it says of the name.
+    fn weight(self) -> u8 {
+        match self {
+            Self::Local => 0,
+            Self::Refused { .. } => 1,
+            Self::Silent => 2,
+            Self::Answered { .. } => 3,
         }
     }
 }

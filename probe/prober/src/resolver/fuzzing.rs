@@ -14,7 +14,7 @@ use model::limits::{
 use model::record::{RecordType as Asked, RecordValue};
 
 use super::case::Case;
-use super::codec::{self, Family, Reply};
+use super::codec::{self, Family, Reply, Style};
 
 /// The name that every input is read as an answer for.
 const NAME: &str = "www.example.test";
@@ -146,7 +146,7 @@ fn judge_query(bytes: &[u8], case: Case, family: Family, kind: RecordType) {
 
 fn query(name: &str, case: Case, family: Family) -> Message {
     let mut query = Vec::new();
-    codec::encode(name, case, family, 0x1234, &mut query);
+    codec::encode(name, Style { case, edns: true }, family, 0x1234, &mut query);
     assert_eq!(
         codec::read(&query, name, case, family),
         None,

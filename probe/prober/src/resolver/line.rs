@@ -108,6 +108,7 @@ enum Content {
         at: u32,
         turn: u8,
         server: u8,
+        offered: u8,
     },
     Failed(Negative),
 }
@@ -247,7 +248,12 @@ impl Line {
                 addresses: std::iter::once(IpAddr::V6(*address)).collect(),
                 server: *server,
             }),
-            Content::Spilled { at, turn, server } => Some(rotated(spill.get(*at), turn, *server)),
+            Content::Spilled {
+                at,
+                turn,
+                server,
+                offered,
+            } => Some(rotated(spill.get(*at).of(*offered), turn, *server)),
         }
     }
 }
@@ -280,6 +286,7 @@ impl Content {
                 at: spill.insert(&new.addresses),
                 turn: 0,
                 server,
+                offered: new.addresses.offered(),
             },
         }
     }
@@ -302,7 +309,7 @@ fn of_tenths(tenths: u32) -> MonoUs {
     MonoUs(u64::from(tenths) * 100_000)
 }
 
-/// Address lists that are too long for a line: 33 bytes each for IPv4, 129 for IPv6, 137 for both.
+/// Address lists that are too long for a line: 33 bytes each for IPv4, 129 for IPv6, 139 for both.
 #[derive(Debug, Default)]
 pub(super) struct Spill {
     v4: Pool<[Ipv4Addr; DNS_ADDRESSES_MAX]>,
@@ -439,6 +446,8 @@ mod tests {
             (0, 1),
             (0, 2),
             (0, 8),
+            (12, 0),
+            (0, 255),
             (1, 1),
             (3, 5),
         ] {

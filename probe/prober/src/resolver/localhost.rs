@@ -31,6 +31,8 @@ pub(super) fn resolved(policy: IpPolicy) -> ResolvedName {
         stale: false,
         cached: true,
         server: None,
+        rcode: None,
+        tries: 0,
     }
 }
 

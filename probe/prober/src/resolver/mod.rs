@@ -36,6 +36,7 @@ mod sockets;
 mod stats;
 mod streams;
 mod tcp;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -55,6 +56,7 @@ use random::Random;
 use sick::Health;
 use sockets::{Owed, Sockets};
 use streams::Streams;
+use turns::Turns;
 
 pub use answer::{Addresses, DnsFailure, ResolvedName, Scope};
 pub use config::{IpPolicy, ResolverConfig};
@@ -215,10 +217,12 @@ pub struct Resolver {
     health: Health,
     /// Held for as long as the resolver lives.
     canaries: Vec<HostId>,
-    /// The upstream of first tries: it moves on when it is silent.
-    preferred: u8,
+    /// The upstreams of first tries.
+    turns: Turns,
     /// Upstreams that do not repeat the letters of a question as they were written; one bit each.
     letterless: u16,
+    /// Upstreams that refuse questions with EDNS and answer those without; one bit each.
+    plain: u16,
     commands: VecDeque<DnsCommand>,
     buffers: Vec<Vec<u8>>,
     /// The flights of questions for records, by who waits for them.
@@ -244,16 +248,17 @@ impl Resolver {
             .collect();
         Self {
             policy: config.policy,
+            turns: Turns::new(upstreams.len()),
             hosts,
             random,
             flights: Flights::default(),
             sockets: Sockets::new(upstreams, config.sockets_per_upstream),
             streams: Streams::default(),
             bucket: Bucket::new(config.queries_per_s),
-            health: Health::new(canaries.len()),
+            health: Health::new(canaries.len(), config.sick_names_min),
             canaries,
-            preferred: 0,
             letterless: 0,
+            plain: 0,
             commands: VecDeque::new(),
             buffers: Vec::new(),
             questions: BTreeMap::new(),
@@ -555,6 +560,8 @@ impl Resolver {
             stale: source == Source::Stale,
             cached: source != Source::Asked,
             server,
+            rcode: None,
+            tries: 0,
         }
     }
 }

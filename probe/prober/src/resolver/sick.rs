@@ -5,13 +5,15 @@
 //!                      └─ half of that ─► canaries are asked └─ no canaries ─► sick, ≤ 5 min
 //! ```
 //!
+//! The 200 are of the node: a core that sees one name of eight needs an eighth of them.
+//!
 //! Names are counted by their hash, the latest answer of each. The memory is fixed: 4,096 names;
 //! of more than that the latest of each set of eight are kept, a fair sample. It knows neither
 //! queries nor flights.
 
 use model::MonoUs;
 use model::limits::{
-    DNS_SICK_ALONE_MAX_MS, DNS_SICK_NAMES_MIN, DNS_SICK_SHARE_PERCENT, DNS_SICK_WINDOW_MS,
+    DNS_SICK_ALONE_MAX_MS, DNS_SICK_NAMES_FLOOR, DNS_SICK_SHARE_PERCENT, DNS_SICK_WINDOW_MS,
 };
 
 /// Sets of the table, and names of one set.
@@ -43,6 +45,8 @@ struct Canary {
 pub(super) struct Health {
     seen: Box<[[Seen; WAYS]]>,
     canaries: Vec<Canary>,
+    /// Names below which nothing is said.
+    names_min: usize,
     /// The latest failure: without one there is nothing to count.
     failed_ds: u32,
     judge_at: MonoUs,
@@ -69,10 +73,11 @@ impl Count {
 
 impl Health {
     /// Nothing seen yet.
-    pub(super) fn new(canaries: usize) -> Self {
+    pub(super) fn new(canaries: usize, names_min: usize) -> Self {
         Self {
             seen: vec![[Seen::default(); WAYS]; SETS].into_boxed_slice(),
             canaries: vec![Canary::default(); canaries],
+            names_min: names_min.max(DNS_SICK_NAMES_FLOOR),
             failed_ds: 0,
             judge_at: MonoUs(0),
             ask_at: MonoUs(0),
@@ -116,14 +121,14 @@ impl Health {
         self.judge_at = now.plus_ms(JUDGE_MS);
         let since = stamp(now).saturating_sub((DNS_SICK_WINDOW_MS / 100) as u32);
         let count = self.count(since);
-        let high = count.exceeds(DNS_SICK_NAMES_MIN, DNS_SICK_SHARE_PERCENT);
+        let high = count.exceeds(self.names_min, DNS_SICK_SHARE_PERCENT);
         if self.canaries.is_empty() {
             self.sick = high;
             self.limit(high, now);
             return false;
         }
         self.sick = high && self.do_canaries_fail(since);
-        let suspected = count.exceeds(DNS_SICK_NAMES_MIN / 2, DNS_SICK_SHARE_PERCENT / 2);
+        let suspected = count.exceeds(self.names_min / 2, DNS_SICK_SHARE_PERCENT / 2);
         let ask = suspected && now >= self.ask_at;
         if ask {
             self.ask_at = now.plus_ms(CANARY_MS);
@@ -181,8 +186,13 @@ fn stamp(at: MonoUs) -> u32 {
 #[cfg(test)]
 mod tests {
     use model::ids::splitmix64;
+    use model::limits::DNS_SICK_NAMES_MIN;
 
     use super::*;
+
+    fn health(canaries: usize) -> Health {
+        Health::new(canaries, DNS_SICK_NAMES_MIN)
+    }
 
     fn at(s: u64) -> MonoUs {
         MonoUs(1_000_000_000 + s * 1_000_000)
@@ -195,8 +205,8 @@ mod tests {
         }
     }
 
-    fn is_sick(names: u64, failing: u64) -> bool {
-        let mut health = Health::new(0);
+    fn is_sick(names_min: usize, names: u64, failing: u64) -> bool {
+        let mut health = Health::new(0, names_min);
         note(&mut health, names, failing, at(0));
         health.judge(at(1));
         health.is_sick()
@@ -210,13 +220,28 @@ mod tests {
             (199, 199, false),
             (4_000, 1_300, true),
         ] {
-            assert_eq!(is_sick(names, failing), sick, "{failing} of {names}");
+            let is_sick = is_sick(DNS_SICK_NAMES_MIN, names, failing);
+            assert_eq!(is_sick, sick, "{failing} of {names}");
+        }
+    }
+
+    #[test]
+    fn a_core_that_sees_a_share_of_the_names_needs_a_share_of_them_and_never_too_few() {
+        for (names_min, names, failing, sick) in [
+            (100, 100, 26, true),
+            (100, 99, 99, false),
+            (25, 25, 7, true),
+            (4, 25, 7, true),
+            (4, 24, 24, false),
+        ] {
+            let is_sick = is_sick(names_min, names, failing);
+            assert_eq!(is_sick, sick, "{failing} of {names} from {names_min} on");
         }
     }
 
     #[test]
     fn of_many_names_the_kept_ones_are_a_fair_sample() {
-        let mut health = Health::new(0);
+        let mut health = health(0);
         for n in 0..1_000_000 {
             health.note(splitmix64(n), n % 10 < 3, at(n / 100_000));
         }
@@ -228,7 +253,7 @@ mod tests {
 
     #[test]
     fn one_name_counts_once_by_its_latest_answer_and_for_half_a_minute() {
-        let mut health = Health::new(0);
+        let mut health = health(0);
         for _ in 0..1_000 {
             health.note(7, true, at(0));
         }
@@ -250,7 +275,7 @@ mod tests {
 
     #[test]
     fn without_canaries_it_ends_after_five_minutes_until_a_quiet_window() {
-        let mut health = Health::new(0);
+        let mut health = health(0);
         let mut sick_s = Vec::new();
         for s in 0..900 {
             // A quiet spell of 20 s is too short, one of 100 s is not.
@@ -268,7 +293,7 @@ mod tests {
     #[test]
     fn a_majority_of_the_canaries_decides() {
         for (failing, sick) in [(0, false), (1, false), (2, true), (3, true)] {
-            let mut health = Health::new(3);
+            let mut health = health(3);
             note(&mut health, 100, 13, at(0));
             assert!(health.judge(at(0)), "asked at half the share");
             for n in 0..3 {
@@ -284,7 +309,7 @@ mod tests {
 
     #[test]
     fn old_words_of_canaries_do_not_count() {
-        let mut health = Health::new(1);
+        let mut health = health(1);
         health.note_canary(0, true, at(0));
         note(&mut health, 300, 300, at(40));
         health.judge(at(40));

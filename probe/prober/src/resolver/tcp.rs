@@ -10,8 +10,8 @@
 //! port and id alone guard its answers (RFC 5452). A misspelled datagram beside a well spelled
 //! stream was a forgery.
 //!
-//! A stream that ends without an answer is a malformed one; one that the network refuses is
-//! silence. A question for which no stream is left is our own trouble.
+//! A stream that ends without an answer is a malformed one; one that fails is silence, or an
+//! upstream that does not listen. A question for which no stream is left is our own trouble.
 
 use model::{FailureClass, MonoUs};
 
@@ -36,7 +36,7 @@ impl Resolver {
         let upstream = self.sockets.upstreams()[usize::from(entry.upstream)];
         let mut bytes = self.buffers.pop().unwrap_or_default();
         let name = self.hosts.name(entry.host);
-        codec::encode(name, entry.case, family, id, &mut bytes);
+        codec::encode(name, entry.style, family, id, &mut bytes);
         let length = bytes.len() as u16;
         bytes.splice(..0, length.to_be_bytes());
         self.commands.push_back(DnsCommand::OpenStream {
@@ -59,8 +59,16 @@ impl Resolver {
         let family = self.family(flight);
         let entry = self.flights.get_mut(flight);
         entry.query = None;
+        self.turns.note_answer(entry.upstream);
         let said = (codec::id_of(&message) == Some(id))
-            .then(|| codec::read(&message, self.hosts.name(entry.host), entry.case, family))
+            .then(|| {
+                codec::read(
+                    &message,
+                    self.hosts.name(entry.host),
+                    entry.style.case,
+                    family,
+                )
+            })
             .flatten();
         let spelled = said.as_ref().map(|said| said.spelled);
         let reply = match said.map(|said| said.reply) {
@@ -113,7 +121,7 @@ impl Resolver {
     /// The upstream of the last try does not keep letters.
     fn trust_without_letters(&mut self, flight: u32) {
         let entry = self.flights.get_mut(flight);
-        if entry.case != Case::Lower {
+        if entry.style.case != Case::Lower {
             self.letterless |= 1 << entry.upstream;
         }
     }

@@ -70,6 +70,8 @@ pub(crate) fn name(addresses: &[IpAddr]) -> ResolvedName {
         stale: false,
         cached: true,
         server: Some(SocketAddr::new(local(53), 53)),
+        rcode: None,
+        tries: 0,
     }
 }
 

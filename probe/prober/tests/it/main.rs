@@ -5,6 +5,7 @@ mod attempts;
 mod bodies;
 mod driver;
 mod families;
+mod names;
 mod oracle;
 mod questions;
 mod redirects;

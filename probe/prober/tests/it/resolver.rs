@@ -2,9 +2,11 @@
 //! [`trace`].
 
 mod ahead;
+mod answers;
 mod families;
 mod letters;
 mod records;
+mod refusing;
 mod sick;
 mod tcp;
 mod trace;
@@ -361,7 +363,7 @@ fn a_failure_is_remembered_as_long_as_the_soa_says() {
 
 #[test]
 fn silence_costs_three_tries_of_a_second_and_a_half_on_rotating_upstreams() {
-    let (mut bench, host) = asked(2, IpPolicy::V4First);
+    let (mut bench, host) = asked(2, IpPolicy::V4Only);
     bench.pass(4_490_000);
     assert!(bench.answers.is_empty());
     bench.pass(10_000);
@@ -382,7 +384,7 @@ fn silence_costs_three_tries_of_a_second_and_a_half_on_rotating_upstreams() {
 }
 
 #[test]
-fn servfail_goes_once_to_each_upstream_and_keeps_its_class() {
+fn servfail_and_refused_go_once_to_each_upstream_and_keep_their_class() {
     let cases = [
         (
             Say::Code(ResponseCode::ServFail, 60),
@@ -391,12 +393,12 @@ fn servfail_goes_once_to_each_upstream_and_keeps_its_class() {
         ),
         (
             Say::Code(ResponseCode::Refused, 60),
-            FailureClass::DnsServfail,
+            FailureClass::DnsResolverSick,
             Some(5),
         ),
     ];
     for (say, class, rcode) in cases {
-        let (mut bench, _) = asked(2, IpPolicy::V4First);
+        let (mut bench, _) = asked(2, IpPolicy::V4Only);
         bench.answer(say);
         assert_eq!(bench.sent.len(), 2, "the next upstream, at once");
         bench.answer(say);
@@ -405,7 +407,7 @@ fn servfail_goes_once_to_each_upstream_and_keeps_its_class() {
             (failure.class, failure.rcode, failure.tries),
             (class, rcode, 2)
         );
-        let (mut bench, _) = asked(2, IpPolicy::V4First);
+        let (mut bench, _) = asked(2, IpPolicy::V4Only);
         bench.answer(say);
         bench.answer(Say::Addresses(1, 60));
         assert_eq!(
@@ -417,7 +419,7 @@ fn servfail_goes_once_to_each_upstream_and_keeps_its_class() {
 
 #[test]
 fn noise_is_malformed_after_three_tries() {
-    let (mut bench, _) = asked(1, IpPolicy::V4First);
+    let (mut bench, _) = asked(1, IpPolicy::V4Only);
     (0..3).for_each(|_| bench.answer(Say::Noise));
     assert_eq!(
         (bench.failure(), bench.sent.len()),
@@ -428,7 +430,7 @@ fn noise_is_malformed_after_three_tries() {
 
 #[test]
 fn a_known_answer_beats_later_silence() {
-    let (mut bench, _) = asked(2, IpPolicy::V4First);
+    let (mut bench, _) = asked(2, IpPolicy::V4Only);
     bench.answer(Say::Code(ResponseCode::ServFail, 60));
     bench.pass(5 * SECOND);
     assert_eq!(bench.failure(), (FailureClass::DnsServfail, 3));
@@ -436,7 +438,7 @@ fn a_known_answer_beats_later_silence() {
 
 #[test]
 fn a_stale_answer_stands_in_for_an_hour_when_nobody_answers() {
-    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    let (mut bench, host) = asked(1, IpPolicy::V4Only);
     bench.answer(Say::Addresses(1, 60));
     bench.only_answer().expect("addresses");
     bench.pass(60 * SECOND);
@@ -487,15 +489,15 @@ fn forged_late_and_duplicate_datagrams_change_nothing() {
 }
 
 #[test]
-fn a_refusing_upstream_is_left_at_once_and_alone_is_timed_out() {
-    let (mut bench, _) = asked(2, IpPolicy::V4First);
+fn an_upstream_that_does_not_listen_is_left_at_once_and_alone_is_sick() {
+    let (mut bench, _) = asked(2, IpPolicy::V4Only);
     let socket = bench.sent[0].socket;
     bench.event(DnsEvent::SocketError { socket, errno: 111 });
     assert_eq!(
         (bench.sent.len(), bench.upstreams.contains_key(&socket)),
         (2, false)
     );
-    let (mut bench, _) = asked(1, IpPolicy::V4First);
+    let (mut bench, _) = asked(1, IpPolicy::V4Only);
     for _ in 0..3 {
         let socket = bench.sent.last().expect("a query").socket;
         bench.event(DnsEvent::SocketError { socket, errno: 111 });
@@ -504,7 +506,7 @@ fn a_refusing_upstream_is_left_at_once_and_alone_is_timed_out() {
     }
     assert_eq!(
         (bench.failure(), bench.sent.len()),
-        ((FailureClass::DnsTimeout, 3), 3)
+        ((FailureClass::DnsResolverSick, 3), 3)
     );
 }
 

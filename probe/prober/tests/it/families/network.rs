@@ -159,6 +159,8 @@ impl Network {
             stale: false,
             cached: true,
             server: None,
+            rcode: None,
+            tries: 0,
         }
     }
 

@@ -247,3 +247,103 @@ fn a_name_with_both_families_keeps_both_when_it_is_fetched_ahead() {
         "{hit:?}"
     );
 }
+
+/// All that is said of the preferred family before it is given up, at one upstream.
+fn fail_first(bench: &mut Bench, class: FailureClass) {
+    match class {
+        FailureClass::DnsServfail => bench.answer(Say::Code(ResponseCode::ServFail, 60)),
+        FailureClass::DnsMalformed => (0..3).for_each(|_| bench.answer(Say::Noise)),
+        _ => bench.pass(4_500_000),
+    }
+}
+
+const FAILURES: [(FailureClass, u8); 3] = [
+    (FailureClass::DnsServfail, 1),
+    (FailureClass::DnsMalformed, 3),
+    (FailureClass::DnsTimeout, 3),
+];
+
+#[test]
+fn where_the_preferred_family_cannot_be_had_the_other_one_is_asked_for() {
+    for (policy, v4_leads) in [(IpPolicy::V4First, false), (IpPolicy::V6First, true)] {
+        for (class, _) in FAILURES {
+            let (mut bench, host) = asked(1, policy);
+            fail_first(&mut bench, class);
+            assert!(bench.answers.is_empty(), "{class:?}");
+            bench.answer(Say::Addresses(2, 3_600));
+            let name = bench.only_answer().expect("the other family");
+            assert_eq!(name.addresses.len(), 2);
+            assert!(
+                name.addresses
+                    .iter()
+                    .all(|address| address.is_ipv4() == v4_leads)
+            );
+            bench.pass(29 * SECOND);
+            assert!(matches!(bench.lookup(host, 2), Lookup::Hit(_)));
+            bench.pass(SECOND);
+            assert_eq!(bench.lookup(host, 3), Lookup::Waiting);
+            let kinds: Vec<RecordType> = bench.sent.iter().map(Sent::kind).collect();
+            assert_eq!(kinds.first(), kinds.last(), "the preferred one may be back");
+        }
+    }
+}
+
+#[test]
+fn where_neither_family_can_be_had_the_first_failure_is_told_after_one_try_of_the_other() {
+    for (class, tries) in FAILURES {
+        for second in [
+            None,
+            Some(Say::Empty),
+            Some(Say::Code(ResponseCode::ServFail, 60)),
+        ] {
+            let (mut bench, host) = asked(1, IpPolicy::V4First);
+            fail_first(&mut bench, class);
+            let overdue = bench.resolver.overdue(host, 1);
+            assert_eq!((overdue.class, overdue.tries), (class, tries));
+            match second {
+                Some(say) => bench.answer(say),
+                None => bench.pass(1_500_000),
+            }
+            assert_eq!(bench.failure(), (class, tries), "{second:?}");
+            let others = bench
+                .sent
+                .iter()
+                .filter(|sent| sent.kind() == RecordType::AAAA);
+            assert_eq!(
+                (others.count(), bench.sent.len()),
+                (1, usize::from(tries) + 1)
+            );
+            assert!(
+                matches!(bench.lookup(host, 2), Lookup::Failed(_)),
+                "remembered"
+            );
+        }
+    }
+}
+
+#[test]
+fn that_a_name_does_not_exist_holds_for_both_families() {
+    let gone = Say::Code(ResponseCode::NXDomain, 60);
+    let (mut bench, _) = asked(1, IpPolicy::V4First);
+    bench.answer(gone);
+    assert_eq!(
+        (bench.failure().0, bench.sent.len()),
+        (FailureClass::DnsNxdomain, 1)
+    );
+    let (mut bench, _) = asked(1, IpPolicy::V4First);
+    bench.answer(Say::Code(ResponseCode::ServFail, 60));
+    bench.answer(gone);
+    assert_eq!(bench.failure().0, FailureClass::DnsNxdomain);
+}
+
+#[test]
+fn old_addresses_of_the_preferred_family_come_before_the_other_family() {
+    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    bench.answer(Say::Addresses(1, 60));
+    bench.only_answer().expect("an address");
+    bench.pass(60 * SECOND);
+    assert_eq!(bench.lookup(host, 2), Lookup::Waiting);
+    bench.answer(Say::Code(ResponseCode::ServFail, 60));
+    assert!(bench.only_answer().expect("the old address").stale);
+    assert!(bench.sent.iter().all(|sent| sent.kind() == RecordType::A));
+}

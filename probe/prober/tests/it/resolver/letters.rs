@@ -24,7 +24,7 @@ fn answer_in_lower_case(bench: &mut Bench) {
 
 #[test]
 fn each_query_has_letters_of_its_own() {
-    let (mut bench, _) = asked(2, IpPolicy::V4First);
+    let (mut bench, _) = asked(2, IpPolicy::V4Only);
     bench.pass(4_500_000);
     let spelled: Vec<String> = bench.sent.iter().map(letters).collect();
     assert_eq!(spelled.len(), 3);
@@ -34,7 +34,7 @@ fn each_query_has_letters_of_its_own() {
 
 #[test]
 fn a_forged_answer_in_wrong_letters_is_found_out_over_tcp() {
-    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    let (mut bench, host) = asked(1, IpPolicy::V4Only);
     answer_in_lower_case(&mut bench);
     assert!(bench.answers.is_empty(), "it is not taken");
     bench.stream_answer(Say::Addresses(3, 30));
@@ -49,7 +49,7 @@ fn a_forged_answer_in_wrong_letters_is_found_out_over_tcp() {
 
 #[test]
 fn an_upstream_that_does_not_keep_letters_is_asked_in_lower_case_after_one_stream() {
-    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    let (mut bench, host) = asked(1, IpPolicy::V4Only);
     answer_in_lower_case(&mut bench);
     let stream = bench.stream();
     let bytes = framed(&stream.asked.lower_reply(Say::Addresses(3, 30)));
@@ -65,7 +65,7 @@ fn an_upstream_that_does_not_keep_letters_is_asked_in_lower_case_after_one_strea
 
 #[test]
 fn an_upstream_without_letters_and_without_tcp_is_believed_from_its_next_answer_on() {
-    let (mut bench, _) = asked(1, IpPolicy::V4First);
+    let (mut bench, _) = asked(1, IpPolicy::V4Only);
     answer_in_lower_case(&mut bench);
     let stream = bench.stream().number;
     bench.event(DnsEvent::StreamError { stream, errno: 111 });
@@ -77,7 +77,7 @@ fn an_upstream_without_letters_and_without_tcp_is_believed_from_its_next_answer_
 
 #[test]
 fn an_upstream_that_only_drops_tcp_is_believed_too() {
-    let (mut bench, _) = asked(2, IpPolicy::V4First);
+    let (mut bench, _) = asked(2, IpPolicy::V4Only);
     answer_in_lower_case(&mut bench);
     bench.pass(1_500_000);
     assert_ne!(

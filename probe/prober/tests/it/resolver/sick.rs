@@ -173,6 +173,22 @@ fn without_canaries_a_sickness_is_news_after_five_minutes() {
 }
 
 #[test]
+fn a_core_that_has_an_eighth_of_the_names_notices_as_soon_as_the_node_would() {
+    for (sick_names_min, sick) in [(200, false), (25, true)] {
+        let mut bench = Bench::with(ResolverConfig {
+            sick_names_min,
+            ..config(2)
+        });
+        for n in 0..40 {
+            let host = bench.resolver.intern(&format!("n{n}.test"));
+            bench.lookup(host, n);
+        }
+        bench.pass(6 * SECOND);
+        assert_eq!(bench.resolver.is_sick(), sick, "from {sick_names_min} on");
+    }
+}
+
+#[test]
 fn an_old_answer_that_stands_in_still_counts_as_a_failure() {
     let mut town = Town::new(&[]);
     town.ask(0, false, 31);

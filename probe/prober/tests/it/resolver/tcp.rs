@@ -25,7 +25,7 @@ impl Bench {
 
 #[test]
 fn what_is_cut_short_is_asked_again_over_tcp_at_the_same_upstream() {
-    let (mut bench, host) = asked(2, IpPolicy::V4First);
+    let (mut bench, host) = asked(2, IpPolicy::V4Only);
     bench.answer(Say::Truncated);
     let stream = bench.stream();
     assert_eq!(stream.upstream, upstream(0));
@@ -43,7 +43,7 @@ fn what_is_cut_short_is_asked_again_over_tcp_at_the_same_upstream() {
 
 #[test]
 fn a_refusal_over_tcp_is_an_answer() {
-    let (mut bench, _) = asked(1, IpPolicy::V4First);
+    let (mut bench, _) = asked(1, IpPolicy::V4Only);
     bench.answer(Say::Truncated);
     bench.stream_answer(Say::Code(hickory_proto::op::ResponseCode::NXDomain, 60));
     assert_eq!(bench.failure(), (FailureClass::DnsNxdomain, 1));
@@ -51,7 +51,7 @@ fn a_refusal_over_tcp_is_an_answer() {
 
 #[test]
 fn the_stream_has_what_is_left_of_the_try() {
-    let (mut bench, _) = asked(2, IpPolicy::V4First);
+    let (mut bench, _) = asked(2, IpPolicy::V4Only);
     bench.pass(1_400_000);
     bench.answer(Say::Truncated);
     bench.pass(95_000);
@@ -70,7 +70,7 @@ fn the_stream_has_what_is_left_of_the_try() {
 }
 
 #[test]
-fn a_stream_that_brings_no_answer_is_malformed_and_one_that_is_refused_is_silence() {
+fn a_stream_that_brings_no_answer_is_malformed_and_one_that_is_refused_is_sick() {
     type End = fn(&mut Bench, DnsStream);
     let eof: End = |bench, stream| {
         bench.stream_bytes(stream, &[1, 0, 9]);
@@ -80,10 +80,10 @@ fn a_stream_that_brings_no_answer_is_malformed_and_one_that_is_refused_is_silenc
     let no_files: End = |bench, stream| bench.event(DnsEvent::StreamError { stream, errno: 24 });
     for (end, tries, class) in [
         (eof, 1, FailureClass::DnsMalformed),
-        (refused, 3, FailureClass::DnsTimeout),
+        (refused, 3, FailureClass::DnsResolverSick),
         (no_files, 3, FailureClass::ConnectLocal),
     ] {
-        let (mut bench, _) = asked(1, IpPolicy::V4First);
+        let (mut bench, _) = asked(1, IpPolicy::V4Only);
         for _ in 0..tries {
             assert!(bench.answers.is_empty());
             bench.answer(Say::Truncated);
@@ -98,7 +98,7 @@ fn a_stream_that_brings_no_answer_is_malformed_and_one_that_is_refused_is_silenc
 
 #[test]
 fn an_upstream_that_fails_over_tcp_is_left_for_the_next_one() {
-    let (mut bench, _) = asked(2, IpPolicy::V4First);
+    let (mut bench, _) = asked(2, IpPolicy::V4Only);
     bench.answer(Say::Truncated);
     let stream = bench.stream().number;
     bench.event(DnsEvent::StreamError { stream, errno: 111 });
@@ -123,7 +123,7 @@ fn noise_a_foreign_id_and_tc_over_tcp_are_malformed() {
         |stream| stream.asked.reply(Say::Noise),
     ];
     for reply in replies {
-        let (mut bench, _) = asked(1, IpPolicy::V4First);
+        let (mut bench, _) = asked(1, IpPolicy::V4Only);
         for _ in 0..3 {
             bench.answer(Say::Truncated);
             let stream = bench.stream();
@@ -148,7 +148,7 @@ fn only_so_many_streams_are_open_and_one_too_many_is_our_trouble() {
 
 /// What comes of an answer over TCP whose bytes arrive in these pieces.
 fn split(bytes: &[u8], cuts: &[usize]) -> (Vec<(u64, Answer)>, usize, ResolverStats) {
-    let (mut bench, _) = asked(1, IpPolicy::V4First);
+    let (mut bench, _) = asked(1, IpPolicy::V4Only);
     bench.answer(Say::Truncated);
     let stream = bench.stream();
     let mut bytes = bytes.to_vec();
@@ -172,7 +172,7 @@ proptest! {
         damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
-        let (mut bench, _) = asked(1, IpPolicy::V4First);
+        let (mut bench, _) = asked(1, IpPolicy::V4Only);
         bench.answer(Say::Truncated);
         let mut bytes = framed(&bench.stream().asked.reply(say));
         if let Some((at, value)) = damage {

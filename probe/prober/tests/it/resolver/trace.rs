@@ -37,6 +37,10 @@ fn says() -> impl Strategy<Value = Say> {
         2 => Just(Say::Empty),
         1 => (0u32..100).prop_map(|ttl| Say::Code(ResponseCode::NXDomain, ttl)),
         2 => (0u32..100).prop_map(|ttl| Say::Code(ResponseCode::ServFail, ttl)),
+        1 => prop::sample::select(vec![
+            ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::Refused,
+        ])
+        .prop_map(|code| Say::Code(code, 60)),
         1 => Just(Say::Truncated),
         1 => Just(Say::Noise),
     ]

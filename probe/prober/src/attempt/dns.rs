@@ -1,0 +1,219 @@
+//! What the resolver said of the hop's host, and what that means for a person: whose fault it is,
+//! as far as it can be told. It knows nothing of connections.
+
+use std::net::{IpAddr, SocketAddr};
+
+use model::FailureClass;
+use model::evidence::DnsSeen;
+use model::limits::DNS_ADDRESSES_MAX;
+
+use crate::resolver::{DnsFailure, Records, ResolvedName};
+
+/// What DNS said.
+#[derive(Debug, Default)]
+pub(super) struct Dns {
+    asked: bool,
+    tries: u8,
+    rcode: Option<u16>,
+    server: Option<SocketAddr>,
+    /// How many addresses the name has.
+    offered: u8,
+}
+
+impl Dns {
+    pub(super) fn of_name(name: &ResolvedName) -> Self {
+        Self {
+            asked: true,
+            tries: name.tries,
+            rcode: name.rcode,
+            server: name.server,
+            offered: name.addresses.offered(),
+        }
+    }
+
+    pub(super) fn of_records(records: &Records) -> Self {
+        Self {
+            asked: true,
+            tries: records.tries,
+            rcode: Some(0),
+            server: records.server,
+            offered: 0,
+        }
+    }
+
+    pub(super) fn of_failure(failure: &DnsFailure) -> Self {
+        Self {
+            asked: true,
+            tries: failure.tries,
+            rcode: failure.rcode,
+            server: failure.server,
+            offered: 0,
+        }
+    }
+
+    /// For evidence, if anything was asked at all.
+    pub(super) fn seen(&self, addresses: impl Iterator<Item = IpAddr>) -> Option<DnsSeen> {
+        self.asked.then(|| DnsSeen {
+            server: self.server,
+            rcode: self.rcode,
+            addresses: addresses.collect(),
+            tries: self.tries,
+        })
+    }
+
+    /// That not every address of the name can have been tried.
+    pub(super) fn left_out(&self) -> Option<String> {
+        let offered = self.offered;
+        (usize::from(offered) > DNS_ADDRESSES_MAX).then(|| {
+            format!(
+                "the name has {offered} addresses, {DNS_ADDRESSES_MAX} are used until its TTL ends"
+            )
+        })
+    }
+
+    /// What failed of a name for which nobody had an address, and on which side; `None`: another
+    /// class says it all.
+    pub(super) fn sentence(&self, class: FailureClass) -> Option<String> {
+        let who = match self.server {
+            Some(server) => format!("our resolver {server}"),
+            None => "our resolver".to_owned(),
+        };
+        let said = self.rcode.map(code);
+        let tries = match self.tries {
+            1 => "the only try".to_owned(),
+            tries => format!("{tries} tries"),
+        };
+        Some(match (class, said) {
+            (FailureClass::DnsServfail, said) => {
+                let said = said.unwrap_or_else(|| "SERVFAIL".to_owned());
+                format!("the name servers of the name failed: {who} answered {said}")
+            }
+            (FailureClass::DnsTimeout, _) if self.server.is_some() => format!(
+                "the name was not resolved in time: {who} did not answer in {tries}; it, or the \
+                 name servers of the name, are silent"
+            ),
+            (FailureClass::DnsTimeout, _) => "the name was not resolved in time".to_owned(),
+            (FailureClass::DnsMalformed, _) => format!(
+                "{who} gave an answer that does not parse or leads nowhere: it, or the name \
+                 servers of the name, are broken"
+            ),
+            (FailureClass::DnsResolverSick, Some(said)) if self.refused() => {
+                format!("{who} does not resolve this name for us, it answered {said}: {UNKNOWN}")
+            }
+            (FailureClass::DnsResolverSick, Some(said)) => {
+                format!("our resolvers fail for many names, {who} answered {said}: {UNKNOWN}")
+            }
+            (FailureClass::DnsResolverSick, None) => format!(
+                "{who} did not answer; it does not listen, or our resolvers fail for many names: \
+                 {UNKNOWN}"
+            ),
+            (FailureClass::ConnectLocal, _) if self.server.is_none() => {
+                "this host has no resolver to ask: give one with `dns`".to_owned()
+            }
+            (FailureClass::ConnectLocal, _) => {
+                format!("this host cannot ask {who}: it lacks files, ports, or a way to it")
+            }
+            _ => return None,
+        })
+    }
+
+    /// The answer says that the resolver did not try.
+    fn refused(&self) -> bool {
+        matches!(self.rcode, Some(1 | 4 | 5))
+    }
+}
+
+/// What failures of our resolvers say of the site.
+const UNKNOWN: &str = "nothing is known of the site";
+
+/// The name of a response code (IANA).
+fn code(rcode: u16) -> String {
+    let name = match rcode {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        9 => "NOTAUTH",
+        other => return format!("code {other}"),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_names_the_resolver_what_it_said_and_the_side() {
+        use FailureClass as F;
+        let sentence = |class, rcode, server: Option<&str>, tries| {
+            let server = server.map(|text| text.parse().expect("an address"));
+            let failure = DnsFailure {
+                class,
+                rcode,
+                server,
+                tries,
+            };
+            Dns::of_failure(&failure).sentence(class)
+        };
+        let at = Some("192.0.2.53:53");
+        for (class, rcode, server, has) in [
+            (
+                F::DnsServfail,
+                Some(2),
+                at,
+                "name servers of the name failed: our resolver 192.0.2.53:53 answered SERV",
+            ),
+            (
+                F::DnsTimeout,
+                None,
+                at,
+                "our resolver 192.0.2.53:53 did not answer in 3 tries",
+            ),
+            (
+                F::DnsMalformed,
+                None,
+                at,
+                "our resolver 192.0.2.53:53 gave an answer",
+            ),
+            (
+                F::DnsResolverSick,
+                Some(5),
+                at,
+                "53:53 does not resolve this name for us, it answered REFUSED",
+            ),
+            (
+                F::DnsResolverSick,
+                Some(2),
+                at,
+                "many names, our resolver 192.0.2.53:53 answered SERVFAIL",
+            ),
+            (
+                F::DnsResolverSick,
+                None,
+                at,
+                "our resolver 192.0.2.53:53 did not answer; it does not listen",
+            ),
+            (
+                F::ConnectLocal,
+                None,
+                at,
+                "this host cannot ask our resolver 192.0.2.53:53",
+            ),
+            (
+                F::ConnectLocal,
+                None,
+                None,
+                "this host has no resolver to ask",
+            ),
+        ] {
+            let said = sentence(class, rcode, server, 3).expect("a sentence");
+            assert!(said.contains(has), "{said}");
+            let unknown = class == F::DnsResolverSick;
+            assert_eq!(said.ends_with(UNKNOWN), unknown, "{said}");
+        }
+        assert_eq!(sentence(F::DnsNxdomain, Some(3), at, 1), None);
+    }
+}
