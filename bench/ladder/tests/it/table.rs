@@ -67,7 +67,10 @@ pub(crate) static ROWS: &[Row] = &[
         http("kind = 'dns_servfail'"),
         NAME,
         &[
-            ("evidence.text", "the name servers failed to answer"),
+            (
+                "evidence.text",
+                "the name servers of the name failed: our resolver 127.0.0.1:",
+            ),
             ("evidence.dns.rcode", "2"),
             ("evidence.dns.server", "127.0.0.1:"),
         ],
@@ -99,7 +102,7 @@ pub(crate) static ROWS: &[Row] = &[
         http("kind = 'dns_malformed'"),
         NAME,
         &[
-            ("evidence.text", "the DNS answer does not parse"),
+            ("evidence.text", "gave an answer that does not parse"),
             ("evidence.dns.server", "127.0.0.1:"),
             ("evidence.dns.tries", "3"),
         ],
