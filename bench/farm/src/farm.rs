@@ -21,8 +21,6 @@ use crate::pages::{Pages, Plan};
 use crate::request::Parsed;
 use crate::world::{SiteDns, World};
 
-/// Most connections that are kept silent on purpose.
-pub(crate) const SILENT_MAX: usize = 4_096;
 /// Longest life of a connection that waits for a request or is kept silent, in ms: above the
 /// longest timeout of a target (60 s), so that the client gives up first.
 const WAIT_MAX_MS: u32 = 75_000;
@@ -68,6 +66,8 @@ pub(crate) struct FarmParts {
     pub(crate) gates: Vec<Gate>,
     /// Most connections at a time, silent ones not counted.
     pub(crate) connections_max: usize,
+    /// Most connections that are kept silent on purpose.
+    pub(crate) silent_max: usize,
 }
 
 impl Farm {
@@ -79,7 +79,7 @@ impl Farm {
             gauges: parts.gauges,
             tls: parts.tls,
             open: Holds::new(parts.connections_max, WAIT_MAX_MS),
-            silent: Holds::new(SILENT_MAX, WAIT_MAX_MS),
+            silent: Holds::new(parts.silent_max, WAIT_MAX_MS),
             table: RefCell::new(parts.table),
             commands: parts.commands,
             gates: RefCell::new(parts.gates),

@@ -8,6 +8,9 @@ use model::limits::{TIMEOUT_DEFAULT_MS, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
 use crate::certificates::ChainKind;
 use crate::sites::{ADDRESSES_MAX, SITES_MAX};
 
+/// Largest number of silent connections that can be asked for.
+const SILENT_LIMIT: u32 = 1_000_000;
+
 /// Synthetic targets: HTTP, HTTPS and DNS with faults on a clock, and an observer.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -62,6 +65,13 @@ pub(crate) struct RunOptions {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(ADDRESSES_MAX))
     )]
     pub(crate) addresses: u32,
+    /// Connections that are kept silent on purpose at one time; the oldest ends for one more.
+    #[arg(
+        long,
+        default_value_t = 4_096,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(SILENT_LIMIT))
+    )]
+    pub(crate) silent_max: u32,
     /// Timeout of the targets in ms, to judge slow answers by, until /targets.csv gives one out.
     #[arg(
         long,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::certificates;
 use crate::clock::{self, Clock};
 use crate::control::{self, Control, Observed, Ports, Told};
-use crate::farm::{Farm, FarmParts, SILENT_MAX};
+use crate::farm::{Farm, FarmParts};
 use crate::gauges::Gauges;
 use crate::listen::{self, Gate};
 use crate::observer::Table;
@@ -32,6 +32,8 @@ use crate::world::World;
 
 /// Descriptors that are not connections: listeners, files, rings, the control port.
 const FILES_RESERVED: usize = 256;
+/// Connections that are not silent, at least.
+const OPEN_MIN: usize = 256;
 
 /// The line that says where everything is.
 #[derive(Serialize)]
@@ -103,7 +105,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     };
     let control = control::spawn(control, bound.control)?;
     pin(options.cpu)?;
-    let connections_max = connections_max()?;
+    let silent_max = options.silent_max as usize;
+    let connections_max = connections_max(listen::raise_nofile(), silent_max)?;
     let gates = bound.gates;
     let farm = Farm::new(FarmParts {
         world,
@@ -113,6 +116,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         commands,
         gates,
         connections_max,
+        silent_max,
     });
     runtime.serve(farm, bound.sockets, &ready)?;
     match control.join() {
@@ -218,14 +222,16 @@ fn pin(cpu: Option<usize>) -> Result<()> {
     sched_setaffinity(None, &only).with_context(|| format!("cannot pin to --cpu {cpu}"))
 }
 
-/// How many connections the limit of open files allows beside the silent ones.
-fn connections_max() -> Result<usize> {
-    let files = listen::raise_nofile();
-    let needed = SILENT_MAX + FILES_RESERVED + FILES_RESERVED;
+/// How many connections `files` open files allow beside the silent ones.
+fn connections_max(files: usize, silent_max: usize) -> Result<usize> {
+    let needed = silent_max + OPEN_MIN + FILES_RESERVED;
     if files < needed {
-        bail!("the limit of open files is {files}, at least {needed} are needed; raise ulimit -n");
+        bail!(
+            "the limit of open files is {files}, and --silent-max {silent_max} needs {needed}; \
+             raise ulimit -n or lower it"
+        );
     }
-    Ok(files - SILENT_MAX - FILES_RESERVED)
+    Ok(files - silent_max - FILES_RESERVED)
 }
 
 /// The runtime that was chosen.
@@ -268,5 +274,25 @@ impl Runtime {
             Self::Epoll => Epoll::run(serve::run::<Epoll>(farm, sockets, announce))??,
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_connections_leave_files_to_the_others() {
+        for (files, silent_max, open) in [
+            (20_000, 4_096, 15_648),
+            (20_000, 11_000, 8_744),
+            (4_608, 4_096, 256),
+        ] {
+            let found = connections_max(files, silent_max).expect("enough");
+            assert_eq!(found, open, "{files} {silent_max}");
+        }
+        let error = connections_max(20_000, 20_000).expect_err("too few");
+        let text = error.to_string();
+        assert!(text.contains("--silent-max 20000 needs 20512"), "{text}");
     }
 }

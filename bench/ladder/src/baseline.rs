@@ -242,6 +242,7 @@ impl Course {
             tls_chain: scheme.chain(),
             tls_tickets: scheme.has_tickets(),
             scenario: None,
+            silent_max: None,
             cpu: Some(options.bench.farm_cpu),
         };
         let farm = Farm::start(&plan, &folder.join("farm")).await?;

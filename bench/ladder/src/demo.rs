@@ -98,6 +98,7 @@ async fn start_farm(options: &DemoOptions, folder: &Path) -> Result<Farm> {
         tls_chain: TlsChain::Ecdsa,
         tls_tickets: false,
         scenario: Some(file),
+        silent_max: None,
         cpu: None,
     };
     let farm = Farm::start(&plan, &folder.join("farm")).await?;
@@ -139,7 +140,7 @@ async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<
         targets: Some(targets),
         probe_cpu: None,
         histogram_interval_s: 5,
-        flags: &[],
+        flags: Vec::new(),
     };
     let mut node = Node::start(plan, &farm.ready).await?;
     let watching_since_ms = clock::unix_ms();

@@ -38,6 +38,8 @@ pub(crate) struct FarmPlan {
     /// Whether sessions can be resumed.
     pub(crate) tls_tickets: bool,
     pub(crate) scenario: Option<PathBuf>,
+    /// Connections that are kept silent at a time; `None`: the farm's default.
+    pub(crate) silent_max: Option<u32>,
     /// CPU to pin the farm to.
     pub(crate) cpu: Option<usize>,
 }
@@ -79,6 +81,9 @@ impl Farm {
         }
         if let Some(scenario) = &plan.scenario {
             command.arg("--scenario").arg(scenario);
+        }
+        if let Some(silent_max) = plan.silent_max {
+            command.args(["--silent-max", &silent_max.to_string()]);
         }
         if let Some(cpu) = plan.cpu {
             command.args(["--cpu", &cpu.to_string()]);

@@ -44,7 +44,7 @@ enum Command {
     Demo(demo::DemoOptions),
     /// CPU per check: the engine against hyper and against the floor.
     Baseline(baseline::BaselineOptions),
-    /// Memory per target, idle CPU, start from the store, lag at 70 % load.
+    /// Memory per target and per attempt in flight, idle CPU, start from the store, lag under load.
     Memory(memory::MemoryOptions),
     #[command(hide = true)]
     ProbeHyper(baseline::child::ChildOptions),

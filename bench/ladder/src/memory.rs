@@ -1,6 +1,7 @@
-//! `ladder memory`: memory per target, CPU of an idle node, start from the store, and schedule lag
-//! under load, all measured from outside.
+//! `ladder memory`: memory per target and per attempt in flight, CPU of an idle node, start from
+//! the store, and schedule lag under load, all measured from outside.
 
+mod attempts;
 mod bars;
 mod lag;
 mod load;
@@ -19,6 +20,7 @@ use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use crate::procfs;
 use crate::table::{Table, grouped};
+use attempts::{AttemptOptions, Attempts};
 use bars::Bar;
 use lag::Quantiles;
 use load::Load;
@@ -51,9 +53,32 @@ pub(crate) struct MemoryOptions {
     /// Seconds over which a loaded node is watched; 0 leaves the load out.
     #[arg(long, default_value_t = 30)]
     load_s: u64,
+    #[command(flatten)]
+    attempts: AttemptOptions,
+    /// Measure this part alone; the report has nothing of the others.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Exit with 1 when a bar is missed or not shown.
     #[arg(long)]
     gate: bool,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+enum Part {
+    /// Memory per target, CPU of an idle node, start from the store.
+    Idle,
+    /// Memory per attempt in flight.
+    Attempts,
+    /// Schedule lag under load.
+    Load,
+}
+
+impl MemoryOptions {
+    fn has(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
 }
 
 /// One fleet size.
@@ -106,8 +131,12 @@ impl Idle {
 #[derive(Clone, Debug, Serialize)]
 struct Report {
     machine: Machine,
+    /// The one part that was measured; absent: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only: Option<Part>,
     idle: Vec<Idle>,
     bytes_per_target: f64,
+    attempts: Vec<Attempts>,
     load: Option<Load>,
     bars: Vec<Bar>,
 }
@@ -122,29 +151,53 @@ pub(crate) async fn run(options: &MemoryOptions) -> Result<()> {
     if options.sites.len() < 2 || !options.sites.is_sorted_by(|a, b| a < b) {
         bail!("--sites needs two or more rising sizes: a slope has two ends");
     }
+    options.attempts.check()?;
     let machine = Machine::read();
     println!("{}", machine.line());
     let folder = options.bench.folder("memory")?;
+    let mut report = Report::new(machine, options.only);
+    if options.has(Part::Idle) {
+        report.idle = measure_sizes(options, &folder).await?;
+        report.bytes_per_target = slope(&report.idle);
+        let bars = bars::idle_bars(&report.idle, report.bytes_per_target);
+        report.bars.extend(bars);
+    }
+    if options.has(Part::Attempts) {
+        report.attempts = attempts::measure(options, &folder).await?;
+        report.bars.extend(attempts::bars(&report.attempts));
+    }
+    if options.has(Part::Load) {
+        if options.load_s > 0 {
+            report.load = Some(load::measure(options, &folder).await?);
+        }
+        report.bars.extend(bars::lag_bars(report.load.as_ref()));
+    }
+    conclude(options, &report)
+}
+
+impl Report {
+    /// Nothing measured yet.
+    fn new(machine: Machine, only: Option<Part>) -> Self {
+        Self {
+            machine,
+            only,
+            idle: Vec::new(),
+            bytes_per_target: 0.0,
+            attempts: Vec::new(),
+            load: None,
+            bars: Vec::new(),
+        }
+    }
+}
+
+async fn measure_sizes(options: &MemoryOptions, folder: &Path) -> Result<Vec<Idle>> {
     let mut idle = Vec::new();
     for &sites in &options.sites {
         let measured = measure_idle(options, &folder.join(format!("idle-{sites}")), sites).await?;
         println!("{measured:?}");
         idle.push(measured);
     }
-    let load = if options.load_s > 0 {
-        Some(load::measure(options, &folder).await?)
-    } else {
-        None
-    };
-    let bytes_per_target = slope(&idle);
-    let report = Report {
-        machine,
-        bars: bars::bars(&idle, bytes_per_target, load.as_ref()),
-        bytes_per_target,
-        idle,
-        load,
-    };
-    conclude(options, &report)
+    Ok(idle)
 }
 
 fn conclude(options: &MemoryOptions, report: &Report) -> Result<()> {
@@ -258,6 +311,7 @@ async fn start_farm(
         tls_chain: TlsChain::Ecdsa,
         tls_tickets: false,
         scenario: None,
+        silent_max: None,
         cpu: Some(options.bench.farm_cpu),
     };
     Farm::start(&plan, &folder.join("farm")).await
@@ -270,7 +324,7 @@ fn plan(options: &MemoryOptions, folder: &Path, targets: Option<PathBuf>) -> Nod
         targets,
         probe_cpu: Some(options.bench.probe_cpu),
         histogram_interval_s: HISTOGRAM_INTERVAL_S,
-        flags: &[],
+        flags: Vec::new(),
     }
 }
 
@@ -284,22 +338,49 @@ fn slope(idle: &[Idle]) -> f64 {
     }
 }
 
+/// What the report says of each part.
+const _: () = assert!(STARTS == 5 && IDLE_WINDOWS == 3, "as the note says");
+const IDLE_NOTE: &str = "Memory per target (VmRSS) and the first probe are medians of five starts \
+    from the store; CPU is that of all threads of the node, the median of three windows; all \
+    starts and windows are shown, in order.";
+const ATTEMPTS_NOTE: &str = "Memory per attempt is the slope of VmRSS between nodes with the same \
+    targets, capped at few and at many attempts in flight, at rest: all of them wait, and the farm \
+    is silent to all of them. Medians of the starts, which are shown in order. What the kernel \
+    keeps for sockets is not in it.";
+const LAG_NOTE: &str = "Lag is that of every check of the calm seconds of a window, in which (and \
+    in the second before) others, the hypervisor or other processes, had the probe CPU for at most \
+    10 ms while its thread wanted it (10 µs of each wake-up are the kernel's own): that shows in \
+    the lag threefold and tells nothing about the node. The calm seconds of all windows in which \
+    the core was 65 to 80 % busy count together, thirty at least; each window is shown, also with \
+    every second in, and \"aside\" where it had another load.";
+
 fn markdown(report: &Report) -> String {
+    let command = match report.only {
+        Some(Part::Attempts) => "cargo xtask bench attempts",
+        _ => "cargo xtask bench memory",
+    };
+    let notes: Vec<&str> = [
+        (Part::Idle, IDLE_NOTE),
+        (Part::Attempts, ATTEMPTS_NOTE),
+        (Part::Load, LAG_NOTE),
+    ]
+    .into_iter()
+    .filter(|(part, _)| report.only.is_none_or(|only| only == *part))
+    .map(|(_, note)| note)
+    .collect();
+    let idle = if report.idle.is_empty() {
+        String::new()
+    } else {
+        idle_table(&report.idle) + "\n"
+    };
     format!(
-        "# Memory, idle cost and lag\n\n`cargo xtask bench memory`\n\n{}\n\nMemory \
-         (VmRSS) and the first probe are medians of {STARTS} starts from the store; CPU is that of \
-         all threads of the node, the median of three windows; all starts and windows are shown, \
-         in order. Lag is that of every check of the \
-         calm seconds of a window, in which (and in the second before) others, the hypervisor \
-         or other processes, had the probe CPU for at most 10 ms while its thread wanted it \
-         (10 µs of each wake-up are the kernel's own): \
-         that shows in the lag threefold and tells nothing about the node. The calm \
-         seconds of all windows in which the core was 65 to 80 % busy count together, thirty at \
-         least; each window is shown, also with every second in, and \"aside\" where it had \
-         another load. Every other number is single.\n\n{}\n{}",
+        "# Memory, idle cost and lag\n\n`{command}`\n\n{}\n\n{} Every other number is single.\n\n\
+         {idle}{}{}{}",
         report.machine.line(),
-        idle_table(&report.idle),
-        bars::table(report) + &lag_windows(report.load.as_ref())
+        notes.join(" "),
+        bars::table(report),
+        attempts::table(&report.attempts),
+        lag_windows(report.load.as_ref())
     )
 }
 
@@ -415,13 +496,11 @@ mod tests {
     fn the_report_shows_every_bar_with_its_verdict() {
         let rows = vec![idle(100_000, 1), idle(1_000_000, 2)];
         let text = |load: Option<Load>| {
-            markdown(&Report {
-                machine: Machine::read(),
-                bytes_per_target: 180.0,
-                bars: bars::bars(&rows, 180.0, load.as_ref()),
-                idle: rows.clone(),
-                load,
-            })
+            let mut report = Report::new(Machine::read(), None);
+            report.bars = bars::idle_bars(&rows, 180.0);
+            report.bars.extend(bars::lag_bars(load.as_ref()));
+            (report.idle, report.load) = (rows.clone(), load);
+            markdown(&report)
         };
         let shown = text(Some(load(70.0, 80.0, 0)));
         let line = |what: &str| shown.lines().find(|line| line.contains(what)).expect(what);
@@ -435,5 +514,18 @@ mod tests {
         let missed = line("lag p99 at 17500 checks/s, core-0 70 % busy, farm 80 %");
         assert!(missed.ends_with(" NO |"), "{missed}");
         assert!(text(None).contains("not shown: the load was left out"));
+    }
+
+    #[test]
+    fn a_report_of_one_part_says_nothing_of_the_others() {
+        let report = Report::new(Machine::read(), Some(Part::Attempts));
+        let shown = markdown(&report);
+        assert!(shown.contains("`cargo xtask bench attempts`"), "{shown}");
+        assert!(shown.contains(ATTEMPTS_NOTE), "{shown}");
+        for other in [IDLE_NOTE, LAG_NOTE, "first probe", "window under load"] {
+            assert!(!shown.contains(other), "{shown}");
+        }
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(json["only"], "attempts");
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct NodePlan {
     /// Length of a histogram interval: the lag that `status` shows is the last one's.
     pub(crate) histogram_interval_s: u64,
     /// More flags of `run`.
-    pub(crate) flags: &'static [&'static str],
+    pub(crate) flags: Vec<String>,
 }
 
 /// A running node.
@@ -68,7 +68,7 @@ impl Node {
             "--histogram-interval-s",
             &plan.histogram_interval_s.to_string(),
         ]);
-        command.args(plan.flags);
+        command.args(&plan.flags);
         let running = Running::start("ringwatch", &mut command, &log, Stdio::null())?;
         let admin = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut node = Self {

@@ -96,7 +96,31 @@ fn parse_schedstat(text: &str) -> Option<Queued> {
 /// Resident memory of a process, in bytes.
 pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
     let text = read(Path::new(&format!("/proc/{pid}/status")))?;
-    parse_rss(&text).context("no VmRSS")
+    kib_of(&text, "VmRSS:").context("no VmRSS")
+}
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[expect(clippy::struct_field_names, reason = "units come last")]
+pub(crate) struct Memory {
+    /// `VmRSS`: every page that it has, the program's own file too.
+    pub(crate) rss_bytes: u64,
+    /// The same, of a page that others have as well only its share.
+    pub(crate) pss_bytes: u64,
+    /// Pages that nobody else has and that were written to: heap and stacks.
+    pub(crate) private_dirty_bytes: u64,
+}
+
+/// Memory of a process.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let file = format!("/proc/{pid}/smaps_rollup");
+    let text = read(Path::new(&file))?;
+    let of = |name: &str| kib_of(&text, name).with_context(|| format!("no {name} in {file}"));
+    Ok(Memory {
+        rss_bytes: rss_bytes(pid)?,
+        pss_bytes: of("Pss:")?,
+        private_dirty_bytes: of("Private_Dirty:")?,
+    })
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -119,10 +143,9 @@ fn parse_cpu_ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-fn parse_rss(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// The bytes that the line `name` says in KiB.
+fn kib_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1_024)
 }
@@ -148,11 +171,11 @@ mod tests {
 
     #[test]
     fn resident_memory_is_in_bytes() {
-        assert_eq!(
-            parse_rss("Name:\tx\nVmRSS:\t    2048 kB\n"),
-            Some(2_097_152)
-        );
-        assert_eq!(parse_rss("Name:\tx\n"), None);
+        let status = "Name:\tx\nVmRSS:\t    2048 kB\n";
+        assert_eq!(kib_of(status, "VmRSS:"), Some(2_097_152));
+        assert_eq!(kib_of("Name:\tx\n", "VmRSS:"), None);
+        let rollup = "55-7f ---p 00 00:00 0  [rollup]\nPss:  3 kB\nPss_Dirty:  1 kB\n";
+        assert_eq!(kib_of(rollup, "Pss:"), Some(3_072));
     }
 
     #[test]
@@ -177,7 +200,9 @@ mod tests {
         let own = std::process::id();
         let threads = threads(own).expect("listed");
         assert!(threads.iter().any(|thread| thread.tid == own));
-        assert!(rss_bytes(own).expect("read") > 100_000);
+        let memory = memory(own).expect("read");
+        assert!(memory.rss_bytes >= memory.private_dirty_bytes);
+        assert!(memory.private_dirty_bytes > 100_000 && memory.pss_bytes > 100_000);
         let error = threads_cpu(own, "no such thread").expect_err("there is none");
         assert!(error.to_string().contains("has no thread no such thread"));
     }

@@ -85,6 +85,9 @@ pub(crate) struct InFlight {
     pub(crate) attempt: Attempt,
 }
 
+// What the slab has of every attempt in flight, its epoch apart.
+const _: () = assert!(size_of::<InFlight>() <= 640);
+
 impl InFlight {
     /// Its end; `None` before the reactor took it up.
     pub(crate) fn deadline(&self) -> Option<MonoUs> {

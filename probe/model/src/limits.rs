@@ -57,10 +57,13 @@ pub const RESPONSE_HEADERS_MAX: usize = 128;
 pub const INTERIM_RESPONSES_MAX: u8 = 16;
 /// How much of a body is read at most, in bytes.
 pub const BODY_MAX_BYTES: u64 = 1024 * 1024;
-/// What one attempt is read at most, in bytes, all its connections together: a body at its limit,
-/// and four heads at theirs for what interim responses, redirects and TLS add. Some of that, such
-/// as tickets of TLS 1.3 or records of a single byte, has no limit of its own.
-pub const ATTEMPT_READ_MAX_BYTES: u32 = 1_280 * 1024;
+/// What one attempt is read at most, in bytes, all its connections together: with the read that
+/// passes it, 1 MiB. Some of what comes, such as tickets of TLS 1.3 or records of a single byte,
+/// has no limit of its own.
+pub const ATTEMPT_READ_MAX_BYTES: u32 = 1024 * 1024 - READ_BYTES as u32;
+/// How much more where the body must be seen to its end, or to its limit for a rule, in bytes: four
+/// heads at their limit, for what came before it and what TLS adds.
+pub const ATTEMPT_READ_MORE_BYTES: u32 = 256 * 1024;
 /// How long a body of unknown or larger size is read after the head, in ms.
 pub const BODY_BUDGET_MS: u64 = 250;
 /// Most redirects that are followed.

@@ -467,6 +467,8 @@ impl Attempt {
     }
 
     fn on_bytes(&mut self, bytes: &[u8], shared: &Shared, now: Now) {
+        // What is cut off cannot be made up for: then no more is read, whatever it was.
+        let is_cut = bytes.len() > self.read_left as usize;
         let bytes = &bytes[..bytes.len().min(self.read_left as usize)];
         self.read_left -= bytes.len() as u32;
         if self.tls.is_some() {
@@ -479,7 +481,7 @@ impl Attempt {
         let busy = self.pending & (pending::CONNECT | pending::SEND) != 0 || self.sending;
         if self.stage == Stage::Turning {
             self.turn(shared, now);
-        } else if self.read_left == 0 {
+        } else if self.read_left == 0 || is_cut {
             self.on_enough_read(now);
         } else if self.stage != Stage::Ended && !busy {
             self.pending |= pending::RECV;

@@ -10,8 +10,10 @@ use crate::release::{self, Profile};
 pub(crate) enum Bench {
     /// CPU per check against the baselines, and allocations per check.
     Probe,
-    /// Memory per target, idle CPU, lag under load.
+    /// Memory per target and per attempt, idle CPU, lag under load.
     Memory,
+    /// Memory per attempt alone.
+    Attempts,
 }
 
 impl Bench {
@@ -19,6 +21,7 @@ impl Bench {
         match self {
             Self::Probe => ("baseline", "probe"),
             Self::Memory => ("memory", "memory"),
+            Self::Attempts => ("memory", "attempts"),
         }
     }
 }
@@ -44,6 +47,9 @@ pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
         let (package, name) = ALLOCATIONS;
         let program = release::build_example(package, name)?;
         ladder.arg("--allocations").arg(program);
+    }
+    if matches!(bench, Bench::Attempts) {
+        ladder.args(["--only", "attempts"]);
     }
     Err(command::become_command(ladder.args(args)))
 }

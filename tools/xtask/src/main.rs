@@ -29,8 +29,11 @@ Usage: cargo xtask <command> [arguments]
                        and the demo, with io_uring and where it is refused
   bench probe [ARGS]   CPU per check against the baselines, and allocations per check
                        -> docs/benchmarks/probe.{md,json}
-  bench memory [ARGS]  memory per target, idle CPU, lag at 70 % load
+  bench memory [ARGS]  memory per target and per attempt in flight, idle CPU, lag at 70 % load
                        -> docs/benchmarks/memory.{md,json}
+  bench attempts [ARGS]
+                       memory per attempt in flight alone
+                       -> docs/benchmarks/attempts.{md,json}
   soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
                        -> docs/benchmarks/soak.md
   fuzz [OPTIONS] [TARGET…]
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["bench", "probe", rest @ ..] => bench::run(bench::Bench::Probe, rest),
         ["bench", "memory", rest @ ..] => bench::run(bench::Bench::Memory, rest),
+        ["bench", "attempts", rest @ ..] => bench::run(bench::Bench::Attempts, rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["soak"] => soak::run(None),
         ["soak", seeds] => soak::run(Some(seeds)),

@@ -163,6 +163,28 @@ fn silence_is_silent() {
 }
 
 #[test]
+fn the_oldest_silence_ends_for_one_more_than_asked_for() {
+    let scenario = fault("kind = 'silence', first_site = 1, count = 3");
+    for shell in shells() {
+        let farm = Farm::start(shell, &scenario, &["--silent-max", "2"]);
+        assert_eq!(farm.control("POST", "/scenario/start").0, 200);
+        let silent = |count: u64| {
+            farm.until("silence", || {
+                farm.summary()["farm"]["silent_connections"] == count
+            });
+        };
+        let mut oldest = farm.ask("GET", 1);
+        silent(1);
+        let _others = farm.ask("GET", 2);
+        silent(2);
+        let _newest = farm.ask("GET", 3);
+        let read = oldest.read(&mut [0; 10]).expect("an end, no reset");
+        assert_eq!(read, 0);
+        silent(2);
+    }
+}
+
+#[test]
 fn a_truncated_body_ends_early_and_in_order() {
     for shell in shells() {
         let farm = Farm::with(shell, &fault("kind = 'truncated', first_site = 1"));

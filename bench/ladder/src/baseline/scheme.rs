@@ -91,11 +91,12 @@ impl Scheme {
     }
 
     /// Flags of the node that make it so.
-    pub(super) fn node_flags(self) -> &'static [&'static str] {
-        match self {
+    pub(super) fn node_flags(self) -> Vec<String> {
+        let flags: &[&str] = match self {
             Self::Https(_, Handshake::Verified) => &["--tls-chains-max", "0"],
             _ => &[],
-        }
+        };
+        flags.iter().map(ToString::to_string).collect()
     }
 
     /// The bar of the engine against hyper, which verifies in full every time.

@@ -42,7 +42,7 @@ enum Verdict {
 
 impl Bar {
     /// Judges `measured`, unless `flaw` says why it proves nothing.
-    fn new(
+    pub(super) fn new(
         what: String,
         measured: Option<f64>,
         (max, unit): (f64, &'static str),
@@ -87,14 +87,8 @@ impl Bar {
     }
 }
 
-/// Every bar, also those that were not measured.
-pub(super) fn bars(idle: &[Idle], bytes_per_target: f64, load: Option<&Load>) -> Vec<Bar> {
-    let mut bars = idle_bars(idle, bytes_per_target);
-    bars.extend(lag_bars(load));
-    bars
-}
-
-fn idle_bars(idle: &[Idle], bytes_per_target: f64) -> Vec<Bar> {
+/// The bars of an idle node.
+pub(super) fn idle_bars(idle: &[Idle], bytes_per_target: f64) -> Vec<Bar> {
     let (Some(smallest), Some(largest)) = (idle.first(), idle.last()) else {
         return Vec::new();
     };
@@ -133,7 +127,8 @@ fn idle_bars(idle: &[Idle], bytes_per_target: f64) -> Vec<Bar> {
     ]
 }
 
-fn lag_bars(load: Option<&Load>) -> [Bar; 2] {
+/// The bars of a loaded node, also when it was left out.
+pub(super) fn lag_bars(load: Option<&Load>) -> [Bar; 2] {
     let flaw = load.map_or_else(|| Some("the load was left out".to_owned()), Load::flaw);
     let bar = |what: &str, measured: Option<f64>, max: f64| {
         let what = load.map_or_else(|| what.to_owned(), |load| format!("{what} {}", at(load)));
@@ -170,6 +165,12 @@ mod tests {
     use super::super::load::testbed::load;
     use super::super::testbed::idle;
     use super::*;
+
+    fn bars(idle: &[Idle], bytes_per_target: f64, load: Option<&Load>) -> Vec<Bar> {
+        let mut bars = idle_bars(idle, bytes_per_target);
+        bars.extend(lag_bars(load));
+        bars
+    }
 
     fn verdicts(idle: &[Idle], bytes_per_target: f64, load: Option<&Load>) -> Vec<Verdict> {
         let bars = bars(idle, bytes_per_target, load);

@@ -3,6 +3,7 @@
 mod classes;
 mod clock;
 mod farm;
+mod memory;
 mod page;
 mod places;
 mod programs;

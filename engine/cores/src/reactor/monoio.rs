@@ -474,3 +474,19 @@ fn no_stream(conn: Conn) -> Event<'static> {
         errno: sockets::NO_STREAM,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of what `made` makes.
+    fn size_of_made<A, B, F>(_made: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_courier_is_as_small_as_is_written_here() {
+        let bytes = size_of_made(carry_attempts);
+        assert!(bytes <= 1_072, "{bytes} B");
+    }
+}

@@ -3,7 +3,8 @@
 
 use model::FailureClass;
 use model::limits::{
-    BODY_BUDGET_MS, EVIDENCE_HEAD_MAX_BYTES, HEAD_MAX_BYTES, INTERIM_RESPONSES_MAX,
+    ATTEMPT_READ_MORE_BYTES, BODY_BUDGET_MS, EVIDENCE_HEAD_MAX_BYTES, HEAD_MAX_BYTES,
+    INTERIM_RESPONSES_MAX,
 };
 use model::outcome::flags;
 use model::target::ExpectStatus;
@@ -101,14 +102,14 @@ impl Attempt {
             Stage::Handshaking => self.fail(
                 Flaw {
                     class: FailureClass::TlsHandshake,
-                    why: "1.25 MiB were read and the TLS handshake is not over",
+                    why: "1 MiB was read and the TLS handshake is not over",
                 },
                 now,
             ),
             _ => self.fail(
                 Flaw {
                     class: FailureClass::HttpHeaderTooLarge,
-                    why: "1.25 MiB were read and the response head is not complete",
+                    why: "1 MiB was read and the response head is not complete",
                 },
                 now,
             ),
@@ -203,6 +204,8 @@ impl Attempt {
         };
         if body.is_open_ended() && self.hop.search.is_none() {
             self.set_timer(now.mono.plus_ms(BODY_BUDGET_MS));
+        } else {
+            self.read_left += ATTEMPT_READ_MORE_BYTES;
         }
         self.enter(Stage::Body, now);
     }

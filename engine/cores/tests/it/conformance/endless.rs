@@ -10,7 +10,9 @@ use cores::reactor::sim::{Dial, End, Peer, Reply, World};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use model::inbox::{CoreCommand, OneShotReport};
-use model::limits::{ATTEMPT_READ_MAX_BYTES, BODY_MAX_BYTES, HEAD_MAX_BYTES, READ_BYTES};
+use model::limits::{
+    ATTEMPT_READ_MAX_BYTES, ATTEMPT_READ_MORE_BYTES, BODY_MAX_BYTES, HEAD_MAX_BYTES, READ_BYTES,
+};
 use model::{FailureClass as C, MonoUs, TargetSpec, Ticket};
 use rustls::{ServerConfig, ServerConnection};
 
@@ -25,10 +27,12 @@ const TIMEOUT_MS: i64 = 500;
 const JUDGED_WITHIN_US: u32 = 15_000;
 /// More than any check may read: what is "endless" here.
 const FOREVER_BYTES: usize = 2 * 1024 * 1024;
-/// What is read of a head at most, and of one with a body behind it; a read may bring more.
+/// What is read of a head at most; a read may bring more.
 const HEAD: u64 = (HEAD_MAX_BYTES + READ_BYTES) as u64;
-const BODY: u64 = BODY_MAX_BYTES + READ_BYTES as u64;
-const ALL: u64 = ATTEMPT_READ_MAX_BYTES as u64 + READ_BYTES as u64;
+/// What is read of everything at most.
+const ALL: u64 = 1024 * 1024;
+/// Where the body has to be seen as far as it is looked at.
+const ALL_AND_BODY: u64 = ALL + ATTEMPT_READ_MORE_BYTES as u64;
 
 /// What TLS adds to that: a handshake, and that a record must be whole to be read.
 const TLS: u64 = 32 * 1024;
@@ -66,7 +70,8 @@ impl Flow {
         }
     }
 
-    /// Of a body without an end, that nobody looks into; `start` follows the status line.
+    /// Of a body without an end, that nobody looks into: its head counts into what is read. `start`
+    /// follows the status line.
     fn body(name: &'static str, start: &str, again: &[u8]) -> Self {
         Self {
             name,
@@ -75,7 +80,7 @@ impl Flow {
             keyword: None,
             classes: [None, None],
             status: 200,
-            bytes_max: BODY,
+            bytes_max: ALL,
         }
     }
 
@@ -84,9 +89,13 @@ impl Flow {
     fn searched(self) -> Self {
         let framed = self.start.contains("chunked");
         Self {
-            bytes_max: if framed { ALL } else { BODY },
             keyword: Some("a text that never comes"),
             classes: [Some(C::BodyKeywordMissing), Some(C::HttpTimeout)],
+            bytes_max: if framed {
+                ALL_AND_BODY
+            } else {
+                BODY_MAX_BYTES + READ_BYTES as u64
+            },
             ..self
         }
     }
@@ -106,7 +115,7 @@ fn heads() -> Vec<Flow> {
     const OK: &str = "HTTP/1.1 200 OK\r\n";
     const LARGE: C = C::HttpHeaderTooLarge;
     let interim = |bytes: usize| format!("HTTP/1.1 103 E\r\nA: {}\r\n\r\n", "x".repeat(bytes));
-    let sixteen = interim(65_000).repeat(16) + OK + "\r\n";
+    let sixteen = interim(60_000).repeat(16) + OK + "\r\n";
     vec![
         Flow::head("fields", OK, "A: b\r\n", LARGE),
         Flow::head("one field's name", OK, "x", LARGE),
@@ -138,7 +147,7 @@ fn heads() -> Vec<Flow> {
             status: 200,
             bytes_max: ALL,
             ..Flow::head(
-                "the longest interim responses, and a body",
+                "sixteen long interim responses, and a body",
                 &sixteen,
                 "x",
                 LARGE,
@@ -363,8 +372,12 @@ fn a_server_that_sends_for_ever_costs_a_mebibyte_and_its_deadline() {
                     status == flow.status || (timed_out && status == 0),
                     "{told}"
                 );
+                let all = match flow.keyword {
+                    Some(_) => ALL_AND_BODY,
+                    None => ALL,
+                };
                 assert!(
-                    read <= (flow.bytes_max + added).min(ALL),
+                    read <= (flow.bytes_max + added).min(all),
                     "{read} B: {told}"
                 );
                 assert!(is_in_time(&report), "{told}");
@@ -392,6 +405,32 @@ fn records_of_one_byte_are_read_up_to_the_limit_of_an_attempt() {
         let (report, read) = rig.check(&target, &flow.bytes(), Manner::TinyRecords, FAST);
         assert_eq!(report.outcome.failure(), class, "{report:?}");
         assert!(read <= ALL, "{read} B: {}", flow.name);
+        assert!(is_in_time(&report), "{report:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_to_be_seen_whole_is_read_further_and_not_for_ever() {
+    let rig = Rig::new();
+    let length = format!("Content-Length: {BODY_MAX_BYTES}\r\n\r\n");
+    let flow = Flow::body("a mebibyte", &length, b"x");
+    for (scheme, port, manner, least) in [
+        ("http", HTTP, Manner::Records, BODY_MAX_BYTES),
+        ("https", HTTPS, Manner::Records, BODY_MAX_BYTES),
+        (
+            "https",
+            HTTPS,
+            Manner::TinyRecords,
+            ALL_AND_BODY - READ_BYTES as u64,
+        ),
+    ] {
+        let target = spec(format!("{scheme}://{SITE}:{port}/"));
+        let (report, read) = rig.check(&target, &flow.bytes(), manner, FAST);
+        assert_eq!(report.outcome.failure(), None, "{manner:?} {report:?}");
+        assert!(
+            (least..=ALL_AND_BODY).contains(&read),
+            "{read} B: {manner:?}"
+        );
         assert!(is_in_time(&report), "{report:?}");
     }
 }
