@@ -467,24 +467,31 @@ impl Attempt {
     }
 
     fn on_bytes(&mut self, bytes: &[u8], shared: &Shared, now: Now) {
-        // What is cut off cannot be made up for: then no more is read, whatever it was.
-        let is_cut = bytes.len() > self.read_left as usize;
-        let bytes = &bytes[..bytes.len().min(self.read_left as usize)];
-        self.read_left -= bytes.len() as u32;
+        let mut rest = bytes;
+        // More than once where the head that is in it lets more be read.
+        while !rest.is_empty() && self.read_left > 0 && self.stage < Stage::Turning {
+            let (piece, later) = rest.split_at(rest.len().min(self.read_left as usize));
+            self.read_left -= piece.len() as u32;
+            rest = later;
+            self.on_piece(piece, shared, now);
+        }
+        let busy = self.pending & (pending::CONNECT | pending::SEND) != 0 || self.sending;
+        if self.stage == Stage::Turning {
+            self.turn(shared, now);
+        } else if self.read_left == 0 {
+            self.on_enough_read(now);
+        } else if self.stage != Stage::Ended && !busy {
+            self.pending |= pending::RECV;
+        }
+    }
+
+    fn on_piece(&mut self, bytes: &[u8], shared: &Shared, now: Now) {
         if self.tls.is_some() {
             self.on_records(bytes, shared, now);
         } else if self.hop.scheme == Scheme::Tcp {
             self.on_talk(bytes, now);
         } else {
             self.on_plaintext(bytes, now);
-        }
-        let busy = self.pending & (pending::CONNECT | pending::SEND) != 0 || self.sending;
-        if self.stage == Stage::Turning {
-            self.turn(shared, now);
-        } else if self.read_left == 0 || is_cut {
-            self.on_enough_read(now);
-        } else if self.stage != Stage::Ended && !busy {
-            self.pending |= pending::RECV;
         }
     }
 
