@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use model::limits::ATTEMPT_READ_MAX_BYTES;
+use model::limits::{ATTEMPT_READ_MAX_BYTES, ATTEMPT_READ_MORE_BYTES};
 use model::target::TargetSpec;
 use model::{Generation, Slot};
 use prober::{AttemptSpec, Rules};
@@ -454,7 +454,7 @@ fn the_framing_of_chunks_takes_nothing_from_the_mebibyte_that_is_searched() {
     assert_eq!(verdict(MIB - 7, 1_000), None, "the last bytes that count");
     assert_eq!(verdict(MIB - 6, 1_000), Some("body.keyword_missing"));
     // The limit of all that is read comes before the mebibyte: six bytes for one.
-    let read = ATTEMPT_READ_MAX_BYTES as usize / 6;
+    let read = (ATTEMPT_READ_MAX_BYTES + ATTEMPT_READ_MORE_BYTES) as usize / 6;
     assert!(read < MIB);
     assert_eq!(verdict(read - 1_000, 1), None);
     assert_eq!(verdict(read + 1_000, 1), Some("body.keyword_missing"));
