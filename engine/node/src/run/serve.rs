@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use cores::CoreSnapshot;
 use model::{FailureClass, MonoUs, TargetId};
-use persist::{Quiet, SinkCommand};
+use persist::{Quiet, SinkCommand, SinkCounters};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::fit;
 use super::fleet::Fleet;
+use super::journal;
 use super::parts::{Parts, Stopping};
 use super::ports::Fit;
 use super::reload;
@@ -340,17 +341,26 @@ impl Control {
                 swallowed, "results are held: the sink is slower than the probe cores"
             );
         }
-        if sink.counters.journal_alarm > 0
-            && let Some(swallowed) = self.quiet.allows("journal", now)
-        {
-            warn!(
-                swallowed,
-                journal_bytes = sink.counters.journal_bytes,
-                "the journal cannot be written: check the disk of data_dir"
-            );
-        }
+        self.look_for_journal(&sink.counters, now);
         self.look_for_blocked(&cores, now);
         self.look_for_shortage(&cores, now);
+    }
+
+    /// The sink says what is wrong once: who looks later must see it, too.
+    fn look_for_journal(&mut self, sink: &SinkCounters, now: MonoUs) {
+        let Some(trouble) = journal::trouble(sink) else {
+            return;
+        };
+        if let Some(swallowed) = self.quiet.allows(trouble, now) {
+            warn!(
+                swallowed,
+                journal_bytes = sink.journal_bytes,
+                journal_max_bytes = sink.journal_max_bytes,
+                facts_waiting = sink.facts_waiting,
+                apply_lag = sink.apply_lag,
+                "{trouble}"
+            );
+        }
     }
 
     /// What makes checks unknown for our own sake: nothing else would tell why.
