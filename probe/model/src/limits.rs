@@ -221,6 +221,8 @@ pub const BATCH_MAX: usize = 1_000;
 /// Facts that wait for the journal at most before the sink stops draining: then the cores hold
 /// their results.
 pub const FACTS_WAITING_MAX: usize = 131_072;
+/// Memory of facts that wait for the journal at most before the same happens: 1 kB each.
+pub const FACTS_WAITING_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Evidence that waits for its outcome in the sink at most, over all cores.
 pub const EVIDENCE_WAITING_MAX: usize = 32_768;
 /// Batches kept in memory for the store, each of at most [`BATCH_MAX`] facts; when it is further

@@ -2,7 +2,8 @@
 //! task of its own so that draining never waits for it. "The store is away" is a longer lag.
 //!
 //! The newest batches are handed over in memory; when the lag grows they are read back from the
-//! journal instead, so that memory stays bounded.
+//! journal instead, so that memory stays bounded. Small batches that wait are given to the store as
+//! one, so that a store that is slow per transaction does not fall behind for that reason alone.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use model::fact::Batch;
-use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS};
+use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS, BATCH_MAX};
 use store::{Applied, Floors, FreshnessRow, OpenEvent, StoreError};
 use tokio::sync::Notify;
 
@@ -26,7 +27,7 @@ use crate::stats::Durations;
 pub(crate) trait FactStore: 'static {
     /// Whether dropping an overdue apply ends it: true where each request can give up its own
     /// connection, false where a thread works on it to the end whatever we do.
-    const DROPS_OVERDUE: bool;
+    fn drops_overdue(&self) -> bool;
 
     fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied, StoreError>>;
     fn sync(&self) -> impl Future<Output = Result<(), StoreError>>;
@@ -40,7 +41,9 @@ pub(crate) trait FactStore: 'static {
 }
 
 impl FactStore for store::Store {
-    const DROPS_OVERDUE: bool = false;
+    fn drops_overdue(&self) -> bool {
+        false
+    }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
         Self::apply(self, batch).await
@@ -63,14 +66,13 @@ impl FactStore for store::Store {
     }
 }
 
-/// Batches read back from the journal at a time.
-const READ_BACK: usize = 8;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Counters of the applier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ApplyCounts {
+    /// Journal records that the store took.
     pub(crate) applies: u64,
     pub(crate) transition_rows: u64,
     pub(crate) job_rows: u64,
@@ -79,16 +81,30 @@ pub(crate) struct ApplyCounts {
     pub(crate) overdue: u64,
 }
 
+/// What the store is given at a time: batches of the journal, one after the other, as one. It stays
+/// the same until the store has it, so that a commit whose answer was lost meets itself again.
+#[derive(Debug)]
+struct Offer {
+    batch: Batch,
+    /// Journal records in it.
+    records: u64,
+}
+
 /// The journal and how far the store is behind it; shared by the loop and the applier, which run
 /// on one thread and never hold a borrow over an await.
 pub(crate) struct ApplyQueue {
     pub(crate) journal: RefCell<Journal>,
-    /// Next batches for the store, contiguous from `applied + 1`.
-    loaded: RefCell<VecDeque<Rc<Batch>>>,
+    /// Next batches for the store, contiguous from what is offered on.
+    loaded: RefCell<VecDeque<Batch>>,
+    offer: RefCell<Option<Rc<Offer>>>,
     /// Number of the last batch that the store has.
     applied: Cell<u64>,
     /// Someone wants every file gone that can go.
     eager: Cell<bool>,
+    /// The store could not be synced when files could have gone.
+    sync_failed: Cell<bool>,
+    /// The journal could not be read back the last time.
+    unreadable: Cell<bool>,
     counts: Cell<ApplyCounts>,
     changed: Notify,
     clock: Clock,
@@ -101,8 +117,11 @@ impl ApplyQueue {
         Rc::new(Self {
             journal: RefCell::new(journal),
             loaded: RefCell::new(VecDeque::new()),
+            offer: RefCell::new(None),
             applied: Cell::new(applied),
             eager: Cell::new(false),
+            sync_failed: Cell::new(false),
+            unreadable: Cell::new(false),
             counts: Cell::new(ApplyCounts::default()),
             changed: Notify::new(),
             clock,
@@ -115,9 +134,9 @@ impl ApplyQueue {
         let mut loaded = self.loaded.borrow_mut();
         let end = loaded
             .back()
-            .map_or(self.applied.get(), |last| last.journal_seq);
+            .map_or_else(|| self.offered(), |last| last.journal_seq);
         if loaded.len() < APPLY_LOADED_MAX && batch.journal_seq == end + 1 {
-            loaded.push_back(Rc::new(batch));
+            loaded.push_back(batch);
         }
         self.changed.notify_one();
     }
@@ -127,12 +146,33 @@ impl ApplyQueue {
         self.applied.get()
     }
 
+    /// Number of the last batch that the store has or is being given.
+    fn offered(&self) -> u64 {
+        let offer = self.offer.borrow();
+        offer
+            .as_ref()
+            .map_or(self.applied.get(), |offer| offer.batch.journal_seq)
+    }
+
     /// Batches that the store does not have.
     pub(crate) fn lag(&self) -> u64 {
         self.journal
             .borrow()
             .last_seq()
             .saturating_sub(self.applied.get())
+    }
+
+    /// Facts kept in memory for the store.
+    pub(crate) fn facts_loaded(&self) -> usize {
+        let offer = self.offer.borrow();
+        let offered = offer.as_ref().map_or(0, |offer| offer.batch.facts.len());
+        let loaded = self.loaded.borrow();
+        offered + loaded.iter().map(|batch| batch.facts.len()).sum::<usize>()
+    }
+
+    /// Whether the journal could not be read back the last time: the store waits for its facts.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.unreadable.get()
     }
 
     pub(crate) fn counts(&self) -> ApplyCounts {
@@ -162,30 +202,71 @@ impl ApplyQueue {
     }
 
     fn next(&self) -> Next {
-        let mut loaded = self.loaded.borrow_mut();
-        let wanted = self.applied.get() + 1;
-        if loaded.is_empty() && wanted <= self.journal.borrow().last_seq() {
-            let read = self.journal.borrow_mut().read(wanted, READ_BACK);
-            match read {
-                Ok(batches) if batches.is_empty() => return self.missing_from(wanted),
-                Ok(batches) => loaded.extend(batches.into_iter().map(Rc::new)),
-                Err(error) => {
-                    if let Some(suppressed) = self.may_say("unreadable") {
-                        tracing::error!(%error, suppressed, "the journal cannot be read back");
-                    }
-                    return Next::Unreadable;
-                }
-            }
+        if self.may_secure() {
+            return Next::Secure(self.applied.get());
         }
-        if let Some(batch) = loaded.front() {
-            return Next::Apply(Rc::clone(batch));
+        if let Some(offer) = &*self.offer.borrow() {
+            return Next::Apply(Rc::clone(offer));
         }
-        let applied = self.applied.get();
-        if self.journal.borrow().can_reclaim(applied, self.eager.get()) {
-            return Next::Secure(applied);
+        if self.loaded.borrow().is_empty()
+            && let Some(instead) = self.read_back()
+        {
+            return instead;
+        }
+        if let Some(offer) = self.make_offer() {
+            return Next::Apply(offer);
         }
         self.eager.set(false);
         Next::Idle
+    }
+
+    /// Whether files can go once the store is safe. They go before more is applied, so that a
+    /// backlog frees its disk as it shrinks; but a store that cannot be synced still takes facts.
+    fn may_secure(&self) -> bool {
+        let waits = self.sync_failed.get() && self.lag() > 0;
+        let journal = self.journal.borrow();
+        !waits && journal.can_reclaim(self.applied.get(), self.eager.get())
+    }
+
+    /// Loads what the journal has next for the store; says what to do where that is not possible.
+    fn read_back(&self) -> Option<Next> {
+        let wanted = self.applied.get() + 1;
+        if wanted > self.journal.borrow().last_seq() {
+            return None;
+        }
+        let read = self.journal.borrow_mut().read(wanted, BATCH_MAX);
+        self.unreadable.set(read.is_err());
+        match read {
+            Ok(batches) if batches.is_empty() => Some(self.missing_from(wanted)),
+            Ok(batches) => {
+                self.loaded.borrow_mut().extend(batches);
+                None
+            }
+            Err(error) => {
+                if let Some(suppressed) = self.may_say("unreadable") {
+                    tracing::error!(%error, suppressed, "the journal cannot be read back");
+                }
+                Some(Next::Unreadable)
+            }
+        }
+    }
+
+    /// Takes the next batch for the store, and what else is loaded and fits into one with it.
+    fn make_offer(&self) -> Option<Rc<Offer>> {
+        let mut loaded = self.loaded.borrow_mut();
+        let mut batch = loaded.pop_front()?;
+        let mut records = 1;
+        let fits = |batch: &Batch, next: &Batch| batch.facts.len() + next.facts.len() <= BATCH_MAX;
+        while loaded.front().is_some_and(|next| fits(&batch, next))
+            && let Some(next) = loaded.pop_front()
+        {
+            batch.facts.extend(next.facts);
+            batch.journal_seq = next.journal_seq;
+            records += 1;
+        }
+        let offer = Rc::new(Offer { batch, records });
+        *self.offer.borrow_mut() = Some(Rc::clone(&offer));
+        Some(offer)
     }
 
     /// The journal does not have number `wanted`, nor any before the next that it has.
@@ -198,11 +279,13 @@ impl ApplyQueue {
         }
     }
 
-    fn acknowledge(&self, journal_seq: u64, applied: &Applied) {
-        self.loaded.borrow_mut().pop_front();
-        self.applied.set(journal_seq);
+    fn acknowledge(&self, offer: &Offer, applied: &Applied) {
+        failpoint::pass("acknowledge.before");
+        *self.offer.borrow_mut() = None;
+        self.applied.set(offer.batch.journal_seq);
+        self.sync_failed.set(false);
         self.count(|counts| {
-            counts.applies += 1;
+            counts.applies += offer.records;
             counts.transition_rows += applied.transitions;
             counts.job_rows += applied.jobs;
         });
@@ -211,8 +294,11 @@ impl ApplyQueue {
 
     /// The store has everything up to `applied` for good: files may go. Says whether they went.
     fn secure(&self, applied: u64) -> bool {
-        let eager = self.eager.replace(false);
-        let reclaimed = self.journal.borrow_mut().reclaim(applied, eager);
+        let reclaimed = self.journal.borrow_mut().reclaim(applied, self.eager.get());
+        if self.lag() == 0 {
+            self.eager.set(false);
+        }
+        self.sync_failed.set(reclaimed.is_err());
         if let Err(error) = &reclaimed
             && let Some(suppressed) = self.may_say("stays")
         {
@@ -224,7 +310,7 @@ impl ApplyQueue {
 }
 
 enum Next {
-    Apply(Rc<Batch>),
+    Apply(Rc<Offer>),
     /// Everything up to here is applied and files can go once the store made it safe.
     Secure(u64),
     /// These batches are not there: the store's journal number is from another journal, or a
@@ -242,9 +328,9 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
     let mut pause = BACKOFF_MIN;
     loop {
         let done = match queue.next() {
-            Next::Apply(batch) => {
+            Next::Apply(offer) => {
                 let started = (queue.clock)().mono;
-                let done = apply_one(&*store, &queue, &batch).await;
+                let done = apply_one(&*store, &queue, &offer).await;
                 let took_ms = (queue.clock)().mono.since(started) / 1_000;
                 queue.count(|counts| counts.batches.record(took_ms));
                 done
@@ -275,7 +361,8 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
     }
 }
 
-async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, batch: &Batch) -> bool {
+async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, offer: &Offer) -> bool {
+    let batch = &offer.batch;
     failpoint::pass("apply.before");
     let mut applying = pin!(store.apply(batch));
     let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
@@ -290,7 +377,7 @@ async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, batch: &Batch) -
                 "the store takes more than 2 s"
             );
         }
-        if S::DROPS_OVERDUE {
+        if store.drops_overdue() {
             queue.count(|counts| counts.retries += 1);
             return false;
         }
@@ -300,7 +387,7 @@ async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, batch: &Batch) -
         Ok(applied) => {
             failpoint::pass("apply.after");
             warn_of_conflicts(queue, batch, &applied);
-            queue.acknowledge(batch.journal_seq, &applied);
+            queue.acknowledge(offer, &applied);
             true
         }
         Err(error) => {
@@ -330,8 +417,12 @@ fn warn_of_conflicts(queue: &ApplyQueue, batch: &Batch, applied: &Applied) {
 
 async fn secure<S: FactStore>(store: &S, queue: &ApplyQueue, applied: u64) -> bool {
     match store.sync().await {
-        Ok(()) => queue.secure(applied),
+        Ok(()) => {
+            failpoint::pass("secure.after");
+            queue.secure(applied)
+        }
         Err(error) => {
+            queue.sync_failed.set(true);
             queue.count(|counts| counts.retries += 1);
             if let Some(suppressed) = queue.may_say("sync") {
                 tracing::warn!(%error, suppressed,

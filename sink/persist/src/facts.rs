@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use model::fact::{Batch, Fact};
 use model::limits::BATCH_MAX;
-use model::{MonoUs, limits::JOURNAL_SYNC_MS};
+use model::{Evidence, MonoUs, limits::JOURNAL_SYNC_MS};
 
 /// Facts wait this long for company before they are written: half the promise, so that one more
 /// turn of the loop and the sync itself fit into it.
@@ -17,6 +17,7 @@ pub(crate) struct FactQueue {
     open: Vec<Fact>,
     sealed: VecDeque<Batch>,
     sealed_facts: usize,
+    bytes: usize,
     next_seq: u64,
     oldest: Option<MonoUs>,
 }
@@ -28,6 +29,7 @@ impl FactQueue {
             open: Vec::new(),
             sealed: VecDeque::new(),
             sealed_facts: 0,
+            bytes: 0,
             next_seq,
             oldest: None,
         }
@@ -36,12 +38,18 @@ impl FactQueue {
     /// Adds a fact that was decided at `now`.
     pub(crate) fn push(&mut self, fact: Fact, now: MonoUs) {
         self.oldest.get_or_insert(now);
+        self.bytes += size_bytes(&fact);
         self.open.push(fact);
     }
 
     /// Facts that wait.
     pub(crate) fn len(&self) -> usize {
         self.open.len() + self.sealed_facts
+    }
+
+    /// Memory that they take, about: evidence is most of it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether it is time to write.
@@ -77,9 +85,18 @@ impl FactQueue {
     pub(crate) fn pop(&mut self) -> Option<Batch> {
         let batch = self.sealed.pop_front()?;
         self.sealed_facts -= batch.facts.len();
+        self.bytes -= batch.facts.iter().map(size_bytes).sum::<usize>();
         if self.len() == 0 {
             self.oldest = None;
         }
         Some(batch)
     }
+}
+
+fn size_bytes(fact: &Fact) -> usize {
+    let evidence = match fact {
+        Fact::Transitioned { transition, .. } => transition.evidence.as_deref(),
+        Fact::Counted { .. } => None,
+    };
+    size_of::<Fact>() + evidence.map_or(0, Evidence::size_bytes)
 }

@@ -34,6 +34,8 @@ mod stats;
 #[cfg(test)]
 mod crash_test;
 #[cfg(test)]
+mod replay_test;
+#[cfg(test)]
 mod testbed;
 
 pub use ages::FreshnessAges;

@@ -6,14 +6,14 @@
 
 mod commands;
 mod results;
+mod write_ahead;
 
 use std::rc::Rc;
 
 use crossbeam_channel::Receiver;
 use incident::Policy;
-use model::fact::Fact;
 use model::ids::FactMint;
-use model::limits::FACTS_WAITING_MAX;
+use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
 use tokio::sync::oneshot;
 
@@ -21,14 +21,13 @@ use crate::apply::{ApplyQueue, FactStore};
 use crate::cadences::CadenceOutbox;
 use crate::evidence::EvidenceShelf;
 use crate::facts::FactQueue;
-use crate::failpoint;
 use crate::freshness::Flushes;
 use crate::handle::{Clock, Inside, SinkCommand, SinkConfig};
-use crate::incidents::{Command, Incidents};
-use crate::journal::Trouble;
+use crate::incidents::Incidents;
 use crate::slots::{CoreSlots, Timeline};
 use crate::start::Found;
 use crate::stats::{Ledger, SinkStats};
+use write_ahead::Standing;
 
 /// The channels of one core.
 struct Core {
@@ -81,6 +80,9 @@ pub(crate) struct Sink<S> {
     pub(crate) queue: Rc<ApplyQueue>,
     /// Facts that wait at most before outcomes are left in the channels.
     pub(crate) waiting_max: usize,
+    /// And the memory that they may take.
+    pub(crate) waiting_max_bytes: usize,
+    standing: Standing,
     flushes: Flushes,
     flush_wanted: bool,
     commands: Receiver<SinkCommand>,
@@ -131,6 +133,8 @@ impl<S: FactStore> Sink<S> {
             facts,
             queue,
             waiting_max: FACTS_WAITING_MAX,
+            waiting_max_bytes: FACTS_WAITING_MAX_BYTES,
+            standing: Standing::default(),
             flushes: Flushes::default(),
             flush_wanted: false,
             commands: inside.commands,
@@ -168,68 +172,6 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// Writes the waiting facts when it is time (or `at_once`), and advances memory when nothing
-    /// waits any more.
-    fn write_ahead(&mut self, now: Now, at_once: bool) {
-        if self.facts.len() > 0 && (at_once || self.facts.is_due(now.mono)) {
-            let (durable, trouble) = self.queue.journal.borrow_mut().commit(self.facts.seal());
-            self.note_trouble(trouble);
-            for _ in 0..durable {
-                if let Some(batch) = self.facts.pop() {
-                    self.ledger.counters.journal_records += 1;
-                    self.ledger.counters.transitions += transitions_in(&batch.facts);
-                    self.queue.push(batch);
-                }
-            }
-        }
-        if self.facts.len() == 0 && self.incidents.is_ahead() {
-            self.advance_memory();
-        }
-    }
-
-    fn note_trouble(&mut self, trouble: Option<Trouble>) {
-        let counters = &mut self.ledger.counters;
-        let before = std::mem::replace(&mut counters.journal_alarm, u64::from(trouble.is_some()));
-        match trouble {
-            None if before == 1 => tracing::info!("the journal takes facts again"),
-            None => {}
-            Some(Trouble::Full) => {
-                self.queue.tidy_up();
-                if before == 0 {
-                    tracing::error!(
-                        "the journal has used up journal_max_bytes because the store does not \
-                         take its facts; incidents wait in memory until the store is back"
-                    );
-                }
-            }
-            Some(Trouble::Disk(error)) => {
-                counters.journal_errors += 1;
-                if before == 0 {
-                    tracing::error!(%error, "facts cannot be written ahead; they wait in memory");
-                }
-            }
-        }
-    }
-
-    fn advance_memory(&mut self) {
-        let slots = &mut self.slots;
-        let commands = self.incidents.advance(|key, clear| {
-            slots[usize::from(key.core)].set_unclean(key.slot, !clear);
-        });
-        for Command {
-            core,
-            slot,
-            generation,
-            cadence,
-        } in commands
-        {
-            self.cores[usize::from(core)]
-                .outbox
-                .put(slot, generation, cadence);
-        }
-        failpoint::pass("memory.after");
-    }
-
     fn flush_freshness(&mut self, now: Now) {
         self.flushes.land(&mut self.slots, now.mono);
         self.flush_wanted |= self.is_stopping() && self.freshness_pending() > 0;
@@ -253,9 +195,15 @@ impl<S: FactStore> Sink<S> {
         counters.last_loop_mono_us = now.mono.0;
         counters.slots = self.slots.iter().map(CoreSlots::registered).sum::<usize>() as u64;
         counters.facts_waiting = self.facts.len() as u64;
+        counters.facts_waiting_bytes = self.facts.bytes() as u64;
+        counters.facts_loaded = self.queue.facts_loaded() as u64;
         counters.journal_bytes = journal.bytes();
         counters.journal_segments = journal.segments() as u64;
         counters.journal_syncs = journal.syncs();
+        counters.journal_max_bytes = journal.max_bytes();
+        counters.journal_full = u64::from(self.standing.is_full());
+        let stuck = self.standing.is_troubled() || self.queue.is_unreadable();
+        counters.journal_alarm = u64::from(stuck);
         drop(journal);
         counters.apply_lag = self.queue.lag();
         counters.applies = applies.applies;
@@ -315,13 +263,6 @@ impl<S: FactStore> Sink<S> {
     fn is_stopping(&self) -> bool {
         !matches!(self.stop, Stop::GoOn)
     }
-}
-
-fn transitions_in(facts: &[Fact]) -> u64 {
-    facts
-        .iter()
-        .filter(|fact| matches!(fact, Fact::Transitioned { .. }))
-        .count() as u64
 }
 
 #[cfg(test)]

@@ -69,21 +69,31 @@ counters! {
     slots,
     /// Facts that wait for the journal: more than a moment only while it cannot be written (gauge).
     facts_waiting,
+    /// Memory that they take, in bytes (gauge).
+    facts_waiting_bytes,
+    /// Facts kept in memory for the store; the rest of what it lacks is read back from the journal
+    /// (gauge).
+    facts_loaded,
     /// Batches written and synced.
     journal_records,
     /// Bytes of all segments on the disk (gauge).
     journal_bytes,
+    /// What they may take at most, in bytes (gauge).
+    journal_max_bytes,
     /// Segments on the disk (gauge).
     journal_segments,
     /// Syncs of the journal.
     journal_syncs,
     /// Writes or syncs of the journal that failed.
     journal_errors,
-    /// 1 while the journal cannot be written: disk budget used up, or disk error (gauge).
+    /// 1 while the journal cannot be written (disk budget used up, or disk error) or not be read
+    /// back for the store (gauge).
     journal_alarm,
+    /// 1 while its disk budget is used up (gauge).
+    journal_full,
     /// Batches in the journal that the store does not have yet (gauge).
     apply_lag,
-    /// Batches applied to the store.
+    /// Batches of the journal applied to the store; several small ones may go in one transaction.
     applies,
     /// Applies that failed and were tried again.
     apply_retries,

@@ -2,7 +2,7 @@
 //! is turned by hand on a virtual clock.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{Debug, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use model::{
 };
 use proptest::prelude::*;
 use store::{Applied, Floors, FreshnessRow, OpenEvent, StoreError};
+use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 use tracing::field::Field;
@@ -122,11 +123,29 @@ pub(crate) fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
     })
 }
 
-/// A store in memory that can be away, slow, or refuse freshness.
+/// A store in memory that can be away, slow, silent, or refuse freshness.
 #[derive(Debug, Default)]
 pub(crate) struct FakeStore {
     pub(crate) away: Cell<bool>,
     pub(crate) stalled: Cell<bool>,
+    /// How long an apply takes.
+    pub(crate) slow_ms: Cell<u64>,
+    /// So many applies from now on are never answered, and do nothing.
+    pub(crate) hangs: Cell<u32>,
+    /// So many are done and answered by an error.
+    pub(crate) loses_answers: Cell<u32>,
+    /// So many are done and never answered.
+    pub(crate) hangs_after: Cell<u32>,
+    /// What `drops_overdue` says.
+    pub(crate) drops: Cell<bool>,
+    /// It cannot be made safe.
+    pub(crate) refuses_sync: Cell<bool>,
+    /// Batches that it had already.
+    pub(crate) met_again: Cell<u64>,
+    /// Transitions that it had already, in batches that it did not have.
+    pub(crate) known_again: Cell<u64>,
+    /// Facts of the largest batch.
+    pub(crate) largest: Cell<usize>,
     pub(crate) go_on: Notify,
     pub(crate) calls: Cell<u32>,
     pub(crate) syncs: Cell<u32>,
@@ -140,18 +159,17 @@ pub(crate) struct FakeStore {
     pub(crate) events: RefCell<BTreeMap<FactId, Event>>,
     /// In the order in which they were applied.
     pub(crate) transitions: RefCell<Vec<Transition>>,
+    known: RefCell<HashSet<FactId>>,
     pub(crate) jobs: RefCell<Vec<Job>>,
     pub(crate) freshness: RefCell<HashMap<TargetId, FreshnessRow>>,
 }
 
 impl FakeStore {
     fn answer(&self) -> Result<(), StoreError> {
-        let path = PathBuf::from("away");
         if self.away.get() {
-            Err(StoreError::Closed { path })
-        } else {
-            Ok(())
+            return Err(refusal("away"));
         }
+        Ok(())
     }
 
     fn take(&self, fact: &Fact) {
@@ -161,8 +179,10 @@ impl FakeStore {
                 transition,
                 job,
             } => {
-                let known = |seen: &Transition| seen.id == transition.id;
-                if !self.transitions.borrow().iter().any(known) {
+                let is_new = self.known.borrow_mut().insert(transition.id);
+                self.known_again
+                    .set(self.known_again.get() + u64::from(!is_new));
+                if is_new {
                     self.transitions.borrow_mut().push(transition.clone());
                     self.jobs.borrow_mut().push(job.clone());
                     self.events.borrow_mut().insert(event.id, event.clone());
@@ -189,34 +209,63 @@ impl FakeStore {
     }
 }
 
+/// Any error of a store.
+fn refusal(why: &str) -> StoreError {
+    let path = PathBuf::from(why);
+    StoreError::Closed { path }
+}
+
+/// Takes one off what is left of a script.
+fn once(left: &Cell<u32>) -> bool {
+    let before = left.get();
+    left.set(before.saturating_sub(1));
+    before > 0
+}
+
 impl FactStore for Rc<FakeStore> {
-    const DROPS_OVERDUE: bool = false;
+    fn drops_overdue(&self) -> bool {
+        self.drops.get()
+    }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
         self.calls.set(self.calls.get() + 1);
         while self.stalled.get() {
             self.go_on.notified().await;
         }
+        if self.slow_ms.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(self.slow_ms.get())).await;
+        }
         self.answer()?;
-        assert!(
-            batch.journal_seq > self.applied.get(),
-            "batches come in order"
-        );
+        if once(&self.hangs) {
+            std::future::pending::<()>().await;
+        }
+        if batch.journal_seq <= self.applied.get() {
+            self.met_again.set(self.met_again.get() + 1);
+            return Ok(Applied::default());
+        }
+        self.largest.set(self.largest.get().max(batch.facts.len()));
         batch.facts.iter().for_each(|fact| self.take(fact));
         self.applied.set(batch.journal_seq);
+        if once(&self.hangs_after) {
+            std::future::pending::<()>().await;
+        }
+        if once(&self.loses_answers) {
+            return Err(refusal("its answer was lost"));
+        }
         Ok(Applied::default())
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
         self.syncs.set(self.syncs.get() + 1);
+        if self.refuses_sync.get() {
+            return Err(refusal("not synced"));
+        }
         self.answer()
     }
 
     async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
         if self.refuses_freshness.get() {
-            return Err(StoreError::Closed {
-                path: PathBuf::from("refused"),
-            });
+            return Err(refusal("refused"));
         }
         self.answer()?;
         let (given, left_out) = (rows.len(), rows.len().min(self.leaves_out.get()));
@@ -317,6 +366,13 @@ pub(crate) fn follow_time(clock_ms: Arc<AtomicU64>) {
             clock_ms.fetch_add(1, Ordering::Relaxed);
         }
     });
+}
+
+/// A folder in which syncs cost nothing, where there is one: some tests make thousands.
+pub(crate) fn folder() -> TempDir {
+    let in_memory = Path::new("/dev/shm");
+    let folder = tempfile::tempdir_in(in_memory).or_else(|_| tempfile::tempdir());
+    folder.expect("a directory")
 }
 
 /// The configuration of a bed.

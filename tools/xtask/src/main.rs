@@ -8,10 +8,12 @@ mod bench;
 mod ci;
 mod clock;
 mod command;
+mod crash;
 mod demo;
 mod fuzz;
 mod packages;
 mod release;
+mod replay;
 mod soak;
 mod test;
 mod tidy;
@@ -34,6 +36,11 @@ Usage: cargo xtask <command> [arguments]
   bench attempts [ARGS]
                        memory per attempt in flight alone
                        -> docs/benchmarks/attempts.{md,json}
+  bench journal        how fast a long journal is read at a start and taken by the store
+                       -> docs/benchmarks/journal.md
+  crash [--kills N] [--seed N]
+                       the sink killed again and again, by default 200 times
+                       -> docs/benchmarks/crash.md
   soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
                        -> docs/benchmarks/soak.md
   fuzz [OPTIONS] [TARGET…]
@@ -54,6 +61,8 @@ fn main() -> ExitCode {
         ["bench", "probe", rest @ ..] => bench::run(bench::Bench::Probe, rest),
         ["bench", "memory", rest @ ..] => bench::run(bench::Bench::Memory, rest),
         ["bench", "attempts", rest @ ..] => bench::run(bench::Bench::Attempts, rest),
+        ["bench", "journal"] => replay::run(),
+        ["crash", rest @ ..] => crash::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["soak"] => soak::run(None),
         ["soak", seeds] => soak::run(Some(seeds)),

@@ -88,12 +88,12 @@ pub(crate) const TEST: &[Need] = &[
     },
 ];
 
-/// What the tests of scarce local ports make their own network with.
+/// What the tests of scarce local ports and full disks make their own network and mounts with.
 pub(crate) const NETWORK: &[Need] = &[
     Need {
         program: "unshare",
         package: "util-linux",
-        why: "a network of its own for the tests of scarce ports",
+        why: "a network or a disk of their own for the tests of scarce ports and full disks",
     },
     Need {
         program: "ip",
@@ -129,16 +129,17 @@ pub(crate) fn require(needs: &[Need]) -> Result<()> {
     }
 }
 
-/// Says what is left out where nobody may make a network namespace, as in many containers.
+/// Says what is left out where nobody may make a namespace, as in many containers.
 pub(crate) fn tell_of_namespaces() {
     let made = Command::new("unshare")
-        .args(["--map-root-user", "--net", "true"])
+        .args(["--map-root-user", "--net", "--mount", "true"])
         .output()
         .is_ok_and(|output| output.status.success());
     if !made {
         eprintln!(
-            "xtask: no network namespace can be made here: the tests of scarce local ports \
-             and of routers (cores, conformance::sources and ::unreachable) do nothing. \
+            "xtask: no namespace can be made here: the tests of scarce local ports and of routers \
+             (cores, conformance::sources and ::unreachable) and of full disks (persist, \
+             disk_full) do nothing. \
              `sysctl kernel.unprivileged_userns_clone=1`, or a container with CAP_SYS_ADMIN, lets \
              them run."
         );

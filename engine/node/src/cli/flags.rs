@@ -144,6 +144,9 @@ pub(crate) struct RunFlags {
     /// Freshness of a target is written this often at most [default: 900]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub(crate) projection_interval_s: Option<i64>,
+    /// Disk that the journal may take while the store is away, in MiB [default: 4096]
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    pub(crate) journal_max_mib: Option<i64>,
     /// Length of a histogram interval [default: 10]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub(crate) histogram_interval_s: Option<i64>,
@@ -177,6 +180,7 @@ impl RunFlags {
         }
         values.extend(whole("confirm_after", self.confirm_after));
         values.extend(whole("projection_interval_s", self.projection_interval_s));
+        values.extend(whole("journal_max_mib", self.journal_max_mib));
         values.extend(whole("histogram_interval_s", self.histogram_interval_s));
         values.extend(whole("drain_s", self.drain_s));
         values.extend(text("log", self.log.as_ref()));

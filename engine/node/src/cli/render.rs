@@ -74,6 +74,7 @@ pub(super) fn status(answer: &Value) -> String {
         ("results".to_owned(), results(&answer["fleet"])),
         ("verdicts".to_owned(), verdicts(answer)),
         ("lag".to_owned(), lags(&answer["lag_us"])),
+        ("journal".to_owned(), journal(&answer["sink"])),
     ];
     let cores = answer["cores"].as_array().into_iter().flatten();
     lines.extend(cores.map(|one| (format!("core {}", one["core"]), core(one))));
@@ -99,6 +100,25 @@ fn targets(answer: &Value) -> String {
         "{active} active, {seems_down} seem down, {down} down, {refused} refused; {rate:.1} \
          checks/s required"
     )
+}
+
+/// How much the journal has, what the store lacks of it, and whether it is in trouble.
+fn journal(sink: &Value) -> String {
+    let of = |key: &str| number(&sink[key]);
+    let mib = |key: &str| of(key) as f64 / f64::from(1 << 20);
+    let (bytes, max_bytes) = (mib("journal_bytes"), mib("journal_max_bytes"));
+    let told = format!(
+        "{bytes:.1} of {max_bytes:.0} MiB, the store is {} records behind",
+        of("apply_lag")
+    );
+    let trouble = if of("journal_full") > 0 {
+        "ITS DISK BUDGET IS USED UP"
+    } else if of("journal_alarm") > 0 {
+        "IT CANNOT BE WRITTEN OR READ"
+    } else {
+        return told;
+    };
+    format!("{told}; {trouble}, {} facts wait", of("facts_waiting"))
 }
 
 fn account(fleet: &Value) -> String {
@@ -298,6 +318,8 @@ mod tests {
             "verdicts": { "up": 3, "degraded": 0, "down": 2, "unknown": 2 },
             "failures": { "connect.refused": 1, "dns.nxdomain": 1, "http.status": 0,
                 "safety.blocked": 2 },
+            "sink": { "journal_bytes": 2_621_440, "journal_max_bytes": 1_u64 << 32,
+                "apply_lag": 17 },
             "cores": [
                 { "core": 0, "cpu": 1, "targets": 9, "account": account, "deferred": 0,
                     "in_flight_limit": 500, "balanced": true, "lag_us": lag },
@@ -306,6 +328,23 @@ mod tests {
             ],
         });
         insta::assert_snapshot!(status(&answer));
+    }
+
+    #[test]
+    fn trouble_of_the_journal_stands_in_the_status_in_capitals() {
+        let told = |full: u8, alarm: u8| {
+            journal(
+                &json!({ "journal_bytes": 1 << 20, "journal_max_bytes": 1 << 20,
+                "apply_lag": 9, "journal_full": full, "journal_alarm": alarm,
+                "facts_waiting": 30 }),
+            )
+        };
+        let well = "1.0 of 1 MiB, the store is 9 records behind";
+        assert_eq!(told(0, 0), well);
+        let full = format!("{well}; ITS DISK BUDGET IS USED UP, 30 facts wait");
+        assert_eq!(told(1, 1), full);
+        let broken = format!("{well}; IT CANNOT BE WRITTEN OR READ, 30 facts wait");
+        assert_eq!(told(0, 1), broken);
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Config {
             ("max_in_flight", whole(self.max_in_flight)),
             ("confirm_after", whole(self.confirm_after)),
             ("projection_interval_s", whole(self.projection_interval_s)),
+            ("journal_max_mib", whole(self.journal_max_mib)),
             ("histogram_interval_s", whole(self.histogram_interval_s)),
             ("drain_s", whole(self.drain_s)),
             ("log", text(&self.log.as_str())),

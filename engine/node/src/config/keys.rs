@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 28] = [
+pub(crate) const KEYS: [Key; 29] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -55,6 +55,7 @@ pub(crate) const KEYS: [Key; 28] = [
     key("max_in_flight", Kind::Whole),
     key("confirm_after", Kind::Whole),
     key("projection_interval_s", Kind::Whole),
+    key("journal_max_mib", Kind::Whole),
     key("histogram_interval_s", Kind::Whole),
     key("drain_s", Kind::Whole),
     key("log", Kind::Text),

@@ -13,8 +13,8 @@ use std::str::FromStr;
 
 use model::TargetUrl;
 use model::limits::{
-    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, PROJECTION_INTERVAL_MS, TLS_CHAINS_MAX,
-    TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
+    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, JOURNAL_MAX_BYTES, PROJECTION_INTERVAL_MS,
+    TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
 };
 use model::url::Host;
 use prober::{Allowed, Cidr, DEFAULT_USER_AGENT};
@@ -33,6 +33,9 @@ pub(crate) const STORE_FILE: &str = "ringwatch.db";
 pub(crate) const ADMIN: &str = "127.0.0.1:9470";
 /// Default of `histogram_interval_s`.
 const HISTOGRAM_INTERVAL_S: u32 = 10;
+/// Default of `journal_max_mib`, and what it may be: 1 TiB at most.
+const JOURNAL_MAX_MIB: u32 = (JOURNAL_MAX_BYTES >> 20) as u32;
+const JOURNAL_MIB_RANGE: (u32, u32) = (1, 1 << 20);
 
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +175,8 @@ pub(crate) struct Config {
     pub(crate) confirm_after: u32,
     /// How often freshness of a target is written at most.
     pub(crate) projection_interval_s: u32,
+    /// Disk that the journal may take, in MiB.
+    pub(crate) journal_max_mib: u32,
     /// Length of a histogram interval.
     pub(crate) histogram_interval_s: u32,
     /// Time to finish what runs at shutdown.
@@ -228,6 +233,7 @@ impl Config {
                 (PROJECTION_INTERVAL_MS / 1_000) as u32,
                 (1, 3_600),
             )?,
+            journal_max_mib: read.whole("journal_max_mib", JOURNAL_MAX_MIB, JOURNAL_MIB_RANGE)?,
             histogram_interval_s: read.whole(
                 "histogram_interval_s",
                 HISTOGRAM_INTERVAL_S,
@@ -352,6 +358,7 @@ mod tests {
             (config.histogram_interval_s, config.projection_interval_s),
             (10, 900)
         );
+        assert_eq!(config.journal_max_mib, 4_096);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod checked;
 mod drain;
 pub(crate) mod fit;
 mod fleet;
+mod journal;
 pub(crate) mod lifetime;
 pub(crate) mod parts;
 pub(crate) mod plan;

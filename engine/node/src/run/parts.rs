@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, DestinationCaps, Driver};
 use crossbeam_channel::{Receiver, Sender};
 use model::inbox::CoreCommand;
-use model::limits::{DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM, JOURNAL_MAX_BYTES};
+use model::limits::{DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM};
 use model::{CoreIndex, Slot};
 use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
 use prober::SharedConfig;
@@ -83,7 +83,7 @@ impl Parts {
             cpu: Some(cpus.sink),
             confirm_after: config.confirm_after,
             projection_interval_ms: u64::from(config.projection_interval_s) * 1_000,
-            journal_max_bytes: JOURNAL_MAX_BYTES,
+            journal_max_bytes: u64::from(config.journal_max_mib) << 20,
         };
         let links = handles.iter().map(link).collect();
         let sink = persist::spawn(

@@ -6,6 +6,8 @@ use cores::CoreSnapshot;
 use model::{FailureClass, MonoUs};
 use persist::{Quiet, SinkCounters};
 
+use super::journal;
+
 /// Time between two sentences of one kind, in s.
 const EVERY_S: u64 = 60;
 
@@ -71,11 +73,16 @@ impl Troubles {
         (held > 0).then(|| self.complaint("held", now, text))?
     }
 
+    /// The sink says what is wrong once: who looks later must see it, too.
     fn journal(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
-        let bytes = sink.journal_bytes;
-        let text =
-            || format!("the journal ({bytes} bytes) cannot be written: check the disk of data_dir");
-        (sink.journal_alarm > 0).then(|| self.complaint("journal", now, text))?
+        let trouble = journal::trouble(sink)?;
+        let text = || {
+            format!(
+                "{trouble} ({} of {} bytes; {} facts and {} batches wait)",
+                sink.journal_bytes, sink.journal_max_bytes, sink.facts_waiting, sink.apply_lag
+            )
+        };
+        self.complaint(trouble, now, text)
     }
 
     /// A fleet whose addresses are not allowed is never down: nothing else would tell.
@@ -164,7 +171,7 @@ mod tests {
         let texts = texts(&found);
         for (text, start) in texts.iter().zip([
             "3 results are held",
-            "the journal (99 bytes) cannot be written",
+            "the journal cannot be written or read back",
             "5 checks refused by the safety guard",
             "7 connections found no local address or port (2 source addresses are absent)",
             "the resolvers fail for too many names",

@@ -22,6 +22,13 @@ use disk::{Appended, Disk};
 use record::{SEGMENT_HEADER, segment_header};
 use segment::{Cursor, Segment, create, cut, failed, path_of, read_back};
 
+#[cfg(test)]
+pub(crate) use record::{RECORD_HEADER, SEGMENT_HEADER as HEADER_BYTES};
+
+/// Bytes of one write and its sync at most, but for a batch that is larger: what a long trouble
+/// left waiting is not encoded all at once.
+const WRITE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
 /// The journal, open for writing.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -64,6 +71,11 @@ impl Journal {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// What they may take together.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// How many segments there are.
     pub(crate) fn segments(&self) -> usize {
         self.segments.len()
@@ -97,8 +109,8 @@ impl Journal {
         (done, None)
     }
 
-    /// Encodes as many batches as one segment and the budget take; at least one goes into a
-    /// journal that is otherwise empty, else a small budget would never take a large batch.
+    /// Encodes as many batches as one write, one segment and the budget take; at least one goes
+    /// into a journal that is otherwise empty, else a small budget would never take a large batch.
     fn fill<'b>(
         &self,
         batches: &mut std::iter::Peekable<impl Iterator<Item = &'b Batch>>,
@@ -111,13 +123,14 @@ impl Journal {
             .segments
             .iter()
             .all(|segment| segment.last_seq < segment.first_seq);
+        let longest = self.segment_max_bytes.min(WRITE_MAX_BYTES);
         let mut count = 0;
         while let Some(batch) = batches.peek() {
             debug_assert_eq!(batch.journal_seq, self.next_seq + count as u64);
             let before = buffer.len();
             record::encode(batch, buffer).map_err(PersistError::Encode)?;
             let fits = buffer.len() as u64 <= room || (empty && count == 0);
-            if !fits || (count > 0 && buffer.len() as u64 > self.segment_max_bytes) {
+            if !fits || (count > 0 && buffer.len() as u64 > longest) {
                 buffer.truncate(before);
                 break;
             }
@@ -137,6 +150,7 @@ impl Journal {
         failpoint::pass("append.before");
         let written = file.append(buffer).and_then(|()| {
             failpoint::pass("append.after");
+            failpoint::pass("sync.before");
             file.sync()
         });
         if let Err(error) = written {
@@ -168,8 +182,19 @@ impl Journal {
         if let Err(error) = cut(&*self.disk, &self.directory, current.number, whole) {
             tracing::warn!(%error, "a journal segment could not be cut back after a failed write");
         }
-        if whole == 0 {
-            self.segments.pop_back();
+        if whole == 0
+            && let Some(gone) = self.segments.pop_back()
+        {
+            self.give_back(gone.number);
+        }
+    }
+
+    /// A number without a file is used again: a number that is missing means that somebody moved a
+    /// file away.
+    fn give_back(&mut self, number: u64) {
+        let is_gone = matches!(path_of(&self.directory, number).try_exists(), Ok(false));
+        if is_gone && number + 1 == self.next_number {
+            self.next_number = number;
         }
     }
 
@@ -189,14 +214,24 @@ impl Journal {
         let path = path_of(&self.directory, number);
         self.file = None;
         self.next_number += 1;
-        let mut file = create(&*self.disk, &self.directory, number)
-            .map_err(failed(&path, "creating a segment"))?;
+        failpoint::pass("segment.before");
         let header = segment_header(self.next_seq);
-        if let Err(error) = file.append(&header) {
-            // An empty or half-written header is read as a torn segment; it only wastes a name.
-            let _ = cut(&*self.disk, &self.directory, number, 0);
-            return Err(failed(&path, "writing the head of a segment")(error));
-        }
+        let made = create(&*self.disk, &self.directory, number).and_then(|mut file| {
+            file.append(&header)?;
+            Ok(file)
+        });
+        failpoint::pass("segment.after");
+        let file = match made {
+            Ok(file) => file,
+            Err(error) => {
+                // What is left of ours is read as a torn segment; a file of somebody else stays.
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    let _ = cut(&*self.disk, &self.directory, number, 0);
+                    self.give_back(number);
+                }
+                return Err(failed(&path, "starting a segment")(error));
+            }
+        };
         self.file = Some(file);
         self.segments.push_back(Segment {
             number,
@@ -261,8 +296,9 @@ impl Journal {
         Some(segment.first_seq.max(from))
     }
 
-    /// Reads back up to `max` batches from number `from` on; empty when there is none.
-    pub(crate) fn read(&mut self, from: u64, max: usize) -> Result<Vec<Batch>, PersistError> {
+    /// Reads back batches from number `from` on, until they have `max_facts` facts or their segment
+    /// ends; empty when there is none.
+    pub(crate) fn read(&mut self, from: u64, max_facts: usize) -> Result<Vec<Batch>, PersistError> {
         let holds = |segment: &&Segment| segment.first_seq <= from && from <= segment.last_seq;
         let Some(segment) = self.segments.iter().find(holds) else {
             return Ok(Vec::new());
@@ -271,7 +307,7 @@ impl Journal {
             .cursor
             .filter(|cursor| cursor.number == segment.number && cursor.journal_seq <= from)
             .unwrap_or_else(|| Cursor::at_start(segment));
-        let batches = read_back(&self.directory, segment, &mut cursor, from, max)?;
+        let batches = read_back(&self.directory, segment, &mut cursor, from, max_facts)?;
         self.cursor = Some(cursor);
         Ok(batches)
     }
@@ -282,6 +318,8 @@ fn segment_max_bytes(max_bytes: u64) -> u64 {
     (max_bytes / 8).clamp(SEGMENT_HEADER as u64, JOURNAL_SEGMENT_MAX_BYTES)
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod power;
 #[cfg(test)]

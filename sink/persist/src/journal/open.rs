@@ -1,6 +1,6 @@
 //! Opening the journal after whatever happened: a torn end is cut off, damage is reported unless
-//! the store has everything that it could have hit. Facts of a segment that somebody moved away
-//! are named and given up.
+//! the store, or the next segment, has everything that it could have hit. Facts of a segment that
+//! somebody moved away are named and given up.
 
 use std::fs;
 use std::io::Read;
@@ -9,10 +9,11 @@ use std::path::Path;
 use model::fact::Batch;
 
 use super::disk::{Disk, RealDisk};
-use super::record::{End, SEGMENT_HEADER, parse_segment_header, walk};
+use super::record::{End, SEGMENT_HEADER, VERSION, parse_segment_header, walk};
 use super::segment::{Segment, cut, failed, list, path_of};
 use super::{Journal, segment_max_bytes};
 use crate::error::PersistError;
+use crate::failpoint;
 
 impl Journal {
     /// Opens the journal in `directory`, which is made if need be. `floor` is the number of the
@@ -20,8 +21,9 @@ impl Journal {
     /// into a new segment.
     ///
     /// # Errors
-    /// [`PersistError::JournalIo`], and [`PersistError::JournalDamaged`] when batches that the
-    /// store does not have are damaged, or missing although no file is.
+    /// [`PersistError::JournalIo`]; [`PersistError::JournalDamaged`], [`PersistError::JournalGap`]
+    /// and [`PersistError::JournalVersion`] when batches that the store does not have are damaged,
+    /// missing although no file is, or written by another release.
     pub(crate) fn open(
         directory: &Path,
         max_bytes: u64,
@@ -63,6 +65,10 @@ impl Journal {
             }
         }
         journal.next_seq = before.last_seq.unwrap_or(0).max(floor) + 1;
+        if let Some(&last) = numbers.last() {
+            // A torn file that is gone leaves its name to the next one.
+            journal.give_back(last);
+        }
         Ok(journal)
     }
 
@@ -80,7 +86,12 @@ impl Journal {
         let known = before.known(floor);
         if first_seq > known + 1 {
             if !before.explains_a_gap(number) {
-                return Err(damaged(&path, 0, known + 1));
+                return Err(PersistError::JournalGap {
+                    before: path_of(&self.directory, number - 1),
+                    after: path,
+                    first: known + 1,
+                    last: first_seq - 1,
+                });
             }
             tracing::error!(first = known + 1, last = first_seq - 1, segment = %path.display(),
                 "facts with these journal numbers are neither in the store nor in the journal: \
@@ -89,15 +100,11 @@ impl Journal {
         let mut segment = Segment {
             number,
             first_seq,
-            last_seq: first_seq.saturating_sub(1),
+            last_seq: 0,
             bytes: bytes.len() as u64,
         };
-        let end = walk(&bytes, |batch| {
-            segment.last_seq = batch.journal_seq;
-            if batch.journal_seq > known {
-                visit(batch);
-            }
-        });
+        let (last_seq, end) = walk(&bytes, known, &mut *visit);
+        segment.last_seq = last_seq;
         self.settle(&mut segment, end, floor, known)?;
         Ok((segment.bytes > 0).then_some(segment))
     }
@@ -114,6 +121,17 @@ impl Journal {
         let path = path_of(&self.directory, segment.number);
         let needed = segment.last_seq.max(known) + 1;
         let next = self.first_seq_of(segment.number + 1);
+        // Facts of this file that the store lacks go with it, also those that can be read.
+        let first = match segment.first_seq {
+            0 => needed,
+            first_seq => first_seq.max(floor + 1).min(needed),
+        };
+        let lost = |offset| PersistError::JournalDamaged {
+            segment: path.clone(),
+            offset,
+            first,
+            last: next.map(|next| next - 1),
+        };
         match end {
             End::Whole if segment.last_seq > floor => {
                 // A process that was killed may have written this without syncing it: memory and
@@ -124,22 +142,41 @@ impl Journal {
             End::Whole => {}
             // Only the last write can be torn: facts that the next file goes on from were synced.
             End::Torn(at) if needed > 1 && next.is_some_and(|next| next > needed) => {
-                return Err(damaged(&path, at, needed));
+                return Err(lost(at));
             }
-            End::Torn(at) => {
-                let at = if at as usize <= SEGMENT_HEADER { 0 } else { at };
-                tracing::info!(segment = %path.display(), offset = at, bytes = segment.bytes - at,
-                    "the last write to the journal was incomplete and is cut off");
-                cut(&*self.disk, &self.directory, segment.number, at)
-                    .map_err(failed(&path, "cutting a torn end"))?;
-                segment.bytes = at;
-            }
-            End::Damaged(offset) if next.is_some_and(|next| next <= floor + 1) => {
+            End::Torn(at) => self.cut_torn(segment, at)?,
+            // After a failed write the next file begins with the facts of that write.
+            End::Damaged(offset) if next.is_some_and(|next| next <= needed) => {
                 tracing::warn!(segment = %path.display(), offset,
-                    "a journal segment is damaged; the store has all of its facts");
+                    "a journal segment is damaged; the store, or the next segment, has its facts");
             }
-            End::Damaged(offset) => return Err(damaged(&path, offset, needed)),
+            End::OtherVersion(version) if next.is_some_and(|next| next <= needed) => {
+                tracing::warn!(segment = %path.display(), version,
+                    "a journal segment is of another release; the store has all of its facts");
+            }
+            End::Damaged(offset) => return Err(lost(offset)),
+            End::OtherVersion(found) => {
+                return Err(PersistError::JournalVersion {
+                    segment: path,
+                    found,
+                    known: VERSION,
+                });
+            }
         }
+        Ok(())
+    }
+
+    /// Removes what a write left that never ended; nobody was told that it was there.
+    fn cut_torn(&self, segment: &mut Segment, at: u64) -> Result<(), PersistError> {
+        let path = path_of(&self.directory, segment.number);
+        let at = if at as usize <= SEGMENT_HEADER { 0 } else { at };
+        tracing::info!(segment = %path.display(), offset = at, bytes = segment.bytes - at,
+            "the last write to the journal was incomplete and is cut off");
+        failpoint::pass("cut.before");
+        cut(&*self.disk, &self.directory, segment.number, at)
+            .map_err(failed(&path, "cutting a torn end"))?;
+        failpoint::pass("cut.after");
+        segment.bytes = at;
         Ok(())
     }
 
@@ -172,13 +209,5 @@ impl Before {
     /// it away, as the error about a damaged one says.
     fn explains_a_gap(self, number: u64) -> bool {
         self.last_seq.is_none() || self.file.is_none_or(|before| before + 1 < number)
-    }
-}
-
-fn damaged(segment: &Path, offset: u64, journal_seq: u64) -> PersistError {
-    PersistError::JournalDamaged {
-        segment: segment.to_owned(),
-        offset,
-        journal_seq,
     }
 }

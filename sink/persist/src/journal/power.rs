@@ -1,5 +1,5 @@
-//! The journal on a disk whose power fails: only what was synced is there afterwards, and of the
-//! rest any part of it. Whatever was acknowledged must be found again.
+//! The journal on a disk that is full, breaks, and whose power fails: only what was synced is there
+//! afterwards, and of the rest any part of it. Whatever was acknowledged must be found again.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,12 +25,49 @@ struct Safe {
     name: bool,
 }
 
+/// What a disk can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Create,
+    Append,
+    Sync,
+    SyncFile,
+    Truncate,
+    Remove,
+    SyncDirectory,
+}
+
+const REQUESTS: [Request; 7] = [
+    Request::Create,
+    Request::Append,
+    Request::Sync,
+    Request::SyncFile,
+    Request::Truncate,
+    Request::Remove,
+    Request::SyncDirectory,
+];
+
+/// The next request of this kind is refused: for want of space, or by the device.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    request: Request,
+    is_full: bool,
+    /// Share of its bytes (0 to 1) that an append still writes.
+    share: f64,
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        // ENOSPC and EIO.
+        Self::from_raw_os_error(if fault.is_full { 28 } else { 5 })
+    }
+}
+
 /// Files of a directory that keep, when the power is cut, only what was synced.
 #[derive(Clone, Debug, Default)]
 struct CutDisk {
     files: Rc<RefCell<BTreeMap<PathBuf, Safe>>>,
-    /// The next sync fails; nobody knows then what is on the disk.
-    fails: Rc<RefCell<bool>>,
+    faults: Rc<RefCell<Vec<Fault>>>,
 }
 
 #[derive(Debug)]
@@ -42,6 +79,7 @@ struct CutFile {
 
 impl Disk for CutDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Appended>> {
+        self.refuses(Request::Create)?;
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -56,6 +94,7 @@ impl Disk for CutDisk {
     }
 
     fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.refuses(Request::Truncate)?;
         OpenOptions::new().write(true).open(path)?.set_len(bytes)?;
         let mut files = self.files.borrow_mut();
         files.entry(path.to_owned()).or_default().bytes = bytes;
@@ -63,11 +102,13 @@ impl Disk for CutDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.refuses(Request::Remove)?;
         self.files.borrow_mut().remove(path);
         fs::remove_file(path)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
+        self.refuses(Request::SyncFile)?;
         let mut files = self.files.borrow_mut();
         let safe = files.entry(path.to_owned()).or_default();
         safe.bytes = fs::metadata(path)?.len();
@@ -75,6 +116,7 @@ impl Disk for CutDisk {
     }
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
+        self.refuses(Request::SyncDirectory)?;
         for file in self.files.borrow_mut().values_mut() {
             file.name = true;
         }
@@ -84,13 +126,16 @@ impl Disk for CutDisk {
 
 impl Appended for CutFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(fault) = self.disk.fault(Request::Append) {
+            let written = (bytes.len() as f64 * fault.share) as usize;
+            self.file.write_all(&bytes[..written])?;
+            return Err(fault.into());
+        }
         self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.disk.fails.replace(false) {
-            return Err(io::Error::other("the disk said no"));
-        }
+        self.disk.refuses(Request::Sync)?;
         let mut files = self.disk.files.borrow_mut();
         let safe = files.get_mut(&self.path).expect("it was created here");
         safe.bytes = self.file.metadata()?.len();
@@ -99,6 +144,18 @@ impl Appended for CutFile {
 }
 
 impl CutDisk {
+    /// Takes the first fault that waits for such a request.
+    fn fault(&self, request: Request) -> Option<Fault> {
+        let mut faults = self.faults.borrow_mut();
+        let at = faults.iter().position(|fault| fault.request == request)?;
+        Some(faults.remove(at))
+    }
+
+    fn refuses(&self, request: Request) -> io::Result<()> {
+        self.fault(request)
+            .map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
     /// Cuts the power: of what was not synced in a file, the share `kept` (0 to 1) is there.
     fn cut_power(&self, kept: f64) {
         for (path, safe) in self.files.borrow().iter() {
@@ -121,7 +178,7 @@ enum Act {
         batches: usize,
         facts: u32,
     },
-    FailNextSync,
+    Fail(Fault),
     Reclaim {
         back: u64,
         eagerly: bool,
@@ -137,7 +194,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         8 => (1usize..5, 0u32..120)
             .prop_map(|(batches, facts)| Act::Commit { batches, facts }),
-        1 => Just(Act::FailNextSync),
+        3 => (prop::sample::select(&REQUESTS), any::<bool>(), 0.0f64..=1.0)
+            .prop_map(|(request, is_full, share)| Act::Fail(Fault { request, is_full, share })),
         1 => (0u64..4, any::<bool>()).prop_map(|(back, eagerly)| Act::Reclaim { back, eagerly }),
         1 => Just(Act::Reopen),
         1 => (0u32..120).prop_map(|facts| Act::Die { facts }),
@@ -151,44 +209,61 @@ struct Life {
     /// Numbers up to this are in the store.
     floor: u64,
     acknowledged: Vec<Batch>,
+    /// Numbered and not acknowledged: a batch that is written twice is the same batch.
+    sealed: Vec<Batch>,
 }
 
 /// Small enough for many segments.
 const BYTES: u64 = 40_000;
 
 impl Life {
+    /// Opens; where a fault prevents that, again without one.
     fn start(disk: CutDisk, directory: &Path, floor: u64) -> Self {
-        let mut acknowledged = Vec::new();
-        let on = Box::new(disk.clone());
-        let opened = Journal::open_on(on, directory, BYTES, floor, |b| acknowledged.push(b));
+        let open = || {
+            let mut found = Vec::new();
+            let on = Box::new(disk.clone());
+            let opened = Journal::open_on(on, directory, BYTES, floor, |b| found.push(b));
+            opened.map(|journal| (journal, found))
+        };
+        let (journal, acknowledged) = open()
+            .or_else(|_| {
+                disk.faults.borrow_mut().clear();
+                open()
+            })
+            .expect("opens");
         Self {
             disk,
-            journal: opened.expect("opens"),
+            journal,
             floor,
             acknowledged,
+            sealed: Vec::new(),
         }
     }
 
     fn act(&mut self, act: &Act) {
         match *act {
             Act::Commit { batches, facts } => {
-                let next = self.journal.next_seq();
-                let given: Vec<Batch> = (next..).take(batches).map(|n| batch(n, facts)).collect();
-                let (durable, _) = self.journal.commit(given.iter());
-                self.acknowledged.extend_from_slice(&given[..durable]);
+                let next = self.journal.next_seq() + self.sealed.len() as u64;
+                let more = (next..).take(batches).map(|number| batch(number, facts));
+                self.sealed.extend(more);
+                let (durable, _) = self.journal.commit(self.sealed.iter());
+                self.acknowledged.extend(self.sealed.drain(..durable));
             }
-            Act::FailNextSync => *self.disk.fails.borrow_mut() = true,
+            Act::Fail(fault) => self.disk.faults.borrow_mut().push(fault),
             Act::Reclaim { back, eagerly } => {
                 self.floor = self.floor.max(self.journal.last_seq().saturating_sub(back));
-                self.journal.reclaim(self.floor, eagerly).expect("reclaims");
+                // A file that cannot be removed stays, and is tried again.
+                let _ = self.journal.reclaim(self.floor, eagerly);
             }
             Act::Reopen => {}
             Act::Die { facts } => {
                 let mut bytes = Vec::new();
-                let unsynced = batch(self.journal.next_seq(), facts);
+                let of_its_own = || batch(self.journal.next_seq(), facts);
+                let unsynced = self.sealed.first().cloned().unwrap_or_else(of_its_own);
                 record::encode(&unsynced, &mut bytes).expect("encodes");
                 if let Some(file) = &mut self.journal.file {
-                    file.append(&bytes).expect("written");
+                    // Also a part of it may be all that is left.
+                    let _ = file.append(&bytes);
                 }
             }
         }
@@ -213,7 +288,7 @@ proptest! {
                 life = Life::start(disk, dir.path(), floor);
             }
         }
-        let Life { disk, journal, floor, acknowledged } = life;
+        let Life { disk, journal, floor, acknowledged, .. } = life;
         drop(journal);
         disk.cut_power(kept);
         let (_, found) = open(dir.path(), BYTES, floor);

@@ -7,12 +7,15 @@
 //! ```
 //!
 //! All numbers are little-endian; the body is the batch in postcard. The length has a checksum of
-//! its own, so that a flipped bit in it is not taken for an incomplete write.
+//! its own, so that a flipped bit in it is not taken for an incomplete write. The segment header is
+//! the same in every version of the format: its magic ends with the version of what follows.
 
 use model::fact::Batch;
 
-/// First bytes of a segment; the last one is the format's version.
-const MAGIC: [u8; 8] = *b"RWFACTS\x01";
+/// First bytes of a segment, before the version.
+const MAGIC: [u8; 7] = *b"RWFACTS";
+/// Version of the format that is written, and the only one that is read.
+pub(crate) const VERSION: u8 = 1;
 /// Bytes of a segment header.
 pub(crate) const SEGMENT_HEADER: usize = 20;
 /// Bytes of a record header.
@@ -22,8 +25,14 @@ const PAGE: usize = 4_096;
 
 /// The header of a segment whose first record has number `first_seq`.
 pub(crate) fn segment_header(first_seq: u64) -> [u8; SEGMENT_HEADER] {
+    header_of(VERSION, first_seq)
+}
+
+/// The same in any version of the format.
+pub(super) fn header_of(version: u8, first_seq: u64) -> [u8; SEGMENT_HEADER] {
     let mut header = [0; SEGMENT_HEADER];
-    header[..8].copy_from_slice(&MAGIC);
+    header[..7].copy_from_slice(&MAGIC);
+    header[7] = version;
     header[8..16].copy_from_slice(&first_seq.to_le_bytes());
     let crc = crc32fast::hash(&header[..16]);
     header[16..].copy_from_slice(&crc.to_le_bytes());
@@ -34,6 +43,14 @@ pub(crate) fn segment_header(first_seq: u64) -> [u8; SEGMENT_HEADER] {
 pub(crate) fn parse_segment_header(bytes: &[u8]) -> Option<u64> {
     let first_seq = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
     (bytes.get(..SEGMENT_HEADER)? == segment_header(first_seq)).then_some(first_seq)
+}
+
+/// The version of a segment that is none of ours, if its header is whole and right.
+fn other_version(bytes: &[u8]) -> Option<u8> {
+    let first_seq = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+    let version = *bytes.get(7)?;
+    let is_whole = bytes.get(..SEGMENT_HEADER)? == header_of(version, first_seq);
+    (is_whole && version != VERSION).then_some(version)
 }
 
 /// Appends the record of `batch` to `out`.
@@ -104,54 +121,85 @@ pub(crate) enum End {
     Torn(u64),
     /// What is at this offset is not what was written.
     Damaged(u64),
+    /// It was written whole, in this version of the format.
+    OtherVersion(u8),
 }
 
-/// Visits the batches of a segment in order, as far as they are whole.
-pub(crate) fn walk(bytes: &[u8], mut visit: impl FnMut(Batch)) -> End {
+/// Visits the batches of a segment in order, as far as they are whole; returns the number of the
+/// last one and how the segment ends. Up to `known` nobody needs them: those are stepped over
+/// without a look at their contents, whatever became of those.
+pub(crate) fn walk(bytes: &[u8], known: u64, mut visit: impl FnMut(Batch)) -> (u64, End) {
     let Some(first_seq) = parse_segment_header(bytes) else {
-        let torn = bytes.len() < SEGMENT_HEADER || is_zero(bytes) || ends_in_a_hole(bytes, 0);
-        return if torn { End::Torn(0) } else { End::Damaged(0) };
+        return (0, end_of_headless(bytes));
     };
     let (mut offset, mut expected) = (SEGMENT_HEADER, first_seq);
-    while offset < bytes.len() {
-        match record_at(bytes, offset) {
-            Read::Record(batch, next) if batch.journal_seq == expected => {
-                visit(batch);
-                (offset, expected) = (next, expected + 1);
-            }
-            Read::Torn => return End::Torn(offset as u64),
-            Read::Record(..) | Read::Damaged => return End::Damaged(offset as u64),
+    let end = loop {
+        if offset >= bytes.len() {
+            break End::Whole;
         }
+        match record_at(bytes, offset, known) {
+            Read::Record { header, batch } if header.journal_seq == expected => {
+                if let Some(batch) = batch {
+                    visit(batch);
+                }
+                offset += RECORD_HEADER + header.length as usize;
+                expected += 1;
+            }
+            Read::Torn => break End::Torn(offset as u64),
+            Read::Record { .. } | Read::Damaged => break End::Damaged(offset as u64),
+        }
+    };
+    (expected.saturating_sub(1), end)
+}
+
+/// What a file without a header of ours is.
+fn end_of_headless(bytes: &[u8]) -> End {
+    if let Some(version) = other_version(bytes) {
+        return End::OtherVersion(version);
     }
-    End::Whole
+    let torn = bytes.len() < SEGMENT_HEADER || is_zero(bytes) || ends_in_a_hole(bytes, 0);
+    if torn { End::Torn(0) } else { End::Damaged(0) }
 }
 
 enum Read {
-    Record(Batch, usize),
+    /// A whole record, and its batch if that is wanted.
+    Record {
+        header: RecordHeader,
+        batch: Option<Batch>,
+    },
     Torn,
     Damaged,
 }
 
-fn record_at(bytes: &[u8], offset: usize) -> Read {
+fn record_at(bytes: &[u8], offset: usize, known: u64) -> Read {
     let rest = &bytes[offset..];
     if rest.len() < RECORD_HEADER || is_zero(rest) {
         return Read::Torn;
     }
-    let Some(header) = RecordHeader::parse(rest) else {
-        return if ends_in_a_hole(bytes, offset) {
+    let torn_or_damaged = || {
+        if ends_in_a_hole(bytes, offset) {
             Read::Torn
         } else {
             Read::Damaged
-        };
+        }
+    };
+    let Some(header) = RecordHeader::parse(rest) else {
+        return torn_or_damaged();
     };
     let end = RECORD_HEADER + header.length as usize;
     let Some(body) = rest.get(RECORD_HEADER..end) else {
         return Read::Torn;
     };
+    if header.journal_seq <= known {
+        let batch = None;
+        return Read::Record { header, batch };
+    }
     match header.decode(body) {
-        Some(batch) => Read::Record(batch, offset + end),
-        None if ends_in_a_hole(bytes, offset) => Read::Torn,
-        None => Read::Damaged,
+        Some(batch) => Read::Record {
+            header,
+            batch: Some(batch),
+        },
+        None => torn_or_damaged(),
     }
 }
 
@@ -185,7 +233,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> (Vec<Batch>, End) {
         let mut batches = Vec::new();
-        let end = walk(bytes, |batch| batches.push(batch));
+        let (_, end) = walk(bytes, 0, |batch| batches.push(batch));
         (batches, end)
     }
 

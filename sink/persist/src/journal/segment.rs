@@ -74,10 +74,14 @@ pub(crate) fn failed<'p>(
     path: &'p Path,
     doing: &'static str,
 ) -> impl FnOnce(io::Error) -> PersistError + 'p {
-    move |cause| PersistError::JournalIo {
-        path: path.to_owned(),
-        doing,
-        cause,
+    move |cause| {
+        let path = path.to_owned();
+        match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                PersistError::JournalNoSpace { path, doing, cause }
+            }
+            _ => PersistError::JournalIo { path, doing, cause },
+        }
     }
 }
 
@@ -101,32 +105,48 @@ impl Cursor {
     }
 }
 
-/// Reads up to `max` batches from `cursor` on, those below `from` skipped without looking at
-/// their contents; the cursor is left behind the last one.
+/// Most records of one read, however small they are.
+const RECORDS_MAX: usize = 4_096;
+/// Bytes that are read at a time; a longer record is read by itself.
+const WINDOW_BYTES: u64 = 256 * 1024;
+
+/// Reads batches from `cursor` on until they have `max_facts` facts, those below `from` skipped
+/// without looking at their contents; the cursor is left behind the last one.
 pub(crate) fn read_back(
     directory: &Path,
     segment: &Segment,
     cursor: &mut Cursor,
     from: u64,
-    max: usize,
+    max_facts: usize,
 ) -> Result<Vec<Batch>, PersistError> {
     let path = path_of(directory, segment.number);
-    let file = File::open(&path).map_err(failed(&path, "opening a segment"))?;
-    let mut batches = Vec::new();
-    while cursor.journal_seq <= segment.last_seq && batches.len() < max {
+    let mut window = Window {
+        file: File::open(&path).map_err(failed(&path, "opening a segment"))?,
+        end: segment.bytes,
+        start: 0,
+        bytes: Vec::new(),
+    };
+    let (mut batches, mut facts) = (Vec::new(), 0);
+    while cursor.journal_seq <= segment.last_seq && facts < max_facts && batches.len() < RECORDS_MAX
+    {
         let damaged = || PersistError::JournalDamaged {
             segment: path.clone(),
             offset: cursor.offset,
-            journal_seq: cursor.journal_seq,
+            first: cursor.journal_seq,
+            last: Some(segment.last_seq),
         };
-        let header = exactly(&file, cursor.offset, RECORD_HEADER)
+        let header = window
+            .at(cursor.offset, RECORD_HEADER as u64)
             .map_err(failed(&path, "reading a record"))?;
-        let header = RecordHeader::parse(&header).ok_or_else(damaged)?;
+        let header = RecordHeader::parse(header).ok_or_else(damaged)?;
         if cursor.journal_seq >= from {
             let at = cursor.offset + RECORD_HEADER as u64;
-            let body = exactly(&file, at, header.length as usize)
+            let body = window
+                .at(at, u64::from(header.length))
                 .map_err(failed(&path, "reading a record"))?;
-            batches.push(header.decode(&body).ok_or_else(damaged)?);
+            let batch = header.decode(body).ok_or_else(damaged)?;
+            facts += batch.facts.len();
+            batches.push(batch);
         }
         cursor.offset += RECORD_HEADER as u64 + u64::from(header.length);
         cursor.journal_seq += 1;
@@ -134,8 +154,32 @@ pub(crate) fn read_back(
     Ok(batches)
 }
 
-fn exactly(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
+/// A part of a file in memory: records are smaller than what is worth a read.
+struct Window {
+    file: File,
+    /// Bytes of the file that may be read.
+    end: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// `length` bytes at `offset`, and as many more as fit for the next ones.
+    fn at(&mut self, offset: u64, length: u64) -> io::Result<&[u8]> {
+        if offset + length > self.end {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let loaded = self.start..self.start + self.bytes.len() as u64;
+        if offset < loaded.start || offset + length > loaded.end {
+            let wanted = length.max(WINDOW_BYTES).min(self.end - offset);
+            self.bytes.resize(wanted as usize, 0);
+            self.start = offset;
+            if let Err(error) = self.file.read_exact_at(&mut self.bytes, offset) {
+                self.bytes.clear();
+                return Err(error);
+            }
+        }
+        let at = (offset - self.start) as usize;
+        Ok(&self.bytes[at..at + length as usize])
+    }
 }

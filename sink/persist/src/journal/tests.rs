@@ -8,8 +8,7 @@ use proptest::prelude::*;
 use tempfile::tempdir;
 
 use super::{Journal, Trouble};
-use crate::error::PersistError;
-use crate::testbed::{any_batches, flip_bit, target};
+use crate::testbed::{any_batches, target};
 
 const LARGE: u64 = 1 << 30;
 
@@ -32,13 +31,13 @@ pub(super) fn batch(journal_seq: u64, facts: u32) -> Batch {
     }
 }
 
-fn commit(journal: &mut Journal, batches: &[Batch]) {
+pub(super) fn commit(journal: &mut Journal, batches: &[Batch]) {
     let (durable, trouble) = journal.commit(batches.iter());
     assert!(trouble.is_none(), "{trouble:?}");
     assert_eq!(durable, batches.len());
 }
 
-fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+pub(super) fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(directory).expect("listed");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("entry").path()).collect();
     paths.sort();
@@ -120,85 +119,6 @@ fn a_batch_larger_than_the_budget_is_taken_when_nothing_else_is_there() {
     let next = [batch(2, 1)];
     let (durable, trouble) = journal.commit(next.iter());
     assert!(durable == 0 && matches!(trouble, Some(Trouble::Full)));
-}
-
-/// Three segments of one batch each.
-fn three_segments(directory: &Path) -> Vec<std::path::PathBuf> {
-    for seq in 1..=3 {
-        let (mut journal, _) = open(directory, LARGE, 0);
-        commit(&mut journal, &[batch(seq, 9)]);
-    }
-    files(directory)
-}
-
-fn refused(directory: &Path) -> PersistError {
-    Journal::open(directory, LARGE, 0, |_| {}).expect_err("refused")
-}
-
-#[test]
-fn numbers_that_are_missing_between_two_neighbours_are_reported() {
-    let dir = tempdir().expect("a directory");
-    let files = three_segments(dir.path());
-    fs::rename(&files[2], &files[1]).expect("renamed");
-    let error = refused(dir.path());
-    assert!(
-        matches!(error, PersistError::JournalDamaged { journal_seq: 2, .. }),
-        "{error}"
-    );
-    assert_eq!(open(dir.path(), LARGE, 2).1, [batch(3, 9)]);
-}
-
-#[test]
-fn an_emptied_segment_in_the_middle_is_reported_at_every_start_until_it_is_moved_away() {
-    let dir = tempdir().expect("a directory");
-    let files = three_segments(dir.path());
-    fs::write(&files[1], "").expect("emptied");
-    for _ in 0..2 {
-        let said = refused(dir.path()).to_string();
-        assert!(
-            said.contains(&format!("{}:0", files[1].display())),
-            "{said}"
-        );
-    }
-    fs::rename(&files[1], dir.path().join("aside")).expect("moved");
-    assert_eq!(open(dir.path(), LARGE, 0).1, [batch(1, 9), batch(3, 9)]);
-}
-
-#[test]
-fn what_was_behind_a_gap_is_read_back() {
-    let dir = tempdir().expect("a directory");
-    let files = three_segments(dir.path());
-    fs::remove_file(&files[1]).expect("moved away");
-    let (mut journal, found) = open(dir.path(), LARGE, 0);
-    assert_eq!(found, [batch(1, 9), batch(3, 9)]);
-    assert_eq!(
-        (journal.read(2, 8).expect("read"), journal.next_held(2)),
-        (vec![], Some(3))
-    );
-    assert_eq!(
-        (journal.next_held(1), journal.next_held(4)),
-        (Some(1), None)
-    );
-    assert_eq!(journal.read(3, 8).expect("read"), [batch(3, 9)]);
-    commit(&mut journal, &[batch(4, 1)]);
-}
-
-#[test]
-fn damage_that_the_store_has_behind_it_does_not_stop_a_start() {
-    let dir = tempdir().expect("a directory");
-    for seq in 1..=2 {
-        let (mut journal, _) = open(dir.path(), LARGE, 0);
-        commit(&mut journal, &[batch(seq, 9)]);
-    }
-    let first = &files(dir.path())[0];
-    let mut bytes = fs::read(first).expect("read");
-    let middle = bytes.len() * 4;
-    flip_bit(&mut bytes, middle);
-    fs::write(first, bytes).expect("written");
-    let error = Journal::open(dir.path(), LARGE, 0, |_| {}).expect_err("damaged");
-    let said = error.to_string();
-    assert!(said.contains(&format!("{}:20", first.display())), "{said}");
-    assert_eq!(open(dir.path(), LARGE, 1).1, [batch(2, 9)]);
 }
 
 #[test]

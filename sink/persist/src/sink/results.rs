@@ -17,7 +17,7 @@ impl<S: FactStore> Sink<S> {
     /// Takes all outcomes, then all evidence; says how many outcomes. While too many facts wait for
     /// the journal the outcomes stay where they are, and the cores hold theirs.
     pub(super) fn take_results(&mut self) -> usize {
-        if self.facts.len() >= self.waiting_max {
+        if self.is_congested() {
             return 0;
         }
         for core in &mut self.cores {

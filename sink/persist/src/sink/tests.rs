@@ -1,7 +1,10 @@
 //! The sink turned by hand: what it promises while the store is away, slow or lost, and while
 //! slots come and go.
 
+mod budget;
 mod clock_steps;
+mod fleet;
+mod outage;
 mod properties;
 mod restart;
 
@@ -167,52 +170,6 @@ fn while_the_store_is_away_nothing_is_lost_and_the_order_is_kept() {
 }
 
 #[test]
-fn a_journal_that_is_full_alarms_holds_and_recovers() {
-    let dir = tempdir().expect("a directory");
-    on_virtual_time(async {
-        let small = SinkConfig {
-            journal_max_bytes: 4_000,
-            ..config(dir.path())
-        };
-        let store = Rc::new(FakeStore::default());
-        let mut bed = Bed::start(small, 1, &store).await;
-        bed.sink.waiting_max = 100;
-        (0..300).for_each(|slot| bed.register(0, slot, 1, 1 + i64::from(slot), 60));
-        bed.turn().await;
-        store.away.set(true);
-        for slot in 0..300 {
-            bed.check(0, slot, 1, Some(HttpStatus));
-            bed.turn().await;
-        }
-        bed.turns(5).await;
-        let full = bed.snapshot();
-        assert_eq!(full.counters.journal_alarm, 1);
-        assert!(full.counters.journal_bytes <= 4_000, "{full:?}");
-        assert_eq!(full.counters.facts_waiting, 100);
-        assert!(!bed.outcomes[0].is_empty(), "the cores are made to hold");
-        assert_eq!(full.total().queued, bed.outcomes[0].len() as u64);
-        assert_eq!(full.total().drained + full.total().queued, 300);
-
-        store.away.set(false);
-        for _ in 0..2_000 {
-            bed.turn().await;
-        }
-        bed.flush().await;
-        let after = bed.snapshot();
-        assert_eq!(store.transitions.borrow().len(), 300);
-        assert_eq!(
-            (after.counters.journal_alarm, after.counters.facts_waiting),
-            (0, 0)
-        );
-        assert_eq!(after.counters.open_seems_down, 300);
-        assert!(
-            store.syncs.get() > 0,
-            "segments go only after the store is on the disk"
-        );
-    });
-}
-
-#[test]
 fn a_disk_that_refuses_alarms_and_loses_nothing() {
     let dir = tempdir().expect("a directory");
     on_virtual_time(async {
@@ -226,7 +183,7 @@ fn a_disk_that_refuses_alarms_and_loses_nothing() {
         assert!(broken.journal_errors > 0);
         assert_eq!(bed.cadences(0), []);
         std::fs::create_dir(&journal).expect("made");
-        bed.turns(6).await;
+        bed.turns(15).await;
         assert_eq!(bed.snapshot().counters.journal_alarm, 0);
         assert_eq!(bed.store.story(target(7)), OUTAGE[..1]);
     });

@@ -1,5 +1,8 @@
 //! The sink from outside, as the node uses it: its own thread, real channels, the real store.
 
+mod disk_full;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +18,7 @@ use persist::{
     SinkHandle, spawn,
 };
 use store::{EventFilter, Store, StoreUrl};
-use tempfile::{TempDir, tempdir};
+use tempfile::tempdir;
 use tokio::sync::oneshot;
 
 const START_MS: u64 = 1_800_000_000_000;
@@ -28,8 +31,8 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
-fn open_store(dir: &TempDir) -> Store {
-    let url: StoreUrl = format!("sqlite:{}/s.db", dir.path().display())
+fn open_store(dir: &Path) -> Store {
+    let url: StoreUrl = format!("sqlite:{}/s.db", dir.display())
         .parse()
         .expect("a URL");
     wait(Store::open(&url)).expect("opens")
@@ -47,9 +50,9 @@ struct Running {
     clock_ms: Arc<AtomicU64>,
 }
 
-fn start(dir: &TempDir, store: Store) -> Result<Running, PersistError> {
+fn start(dir: &Path, store: Store) -> Result<Running, PersistError> {
     let config = SinkConfig {
-        data_dir: dir.path().join("data"),
+        data_dir: dir.join("data"),
         cpu: Some(0),
         confirm_after: 2,
         projection_interval_ms: 900_000,
@@ -148,8 +151,8 @@ impl Running {
 #[test]
 fn an_outage_is_in_the_store_with_its_evidence_after_a_flush() {
     let dir = tempdir().expect("a directory");
-    let store = open_store(&dir);
-    let node = start(&dir, store.clone()).expect("starts");
+    let store = open_store(dir.path());
+    let node = start(dir.path(), store.clone()).expect("starts");
     node.register(10);
     (0..10).for_each(|slot| node.check(slot, 1, (slot < 2).then_some(FailureClass::HttpStatus)));
     node.flush();
@@ -186,8 +189,8 @@ fn an_outage_is_in_the_store_with_its_evidence_after_a_flush() {
 #[test]
 fn a_stop_writes_everything_and_a_start_goes_on() {
     let dir = tempdir().expect("a directory");
-    let store = open_store(&dir);
-    let node = start(&dir, store.clone()).expect("starts");
+    let store = open_store(dir.path());
+    let node = start(dir.path(), store.clone()).expect("starts");
     node.register(3);
     (0..3).for_each(|slot| node.check(slot, 1, Some(FailureClass::HttpStatus)));
     let stats = Arc::clone(&node.sink.stats);
@@ -196,7 +199,7 @@ fn a_stop_writes_everything_and_a_start_goes_on() {
     assert_eq!((counters.apply_lag, counters.journal_segments), (0, 0));
     assert_eq!(wait(store.open_events()).expect("events").len(), 3);
 
-    let node = start(&dir, store.clone()).expect("starts again");
+    let node = start(dir.path(), store.clone()).expect("starts again");
     node.register(3);
     (0..3).for_each(|slot| node.check(slot, 1, Some(FailureClass::HttpStatus)));
     node.flush();
@@ -212,8 +215,8 @@ fn a_stop_writes_everything_and_a_start_goes_on() {
 #[test]
 fn a_full_channel_of_healthy_results_only_moves_freshness() {
     let dir = tempdir().expect("a directory");
-    let store = open_store(&dir);
-    let node = start(&dir, store.clone()).expect("starts");
+    let store = open_store(dir.path());
+    let node = start(dir.path(), store.clone()).expect("starts");
     node.register(1_000);
     node.flush();
     for round in 0..60 {
@@ -237,7 +240,7 @@ fn a_full_channel_of_healthy_results_only_moves_freshness() {
 #[test]
 fn the_sink_ends_when_nobody_can_command_it_any_more() {
     let dir = tempdir().expect("a directory");
-    let node = start(&dir, open_store(&dir)).expect("starts");
+    let node = start(dir.path(), open_store(dir.path())).expect("starts");
     drop(node.sink.commands);
     node.sink
         .thread
@@ -250,7 +253,9 @@ fn the_sink_ends_when_nobody_can_command_it_any_more() {
 fn a_data_directory_that_is_a_file_is_refused_with_its_path() {
     let dir = tempdir().expect("a directory");
     std::fs::write(dir.path().join("data"), "").expect("written");
-    let error = start(&dir, open_store(&dir)).err().expect("refused");
+    let error = start(dir.path(), open_store(dir.path()))
+        .err()
+        .expect("refused");
     let said = error.to_string();
     assert!(
         said.contains("data/journal") && said.contains("check the disk"),
@@ -265,7 +270,7 @@ fn damage_in_what_the_store_lacks_is_refused_with_segment_and_offset() {
     std::fs::create_dir_all(&journal).expect("made");
     let segment = journal.join("000000000001.journal");
     std::fs::write(&segment, b"this is not what the sink wrote").expect("written");
-    let said = start(&dir, open_store(&dir))
+    let said = start(dir.path(), open_store(dir.path()))
         .err()
         .expect("refused")
         .to_string();

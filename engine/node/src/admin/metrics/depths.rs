@@ -17,6 +17,16 @@ impl Scrape {
                 sink.facts_waiting,
             ),
             (
+                "facts_waiting_bytes",
+                "Memory of the facts that wait for the journal",
+                sink.facts_waiting_bytes,
+            ),
+            (
+                "facts_loaded",
+                "Facts kept in memory for the store",
+                sink.facts_loaded,
+            ),
+            (
                 "evidence_waiting",
                 "Evidence that waits for its outcome",
                 sink.evidence_waiting,
@@ -42,11 +52,6 @@ impl Scrape {
                 sink.apply_lag,
             ),
             (
-                "journal_segments",
-                "Segments of the journal on the disk",
-                sink.journal_segments,
-            ),
-            (
                 "unclaimed_events",
                 "Open incidents whose target is not loaded",
                 sink.unclaimed_events,
@@ -55,9 +60,35 @@ impl Scrape {
         for (name, help, value) in gauges {
             page.gauge(name, help, plain(value))?;
         }
+        self.journal(page)?;
         let turn_age = self.now_us.saturating_sub(sink.last_loop_mono_us) as f64 / 1e6;
         let help = "Time since the last turn of the sink";
-        page.gauge("sink_turn_age_seconds", help, vec![(Vec::new(), turn_age)])?;
+        page.gauge("sink_turn_age_seconds", help, vec![(Vec::new(), turn_age)])
+    }
+
+    /// The disk of the journal.
+    fn journal(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sink = &self.sink.counters;
+        let gauges = [
+            (
+                "journal_max_bytes",
+                "What the journal may take on its disk",
+                sink.journal_max_bytes,
+            ),
+            (
+                "journal_full",
+                "1 while the journal has used that up",
+                sink.journal_full,
+            ),
+            (
+                "journal_segments",
+                "Segments of the journal on the disk",
+                sink.journal_segments,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            page.gauge(name, help, plain(value))?;
+        }
         let events = [("ok", sink.journal_syncs), ("error", sink.journal_errors)];
         page.counter(
             "journal_syncs",
@@ -280,6 +311,10 @@ mod tests {
             slots = 101 as "slots{} 101",
             facts_waiting = 102 as "facts_waiting{} 102",
             journal_bytes = 103 as "journal_bytes{} 103",
+            facts_waiting_bytes = 115 as "facts_waiting_bytes{} 115",
+            facts_loaded = 116 as "facts_loaded{} 116",
+            journal_max_bytes = 117 as "journal_max_bytes{} 117",
+            journal_full = 118 as "journal_full{} 118",
             journal_segments = 104 as "journal_segments{} 104",
             journal_alarm = 1 as "pressure{kind=\"journal\"} 1",
             apply_lag = 105 as "apply_lag{} 105",

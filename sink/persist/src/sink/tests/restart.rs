@@ -222,11 +222,11 @@ fn a_damaged_segment_that_was_moved_away_costs_its_facts_and_nothing_else() {
     let refused = on_virtual_time(Bed::try_start(config(dir.path()), &store)).err();
     let said = refused.expect("damaged").to_string();
     assert!(
-        said.contains("000000000002.journal:20 (facts from number 2 on"),
+        said.contains("000000000002.journal:20: restore the file from a copy"),
         "{said}"
     );
     assert!(
-        said.contains("move it away to start without those facts"),
+        said.contains("move it away to start without its facts number 2, which are not in"),
         "{said}"
     );
 

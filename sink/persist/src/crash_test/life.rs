@@ -1,0 +1,197 @@
+//! One life of a sink on its own directory: with the real store, one core and a clock moved by
+//! hand; and what its store holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use model::fact::{Event, State};
+use model::inbox::CoreCommand;
+use model::{CoreIndex, Evidence, FailureClass, MonoUs, Now, Outcome, UnixMs};
+use store::{EventFilter, Store, StoreUrl};
+use tokio::sync::oneshot;
+
+use crate::handle::{CoreLink, Registration, SinkCommand, SinkHandle, spawn};
+use crate::testbed::{START, config, healthy, target};
+
+pub(super) const TARGETS: u32 = 20;
+
+/// A running sink with the real store, one core, and a clock moved by hand.
+pub(super) struct Node {
+    pub(super) sink: SinkHandle,
+    outcomes: Sender<Outcome>,
+    _evidence: Sender<Box<Evidence>>,
+    _inbox: Receiver<CoreCommand>,
+    clock_ms: Arc<AtomicU64>,
+    sent: u64,
+}
+
+pub(super) fn open(directory: &Path) -> Store {
+    let url: StoreUrl = format!("sqlite:{}/facts.db", directory.display())
+        .parse()
+        .expect("a URL");
+    now(Store::open(&url)).expect("the store opens")
+}
+
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+impl Node {
+    pub(super) fn start(directory: &Path, at: UnixMs) -> Self {
+        let (outcomes, take_outcomes) = bounded(1_000);
+        let (evidence, take_evidence) = bounded(1_000);
+        let (inbox, take_inbox) = bounded(1_000);
+        let core = CoreIndex(0);
+        let link = CoreLink {
+            core,
+            outcomes: take_outcomes,
+            evidence: take_evidence,
+            inbox,
+        };
+        let clock_ms = Arc::new(AtomicU64::new(at.0));
+        let read = Arc::clone(&clock_ms);
+        let clock = Arc::new(move || {
+            let ms = read.fetch_add(1, Ordering::Relaxed);
+            Now {
+                mono: MonoUs((ms - START.0) * 1_000),
+                unix: UnixMs(ms),
+            }
+        });
+        // A small journal: segments are closed and removed all the time.
+        let config = crate::SinkConfig {
+            journal_max_bytes: 64 * 1024,
+            ..config(directory)
+        };
+        let sink = spawn(config, clock, vec![link], open(directory)).expect("the sink starts");
+        let seats = (0..TARGETS).map(|slot| Registration {
+            core,
+            slot: model::Slot(slot),
+            target: target(1 + i64::from(slot)),
+            group_id: 0,
+            generation: model::Generation(1),
+            interval_s: 60,
+            cadence_ms: 57_000,
+        });
+        sink.commands
+            .send(SinkCommand::Register(seats.collect()))
+            .expect("the sink runs");
+        Self {
+            sink,
+            outcomes,
+            _evidence: evidence,
+            _inbox: take_inbox,
+            clock_ms,
+            sent: 0,
+        }
+    }
+
+    /// Checks every target once, as the wave of this number.
+    pub(super) fn check(&mut self, wave: u32) {
+        let at = UnixMs(self.clock_ms.fetch_add(60_000, Ordering::Relaxed));
+        let class = class_of(wave).map_or(0, |class| class as u8);
+        for slot in 0..TARGETS {
+            let outcome = Outcome {
+                class,
+                seq: wave,
+                ..healthy(slot, 1, at)
+            };
+            self.outcomes.send(outcome).expect("the sink runs");
+        }
+        self.sent += u64::from(TARGETS);
+    }
+
+    /// The same, until the store has what follows.
+    pub(super) fn wave(&mut self, wave: u32) {
+        self.check(wave);
+        self.flush();
+    }
+
+    /// The same, until what follows is durable; the store may not have it yet.
+    pub(super) fn durable_wave(&mut self, wave: u32) {
+        self.check(wave);
+        let is_durable = || {
+            let seen = self.sink.stats.snapshot();
+            seen.total().drained == self.sent && seen.counters.facts_waiting == 0
+        };
+        while !is_durable() {
+            self.turn();
+        }
+    }
+
+    /// Waits for a turn of the sink.
+    fn turn(&self) {
+        let (reply, answered) = oneshot::channel();
+        let ages = SinkCommand::Ages { reply };
+        self.sink.commands.send(ages).expect("the sink runs");
+        answered.blocking_recv().expect("the sink answers");
+    }
+
+    pub(super) fn flush(&self) {
+        self.ask(|done| SinkCommand::Flush { done });
+    }
+
+    fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> SinkCommand) {
+        let (done, answered) = oneshot::channel();
+        self.sink
+            .commands
+            .send(command(done))
+            .expect("the sink runs");
+        answered.blocking_recv().expect("the sink answers");
+    }
+
+    pub(super) fn stop(self) {
+        self.ask(|done| SinkCommand::Stop { done });
+        self.sink
+            .thread
+            .join()
+            .expect("no panic")
+            .expect("a clean end");
+    }
+}
+
+/// Waves of an outage and its end, over and over.
+pub(super) fn class_of(wave: u32) -> Option<FailureClass> {
+    (!wave.is_multiple_of(4)).then_some(FailureClass::HttpStatus)
+}
+
+/// Every event of the store.
+pub(super) fn events(store: &Store, id: i64) -> Vec<Event> {
+    let filter = EventFilter {
+        target: Some(target(id)),
+        limit: 100_000,
+        ..EventFilter::default()
+    };
+    now(store.events(&filter)).expect("events")
+}
+
+/// A chain begins with its opening, has no gap, and ends in the state of its row; how long it is.
+pub(super) fn whole_chain(store: &Store, event: &Event) -> usize {
+    let chain = now(store.transitions(event.id)).expect("transitions");
+    assert_eq!(chain[0].before, None);
+    for pair in chain.windows(2) {
+        assert_eq!(pair[1].before, Some(pair[0].after), "{chain:?}");
+        assert!(pair[0].id < pair[1].id);
+    }
+    let last = chain.last().expect("opened").after;
+    let ended = event.ended_at.is_some();
+    assert_eq!(last, if ended { State::Resolved } else { event.state });
+    chain.len()
+}
+
+/// Notes a wave at once or not at all: the sink's thread may kill the process meanwhile.
+pub(super) fn note(directory: &Path, wave: u32) {
+    let written = directory.join("waves.new");
+    std::fs::write(&written, wave.to_string()).expect("written");
+    std::fs::rename(written, directory.join("waves")).expect("renamed");
+}
+
+/// The last wave that was noted.
+pub(super) fn noted(directory: &Path) -> u32 {
+    let waves = std::fs::read_to_string(directory.join("waves")).unwrap_or_default();
+    waves.parse().unwrap_or(0)
+}

@@ -1,0 +1,191 @@
+//! Kills at random points and moments, one after the other on one directory, so that recoveries are
+//! killed as well: at the end every target has the story of its checks, each transition once.
+//! `cargo xtask crash` runs hundreds of them.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use model::UnixMs;
+
+use super::life::{Node, TARGETS, events, note, noted, now, open, whole_chain};
+use super::wreck::{Wreck, tear};
+use crate::failpoint::{POINTS, START_POINTS, VARIABLE};
+use crate::testbed::{START, folder};
+
+const TEST: &str =
+    "crash_test::random::after_kills_anywhere_every_target_has_the_story_of_its_checks";
+/// The directory of the process that dies.
+const DIRECTORY: &str = "PERSIST_TEST_RANDOM_DIRECTORY";
+/// Set for the last life, which ends by itself.
+const LAST: &str = "PERSIST_TEST_LAST_LIFE";
+/// Number of this life: its clock is later than that of the one before.
+const LIFE: &str = "PERSIST_TEST_LIFE";
+/// How many kills, and the seed.
+const KILLS: &str = "RINGWATCH_CRASH_KILLS";
+const SEED: &str = "RINGWATCH_CRASH_SEED";
+
+fn number(variable: &str, default: u64) -> u64 {
+    let given = std::env::var(variable).ok();
+    given.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// When a life starts.
+fn birth(life: u64) -> UnixMs {
+    UnixMs(START.0 + life * 10_000_000)
+}
+
+/// Goes on with the waves from the first that was not noted as durable. Each is announced, for the
+/// parent to kill this process at some time after it.
+fn live(directory: &Path) {
+    let mut node = Node::start(directory, birth(number(LIFE, 0)));
+    let is_last = std::env::var_os(LAST).is_some();
+    for wave in noted(directory) + 1.. {
+        node.durable_wave(wave);
+        note(directory, wave);
+        println!("wave {wave}");
+        if is_last && wave.is_multiple_of(4) {
+            break;
+        }
+    }
+    node.stop();
+}
+
+/// Where a life ends.
+#[derive(Clone, Copy, Debug)]
+enum Death {
+    /// At a named point, the n-th time.
+    At(&'static str, u64),
+    /// By a signal from outside, after so many waves.
+    After(u64),
+}
+
+/// A small generator of its own (splitmix64): a seed gives the same kills with any release.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    fn death(&mut self) -> Death {
+        if self.below(3) == 0 {
+            return Death::After(1 + self.below(6));
+        }
+        let point = POINTS[self.below(POINTS.len() as u64) as usize];
+        Death::At(point, 1 + self.below(4))
+    }
+}
+
+fn start(directory: &Path, life: u64, more: &[(&str, String)]) -> Child {
+    let this = std::env::current_exe().expect("this test");
+    let mut command = Command::new(this);
+    command.args(["--exact", TEST, "--nocapture"]);
+    command
+        .env(DIRECTORY, directory)
+        .env(LIFE, life.to_string());
+    command.envs(more.iter().map(|(name, value)| (name, value)));
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::null());
+    piped.spawn().expect("it starts")
+}
+
+/// Lives and dies.
+fn die(directory: &Path, life: u64, death: Death) {
+    let (more, waves) = match death {
+        Death::At(point, nth) => (vec![(VARIABLE, format!("{point}:{nth}"))], u64::MAX),
+        Death::After(waves) => (vec![], waves),
+    };
+    let mut child = start(directory, life, &more);
+    let out = BufReader::new(child.stdout.take().expect("piped"));
+    let lines = out.lines().map_while(Result::ok);
+    let mut announced = lines.filter(|line| line.contains("wave "));
+    let mut seen = 0;
+    while seen < waves && announced.next().is_some() {
+        seen += 1;
+    }
+    // It is dead already when it died at its point.
+    let _ = child.kill();
+    let ended = child.wait().expect("it ends");
+    let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+    assert_eq!(signal, Some(9), "{death:?} in life {life}: {ended}");
+}
+
+/// Transitions that a target has at least and at most once so many waves are durable: one more may
+/// be under way, and checks that were made again confirm earlier.
+fn bounds(waves: u32) -> (usize, usize) {
+    let whole = |waves: u32| waves as usize / 4 * 3;
+    let at_least = whole(waves) + [0, 1, 1, 2][waves as usize % 4];
+    let next = waves + 1;
+    let at_most = whole(next) + if next.is_multiple_of(4) { 0 } else { 2 };
+    (at_least, at_most)
+}
+
+fn assert_wreck(directory: &Path, life: u64) {
+    let wreck = Wreck::of(directory);
+    wreck.assert_nothing_is_half_applied();
+    let (at_least, at_most) = bounds(noted(directory));
+    for found in wreck.assert_recovery(birth(life + 1)) {
+        assert!(
+            (at_least..=at_most).contains(&found),
+            "{found} in life {life}"
+        );
+    }
+}
+
+/// What the last life left: the story of each target is one outage after the other.
+fn assert_stories(directory: &Path) -> u64 {
+    let store = open(directory);
+    let waves = noted(directory) as usize;
+    for id in 1..=i64::from(TARGETS) {
+        let events = events(&store, id);
+        assert_eq!(events.len(), waves / 4, "target {id}");
+        for event in &events {
+            assert_eq!(whole_chain(&store, event), 3, "{event:?}");
+            assert!(
+                event.ended_at.is_some() && event.fail_count >= 3,
+                "{event:?}"
+            );
+        }
+    }
+    let counts = now(store.counts()).expect("counts");
+    assert_eq!(counts.jobs, counts.transitions);
+    counts.transitions
+}
+
+#[test]
+fn after_kills_anywhere_every_target_has_the_story_of_its_checks() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        return live(Path::new(&directory));
+    }
+    let (kills, seed) = (number(KILLS, 16), number(SEED, 1));
+    println!("seed {seed}");
+    let (mut dice, mut torn) = (Dice(seed), 0);
+    let dir = folder();
+    for life in 0..kills {
+        let death = dice.death();
+        die(dir.path(), life, death);
+        let is_unsynced = matches!(death, Death::At("append.after" | "sync.before", _));
+        if is_unsynced && dice.below(2) == 0 && tear(dir.path(), dice.below(100) as f64 / 100.0) {
+            torn += 1;
+            let point = START_POINTS[dice.below(2) as usize];
+            die(dir.path(), life, Death::At(point, 1));
+        }
+        assert_wreck(dir.path(), life);
+    }
+    let last = start(dir.path(), kills, &[(LAST, "1".to_owned())]);
+    let ended = last.wait_with_output().expect("it ends");
+    assert!(
+        ended.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ended.stdout)
+    );
+    let transitions = assert_stories(dir.path());
+    let waves = noted(dir.path());
+    println!(
+        "crash: seed {seed}, {kills} kills at points and moments, {torn} torn ends (each cut while \
+         killed again), {waves} waves of {TARGETS} checks, {transitions} transitions"
+    );
+}

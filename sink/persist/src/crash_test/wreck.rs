@@ -1,0 +1,146 @@
+//! What a killed sink left: its journal and its store, looked at on a copy, and what must hold
+//! between the two before and after a recovery.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use model::fact::{Batch, Fact};
+use model::{FactId, UnixMs};
+use tempfile::TempDir;
+
+use super::life::{Node, TARGETS, events, now, open, whole_chain};
+use crate::journal::Journal;
+use crate::testbed::folder;
+
+/// A copy of the directory of a sink that was killed.
+pub(super) struct Wreck {
+    copy: TempDir,
+    /// Everything that the journal still has, by number.
+    journaled: BTreeMap<u64, Batch>,
+    /// Number of the last batch that the store has.
+    applied: u64,
+    stored: BTreeSet<FactId>,
+}
+
+impl Wreck {
+    pub(super) fn of(directory: &Path) -> Self {
+        let copy = folder();
+        copy_all(directory, copy.path());
+        let mut journaled = BTreeMap::new();
+        let journal = copy.path().join("journal");
+        Journal::open(&journal, u64::MAX, 0, |batch| {
+            journaled.insert(batch.journal_seq, batch);
+        })
+        .expect("a kill damages nothing");
+        let store = open(copy.path());
+        let applied = now(store.counts()).expect("counts").journal_seq;
+        let stored = transitions(&store);
+        now(store.close()).expect("closes");
+        Self {
+            copy,
+            journaled,
+            applied,
+            stored,
+        }
+    }
+
+    /// A batch is in the store as a whole or not at all, and those that are come first.
+    pub(super) fn assert_nothing_is_half_applied(&self) {
+        for batch in self.journaled.values() {
+            let is_applied = batch.journal_seq <= self.applied;
+            for id in ids(batch) {
+                assert_eq!(
+                    self.stored.contains(&id),
+                    is_applied,
+                    "{}",
+                    batch.journal_seq
+                );
+            }
+        }
+    }
+
+    /// Transitions that are not lost.
+    pub(super) fn kept(&self) -> BTreeSet<FactId> {
+        let journaled = self.journaled.values().flat_map(ids);
+        journaled.chain(self.stored.iter().copied()).collect()
+    }
+
+    /// Brings the copy back to life: the store then has what was kept, all of it once, and nothing
+    /// else. Returns how many transitions each target has.
+    pub(super) fn assert_recovery(&self, at: UnixMs) -> Vec<usize> {
+        let node = Node::start(self.copy.path(), at);
+        node.flush();
+        node.stop();
+        let store = open(self.copy.path());
+        assert_eq!(transitions(&store), self.kept());
+        let counts = now(store.counts()).expect("counts");
+        assert_eq!(counts.transitions as usize, self.kept().len());
+        assert_eq!(counts.jobs, counts.transitions);
+        let of = |id| -> usize {
+            let events = events(&store, id);
+            let open = events.iter().filter(|event| event.ended_at.is_none());
+            assert!(open.count() <= 1);
+            events.iter().map(|event| whole_chain(&store, event)).sum()
+        };
+        (1..=i64::from(TARGETS)).map(of).collect()
+    }
+}
+
+fn transitions(store: &store::Store) -> BTreeSet<FactId> {
+    let events = (1..=i64::from(TARGETS)).flat_map(|id| events(store, id));
+    events
+        .flat_map(|event| now(store.transitions(event.id)).expect("transitions"))
+        .map(|transition| transition.id)
+        .collect()
+}
+
+fn ids(batch: &Batch) -> impl Iterator<Item = FactId> {
+    batch.facts.iter().filter_map(|fact| match fact {
+        Fact::Transitioned { transition, .. } => Some(transition.id),
+        Fact::Counted { .. } => None,
+    })
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("listed") {
+        let (path, name) = entry
+            .map(|entry| (entry.path(), entry.file_name()))
+            .expect("an entry");
+        let to = to.join(name);
+        if path.is_dir() {
+            fs::create_dir(&to).expect("made");
+            copy_all(&path, &to);
+        } else {
+            fs::copy(&path, &to).expect("copied");
+        }
+    }
+}
+
+/// Cuts the last record of the journal, as a power failure may do with what was not synced:
+/// `share` (0 to 1) of it is left. Says whether there was one.
+pub(super) fn tear(directory: &Path, share: f64) -> bool {
+    let Some((path, start)) = last_record(&directory.join("journal")) else {
+        return false;
+    };
+    let file = OpenOptions::new().write(true).open(path).expect("opens");
+    let end = file.metadata().expect("a length").len();
+    let kept = ((end - start) as f64 * share) as u64;
+    file.set_len(start + kept.min(end - start - 1))
+        .expect("cut");
+    true
+}
+
+/// Where the last record begins.
+fn last_record(journal: &Path) -> Option<(PathBuf, u64)> {
+    let entries = fs::read_dir(journal).expect("listed");
+    let path = entries.map(|entry| entry.expect("an entry").path()).max()?;
+    let bytes = fs::read(&path).expect("read");
+    let (mut starts, mut at) = (Vec::new(), crate::journal::HEADER_BYTES);
+    while let Some(length) = bytes.get(at..at + 4) {
+        starts.push(at as u64);
+        let length = u32::from_le_bytes(length.try_into().expect("4 bytes"));
+        at += crate::journal::RECORD_HEADER + length as usize;
+    }
+    starts.last().map(|&start| (path, start))
+}

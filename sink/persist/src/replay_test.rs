@@ -1,0 +1,226 @@
+//! A long journal goes into a real store: whole, in order, and at a rate that is printed for
+//! `cargo xtask bench journal`. Nothing is decided by a clock.
+
+mod clock;
+
+use std::path::Path;
+use std::rc::Rc;
+
+use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
+use model::ids::FactMint;
+use model::limits::BATCH_MAX;
+use model::{Evidence, MonoUs, Now, UnixMs};
+use store::{Applied, Floors, FreshnessRow, OpenEvent, Store, StoreError, StoreUrl};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+use crate::apply::{self, ApplyQueue, FactStore};
+use crate::journal::Journal;
+use crate::start;
+use crate::testbed::{START, target};
+use clock::{Spent, timed};
+
+/// Transitions to replay, and how often it is measured.
+const FACTS: &str = "RINGWATCH_REPLAY_FACTS";
+const RUNS: &str = "RINGWATCH_REPLAY_RUNS";
+
+fn number(variable: &str, default: usize) -> usize {
+    let given = std::env::var(variable).ok();
+    given.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// A store that says when it has the last batch.
+struct Watched {
+    store: Store,
+    last: u64,
+    has_all: Rc<Notify>,
+}
+
+impl FactStore for Watched {
+    fn drops_overdue(&self) -> bool {
+        false
+    }
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
+        let applied = self.store.apply(batch).await;
+        if batch.journal_seq == self.last {
+            self.has_all.notify_one();
+        }
+        applied
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        self.store.sync().await
+    }
+
+    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
+        self.store.write_freshness(rows).await
+    }
+
+    async fn floors(&self) -> Result<Floors, StoreError> {
+        self.store.floors().await
+    }
+
+    async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
+        self.store.open_events().await
+    }
+}
+
+/// The opening of an incident, and its end, of one target after the other.
+struct Story {
+    mint: FactMint,
+    made: u64,
+    open: Option<Event>,
+}
+
+impl Story {
+    fn next(&mut self) -> Fact {
+        self.made += 1;
+        let now = UnixMs(START.0 + self.made);
+        let target = target(1 + (self.made / 2 % 100_000) as i64);
+        let before = self.open.take();
+        let mut id = || self.mint.mint(target.shard(), now);
+        let is_open = before.is_none();
+        let mut event = before.unwrap_or_else(|| Event {
+            id: id(),
+            target,
+            group_id: 0,
+            check_type: CheckType::Http,
+            discriminator: None,
+            state: State::SeemsDown,
+            started_at: now,
+            ended_at: None,
+            resolution: None,
+            fail_count: 1,
+            class: 40,
+        });
+        let (after, reason) = if is_open {
+            self.open = Some(event.clone());
+            (State::SeemsDown, Reason::Opened)
+        } else {
+            event.ended_at = Some(now);
+            event.resolution = Some(Reason::ProbeCleared);
+            (State::Resolved, Reason::ProbeCleared)
+        };
+        let evidence = || Evidence {
+            class: 40,
+            status: 503,
+            head: "HTTP/1.1 503 Service Unavailable\r\nServer: nginx\r\n".repeat(4),
+            text: "status 503 is not in 200-399".to_owned(),
+            ..Evidence::default()
+        };
+        let transition = Transition {
+            id: id(),
+            event: event.id,
+            target: event.target,
+            before: (!is_open).then_some(State::SeemsDown),
+            after,
+            reason,
+            source: "local".to_owned(),
+            changed_at: now,
+            evidence: is_open.then(|| Box::new(evidence())),
+        };
+        let job = Job {
+            id: id(),
+            kind: JobKind::Fanout,
+            transition: transition.id,
+            seq: if is_open { 1 } else { 2 },
+            run_at: now,
+        };
+        Fact::Transitioned {
+            event,
+            transition,
+            job,
+        }
+    }
+}
+
+/// A journal of `facts` transitions, so many in a record.
+fn write_journal(directory: &Path, facts: usize, per_record: usize) -> (u64, u64) {
+    let mut journal = Journal::open(directory, u64::MAX, 0, |_| {}).expect("opens");
+    let mut story = Story {
+        mint: FactMint::default(),
+        made: 0,
+        open: None,
+    };
+    let batch = |journal_seq| Batch {
+        journal_seq,
+        facts: (0..per_record).map(|_| story.next()).collect(),
+    };
+    let records = (facts / per_record) as u64;
+    let batches: Vec<Batch> = (1..=records).map(batch).collect();
+    let (durable, trouble) = journal.commit(batches.iter());
+    assert!(
+        trouble.is_none() && durable as u64 == records,
+        "{trouble:?}"
+    );
+    (records, journal.bytes())
+}
+
+/// Reads the journal as a start does, then has the store take it; what each took.
+async fn replay(directory: &Path, store: &Store, records: u64) -> (Spent, Spent) {
+    let has_all = Rc::new(Notify::new());
+    let watched = Rc::new(Watched {
+        store: store.clone(),
+        last: records,
+        has_all: Rc::clone(&has_all),
+    });
+    let finding = start::find(&*watched, directory, u64::MAX);
+    let (found, start) = timed(finding).await;
+    let found = found.expect("starts");
+    assert_eq!((found.applied, found.journal.last_seq()), (0, records));
+    let clock = std::sync::Arc::new(|| Now {
+        mono: MonoUs(0),
+        unix: START,
+    });
+    let queue = ApplyQueue::new(found.journal, found.applied, clock);
+    let local = LocalSet::new();
+    let ((), apply) = timed(local.run_until(async {
+        tokio::task::spawn_local(apply::run(watched, Rc::clone(&queue)));
+        has_all.notified().await;
+    }))
+    .await;
+    (start, apply)
+}
+
+fn per_second(count: usize, spent: Spent) -> u64 {
+    (count as f64 / spent.passed.as_secs_f64().max(1e-9)) as u64
+}
+
+fn cpu_us(count: usize, spent: Spent) -> f64 {
+    spent.cpu.as_secs_f64() * 1e6 / count as f64
+}
+
+#[test]
+fn a_long_journal_is_in_the_store_whole_and_in_order() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let facts = number(FACTS, 6_000);
+    for per_record in [1, BATCH_MAX].repeat(number(RUNS, 1)) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = dir.path().join("journal");
+        let (records, bytes) = write_journal(&journal, facts, per_record);
+        let url: StoreUrl = format!("sqlite:{}/s.db", dir.path().display())
+            .parse()
+            .expect("a URL");
+        let store = runtime.block_on(Store::open(&url)).expect("opens");
+        let (start, apply) = runtime.block_on(replay(&journal, &store, records));
+        let counts = runtime.block_on(store.counts()).expect("counts");
+        assert_eq!(
+            (counts.transitions, counts.jobs),
+            (facts as u64, facts as u64)
+        );
+        assert_eq!((counts.journal_seq, counts.open_events), (records, 0));
+        println!(
+            "replay: | {per_record} | {records} | {:.0} | {} | {:.1} | {} | {} | {:.1} |",
+            bytes as f64 / facts as f64,
+            per_second(facts, start),
+            cpu_us(facts, start),
+            per_second(facts, apply),
+            per_second(records as usize, apply),
+            cpu_us(facts, apply),
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! `cargo xtask crash`: the sink is killed hundreds of times, at random points and moments, on one
+//! directory; written under `docs/benchmarks`. The test suite does a few of them each time.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+const KILLS: &str = "200";
+const SEED: &str = "1";
+const TEST: &str = "crash_test::random";
+/// What the test prints before its figures.
+const MARK: &str = "crash: ";
+
+/// Runs the test as `args` say (`[--kills N] [--seed N]`) and writes the page.
+///
+/// # Errors
+/// When a property does not hold, or the page cannot be written.
+pub(crate) fn run(args: &[&str]) -> Result<()> {
+    let (kills, seed) = options(args)?;
+    let mut test = command::cargo(&["test", "-p", "persist", "--lib", TEST]);
+    test.args(["--", "--nocapture"]);
+    test.env("RINGWATCH_CRASH_KILLS", kills);
+    test.env("RINGWATCH_CRASH_SEED", seed);
+    let text = command::output(&mut test)?;
+    let told = text.lines().find_map(|line| Some(line.split_once(MARK)?.1));
+    let told = told.with_context(|| format!("the test told nothing:\n{text}"))?;
+    let file = command::root().join("docs/benchmarks/crash.md");
+    std::fs::write(&file, page(kills, seed, told))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    println!("{told}\nwritten: {}", file.display());
+    Ok(())
+}
+
+fn options<'a>(args: &[&'a str]) -> Result<(&'a str, &'a str)> {
+    let (mut kills, mut seed) = (KILLS, SEED);
+    let mut args = args.iter().copied();
+    while let Some(option) = args.next() {
+        let value = args.next().filter(|value| value.parse::<u64>().is_ok());
+        match (option, value) {
+            ("--kills", Some(value)) => kills = value,
+            ("--seed", Some(value)) => seed = value,
+            _ => bail!("{option}: accepted is --kills N and --seed N"),
+        }
+    }
+    Ok((kills, seed))
+}
+
+fn page(kills: &str, seed: &str, told: &str) -> String {
+    let mut page = format!("# Kills\n\n`cargo xtask crash --kills {kills} --seed {seed}`\n\n");
+    page += "A sink with its journal and an SQLite store, in a process of its own, is killed \
+             by SIGKILL and started again on the same directory: at a named point on either \
+             side of each step (a new segment, append, sync, memory, apply, acknowledge, the \
+             store's sync, the removal of segments), the n-th time it comes there, or after a \
+             number of waves of checks, whatever it does then. Starts are killed as well, and \
+             some ends of the journal that were not synced are torn first, as by a power \
+             failure.\n\nAfter each kill, on a copy: each journaled batch is in the store as a \
+             whole or not at all, in order; a start gives the store what it had and what the \
+             journal has, each transition with its job, once, and nothing else; every wave \
+             that was told to be durable is there, and at most the one under way beyond it. At \
+             the end each target has one whole incident for each outage of its checks.\n\n";
+    writeln!(page, "```text\n{told}\n```").expect("a String takes everything");
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_have_defaults_and_what_is_no_number_is_refused() {
+        assert_eq!(options(&[]).expect("defaults"), (KILLS, SEED));
+        let given = options(&["--seed", "7", "--kills", "5"]);
+        assert_eq!(given.expect("both"), ("5", "7"));
+        for bad in [&["--kills"][..], &["--kills", "many"], &["200"]] {
+            assert!(options(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_page_can_be_repeated() {
+        let page = page("5", "7", "seed 7: ok");
+        assert!(
+            page.contains("`cargo xtask crash --kills 5 --seed 7`"),
+            "{page}"
+        );
+        assert!(page.ends_with("```text\nseed 7: ok\n```\n"), "{page}");
+    }
+}
