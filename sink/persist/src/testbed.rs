@@ -146,9 +146,9 @@ pub(crate) struct FakeStore {
 
 impl FakeStore {
     fn answer(&self) -> Result<(), StoreError> {
-        let path = PathBuf::from("away");
         if self.away.get() {
-            Err(StoreError::Closed { path })
+            let store = "away".to_owned();
+            Err(StoreError::Closed { store })
         } else {
             Ok(())
         }
@@ -215,7 +215,7 @@ impl FactStore for Rc<FakeStore> {
     async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
         if self.refuses_freshness.get() {
             return Err(StoreError::Closed {
-                path: PathBuf::from("refused"),
+                store: "refused".to_owned(),
             });
         }
         self.answer()?;
