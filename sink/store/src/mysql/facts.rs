@@ -84,17 +84,15 @@ impl Session {
         self.connect().await?;
         let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
         let applying = self.write(async |session: &mut Self| session.apply_once(batch).await);
-        match timeout(limit, applying).await {
-            Ok(applied) => applied,
-            Err(_) => {
-                self.settle();
-                Err(StoreError::TimedOut {
-                    store: self.url().to_string(),
-                    doing: "applying facts",
-                    limit_ms: APPLY_TIMEOUT_MS,
-                })
-            }
+        if let Ok(applied) = timeout(limit, applying).await {
+            return applied;
         }
+        self.settle();
+        Err(StoreError::TimedOut {
+            store: self.url().to_string(),
+            doing: "applying facts",
+            limit_ms: APPLY_TIMEOUT_MS,
+        })
     }
 
     /// Commits are as durable as the server's `innodb_flush_log_at_trx_commit` makes them: there

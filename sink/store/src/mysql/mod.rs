@@ -132,7 +132,7 @@ impl Client {
             lane.send(Request::Close).await.map_err(|_| self.closed())?;
         }
         // Nothing is ever sent: the end of the thread is the end of the channel.
-        drop(self.ended.changed().await);
+        self.ended.changed().await.ok();
         Ok(())
     }
 

@@ -271,15 +271,12 @@ impl Session {
             return Ok(());
         }
         let limit = Duration::from_millis(STORE_CONNECT_MS);
-        let connection = match timeout(limit, Conn::new(self.driver_options())).await {
-            Ok(made) => made.map_err(|error| connecting(&self.url, error))?,
-            Err(_) => {
-                return Err(StoreError::Unreachable {
-                    store: self.url.to_string(),
-                    detail: format!("no answer within {STORE_CONNECT_MS} ms"),
-                });
-            }
-        };
+        let made = timeout(limit, Conn::new(self.driver_options())).await;
+        let made = made.map_err(|_| StoreError::Unreachable {
+            store: self.url.to_string(),
+            detail: format!("no answer within {STORE_CONNECT_MS} ms"),
+        })?;
+        let connection = made.map_err(|error| connecting(&self.url, error))?;
         self.connection = Some(connection);
         let ready = self.make_ready().await;
         if ready.is_err() {

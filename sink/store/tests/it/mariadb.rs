@@ -24,7 +24,8 @@ FLUSH PRIVILEGES;
 ";
 
 /// Starts the server and ends it when standard input ends, as it does when the process that holds
-/// the other end is gone. Signals of a terminal must not end it before, nor a word that nobody reads.
+/// the other end is gone. Signals of a terminal must not end it before, nor words that nobody
+/// reads.
 const KEEPER: &str = "\
 trap '' INT TERM HUP PIPE
 folder=$1; shift
