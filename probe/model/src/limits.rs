@@ -216,6 +216,11 @@ pub const JOURNAL_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 pub const APPLY_TIMEOUT_MS: u64 = 2_000;
 /// A request to the embedded store waits this long for the lock of another process, in ms.
 pub const STORE_BUSY_MS: u64 = 2_000;
+/// A database server must take a connection within this time, in ms.
+pub const STORE_CONNECT_MS: u64 = 10_000;
+/// A statement of the freshness or of the control plane must be answered by a database server
+/// within this time, in ms.
+pub const STORE_STATEMENT_MS: u64 = 30_000;
 /// Facts in one batch.
 pub const BATCH_MAX: usize = 1_000;
 /// Facts that wait for the journal at most before the sink stops draining: then the cores hold

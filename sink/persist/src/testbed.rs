@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{Debug, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -211,8 +211,9 @@ impl FakeStore {
 
 /// Any error of a store.
 fn refusal(why: &str) -> StoreError {
-    let path = PathBuf::from(why);
-    StoreError::Closed { path }
+    StoreError::Closed {
+        store: why.to_owned(),
+    }
 }
 
 /// Takes one off what is left of a script.

@@ -12,19 +12,21 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum StoreError {
     /// An address that no build knows.
-    #[error("the store {given:?} is not an address that ringwatch knows: use sqlite:PATH")]
+    #[error(
+        "the store {given:?} is not an address that ringwatch knows: use sqlite:PATH or \
+        mysql://USER:PASS@HOST:PORT/DB"
+    )]
     UnknownUrl {
         /// The address, its password masked.
         given: String,
     },
-    /// An address of a backend that this build does not have.
-    #[error(
-        "the store {given:?} needs MySQL, which this build does not have yet (it arrives in a \
-         later release): use sqlite:PATH"
-    )]
-    NotInThisBuild {
+    /// An address of a MySQL server that cannot be read.
+    #[error("the store {given:?} is no address of a MySQL store: {why}")]
+    BadUrl {
         /// The address, its password masked.
         given: String,
+        /// What is wrong with it, and what is accepted.
+        why: String,
     },
     /// `sqlite:` without a file.
     #[error("the store {given:?} names no file: write sqlite:PATH, such as sqlite:ringwatch.db")]
@@ -144,12 +146,12 @@ pub enum StoreError {
     },
     /// A newer ringwatch migrated the store.
     #[error(
-        "the store {} has schema version {found}, this ringwatch knows up to {known}: run the \
-         newer ringwatch, or name another store", path.display()
+        "the store {store} has schema version {found}, this ringwatch knows up to {known}: run the \
+         newer ringwatch, or name another store"
     )]
     NewerSchema {
-        /// The file.
-        path: PathBuf,
+        /// The file or the address.
+        store: String,
         /// Version in the store.
         found: u32,
         /// Newest version of this build.
@@ -170,16 +172,16 @@ pub enum StoreError {
     },
     /// A migration that the store recorded differs from the one in this build.
     #[error(
-        "the store {} was made with another text of migration {version} ({name}): run the \
-         ringwatch that made it, or import the targets into a new store", path.display()
+        "the store {store} was made with another text of migration {file} (its checksum differs): \
+         run the ringwatch that made it, or import the targets into a new store"
     )]
     MigrationChanged {
-        /// The file.
-        path: PathBuf,
+        /// The file or the address of the store.
+        store: String,
         /// Version of the migration.
         version: u32,
-        /// Its name.
-        name: &'static str,
+        /// Its file.
+        file: String,
     },
     /// A stored row that this build cannot read.
     #[error(
@@ -202,16 +204,16 @@ pub enum StoreError {
     )]
     NothingImported,
     /// The store was closed, or its thread is gone.
-    #[error("the store {} is closed: this request came too late", path.display())]
+    #[error("the store {store} is closed: this request came too late")]
     Closed {
-        /// The file.
-        path: PathBuf,
+        /// The file or the address.
+        store: String,
     },
     /// The thread of the store could not be started.
-    #[error("the thread of the store {} cannot be started ({cause})", path.display())]
+    #[error("the thread of the store {store} cannot be started ({cause})")]
     Thread {
-        /// The file.
-        path: PathBuf,
+        /// The file or the address.
+        store: String,
         /// What the system said.
         cause: io::Error,
     },
@@ -223,4 +225,193 @@ pub enum StoreError {
         /// What SQLite said.
         cause: rusqlite::Error,
     },
+    /// Nobody answers at the address of the server.
+    #[error(
+        "the store {store} cannot be reached ({detail}): check that the server runs, and its host \
+         and port"
+    )]
+    Unreachable {
+        /// The address, its password masked.
+        store: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// The server does not take the user or the password.
+    #[error(
+        "the server of the store {store} refused the user or the password: check both, and from \
+         which hosts the user may connect"
+    )]
+    LoginRefused {
+        /// The address, its password masked.
+        store: String,
+    },
+    /// The server has no such database.
+    #[error(
+        "the server of the store {store} has no database {database:?}: create it, then run \
+         `ringwatch migrate --store URL`"
+    )]
+    NoDatabase {
+        /// The address, its password masked.
+        store: String,
+        /// The database.
+        database: String,
+    },
+    /// The user lacks a right.
+    #[error("the user of the store {store} lacks a privilege ({detail}): grant it, then try again")]
+    NoPrivilege {
+        /// The address, its password masked.
+        store: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// No TLS connection of the wanted kind.
+    #[error(
+        "no TLS connection to the store {store} ({detail}): name the CA with tls_ca=FILE, or ask \
+         for less with tls=required (not verified) or tls=off"
+    )]
+    Tls {
+        /// The address, its password masked.
+        store: String,
+        /// What failed.
+        detail: String,
+    },
+    /// A server whose tables are missing or old; it is never migrated without being asked.
+    #[error(
+        "the store {store} has schema version {found}, this ringwatch needs {known}: look with \
+         `ringwatch migrate --plan --store URL`, then run `ringwatch migrate --store URL`"
+    )]
+    NotMigrated {
+        /// The address, its password masked.
+        store: String,
+        /// Version in the store; 0 = it has no tables of ours.
+        found: u32,
+        /// Version of this build.
+        known: u32,
+    },
+    /// Tables that are not what their migrations made.
+    #[error(
+        "the tables of the store {store} differ from schema version {known}: {}; repair them by \
+         hand, or name another database or prefix", differences.join("; ")
+    )]
+    SchemaDiffers {
+        /// The address, its password masked.
+        store: String,
+        /// Version of this build.
+        known: u32,
+        /// What differs, a phrase each.
+        differences: Vec<String>,
+    },
+    /// The server takes no writes, or the store was opened to look only.
+    #[error(
+        "the store {store} is read-only ({detail}): name the primary server; what was not written \
+         is kept and tried again"
+    )]
+    ServerReadOnly {
+        /// The address, its password masked.
+        store: String,
+        /// What was refused.
+        detail: String,
+    },
+    /// The server rolled the work back for another one: a deadlock or a lock that took too long.
+    #[error("the store {store} is contended ({detail}): nothing was written, trying again helps")]
+    Contended {
+        /// The address, its password masked.
+        store: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// No answer in time; the connection was given up, so nothing of the transaction is kept.
+    #[error("the store {store} did not answer within {limit_ms} ms ({doing}): it is asked again")]
+    TimedOut {
+        /// The address, its password masked.
+        store: String,
+        /// What was asked.
+        doing: &'static str,
+        /// How long was waited, in ms.
+        limit_ms: u64,
+    },
+    /// The connection broke before the work was committed: nothing of it is kept.
+    #[error("the connection to the store {store} was lost ({detail}): it is made again")]
+    ConnectionLost {
+        /// The address, its password masked.
+        store: String,
+        /// What was noticed.
+        detail: String,
+    },
+    /// The connection broke while the work was committed: all of it is kept, or nothing.
+    #[error(
+        "the connection to the store {store} was lost during a commit ({detail}): whether it was \
+         done is not known, and doing it again is safe"
+    )]
+    OutcomeUnknown {
+        /// The address, its password masked.
+        store: String,
+        /// What was noticed.
+        detail: String,
+    },
+    /// One row does not fit into a packet of the server.
+    #[error(
+        "a row of {bytes} bytes does not fit into a packet of the store {store}: raise \
+         max_allowed_packet of the server, which is {max_bytes} bytes"
+    )]
+    PacketTooSmall {
+        /// The address, its password masked.
+        store: String,
+        /// Size of the row.
+        bytes: usize,
+        /// Limit of the server.
+        max_bytes: usize,
+    },
+    /// Another process applies facts to the store.
+    #[error(
+        "the store {store} is in use by another ringwatch (connection {connection} of the server): \
+         stop that one first, or give this one its own database or prefix"
+    )]
+    InUse {
+        /// The address, its password masked.
+        store: String,
+        /// The server's number of its connection.
+        connection: String,
+    },
+    /// A setting of the session is not what was asked for.
+    #[error(
+        "the store {store} keeps {setting} = {found:?} for our sessions, {wanted:?} is needed: \
+         look for a proxy or an init_connect that changes it"
+    )]
+    Setting {
+        /// The address, its password masked.
+        store: String,
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// Anything else that a server says.
+    #[error("the store {store} failed with error {code}: {detail}")]
+    Server {
+        /// The address, its password masked.
+        store: String,
+        /// Number of the error.
+        code: u16,
+        /// What the server said.
+        detail: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later without anybody doing anything: a busy, silent or
+    /// restarting database.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Locked { .. }
+                | Self::Unreachable { .. }
+                | Self::Contended { .. }
+                | Self::TimedOut { .. }
+                | Self::ConnectionLost { .. }
+                | Self::OutcomeUnknown { .. }
+        )
+    }
 }

@@ -1,11 +1,12 @@
 //! Facts, targets and freshness in a database.
 //!
-//! Owns the tables, their migrations and every statement. It reads no clock, retries nothing and
-//! logs nothing: when to write, and what to do after a failure, is the caller's business.
+//! Owns the tables, their migrations and every statement. It reads no clock and logs nothing: when
+//! to write, and what to do after a failure, is the caller's business. Only work that a server
+//! rolled back in favour of other work is done again here.
 //!
 //! ```text
 //!  persist, node ──► Store (async, cheap to clone) ──► Backend ──► sqlite: one thread, one file
-//!                                                             └──► (a server, later)
+//!                                                             └──► mysql: one thread, a server
 //! ```
 //!
 //! Only [`StoreUrl`] chooses a backend. Whatever differs between two databases (SQL, migrations,
@@ -14,7 +15,11 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod columns;
 mod error;
+mod mysql;
+mod rules;
+mod schema;
 mod sqlite;
 mod store;
 mod url;
@@ -24,6 +29,8 @@ pub use answer::{
     ImportRow, OpenEvent, StoreCounts, TargetPage,
 };
 pub use error::StoreError;
+pub use mysql::MysqlUrl;
+pub use schema::{MigrationPlan, MigrationStep};
 pub use store::{OpenOptions, Store};
 pub use url::StoreUrl;
 

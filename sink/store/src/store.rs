@@ -12,8 +12,10 @@ use crate::answer::{
     Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportPart, ImportReport,
     ImportRow, OpenEvent, StoreCounts, TargetPage,
 };
+use crate::mysql::Lane;
+use crate::schema::{MigrationPlan, MigrationStep};
 use crate::url::StoreUrl;
-use crate::{Result, sqlite};
+use crate::{Result, mysql, sqlite};
 
 /// How to open a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +41,10 @@ impl Default for OpenOptions {
 /// Rows of one import transaction: an apply waits for one of them at most (≈ 50 ms).
 const IMPORT_CHUNK_ROWS: usize = 2_000;
 
-/// A store. Clones share one connection; requests are done one at a time, in the order in which
-/// they were asked. A request whose caller went away before it began is not done.
+/// A store. Clones share their connections. Facts are applied one batch at a time, in the order in
+/// which they were asked; so is freshness. The embedded store does everything one at a time, a
+/// server beside each other what is asked beside each other. A request whose caller went away
+/// before it began is not done; on a server one that is under way then is rolled back.
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
@@ -49,22 +53,28 @@ pub struct Store {
 #[derive(Clone, Debug)]
 enum Backend {
     Sqlite(sqlite::Client),
+    Mysql(mysql::Client),
 }
 
-/// Sends a request to whichever backend this is.
+/// Sends a request to whichever backend this is; a server has a lane for each kind of request.
 macro_rules! ask {
-    ($store:expr, |$db:ident| $work:expr) => {
+    ($store:expr, $lane:ident, |$db:ident| $work:expr) => {
         match &$store.backend {
             Backend::Sqlite(client) => client.ask(move |$db| $work).await,
+            Backend::Mysql(client) => {
+                let work = async move |$db: &mut mysql::Session| $work.await;
+                client.ask(Lane::$lane, work).await
+            }
         }
     };
 }
 
 impl Store {
-    /// Opens the store at `url`, made and migrated when needed.
+    /// Opens the store at `url`; an embedded one is made and migrated when needed.
     ///
     /// # Errors
-    /// A store that is somewhere else, read-only, locked, damaged, foreign or newer.
+    /// A store that is somewhere else, read-only, locked, damaged, foreign or newer; a server that
+    /// is not migrated.
     pub async fn open(url: &StoreUrl) -> Result<Self> {
         Self::open_with(url, OpenOptions::default()).await
     }
@@ -96,6 +106,42 @@ impl Store {
                     backend: Backend::Sqlite(client),
                 })
             }
+            StoreUrl::Mysql(url) => {
+                let client = mysql::Client::open(url.clone(), options).await?;
+                Ok(Self {
+                    backend: Backend::Mysql(client),
+                })
+            }
+        }
+    }
+
+    /// What [`Store::migrate`] would do to the store at `url`. Nothing is changed, nor made.
+    ///
+    /// # Errors
+    /// The store's: one that cannot be opened, is newer, or has another text of a migration.
+    pub async fn migration_plan(url: &StoreUrl) -> Result<MigrationPlan> {
+        match url {
+            StoreUrl::Sqlite(path) => {
+                sqlite::migration_plan(path.clone(), OpenOptions::default()).await
+            }
+            StoreUrl::Mysql(url) => mysql::migration_plan(url).await,
+        }
+    }
+
+    /// Brings the store at `url` to the version of this build, alone, and says what was done. A
+    /// server is never migrated by anything else; the embedded store is whenever it is opened.
+    ///
+    /// # Errors
+    /// As [`Store::migration_plan`]; and whatever a statement of a migration meets. Then doing it
+    /// again goes on where it stopped.
+    pub async fn migrate(url: &StoreUrl) -> Result<Vec<MigrationStep>> {
+        match url {
+            StoreUrl::Sqlite(_) => {
+                let plan = Self::migration_plan(url).await?;
+                Self::open(url).await?.close().await?;
+                Ok(plan.steps)
+            }
+            StoreUrl::Mysql(url) => mysql::migrate(url).await,
         }
     }
 
@@ -115,7 +161,7 @@ impl Store {
         while !rows.is_empty() {
             let later = rows.split_off(rows.len().min(IMPORT_CHUNK_ROWS));
             let count = rows.len();
-            let part = ask!(self, |db| db.import(&rows, import))?;
+            let part = ask!(self, Control, |db| db.import(&rows, import))?;
             report.inserted += part.inserted;
             report.updated += part.updated;
             report.unchanged += part.unchanged;
@@ -142,7 +188,7 @@ impl Store {
         parts: mpsc::Receiver<ImportPart>,
         import: ImportId,
     ) -> Result<Option<ImportReport>> {
-        ask!(self, |db| db.import_whole(parts, import))
+        ask!(self, Control, |db| db.import_whole(parts, import))
     }
 
     /// Switches off the active targets that no row of `import` named, and says how many. Targets
@@ -152,9 +198,13 @@ impl Store {
     /// [`NothingImported`](crate::StoreError::NothingImported) when the import named no target;
     /// the store's. It works in transactions of 2,000 rows.
     pub async fn prune(&self, import: ImportId) -> Result<u64> {
-        ask!(self, |db| db.require_members(import))?;
+        ask!(self, Control, |db| db.require_members(import))?;
         let (mut pruned, mut after) = (0, 0);
-        while let Some(part) = ask!(self, |db| db.prune(import, after, IMPORT_CHUNK_ROWS))? {
+        while let Some(part) = ask!(self, Control, |db| db.prune(
+            import,
+            after,
+            IMPORT_CHUNK_ROWS
+        ))? {
             pruned += part.count;
             after = part.last;
         }
@@ -168,7 +218,7 @@ impl Store {
     /// The store's. It works in transactions of 2,000 rows.
     pub async fn end_import(&self, import: ImportId) -> Result<()> {
         let chunk = IMPORT_CHUNK_ROWS;
-        while ask!(self, |db| db.forget_import(import, chunk))? == chunk {}
+        while ask!(self, Control, |db| db.forget_import(import, chunk))? == chunk {}
         Ok(())
     }
 
@@ -182,7 +232,7 @@ impl Store {
         limit: usize,
         only_active: bool,
     ) -> Result<TargetPage> {
-        ask!(self, |db| db.targets(after, limit, only_active))
+        ask!(self, Control, |db| db.targets(after, limit, only_active))
     }
 
     /// The next `limit` targets that changed after `after_change`, in the order of their last
@@ -191,7 +241,7 @@ impl Store {
     /// # Errors
     /// The store's. A row that is no valid target is returned as refused.
     pub async fn changes(&self, after_change: u64, limit: usize) -> Result<ChangePage> {
-        ask!(self, |db| db.changes(after_change, limit))
+        ask!(self, Control, |db| db.changes(after_change, limit))
     }
 
     /// Every open event with the number of its transitions, by id.
@@ -199,7 +249,7 @@ impl Store {
     /// # Errors
     /// The store's, and a row that this build cannot read.
     pub async fn open_events(&self) -> Result<Vec<OpenEvent>> {
-        ask!(self, |db| db.open_events())
+        ask!(self, Facts, |db| db.open_events())
     }
 
     /// Where a restart resumes.
@@ -207,7 +257,7 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn floors(&self) -> Result<Floors> {
-        ask!(self, |db| db.floors())
+        ask!(self, Facts, |db| db.floors())
     }
 
     /// Applies `batch` in one transaction, together with its journal position. Applying it again
@@ -221,7 +271,7 @@ impl Store {
     /// The store's; then nothing of the batch is applied.
     pub async fn apply(&self, batch: &Batch) -> Result<Applied> {
         let batch = batch.clone();
-        ask!(self, |db| db.apply(&batch))
+        ask!(self, Facts, |db| db.apply(&batch))
     }
 
     /// Makes everything applied so far survive a power failure: a journal may forget what was
@@ -230,7 +280,7 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn sync(&self) -> Result<()> {
-        ask!(self, |db| db.sync())
+        ask!(self, Facts, |db| db.sync())
     }
 
     /// Writes when targets were checked, in primary-key order, 1,000 rows to a transaction;
@@ -245,7 +295,7 @@ impl Store {
         let mut written = 0;
         for chunk in rows.chunks(FRESHNESS_CHUNK_ROWS) {
             let chunk = chunk.to_vec();
-            written += ask!(self, |db| db.write_freshness(&chunk))?;
+            written += ask!(self, Freshness, |db| db.write_freshness(&chunk))?;
         }
         Ok(written)
     }
@@ -256,7 +306,7 @@ impl Store {
     /// The store's, and a row that this build cannot read.
     pub async fn events(&self, filter: &EventFilter) -> Result<Vec<Event>> {
         let filter = *filter;
-        ask!(self, |db| db.events(&filter))
+        ask!(self, Control, |db| db.events(&filter))
     }
 
     /// The transitions of `event`, oldest first, with what was seen. Slot and generation of the
@@ -265,7 +315,7 @@ impl Store {
     /// # Errors
     /// The store's, and a row that this build cannot read.
     pub async fn transitions(&self, event: FactId) -> Result<Vec<Transition>> {
-        ask!(self, |db| db.transitions(event))
+        ask!(self, Control, |db| db.transitions(event))
     }
 
     /// Rows per table.
@@ -273,7 +323,7 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn counts(&self) -> Result<StoreCounts> {
-        ask!(self, |db| db.counts())
+        ask!(self, Control, |db| db.counts())
     }
 
     /// Ends the store for every clone, after the requests that wait: everything is on the disk
@@ -284,6 +334,7 @@ impl Store {
     pub async fn close(self) -> Result<()> {
         match self.backend {
             Backend::Sqlite(client) => client.close().await,
+            Backend::Mysql(client) => client.close().await,
         }
     }
 }

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::StoreError;
+use crate::mysql::{MysqlUrl, masked};
+
+/// The end of a masked password in what is printed.
+const MASKED: &str = ":***@";
 
 /// Address of a store, such as `sqlite:ringwatch.db`. Its `Display` never shows a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,12 +16,15 @@ use crate::error::StoreError;
 pub enum StoreUrl {
     /// The embedded store: a file, next to which SQLite keeps `-wal` and `-shm`.
     Sqlite(PathBuf),
+    /// A MySQL or MariaDB server.
+    Mysql(MysqlUrl),
 }
 
 impl FromStr for StoreUrl {
     type Err = StoreError;
 
-    /// From `sqlite:PATH`, or `sqlite:///PATH` for an absolute one.
+    /// From `sqlite:PATH`, or `sqlite:///PATH` for an absolute one; or from
+    /// `mysql://USER:PASS@HOST:PORT/DB` with the options of [`MysqlUrl`].
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let text = text.trim();
         let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
@@ -31,12 +38,24 @@ impl FromStr for StoreUrl {
                 }
                 Ok(Self::Sqlite(PathBuf::from(path)))
             }
-            "mysql" | "mariadb" => Err(StoreError::NotInThisBuild {
-                given: masked(text),
-            }),
+            "mysql" | "mariadb" => text.parse().map(Self::Mysql),
             _ => Err(StoreError::UnknownUrl {
                 given: masked(text),
             }),
+        }
+    }
+}
+
+impl StoreUrl {
+    /// From what [`Display`](fmt::Display) printed, whose password is masked: to compare places,
+    /// not to open it.
+    ///
+    /// # Errors
+    /// As [`FromStr`].
+    pub fn shown(text: &str) -> Result<Self, StoreError> {
+        match text.split_once(MASKED) {
+            Some((before, after)) => format!("{before}@{after}").parse(),
+            None => text.parse(),
         }
     }
 }
@@ -45,20 +64,9 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Mysql(url) => url.fmt(f),
         }
     }
-}
-
-/// `text` with the password between `user:` and the last `@` of its authority replaced.
-fn masked(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
-    };
-    let Some((credentials, host)) = rest.rsplit_once('@') else {
-        return text.to_owned();
-    };
-    let user = credentials.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}:***@{host}")
 }
 
 #[cfg(test)]
@@ -97,10 +105,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_printed_names_the_same_place() {
+        let url: StoreUrl = "mysql://u:s3cret@h/d".parse().expect("valid");
+        let StoreUrl::Mysql(own) = &url else {
+            panic!("a server");
+        };
+        let Ok(StoreUrl::Mysql(again)) = StoreUrl::shown(&url.to_string()) else {
+            panic!("{url} is read again");
+        };
+        assert!(own.is_same_place(&again));
+        assert!(url.to_string().parse::<StoreUrl>().is_err());
+    }
+
+    #[test]
     fn a_password_is_never_printed() {
         for text in [
-            "mysql://u:s3cret@h:3306/d",
-            "mysql://u:s3c@ret@h/d",
+            "mysql://u:s3cret@h:3306",
+            "mysql://u:s3c@ret@h/d?x=y",
             "pg://u:s3cret@h/d",
         ] {
             let sentence = text.parse::<StoreUrl>().expect_err(text).to_string();

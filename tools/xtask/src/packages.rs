@@ -86,6 +86,21 @@ pub(crate) const TEST: &[Need] = &[
         package: "nsd",
         why: "the real name server of the tests",
     },
+    Need {
+        program: "mariadbd",
+        package: "mariadb-server",
+        why: "the real database server of the tests",
+    },
+    Need {
+        program: "mariadb-install-db",
+        package: "mariadb-server",
+        why: "the first tables of the database server",
+    },
+    Need {
+        program: "mariadb",
+        package: "mariadb-server",
+        why: "how the tests speak to the database server as its administrator",
+    },
 ];
 
 /// What the tests of scarce local ports and full disks make their own network and mounts with.
@@ -102,8 +117,17 @@ pub(crate) const NETWORK: &[Need] = &[
     },
 ];
 
-/// Daemons that Debian starts when their package is installed; ours are started by the tests.
-const STARTED_BY_INSTALL: &[&str] = &["nginx", "caddy", "haproxy", "lighttpd", "unbound", "nsd"];
+/// Daemons that Debian starts when their package is installed, with the names of their services;
+/// ours are started by the tests.
+const STARTED_BY_INSTALL: &[(&str, &str)] = &[
+    ("nginx", "nginx"),
+    ("caddy", "caddy"),
+    ("haproxy", "haproxy"),
+    ("lighttpd", "lighttpd"),
+    ("unbound", "unbound"),
+    ("nsd", "nsd"),
+    ("mariadbd", "mariadb"),
+];
 
 /// Makes sure that every program of `needs` is there.
 ///
@@ -153,7 +177,8 @@ enum Plan {
 }
 
 fn plan(missing: &[Need], is_root: bool, has_apt: bool) -> Plan {
-    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    packages.dedup();
     let programs: Vec<&str> = missing.iter().map(|need| need.program).collect();
     if !has_apt {
         return Plan::Explain(format!(
@@ -175,19 +200,15 @@ fn install(packages: &[&str], needs: &[Need]) -> Result<()> {
     command::run(apt().args(["update", "-q"]))?;
     let args = ["install", "-y", "-q", "--no-install-recommends"];
     command::run(apt().args(args).args(packages))?;
-    for need in needs
+    let is_new = |program: &str| needs.iter().any(|need| need.program == program);
+    for (_, service) in STARTED_BY_INSTALL
         .iter()
-        .filter(|need| STARTED_BY_INSTALL.contains(&need.program))
+        .filter(|(program, _)| is_new(program))
     {
         // Nobody asked for a public server; a failure means that none was started.
-        let stopped = Command::new("service")
-            .args([need.program, "stop"])
-            .output();
+        let stopped = Command::new("service").args([service, "stop"]).output();
         if stopped.is_ok_and(|output| output.status.success()) {
-            eprintln!(
-                "xtask: stopped the {} that its package had started",
-                need.program
-            );
+            eprintln!("xtask: stopped the {service} that its package had started");
         }
     }
     Ok(())
@@ -237,6 +258,16 @@ mod tests {
             plan(&[NEED], true, true),
             Plan::Install(vec!["nginx-light"])
         );
+    }
+
+    #[test]
+    fn a_package_of_several_programs_is_installed_once() {
+        let other = Need {
+            program: "nginx-debug",
+            ..NEED
+        };
+        let installed = plan(&[NEED, other], true, true);
+        assert_eq!(installed, Plan::Install(vec!["nginx-light"]));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use anyhow::Context;
 use cores::Clock;
 use model::TargetId;
 use serde_json::Value;
-use store::{EventFilter, ImportId, Store, StoreUrl};
+use store::{EventFilter, ImportId, Store, StoreError, StoreUrl};
 
 use super::flags::{self, ConfigFlags, DataDirFlags, ListFlags, NodeFlags, StoreFlags, Values};
 use super::{
-    CheckCommand, Command, DoctorCommand, EventsCommand, RunCommand, StatusCommand, TargetsCommand,
-    ValidateCommand, render,
+    CheckCommand, Command, DoctorCommand, EventsCommand, MigrateCommand, RunCommand, StatusCommand,
+    TargetsCommand, ValidateCommand, render,
 };
 use crate::config::{Config, Layers};
 use crate::control::Request;
@@ -90,6 +90,7 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
             report::run(&command.source, command.out.as_deref()).map(|()| ExitCode::SUCCESS)
         }
         Command::Doctor(command) => examine(&command),
+        Command::Migrate(command) => migrate(&command),
         Command::Validate(command) => validate(&command),
         Command::Version => {
             out::line(concat!("ringwatch ", env!("CARGO_PKG_VERSION")))?;
@@ -225,14 +226,14 @@ fn require_same_store(config: &Config, node: &mut Client) -> anyhow::Result<()> 
 }
 
 fn same_store(ours: &StoreUrl, theirs: &str) -> bool {
-    let StoreUrl::Sqlite(ours) = ours else {
-        return false;
-    };
-    let Ok(StoreUrl::Sqlite(theirs)) = theirs.parse() else {
-        return false;
-    };
     let canonical = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    canonical(ours) == canonical(&theirs)
+    match (ours, StoreUrl::shown(theirs)) {
+        (StoreUrl::Sqlite(ours), Ok(StoreUrl::Sqlite(theirs))) => {
+            canonical(ours) == canonical(&theirs)
+        }
+        (StoreUrl::Mysql(ours), Ok(StoreUrl::Mysql(theirs))) => ours.is_same_place(&theirs),
+        _ => false,
+    }
 }
 
 /// Opens the store to look only: the one that was named, else that of the last node.
@@ -244,9 +245,11 @@ fn look(
 ) -> anyhow::Result<ExitCode> {
     let (config, _) = read(config, merged([data_dir.values(), store.values()]))?;
     let recorded = lock::recorded_store(&config.data_dir).filter(|_| !config.store_chosen);
-    let url = recorded
-        .and_then(|url| url.parse().ok())
-        .unwrap_or(config.store);
+    let url = match recorded.map(|url| url.parse::<StoreUrl>()) {
+        Some(Ok(url)) => url,
+        Some(Err(error)) => return bad_input(error.to_string()),
+        None => config.store,
+    };
     runtime()?.block_on(async {
         let store = Store::open_existing(&url).await?;
         let mut out = Out::start();
@@ -328,6 +331,32 @@ fn examine(command: &DoctorCommand) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(doctor::run(&config, &layers))
 }
 
+/// The embedded store is migrated under the lock of its node, a server under its own.
+fn migrate(command: &MigrateCommand) -> anyhow::Result<ExitCode> {
+    let flags = merged([command.data_dir.values(), command.store.values()]);
+    let (config, _) = read(&command.config, flags)?;
+    let url = &config.store;
+    if command.plan {
+        let plan = runtime()?.block_on(Store::migration_plan(url))?;
+        out::text(render::migration_plan(url, &plan))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let _lock = store_lock::take_or_refuse(url, &config.data_dir)?;
+    let steps = runtime()?.block_on(Store::migrate(url))?;
+    out::text(render::migrated(url, &steps))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a store that a node could not start on. One that is not there yet, and an embedded one
+/// that the start would migrate, are good.
+async fn look_at_schema(url: &StoreUrl) -> anyhow::Result<()> {
+    match Store::open_existing(url).await {
+        Ok(store) => Ok(store.close().await?),
+        Err(StoreError::NotFound { .. } | StoreError::OlderSchema { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
     let flags = merged([
         command.data_dir.values(),
@@ -354,6 +383,7 @@ fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
     if refused > 0 && config.strict {
         return Err(BadInput(format!("{refused} lines are refused")).into());
     }
+    runtime()?.block_on(look_at_schema(&config.store))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -44,8 +44,9 @@ pub(crate) struct NodeFlags {
 /// Which store.
 #[derive(Debug, Default, Args)]
 pub(crate) struct StoreFlags {
-    /// Store, also `RINGWATCH_STORE` [default: sqlite:ringwatch.db in the data directory]
-    #[arg(long, value_name = "sqlite:PATH")]
+    /// Store: sqlite:PATH or `mysql://USER:PASS@HOST:PORT/DB`; also `RINGWATCH_STORE` [default:
+    /// sqlite:ringwatch.db in the data directory]
+    #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
     /// File that holds the address of the store, to keep it out of `ps`
     #[arg(long, value_name = "FILE", conflicts_with = "store")]

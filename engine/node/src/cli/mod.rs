@@ -55,10 +55,11 @@ pub(crate) enum Command {
     /// Look at this machine and say what to change
     #[command(after_help = "Example: ringwatch doctor --dns 9.9.9.9")]
     Doctor(DoctorCommand),
-    /// Print the effective configuration and what is wrong with a target list
-    #[command(
-        after_help = "Example: ringwatch validate --config ringwatch.toml --targets sites.csv"
-    )]
+    /// Bring the tables of the store to the version of this ringwatch
+    #[command(after_help = MIGRATE_HELP)]
+    Migrate(MigrateCommand),
+    /// Print the effective configuration and what is wrong with a target list or the store's tables
+    #[command(after_help = VALIDATE_HELP)]
     Validate(ValidateCommand),
     /// Print the version
     #[command(after_help = "Example: ringwatch version")]
@@ -68,6 +69,14 @@ pub(crate) enum Command {
 const CHECK_HELP: &str = "Exit codes: 0 up, 1 down, 2 usage, 3 unknown, 4 degraded (of several \
 URLs the worst: down, unknown, degraded, up).\n\nExample: ringwatch check https://example.com/ \
 --timeout-ms 3000 --expect-status 200,204";
+
+const MIGRATE_HELP: &str = "A MySQL or MariaDB server is migrated by this command alone; an \
+embedded store also by every node that starts on it. A plan changes nothing and prints the \
+statements.\n\nExample: ringwatch migrate --plan --store mysql://watch:secret@db.example/watch";
+
+const VALIDATE_HELP: &str = "Exit codes: 0 good, 1 the store cannot be used (such as tables that \
+are missing or differ), 2 the configuration or, with --strict, the list is bad.\n\nExample: \
+ringwatch validate --config ringwatch.toml --targets sites.csv";
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -208,6 +217,20 @@ pub(crate) struct DoctorCommand {
     pub(crate) store: StoreFlags,
     #[command(flatten)]
     pub(crate) probe: ProbeFlags,
+}
+
+/// `migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateCommand {
+    /// Only print what would be done
+    #[arg(long)]
+    pub(crate) plan: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirFlags,
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
 }
 
 /// `validate`.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use store::{MigrationPlan, MigrationStep, StoreUrl};
 
 use super::commands::number;
 use crate::out::{self, Out};
@@ -22,6 +23,34 @@ const CLASSES_NAMED_MAX: usize = 3;
 
 /// Rows from one line of progress to the next where there is no terminal.
 const ROWS_PER_LINE: u64 = 100_000;
+
+/// What `migrate` would do, with the statements.
+pub(super) fn migration_plan(url: &StoreUrl, plan: &MigrationPlan) -> String {
+    let MigrationPlan { found, known, .. } = plan;
+    if plan.steps.is_empty() {
+        return format!("{url} is up to date: schema version {known}\n");
+    }
+    let mut out =
+        format!("{url} has schema version {found}, this ringwatch needs {known}. To run:\n");
+    for step in &plan.steps {
+        let sql = step.sql.trim().trim_end_matches(';');
+        write!(out, "\n-- file {}\n{sql};\n", step.file).expect("a String takes every write");
+    }
+    out
+}
+
+/// What `migrate` did.
+pub(super) fn migrated(url: &StoreUrl, steps: &[MigrationStep]) -> String {
+    let Some(last) = steps.last() else {
+        return format!("{url} is up to date: nothing to do\n");
+    };
+    let files: Vec<&str> = steps.iter().map(|step| step.file.as_str()).collect();
+    format!(
+        "{url} is now at schema version {}: {}\n",
+        last.version,
+        files.join(", ")
+    )
+}
 
 /// How far a list was read: a counter on a terminal, a line now and then elsewhere.
 pub(super) struct RowProgress {

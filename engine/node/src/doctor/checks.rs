@@ -257,6 +257,11 @@ fn unopened(error: &StoreError, config: &Config) -> Finding {
                 config.store
             ),
         ),
+        StoreError::NotMigrated { .. } => Finding::fail(
+            "store",
+            error.to_string(),
+            "run `ringwatch migrate` once, then start the node",
+        ),
         error => Finding::fail(
             "store",
             error.to_string(),

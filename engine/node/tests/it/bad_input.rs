@@ -395,7 +395,7 @@ fn too_few_open_files_say_the_number_needed() {
 fn a_mysql_store_is_refused_without_its_password() {
     let dir = tempfile::tempdir().expect("temp dir");
     let data = text(dir.path());
-    let output = run(&["run", "--data-dir", data, "--store", "mysql://u:s3cret@h/d"]);
+    let output = run(&["run", "--data-dir", data, "--store", "mysql://u:s3cret@h"]);
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("u:***@h") && !stderr(&output).contains("s3cret"));
 }

@@ -2,7 +2,7 @@
 
 use crate::process::{code, run, stderr, stdout};
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["run"],
     &["check"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["reload"],
     &["report"],
     &["doctor"],
+    &["migrate"],
     &["validate"],
     &["version"],
     &["help"],
@@ -23,7 +24,7 @@ const COMMANDS: [&[&str]; 16] = [
 
 #[test]
 fn every_help_has_an_example() {
-    for command in &COMMANDS[..15] {
+    for command in &COMMANDS[..16] {
         let output = run(&[command, &["--help"][..]].concat());
         assert_eq!(code(&output), 0, "{command:?}");
         assert!(

@@ -7,6 +7,11 @@ mod check;
 mod guide;
 mod help;
 mod local_end;
+/// The same server as in the tests of the store, which use more of it.
+#[allow(dead_code)]
+#[path = "../../../../sink/store/tests/it/mariadb.rs"]
+mod mariadb;
+mod migrate;
 mod nginx;
 mod node;
 mod process;

@@ -1,7 +1,8 @@
-//! Measures the embedded store on this machine: import, paging, freshness and facts, in rows per
-//! second and CPU time, three runs each.
+//! Measures a store on this machine: import, paging, freshness and facts, in rows per second and
+//! CPU time, three runs each. The embedded store in a folder, or the server of an address, in a
+//! database that nobody else uses; then with the CPU time of the server, by its process number.
 //!
-//! `cargo run --release -p store --example freshness_rate [ROWS] [DIR]`
+//! `cargo run --release -p store --example freshness_rate [ROWS] [DIR | mysql://… [PID]]`
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -27,12 +28,19 @@ async fn main() -> Result<(), AnyError> {
     let rows: usize = arguments
         .next()
         .map_or(Ok(1_000_000), |text| text.parse())?;
-    let directory = arguments
-        .next()
-        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let place = arguments.next().unwrap_or_default();
+    if place.contains("://") {
+        let server = arguments.next().map(|text| text.parse()).transpose()?;
+        return measure_server(&place.parse()?, rows, server).await;
+    }
+    let directory = if place.is_empty() {
+        std::env::temp_dir()
+    } else {
+        PathBuf::from(place)
+    };
     let path = directory.join(format!("freshness-rate-{}.db", std::process::id()));
     let store = Store::open(&StoreUrl::Sqlite(path.clone())).await?;
-    measure(&store, rows).await?;
+    measure(&store, rows, Cpu { server: None }).await?;
     store.close().await?;
     report(
         "file",
@@ -43,22 +51,45 @@ async fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-async fn measure(store: &Store, rows: usize) -> Result<(), AnyError> {
+async fn measure_server(url: &StoreUrl, rows: usize, server: Option<u32>) -> Result<(), AnyError> {
+    Store::migrate(url).await?;
+    let store = Store::open(url).await?;
+    if store.counts().await?.targets > 0 {
+        return Err("the database holds targets already: name an empty one".into());
+    }
+    measure(&store, rows, Cpu { server }).await?;
+    Ok(store.close().await?)
+}
+
+/// Whose CPU time is measured besides ours.
+#[derive(Clone, Copy)]
+struct Cpu {
+    server: Option<u32>,
+}
+
+impl Cpu {
+    fn server_s(self) -> f64 {
+        self.server.map_or(0.0, |pid| cpu_s(&pid.to_string()))
+    }
+}
+
+async fn measure(store: &Store, rows: usize, cpu: Cpu) -> Result<(), AnyError> {
     for run in 0..RUNS {
         // The first run inserts, the others compare.
         rate(
+            cpu,
             if run == 0 { "import" } else { "import again" },
             rows,
             async { import(store, rows, ImportId(UnixMs(run + 1))).await },
         )
         .await?;
     }
-    rate("prune", rows, async {
+    rate(cpu, "prune", rows, async {
         Ok(store.prune(ImportId(UnixMs(1))).await.map(drop)?)
     })
     .await?;
     for _ in 0..RUNS {
-        rate("page targets", rows, page(store)).await?;
+        rate(cpu, "page targets", rows, page(store)).await?;
     }
     for run in 0..=RUNS {
         // The first run inserts, the others move every row on.
@@ -67,35 +98,38 @@ async fn measure(store: &Store, rows: usize) -> Result<(), AnyError> {
         } else {
             "freshness"
         };
-        rate(name, rows, freshness(store, rows, run)).await?;
+        rate(cpu, name, rows, freshness(store, rows, run)).await?;
     }
     for run in 0..RUNS {
-        rate("facts", 100 * BATCH_MAX, facts(store, rows, run)).await?;
+        rate(cpu, "facts", 100 * BATCH_MAX, facts(store, rows, run)).await?;
     }
     Ok(())
 }
 
 // A measurement is what a clock is for; nothing is decided by it.
 async fn rate<F: Future<Output = Result<(), AnyError>>>(
+    of: Cpu,
     name: &str,
     rows: usize,
     work: F,
 ) -> Result<(), AnyError> {
-    let (start, cpu_start) = (clock::now(), cpu_s());
+    let (start, cpu_start, server_start) = (clock::now(), cpu_s("self"), of.server_s());
     work.await?;
-    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_s() - cpu_start);
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_s("self") - cpu_start);
     let value = (rows as f64 / seconds) as usize;
-    report(
-        name,
-        value,
-        &format!("rows/s ({seconds:.2} s, CPU {cpu:.2} s)"),
-    );
+    let mut unit = format!("rows/s ({seconds:.2} s, CPU {cpu:.2} s)");
+    if of.server.is_some() {
+        let server = of.server_s() - server_start;
+        let per_row_us = server * 1e6 / rows as f64;
+        unit = format!("{unit}, server {server:.2} s = {per_row_us:.1} us/row");
+    }
+    report(name, value, &unit);
     Ok(())
 }
 
-/// CPU time of this process, in seconds: what a busy machine does not change much.
-fn cpu_s() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// CPU time of a process, in seconds: what a busy machine does not change much.
+fn cpu_s(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The name of the program, in parentheses, may hold spaces; user and system time are the
     // 12th and 13th fields after it, in ticks of 10 ms (proc(5)).
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -116,7 +150,7 @@ fn report(name: &str, value: usize, unit: &str) {
     // A measurement whose reader went away is over.
     drop(writeln!(
         std::io::stdout(),
-        "{name:<20} {value:>9} {unit:<36} {peak}"
+        "{name:<20} {value:>9} {unit:<70} {peak}"
     ));
 }
 

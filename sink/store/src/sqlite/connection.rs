@@ -9,7 +9,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::failure::Failure;
-use super::migrate::{migrate, require_current};
+use super::migrate::{migrate, plan, plan_of_nothing, require_current};
+use crate::schema::MigrationPlan;
 use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
@@ -61,6 +62,22 @@ impl Db {
             path: path.to_path_buf(),
             busy,
         })
+    }
+
+    /// What the store at `path` lacks; nothing is changed, nor made.
+    pub(crate) fn migration_plan(path: &Path, options: OpenOptions) -> Result<MigrationPlan> {
+        match prepare_place(path, false) {
+            Err(StoreError::NotFound { .. }) => return Ok(plan_of_nothing()),
+            place => place?,
+        }
+        let busy = options.busy_timeout;
+        let look = || -> Result<MigrationPlan, Failure> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(plain(path), flags)?;
+            configure_look(&connection, busy)?;
+            plan(&connection)
+        };
+        look().map_err(|failure| failure.of(path, busy))
     }
 
     /// Does `work` and tells its failure with the path of this store.

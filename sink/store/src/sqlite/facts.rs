@@ -11,13 +11,7 @@ use super::connection::Db;
 use super::failure::Failure;
 use crate::Result;
 use crate::answer::Applied;
-
-/// The one node of an embedded store.
-pub(super) const NODE: i64 = 1;
-/// Queue of internal jobs.
-const QUEUE_INTERNAL: u8 = 3;
-/// Attempts of a job before it is dead.
-const JOB_ATTEMPTS_MAX: u16 = 25;
+use crate::rules::{JOB_ATTEMPTS_MAX, NODE, QUEUE_INTERNAL};
 
 /// Nothing is inserted for a transition that is known or whose event is closed.
 const INSERT_TRANSITION: &str = "

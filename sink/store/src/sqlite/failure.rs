@@ -25,7 +25,7 @@ pub(super) enum Failure {
     /// The store has an older schema, and may not be migrated.
     Older { found: u32, known: u32 },
     /// A recorded migration differs from ours.
-    Changed { version: u32, name: &'static str },
+    Changed { version: u32, file: String },
     /// The tables are not ours.
     Foreign { table: String },
     /// The file may be read only.
@@ -67,12 +67,19 @@ impl Failure {
                 column,
                 found,
             },
-            Self::Newer { found, known } => StoreError::NewerSchema { path, found, known },
+            Self::Newer { found, known } => {
+                let store = path.display().to_string();
+                StoreError::NewerSchema {
+                    store,
+                    found,
+                    known,
+                }
+            }
             Self::Older { found, known } => StoreError::OlderSchema { path, found, known },
-            Self::Changed { version, name } => StoreError::MigrationChanged {
-                path,
+            Self::Changed { version, file } => StoreError::MigrationChanged {
+                store: path.display().to_string(),
                 version,
-                name,
+                file,
             },
             Self::Foreign { table } => StoreError::ForeignDatabase { path, table },
             Self::ReadOnly => StoreError::ReadOnly {

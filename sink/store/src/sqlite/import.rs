@@ -4,24 +4,21 @@
 use std::sync::LazyLock;
 
 use model::{FieldError, TargetId};
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::ToSqlOutput;
 use rusqlite::{
     CachedStatement, OptionalExtension, Row, Transaction, TransactionBehavior, params_from_iter,
 };
 use tokio::sync::mpsc;
 
-use super::columns::{CONFIG, CONFIG_LEN, Columns, config_list};
 use super::connection::Db;
 use super::failure::Failure;
+use super::field::{field, value};
 use crate::Result;
 use crate::answer::{ImportId, ImportPart, ImportReport, ImportRow};
-
-/// Imports that began longer ago than this and were never pruned are forgotten, in ms.
-const FORGET_AFTER_MS: u64 = 24 * 60 * 60 * 1_000;
-/// Minted ids stay below it while they can: JSON readers lose digits above.
-const MINT_BELOW: i64 = 1 << 53;
-/// A whole list with so many refused rows is not read on: it is not kept anyway.
-const REFUSED_MAX: usize = 1_000;
+use crate::columns::{CONFIG, CONFIG_LEN, Columns, Field, config_list};
+use crate::rules::{
+    MINT_BELOW, Pruned, REFUSED_MAX, forgotten_below, import_key, taken_key, twice,
+};
 
 static BY_ID: LazyLock<String> = LazyLock::new(|| find("id = ?1"));
 static BY_KEY: LazyLock<String> =
@@ -84,14 +81,6 @@ const FORGET: &str = "
 const SWITCH_OFF: &str = "
     UPDATE jetpack_monitor_check_targets SET monitor_active = 0, change_number = ?2 WHERE id = ?1";
 
-/// What one step of a prune did.
-pub(crate) struct Pruned {
-    /// Targets switched off.
-    pub(crate) count: u64,
-    /// The id of the last one.
-    pub(crate) last: i64,
-}
-
 impl Db {
     /// Imports `rows` in one transaction.
     pub(crate) fn import(&mut self, rows: &[ImportRow], import: ImportId) -> Result<ImportReport> {
@@ -145,7 +134,7 @@ impl Db {
         let sql = "SELECT 1 FROM jetpack_monitor_import_members WHERE import_id = ?1 LIMIT 1";
         self.run(|connection| {
             let any = connection
-                .query_row(sql, [key(import)], |_| Ok(()))
+                .query_row(sql, [import_key(import)], |_| Ok(()))
                 .optional()?;
             any.ok_or(Failure::NothingImported)
         })
@@ -161,7 +150,7 @@ impl Db {
         self.write(|transaction| {
             let absent: Vec<i64> = transaction
                 .prepare_cached(ABSENT)?
-                .query_map((key(import), after, limit as i64), |row| row.get(0))?
+                .query_map((import_key(import), after, limit as i64), |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             let mut changes = Counter::read(transaction, "change")?;
             let mut switch_off = transaction.prepare_cached(SWITCH_OFF)?;
@@ -178,20 +167,15 @@ impl Db {
 
     /// Forgets at most `limit` members of an import, which may not be pruned again; says how many.
     pub(crate) fn forget_import(&mut self, import: ImportId, limit: usize) -> Result<usize> {
-        let numbers = (key(import), limit as i64);
+        let numbers = (import_key(import), limit as i64);
         self.write(|transaction| Ok(transaction.prepare_cached(FORGET)?.execute(numbers)?))
     }
 }
 
-fn key(import: ImportId) -> i64 {
-    import.0.0 as i64
-}
-
 fn forget_before(transaction: &Transaction<'_>, import: ImportId) -> Result<(), Failure> {
-    let before = import.0.0.saturating_sub(FORGET_AFTER_MS) as i64;
     transaction
         .prepare_cached("DELETE FROM jetpack_monitor_import_members WHERE import_id < ?1")?
-        .execute([before])?;
+        .execute([forgotten_below(import)])?;
     Ok(())
 }
 
@@ -228,7 +212,7 @@ impl<'a> Importer<'a> {
     fn prepare(transaction: &'a Transaction<'a>, import: ImportId) -> Result<Self, Failure> {
         Ok(Self {
             transaction,
-            import: key(import),
+            import: import_key(import),
             by_id: transaction.prepare_cached(&BY_ID)?,
             by_key: transaction.prepare_cached(&BY_KEY)?,
             insert: transaction.prepare_cached(&INSERT)?,
@@ -285,7 +269,7 @@ impl<'a> Importer<'a> {
             },
         };
         match found {
-            Some(found) => self.change(found, row.id, &values),
+            Some(found) => self.change(found, row, &values),
             None => self.add(row.id, &values),
         }
     }
@@ -301,8 +285,8 @@ impl<'a> Importer<'a> {
     fn change(
         &mut self,
         found: Found,
-        id: Option<TargetId>,
-        values: &[ValueRef<'_>; CONFIG_LEN],
+        row: &ImportRow,
+        values: &[Field<'_>; CONFIG_LEN],
     ) -> Result<Taken, Failure> {
         let member = (self.import, found.id);
         if found.same && found.active {
@@ -311,7 +295,7 @@ impl<'a> Importer<'a> {
         }
         let seen = self.is_member.query_row(member, |_| Ok(())).optional()?;
         if seen.is_some() && !found.same {
-            return Ok(Taken::Refused(twice(id, values)));
+            return Ok(Taken::Refused(twice(row.id, &row.config.name)));
         }
         self.add_member.execute(member)?;
         let generation = i64::from(!found.same_probe);
@@ -323,7 +307,7 @@ impl<'a> Importer<'a> {
     fn add(
         &mut self,
         id: Option<TargetId>,
-        values: &[ValueRef<'_>; CONFIG_LEN],
+        values: &[Field<'_>; CONFIG_LEN],
     ) -> Result<Taken, Failure> {
         let id = match id {
             Some(id) => id,
@@ -364,7 +348,7 @@ impl<'a> Importer<'a> {
 fn compared(
     statement: &mut CachedStatement<'_>,
     which: impl rusqlite::Params,
-    values: &[ValueRef<'_>; CONFIG_LEN],
+    values: &[Field<'_>; CONFIG_LEN],
 ) -> Result<Option<Found>, Failure> {
     Ok(statement
         .query_row(which, |row| compare(row, values))
@@ -372,7 +356,7 @@ fn compared(
 }
 
 /// Compares a row of [`find`] with `values`.
-fn compare(row: &Row<'_>, values: &[ValueRef<'_>; CONFIG_LEN]) -> rusqlite::Result<Found> {
+fn compare(row: &Row<'_>, values: &[Field<'_>; CONFIG_LEN]) -> rusqlite::Result<Found> {
     let active: i64 = row.get(1)?;
     let mut found = Found {
         id: row.get(0)?,
@@ -381,7 +365,7 @@ fn compare(row: &Row<'_>, values: &[ValueRef<'_>; CONFIG_LEN]) -> rusqlite::Resu
         same_probe: true,
     };
     for (at, (column, value)) in CONFIG.iter().zip(values).enumerate() {
-        if row.get_ref(at + 2)? != *value {
+        if field(row.get_ref(at + 2)?) != *value {
             found.same = false;
             found.same_probe &= !column.probed;
         }
@@ -391,35 +375,13 @@ fn compare(row: &Row<'_>, values: &[ValueRef<'_>; CONFIG_LEN]) -> rusqlite::Resu
 
 fn parameters<'a>(
     head: [i64; 3],
-    values: &'a [ValueRef<'a>; CONFIG_LEN],
+    values: &'a [Field<'a>; CONFIG_LEN],
 ) -> impl rusqlite::Params + 'a {
-    let head = head.into_iter().map(ValueRef::Integer);
+    let head = head.into_iter().map(Field::Whole);
     params_from_iter(
         head.chain(values.iter().copied())
-            .map(ToSqlOutput::Borrowed),
+            .map(|field| ToSqlOutput::Borrowed(value(field))),
     )
-}
-
-fn taken_key(id: TargetId, holder: i64) -> FieldError {
-    let accepted = format!(
-        "{holder}, which has this URL, method and name already: use that id, leave the id out, \
-         or give this row another name"
-    );
-    FieldError::new("id", &id.to_string(), &accepted)
-}
-
-/// With an id the earlier row was found by it, whatever else they share.
-fn twice(id: Option<TargetId>, values: &[ValueRef<'_>; CONFIG_LEN]) -> FieldError {
-    if let Some(id) = id {
-        let accepted = "an id used once in one import, and an earlier row has it: give this row an \
-                        id of its own, or remove it";
-        return FieldError::new("id", &id.to_string(), accepted);
-    }
-    // The first configuration column is the name.
-    let name = values[0].as_str().unwrap_or_default();
-    let accepted = "one row per URL, method and name in one import: give this row a name \
-                    of its own, or remove it";
-    FieldError::new("name", name, accepted)
 }
 
 /// A number that only rises, read once and written once per transaction.

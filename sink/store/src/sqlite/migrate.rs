@@ -4,12 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::failure::Failure;
-
-struct Migration {
-    version: u32,
-    name: &'static str,
-    sql: &'static str,
-}
+use crate::schema::{self, Migration, MigrationPlan, Mismatch};
 
 /// Every migration, in order, versions from 1 without gaps. A released file never changes.
 const MIGRATIONS: &[Migration] = &[
@@ -32,14 +27,22 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Failure> {
     migrate_to(connection, MIGRATIONS)
 }
 
+/// What is missing.
+pub(super) fn plan(connection: &Connection) -> Result<MigrationPlan, Failure> {
+    Ok(schema::plan(
+        MIGRATIONS,
+        check_recorded(connection, MIGRATIONS)?,
+    ))
+}
+
+/// What a file that is not there is missing.
+pub(super) fn plan_of_nothing() -> MigrationPlan {
+    schema::plan(MIGRATIONS, 0)
+}
+
 /// Refuses a store that would have to be migrated; changes nothing.
 pub(super) fn require_current(connection: &Connection) -> Result<(), Failure> {
-    let done = check_recorded(connection, MIGRATIONS)?;
-    let version = |count: usize| {
-        let last = MIGRATIONS[..count].last();
-        last.map_or(0, |migration| migration.version)
-    };
-    let (found, known) = (version(done), version(MIGRATIONS.len()));
+    let MigrationPlan { found, known, .. } = plan(connection)?;
     if found < known {
         return Err(Failure::Older { found, known });
     }
@@ -64,7 +67,7 @@ fn migrate_to(connection: &mut Connection, migrations: &[Migration]) -> Result<(
         transaction.execute_batch(migration.sql)?;
         transaction.execute(
             "INSERT INTO jetpack_monitor_schema_version VALUES (?1, ?2, ?3)",
-            (migration.version, migration.name, checksum(migration.sql)),
+            (migration.version, migration.name, migration.checksum()),
         )?;
     }
     transaction.commit()?;
@@ -81,17 +84,10 @@ fn check_recorded(connection: &Connection, migrations: &[Migration]) -> Result<u
     let recorded: Vec<(u32, i64)> = statement
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let known = migrations.last().map_or(0, |migration| migration.version);
-    if let Some(&(found, _)) = recorded.last().filter(|(version, _)| *version > known) {
-        return Err(Failure::Newer { found, known });
-    }
-    for (migration, (version, found)) in migrations.iter().zip(&recorded) {
-        if *version != migration.version || *found != checksum(migration.sql) {
-            let Migration { version, name, .. } = *migration;
-            return Err(Failure::Changed { version, name });
-        }
-    }
-    Ok(recorded.len())
+    schema::recorded(migrations, &recorded).map_err(|mismatch| match mismatch {
+        Mismatch::Newer { found, known } => Failure::Newer { found, known },
+        Mismatch::Changed { version, file } => Failure::Changed { version, file },
+    })
 }
 
 fn has_table(connection: &Connection, table: &str) -> Result<bool, Failure> {
@@ -107,12 +103,6 @@ fn foreign_table(connection: &Connection) -> Result<Option<String>, Failure> {
     Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)
 }
 
-/// FNV-1a, 64 bits: it has to notice an edit, not to withstand an attack.
-fn checksum(text: &str) -> i64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, step) as i64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,13 +113,6 @@ mod tests {
             name: "test",
             sql,
         }
-    }
-
-    #[test]
-    fn the_checksum_is_fnv_1a() {
-        // Vectors of draft-eastlake-fnv: a stored checksum must mean the same in every build.
-        assert_eq!(checksum("") as u64, 0xcbf2_9ce4_8422_2325);
-        assert_eq!(checksum("foobar") as u64, 0x8594_4171_f739_67e8);
     }
 
     #[test]

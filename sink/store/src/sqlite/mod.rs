@@ -10,18 +10,26 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
 use self::connection::Db;
+use crate::schema::MigrationPlan;
 use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
-mod columns;
 mod connection;
 mod facts;
 mod failure;
+mod field;
 mod freshness;
 mod import;
 mod migrate;
 mod queries;
 mod targets;
+
+/// What the store at `path` lacks; nothing is changed, nor made.
+pub(crate) async fn migration_plan(path: PathBuf, options: OpenOptions) -> Result<MigrationPlan> {
+    let store = path.display().to_string();
+    let looking = tokio::task::spawn_blocking(move || Db::migration_plan(&path, options));
+    looking.await.map_err(|_| StoreError::Closed { store })?
+}
 
 type Work = Box<dyn FnOnce(&mut Db) + Send>;
 
@@ -67,7 +75,7 @@ impl Client {
                 Err(error) => drop(opened.send(Err(error))),
             })
             .map_err(|cause| StoreError::Thread {
-                path: client.path.to_path_buf(),
+                store: client.path.display().to_string(),
                 cause,
             })?;
         answer.await.map_err(|_| client.closed())??;
@@ -105,7 +113,7 @@ impl Client {
 
     fn closed(&self) -> StoreError {
         StoreError::Closed {
-            path: self.path.to_path_buf(),
+            store: self.path.display().to_string(),
         }
     }
 }

@@ -5,10 +5,10 @@ use model::{Evidence, FactId, TargetId, UnixMs};
 use rusqlite::{Connection, Params, Row};
 
 use super::connection::Db;
-use super::facts::NODE;
 use super::failure::Failure;
 use crate::Result;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
+use crate::rules::NODE;
 
 const EVENTS: &str = "jetpack_monitor_events";
 const TRANSITIONS: &str = "jetpack_monitor_event_transitions";

@@ -3,26 +3,40 @@
 use std::sync::LazyLock;
 
 use model::TargetId;
-use rusqlite::{Connection, Params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Params, Row};
 
-use super::columns::{ReadTarget, read_target, target_list};
 use super::connection::Db;
 use super::failure::Failure;
+use super::field::field;
 use crate::Result;
 use crate::answer::{ChangePage, TargetPage};
+use crate::columns::{Head, ReadTarget, config_list, plain, read_target};
 
 static PAGE: LazyLock<String> = LazyLock::new(|| select("id > ?1", "id"));
 static ACTIVE_PAGE: LazyLock<String> =
     LazyLock::new(|| select("id > ?1 AND monitor_active = 1", "id"));
 static CHANGES: LazyLock<String> = LazyLock::new(|| select("change_number > ?1", "change_number"));
 
-/// Rows for [`read_target`], with the change number after them.
+/// Rows for [`read_row`], with the change number after them.
 fn select(which: &str, order: &str) -> String {
     format!(
-        "SELECT {}, change_number
+        "SELECT id, generation, monitor_active, {} AS plain, {}, change_number
          FROM jetpack_monitor_check_targets WHERE {which} ORDER BY {order} LIMIT ?2",
-        target_list()
+        plain(),
+        config_list()
     )
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<ReadTarget> {
+    let head = Head {
+        id: row.get(0)?,
+        generation: row.get(1)?,
+        active: row.get::<_, i64>(2)? != 0,
+        plain: row.get::<_, Option<bool>>(3)? == Some(true),
+    };
+    let value = |at: usize| field(row.get_ref(4 + at).unwrap_or(ValueRef::Null));
+    Ok(read_target(&head, value))
 }
 
 impl Db {
@@ -89,8 +103,7 @@ fn read(
     let (mut targets, mut refused) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         see_change(row.get(change_at)?);
-        let target: ReadTarget = read_target(row)?;
-        match target {
+        match read_row(row)? {
             Ok(target) => targets.push(target),
             Err(why) => refused.push(why),
         }

@@ -9,6 +9,9 @@ use store::{ImportId, ImportRow, Store, StoreUrl};
 
 /// A place for stores of one kind, empty at first and gone with the value.
 pub(crate) trait Backend {
+    /// How often random batches are tried: a database of a server takes longer to make.
+    const RANDOM_CASES: u32;
+
     fn fresh() -> Self;
     fn url(&self) -> StoreUrl;
     /// The first column of the first row of `sql` (which every backend must understand), past the

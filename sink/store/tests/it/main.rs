@@ -5,4 +5,7 @@
 
 mod conformance;
 mod fixture;
+mod mariadb;
+mod mysql;
+mod proxy;
 mod sqlite;

@@ -28,6 +28,8 @@ impl Sqlite {
 }
 
 impl Backend for Sqlite {
+    const RANDOM_CASES: u32 = 48;
+
     fn fresh() -> Self {
         Self {
             directory: TempDir::new().expect("a temporary directory"),

@@ -148,6 +148,10 @@ pub(super) const DUPLICATES: &[(&str, &str)] = &[
         "io-uring 0.6 of monoio and glommio's nix are behind",
     ),
     (
+        "cpufeatures",
+        "the SHA crates of mysql_common are at 0.2, rand's generator at 0.3",
+    ),
+    (
         "embedded-io",
         "postcard 1 names both; neither is compiled with `use-std`",
     ),

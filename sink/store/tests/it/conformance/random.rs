@@ -279,7 +279,7 @@ async fn run<B: Backend>(batches: &[(u64, Vec<Choice>)]) {
 
 pub(crate) fn random_batches_do_what_the_model_does<B: Backend>() {
     let config = Config {
-        cases: 48,
+        cases: B::RANDOM_CASES,
         failure_persistence: None,
         ..Config::default()
     };

@@ -1,20 +1,30 @@
 //! A target's configuration as columns: what is written, compared and read back.
 //!
 //! The one list [`CONFIG`] fixes the order of every statement about the configuration and says
-//! which columns the probes depend on.
+//! which columns the probes depend on. It knows no database: a backend turns its own values into
+//! [`Field`]s and back.
 
 use model::check::{Check, HttpCheck, TcpText};
 use model::ids::Generation;
 use model::target::{ExpectStatus, Maintenance, Method, Profile, Redirect, TargetConfig};
 use model::{FieldError, Target, TargetId, TargetSpec};
-use rusqlite::Row;
-use rusqlite::types::ValueRef;
+
+/// A value of a column, as every database has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field<'a> {
+    Null,
+    Whole(i64),
+    /// UTF-8, unless somebody else wrote it.
+    Text(&'a [u8]),
+    /// Something that none of our columns holds, by the name of its type.
+    Other(&'static str),
+}
 
 /// One column of the configuration.
-pub(super) struct Column {
-    pub(super) name: &'static str,
+pub(crate) struct Column {
+    pub(crate) name: &'static str,
     /// Whether another value makes another probe, and so another generation.
-    pub(super) probed: bool,
+    pub(crate) probed: bool,
 }
 
 const fn probed(name: &'static str) -> Column {
@@ -29,10 +39,10 @@ const fn kept(name: &'static str) -> Column {
 }
 
 /// Number of configuration columns.
-pub(super) const CONFIG_LEN: usize = 18;
+pub(crate) const CONFIG_LEN: usize = 18;
 
 /// The columns of the configuration, in the order of [`Columns::values`].
-pub(super) const CONFIG: [Column; CONFIG_LEN] = [
+pub(crate) const CONFIG: [Column; CONFIG_LEN] = [
     kept("name"),
     kept("blog_id"),
     probed("monitor_url"),
@@ -54,12 +64,12 @@ pub(super) const CONFIG: [Column; CONFIG_LEN] = [
 ];
 
 /// `name, blog_id, …`: the columns of [`CONFIG`] as a statement lists them.
-pub(super) fn config_list() -> String {
+pub(crate) fn config_list() -> String {
     CONFIG.each_ref().map(|column| column.name).join(", ")
 }
 
 /// A configuration in the form in which it is stored, owned where it has no text of its own.
-pub(super) struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     config: &'a TargetConfig,
     /// The columns of a request are empty without one.
     http: Option<&'a HttpCheck>,
@@ -75,7 +85,7 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// The columns of `config`; integers of the database end at 2⁶³−1.
-    pub(super) fn of(config: &'a TargetConfig) -> Result<Self, FieldError> {
+    pub(crate) fn of(config: &'a TargetConfig) -> Result<Self, FieldError> {
         let http = config.check.http();
         let headers = http.iter().flat_map(|http| &http.headers);
         let headers: Vec<String> = headers
@@ -103,7 +113,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The unique key: canonical URL, method, name.
-    pub(super) fn key(&self) -> (&str, &'static str, &'a str) {
+    pub(crate) fn key(&self) -> (&str, &'static str, &'a str) {
         (
             &self.url,
             self.config.check.method_word(),
@@ -112,10 +122,10 @@ impl<'a> Columns<'a> {
     }
 
     /// The values, in the order of [`CONFIG`].
-    pub(super) fn values(&self) -> [ValueRef<'_>; CONFIG_LEN] {
+    pub(crate) fn values(&self) -> [Field<'_>; CONFIG_LEN] {
         let config = self.config;
-        let text = |text: &'a str| ValueRef::Text(text.as_bytes());
-        let whole = ValueRef::Integer;
+        let text = |text: &'a str| Field::Text(text.as_bytes());
+        let whole = Field::Whole;
         let http = |word: fn(&HttpCheck) -> &'static str| text(self.http.map_or("", word));
         let keyword = self.http.and_then(|http| http.keyword.as_deref());
         [
@@ -127,20 +137,19 @@ impl<'a> Columns<'a> {
             http(|http| http.profile.as_str()),
             whole(config.timeout_ms.into()),
             http(|http| http.redirect.as_str()),
-            keyword.map_or(ValueRef::Null, text),
-            self.forbidden.as_deref().map_or(ValueRef::Null, own_text),
-            self.headers.as_deref().map_or(ValueRef::Null, own_text),
+            keyword.map_or(Field::Null, text),
+            self.forbidden.as_deref().map_or(Field::Null, own_text),
+            self.headers.as_deref().map_or(Field::Null, own_text),
             own_text(&self.expect_status),
             self.maintenance
-                .map_or(ValueRef::Null, |(start, _)| whole(start)),
-            self.maintenance
-                .map_or(ValueRef::Null, |(_, end)| whole(end)),
+                .map_or(Field::Null, |(start, _)| whole(start)),
+            self.maintenance.map_or(Field::Null, |(_, end)| whole(end)),
             whole(config.alert_cooldown_min.into()),
             config
                 .max_latency_ms
-                .map_or(ValueRef::Null, |ms| whole(ms.into())),
-            self.send.as_deref().map_or(ValueRef::Null, own_text),
-            self.expected.as_deref().map_or(ValueRef::Null, own_text),
+                .map_or(Field::Null, |ms| whole(ms.into())),
+            self.send.as_deref().map_or(Field::Null, own_text),
+            self.expected.as_deref().map_or(Field::Null, own_text),
         ]
     }
 }
@@ -160,8 +169,8 @@ fn texts(check: &Check) -> (Option<String>, Vec<String>) {
     }
 }
 
-fn own_text(text: &str) -> ValueRef<'_> {
-    ValueRef::Text(text.as_bytes())
+fn own_text(text: &str) -> Field<'_> {
+    Field::Text(text.as_bytes())
 }
 
 fn integer(field: &'static str, value: u64) -> Result<i64, FieldError> {
@@ -174,21 +183,21 @@ fn json_list(texts: &[String]) -> Option<String> {
     (!texts.is_empty()).then(|| list.to_string())
 }
 
-/// A row that is a target, or the id of one that is not with the reason.
-pub(super) type ReadTarget = Result<Target, (i64, FieldError)>;
-
-/// What [`read_target`] reads, as a statement lists it.
-pub(super) fn target_list() -> String {
-    format!(
-        "id, generation, monitor_active, {} AS plain, {}",
-        plain(),
-        config_list()
-    )
+/// The columns of a target's row before its configuration.
+pub(crate) struct Head {
+    pub(crate) id: i64,
+    pub(crate) generation: i64,
+    pub(crate) active: bool,
+    /// Whether the row is known to have nothing but defaults where [`plain`] looks.
+    pub(crate) plain: bool,
 }
+
+/// A row that is a target, or the id of one that is not with the reason.
+pub(crate) type ReadTarget = Result<Target, (i64, FieldError)>;
 
 /// Whether a row has nothing but defaults in the twelve columns that few targets set. Fetching a
 /// column costs more than comparing it inside of SQLite, so paging takes half the time with this.
-fn plain() -> String {
+pub(crate) fn plain() -> String {
     format!(
         "(request_method = '{}' AND detection_profile = '{}' AND redirect_policy = '{}' \
          AND expect_status = '{}' AND coalesce(check_keyword, forbidden_keywords, \
@@ -201,49 +210,47 @@ fn plain() -> String {
     )
 }
 
-/// Reads a row of [`target_list`].
+/// Reads a row: its first columns, and the configuration, whose columns `field` has by their
+/// places in [`CONFIG`].
 ///
 /// The configuration is parsed again: whatever wrote the row, a `Target` that exists is valid.
-pub(super) fn read_target(row: &Row<'_>) -> rusqlite::Result<ReadTarget> {
-    let raw: i64 = row.get(0)?;
-    let generation: i64 = row.get(1)?;
-    let active: i64 = row.get(2)?;
-    let plain: Option<bool> = row.get(3)?;
+pub(crate) fn read_target<'a>(head: &Head, field: impl Fn(usize) -> Field<'a>) -> ReadTarget {
     let read = || {
-        let id = TargetId::new(raw)
-            .ok_or_else(|| FieldError::new("id", &raw.to_string(), "a number above 0"))?;
-        let generation = u32::try_from(generation).map(Generation).map_err(|_| {
-            FieldError::new("generation", &generation.to_string(), "a 32-bit number")
-        })?;
-        let mut spec = read_plain(row)?;
-        if plain != Some(true) {
-            read_rest(row, &mut spec)?;
+        let id = TargetId::new(head.id)
+            .ok_or_else(|| FieldError::new("id", &head.id.to_string(), "a number above 0"))?;
+        let generation = u32::try_from(head.generation)
+            .map(Generation)
+            .map_err(|_| {
+                FieldError::new(
+                    "generation",
+                    &head.generation.to_string(),
+                    "a 32-bit number",
+                )
+            })?;
+        let mut spec = read_plain(&field)?;
+        if !head.plain {
+            read_rest(&field, &mut spec)?;
         }
         Ok(Target {
             id,
             generation,
-            active: active != 0,
+            active: head.active,
             config: spec.parse()?,
         })
     };
-    Ok(read().map_err(|error| (raw, error)))
-}
-
-/// Column `at` of [`CONFIG`] in a row of [`target_list`].
-fn field<'a>(row: &'a Row<'_>, at: usize) -> ValueRef<'a> {
-    row.get_ref(4 + at).unwrap_or(ValueRef::Null)
+    read().map_err(|error| (head.id, error))
 }
 
 /// The columns that every target sets.
-fn read_plain(row: &Row<'_>) -> Result<TargetSpec, FieldError> {
-    let group_id = whole("group_id", field(row, 1))?.unwrap_or(0);
-    let cooldown = whole("alert_cooldown_min", field(row, 14))?.map(i32::try_from);
+fn read_plain<'a>(value: impl Fn(usize) -> Field<'a>) -> Result<TargetSpec, FieldError> {
+    let group_id = whole("group_id", value(1))?.unwrap_or(0);
+    let cooldown = whole("alert_cooldown_min", value(14))?.map(i32::try_from);
     Ok(TargetSpec {
-        name: text("name", field(row, 0))?,
+        name: text("name", value(0))?,
         group_id: Some(unsigned("group_id", group_id)?),
-        url: text("url", field(row, 2))?.unwrap_or_default(),
-        interval_s: whole("interval_s", field(row, 3))?,
-        timeout_ms: whole("timeout_ms", field(row, 6))?,
+        url: text("url", value(2))?.unwrap_or_default(),
+        interval_s: whole("interval_s", value(3))?,
+        timeout_ms: whole("timeout_ms", value(6))?,
         alert_cooldown_min: cooldown.transpose().map_err(|error| {
             FieldError::new("alert_cooldown_min", &error.to_string(), "32 bits")
         })?,
@@ -252,19 +259,22 @@ fn read_plain(row: &Row<'_>) -> Result<TargetSpec, FieldError> {
 }
 
 /// The columns that [`plain`] looks at.
-fn read_rest(row: &Row<'_>, spec: &mut TargetSpec) -> Result<(), FieldError> {
-    spec.method = text("method", field(row, 4))?;
-    spec.profile = text("profile", field(row, 5))?;
-    spec.redirect = text("redirect", field(row, 7))?;
-    spec.keyword = text("keyword", field(row, 8))?;
-    spec.forbidden = list("forbidden", field(row, 9))?;
-    spec.headers = list("headers", field(row, 10))?;
-    spec.expect_status = text("expect_status", field(row, 11))?;
-    spec.max_latency_ms = whole("max_latency_ms", field(row, 15))?;
-    spec.send = text("send", field(row, 16))?;
-    spec.expect = list("expect", field(row, 17))?;
-    let start = whole("maintenance", field(row, 12))?;
-    let end = whole("maintenance", field(row, 13))?;
+fn read_rest<'a>(
+    value: impl Fn(usize) -> Field<'a>,
+    spec: &mut TargetSpec,
+) -> Result<(), FieldError> {
+    spec.method = text("method", value(4))?;
+    spec.profile = text("profile", value(5))?;
+    spec.redirect = text("redirect", value(7))?;
+    spec.keyword = text("keyword", value(8))?;
+    spec.forbidden = list("forbidden", value(9))?;
+    spec.headers = list("headers", value(10))?;
+    spec.expect_status = text("expect_status", value(11))?;
+    spec.max_latency_ms = whole("max_latency_ms", value(15))?;
+    spec.send = text("send", value(16))?;
+    spec.expect = list("expect", value(17))?;
+    let start = whole("maintenance", value(12))?;
+    let end = whole("maintenance", value(13))?;
     if let (Some(start), Some(end)) = (start, end) {
         spec.maintenance = Some(Maintenance {
             start_ms: unsigned("maintenance", start)?,
@@ -274,29 +284,23 @@ fn read_rest(row: &Row<'_>, spec: &mut TargetSpec) -> Result<(), FieldError> {
     Ok(())
 }
 
-fn text(field: &'static str, value: ValueRef<'_>) -> Result<Option<String>, FieldError> {
+fn text(field: &'static str, value: Field<'_>) -> Result<Option<String>, FieldError> {
     match value {
-        ValueRef::Null => Ok(None),
-        ValueRef::Text(bytes) => std::str::from_utf8(bytes)
+        Field::Null => Ok(None),
+        Field::Text(bytes) => std::str::from_utf8(bytes)
             .map(|text| Some(text.to_owned()))
             .map_err(|_| FieldError::new(field, "bytes that are not UTF-8", "UTF-8 text")),
-        other => Err(FieldError::new(
-            field,
-            &format!("{:?}", other.data_type()),
-            "text",
-        )),
+        Field::Whole(_) => Err(FieldError::new(field, "Integer", "text")),
+        Field::Other(kind) => Err(FieldError::new(field, kind, "text")),
     }
 }
 
-fn whole(field: &'static str, value: ValueRef<'_>) -> Result<Option<i64>, FieldError> {
+fn whole(field: &'static str, value: Field<'_>) -> Result<Option<i64>, FieldError> {
     match value {
-        ValueRef::Null => Ok(None),
-        ValueRef::Integer(number) => Ok(Some(number)),
-        other => Err(FieldError::new(
-            field,
-            &format!("{:?}", other.data_type()),
-            "a number",
-        )),
+        Field::Null => Ok(None),
+        Field::Whole(number) => Ok(Some(number)),
+        Field::Text(_) => Err(FieldError::new(field, "Text", "a number")),
+        Field::Other(kind) => Err(FieldError::new(field, kind, "a number")),
     }
 }
 
@@ -304,7 +308,7 @@ fn unsigned(field: &'static str, value: i64) -> Result<u64, FieldError> {
     u64::try_from(value).map_err(|_| FieldError::new(field, &value.to_string(), "0 or more"))
 }
 
-fn list(field: &'static str, value: ValueRef<'_>) -> Result<Vec<String>, FieldError> {
+fn list(field: &'static str, value: Field<'_>) -> Result<Vec<String>, FieldError> {
     let Some(json) = text(field, value)? else {
         return Ok(Vec::new());
     };

@@ -1,0 +1,286 @@
+//! Applies facts. Everything a state change owes is written if, and only if, its transition row is
+//! new; that also decides whether the fact may touch its event at all.
+//!
+//! The rows that a batch is about are read first, what becomes of them is decided in memory
+//! ([`Decided`]), fact by fact, and then written with a few statements for all of them: nobody else
+//! writes these rows meanwhile, because the node's row is locked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
+use model::limits::APPLY_TIMEOUT_MS;
+use model::{FactId, TargetId};
+use mysql_async::Value;
+use tokio::time::timeout;
+
+use self::decide::{Decided, EventChange, identity, within};
+use super::insert::Many;
+use super::session::{Session, read};
+use crate::answer::Applied;
+use crate::rules::{JOB_ATTEMPTS_MAX, NODE, QUEUE_INTERNAL};
+use crate::{Result, StoreError};
+
+mod decide;
+
+const ADVANCE: &str = "UPDATE jetpack_monitor_nodes SET journal_seq = ? \
+    WHERE node_id = ? AND journal_seq < ?";
+
+const EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, state, \
+    ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events WHERE";
+
+const TRANSITIONS: &str = "SELECT id FROM jetpack_monitor_event_transitions WHERE id IN";
+
+const STATUSES: &str = "SELECT id, site_status FROM jetpack_monitor_check_targets WHERE id IN";
+
+const INSERT_TRANSITIONS: (&str, &str) = (
+    "INSERT INTO jetpack_monitor_event_transitions (id, event_id, blog_id, endpoint_id, \
+     severity_before, severity_after, state_before, state_after, reason, source, metadata, \
+     changed_at) VALUES",
+    "(?,?,?,?,?,?,?,?,?,?,?,?)",
+);
+
+/// `started_at` and the identity never move.
+const UPSERT_EVENTS: (&str, &str, &str) = (
+    "INSERT INTO jetpack_monitor_events (id, blog_id, endpoint_id, check_type, discriminator, \
+     severity, state, started_at, ended_at, resolution_reason, fail_count, failure_class, \
+     updated_at) VALUES",
+    "(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    "ON DUPLICATE KEY UPDATE severity = VALUES(severity), state = VALUES(state), \
+     ended_at = VALUES(ended_at), resolution_reason = VALUES(resolution_reason), \
+     fail_count = VALUES(fail_count), failure_class = VALUES(failure_class), \
+     updated_at = VALUES(updated_at)",
+);
+
+/// A job that is there already, by its id or as active work of the same kind, stays as it is.
+const INSERT_JOBS: (&str, &str, &str) = (
+    "INSERT INTO jetpack_monitor_jobs (id, kind, queue, endpoint_id, incident_id, transition_id, \
+     seq, run_at, max_attempts, ukey, created_at) VALUES",
+    "(?,?,?,?,?,?,?,?,?,?,?)",
+    "ON DUPLICATE KEY UPDATE id = id",
+);
+
+const RAISE_COUNTS: (&str, &str, &str) = (
+    "UPDATE jetpack_monitor_events AS e JOIN (",
+    "SELECT CAST(? AS SIGNED) AS id, CAST(? AS SIGNED) AS fail_count",
+    ") AS v ON v.id = e.id SET e.fail_count = v.fail_count",
+);
+
+const PROJECT_STATUSES: (&str, &str, &str) = (
+    "UPDATE jetpack_monitor_check_targets AS t JOIN (",
+    "SELECT CAST(? AS SIGNED) AS id, CAST(? AS SIGNED) AS status, CAST(? AS SIGNED) AS changed",
+    ") AS v ON v.id = t.id SET t.site_status = v.status, t.last_status_change = v.changed",
+);
+
+const RAISE_FLOORS: (&str, &str, &str) = (
+    "INSERT INTO jetpack_monitor_shards (shard, node_id, since_epoch, newest_fact) VALUES",
+    "(?,?,?,?)",
+    "ON DUPLICATE KEY UPDATE newest_fact = GREATEST(newest_fact, VALUES(newest_fact))",
+);
+
+impl Session {
+    pub(crate) async fn apply(&mut self, batch: &Batch) -> Result<Applied> {
+        self.settle();
+        self.connect().await?;
+        let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
+        let applying = self.write(async |session: &mut Self| session.apply_once(batch).await);
+        if let Ok(applied) = timeout(limit, applying).await {
+            return applied;
+        }
+        self.settle();
+        Err(StoreError::TimedOut {
+            store: self.url().to_string(),
+            doing: "applying facts",
+            limit_ms: APPLY_TIMEOUT_MS,
+        })
+    }
+
+    /// Commits are as durable as the server's `innodb_flush_log_at_trx_commit` makes them: there
+    /// is nothing to add, but that the server is there.
+    pub(crate) async fn sync(&mut self) -> Result<()> {
+        self.begin(&["START TRANSACTION"]).await?;
+        self.commit().await
+    }
+
+    async fn apply_once(&mut self, batch: &Batch) -> Result<Applied> {
+        let seq = Value::Int(batch.journal_seq as i64);
+        let advance = vec![seq.clone(), Value::Int(NODE), seq];
+        if self.execute(ADVANCE, advance).await? == 0 {
+            return Ok(Applied {
+                skipped: batch.facts.len() as u64,
+                already_applied: true,
+                ..Applied::default()
+            });
+        }
+        let mut decided = self.look(&batch.facts).await?;
+        batch.facts.iter().for_each(|fact| decided.take(fact));
+        let jobs = self.write_decided(&decided).await?;
+        self.raise_floors(batch).await?;
+        let mut applied = decided.applied;
+        applied.jobs = jobs;
+        Ok(applied)
+    }
+
+    /// Reads every row that decides what becomes of `facts`.
+    async fn look<'a>(&mut self, facts: &'a [Fact]) -> Result<Decided<'a>> {
+        let mut decided = Decided::default();
+        let (mut events, mut transitions) = (Vec::new(), Vec::new());
+        let (mut keys, mut targets) = (Vec::new(), Vec::new());
+        for fact in facts {
+            match fact {
+                Fact::Counted { event, .. } => events.push(Value::Int(event.get())),
+                Fact::Transitioned {
+                    event, transition, ..
+                } => {
+                    events.push(Value::Int(event.id.get()));
+                    transitions.push(Value::Int(transition.id.get()));
+                    keys.push(Value::from(identity(event)));
+                    targets.push(Value::Int(event.target.get()));
+                }
+            }
+        }
+        let of_targets = "ended_at IS NULL AND endpoint_id IN";
+        for (which, values) in [
+            ("id IN", events),
+            ("dedup_key IN", keys),
+            (of_targets, targets.clone()),
+        ] {
+            let head = format!("{EVENTS} {which}");
+            for row in self.fetch_many((&head, ""), &[], values).await? {
+                decided.knows_event(read(self.url(), row)?);
+            }
+        }
+        for row in self.fetch_many((TRANSITIONS, ""), &[], transitions).await? {
+            let (id,) = read(self.url(), row)?;
+            decided.transitions.insert(id);
+        }
+        for row in self.fetch_many((STATUSES, ""), &[], targets).await? {
+            let (id, status) = read(self.url(), row)?;
+            decided.statuses.insert(id, status);
+        }
+        Ok(decided)
+    }
+
+    /// Writes what was decided; says how many jobs were new.
+    async fn write_decided(&mut self, decided: &Decided<'_>) -> Result<u64> {
+        let rows = decided
+            .new
+            .iter()
+            .map(transition_row)
+            .collect::<Result<_>>()?;
+        let (head, row) = INSERT_TRANSITIONS;
+        self.execute_many(Many::insert(head, row, ""), rows).await?;
+        let (head, row, tail) = UPSERT_EVENTS;
+        let rows = decided.changes().map(event_row).collect();
+        self.execute_many(Many::insert(head, row, tail), rows)
+            .await?;
+        let (head, row, tail) = RAISE_COUNTS;
+        let rows = decided.counts().map(|row| row.map(Value::Int).into());
+        self.execute_many(Many::join(head, row, tail), rows.collect())
+            .await?;
+        let (head, row, tail) = PROJECT_STATUSES;
+        let rows = decided.projections().map(|row| row.map(Value::Int).into());
+        self.execute_many(Many::join(head, row, tail), rows.collect())
+            .await?;
+        let (head, row, tail) = INSERT_JOBS;
+        let rows = decided.new.iter().map(job_row).collect();
+        self.execute_many(Many::insert(head, row, tail), rows).await
+    }
+
+    /// Ids are minted above every id that was ever applied, also when its rows are long gone.
+    async fn raise_floors(&mut self, batch: &Batch) -> Result<()> {
+        let mut newest: BTreeMap<u16, FactId> = BTreeMap::new();
+        for id in batch.facts.iter().flat_map(ids) {
+            newest
+                .entry(id.shard().get())
+                .and_modify(|top| *top = id.max(*top))
+                .or_insert(id);
+        }
+        let row = |(shard, id): (u16, FactId)| {
+            [i64::from(shard), NODE, 1, id.get()].map(Value::Int).into()
+        };
+        let rows = newest.into_iter().map(row).collect();
+        let (head, row, tail) = RAISE_FLOORS;
+        self.execute_many(Many::insert(head, row, tail), rows)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Every id of our own in `fact`: they may be of different shards.
+fn ids(fact: &Fact) -> impl Iterator<Item = FactId> {
+    let ids = match fact {
+        Fact::Transitioned {
+            event,
+            transition,
+            job,
+        } => [Some(event.id), Some(transition.id), Some(job.id)],
+        Fact::Counted { event, .. } => [Some(*event), None, None],
+    };
+    ids.into_iter().flatten()
+}
+
+fn transition_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Result<Vec<Value>> {
+    let metadata = transition.evidence.as_deref().map(serde_json::to_string);
+    let metadata = metadata.transpose().map_err(|error| StoreError::BadRow {
+        table: "jetpack_monitor_event_transitions",
+        id: transition.id.get(),
+        column: "metadata",
+        found: error.to_string(),
+    })?;
+    Ok(vec![
+        Value::Int(transition.id.get()),
+        Value::Int(event.id.get()),
+        Value::Int(event.group_id as i64),
+        Value::Int(event.target.get()),
+        Value::from(transition.before.and_then(State::severity)),
+        Value::from(transition.after.severity()),
+        Value::from(transition.before.map(State::as_str)),
+        Value::from(transition.after.as_str()),
+        Value::from(transition.reason.as_str()),
+        Value::from(within(&transition.source)),
+        Value::from(metadata),
+        Value::Int(transition.changed_at.0 as i64),
+    ])
+}
+
+fn event_row(change: EventChange<'_>) -> Vec<Value> {
+    let EventChange {
+        first,
+        last,
+        fail_count,
+        updated_at,
+    } = change;
+    vec![
+        Value::Int(first.id.get()),
+        Value::Int(first.group_id as i64),
+        Value::Int(first.target.get()),
+        Value::from(first.check_type.as_str()),
+        Value::from(first.discriminator.as_deref().map(within)),
+        Value::from(last.state.severity()),
+        Value::from(last.state.as_str()),
+        Value::Int(first.started_at.0 as i64),
+        Value::from(last.ended_at.map(|at| at.0 as i64)),
+        Value::from(last.resolution.map(Reason::as_str)),
+        Value::from(fail_count),
+        Value::from(last.class),
+        Value::Int(updated_at.0 as i64),
+    ]
+}
+
+fn job_row(&(event, transition, job): &(&Event, &Transition, &Job)) -> Vec<Value> {
+    let target: TargetId = event.target;
+    vec![
+        Value::Int(job.id.get()),
+        Value::from(job.kind.as_u8()),
+        Value::from(QUEUE_INTERNAL),
+        Value::Int(target.get()),
+        Value::Int(event.id.get()),
+        Value::Int(job.transition.get()),
+        Value::from(job.seq),
+        Value::Int(job.run_at.0 as i64),
+        Value::from(JOB_ATTEMPTS_MAX),
+        Value::from(format!("{}:{}", job.kind.as_u8(), job.transition)),
+        Value::Int(transition.changed_at.0 as i64),
+    ]
+}

@@ -1,0 +1,133 @@
+//! What the driver and the server say, as the sentences of [`StoreError`].
+
+use mysql_async::{DriverError as Misuse, Error as DriverError, IoError, ServerError};
+
+use super::address::MysqlUrl;
+use crate::StoreError;
+
+/// Why no connection was made.
+pub(super) fn connecting(url: &MysqlUrl, error: DriverError) -> StoreError {
+    let store = url.to_string();
+    match error {
+        DriverError::Server(error) => server(url, error),
+        DriverError::Io(IoError::Io(cause)) if has_tls_inside(&cause) => StoreError::Tls {
+            store,
+            detail: cause.to_string(),
+        },
+        DriverError::Io(IoError::Io(cause)) if is_ca_file(url, &cause) => StoreError::Tls {
+            store,
+            detail: format!("tls_ca cannot be read: {cause}"),
+        },
+        DriverError::Io(IoError::Io(cause)) => StoreError::Unreachable {
+            store,
+            detail: cause.to_string(),
+        },
+        DriverError::Io(IoError::Tls(cause)) => StoreError::Tls {
+            store,
+            detail: cause.to_string(),
+        },
+        DriverError::Driver(Misuse::NoClientSslFlagFromServer) => StoreError::Tls {
+            store,
+            detail: "the server offers none".to_owned(),
+        },
+        other => StoreError::Unreachable {
+            store,
+            detail: other.to_string(),
+        },
+    }
+}
+
+/// rustls speaks through the errors of the stream.
+fn has_tls_inside(cause: &std::io::Error) -> bool {
+    cause.kind() == std::io::ErrorKind::InvalidData
+}
+
+/// The only file that a connection reads.
+fn is_ca_file(url: &MysqlUrl, cause: &std::io::Error) -> bool {
+    url.tls_ca.is_some() && url.socket.is_none() && cause.kind() == std::io::ErrorKind::NotFound
+}
+
+/// Why a statement failed on a connection that was made.
+pub(super) fn working(url: &MysqlUrl, error: DriverError) -> StoreError {
+    match error {
+        DriverError::Server(error) => server(url, error),
+        DriverError::Io(cause) => StoreError::ConnectionLost {
+            store: url.to_string(),
+            detail: match cause {
+                IoError::Io(cause) => cause.to_string(),
+                IoError::Tls(cause) => cause.to_string(),
+            },
+        },
+        other => StoreError::ConnectionLost {
+            store: url.to_string(),
+            detail: other.to_string(),
+        },
+    }
+}
+
+/// Numbers: MySQL 8 reference, B.3.1; the others use the same.
+fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
+    let store = url.to_string();
+    let ServerError {
+        code,
+        message: detail,
+        ..
+    } = error;
+    match code {
+        // Access denied for this user.
+        1045 | 1698 | 1130 => StoreError::LoginRefused { store },
+        1049 => StoreError::NoDatabase {
+            store,
+            database: url.database.clone(),
+        },
+        // To the database, a command, a column, a routine, an operation.
+        1044 | 1142 | 1143 | 1227 | 1370 => StoreError::NoPrivilege { store, detail },
+        // --read-only, a table that may only be read, a transaction, a server in upgrade.
+        1290 | 1036 | 1792 | 1836 => StoreError::ServerReadOnly { store, detail },
+        // Lock wait timeout, deadlock.
+        1205 | 1213 => StoreError::Contended { store, detail },
+        // Shutdown, killed, no more connections, "not ready yet".
+        1053 | 1077 | 1079 | 1152 | 1317 | 1040 | 1203 | 1226 | 1927 | 4031 => {
+            StoreError::ConnectionLost { store, detail }
+        }
+        _ => StoreError::Server {
+            store,
+            code,
+            detail,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(code: u16) -> StoreError {
+        let url: MysqlUrl = "mysql://u:s3cret@h/d".parse().expect("valid");
+        let error = ServerError {
+            code,
+            message: "what the server said".to_owned(),
+            state: "HY000".to_owned(),
+        };
+        working(&url, DriverError::Server(error))
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_somebody_must_change() {
+        for code in [1205, 1213, 1053, 1040, 1317, 1927] {
+            assert!(told(code).is_transient(), "{code}");
+        }
+        for code in [1045, 1049, 1142, 1290, 1062, 1146] {
+            assert!(!told(code).is_transient(), "{code}");
+        }
+        for code in [1205, 1213] {
+            assert!(matches!(told(code), StoreError::Contended { .. }), "{code}");
+        }
+        let sentence = told(1062).to_string();
+        assert!(
+            sentence.contains("error 1062: what the server said"),
+            "{sentence}"
+        );
+        assert!(sentence.contains("mysql://u:***@h:3306/d"), "{sentence}");
+    }
+}

@@ -1,0 +1,201 @@
+//! Statements with many rows: their text, and how many rows fit into one of them.
+//!
+//! A prepared statement has a fixed number of rows, so a list is cut into parts of a few sizes:
+//! each connection prepares every size once.
+
+use mysql_async::Value;
+
+use super::session::Session;
+use crate::{Result, StoreError};
+
+/// Rows of the largest statement: more make no row cheaper, and MySQL ends at 65,535 parameters.
+const ROWS_MAX: usize = 500;
+/// Rows of an update that joins them.
+const JOINED_MAX: usize = 64;
+/// What a packet needs besides the values of its rows: header, bitmap and types of the parameters
+/// are counted per value, see [`size`]; this is for the rest.
+const PACKET_OVERHEAD: usize = 64;
+
+/// A statement around a list of rows, such as `INSERT INTO t (a, b) VALUES` … `ON DUPLICATE …`.
+#[derive(Clone, Copy)]
+pub(super) struct Many<'a> {
+    pub(super) head: &'a str,
+    /// One row: `(?, ?)`.
+    pub(super) row: &'a str,
+    /// Between two rows.
+    pub(super) between: &'a str,
+    pub(super) tail: &'a str,
+    pub(super) rows_max: usize,
+}
+
+impl<'a> Many<'a> {
+    /// `head` is `INSERT INTO t (…) VALUES`.
+    pub(super) fn insert(head: &'a str, row: &'a str, tail: &'a str) -> Self {
+        Self {
+            head,
+            row,
+            between: ", ",
+            tail,
+            rows_max: ROWS_MAX,
+        }
+    }
+
+    /// `UPDATE t JOIN (rows) AS v ON … SET …`: each row is a `SELECT`, which every server has, and
+    /// servers think longer about many of those.
+    pub(super) fn join(head: &'a str, row: &'a str, tail: &'a str) -> Self {
+        Self {
+            head,
+            row,
+            between: " UNION ALL ",
+            tail,
+            rows_max: JOINED_MAX,
+        }
+    }
+
+    fn text(&self, rows: usize) -> String {
+        let Self {
+            head,
+            row,
+            between,
+            tail,
+            ..
+        } = *self;
+        let mut text =
+            String::with_capacity(head.len() + (row.len() + between.len()) * rows + tail.len() + 2);
+        text.push_str(head);
+        text.push(' ');
+        for at in 0..rows {
+            if at > 0 {
+                text.push_str(between);
+            }
+            text.push_str(row);
+        }
+        text.push(' ');
+        text.push_str(tail);
+        text
+    }
+}
+
+impl Session {
+    /// Runs `statement` with all of `rows`, in as few statements as the server takes; the rows
+    /// that they touched, as the server counts.
+    pub(super) async fn execute_many(
+        &mut self,
+        statement: Many<'_>,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<u64> {
+        let fixed = statement.head.len() + statement.tail.len();
+        let text = statement.row.len() + statement.between.len();
+        let max_bytes = self.packet_max().saturating_sub(PACKET_OVERHEAD + fixed);
+        let (mut touched, mut bytes) = (0, 0);
+        let mut part = Vec::new();
+        for row in rows {
+            let of_row = size(&row).max(text);
+            if of_row > max_bytes {
+                return Err(StoreError::PacketTooSmall {
+                    store: self.url().to_string(),
+                    bytes: of_row,
+                    max_bytes: self.packet_max(),
+                });
+            }
+            if bytes + of_row > max_bytes || part.len() == statement.rows_max {
+                touched += self
+                    .execute_part(statement, std::mem::take(&mut part))
+                    .await?;
+                bytes = 0;
+            }
+            bytes += of_row;
+            part.push(row);
+        }
+        touched += self.execute_part(statement, part).await?;
+        Ok(touched)
+    }
+
+    /// In sizes that are powers of two, but for the largest: few enough to stay prepared.
+    async fn execute_part(
+        &mut self,
+        statement: Many<'_>,
+        mut rows: Vec<Vec<Value>>,
+    ) -> Result<u64> {
+        let mut touched = 0;
+        while !rows.is_empty() {
+            let count = match rows.len() {
+                some if some == statement.rows_max => some,
+                some => 1 << some.ilog2(),
+            };
+            let later = rows.split_off(count);
+            let values = rows.into_iter().flatten().collect();
+            touched += self.execute(&statement.text(count), values).await?;
+            rows = later;
+        }
+        Ok(touched)
+    }
+
+    /// The rows of `head (?, ?, …) tail` for all of `keys`, in parts; `head` has a place for
+    /// each of `before`.
+    pub(super) async fn fetch_many(
+        &mut self,
+        (head, tail): (&str, &str),
+        before: &[Value],
+        keys: Vec<Value>,
+    ) -> Result<Vec<mysql_async::Row>> {
+        let mut found = Vec::new();
+        let mut keys = keys;
+        while !keys.is_empty() {
+            let count = self.keys_that_fit(&keys);
+            let later = keys.split_off(count);
+            // Sizes as in `execute_part`: a key that is asked twice finds its row once.
+            let shape = count.next_power_of_two().min(ROWS_MAX);
+            if let Some(last) = keys.last().cloned() {
+                keys.resize(shape, last);
+            }
+            let places = vec!["?"; shape].join(", ");
+            let sql = format!("{head} ({places}) {tail}");
+            let parameters = before.iter().cloned().chain(keys).collect();
+            found.extend(self.fetch(&sql, parameters).await?);
+            keys = later;
+        }
+        Ok(found)
+    }
+
+    fn keys_that_fit(&self, keys: &[Value]) -> usize {
+        let max_bytes = self.packet_max().saturating_sub(PACKET_OVERHEAD) / 2;
+        let (mut bytes, mut count) = (0, 0);
+        for key in keys.iter().take(ROWS_MAX) {
+            bytes += value_size(key).max(4);
+            if bytes > max_bytes && count > 0 {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Bytes of a row in the packet that executes a prepared statement.
+fn size(row: &[Value]) -> usize {
+    row.iter().map(value_size).sum()
+}
+
+fn value_size(value: &Value) -> usize {
+    // Two bytes of type each, a bit of the NULL map, and up to nine bytes of length.
+    3 + match value {
+        Value::Bytes(bytes) => bytes.len() + 9,
+        _ => 9,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_lists_its_rows() {
+        let insert = Many::insert("INSERT INTO t (a, b) VALUES", "(?, ?)", "ON DUPLICATE x");
+        assert_eq!(
+            insert.text(2),
+            "INSERT INTO t (a, b) VALUES (?, ?), (?, ?) ON DUPLICATE x"
+        );
+        assert_eq!(size(&[Value::Int(1), Value::Bytes(vec![0; 5])]), 29);
+    }
+}

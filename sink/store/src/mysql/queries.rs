@@ -1,0 +1,237 @@
+//! Events and transitions on their way out, where a restart resumes, and counts.
+
+use std::collections::HashMap;
+
+use model::fact::{CheckType, Event, Reason, State, Transition};
+use model::{Evidence, FactId, TargetId, UnixMs};
+use mysql_async::{Row, Value};
+
+use super::session::{Session, read};
+use super::targets::whole;
+use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
+use crate::rules::NODE;
+use crate::{Result, StoreError};
+
+const EVENTS: &str = "jetpack_monitor_events";
+const TRANSITIONS: &str = "jetpack_monitor_event_transitions";
+
+const EVENT_COLUMNS: &str = "id, blog_id, endpoint_id, check_type, discriminator, state, \
+    started_at, ended_at, resolution_reason, fail_count, failure_class";
+
+type EventRow = (
+    i64,
+    i64,
+    i64,
+    String,
+    Option<String>,
+    String,
+    i64,
+    Option<i64>,
+    Option<String>,
+    u32,
+    u8,
+);
+
+type TransitionRow = (
+    i64,
+    i64,
+    i64,
+    Option<String>,
+    String,
+    String,
+    String,
+    Option<String>,
+    i64,
+);
+
+impl Session {
+    pub(crate) async fn open_events(&mut self) -> Result<Vec<OpenEvent>> {
+        self.read(async |session: &mut Self| {
+            let sql =
+                format!("SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE ended_at IS NULL ORDER BY id");
+            let rows = session.fetch(&sql, Vec::new()).await?;
+            let events = session.events_of(rows)?;
+            let ids = events.iter().map(|event| Value::Int(event.id.get()));
+            let head = format!("SELECT event_id, COUNT(*) FROM {TRANSITIONS} WHERE event_id IN");
+            let rows = session
+                .fetch_many((&head, "GROUP BY event_id"), &[], ids.collect())
+                .await?;
+            let mut counts = HashMap::new();
+            for row in rows {
+                let (event, count): (i64, u32) = read(session.url(), row)?;
+                counts.insert(event, count);
+            }
+            let open = events.into_iter().map(|event| OpenEvent {
+                transitions: counts.get(&event.id.get()).copied().unwrap_or(0),
+                event,
+            });
+            Ok(open.collect())
+        })
+        .await
+    }
+
+    pub(crate) async fn events(&mut self, filter: &EventFilter) -> Result<Vec<Event>> {
+        let which = if filter.open_only {
+            "ended_at IS NULL"
+        } else {
+            "TRUE"
+        };
+        let (whose, mut parameters) = match filter.target {
+            Some(target) => ("endpoint_id = ?", vec![Value::Int(target.get())]),
+            None => ("TRUE", Vec::new()),
+        };
+        parameters.push(Value::Int(whole(filter.limit)));
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE {which} AND {whose}
+             ORDER BY id DESC LIMIT ?"
+        );
+        self.read(async |session: &mut Self| {
+            let rows = session.fetch(&sql, parameters).await?;
+            session.events_of(rows)
+        })
+        .await
+    }
+
+    pub(crate) async fn transitions(&mut self, event: FactId) -> Result<Vec<Transition>> {
+        let sql = format!(
+            "SELECT id, event_id, endpoint_id, state_before, state_after, reason, source,
+                    metadata, changed_at
+             FROM {TRANSITIONS} WHERE event_id = ? ORDER BY id"
+        );
+        self.read(async |session: &mut Self| {
+            let rows = session.fetch(&sql, vec![Value::Int(event.get())]).await?;
+            rows.into_iter()
+                .map(|row| transition(read(session.url(), row)?))
+                .collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn floors(&mut self) -> Result<Floors> {
+        // One snapshot: a position without its ids would let an id be minted twice.
+        self.read(async |session: &mut Self| {
+            let sql = "SELECT shard, newest_fact FROM jetpack_monitor_shards ORDER BY shard";
+            let mut newest = Vec::new();
+            for row in session.fetch(sql, Vec::new()).await? {
+                let (shard, raw): (i64, i64) = read(session.url(), row)?;
+                newest.push(fact_id(
+                    "jetpack_monitor_shards",
+                    shard,
+                    "newest_fact",
+                    raw,
+                )?);
+            }
+            Ok(Floors {
+                newest,
+                journal_seq: session.journal_seq().await?,
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn counts(&mut self) -> Result<StoreCounts> {
+        self.read(async |session: &mut Self| {
+            Ok(StoreCounts {
+                targets: session.count("check_targets").await?,
+                active: session
+                    .count("check_targets WHERE monitor_active = 1")
+                    .await?,
+                events: session.count("events").await?,
+                open_events: session.count("events WHERE ended_at IS NULL").await?,
+                transitions: session.count("event_transitions").await?,
+                jobs: session.count("jobs").await?,
+                freshness: session.count("site_runtime").await?,
+                latest_change: session.latest_change().await?,
+                journal_seq: session.journal_seq().await?,
+            })
+        })
+        .await
+    }
+
+    async fn count(&mut self, rest: &str) -> Result<u64> {
+        let sql = format!("SELECT COUNT(*) FROM jetpack_monitor_{rest}");
+        Ok(self.number(&sql, Vec::new()).await?.unwrap_or(0) as u64)
+    }
+
+    async fn journal_seq(&mut self) -> Result<u64> {
+        let sql = "SELECT journal_seq FROM jetpack_monitor_nodes WHERE node_id = ?";
+        let found = self.number(sql, vec![Value::Int(NODE)]).await?;
+        let found = found.ok_or_else(|| self.missing("nodes", &NODE.to_string()))?;
+        Ok(found as u64)
+    }
+
+    fn events_of(&self, rows: Vec<Row>) -> Result<Vec<Event>> {
+        rows.into_iter()
+            .map(|row| event(read(self.url(), row)?))
+            .collect()
+    }
+}
+
+fn event(row: EventRow) -> Result<Event> {
+    let (id, blog, target, check_type, discriminator, state, ..) = row;
+    let (.., started_at, ended_at, resolution, fail_count, class) = row;
+    Ok(Event {
+        id: fact_id(EVENTS, id, "id", id)?,
+        group_id: blog as u64,
+        target: target_id(EVENTS, id, target)?,
+        check_type: known(EVENTS, id, "check_type", &check_type, CheckType::from_word)?,
+        discriminator,
+        state: known(EVENTS, id, "state", &state, State::from_word)?,
+        started_at: UnixMs(started_at as u64),
+        ended_at: ended_at.map(|at| UnixMs(at as u64)),
+        resolution: resolution
+            .map(|word| known(EVENTS, id, "resolution_reason", &word, Reason::from_word))
+            .transpose()?,
+        fail_count,
+        class,
+    })
+}
+
+fn transition(row: TransitionRow) -> Result<Transition> {
+    let (id, event, target, before, after, reason, source, metadata, changed_at) = row;
+    let state = |column, word: &str| known(TRANSITIONS, id, column, word, State::from_word);
+    let evidence = |json: String| {
+        serde_json::from_str::<Box<Evidence>>(&json)
+            .map_err(|_| bad_row(TRANSITIONS, id, "metadata", &json))
+    };
+    Ok(Transition {
+        id: fact_id(TRANSITIONS, id, "id", id)?,
+        event: fact_id(TRANSITIONS, id, "event_id", event)?,
+        target: target_id(TRANSITIONS, id, target)?,
+        before: before
+            .map(|word| state("state_before", &word))
+            .transpose()?,
+        after: state("state_after", &after)?,
+        reason: known(TRANSITIONS, id, "reason", &reason, Reason::from_word)?,
+        source,
+        changed_at: UnixMs(changed_at as u64),
+        evidence: metadata.map(evidence).transpose()?,
+    })
+}
+
+fn fact_id(table: &'static str, row: i64, column: &'static str, raw: i64) -> Result<FactId> {
+    FactId::new(raw).ok_or_else(|| bad_row(table, row, column, &raw.to_string()))
+}
+
+fn target_id(table: &'static str, row: i64, raw: i64) -> Result<TargetId> {
+    TargetId::new(raw).ok_or_else(|| bad_row(table, row, "endpoint_id", &raw.to_string()))
+}
+
+fn known<T>(
+    table: &'static str,
+    row: i64,
+    column: &'static str,
+    word: &str,
+    from_word: impl Fn(&str) -> Option<T>,
+) -> Result<T> {
+    from_word(word).ok_or_else(|| bad_row(table, row, column, word))
+}
+
+fn bad_row(table: &'static str, id: i64, column: &'static str, found: &str) -> StoreError {
+    StoreError::BadRow {
+        table,
+        id,
+        column,
+        found: found.chars().take(120).collect(),
+    }
+}

@@ -1,0 +1,483 @@
+//! One connection to the server, made when it is needed and given up when it is in doubt. Owns the
+//! settings of a session, transactions and time limits; knows no table.
+//!
+//! A future of the driver that is dropped half-way leaves its connection in the middle of an
+//! answer, so such a connection is never used again.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use model::limits::{APPLY_TIMEOUT_MS, STORE_CONNECT_MS, STORE_STATEMENT_MS};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error as DriverError, OptsBuilder, Params, Row, SslOpts, Value};
+use tokio::time::timeout;
+
+use super::address::{MysqlUrl, Tls};
+use super::failure::{connecting, working};
+use crate::store::OpenOptions;
+use crate::{Result, StoreError};
+
+/// Prepared statements that a connection keeps: more than the shapes of ours.
+const STATEMENTS_MAX: usize = 192;
+/// Work that the server rolled back for other work is done again so often, after pauses of 25 ms,
+/// 50 ms and so on.
+const RETRIES_MAX: u32 = 5;
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
+/// The server closes a connection that was silent for so long, in s: so long at most it takes the
+/// locks of a machine that vanished for those of a living one.
+const SILENCE_MAX_S: u32 = 600;
+/// A connection says something at least this often, so that it is not taken for silent.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_mins(1);
+
+/// What a connection is for; each kind has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Facts and where a restart resumes. It holds the store's writer lock.
+    Facts,
+    /// Freshness, beside the facts.
+    Freshness,
+    /// Everything that people and the control plane ask.
+    Control,
+}
+
+impl Lane {
+    /// Every lane, with the number of its connections.
+    pub(super) const ALL: [(Self, usize); 3] =
+        [(Self::Facts, 1), (Self::Freshness, 1), (Self::Control, 4)];
+
+    fn statement_limit(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Facts => APPLY_TIMEOUT_MS,
+            Self::Freshness | Self::Control => STORE_STATEMENT_MS,
+        })
+    }
+}
+
+/// Settings of every session, in the order in which they are made.
+const SETTINGS: [&str; 3] = [
+    "SET SESSION time_zone = '+00:00'",
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+];
+
+/// What the server says of our session.
+const VARIABLES: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN ('time_zone', 'sql_mode', \
+    'tx_isolation', 'transaction_isolation', 'max_allowed_packet')";
+
+/// A place for one connection.
+pub(crate) struct Session {
+    url: Arc<MysqlUrl>,
+    lane: Lane,
+    options: OpenOptions,
+    connection: Option<Conn>,
+    /// A statement is under way: who finds it so knows that its future was dropped.
+    busy: bool,
+    in_transaction: bool,
+    /// A connection was there before.
+    was_used: bool,
+    packet_max: usize,
+    /// How long a statement may take.
+    limit: Duration,
+}
+
+impl Session {
+    pub(super) fn new(url: Arc<MysqlUrl>, lane: Lane, options: OpenOptions) -> Self {
+        Self {
+            url,
+            lane,
+            options,
+            connection: None,
+            busy: false,
+            in_transaction: false,
+            was_used: false,
+            packet_max: 0,
+            limit: lane.statement_limit(),
+        }
+    }
+
+    /// For statements that may take as long as they like.
+    pub(super) fn patient(mut self) -> Self {
+        self.limit = Duration::from_hours(24);
+        self
+    }
+
+    pub(super) fn url(&self) -> &MysqlUrl {
+        &self.url
+    }
+
+    /// Bytes that one statement may have, its own text and framing aside.
+    pub(super) fn packet_max(&self) -> usize {
+        self.packet_max
+    }
+
+    /// Does `work` in one transaction; a failure rolls everything back. Work that the server
+    /// rolled back for other work is done again from its beginning.
+    pub(super) async fn write<T>(
+        &mut self,
+        mut work: impl AsyncFnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.require_writable()?;
+        let mut retries = 0;
+        loop {
+            match self.write_once(&mut work).await {
+                Err(StoreError::Contended { .. }) if retries < RETRIES_MAX => {
+                    retries += 1;
+                    tokio::time::sleep(RETRY_PAUSE * retries).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Refuses work on a store that was opened to look only.
+    pub(super) fn require_writable(&self) -> Result<()> {
+        if self.options.look_only {
+            return Err(StoreError::ServerReadOnly {
+                store: self.url.to_string(),
+                detail: "it was opened to look only".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn write_once<T>(
+        &mut self,
+        work: &mut impl AsyncFnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.begin(&["START TRANSACTION"]).await?;
+        let done = work(self).await;
+        self.finish(done).await
+    }
+
+    /// Ends a transaction: with a commit when `done` is good, else by rolling back.
+    pub(super) async fn finish<T>(&mut self, done: Result<T>) -> Result<T> {
+        match done {
+            Ok(done) => self.commit().await.map(|()| done),
+            Err(error) => {
+                self.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Does `work` on one snapshot of the tables.
+    pub(super) async fn read<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        // For the next transaction alone.
+        let isolation = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+        self.begin(&[isolation, "START TRANSACTION"]).await?;
+        let done = work(self).await;
+        self.roll_back().await;
+        done
+    }
+
+    /// Begins a transaction, on a new connection when the old one is in doubt or gone.
+    pub(super) async fn begin(&mut self, statements: &[&str]) -> Result<()> {
+        self.settle();
+        let is_used = self.connection.is_some();
+        let begun = self.begin_once(statements).await;
+        match begun {
+            // Servers and what is between close silent connections: one more try finds out.
+            Err(StoreError::ConnectionLost { .. }) if is_used => self.begin_once(statements).await,
+            begun => begun,
+        }
+    }
+
+    async fn begin_once(&mut self, statements: &[&str]) -> Result<()> {
+        self.connect().await?;
+        for statement in statements {
+            self.say(statement).await?;
+        }
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        let said = self.say("COMMIT").await;
+        match said {
+            Err(StoreError::ConnectionLost { store, detail }) => {
+                Err(StoreError::OutcomeUnknown { store, detail })
+            }
+            Err(StoreError::TimedOut { store, .. }) => Err(StoreError::OutcomeUnknown {
+                store,
+                detail: "no answer in time".to_owned(),
+            }),
+            Err(error) => {
+                self.roll_back().await;
+                Err(error)
+            }
+            Ok(()) => {
+                self.in_transaction = false;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn roll_back(&mut self) {
+        // Without a connection the server does it by itself.
+        if self.connection.is_some() {
+            let said = self.say("ROLLBACK").await;
+            self.in_transaction = said.is_err();
+        }
+    }
+
+    /// Gives up a connection whose last request was dropped half-way.
+    pub(super) fn settle(&mut self) {
+        if self.busy || self.in_transaction {
+            self.give_up();
+        }
+    }
+
+    /// Closes the connection at once. Within a runtime the driver would first wait for the answer
+    /// that did not come, so the connection is dropped on a thread that has none.
+    fn give_up(&mut self) {
+        self.busy = false;
+        self.in_transaction = false;
+        if let Some(connection) = self.connection.take() {
+            let thread = thread::Builder::new().name("store-hang-up".to_owned());
+            // Without a thread it was dropped with the closure.
+            drop(thread.spawn(move || drop(connection)));
+        }
+    }
+
+    /// Says something on a connection that has nothing to do. The one of the facts is made again
+    /// when it was lost: who is silent keeps the writer lock all the same.
+    pub(super) async fn keep_alive(&mut self) {
+        if self.was_used && (self.lane == Lane::Facts || self.connection.is_some()) {
+            self.settle();
+            if self.connect().await.is_ok() {
+                // A failure gave the connection up, and the next request makes another.
+                self.say("DO 0").await.ok();
+            }
+        }
+    }
+
+    /// Leaves the server in an orderly way.
+    pub(super) async fn end(mut self) {
+        self.settle();
+        if let Some(connection) = self.connection.take() {
+            let limit = Duration::from_millis(STORE_CONNECT_MS);
+            // Whatever it says: nothing is under way.
+            drop(timeout(limit, connection.disconnect()).await);
+        }
+    }
+
+    /// Makes the connection when there is none.
+    pub(super) async fn connect(&mut self) -> Result<()> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let limit = Duration::from_millis(STORE_CONNECT_MS);
+        let made = timeout(limit, Conn::new(self.driver_options())).await;
+        let made = made.map_err(|_| StoreError::Unreachable {
+            store: self.url.to_string(),
+            detail: format!("no answer within {STORE_CONNECT_MS} ms"),
+        })?;
+        let connection = made.map_err(|error| connecting(&self.url, error))?;
+        self.connection = Some(connection);
+        let ready = self.make_ready().await;
+        if ready.is_err() {
+            self.give_up();
+        }
+        self.was_used |= ready.is_ok();
+        ready
+    }
+
+    async fn make_ready(&mut self) -> Result<()> {
+        for setting in SETTINGS {
+            self.say(setting).await?;
+        }
+        let lock_s = self.options.busy_timeout.as_secs().max(1);
+        self.say(&format!("SET SESSION innodb_lock_wait_timeout = {lock_s}"))
+            .await?;
+        self.say(&format!("SET SESSION wait_timeout = {SILENCE_MAX_S}"))
+            .await?;
+        self.check_settings().await?;
+        if self.lane == Lane::Facts && !self.options.look_only {
+            self.take_lock("writer", 1).await?;
+        }
+        Ok(())
+    }
+
+    /// A proxy or an `init_connect` may have had other ideas.
+    async fn check_settings(&mut self) -> Result<()> {
+        let rows = self.fetch(VARIABLES, Vec::new()).await?;
+        let mut seen = Seen::default();
+        for row in rows {
+            let (name, value): (String, String) = read(&self.url, row)?;
+            match name.to_ascii_lowercase().as_str() {
+                "time_zone" => seen.time_zone = value,
+                "sql_mode" => seen.sql_mode = value,
+                "max_allowed_packet" => self.packet_max = value.parse().unwrap_or_default(),
+                _ => seen.isolation = value,
+            }
+        }
+        let (setting, found, wanted) = if seen.time_zone != "+00:00" {
+            ("time_zone", seen.time_zone, "+00:00")
+        } else if !seen.sql_mode.contains("STRICT_ALL_TABLES") {
+            ("sql_mode", seen.sql_mode, "STRICT_ALL_TABLES")
+        } else if seen.isolation != "READ-COMMITTED" {
+            ("transaction_isolation", seen.isolation, "READ-COMMITTED")
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Setting {
+            store: self.url.to_string(),
+            setting,
+            found,
+            wanted,
+        })
+    }
+
+    /// Takes a lock that lasts as long as this connection; waits `seconds` for it.
+    pub(super) async fn take_lock(&mut self, purpose: &str, seconds: i64) -> Result<()> {
+        let name = self.url.lock_name(purpose);
+        let parameters = vec![Value::from(&name), Value::from(seconds)];
+        let taken = self.number("SELECT GET_LOCK(?, ?)", parameters).await?;
+        if taken == Some(1) {
+            return Ok(());
+        }
+        let holder = self
+            .number("SELECT IS_USED_LOCK(?)", vec![Value::from(&name)])
+            .await?;
+        Err(StoreError::InUse {
+            store: self.url.to_string(),
+            connection: holder.map_or_else(|| "unknown".to_owned(), |id| id.to_string()),
+        })
+    }
+
+    fn driver_options(&self) -> OptsBuilder {
+        let url = &self.url;
+        let host = url.host.trim_start_matches('[').trim_end_matches(']');
+        let socket = url.socket.as_ref().map(|path| path.display().to_string());
+        OptsBuilder::default()
+            .ip_or_hostname(host)
+            .tcp_port(url.port)
+            .user(Some(&url.user))
+            .pass(url.password.as_ref())
+            .db_name(Some(&url.database))
+            .prefer_socket(false)
+            .socket(socket)
+            .tcp_nodelay(true)
+            .stmt_cache_size(STATEMENTS_MAX)
+            .ssl_opts(self.tls_options())
+    }
+
+    fn tls_options(&self) -> Option<SslOpts> {
+        let verified = match self.url.tls {
+            Tls::Off => return None,
+            Tls::Required => false,
+            Tls::Verify => true,
+        };
+        let authority = self.url.tls_ca.clone();
+        Some(
+            SslOpts::default()
+                .with_danger_accept_invalid_certs(!verified)
+                .with_disable_built_in_roots(authority.is_some())
+                .with_root_certs(authority.into_iter().map(Into::into).collect()),
+        )
+    }
+
+    /// Runs a statement without parameters or rows, as text.
+    pub(super) async fn say(&mut self, sql: &str) -> Result<()> {
+        let sql = self.url.named(sql);
+        self.timed(async |connection| connection.query_drop(sql.as_str()).await)
+            .await
+    }
+
+    /// Runs a prepared statement and says how many rows it touched.
+    pub(super) async fn execute(&mut self, sql: &str, parameters: Vec<Value>) -> Result<u64> {
+        let sql = self.url.named(sql);
+        self.timed(async |connection| {
+            connection
+                .exec_drop(sql.as_str(), positional(parameters))
+                .await?;
+            Ok(connection.affected_rows())
+        })
+        .await
+    }
+
+    /// The rows of a prepared statement.
+    pub(super) async fn fetch(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>> {
+        let sql = self.url.named(sql);
+        self.timed(async |connection| connection.exec(sql.as_str(), positional(parameters)).await)
+            .await
+    }
+
+    /// The first column of the first row.
+    pub(super) async fn number(
+        &mut self,
+        sql: &str,
+        parameters: Vec<Value>,
+    ) -> Result<Option<i64>> {
+        let rows = self.fetch(sql, parameters).await?;
+        match rows.into_iter().next() {
+            None => Ok(None),
+            Some(row) => read::<(Option<i64>,)>(&self.url, row).map(|(number,)| number),
+        }
+    }
+
+    async fn timed<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, DriverError>,
+    ) -> Result<T> {
+        let limit = self.limit;
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(StoreError::ConnectionLost {
+                store: self.url.to_string(),
+                detail: "it was given up".to_owned(),
+            });
+        };
+        self.busy = true;
+        let done = timeout(limit, work(connection)).await;
+        match done {
+            Ok(Ok(done)) => {
+                self.busy = false;
+                Ok(done)
+            }
+            Ok(Err(DriverError::Server(error))) => {
+                self.busy = false;
+                Err(working(&self.url, DriverError::Server(error)))
+            }
+            Ok(Err(error)) => {
+                self.give_up();
+                Err(working(&self.url, error))
+            }
+            Err(_) => {
+                self.give_up();
+                Err(StoreError::TimedOut {
+                    store: self.url.to_string(),
+                    doing: "a statement",
+                    limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+                })
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    time_zone: String,
+    sql_mode: String,
+    isolation: String,
+}
+
+fn positional(parameters: Vec<Value>) -> Params {
+    if parameters.is_empty() {
+        Params::Empty
+    } else {
+        Params::Positional(parameters)
+    }
+}
+
+/// A row as the types of its columns; another shape is a server that is none.
+pub(super) fn read<T: mysql_async::prelude::FromRow>(url: &MysqlUrl, row: Row) -> Result<T> {
+    mysql_async::from_row_opt(row).map_err(|error| StoreError::Server {
+        store: url.to_string(),
+        code: 0,
+        detail: format!("a row of an unexpected shape: {error}"),
+    })
+}

@@ -1,0 +1,148 @@
+//! Targets on their way out: pages by id and pages by change.
+
+use model::TargetId;
+use mysql_async::{Row, Value};
+
+use super::session::Session;
+use crate::answer::{ChangePage, TargetPage};
+use crate::columns::{CONFIG_LEN, Field, Head, config_list, read_target};
+use crate::{Result, StoreError};
+
+/// Columns before the configuration.
+const HEAD_LEN: usize = 3;
+
+/// Rows for [`read_row`], with the change number after them.
+fn select(which: &str, order: &str) -> String {
+    format!(
+        "SELECT id, generation, monitor_active, {}, change_number
+         FROM jetpack_monitor_check_targets WHERE {which} ORDER BY {order} LIMIT ?",
+        config_list()
+    )
+}
+
+impl Session {
+    pub(crate) async fn targets(
+        &mut self,
+        after: Option<TargetId>,
+        limit: usize,
+        only_active: bool,
+    ) -> Result<TargetPage> {
+        let which = if only_active {
+            "id > ? AND monitor_active = 1"
+        } else {
+            "id > ?"
+        };
+        let page = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
+        // One snapshot for the rows and the change number that goes with them.
+        self.read(async |session: &mut Self| {
+            let rows = session.fetch(&select(which, "id"), page.to_vec()).await?;
+            let latest_change = session.latest_change().await?;
+            let (targets, refused, _) = session.targets_of(&rows)?;
+            let last_good = targets.last().map_or(0, |target| target.id.get());
+            let last_bad = refused.last().map_or(0, |(id, _)| *id);
+            Ok(TargetPage {
+                last: TargetId::new(last_good.max(last_bad)),
+                targets,
+                refused,
+                latest_change,
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn changes(&mut self, after_change: u64, limit: usize) -> Result<ChangePage> {
+        let after = i64::try_from(after_change).unwrap_or(i64::MAX);
+        let page = [after, whole(limit)].map(Value::Int);
+        self.read(async |session: &mut Self| {
+            let sql = select("change_number > ?", "change_number");
+            let rows = session.fetch(&sql, page.to_vec()).await?;
+            let (targets, refused, last) = session.targets_of(&rows)?;
+            Ok(ChangePage {
+                targets,
+                refused,
+                latest_change: last.map_or(after_change, |change| change as u64),
+            })
+        })
+        .await
+    }
+
+    /// The highest change number handed out.
+    pub(super) async fn latest_change(&mut self) -> Result<u64> {
+        let sql = "SELECT value FROM jetpack_monitor_counters WHERE name = 'change'";
+        let found = self.number(sql, Vec::new()).await?;
+        let found = found.ok_or_else(|| self.missing("counters", "change"))?;
+        Ok(found as u64)
+    }
+
+    /// A row that every store has is gone.
+    pub(super) fn missing(&self, table: &str, row: &str) -> StoreError {
+        StoreError::SchemaDiffers {
+            store: self.url().to_string(),
+            known: super::migrate::known(),
+            differences: vec![format!("{} has no row {row:?}", self.url().table(table))],
+        }
+    }
+
+    fn targets_of(&self, rows: &[Row]) -> Result<Targets> {
+        let (mut targets, mut refused, mut last) = (Vec::new(), Vec::new(), None);
+        for row in rows {
+            let head = Head {
+                id: self.integer(row, 0)?,
+                generation: self.integer(row, 1)?,
+                active: self.integer(row, 2)? != 0,
+                plain: false,
+            };
+            last = Some(self.integer(row, HEAD_LEN + CONFIG_LEN)?);
+            match read_target(&head, |at| field(row.as_ref(HEAD_LEN + at))) {
+                Ok(target) => targets.push(target),
+                Err(why) => refused.push(why),
+            }
+        }
+        Ok((targets, refused, last))
+    }
+
+    /// Column `at` of `row`, which is a number and never NULL.
+    pub(super) fn integer(&self, row: &Row, at: usize) -> Result<i64> {
+        match field(row.as_ref(at)) {
+            Field::Whole(number) => Ok(number),
+            other => Err(StoreError::Server {
+                store: self.url().to_string(),
+                code: 0,
+                detail: format!("column {at} of an answer is {other:?}, not a number"),
+            }),
+        }
+    }
+}
+
+type Targets = (
+    Vec<model::Target>,
+    Vec<(i64, model::FieldError)>,
+    Option<i64>,
+);
+
+pub(super) fn whole(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// A value of the driver as the columns of a target have it.
+pub(super) fn field(value: Option<&Value>) -> Field<'_> {
+    match value {
+        None | Some(Value::NULL) => Field::Null,
+        Some(Value::Int(number)) => Field::Whole(*number),
+        Some(Value::UInt(number)) => {
+            i64::try_from(*number).map_or(Field::Other("a number above 2^63"), Field::Whole)
+        }
+        Some(Value::Bytes(bytes)) => Field::Text(bytes),
+        Some(Value::Float(_) | Value::Double(_)) => Field::Other("a fraction"),
+        Some(Value::Date(..) | Value::Time(..)) => Field::Other("a time"),
+    }
+}
+
+/// What none of our columns holds is never written: it becomes NULL.
+pub(super) fn value(field: Field<'_>) -> Value {
+    match field {
+        Field::Null | Field::Other(_) => Value::NULL,
+        Field::Whole(number) => Value::Int(number),
+        Field::Text(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}

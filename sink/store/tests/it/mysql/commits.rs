@@ -1,0 +1,203 @@
+//! What is left of a transaction when its connection breaks around the commit, and of work that
+//! other work was in the way of.
+
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use store::{OpenOptions, Store, StoreError, StoreUrl};
+
+use super::{Mysql, root, url};
+use crate::fixture::{Backend, Incident, batch, import_id, open, row, target};
+use crate::mariadb;
+use crate::proxy::{Cut, Proxy};
+
+/// A store whose connections go through the proxy.
+async fn behind(proxy: &Proxy, backend: &Mysql) -> Store {
+    let direct = mariadb::shared().address("ringwatch", &backend.name);
+    let port = |port: u16| format!("127.0.0.1:{port}/");
+    let address = direct.replace(&port(mariadb::shared().port()), &port(proxy.port()));
+    Store::open(&url(&address)).await.expect("opens")
+}
+
+#[tokio::test]
+async fn a_connection_lost_before_the_commit_leaves_nothing_and_the_next_try_does_all() {
+    let backend = Mysql::fresh();
+    let proxy = Proxy::start(mariadb::shared().port());
+    let store = behind(&proxy, &backend).await;
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    proxy.next(Cut::Before);
+    let error = store.apply(&facts).await.expect_err("cut off");
+    assert!(
+        matches!(error, StoreError::OutcomeUnknown { .. }),
+        "{error}"
+    );
+    assert!(error.is_transient() && error.to_string().contains("doing it again is safe"));
+    let counts = store.counts().await.expect("counts");
+    assert_eq!((counts.events, counts.journal_seq), (0, 0));
+    let again = store.apply(&facts).await.expect("applied");
+    assert_eq!((again.transitions, again.jobs), (1, 1));
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_done_once() {
+    let backend = Mysql::fresh();
+    let proxy = Proxy::start(mariadb::shared().port());
+    let store = behind(&proxy, &backend).await;
+    let mut incident = Incident::of(target(5), 1);
+    let first = batch(1, &[incident.open(), incident.confirm()]);
+    proxy.next(Cut::After);
+    let error = store.apply(&first).await.expect_err("cut off");
+    assert!(
+        matches!(error, StoreError::OutcomeUnknown { .. }),
+        "{error}"
+    );
+    let done = store.counts().await.expect("counts");
+    assert_eq!((done.transitions, done.jobs, done.journal_seq), (2, 2, 1));
+    let again = store.apply(&first).await.expect("asked again");
+    assert!(again.already_applied);
+    assert_eq!(store.counts().await.expect("counts"), done);
+    // An import of unknown outcome is done again, too.
+    let rows = vec![row(1, "http://a.test/"), row(2, "http://b.test/")];
+    proxy.next(Cut::After);
+    let error = store.import(rows.clone(), import_id(0)).await;
+    assert!(
+        matches!(error, Err(StoreError::OutcomeUnknown { .. })),
+        "{error:?}"
+    );
+    let report = store.import(rows, import_id(0)).await.expect("imported");
+    assert_eq!((report.inserted, report.unchanged), (0, 2));
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_costs_the_connection_and_not_the_facts() {
+    let backend = Mysql::fresh();
+    let proxy = Proxy::start(mariadb::shared().port());
+    let store = behind(&proxy, &backend).await;
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    proxy.next(Cut::Silence);
+    let error = store.apply(&facts).await.expect_err("silence");
+    let sentence = error.to_string();
+    assert!(matches!(error, StoreError::TimedOut { .. }), "{sentence}");
+    assert!(sentence.contains("2000 ms"), "{sentence}");
+    // The connection was closed, not kept for its late answer.
+    proxy.wait_until_closed();
+    assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_takes_its_transaction_along() {
+    let backend = Mysql::fresh();
+    let proxy = Proxy::start(mariadb::shared().port());
+    let store = behind(&proxy, &backend).await;
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    proxy.next(Cut::Silence);
+    {
+        let applying = store.apply(&facts);
+        let short = Duration::from_millis(200);
+        let overdue = tokio::time::timeout(short, applying).await;
+        assert!(overdue.is_err(), "nothing arrives");
+    }
+    proxy.wait_until_closed();
+    assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+}
+
+#[tokio::test]
+async fn the_server_hears_of_one_writer_at_a_time() {
+    let backend = Mysql::fresh();
+    let first = open(&backend).await;
+    first.floors().await.expect("the first writer");
+    let second = open(&backend).await;
+    let error = second.floors().await.expect_err("in use");
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    assert!(second.apply(&facts).await.is_err());
+    // Whoever only asks or imports is not in the way.
+    second.counts().await.expect("counts");
+    first.close().await.expect("closed");
+    assert_eq!(second.apply(&facts).await.expect("applied").transitions, 1);
+}
+
+#[tokio::test]
+async fn facts_that_wait_too_long_for_a_lock_are_kept_by_the_caller() {
+    let backend = Mysql::fresh();
+    let options = OpenOptions {
+        busy_timeout: Duration::ZERO,
+        ..OpenOptions::default()
+    };
+    let store = Store::open_with(&backend.url(), options)
+        .await
+        .expect("opens");
+    let mut other = root(mariadb::shared()).await;
+    let node = format!(
+        "SELECT * FROM {}.jetpack_monitor_nodes FOR UPDATE",
+        backend.name
+    );
+    other.query_drop("START TRANSACTION").await.expect("begun");
+    other.query_drop(node).await.expect("locked");
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    let error = store.apply(&facts).await.expect_err("locked");
+    assert!(error.is_transient(), "{error}");
+    other.query_drop("ROLLBACK").await.expect("free");
+    assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+}
+
+/// The import waits for a row of `other`, who then asks for what the import holds.
+#[tokio::test]
+async fn the_loser_of_a_deadlock_does_its_work_again() {
+    let backend = Mysql::fresh();
+    let store = open(&backend).await;
+    let rows = |interval_s: u32| {
+        let mut row = row(1, "http://a.test/");
+        row.config.interval_s = interval_s;
+        vec![row]
+    };
+    store.import(rows(300), import_id(0)).await.expect("import");
+    let mut other = root(mariadb::shared()).await;
+    let name = &backend.name;
+    // Who wrote more wins.
+    let heavy = format!(
+        "INSERT INTO {name}.jetpack_monitor_site_runtime SELECT seq, 1, 1 FROM seq_1_to_2000"
+    );
+    let touch = format!("UPDATE {name}.jetpack_monitor_check_targets SET site_status = 2");
+    for sql in [&format!("USE {name}"), "START TRANSACTION", &heavy, &touch] {
+        other.query_drop(sql).await.expect(sql);
+    }
+    let importing = tokio::spawn({
+        let store = store.clone();
+        async move { store.import(rows(60), import_id(1)).await }
+    });
+    let waits = "SELECT COUNT(*), SLEEP(0.15) FROM information_schema.innodb_trx \
+        WHERE trx_state = 'LOCK WAIT'";
+    let mut watcher = root(mariadb::shared()).await;
+    while watcher
+        .query_first::<(i64, i64), _>(waits)
+        .await
+        .expect("seen")
+        == Some((0, 0))
+    {
+        tokio::task::yield_now().await;
+    }
+    let counters = format!("SELECT * FROM {name}.jetpack_monitor_counters FOR UPDATE");
+    other
+        .query_drop(counters)
+        .await
+        .expect("the winner goes on");
+    other.query_drop("COMMIT").await.expect("committed");
+    let report = importing.await.expect("no panic").expect("imported");
+    assert_eq!(report.updated, 1);
+    let page = store.targets(None, 5, true).await.expect("a page");
+    assert_eq!(page.targets[0].config.interval_s, 60);
+}
+
+#[tokio::test]
+async fn what_is_known_of_an_address_never_holds_its_password() {
+    let backend = Mysql::fresh();
+    let store = open(&backend).await;
+    let address: StoreUrl = backend.url();
+    let told = format!("{store:?} {address} {address:?}");
+    assert!(told.contains("ringwatch:***@127.0.0.1"), "{told}");
+    assert!(
+        !told.contains("ss@word") && !told.contains("ss%40word"),
+        "{told}"
+    );
+}

@@ -1,0 +1,274 @@
+//! Servers that do not let us in, or do not let us work: one sentence each, without the password.
+
+use model::Evidence;
+use model::fact::{Batch, Fact};
+use store::{Applied, FreshnessRow, Store, StoreError, StoreUrl};
+
+use super::{Mysql, url};
+use crate::fixture::{Backend, Incident, START, batch, import_id, open, sites, target};
+use crate::mariadb::{self, Server};
+
+/// The sentence with which `address` is refused.
+async fn refusal(address: &StoreUrl) -> (StoreError, String) {
+    let error = Store::open(address).await.expect_err("refused");
+    let sentence = error.to_string();
+    for secret in ["ss@word", "wr0ng"] {
+        assert!(
+            !format!("{sentence} {error:?}").contains(secret),
+            "{sentence}"
+        );
+    }
+    assert!(
+        sentence.contains("***@127.0.0.1"),
+        "names the store: {sentence}"
+    );
+    (error, sentence)
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_user_are_told_as_that() {
+    let backend = Mysql::fresh();
+    let right = mariadb::shared().address("ringwatch", &backend.name);
+    let wrong = right.replace("pa%3Ass%40word", "wr0ng");
+    let (error, sentence) = refusal(&url(&wrong)).await;
+    assert!(
+        matches!(error, StoreError::LoginRefused { .. }),
+        "{sentence}"
+    );
+    assert!(
+        !error.is_transient() && sentence.contains("check both"),
+        "{sentence}"
+    );
+    let (error, _) = refusal(&backend.url_of("nobody")).await;
+    assert!(matches!(error, StoreError::LoginRefused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_database_is_named() {
+    let address = mariadb::shared().address("ringwatch", "t_nowhere");
+    let (error, sentence) = refusal(&url(&address)).await;
+    assert!(matches!(error, StoreError::NoDatabase { .. }), "{sentence}");
+    assert!(
+        sentence.contains("\"t_nowhere\"") && sentence.contains("create it"),
+        "{sentence}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_privilege_is_named_with_what_it_was_for() {
+    // To the database, before there are tables.
+    let address = mariadb::shared().address("ringwatch", "mysql");
+    let (error, sentence) = refusal(&url(&address)).await;
+    assert!(
+        matches!(error, StoreError::NoPrivilege { .. }),
+        "{sentence}"
+    );
+    // To write.
+    let backend = Mysql::fresh();
+    let store = Store::open(&backend.url_of("reader"))
+        .await
+        .expect("may look");
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    let error = store.apply(&facts).await.expect_err("may not write");
+    let sentence = error.to_string();
+    assert!(
+        matches!(error, StoreError::NoPrivilege { .. }),
+        "{sentence}"
+    );
+    let what = ["UPDATE", "jetpack_monitor_nodes", "grant it"];
+    assert!(
+        what.iter().all(|word| sentence.contains(word)),
+        "{sentence}"
+    );
+    // To make tables.
+    let empty = Mysql::empty();
+    let error = Store::migrate(&empty.url_of("reader"))
+        .await
+        .expect_err("no right");
+    assert!(matches!(error, StoreError::NoPrivilege { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_at_the_address_is_told_as_that() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    drop(listener);
+    let address = format!("mysql://u:wr0ng@127.0.0.1:{port}/d");
+    let (error, sentence) = refusal(&url(&address)).await;
+    assert!(
+        matches!(error, StoreError::Unreachable { .. }),
+        "{sentence}"
+    );
+    assert!(
+        error.is_transient() && sentence.contains("refused"),
+        "{sentence}"
+    );
+}
+
+#[tokio::test]
+async fn looking_at_a_server_changes_nothing() {
+    let backend = Mysql::fresh();
+    let store = Store::open_existing(&backend.url()).await.expect("opens");
+    assert_eq!(store.counts().await.expect("counted").targets, 0);
+    let refused = store.import(sites(1), import_id(0)).await;
+    assert!(
+        matches!(refused, Err(StoreError::ServerReadOnly { .. })),
+        "{refused:?}"
+    );
+}
+
+/// What was committed survives the end of the process.
+const DURABLE: &[&str] = &["--innodb-flush-log-at-trx-commit=2"];
+
+/// A server that the test alone disturbs, with a migrated database.
+async fn own_server() -> (Server, StoreUrl) {
+    let server = Server::start(DURABLE);
+    server.sql("CREATE DATABASE t_own");
+    let address = url(&server.address("ringwatch", "t_own"));
+    Store::migrate(&address).await.expect("migrated");
+    (server, address)
+}
+
+#[tokio::test]
+async fn a_server_that_became_read_only_takes_what_was_kept_when_it_writes_again() {
+    let (server, address) = own_server().await;
+    let store = Store::open(&address).await.expect("opens");
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    server.sql("SET GLOBAL read_only = 1");
+    let error = store.apply(&facts).await.expect_err("read-only");
+    let sentence = error.to_string();
+    assert!(
+        matches!(error, StoreError::ServerReadOnly { .. }),
+        "{sentence}"
+    );
+    assert!(sentence.contains("primary"), "{sentence}");
+    store.counts().await.expect("it can be read");
+    server.sql("SET GLOBAL read_only = 0");
+    assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+}
+
+#[tokio::test]
+async fn statements_shrink_to_what_the_server_takes_in_a_packet() {
+    let (server, address) = own_server().await;
+    server.sql("SET GLOBAL max_allowed_packet = 4096");
+    let store = Store::open(&address).await.expect("opens");
+    let row = |id: i64| FreshnessRow {
+        target: target(id),
+        last_checked: START,
+        next_check: START,
+    };
+    let written = store.write_freshness((1..=2_500).map(row).collect()).await;
+    assert_eq!(written.expect("written"), 2_500);
+    assert_eq!(
+        store
+            .import(sites(300), import_id(0))
+            .await
+            .expect("import")
+            .inserted,
+        300
+    );
+    assert_eq!(store.prune(import_id(0)).await.expect("prune"), 0);
+    let facts: Vec<Fact> = (1..=200)
+        .map(|id| Incident::of(target(id), id as u64).open())
+        .collect();
+    assert_eq!(
+        store.apply(&batch(1, &facts)).await.expect("applied").jobs,
+        200
+    );
+    // One row alone that is larger than that.
+    let mut large = Incident::of(target(1), 2).open();
+    if let Fact::Transitioned {
+        transition, event, ..
+    } = &mut large
+    {
+        event.discriminator = Some("large".to_owned());
+        let text = "x".repeat(8_000);
+        let evidence = Evidence {
+            text,
+            ..Evidence::default()
+        };
+        transition.evidence = Some(Box::new(evidence));
+    }
+    let error = store
+        .apply(&batch(2, &[large.clone()]))
+        .await
+        .expect_err("too large");
+    let sentence = error.to_string();
+    assert!(
+        matches!(
+            error,
+            StoreError::PacketTooSmall {
+                max_bytes: 4_096,
+                ..
+            }
+        ),
+        "{sentence}"
+    );
+    assert!(sentence.contains("max_allowed_packet"), "{sentence}");
+    server.sql("SET GLOBAL max_allowed_packet = 1048576");
+    drop(store);
+    let store = Store::open(&address).await.expect("opens");
+    assert_eq!(
+        store
+            .apply(&batch(2, &[large]))
+            .await
+            .expect("applied")
+            .transitions,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_went_away_and_came_back_is_used_again() {
+    let (mut server, address) = own_server().await;
+    let store = Store::open(&address).await.expect("opens");
+    let mut incident = Incident::of(target(5), 1);
+    store
+        .apply(&batch(1, &[incident.open()]))
+        .await
+        .expect("applied");
+    server.kill();
+    let second = batch(2, &[incident.confirm()]);
+    for _ in 0..3 {
+        let error = store.apply(&second).await.expect_err("gone");
+        assert!(error.is_transient(), "{error}");
+    }
+    let error = store.counts().await.expect_err("gone");
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    server.run(DURABLE);
+    assert_eq!(applied(&store, &second).await.transitions, 1);
+    assert_eq!(store.counts().await.expect("counts").transitions, 2);
+    drop(store);
+}
+
+/// A server that just started may be slow: the batch comes again, as the sink does it.
+async fn applied(store: &Store, batch: &Batch) -> Applied {
+    loop {
+        match store.apply(batch).await {
+            Ok(applied) => return applied,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_no_target_is_is_refused_by_its_id_and_the_rest_is_served() {
+    let backend = Mysql::fresh();
+    let store = open(&backend).await;
+    store.import(sites(4), import_id(0)).await.expect("import");
+    for sql in [
+        "UPDATE jetpack_monitor_check_targets SET monitor_url = 'ftp://x/' WHERE id = 2",
+        "UPDATE jetpack_monitor_check_targets SET custom_headers = 'no json' WHERE id = 4",
+    ] {
+        backend.number(sql);
+    }
+    let page = store.targets(None, 10, true).await.expect("a page");
+    let good: Vec<i64> = page.targets.iter().map(|target| target.id.get()).collect();
+    let bad: Vec<(i64, &str)> = page
+        .refused
+        .iter()
+        .map(|(id, why)| (*id, why.field))
+        .collect();
+    assert_eq!((good, bad), (vec![1, 3], vec![(2, "url"), (4, "headers")]));
+    assert_eq!(page.last, Some(target(4)));
+}

@@ -1,0 +1,165 @@
+//! Migrations: asked for, planned, done once, and what is refused.
+
+use store::{MysqlUrl, Store, StoreError, StoreUrl};
+
+use super::{Mysql, url};
+use crate::fixture::{Backend, Incident, batch, open, target};
+use crate::mariadb;
+
+/// The sentence with which the store is refused.
+async fn refusal(backend: &Mysql) -> (StoreError, String) {
+    let error = Store::open(&backend.url()).await.expect_err("refused");
+    let sentence = error.to_string();
+    (error, sentence)
+}
+
+#[tokio::test]
+async fn an_empty_database_is_not_migrated_by_being_opened() {
+    let backend = Mysql::empty();
+    let (error, sentence) = refusal(&backend).await;
+    assert!(
+        matches!(error, StoreError::NotMigrated { found: 0, .. }),
+        "{sentence}"
+    );
+    assert!(
+        sentence.contains("`ringwatch migrate --store URL`"),
+        "{sentence}"
+    );
+    let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()";
+    assert_eq!(backend.number(tables), Some(0));
+    let plan = Store::migration_plan(&backend.url()).await.expect("a plan");
+    assert_eq!((plan.found, plan.steps.len()), (0, plan.known as usize));
+    assert_eq!(plan.steps[0].file, "0001_counters.sql");
+    assert_eq!(backend.number(tables), Some(0), "a plan changes nothing");
+    let done = Store::migrate(&backend.url()).await.expect("migrated");
+    assert_eq!(done, plan.steps);
+    let again = Store::migrate(&backend.url()).await.expect("nothing to do");
+    assert_eq!(again, []);
+    open(&backend).await.close().await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_migration_that_was_cut_off_goes_on() {
+    let backend = Mysql::fresh();
+    // The last table was made and not recorded; the one before was not made.
+    for sql in [
+        "DELETE FROM jetpack_monitor_schema_version WHERE version > 8",
+        "DROP TABLE jetpack_monitor_nodes",
+    ] {
+        backend.number(sql);
+    }
+    let (error, sentence) = refusal(&backend).await;
+    assert!(
+        matches!(error, StoreError::NotMigrated { found: 8, .. }),
+        "{sentence}"
+    );
+    let done = Store::migrate(&backend.url()).await.expect("migrated");
+    assert_eq!(done.first().map(|step| step.version), Some(9));
+    let store = open(&backend).await;
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+}
+
+#[tokio::test]
+async fn two_migrations_at_once_do_it_once() {
+    let backend = Mysql::empty();
+    let address = backend.url();
+    let (first, second) = tokio::join!(Store::migrate(&address), Store::migrate(&address));
+    let (first, second) = (first.expect("migrated"), second.expect("waited"));
+    assert!(
+        first.is_empty() != second.is_empty(),
+        "{} {}",
+        first.len(),
+        second.len()
+    );
+    open(&backend).await;
+}
+
+#[tokio::test]
+async fn an_edited_migration_is_refused_by_its_file_and_a_newer_schema_too() {
+    let backend = Mysql::fresh();
+    let edit =
+        "UPDATE jetpack_monitor_schema_version SET checksum = checksum + 1 WHERE version = 6";
+    backend.number(edit);
+    let (error, sentence) = refusal(&backend).await;
+    assert!(
+        matches!(error, StoreError::MigrationChanged { version: 6, .. }),
+        "{sentence}"
+    );
+    assert!(sentence.contains("0006_events.sql"), "{sentence}");
+    let error = Store::migrate(&backend.url()).await.expect_err("refused");
+    assert!(
+        matches!(error, StoreError::MigrationChanged { version: 6, .. }),
+        "{error}"
+    );
+    backend.number("INSERT INTO jetpack_monitor_schema_version VALUES (99, 'later', 1)");
+    let (error, sentence) = refusal(&backend).await;
+    assert!(
+        matches!(error, StoreError::NewerSchema { found: 99, .. }),
+        "{sentence}"
+    );
+}
+
+#[tokio::test]
+async fn tables_that_somebody_changed_are_refused_with_what_differs() {
+    let backend = Mysql::fresh();
+    for sql in [
+        "ALTER TABLE jetpack_monitor_events DROP COLUMN failure_class",
+        "ALTER TABLE jetpack_monitor_event_transitions MODIFY source VARCHAR(20) NOT NULL",
+        "ALTER TABLE jetpack_monitor_jobs DROP KEY jetpack_monitor_jobs_active",
+        "DROP TABLE jetpack_monitor_site_runtime",
+    ] {
+        backend.number(sql);
+    }
+    let (error, sentence) = refusal(&backend).await;
+    assert!(
+        matches!(error, StoreError::SchemaDiffers { .. }),
+        "{sentence}"
+    );
+    for difference in [
+        "jetpack_monitor_events has no column failure_class",
+        "jetpack_monitor_event_transitions.source is varchar(20), not varchar(255)",
+        "jetpack_monitor_jobs has no key unique (uactive)",
+        "table jetpack_monitor_site_runtime is missing",
+    ] {
+        assert!(sentence.contains(difference), "{sentence}");
+    }
+}
+
+#[tokio::test]
+async fn tables_of_another_program_under_our_names_are_left_alone() {
+    let backend = Mysql::empty();
+    backend.number("CREATE TABLE jetpack_monitor_events (id BIGINT UNSIGNED PRIMARY KEY)");
+    let error = Store::migrate(&backend.url()).await.expect_err("refused");
+    assert!(matches!(error, StoreError::SchemaDiffers { .. }), "{error}");
+    let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()";
+    assert_eq!(backend.number(tables), Some(1), "nothing was begun");
+    // Another prefix goes beside it.
+    let beside = with_prefix(&backend, "rw_");
+    Store::migrate(&beside).await.expect("migrated");
+    let store = Store::open(&beside).await.expect("opens");
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+    assert_eq!(
+        backend.number("SELECT COUNT(*) FROM rw_event_transitions"),
+        Some(1)
+    );
+    let other = with_prefix(&backend, "rx_");
+    Store::migrate(&other).await.expect("migrated");
+    let second = Store::open(&other).await.expect("opens");
+    assert_eq!(
+        second.floors().await.expect("its own writer").journal_seq,
+        0
+    );
+}
+
+fn with_prefix(backend: &Mysql, prefix: &str) -> StoreUrl {
+    let address = mariadb::shared().address("ringwatch", &backend.name);
+    url(&format!("{address}?prefix={prefix}"))
+}
+
+#[test]
+fn the_public_address_parses_by_itself() {
+    let address: MysqlUrl = "mysql://u@h/d".parse().expect("valid");
+    assert_eq!(address.to_string(), "mysql://u@h:3306/d");
+}

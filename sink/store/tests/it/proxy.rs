@@ -1,0 +1,152 @@
+//! A proxy on loopback between a store and its server that breaks connections at a chosen point of
+//! the protocol. It knows packets (three bytes of length, one of order) and one command: a query
+//! that says COMMIT.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// What happens at the next COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It passes, as everything does.
+    Nothing,
+    /// It never reaches the server.
+    Before,
+    /// The server does it; its answer is lost.
+    After,
+    /// Nothing arrives any more, and nobody hears of it.
+    Silence,
+}
+
+const CUTS: [Cut; 4] = [Cut::Nothing, Cut::Before, Cut::After, Cut::Silence];
+
+/// A command packet with a query.
+const COM_QUERY: u8 = 3;
+
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    cut: Arc<AtomicU8>,
+    closed: Mutex<Receiver<()>>,
+}
+
+impl Proxy {
+    /// In front of the server on `port` of loopback.
+    pub(crate) fn start(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let cut = Arc::new(AtomicU8::new(0));
+        let (closing, closed) = channel();
+        let of_thread = Arc::clone(&cut);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
+                    continue;
+                };
+                pump(client, server, &of_thread, &closing);
+            }
+        });
+        Self {
+            address,
+            cut,
+            closed: Mutex::new(closed),
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Does `cut` once.
+    pub(crate) fn next(&self, cut: Cut) {
+        let at = CUTS.iter().position(|known| *known == cut);
+        self.cut.store(at.expect("listed") as u8, Ordering::SeqCst);
+    }
+
+    /// Waits until the client closed a connection on which nothing arrives any more.
+    pub(crate) fn wait_until_closed(&self) {
+        let closed = self.closed.lock().expect("nobody panicked");
+        closed.recv().expect("the proxy runs");
+    }
+}
+
+fn pump(client: TcpStream, server: TcpStream, cut: &Arc<AtomicU8>, closing: &Sender<()>) {
+    let (mut from_server, mut to_client) = (clone(&server), clone(&client));
+    let lost = Arc::new(AtomicU8::new(0));
+    let (cut, of_answers) = (Arc::clone(cut), Arc::clone(&lost));
+    let closing = closing.clone();
+    std::thread::spawn(move || forward(client, server, &cut, &lost, &closing));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4_096];
+        while let Ok(count @ 1..) = from_server.read(&mut buffer) {
+            let is_lost = of_answers.load(Ordering::SeqCst) != 0;
+            if is_lost || to_client.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        hang_up(&to_client, &from_server);
+    });
+}
+
+/// Packets of the client, one by one.
+fn forward(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    cut: &AtomicU8,
+    lost: &AtomicU8,
+    closing: &Sender<()>,
+) {
+    while let Ok(packet) = packet(&mut client) {
+        let is_commit = packet[4..].first() == Some(&COM_QUERY) && &packet[5..] == b"COMMIT";
+        let cut = if is_commit {
+            CUTS[usize::from(cut.swap(0, Ordering::SeqCst))]
+        } else {
+            Cut::Nothing
+        };
+        match cut {
+            Cut::Nothing => {}
+            Cut::Before => break,
+            Cut::After => lost.store(1, Ordering::SeqCst),
+            Cut::Silence => {
+                // Until the client gives up.
+                while packet_or_end(&mut client) {}
+                // A test that does not wait for it is over.
+                closing.send(()).ok();
+                break;
+            }
+        }
+        if server.write_all(&packet).is_err() {
+            break;
+        }
+        if cut == Cut::After {
+            // The other half hangs up when the answer is there.
+            return;
+        }
+    }
+    hang_up(&client, &server);
+}
+
+fn packet_or_end(client: &mut TcpStream) -> bool {
+    packet(client).is_ok()
+}
+
+fn packet(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut packet = vec![0; 4];
+    stream.read_exact(&mut packet)?;
+    let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]);
+    packet.resize(4 + length as usize, 0);
+    stream.read_exact(&mut packet[4..])?;
+    Ok(packet)
+}
+
+fn clone(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().expect("a second handle")
+}
+
+fn hang_up(client: &TcpStream, server: &TcpStream) {
+    // Whoever was first: the other side may be gone already.
+    drop(client.shutdown(Shutdown::Both));
+    drop(server.shutdown(Shutdown::Both));
+}
