@@ -25,6 +25,8 @@ pub(super) struct Troubles {
     blocked_said: u64,
     /// Connections without a local end that were told of.
     sources_wanted_said: u64,
+    /// Checks without a verdict for the resolvers' sake that were told of.
+    sick_said: u64,
 }
 
 impl Troubles {
@@ -33,6 +35,7 @@ impl Troubles {
             quiet: Quiet::every_s(EVERY_S),
             blocked_said: 0,
             sources_wanted_said: 0,
+            sick_said: 0,
         }
     }
 
@@ -121,14 +124,23 @@ impl Troubles {
         Some(complaint)
     }
 
+    /// Also while no core finds them sick: a resolver that refuses is told apart at once, name by
+    /// name.
     fn resolvers(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
         let is_sick = cores.iter().any(|core| core.dns.sick > 0);
+        let of = |core: &CoreSnapshot| core.failed(FailureClass::DnsResolverSick);
+        let unknown: u64 = cores.iter().map(of).sum();
+        let news = unknown.saturating_sub(self.sick_said);
         let text = || {
-            "the resolvers fail for too many names to be believed: checks of names that are not \
-             cached are unknown (dns.resolver_sick)"
-                .to_owned()
+            format!(
+                "the resolvers refuse, do not listen, or fail for too many names to be believed: \
+                 {news} checks are unknown (dns.resolver_sick); `ringwatch doctor` asks each of \
+                 them"
+            )
         };
-        is_sick.then(|| self.complaint("resolvers", now, text))?
+        let complaint = (is_sick || news > 0).then(|| self.complaint("resolvers", now, text))??;
+        self.sick_said = unknown;
+        Some(complaint)
     }
 }
 
@@ -174,11 +186,25 @@ mod tests {
             "the journal cannot be written or read back",
             "5 checks refused by the safety guard",
             "7 connections found no local address or port (2 source addresses are absent)",
-            "the resolvers fail for too many names",
+            "the resolvers refuse, do not listen, or fail for too many names to be believed: 0 ",
         ]) {
             assert!(text.starts_with(start), "{text}");
         }
         assert_eq!(texts.len(), 5);
+    }
+
+    #[test]
+    fn a_resolver_that_refuses_is_told_of_although_no_core_finds_it_sick() {
+        let (mut troubles, sink) = (Troubles::new(), SinkCounters::default());
+        let mut say = |unknown, s| {
+            let mut core = CoreSnapshot::default();
+            core.failures[FailureClass::DnsResolverSick as usize] = unknown;
+            let found = troubles.look(&sink, &[core], at(s));
+            found.first().map(|complaint| complaint.text.clone())
+        };
+        assert!(say(3, 1).is_some_and(|text| text.contains("believed: 3 checks are unknown")));
+        assert_eq!(say(3, 100), None, "no new ones");
+        assert!(say(5, 101).is_some_and(|text| text.contains("believed: 2 checks are unknown")));
     }
 
     #[test]

@@ -198,24 +198,17 @@ mod tests {
 
     #[test]
     fn unfinished_work_is_found_in_comments_and_code() {
-        one(
-            "node",
-            "engine/node/src/a.rs",
+        // In two pieces each, so that a search for leftovers does not find them here.
+        for text in [
             concat!("// TO", "DO: later"),
-        );
-        one("node", "engine/node/src/a.rs", concat!("// FIX", "ME"));
-        one("node", "engine/node/src/a.rs", "fn f() { todo!() }");
-        one("node", "engine/node/src/a.rs", "#[ignore]\nfn f() {}");
-        one(
-            "node",
-            "engine/node/src/a.rs",
-            "#[ignore = \"slow\"]\nfn f() {}",
-        );
-        one(
-            "node",
-            "engine/node/src/a.rs",
-            "fn f() { std::thread::sleep(d); }",
-        );
+            concat!("// FIX", "ME"),
+            concat!("fn f() { to", "do!() }"),
+            concat!("#[ig", "nore]\nfn f() {}"),
+            concat!("#[ig", "nore = \"slow\"]\nfn f() {}"),
+            concat!("fn f() { std::thread::sl", "eep(d); }"),
+        ] {
+            one("node", "engine/node/src/a.rs", text);
+        }
     }
 
     #[test]
