@@ -1,6 +1,7 @@
 //! Facts about the machine that stand on top of every report: a number without them means nothing.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde::Serialize;
 
@@ -15,6 +16,8 @@ pub(crate) struct Machine {
     /// One-minute load average before the run.
     pub(crate) load_before: f64,
     pub(crate) memory_bytes: u64,
+    /// What was measured, as git names it; absent outside of a checkout.
+    pub(crate) revision: Option<String>,
 }
 
 impl Machine {
@@ -37,21 +40,35 @@ impl Machine {
                 .and_then(|value| value.strip_suffix(" kB")?.parse::<u64>().ok())
                 .unwrap_or(0)
                 * 1_024,
+            revision: revision(),
         }
     }
 
     /// One line of Markdown.
     pub(crate) fn line(&self) -> String {
         format!(
-            "{} × {} · {:.0} GiB · Linux {} · governor {} · load before the run {:.2}",
+            "{} × {} · {:.0} GiB · Linux {} · governor {} · load before the run {:.2}{}",
             self.cores,
             self.cpu,
             self.memory_bytes as f64 / f64::from(1 << 30),
             self.kernel,
             self.governor.as_deref().unwrap_or("not shown"),
             self.load_before,
+            self.revision
+                .as_ref()
+                .map_or_else(String::new, |name| format!(" · revision {name}")),
         )
     }
+}
+
+/// `-dirty` = with changes that are in no commit.
+fn revision() -> Option<String> {
+    let described = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--exclude", "*"])
+        .output()
+        .ok()?;
+    let name = String::from_utf8(described.stdout).ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// The value of the first `key : value` line.

@@ -395,8 +395,12 @@ fn lag_windows(load: Option<&Load>) -> String {
         "lag p50 / p99 / p99.9 ms, calm",
         "every second",
     ];
-    let quantiles =
-        |lag: &Quantiles| format!("{:.2} / {:.2} / {:.2}", lag.p50_ms, lag.p99_ms, lag.p999_ms);
+    let quantiles = |lag: &Quantiles| {
+        if lag.checks == 0 {
+            return "none".to_owned();
+        }
+        format!("{:.2} / {:.2} / {:.2}", lag.p50_ms, lag.p99_ms, lag.p999_ms)
+    };
     let mut table = Table::new(&head);
     let windows = load.into_iter().flat_map(|load| &load.windows);
     for (number, window) in windows.enumerate() {

@@ -87,6 +87,7 @@ pub const EVIDENCE_ADDRESSES_MAX: usize = 8;
 pub const EVIDENCE_QUEUE_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Evidence records waiting per core.
 pub const EVIDENCE_QUEUE_MAX: usize = 16_384;
+const _: () = assert!(EVIDENCE_QUEUE_MAX * EVIDENCE_MAX_BYTES <= EVIDENCE_QUEUE_MAX_BYTES);
 /// Outcomes waiting per core.
 pub const OUTCOME_QUEUE_MAX: usize = 65_536;
 /// Commands waiting per core.
@@ -243,6 +244,9 @@ pub const FRESHNESS_CHUNK_ROWS: usize = 1_000;
 pub const FRESHNESS_FLUSH_MS: u64 = 10_000;
 /// Default projection interval, in ms.
 pub const PROJECTION_INTERVAL_MS: u64 = 15 * 60 * 1_000;
+/// Projection intervals that may be asked for, in s: each check a row below it, times that their
+/// readers do not expect above it.
+pub const PROJECTION_INTERVAL_S_RANGE: (u32, u32) = (5 * 60, 15 * 60);
 /// Slack of the projection rule, in ms.
 pub const PROJECTION_SLACK_MS: u64 = 2_000;
 

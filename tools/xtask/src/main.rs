@@ -23,7 +23,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 Usage: cargo xtask <command> [arguments]
 
-  demo [ARGS]          build in release, then watch 10,000 local sites for about a minute
+  demo [ARGS]          build (profile `quick`), then watch 10,000 local sites for about a minute
                        (`cargo demo` is the same; ARGS go to `ladder demo`, see `--help`)
   test [ARGS]          install or name what tests need, then `cargo test --workspace ARGS`
   tidy                 house rules: dependency direction, limits, names, licences, invariants

@@ -10,9 +10,8 @@ const RUNS_OTHERS: &[(&str, &[&str])] = &[("ladder", &["-p", "farm", "-p", "node
 
 /// Runs `cargo test ARGS`, of the whole workspace unless ARGS choose packages.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
-    packages::require(packages::BUILD)?;
-    packages::require(packages::TEST)?;
-    packages::require(packages::NETWORK)?;
+    let needs = [packages::BUILD, packages::TEST, packages::NETWORK].concat();
+    packages::require(&needs)?;
     packages::tell_of_namespaces();
     for programs in programs(args) {
         let profile = own(args).find(|arg| *arg == "--release");

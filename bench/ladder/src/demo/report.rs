@@ -54,6 +54,9 @@ pub(crate) fn markdown(outcome: &Outcome) -> String {
         "## Latency".to_owned(),
         format!("```\n{}\n```", outcome.percentiles.trim_end()),
         "## CPU per check".to_owned(),
+        "`cargo demo` builds the programs with the profile `quick`, which takes half the time to \
+         build; the figures of `docs/benchmarks` are of `release`."
+            .to_owned(),
         cpu_table(&outcome.cpu),
         "## Gates".to_owned(),
         gate_list(&outcome.gates),

@@ -167,8 +167,9 @@ fn import(config: &Config, path: &Path, list: ListFlags, json: bool) -> anyhow::
     };
     let summary = match lock::take(&config.data_dir)? {
         Taken::Ours(lock) => {
-            let store_lock = store_lock::take_or_refuse(&config.store, &config.data_dir)?;
-            let summary = runtime()?.block_on(import_directly(config, &order))?;
+            let url = store_at_rest(config)?;
+            let store_lock = store_lock::take_or_refuse(&url, &config.data_dir)?;
+            let summary = runtime()?.block_on(import_directly(&url, &order))?;
             drop((store_lock, lock));
             summary
         }
@@ -189,8 +190,8 @@ fn import(config: &Config, path: &Path, list: ListFlags, json: bool) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
-async fn import_directly(config: &Config, order: &ImportOrder) -> anyhow::Result<ImportSummary> {
-    let store = Store::open(&config.store).await?;
+async fn import_directly(url: &StoreUrl, order: &ImportOrder) -> anyhow::Result<ImportSummary> {
+    let store = Store::open(url).await?;
     let id = ImportId(Clock::start().now().unix);
     let mut progress = render::RowProgress::start();
     let summary = import_file(&store, order, id, &mut |rows| {
@@ -205,7 +206,10 @@ async fn import_directly(config: &Config, order: &ImportOrder) -> anyhow::Result
 }
 
 fn import_through(node: &mut Client, order: ImportOrder) -> anyhow::Result<ImportSummary> {
-    let answer = node.ask(&Request::Import(order), None)?;
+    let waiting = render::Waiting::start("the node imports the list");
+    let answer = node.ask(&Request::Import(order), None);
+    waiting.finish();
+    let answer = answer?;
     serde_json::from_value(answer).context("the node answered in another version's words")
 }
 
@@ -236,7 +240,17 @@ fn same_store(ours: &StoreUrl, theirs: &str) -> bool {
     }
 }
 
-/// Opens the store to look only: the one that was named, else that of the last node.
+/// The store while no node runs: the one that was named, else that of the last node.
+fn store_at_rest(config: &Config) -> anyhow::Result<StoreUrl> {
+    let recorded = lock::recorded_store(&config.data_dir).filter(|_| !config.store_chosen);
+    match recorded.map(|url| url.parse::<StoreUrl>()) {
+        Some(Ok(url)) => Ok(url),
+        Some(Err(error)) => bad_input(error.to_string()),
+        None => Ok(config.store.clone()),
+    }
+}
+
+/// Opens the store to look only.
 fn look(
     config: &ConfigFlags,
     data_dir: &DataDirFlags,
@@ -244,12 +258,7 @@ fn look(
     show: impl AsyncFnOnce(&Store, &mut Out) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let (config, _) = read(config, merged([data_dir.values(), store.values()]))?;
-    let recorded = lock::recorded_store(&config.data_dir).filter(|_| !config.store_chosen);
-    let url = match recorded.map(|url| url.parse::<StoreUrl>()) {
-        Some(Ok(url)) => url,
-        Some(Err(error)) => return bad_input(error.to_string()),
-        None => config.store,
-    };
+    let url = store_at_rest(&config)?;
     runtime()?.block_on(async {
         let store = Store::open_existing(&url).await?;
         let mut out = Out::start();

@@ -89,7 +89,7 @@ pub(crate) struct ProbeFlags {
     /// Kernel interface: auto, `io_uring` or epoll
     #[arg(long, value_name = "DRIVER")]
     pub(crate) driver: Option<String>,
-    /// Attempts in flight per probe core [default: as many as the open files allow]
+    /// Attempts in flight per probe core [default: as many as the open files allow, at most 16384]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) max_in_flight: Option<i64>,
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -83,6 +84,30 @@ impl RowProgress {
     pub(super) fn finish(&self) {
         if let Some(counter) = &self.counter {
             counter.finish_and_clear();
+        }
+    }
+}
+
+/// Something takes its time elsewhere: a clock on a terminal, one line before it elsewhere.
+pub(super) struct Waiting(Option<ProgressBar>);
+
+impl Waiting {
+    pub(super) fn start(what: &'static str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            out::remark(format!("{what}: a million rows take about a minute"));
+            return Self(None);
+        }
+        let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}")
+            .expect("the template is valid");
+        let clock = ProgressBar::new_spinner().with_style(style);
+        clock.set_message(what);
+        clock.enable_steady_tick(Duration::from_millis(200));
+        Self(Some(clock))
+    }
+
+    pub(super) fn finish(self) {
+        if let Some(clock) = self.0 {
+            clock.finish_and_clear();
         }
     }
 }

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use model::TargetUrl;
 use model::limits::{
     CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, JOURNAL_MAX_BYTES, PROJECTION_INTERVAL_MS,
-    TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
+    PROJECTION_INTERVAL_S_RANGE, TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
 };
 use model::url::Host;
 use prober::{Allowed, Cidr, DEFAULT_USER_AGENT};
@@ -231,7 +231,7 @@ impl Config {
             projection_interval_s: read.whole(
                 "projection_interval_s",
                 (PROJECTION_INTERVAL_MS / 1_000) as u32,
-                (1, 3_600),
+                PROJECTION_INTERVAL_S_RANGE,
             )?,
             journal_max_mib: read.whole("journal_max_mib", JOURNAL_MAX_MIB, JOURNAL_MIB_RANGE)?,
             histogram_interval_s: read.whole(

@@ -175,7 +175,8 @@ fn memlock() -> Finding {
     }
 }
 
-/// A wall clock before this release was made cannot judge certificates.
+/// A wall clock that was never set cannot judge certificates, nor number facts, whose ids count
+/// from 2025.
 fn clock() -> Finding {
     let now = Clock::start().now().unix;
     let at = jiff::Timestamp::from_millisecond(now.0 as i64).unwrap_or_default();

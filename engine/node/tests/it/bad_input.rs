@@ -287,6 +287,21 @@ fn a_store_in_a_directory_that_does_not_exist_is_refused_and_makes_none() {
 }
 
 #[test]
+fn an_import_without_a_node_goes_into_the_store_of_the_last_one() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (data, elsewhere) = (dir.path().join("d"), dir.path().join("x.db"));
+    let url = format!("sqlite:{}", elsewhere.display());
+    let node = Node::loaded(&data, &["--store", &url]);
+    node.signal("INT");
+    assert_eq!(node.end().0, 0);
+    let list = dir.path().join("t.csv");
+    fs::write(&list, "https://a.example/\n").expect("written");
+    assert_eq!(code(&import(&list, &data, &[])), 0);
+    assert!(listed(&data).contains("https://a.example/"));
+    assert!(!data.join("ringwatch.db").exists(), "one store, not two");
+}
+
+#[test]
 fn a_port_in_use_is_one_sentence() {
     let dir = tempfile::tempdir().expect("temp dir");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");

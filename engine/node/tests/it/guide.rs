@@ -1,5 +1,8 @@
 //! The guide's table of metrics, held against a page of them. It must not know who made the page.
 
+/// What may follow a name: labels, a value, or the parts of a histogram.
+const ENDS: [&str; 5] = ["{", " ", "_bucket{", "_sum", "_count"];
+
 /// Names and labels of the table, row by row.
 pub(crate) fn documented() -> Vec<(Vec<&'static str>, Vec<&'static str>)> {
     let guide = include_str!("../../../../docs/guide.md");
@@ -29,7 +32,7 @@ pub(crate) fn assert_served(page: &str) {
             let is_sample = |line: &&str| {
                 let rest = line.strip_prefix("ringwatch_");
                 rest.and_then(|rest| rest.strip_prefix(name))
-                    .is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
+                    .is_some_and(|rest| ENDS.iter().any(|end| rest.starts_with(end)))
             };
             let line = page.lines().find(is_sample);
             shown += line.unwrap_or_else(|| panic!("{name} in\n{page}"));
