@@ -31,6 +31,9 @@ pub mod flags {
     pub const COMMANDED: u16 = 1 << 9;
     /// The target was redirected, and is configured to say so (`redirect = alert`).
     pub const REDIRECT_ALERT: u16 = 1 << 10;
+    /// A handshake with a TLS session that the server had given out failed; the attempt went on
+    /// with a full one on a second connection.
+    pub const TLS_SESSION_REFUSED: u16 = 1 << 11;
     /// Not a check: the last word on a removed slot; after it the slot may be reused.
     pub const SLOT_RELEASED: u16 = 1 << 15;
 }

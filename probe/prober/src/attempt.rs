@@ -25,6 +25,7 @@ mod families;
 mod pending;
 mod question;
 mod redirect;
+mod refused_session;
 mod route;
 mod second_look;
 mod secure;
@@ -244,7 +245,10 @@ impl Attempt {
             self.on_sent(conn, buffer, now);
             return;
         }
-        if self.stage == Stage::Ended || self.on_second_look(&event, shared, now) {
+        if self.stage == Stage::Ended
+            || self.on_refused_session(&event, shared, now)
+            || self.on_second_look(&event, shared, now)
+        {
             return;
         }
         match event {

@@ -3,7 +3,7 @@
 
 use model::evidence::DnsSeen;
 use model::limits::EVIDENCE_HEAD_MAX_BYTES;
-use model::outcome::PHASE_ABSENT;
+use model::outcome::{PHASE_ABSENT, flags};
 use model::url::Scheme;
 use model::{Evidence, FailureClass, Generation, Slot};
 
@@ -70,14 +70,30 @@ impl Attempt {
     /// What happened, to what, and under which rule.
     fn sentence(&self, class: Option<FailureClass>) -> String {
         let text = self.text(class);
-        let connects = class.is_some_and(|class| class.as_str().starts_with("connect."));
-        if !connects {
-            return text;
-        }
+        let is_of = |kind| class.is_some_and(|class| class.as_str().starts_with(kind));
         let each = "with `ip = both` each of IPv4 and IPv6 must work".to_owned();
-        let each = self.hop.each.then_some(each);
-        let notes = [each, self.hop.dns.left_out()].into_iter().flatten();
+        let each = (is_of("connect.") && self.hop.each).then_some(each);
+        let left_out = self.hop.dns.left_out().filter(|_| is_of("connect."));
+        let session = self.session_note().filter(|_| is_of("tls."));
+        let notes = [each, left_out, session].into_iter().flatten();
         notes.fold(text, |text, note| format!("{text}; {note}"))
+    }
+
+    /// That a handshake was the second one, or could have been.
+    fn session_note(&self) -> Option<String> {
+        let link = self.tls.as_ref()?;
+        let note = match link.refused_session() {
+            Some(_) => {
+                "a TLS session of an earlier check was offered, and a second connection for a full \
+                 handshake did not come about"
+            }
+            None if self.flags & flags::TLS_SESSION_REFUSED != 0 => {
+                "it was the second handshake: one with the TLS session of an earlier check had \
+                 failed before"
+            }
+            None => return None,
+        };
+        Some(note.to_owned())
     }
 
     /// One sentence: what happened, to what.

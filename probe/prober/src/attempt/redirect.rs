@@ -183,7 +183,8 @@ impl Attempt {
             return self.finish(Some(FailureClass::RedirectBadLocation), now);
         };
         let journey = self.journey.take();
-        let journey = journey.unwrap_or_else(|| Box::new(self.first_journey()));
+        let journey =
+            journey.unwrap_or_else(|| Box::new(Journey::new(self.first_url(), self.started)));
         let next = journey.next(location);
         self.journey = Some(journey);
         match next {
@@ -192,10 +193,10 @@ impl Attempt {
         }
     }
 
-    fn first_journey(&self) -> Journey {
+    /// Where the attempt began.
+    fn first_url(&self) -> TargetUrl {
         let text = std::str::from_utf8(&self.buffers.url).unwrap_or_default();
-        let url = TargetUrl::parse(text).expect("the URL of a target is in its canonical form");
-        Journey::new(url, self.started)
+        TargetUrl::parse(text).expect("the URL of a target is in its canonical form")
     }
 
     /// Ends the hop that runs; the next one begins with [`Attempt::turn`]. Its body need not
@@ -229,26 +230,10 @@ impl Attempt {
     pub(super) fn turn(&mut self, shared: &Shared, now: Now) {
         let journey = self.journey.as_ref().expect("a turn is part of a journey");
         let (url, credentials) = (journey.url.clone(), journey.credentials());
-        let host = match url.host() {
-            Host::Name(name) => HostRef::Name(name),
-            Host::Address(address) => HostRef::Address(*address),
-        };
         let rules = self.rules.clone();
-        let spec = AttemptSpec {
-            scheme: url.scheme(),
-            host,
-            port: url.port(),
-            path: url.path(),
-            method: self.hop.method,
-            timeout_ms: self.timeout_ms,
-            head_only: self.head_only,
-            rules: rules.as_ref(),
-        };
-        self.buffers.out.clear();
+        let spec = self.spec_of(&url, rules.as_ref());
         self.buffers.carry.clear();
-        shared
-            .fields
-            .write(&spec, credentials, &mut self.buffers.out);
+        self.write_request(&spec, credentials, shared);
         self.leave_connection();
         self.tls = TlsLink::of(&spec);
         self.phases = Phases::NONE;
@@ -256,7 +241,40 @@ impl Attempt {
         (self.status, self.sending, self.why) = (0, false, "");
         (self.errno, self.send_errno) = (None, None);
         self.hop = Hop::new(&spec);
-        self.start_hop(host, shared, now);
+        self.start_hop(spec.host, shared, now);
+    }
+
+    /// Writes the request of the hop that runs once more.
+    pub(super) fn rewrite_request(&mut self, shared: &Shared) {
+        let (url, credentials) = match &self.journey {
+            Some(journey) => (journey.url.clone(), journey.credentials()),
+            None => (self.first_url(), Credentials::Kept),
+        };
+        let rules = self.rules.clone();
+        let spec = self.spec_of(&url, rules.as_ref());
+        self.write_request(&spec, credentials, shared);
+    }
+
+    fn write_request(&mut self, spec: &AttemptSpec<'_>, to: Credentials, shared: &Shared) {
+        self.buffers.out.clear();
+        shared.fields.write(spec, to, &mut self.buffers.out);
+    }
+
+    /// A hop to `url`.
+    fn spec_of<'a>(&self, url: &'a TargetUrl, rules: Option<&'a Rules>) -> AttemptSpec<'a> {
+        AttemptSpec {
+            scheme: url.scheme(),
+            host: match url.host() {
+                Host::Name(name) => HostRef::Name(name),
+                Host::Address(address) => HostRef::Address(*address),
+            },
+            port: url.port(),
+            path: url.path(),
+            method: self.hop.method,
+            timeout_ms: self.timeout_ms,
+            head_only: self.head_only,
+            rules,
+        }
     }
 }
 

@@ -56,7 +56,7 @@ impl Attempt {
 
     /// Whether the remote ended the connection in use. An error of a send is not yet the end: the
     /// reason may still be read.
-    fn is_closed_by(&self, event: &Event<'_>) -> bool {
+    pub(super) fn is_closed_by(&self, event: &Event<'_>) -> bool {
         let (conn, reset) = match *event {
             Event::Eof { conn } => (conn, true),
             Event::IoError { conn, errno } => {
@@ -68,7 +68,8 @@ impl Attempt {
         reset && self.in_use(conn)
     }
 
-    fn in_use(&self, conn: Conn) -> bool {
+    /// Whether `conn` is the one that the attempt goes on with, be it that it does not stand yet.
+    pub(super) fn in_use(&self, conn: Conn) -> bool {
         conn == self.conn && self.opened & bit(conn) != 0
     }
 

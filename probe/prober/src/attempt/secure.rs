@@ -1,6 +1,7 @@
 //! The TLS part of an attempt: records in, plaintext handed on, records out. The handshake's
 //! rules are in `tls`.
 
+use model::FailureClass;
 use model::time::Now;
 use model::url::Scheme;
 
@@ -63,9 +64,9 @@ impl Attempt {
         }
         if let Some(fault) = fault {
             self.on_fault(fault, shared, now);
-        } else if closed {
+        } else if closed && !self.shake_hands_anew(FailureClass::TlsHandshake, shared, now) {
             self.on_eof(now);
-        } else {
+        } else if !closed {
             self.flush_tls();
         }
     }
@@ -91,6 +92,9 @@ impl Attempt {
     }
 
     fn on_fault(&mut self, fault: TlsFault, shared: &Shared, now: Now) {
+        if self.shake_hands_anew(fault.class, shared, now) {
+            return;
+        }
         match fault.refusal {
             Some(refusal) => self.look_again(refusal, shared, now),
             None => self.finish(Some(fault.class), now),

@@ -34,6 +34,7 @@ pub(crate) struct TlsLink {
     connection: Option<ClientConnection>,
     /// Whether a byte has come from the server.
     heard: bool,
+    session: Session,
     /// A second connection that looks why the first one was refused.
     look: Option<Look>,
     /// The chain that was refused, leaf first.
@@ -50,6 +51,17 @@ pub(crate) struct TlsFault {
     pub(crate) class: FailureClass,
     /// The server refused our hello: a second look may tell why.
     pub(crate) refusal: Option<Refusal>,
+}
+
+/// What became of what is remembered of an earlier handshake with the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Session {
+    /// The handshake is a full one.
+    None,
+    /// The hello offers it.
+    Offered,
+    /// The handshake that offered it failed with this class; a full one is to follow.
+    Refused(FailureClass),
 }
 
 /// A second look.
@@ -85,6 +97,7 @@ impl TlsLink {
             is_bare,
             connection: None,
             heard: false,
+            session: Session::None,
             look: None,
             refused: Vec::new(),
             validity: None,
@@ -124,7 +137,12 @@ impl TlsLink {
             .write_all(request)
             .expect("the limit is off: all of it is taken");
         self.connection = Some(connection);
-        (self.heard, self.closed) = (false, false);
+        (self.heard, self.closed, self.fault) = (false, false, None);
+        self.session = if settings.sessions.has_offered() {
+            Session::Offered
+        } else {
+            Session::None
+        };
         Ok(())
     }
 
@@ -301,6 +319,51 @@ impl TlsLink {
         };
         let version = self.connection.as_ref()?.protocol_version();
         version.is_none().then_some(refusal)
+    }
+}
+
+/// A session that the server refuses.
+impl TlsLink {
+    /// Whether a handshake that fails now may fail for the session that it offers: the server has
+    /// not turned to a full one, and it is not its certificate that is refused.
+    pub(crate) fn suspects_session(&self) -> bool {
+        let kind = self
+            .connection
+            .as_ref()
+            .and_then(|link| link.handshake_kind());
+        self.session == Session::Offered
+            && kind != Some(HandshakeKind::Full)
+            && self.fault.as_ref().is_none_or(|fault| match fault {
+                Error::InvalidCertificate(_) => false,
+                fault => class_of(fault) != FailureClass::LocalPressure,
+            })
+    }
+
+    /// Forgets the session; the handshake that is to follow is a full one.
+    pub(crate) fn refuse_session(
+        &mut self,
+        settings: &TlsSettings,
+        class: FailureClass,
+        now: UnixMs,
+    ) {
+        settings.attend(self.place, now);
+        settings.sessions.rest();
+        self.connection = None;
+        self.session = Session::Refused(class);
+    }
+
+    /// What the handshake with the session failed with, while the full one has not begun.
+    pub(crate) fn refused_session(&self) -> Option<FailureClass> {
+        match self.session {
+            Session::Refused(class) => Some(class),
+            Session::None | Session::Offered => None,
+        }
+    }
+
+    /// A handshake is given up: the next one is not to stand on what this one offered.
+    pub(crate) fn forget_session(&mut self, settings: &TlsSettings, now: UnixMs) {
+        settings.attend(self.place, now);
+        settings.sessions.distrust();
     }
 }
 

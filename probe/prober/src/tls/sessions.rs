@@ -28,6 +28,8 @@ pub(super) struct Sessions {
 struct Kept {
     /// Whose link is at work.
     current: Option<Fingerprint>,
+    /// Whether it was given a session.
+    offered: bool,
     places: Lru<Fingerprint, Place>,
 }
 
@@ -36,7 +38,8 @@ struct Kept {
 struct Place {
     kx_hint: Option<NamedGroup>,
     /// When the last full handshake was, and from when on the next one must be full; seconds
-    /// since the Unix epoch.
+    /// since the Unix epoch. A place that refused a session has the end of its rest in the first
+    /// one and 0 in the second.
     full_at: u64,
     resumable_until: u64,
     tls12: Option<Tls12ClientSessionValue>,
@@ -50,6 +53,7 @@ impl Sessions {
         let max = if full_every_s == 0 { 0 } else { max };
         let kept = Kept {
             current: None,
+            offered: false,
             places: Lru::new(max),
         };
         Self {
@@ -61,7 +65,8 @@ impl Sessions {
 
     /// What rustls says and asks from now on is of `place`.
     pub(super) fn attend(&self, place: Fingerprint) {
-        self.kept().current = Some(place);
+        let mut kept = self.kept();
+        (kept.current, kept.offered) = (Some(place), false);
     }
 
     /// A full handshake with the current place has succeeded, with a chain that is good until
@@ -70,7 +75,32 @@ impl Sessions {
         let now = self.clock.seconds();
         let not_after = u64::try_from(not_after).unwrap_or(0);
         let until = not_after.min(now + self.full_every_s);
-        self.edit(|place| (place.full_at, place.resumable_until) = (now, until));
+        let rests = |place: &Place| {
+            let ahead = now + 1..=now + self.full_every_s;
+            place.resumable_until == 0 && ahead.contains(&place.full_at)
+        };
+        self.edit(|place| {
+            if !rests(place) {
+                (place.full_at, place.resumable_until) = (now, until);
+            }
+        });
+    }
+
+    /// Whether the link at work was given a session. rustls does not offer one that the server has
+    /// limited to less time than has passed.
+    pub(super) fn has_offered(&self) -> bool {
+        self.kept().offered
+    }
+
+    /// The current place refused a session of its own. It would refuse the next one too, and cost
+    /// a connection each time: it rests for as long as lies between two full handshakes.
+    pub(super) fn rest(&self) {
+        let until = self.clock.seconds() + self.full_every_s;
+        self.distrust();
+        self.known(|place| {
+            place.full_at = until;
+            None::<()>
+        });
     }
 
     /// A connection to the current place failed: the next one is not to stand on what was agreed
@@ -78,6 +108,7 @@ impl Sessions {
     pub(super) fn distrust(&self) {
         self.known(|place| {
             place.resumable_until = 0;
+            (place.tls12, place.tls13) = (None, None);
             None::<()>
         });
     }
@@ -110,10 +141,14 @@ impl Sessions {
 
     fn resumable<T>(&self, ask: impl FnOnce(&mut Place) -> Option<T>) -> Option<T> {
         let now = self.clock.seconds();
-        self.known(|place| {
+        let session = self.known(|place| {
             let fresh = (place.full_at..place.resumable_until).contains(&now);
             fresh.then(|| ask(place)).flatten()
-        })
+        });
+        if session.is_some() {
+            self.kept().offered = true;
+        }
+        session
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod bare;
 mod memory;
+mod refused_session;
 mod second_look;
 
 use std::io::{Read, Write};
