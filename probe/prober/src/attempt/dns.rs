@@ -18,6 +18,8 @@ pub(super) struct Dns {
     server: Option<SocketAddr>,
     /// How many addresses the name has.
     offered: u8,
+    /// Why the preferred family could not be had.
+    lacks: Option<FailureClass>,
 }
 
 impl Dns {
@@ -28,6 +30,7 @@ impl Dns {
             rcode: name.rcode,
             server: name.server,
             offered: name.addresses.offered(),
+            lacks: name.lacks,
         }
     }
 
@@ -38,6 +41,7 @@ impl Dns {
             rcode: Some(0),
             server: records.server,
             offered: 0,
+            lacks: None,
         }
     }
 
@@ -48,6 +52,7 @@ impl Dns {
             rcode: failure.rcode,
             server: failure.server,
             offered: 0,
+            lacks: None,
         }
     }
 
@@ -58,6 +63,32 @@ impl Dns {
             rcode: self.rcode,
             addresses: addresses.collect(),
             tries: self.tries,
+        })
+    }
+
+    /// Why the preferred family of addresses could not be had, if that is so.
+    pub(super) fn lacks(&self) -> Option<FailureClass> {
+        self.lacks
+    }
+
+    /// The verdict is what the preferred family could not be had for: the code of the answer that
+    /// gave the other one says nothing of that.
+    pub(super) fn blame_lacking(&mut self) {
+        self.rcode = None;
+    }
+
+    /// That the verdict is about one family, and what became of the other one.
+    pub(super) fn other_family(&self, is_ipv4: bool) -> Option<String> {
+        let (lacking, had) = if is_ipv4 {
+            ("IPv6", "IPv4")
+        } else {
+            ("IPv4", "IPv6")
+        };
+        self.lacks.map(|_| {
+            format!(
+                "that is of its {lacking} addresses; it has addresses of {had}, and this host has \
+                 no way to them"
+            )
         })
     }
 
@@ -88,7 +119,7 @@ impl Dns {
                 let said = said.unwrap_or_else(|| "SERVFAIL".to_owned());
                 format!("the name servers of the name failed: {who} answered {said}")
             }
-            (FailureClass::DnsTimeout, _) if self.server.is_some() => format!(
+            (FailureClass::DnsTimeout, _) if self.server.is_some() && self.tries > 0 => format!(
                 "the name was not resolved in time: {who} did not answer in {tries}; it, or the \
                  name servers of the name, are silent"
             ),

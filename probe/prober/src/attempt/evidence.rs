@@ -75,7 +75,9 @@ impl Attempt {
         let each = (is_of("connect.") && self.hop.each).then_some(each);
         let left_out = self.hop.dns.left_out().filter(|_| is_of("connect."));
         let session = self.session_note().filter(|_| is_of("tls."));
-        let notes = [each, left_out, session].into_iter().flatten();
+        let other = self.hop.dns.other_family(self.hop.route.is_ipv4());
+        let other = other.filter(|_| is_of("dns.") && !self.hop.route.is_empty());
+        let notes = [each, left_out, session, other].into_iter().flatten();
         notes.fold(text, |text, note| format!("{text}; {note}"))
     }
 

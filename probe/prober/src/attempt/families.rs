@@ -21,7 +21,7 @@ use model::limits::{CONNECTIONS_PER_ATTEMPT, FAMILY_DELAY_MS};
 use model::outcome::flags;
 use model::time::{MonoUs, Now};
 
-use super::route::{Finding, Route};
+use super::route::{Finding, Route, Weight};
 use super::spec::{Command, Conn, ErrnoAt};
 use super::{Attempt, NO_TIMER, Stage, bit, errno, pending};
 use crate::resolver::{DnsFailure, ResolvedName, Scope};
@@ -194,15 +194,24 @@ impl Attempt {
     pub(super) fn connect_verdict(&mut self) -> FailureClass {
         let (lane, finding) = self.finding();
         (self.hop.lane, self.errno) = (lane, finding.errno);
-        finding.class
+        let unreached = finding.weight == Weight::NoWay;
+        let Some(lacking) = self.hop.dns.lacks().filter(|_| unreached) else {
+            return finding.class;
+        };
+        // Whoever has the preferred family alone, as we do, finds the name out of order.
+        self.hop.dns.blame_lacking();
+        self.errno = None;
+        lacking
     }
 
     /// With `both`, what the family that fails says. Else whatever says most, of the preferred
     /// family before the other one: that it was turned down says more than that the other one was
-    /// silent.
+    /// silent. Where the preferred family could not be had, this host need not have a way to the
+    /// one that was.
     fn finding(&self) -> (Lane, Finding) {
         let (route, each) = (&self.hop.route, self.hop.each);
-        let first = (Lane::First, route.finding(true));
+        let needed = self.hop.dns.lacks().is_none();
+        let first = (Lane::First, route.finding(needed));
         let Some(race) = self.race_of() else {
             return first;
         };

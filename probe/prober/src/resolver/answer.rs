@@ -132,6 +132,9 @@ pub struct ResolvedName {
     pub stale: bool,
     /// From the cache: no query was made for this answer.
     pub cached: bool,
+    /// Why the preferred family is not among them: it could not be had, with this class, and these
+    /// are of the other one. `None` also where the name just has none of the preferred family.
+    pub lacks: Option<FailureClass>,
     /// The upstream that gave the addresses.
     pub server: Option<SocketAddr>,
     /// The response code of the question for this answer, when one was asked and answered.

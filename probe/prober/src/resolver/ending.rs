@@ -153,18 +153,20 @@ impl Resolver {
         (rcode, tries): (Option<u16>, u8),
         now: MonoUs,
     ) {
-        let host = self.flights.get_mut(flight).host;
+        let entry = self.flights.get_mut(flight);
+        let host = entry.host;
         let life = Life {
             until: found.until,
             ttl_ms: found.ttl_ms,
             width,
+            lacks: entry.failed.map(|failed| failed.class),
         };
         self.hosts.keep(host, &found.positive, life);
         let scope = self.scope(width.is_wide(now));
         let name = ResolvedName {
             rcode,
             tries,
-            ..self.resolved(found.positive, scope, Source::Asked)
+            ..self.resolved(host, found.positive, scope, Source::Asked)
         };
         self.land(flight, Ok(name));
     }
@@ -224,7 +226,7 @@ impl Resolver {
             let name = ResolvedName {
                 rcode: negative.rcode,
                 tries: negative.tries,
-                ..self.resolved(old, scope, source)
+                ..self.resolved(host, old, scope, source)
             };
             return self.land(flight, Ok(name));
         }
@@ -333,19 +335,23 @@ impl Resolver {
             rcode,
             server,
         } = negative;
-        let sick = is_of_resolvers(class)
-            && (self.health.is_sick() || class == FailureClass::DnsResolverSick);
-        self.stats.sick_answers += u64::from(sick);
+        let class = self.told(class);
+        self.stats.sick_answers += u64::from(class == FailureClass::DnsResolverSick);
         let server = self.sockets.upstreams().get(usize::from(server)).copied();
         DnsFailure {
-            class: if sick {
-                FailureClass::DnsResolverSick
-            } else {
-                class
-            },
+            class,
             rcode,
             server,
             tries,
+        }
+    }
+
+    /// What a failure of this class is called now: while the resolvers are sick it is theirs.
+    pub(super) fn told(&self, class: FailureClass) -> FailureClass {
+        if is_of_resolvers(class) && self.health.is_sick() {
+            FailureClass::DnsResolverSick
+        } else {
+            class
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Life {
     /// All of the TTL, what is over of it included.
     pub(super) ttl_ms: u64,
     pub(super) width: Width,
+    /// Why the preferred family is not among them, where it could not be had.
+    pub(super) lacks: Option<FailureClass>,
 }
 
 /// Whether there is more of a name to ask for.
@@ -84,7 +86,8 @@ pub(super) struct Line {
     /// How long after `expires_ds` the addresses are used without asking; with [`VAIN`] how long
     /// before it the question in vain is forgotten.
     span_ds: u16,
-    /// TTL of addresses in seconds (an hour is 3,600), and [`WIDE`] or [`VAIN`].
+    /// TTL of addresses in seconds (an hour is 3,600: [`TTL`]), and [`WIDE`] or [`VAIN`], and which
+    /// of [`LACKS`] it is, from 1 on.
     life: u16,
 }
 
@@ -117,6 +120,16 @@ enum Content {
 const WIDE: u16 = 1 << 15;
 /// [`Width::WideUntil`].
 const VAIN: u16 = 1 << 14;
+/// What a family may fail with so that the other one is asked for.
+const LACKS: [FailureClass; 3] = [
+    FailureClass::DnsServfail,
+    FailureClass::DnsTimeout,
+    FailureClass::DnsMalformed,
+];
+/// Where the number of one of [`LACKS`] begins.
+const LACKS_SHIFT: u32 = 12;
+/// The bits of a TTL.
+const TTL: u16 = (1 << LACKS_SHIFT) - 1;
 
 /// IPv4 addresses that fit a line.
 const INLINE_V4: usize = 4;
@@ -157,7 +170,9 @@ impl Line {
                 VAIN
             }
         };
-        self.life = (life.ttl_ms / 1_000) as u16 | flag;
+        let is_lacking = |class: &FailureClass| Some(*class) == life.lacks;
+        let lacks = LACKS.iter().position(is_lacking).map_or(0, |at| at + 1) as u16;
+        self.life = (life.ttl_ms / 1_000) as u16 & TTL | flag | lacks << LACKS_SHIFT;
         self.content = Content::of(new, spill);
     }
 
@@ -217,10 +232,12 @@ impl Line {
             VAIN => Width::WideUntil(of_tenths(self.expires_ds - u32::from(self.span_ds))),
             _ => Width::Wide,
         };
+        let lacks = usize::from(self.life >> LACKS_SHIFT & 3);
         Life {
             until: of_tenths(self.expires_ds),
-            ttl_ms: u64::from(self.life & !(WIDE | VAIN)) * 1_000,
+            ttl_ms: u64::from(self.life & TTL) * 1_000,
             width,
+            lacks: lacks.checked_sub(1).map(|at| LACKS[at]),
         }
     }
 
@@ -432,6 +449,7 @@ mod tests {
             until: MonoUs(ttl_ms * 1_000),
             ttl_ms,
             width: Width::Narrow,
+            lacks: None,
         }
     }
 
@@ -489,9 +507,12 @@ mod tests {
             width: Width::Wide,
             ..life(3_600_000)
         };
-        line.keep(&mut spill, &positive(1, 0), wide);
-        assert!(line.ends_before(at(3_600), 3_600_000, at(1)));
-        assert_eq!(line.life(), wide);
+        for lacks in LACKS.map(Some).into_iter().chain([None]) {
+            let wide = Life { lacks, ..wide };
+            line.keep(&mut spill, &positive(1, 0), wide);
+            assert!(line.ends_before(at(3_600), 3_600_000, at(1)));
+            assert_eq!(line.life(), wide);
+        }
         let class = FailureClass::DnsTimeout;
         let (tries, server, rcode) = (3, 0, None);
         let failure = Negative {

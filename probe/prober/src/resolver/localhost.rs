@@ -30,6 +30,7 @@ pub(super) fn resolved(policy: IpPolicy) -> ResolvedName {
         },
         stale: false,
         cached: true,
+        lacks: None,
         server: None,
         rcode: None,
         tries: 0,

@@ -344,12 +344,12 @@ impl Resolver {
             Cached::Fresh(positive) => {
                 self.stats.hits += 1;
                 let scope = self.known_scope(host, now);
-                Lookup::Hit(self.resolved(positive, scope, Source::Cache))
+                Lookup::Hit(self.resolved(host, positive, scope, Source::Cache))
             }
             Cached::Held(positive) => {
                 self.stats.stale_hits += 1;
                 let scope = self.known_scope(host, now);
-                Lookup::Hit(self.resolved(positive, scope, Source::Stale))
+                Lookup::Hit(self.resolved(host, positive, scope, Source::Stale))
             }
             Cached::Failed(negative) => {
                 self.stats.negative_hits += 1;
@@ -548,7 +548,14 @@ impl Resolver {
         }
     }
 
-    fn resolved(&self, positive: Positive, scope: Scope, source: Source) -> ResolvedName {
+    /// What is said of a host whose line has these addresses.
+    fn resolved(
+        &self,
+        host: HostId,
+        positive: Positive,
+        scope: Scope,
+        source: Source,
+    ) -> ResolvedName {
         let server = self
             .sockets
             .upstreams()
@@ -559,6 +566,7 @@ impl Resolver {
             scope,
             stale: source == Source::Stale,
             cached: source != Source::Asked,
+            lacks: self.hosts.life(host).lacks.map(|class| self.told(class)),
             server,
             rcode: None,
             tries: 0,

@@ -69,6 +69,7 @@ pub(crate) fn name(addresses: &[IpAddr]) -> ResolvedName {
         scope: Scope::Wide,
         stale: false,
         cached: true,
+        lacks: None,
         server: Some(SocketAddr::new(local(53), 53)),
         rcode: None,
         tries: 0,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use model::outcome::PHASE_ABSENT;
 use model::url::Scheme;
-use model::{Evidence, Generation, Slot, Verdict};
+use model::{Evidence, FailureClass, Generation, Slot, Verdict};
 use prober::resolver::Scope;
 use prober::{Command, HostRef};
 use proptest::prelude::*;
@@ -72,6 +72,69 @@ fn every_order_of_two_addresses_comes_to_what_the_rules_say() {
             }
         }
     }
+}
+
+#[test]
+fn where_the_preferred_family_cannot_be_had_and_the_other_one_is_out_of_reach_dns_failed() {
+    use FailureClass as C;
+    let lacking = [
+        C::DnsServfail,
+        C::DnsTimeout,
+        C::DnsMalformed,
+        C::DnsResolverSick,
+    ];
+    for lacks in lacking.map(Some).into_iter().chain([None]) {
+        for (fates, class) in [
+            (&[Fate::NoWay][..], lacks.unwrap_or(C::ConnectLocal)),
+            (
+                &[Fate::NoWay, Fate::NoWay],
+                lacks.unwrap_or(C::ConnectLocal),
+            ),
+            (
+                &[Fate::NoWay, Fate::Blocked],
+                lacks.unwrap_or(C::ConnectLocal),
+            ),
+            // What is short has nothing to do with families.
+            (&[Fate::NoWay, Fate::Short], C::ConnectLocal),
+            (&[Fate::Short], C::ConnectLocal),
+            (&[Fate::Blocked], C::SafetyBlocked),
+            (&[Fate::Refuses(MS)], C::ConnectRefused),
+            (&[Fate::Silent], C::ConnectTimeout),
+        ] {
+            let network = Network {
+                first: fates.to_vec(),
+                lacks,
+                ..Network::default()
+            };
+            let run = run(&http(), &network, DEADLINE_MS);
+            assert_eq!(run.attempt.report().class, Some(class), "{network:?}");
+            let told = lacks == Some(class);
+            let seen = evidence(&run);
+            let noted = seen.text.contains("this host has no way to them");
+            assert_eq!(noted, told, "{}", seen.text);
+            assert!(!told || seen.addresses.iter().all(|tried| tried.local));
+            assert!(
+                !told || seen.errno.is_none() && seen.dns.is_some_and(|dns| dns.rcode.is_none())
+            );
+        }
+        let works = Network {
+            first: vec![Fate::Accepts(MS)],
+            lacks,
+            ..Network::default()
+        };
+        assert_eq!(
+            run(&http(), &works, DEADLINE_MS).attempt.report().class,
+            None
+        );
+    }
+    // Beside a remote that refused, the remote's word counts, as everywhere.
+    let mixed = Network {
+        first: vec![Fate::NoWay, Fate::Refuses(MS)],
+        lacks: Some(C::DnsServfail),
+        ..Network::default()
+    };
+    let class = run(&http(), &mixed, DEADLINE_MS).attempt.report().class;
+    assert_eq!(class, Some(C::ConnectRefused));
 }
 
 #[test]
@@ -183,7 +246,7 @@ fn the_second_look_goes_to_the_family_that_won() {
     let run = run(&https, &network, DEADLINE_MS);
     let report = run.attempt.report();
     assert_eq!(
-        report.class.map(model::FailureClass::as_str),
+        report.class.map(FailureClass::as_str),
         Some("tls.handshake")
     );
     let to: Vec<IpAddr> = run
@@ -285,7 +348,7 @@ proptest! {
         }
         if !up {
             let blocked = report.phases.connect_us == PHASE_ABSENT;
-            prop_assert_eq!(blocked, report.class == Some(model::FailureClass::SafetyBlocked));
+            prop_assert_eq!(blocked, report.class == Some(FailureClass::SafetyBlocked));
         }
         let evidence = evidence(&run);
         if report.class.is_some_and(|class| class.verdict() == Verdict::Down) {

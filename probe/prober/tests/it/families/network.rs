@@ -88,6 +88,8 @@ pub(super) struct Network {
     /// Of the first answer, where the rest of this does not say it.
     pub(super) scope: Option<Scope>,
     pub(super) answer: Other,
+    /// What IPv4 could not be had for: `first` are addresses of IPv6.
+    pub(super) lacks: Option<FailureClass>,
     /// How long names take, in µs.
     pub(super) dns_us: u64,
     /// The shell writes first flights with the connect.
@@ -106,6 +108,7 @@ impl Default for Network {
             other: Vec::new(),
             scope: None,
             answer: Other::WithTheFirst,
+            lacks: None,
             dns_us: MS,
             early: false,
             reversed: false,
@@ -158,6 +161,7 @@ impl Network {
             scope: self.scope.unwrap_or(scope),
             stale: false,
             cached: true,
+            lacks: self.lacks,
             server: None,
             rcode: None,
             tries: 0,

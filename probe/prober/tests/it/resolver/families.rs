@@ -272,20 +272,36 @@ fn where_the_preferred_family_cannot_be_had_the_other_one_is_asked_for() {
             assert!(bench.answers.is_empty(), "{class:?}");
             bench.answer(Say::Addresses(2, 3_600));
             let name = bench.only_answer().expect("the other family");
-            assert_eq!(name.addresses.len(), 2);
+            assert_eq!((name.addresses.len(), name.lacks), (2, Some(class)));
             assert!(
                 name.addresses
                     .iter()
                     .all(|address| address.is_ipv4() == v4_leads)
             );
             bench.pass(29 * SECOND);
-            assert!(matches!(bench.lookup(host, 2), Lookup::Hit(_)));
+            let Lookup::Hit(known) = bench.lookup(host, 2) else {
+                panic!("it is in the cache");
+            };
+            assert_eq!(known.lacks, Some(class));
             bench.pass(SECOND);
             assert_eq!(bench.lookup(host, 3), Lookup::Waiting);
             let kinds: Vec<RecordType> = bench.sent.iter().map(Sent::kind).collect();
             assert_eq!(kinds.first(), kinds.last(), "the preferred one may be back");
         }
     }
+}
+
+#[test]
+fn a_name_that_has_none_of_the_preferred_family_lacks_nothing() {
+    let (mut bench, host) = asked(1, IpPolicy::V4First);
+    bench.answer(Say::Empty);
+    bench.answer(Say::Addresses(1, 3_600));
+    let name = bench.only_answer().expect("the other family");
+    assert_eq!((name.addresses.len(), name.lacks), (1, None));
+    let Lookup::Hit(known) = bench.lookup(host, 2) else {
+        panic!("it is in the cache");
+    };
+    assert_eq!(known.lacks, None);
 }
 
 #[test]
