@@ -40,6 +40,9 @@ const TRUTH_EVERY: Duration = Duration::from_millis(50);
 pub(crate) struct Ports {
     pub(crate) http: u16,
     pub(crate) https: u16,
+    /// Those that speak TLS 1.2 and TLS 1.3 alone.
+    pub(crate) https12: u16,
+    pub(crate) https13: u16,
     /// One per fault at the accept; at least one.
     pub(crate) refuse: Vec<u16>,
 }

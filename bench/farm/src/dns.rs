@@ -4,14 +4,15 @@
 //! The plain query (one A question for a site, with or without EDNS) is answered by copying the
 //! question; everything else goes through the codec.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use model::limits::DNS_CNAME_MAX;
 
 use crate::faults::FaultKind;
-use crate::sites::{LABEL_BYTES, ZONE};
+use crate::sites::{LABEL_BYTES, Sites, ZONE};
 use crate::world::SiteDns;
 
 /// Length of the header of a message.
@@ -25,12 +26,19 @@ const PAYLOAD_BYTES: u16 = 1_232;
 /// TTL of what is neither an address nor negative, in seconds.
 const ZONE_TTL_S: u32 = 60;
 
+/// Aliases that a resolver follows, and that `dns_cname_chain` has.
+const CHAIN_LINKS: u8 = DNS_CNAME_MAX as u8;
+/// All nodes of the link (RFC 4291 §2.7.1): an address, and none that a TCP connection can go to.
+const NOWHERE: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
 /// What the zone needs to know of its sites.
 pub(crate) trait Zone {
     /// The site that a first label means.
     fn site(&self, label: &[u8]) -> Option<u32>;
     /// The address of a site.
     fn address(&self, site: u32) -> Ipv4Addr;
+    /// The IPv6 address of a site, if it has one.
+    fn address6(&self, site: u32) -> Option<Ipv6Addr>;
     /// What DNS says of a site now.
     fn dns(&self, site: u32) -> SiteDns;
     /// An address of the site is given out.
@@ -182,7 +190,7 @@ fn general(query: &[u8], transport: Transport, zone: &impl Zone, out: &mut Vec<u
 
 /// What is broken of the site that `question` is for.
 fn fault_of(question: &Query, transport: Transport, zone: &impl Zone) -> Option<FaultKind> {
-    let Place::Site(site) = place_of(question, zone) else {
+    let (Place::Site(site) | Place::Alias(site, _)) = place_of(question, zone) else {
         return None;
     };
     // What does not fit over UDP fits over TCP.
@@ -208,6 +216,8 @@ enum Place {
     Elsewhere,
     Apex,
     Site(u32),
+    /// So many links behind the name of a site with a chain of aliases.
+    Alias(u32, u8),
     /// It is of this zone, and nobody's.
     Nowhere,
 }
@@ -221,9 +231,37 @@ fn place_of(question: &Query, zone: &impl Zone) -> Place {
     if below == 0 {
         return Place::Apex;
     }
-    let label = question.name.iter().next().filter(|_| below == 1);
-    let site = label.and_then(|label| zone.site(label));
-    site.map_or(Place::Nowhere, Place::Site)
+    let mut labels = question.name.iter();
+    let place = match (below, labels.next(), labels.next()) {
+        (1, Some(label), _) => zone.site(label).map(Place::Site),
+        (2, Some(link), Some(label)) => link_of(link)
+            .zip(zone.site(label))
+            .map(|(link, site)| Place::Alias(site, link)),
+        _ => None,
+    };
+    place.unwrap_or(Place::Nowhere)
+}
+
+/// The number of a link, from its label (`link-3`).
+fn link_of(label: &[u8]) -> Option<u8> {
+    let label = std::str::from_utf8(label).ok()?.to_ascii_lowercase();
+    let link = label.strip_prefix("link-")?.parse().ok()?;
+    (1..=CHAIN_LINKS + 1).contains(&link).then_some(link)
+}
+
+/// The name that is `link` links behind that of `site`.
+fn link_name(site: u32, link: u8) -> Name {
+    let text = format!("link-{link}.{}.", Sites::host(site));
+    Name::from_ascii(text).expect("the name is valid")
+}
+
+/// How many aliases lead from the name of a site that suffers `fault` to its address.
+fn links_of(fault: Option<FaultKind>) -> u8 {
+    match fault {
+        Some(FaultKind::DnsCnameChain) => CHAIN_LINKS,
+        Some(FaultKind::DnsCnameLong) => CHAIN_LINKS + 1,
+        _ => 0,
+    }
 }
 
 /// Adds the records for `question`, as they are when `fault` breaks its site.
@@ -249,13 +287,19 @@ fn fill(
             response.add_authority(soa(ZONE_TTL_S));
             ResponseCode::NXDomain
         }
-        Place::Site(site) => fill_site(question, site, fault, zone, response),
+        Place::Alias(_, link) if link > links_of(fault) => {
+            response.add_authority(soa(ZONE_TTL_S));
+            ResponseCode::NXDomain
+        }
+        Place::Alias(site, link) => fill_site(question, (site, link), fault, zone, response),
+        Place::Site(site) => fill_site(question, (site, 0), fault, zone, response),
     }
 }
 
+/// Of the name that is `link` links behind that of `site`.
 fn fill_site(
     question: &Query,
-    site: u32,
+    (site, link): (u32, u8),
     fault: Option<FaultKind>,
     zone: &impl Zone,
     response: &mut Message,
@@ -267,6 +311,9 @@ fn fill_site(
     };
     match fault {
         Some(FaultKind::DnsServfail) => return ResponseCode::ServFail,
+        Some(FaultKind::DnsAServfail) if question.query_type == RecordType::A => {
+            return ResponseCode::ServFail;
+        }
         Some(FaultKind::DnsNxdomain) => return negative(response, ResponseCode::NXDomain),
         Some(FaultKind::DnsEmpty) => return negative(response, ResponseCode::NoError),
         Some(FaultKind::DnsCnameNxdomain) => {
@@ -282,15 +329,26 @@ fn fill_site(
         }
         _ => {}
     }
-    if !matches!(question.query_type, RecordType::A | RecordType::ANY) {
-        return negative(response, ResponseCode::NoError);
+    let mut name = question.name.clone();
+    for link in link + 1..=links_of(fault) {
+        let alias = link_name(site, link);
+        let data = RData::CNAME(CNAME(alias.clone()));
+        response.add_answer(Record::from_rdata(name, dns.ttl_s, data));
+        name = alias;
     }
-    let address = RData::A(A(zone.address(site)));
-    response.add_answer(Record::from_rdata(
-        question.name.clone(),
-        dns.ttl_s,
-        address,
-    ));
+    let address6 = match fault {
+        Some(FaultKind::DnsAServfail) => Some(NOWHERE),
+        _ => zone.address6(site),
+    };
+    let address = match question.query_type {
+        RecordType::A | RecordType::ANY => Some(RData::A(A(zone.address(site)))),
+        RecordType::AAAA => address6.map(|address| RData::AAAA(AAAA(address))),
+        _ => None,
+    };
+    let Some(address) = address else {
+        return negative(response, ResponseCode::NoError);
+    };
+    response.add_answer(Record::from_rdata(name, dns.ttl_s, address));
     zone.given_out(site);
     ResponseCode::NoError
 }
@@ -318,6 +376,7 @@ mod tests {
 
     struct TestZone {
         fault: Option<FaultKind>,
+        address6: Option<Ipv6Addr>,
         given_out: Cell<u32>,
     }
 
@@ -335,6 +394,9 @@ mod tests {
         fn address(&self, site: u32) -> Ipv4Addr {
             SITES.address(site)
         }
+        fn address6(&self, _site: u32) -> Option<Ipv6Addr> {
+            self.address6
+        }
         fn dns(&self, _site: u32) -> SiteDns {
             SiteDns {
                 fault: self.fault,
@@ -350,6 +412,7 @@ mod tests {
     fn zone(fault: Option<FaultKind>) -> TestZone {
         TestZone {
             fault,
+            address6: None,
             given_out: Cell::new(0),
         }
     }
@@ -438,6 +501,91 @@ mod tests {
             panic!("one SOA")
         };
         assert_eq!(soa.ttl, 5);
+    }
+
+    #[test]
+    fn aaaa_is_the_address_of_ipv6_where_there_is_one() {
+        let zone = TestZone {
+            address6: Some(Ipv6Addr::LOCALHOST),
+            ..zone(None)
+        };
+        let mut out = Vec::new();
+        let query = query("s-0000042.farm.test.", RecordType::AAAA, true);
+        assert_eq!(
+            answer(&query, Transport::Udp, &zone, &mut out),
+            Reply::Send(0)
+        );
+        let message = Message::from_vec(&out).expect("valid");
+        let [record] = &message.answers[..] else {
+            panic!("one record")
+        };
+        assert_eq!(record.ttl, 3_600);
+        assert_eq!(record.data, RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)));
+        assert_eq!(zone.given_out.get(), 1);
+    }
+
+    #[test]
+    fn a_chain_of_aliases_leads_to_the_address_from_each_of_its_names() {
+        for (fault, links) in [
+            (FaultKind::DnsCnameChain, DNS_CNAME_MAX),
+            (FaultKind::DnsCnameLong, DNS_CNAME_MAX + 1),
+        ] {
+            let mut name = Name::from_ascii("s-0000042.farm.test.").expect("a name");
+            for left in (0..=links).rev() {
+                let text = name.to_ascii();
+                let message = ask(&text, RecordType::A, Some(fault)).expect("an answer");
+                assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+                let (last, aliases) = message.answers.split_last().expect("an address");
+                assert_eq!(aliases.len(), left, "{text}");
+                assert_eq!(last.data, RData::A(A(SITES.address(42))));
+                let mut owner = name.clone();
+                for alias in aliases {
+                    assert_eq!(alias.name, owner);
+                    let RData::CNAME(target) = &alias.data else {
+                        panic!("an alias")
+                    };
+                    owner = target.0.clone();
+                }
+                assert_eq!(last.name, owner);
+                if let Some(RData::CNAME(target)) = aliases.first().map(|alias| &alias.data) {
+                    name = target.0.clone();
+                }
+            }
+        }
+        // Without the fault, and behind its end, the aliases are not there.
+        for (name, fault) in [
+            ("link-1.s-0000042.farm.test.", None),
+            (
+                "link-9.s-0000042.farm.test.",
+                Some(FaultKind::DnsCnameChain),
+            ),
+            (
+                "link-0.s-0000042.farm.test.",
+                Some(FaultKind::DnsCnameChain),
+            ),
+            (
+                "link-10.s-0000042.farm.test.",
+                Some(FaultKind::DnsCnameLong),
+            ),
+        ] {
+            let message = ask(name, RecordType::A, fault).expect("an answer");
+            assert_eq!(
+                message.metadata.response_code,
+                ResponseCode::NXDomain,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn ipv4_fails_where_ipv6_has_an_address_of_nobody() {
+        let answer = |kind| {
+            ask("s-0000042.farm.test.", kind, Some(FaultKind::DnsAServfail)).expect("an answer")
+        };
+        let v4 = answer(RecordType::A);
+        assert_eq!(v4.metadata.response_code, ResponseCode::ServFail);
+        let v6 = answer(RecordType::AAAA);
+        assert_eq!(v6.answers[0].data, RData::AAAA(AAAA(NOWHERE)));
     }
 
     #[test]

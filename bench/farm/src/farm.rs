@@ -2,23 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-
-use rustls::ServerConfig;
 
 use crate::clock::{self, FarmMs};
 use crate::dns::{self, Reply, Transport, Zone};
 use crate::faults::{FaultKind, Layer};
 use crate::gauges::Gauges;
 use crate::holds::Holds;
-use crate::listen::Gate;
+use crate::listen::{Gate, GateState};
 use crate::observer::Table;
 use crate::pages::{Pages, Plan};
 use crate::request::Parsed;
+use crate::tls::TlsConfigs;
 use crate::world::{SiteDns, World};
 
 /// Longest life of a connection that waits for a request or is kept silent, in ms: above the
@@ -40,7 +39,7 @@ pub(crate) enum Command {
 pub(crate) struct Farm {
     pub(crate) world: Arc<World>,
     pub(crate) gauges: Arc<Gauges>,
-    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) tls: TlsConfigs,
     /// Whether a fault may be in the handshake of TLS: then each hello is read before it is
     /// answered.
     pub(crate) breaks_handshakes: bool,
@@ -59,7 +58,7 @@ pub(crate) struct Farm {
 pub(crate) struct FarmParts {
     pub(crate) world: Arc<World>,
     pub(crate) gauges: Arc<Gauges>,
-    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) tls: TlsConfigs,
     pub(crate) table: Arc<Table>,
     pub(crate) commands: Receiver<Command>,
     /// One per fault at the accept, in the order of the scenario; further ones are always open.
@@ -182,27 +181,30 @@ impl Farm {
         if let Err(error) = self.move_gates(now, opened)
             && !self.complained.replace(true)
         {
-            eprintln!("farm: cannot open or close a refuse port: {error}; trying on every tick");
+            eprintln!("farm: cannot move the port of a fault: {error}; trying on every tick");
         }
         !self.gauges.stop.load(Ordering::Relaxed)
     }
 
-    /// Opens and closes the ports as the scenario wants: only a `refuse` closes its own.
+    /// Opens and closes the ports as the scenario wants: a `refuse` closes its own, a `black_hole`
+    /// darkens it.
     fn move_gates(
         &self,
         now: FarmMs,
         mut opened: impl FnMut(usize, TcpListener),
     ) -> io::Result<()> {
         let mut faults = self.world.scenario.at_accept();
+        let at = self.world.moment(now);
         for (index, gate) in self.gates.borrow_mut().iter_mut().enumerate() {
-            let fault = faults.next().filter(|it| it.kind == FaultKind::Refuse);
-            let refuses = fault
-                .zip(self.world.moment(now))
-                .is_some_and(|(fault, at)| fault.is_active(at));
-            match (refuses, gate.is_open()) {
-                (true, true) => gate.close()?,
-                (false, false) => opened(index, gate.open()?),
-                _ => {}
+            let fault = faults.next();
+            let active = fault.filter(|fault| at.is_some_and(|at| fault.is_active(at)));
+            let state = match active.map(|fault| fault.kind) {
+                Some(FaultKind::Refuse) => GateState::Closed,
+                Some(FaultKind::BlackHole) => GateState::Dark,
+                _ => GateState::Open,
+            };
+            if let Some(listener) = gate.set(state)? {
+                opened(index, listener);
             }
         }
         Ok(())
@@ -222,6 +224,10 @@ impl Zone for ZoneNow<'_> {
 
     fn address(&self, site: u32) -> Ipv4Addr {
         self.world.sites.address(site)
+    }
+
+    fn address6(&self, site: u32) -> Option<Ipv6Addr> {
+        self.world.address6(site)
     }
 
     fn dns(&self, site: u32) -> SiteDns {

@@ -100,10 +100,16 @@ plain_kinds! {
     DnsNxdomain "dns_nxdomain" Dns Some(C::DnsNxdomain);
     /// The name is an alias of one that does not exist.
     DnsCnameNxdomain "dns_cname_nxdomain" Dns Some(C::DnsNxdomain);
+    /// The name is an alias of an alias and so on, as many as a resolver follows, and then a site.
+    DnsCnameChain "dns_cname_chain" Dns None;
+    /// The same, with one alias more.
+    DnsCnameLong "dns_cname_long" Dns Some(C::DnsMalformed);
     /// The name exists and has no address.
     DnsEmpty "dns_empty" Dns Some(C::DnsNoAddress);
     /// The name server cannot answer.
     DnsServfail "dns_servfail" Dns Some(C::DnsServfail);
+    /// The name server cannot answer for IPv4; for IPv6 it has an address that no host connects to.
+    DnsAServfail "dns_a_servfail" Dns Some(C::DnsServfail);
     /// Leave the query unanswered.
     DnsTimeout "dns_timeout" Dns Some(C::DnsTimeout);
     /// Over UDP nothing but the word that the answer does not fit; it comes over TCP.
@@ -113,6 +119,8 @@ plain_kinds! {
 
     /// The port has no listener.
     Refuse "refuse" Connect Some(C::ConnectRefused);
+    /// Nobody answers a connect: it is dropped, as by a silent firewall.
+    BlackHole "black_hole" Connect Some(C::ConnectTimeout);
     /// Accept, then close in order without a byte.
     CloseAtAccept "close_at_accept" Connect Some(C::HttpTruncated);
     /// Accept, then RST.
@@ -195,7 +203,11 @@ impl FaultKind {
             {
                 None
             }
-            Self::DnsServfail | Self::DnsTimeout | Self::DnsSlow(_) if seen.resolved => None,
+            Self::DnsServfail | Self::DnsAServfail | Self::DnsTimeout | Self::DnsSlow(_)
+                if seen.resolved =>
+            {
+                None
+            }
             Self::CloseAtAccept | Self::ResetAtAccept if seen.https => {
                 Some(FailureClass::TlsHandshake)
             }
@@ -294,6 +306,7 @@ mod tests {
         };
         for sick in [
             FaultKind::DnsServfail,
+            FaultKind::DnsAServfail,
             FaultKind::DnsTimeout,
             FaultKind::DnsSlow(5_000),
         ] {

@@ -2,11 +2,12 @@
 //! ours while their listener is closed.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, shutdown, sockopt,
+    AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen, shutdown, sockopt,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
@@ -15,6 +16,9 @@ use socket2::SockRef;
 const BACKLOG: i32 = 16_384;
 /// Wanted receive buffer of the DNS socket, in bytes; the kernel cuts it to its limit.
 const DNS_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Connections that fill a queue of one; the second one is dropped, and sees to it that the first
+/// one was not.
+const FILLERS: usize = 2;
 /// How often a free port pair is looked for.
 const PAIR_TRIES: usize = 32;
 
@@ -28,6 +32,19 @@ const INTERFACE: &[u8] = b"lo";
 /// When the port is in use or not allowed.
 pub(crate) fn tcp(address: SocketAddrV4) -> io::Result<TcpListener> {
     let socket = bound(address, true)?;
+    listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// A listening socket on the one IPv6 address of loopback.
+///
+/// # Errors
+/// When the port is in use or not allowed, or this machine has no IPv6.
+pub(crate) fn tcp6(port: u16) -> io::Result<TcpListener> {
+    let socket = stream(AddressFamily::INET6)?;
+    sockopt::set_ipv6_v6only(&socket, true)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0))?;
     listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
 }
@@ -63,7 +80,21 @@ pub(crate) fn dns(port: u16) -> io::Result<(UdpSocket, TcpListener)> {
 pub(crate) struct Gate {
     socket: OwnedFd,
     pub(crate) port: u16,
-    open: bool,
+    state: GateState,
+    /// While it is dark: a listener of its own, which the accept loop knows nothing of, and the
+    /// connections that fill its queue.
+    dark: Vec<OwnedFd>,
+}
+
+/// What becomes of a connection to a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GateState {
+    /// It is refused.
+    Closed,
+    /// It is accepted.
+    Open,
+    /// It is dropped: the queue of the listener is full, and nobody accepts from it.
+    Dark,
 }
 
 impl Gate {
@@ -84,7 +115,8 @@ impl Gate {
                     return Ok(Self {
                         socket,
                         port: free,
-                        open: false,
+                        state: GateState::Closed,
+                        dark: Vec::new(),
                     });
                 }
                 Err(error) => last = Some(error),
@@ -93,41 +125,69 @@ impl Gate {
         Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
-    }
-
-    /// Opens the listener; the one returned is for the accept loop.
+    /// Brings the gate into `state`; a listener that opened is for the accept loop.
     ///
     /// # Errors
-    /// When the kernel refuses to listen.
-    pub(crate) fn open(&mut self) -> io::Result<TcpListener> {
+    /// When the kernel refuses; the gate is then closed, or as it was.
+    pub(crate) fn set(&mut self, state: GateState) -> io::Result<Option<TcpListener>> {
+        if state == self.state {
+            return Ok(None);
+        }
+        self.close()?;
+        match state {
+            GateState::Closed => Ok(None),
+            GateState::Open => self.open().map(Some),
+            GateState::Dark => self.darken().map(|()| None),
+        }
+    }
+
+    fn open(&mut self) -> io::Result<TcpListener> {
         sockopt::set_socket_reuseaddr(&self.socket, true)?;
         listen(&self.socket, BACKLOG)?;
-        self.open = true;
+        self.state = GateState::Open;
         Ok(TcpListener::from(self.socket.try_clone()?))
     }
 
-    /// Closes the listener: from here on connections are refused, and the accept loop ends with
-    /// EINVAL.
-    ///
-    /// # Errors
-    /// When the kernel refuses the shutdown.
-    pub(crate) fn close(&mut self) -> io::Result<()> {
-        shutdown(&self.socket, rustix::net::Shutdown::Read)?;
+    /// Closes whatever listens: from here on connections are refused, and the accept loop ends
+    /// with EINVAL.
+    fn close(&mut self) -> io::Result<()> {
+        if self.state == GateState::Open {
+            shutdown(&self.socket, rustix::net::Shutdown::Read)?;
+        }
+        self.dark.clear();
         sockopt::set_socket_reuseaddr(&self.socket, false)?;
-        self.open = false;
+        self.state = GateState::Closed;
+        Ok(())
+    }
+
+    /// Listens with a queue of one connection, and fills it: the kernel then drops every other
+    /// attempt (`tcp_abort_on_overflow` is off by default).
+    fn darken(&mut self) -> io::Result<()> {
+        sockopt::set_socket_reuseaddr(&self.socket, true)?;
+        let listener = bound(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.port), true)?;
+        listen(&listener, 0)?;
+        self.dark.push(listener);
+        for _ in 0..FILLERS {
+            let filler = stream(AddressFamily::INET)?;
+            rustix::io::ioctl_fionbio(&filler, true)?;
+            match connect(&filler, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port)) {
+                Ok(()) | Err(Errno::INPROGRESS) => self.dark.push(filler),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.state = GateState::Dark;
         Ok(())
     }
 }
 
+fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
+    let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, kind, flags, Some(ipproto::TCP))?;
+    Ok(socket)
+}
+
 fn bound(address: SocketAddrV4, reuse: bool) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        Some(ipproto::TCP),
-    )?;
+    let socket = stream(AddressFamily::INET)?;
     SockRef::from(&socket).bind_device(Some(INTERFACE))?;
     sockopt::set_socket_reuseaddr(&socket, reuse)?;
     bind(&socket, &address)?;
@@ -151,8 +211,12 @@ pub(crate) fn raise_nofile() -> usize {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
+
+    /// Loopback answers at once; without an answer for this long, it does not.
+    const PATIENCE: Duration = Duration::from_millis(100);
 
     #[test]
     fn a_gate_refuses_while_it_is_closed_and_keeps_its_port() {
@@ -166,29 +230,75 @@ mod tests {
         let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
         let mut connections = Vec::new();
         for _ in 0..3 {
-            let listener = gate.open().expect("opens");
+            let listener = gate
+                .set(GateState::Open)
+                .expect("opens")
+                .expect("it listens");
             let client = connect().expect("open");
             connections.push((client, listener.accept().expect("accepted")));
-            gate.close().expect("closes");
+            assert!(gate.set(GateState::Closed).expect("closes").is_none());
             assert_eq!(
                 connect().expect_err("closed").kind(),
                 io::ErrorKind::ConnectionRefused
             );
             let error = listener.accept().expect_err("shut down");
-            assert_eq!(
-                error.raw_os_error(),
-                Some(rustix::io::Errno::INVAL.raw_os_error())
-            );
+            assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
         }
         let error = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect_err("still ours");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
+    fn a_dark_gate_drops_whoever_comes_from_whatever_state_until_it_changes() {
+        let mut gate = Gate::new().expect("a gate");
+        let port = gate.port;
+        // Any address of loopback, each with a time limit of its own.
+        let connect = || {
+            let address = (Ipv4Addr::new(127, 9, 8, 7), port).into();
+            TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| error.kind())
+        };
+        for before in [GateState::Closed, GateState::Open, GateState::Closed] {
+            let listener = gate.set(before).expect("set");
+            assert!(gate.set(GateState::Dark).expect("darkens").is_none());
+            if let Some(listener) = listener {
+                let error = listener.accept().expect_err("shut down");
+                assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
+            }
+            for _ in 0..3 {
+                assert_eq!(connect().expect_err("dropped"), io::ErrorKind::TimedOut);
+            }
+            let listener = gate
+                .set(GateState::Open)
+                .expect("opens")
+                .expect("it listens");
+            let _client = connect().expect("open");
+            listener.accept().expect("accepted");
+            gate.set(GateState::Closed).expect("closes");
+            let refused = connect().expect_err("closed");
+            assert_eq!(refused, io::ErrorKind::ConnectionRefused);
+        }
+    }
+
+    #[test]
+    fn ipv6_has_one_address_of_loopback() {
+        let Ok(listener) = tcp6(0) else {
+            eprintln!("this machine has no IPv6: it is not tested");
+            return;
+        };
+        let address = listener.local_addr().expect("an address");
+        assert_eq!(address.ip(), Ipv6Addr::LOCALHOST);
+        TcpStream::connect(address).expect("it listens");
+        assert!(tcp6(address.port()).is_err(), "the port is taken");
+    }
+
+    #[test]
     fn every_listener_is_on_the_loopback_interface_alone() {
         let listener = tcp(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)).expect("a listener");
         let mut gate = Gate::new().expect("a gate");
-        let opened = gate.open().expect("opens");
+        let opened = gate
+            .set(GateState::Open)
+            .expect("opens")
+            .expect("it listens");
         for listener in [listener, opened] {
             let device = SockRef::from(&listener).device().expect("known");
             assert_eq!(device.as_deref(), Some(INTERFACE));

@@ -34,6 +34,12 @@ pub(crate) struct RunOptions {
     /// Port of the HTTPS sites; 0: any free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) https_port: u16,
+    /// Port of the HTTPS sites that speaks TLS 1.2 alone; 0: any free one.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) https12_port: u16,
+    /// Port of the HTTPS sites that speaks TLS 1.3 alone; 0: any free one.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) https13_port: u16,
     /// Port of the name server, UDP and TCP; 0: any free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) dns_port: u16,
@@ -65,6 +71,10 @@ pub(crate) struct RunOptions {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(ADDRESSES_MAX))
     )]
     pub(crate) addresses: u32,
+    /// Serve the sites on the loopback of IPv6 as well, and answer AAAA queries with it. One
+    /// address for all: a client has ports for some ten thousand connections at a time.
+    #[arg(long)]
+    pub(crate) ipv6: bool,
     /// Connections that are kept silent on purpose at one time; the oldest ends for one more.
     #[arg(
         long,

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dns::Transport;
@@ -13,7 +14,7 @@ use crate::holds::Hold;
 use crate::pages::{End, Pace, Plan};
 use crate::request::{self, Parsed};
 use crate::shell::{Shell, Stream};
-use crate::tls::TlsConnection;
+use crate::tls::{TlsConnection, Versions};
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(10);
@@ -34,7 +35,7 @@ const TLS_HANDSHAKE: u8 = 22;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speech {
     Http,
-    Https,
+    Https(Versions),
     /// HTTP or HTTPS, by the first byte, unless something happens at the accept of this gate.
     Gate(usize),
     Dns,
@@ -42,10 +43,8 @@ pub(crate) enum Speech {
 
 /// The sockets of a farm; those of the gates are the farm's own.
 pub(crate) struct Sockets {
-    pub(crate) http: TcpListener,
-    pub(crate) https: TcpListener,
-    pub(crate) dns_tcp: TcpListener,
-    pub(crate) dns_udp: UdpSocket,
+    pub(crate) listeners: Vec<(TcpListener, Speech)>,
+    pub(crate) dns: UdpSocket,
 }
 
 /// Serves until the farm is asked to end; `ready` is called once when every port is open.
@@ -54,19 +53,14 @@ pub(crate) async fn run<S: Shell>(
     sockets: Sockets,
     ready: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
-    let listeners = [
-        (sockets.http, Speech::Http),
-        (sockets.https, Speech::Https),
-        (sockets.dns_tcp, Speech::Dns),
-    ];
-    for (socket, speech) in listeners {
+    for (socket, speech) in sockets.listeners {
         S::spawn(accept_all::<S>(
             Rc::clone(&farm),
             S::listener(socket)?,
             speech,
         ));
     }
-    S::spawn(datagrams::<S>(Rc::clone(&farm), S::udp(sockets.dns_udp)?));
+    S::spawn(datagrams::<S>(Rc::clone(&farm), S::udp(sockets.dns)?));
     let clock = farm.world.clock;
     let mut lag_us = 0;
     let mut ready = Some(ready);
@@ -87,7 +81,9 @@ fn open_gate<S: Shell>(farm: &Rc<Farm>, gate: usize, socket: TcpListener) {
             let speech = Speech::Gate(gate);
             S::spawn(accept_all::<S>(Rc::clone(farm), listener, speech));
         }
-        Err(error) => eprintln!("farm: the runtime refused the listener of a refuse port: {error}"),
+        Err(error) => {
+            eprintln!("farm: the runtime refused the listener of a port with faults: {error}");
+        }
     }
 }
 
@@ -127,10 +123,13 @@ async fn connection<S: Shell>(farm: Rc<Farm>, stream: S::Stream, speech: Speech)
     let _ = match speech {
         Speech::Dns => dns_stream::<S>(&farm, link, hold).await,
         Speech::Gate(gate) => match farm.at_accept(gate) {
-            None | Some(FaultKind::Refuse) => http::<S>(&farm, link, hold, speech).await,
+            // What was accepted before the gate moved is served.
+            None | Some(FaultKind::Refuse | FaultKind::BlackHole) => {
+                http::<S>(&farm, link, hold, speech).await
+            }
             Some(fault) => break_accepted(&farm, link, hold, fault).await,
         },
-        Speech::Http | Speech::Https => http::<S>(&farm, link, hold, speech).await,
+        Speech::Http | Speech::Https(_) => http::<S>(&farm, link, hold, speech).await,
     };
 }
 
@@ -164,7 +163,12 @@ async fn http<S: Shell>(
         return Ok(());
     }
     let speaks_tls = head.first() == Some(&TLS_HANDSHAKE);
-    if speech == Speech::Https || (matches!(speech, Speech::Gate(_)) && speaks_tls) {
+    let versions = match speech {
+        Speech::Https(versions) => Some(versions),
+        Speech::Gate(_) if speaks_tls => Some(Versions::Both),
+        _ => None,
+    };
+    if let Some(versions) = versions {
         if farm.breaks_handshakes {
             let broken = broken_handshake(farm, &mut link, &hold, &mut head).await?;
             if let Some((bytes, end)) = broken {
@@ -172,7 +176,7 @@ async fn http<S: Shell>(
                 return end_as(farm, link, hold, end).await;
             }
         }
-        link.start_tls(farm, &mut head).await?;
+        link.start_tls(farm, versions, &mut head).await?;
     }
     let parsed = loop {
         match request::parse(&head, &farm.world.sites) {
@@ -354,8 +358,14 @@ struct Link<S> {
 
 impl<S: Stream> Link<S> {
     /// Begins TLS; `head` holds the first bytes of the wire and then the first plain bytes.
-    async fn start_tls(&mut self, farm: &Farm, head: &mut Vec<u8>) -> io::Result<()> {
-        let mut tls = Box::new(TlsConnection::new(farm.tls.clone())?);
+    async fn start_tls(
+        &mut self,
+        farm: &Farm,
+        versions: Versions,
+        head: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let config = Arc::clone(farm.tls.of(versions));
+        let mut tls = Box::new(TlsConnection::new(config)?);
         self.wire = farm.take_buffer();
         let mut out = Vec::new();
         let received = tls.receive(head, &mut self.wire, &mut out);

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -22,11 +22,11 @@ use crate::observer::Table;
 use crate::options::{RunOptions, ShellChoice};
 use crate::scenario::Scenario;
 use crate::scenario_file;
-use crate::serve::{self, Sockets};
+use crate::serve::{self, Sockets, Speech};
 use crate::shell::epoll::Epoll;
 use crate::shell::uring::Uring;
 use crate::sites::Sites;
-use crate::tls;
+use crate::tls::{TlsConfigs, Versions};
 use crate::truth::Truth;
 use crate::world::World;
 
@@ -40,6 +40,9 @@ const OPEN_MIN: usize = 256;
 struct Ready<'a> {
     http_port: u16,
     https_port: u16,
+    /// Those that speak TLS 1.2 and TLS 1.3 alone.
+    https12_port: u16,
+    https13_port: u16,
     /// The port of the first fault at the accept; `refuse_ports` has one per such fault.
     refuse_port: u16,
     refuse_ports: &'a [u16],
@@ -69,6 +72,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         clock,
         options.dns_ttl_s,
         options.timeout_ms,
+        options.ipv6,
     );
     let world = Arc::new(world);
     let runtime = choose_runtime(options.shell)?;
@@ -76,10 +80,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let minted = certificates::mint(options.tls_chain, &provider, clock::unix_ms())?;
-    let ca_file = out.join("ca.pem");
-    fs::write(&ca_file, &minted.ca_pem)
-        .with_context(|| format!("cannot write {}", ca_file.display()))?;
-    let tls = tls::server_config(Arc::clone(&world), minted, provider, options.tls_tickets)?;
+    let ca_file = write_ca(out, &minted.ca_pem)?;
+    let tls = TlsConfigs::new(Arc::clone(&world), minted, &provider, options.tls_tickets)?;
 
     let bound = Bound::open(options, &world)?;
     let gauges = Arc::new(Gauges::new());
@@ -136,24 +138,35 @@ struct Bound {
 impl Bound {
     fn open(options: &RunOptions, world: &World) -> Result<Self> {
         let any = Ipv4Addr::UNSPECIFIED;
-        let http = bind("HTTP", any, options.http_port)?;
-        let https = bind("HTTPS", any, options.https_port)?;
-        let (dns_udp, dns_tcp) = listen::dns(options.dns_port)
+        let (dns, dns_tcp) = listen::dns(options.dns_port)
             .with_context(|| format!("cannot bind the DNS port {}", options.dns_port))?;
+        let mut listeners = vec![(dns_tcp, Speech::Dns)];
+        let mut open = |what, port, speech| -> Result<u16> {
+            let socket = bind(what, any, port)?;
+            let port = socket.local_addr()?.port();
+            listeners.push((socket, speech));
+            if options.ipv6 {
+                let on_ipv6 = format!("cannot listen on the {what} port {port} of [::1]");
+                listeners.push((listen::tcp6(port).context(on_ipv6)?, speech));
+            }
+            Ok(port)
+        };
+        let http = open("HTTP", options.http_port, Speech::Http)?;
+        let (both, only12, only13) = (Versions::Both, Versions::Only12, Versions::Only13);
+        let https = open("HTTPS", options.https_port, Speech::Https(both))?;
+        let https12 = open("TLS 1.2", options.https12_port, Speech::Https(only12))?;
+        let https13 = open("TLS 1.3", options.https13_port, Speech::Https(only13))?;
         let control = bind("control", Ipv4Addr::LOCALHOST, options.control_port)?;
         let gates = make_gates(world)?;
         let ports = Ports {
-            http: http.local_addr()?.port(),
-            https: https.local_addr()?.port(),
+            http,
+            https,
+            https12,
+            https13,
             refuse: gates.iter().map(|gate| gate.port).collect(),
         };
         Ok(Self {
-            sockets: Sockets {
-                http,
-                https,
-                dns_tcp,
-                dns_udp,
-            },
+            sockets: Sockets { listeners, dns },
             control,
             gates,
             ports,
@@ -164,9 +177,11 @@ impl Bound {
         let ready = Ready {
             http_port: self.ports.http,
             https_port: self.ports.https,
+            https12_port: self.ports.https12,
+            https13_port: self.ports.https13,
             refuse_port: self.ports.refuse[0],
             refuse_ports: &self.ports.refuse,
-            dns: self.sockets.dns_udp.local_addr()?.to_string(),
+            dns: self.sockets.dns.local_addr()?.to_string(),
             control: self.control.local_addr()?.to_string(),
             ca_file: ca_file.display().to_string(),
             shell,
@@ -174,6 +189,12 @@ impl Bound {
         };
         Ok(serde_json::to_string(&ready)?)
     }
+}
+
+fn write_ca(folder: &Path, pem: &str) -> Result<PathBuf> {
+    let file = folder.join("ca.pem");
+    fs::write(&file, pem).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
 }
 
 fn begin_truth(out: &Path) -> Result<Told> {

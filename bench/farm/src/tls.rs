@@ -8,30 +8,73 @@ use anyhow::{Context as _, Result};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use crate::certificates::Certificates;
 use crate::faults::Layer;
 use crate::world::World;
 
-/// The configuration of every TLS connection; `tickets` allows resumption.
-///
-/// # Errors
-/// When the provider lacks what TLS 1.2 and 1.3 need.
-pub(crate) fn server_config(
-    world: Arc<World>,
-    certificates: Certificates,
-    provider: Arc<CryptoProvider>,
-    tickets: bool,
-) -> Result<Arc<ServerConfig>> {
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("the TLS provider offers no usable protocol version")?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(BySite {
+/// Which versions of TLS a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Versions {
+    Both,
+    Only12,
+    Only13,
+}
+
+/// The configurations of TLS connections.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsConfigs {
+    both: Arc<ServerConfig>,
+    only12: Arc<ServerConfig>,
+    only13: Arc<ServerConfig>,
+}
+
+impl TlsConfigs {
+    /// For sites of `world`; `tickets` allows resumption.
+    ///
+    /// # Errors
+    /// When the provider lacks what TLS 1.2 and 1.3 need.
+    pub(crate) fn new(
+        world: Arc<World>,
+        certificates: Certificates,
+        provider: &Arc<CryptoProvider>,
+        tickets: bool,
+    ) -> Result<Self> {
+        let sites = Arc::new(BySite {
             world,
             certificates,
-        }));
+        });
+        let config = |versions| server_config(versions, Arc::clone(&sites), provider, tickets);
+        Ok(Self {
+            both: config(&[&TLS13, &TLS12])?,
+            only12: config(&[&TLS12])?,
+            only13: config(&[&TLS13])?,
+        })
+    }
+
+    /// The one for a port that speaks `versions`.
+    pub(crate) fn of(&self, versions: Versions) -> &Arc<ServerConfig> {
+        match versions {
+            Versions::Both => &self.both,
+            Versions::Only12 => &self.only12,
+            Versions::Only13 => &self.only13,
+        }
+    }
+}
+
+fn server_config(
+    versions: &[&'static SupportedProtocolVersion],
+    sites: Arc<BySite>,
+    provider: &Arc<CryptoProvider>,
+    tickets: bool,
+) -> Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .context("the TLS provider offers no usable protocol version")?
+        .with_no_client_auth()
+        .with_cert_resolver(sites);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     if tickets {
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
@@ -148,8 +191,9 @@ mod tests {
             https_every: 1,
             addresses: 1,
         };
-        let world = World::new(sites, Scenario::default(), Clock::start(), 60, 1_000);
-        let server = server_config(Arc::new(world), minted, provider, false).expect("configured");
+        let world = World::new(sites, Scenario::default(), Clock::start(), 60, 1_000, false);
+        let configs = TlsConfigs::new(Arc::new(world), minted, &provider, false);
+        let server = Arc::clone(configs.expect("configured").of(Versions::Both));
         let name = ServerName::try_from("s-0000001.farm.test").expect("a name");
         let client = ClientConnection::new(Arc::new(client), name).expect("a client");
         (client, TlsConnection::new(server).expect("a server"))

@@ -178,7 +178,7 @@ mod tests {
             addresses: 256,
         };
         let scenario = scenario_file::parse(text, &sites).expect("a valid scenario");
-        World::new(sites, scenario, Clock::start(), 3_600, 10_000)
+        World::new(sites, scenario, Clock::start(), 3_600, 10_000, false)
     }
 
     #[test]

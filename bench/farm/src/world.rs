@@ -3,6 +3,7 @@
 //! Everything is immutable or a plain atomic with one writer, so that the control thread never
 //! makes the serving thread wait.
 
+use std::net::Ipv6Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::{Clock, FarmMs};
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) clock: Clock,
     dns_ttl_s: u32,
+    /// Whether sites are served over IPv6 too.
+    ipv6: bool,
     timeout_ms: AtomicU32,
     zero_ms: AtomicU64,
     /// Since zero.
@@ -54,6 +57,7 @@ impl World {
         clock: Clock,
         dns_ttl_s: u32,
         timeout_ms: u32,
+        ipv6: bool,
     ) -> Self {
         let words = (sites.count as usize).div_ceil(32);
         Self {
@@ -61,6 +65,7 @@ impl World {
             scenario,
             clock,
             dns_ttl_s,
+            ipv6,
             timeout_ms: AtomicU32::new(timeout_ms),
             zero_ms: AtomicU64::new(NOT_STARTED),
             ended_ms: AtomicU32::new(NOT_ENDED),
@@ -127,6 +132,13 @@ impl World {
         }
     }
 
+    /// The IPv6 address of `site`: loopback has one for all. Sites that live on a port of their own
+    /// have none.
+    pub(crate) fn address6(&self, site: u32) -> Option<Ipv6Addr> {
+        let gated = self.scenario.gate_index(site, &self.sites).is_some();
+        (self.ipv6 && !gated).then_some(Ipv6Addr::LOCALHOST)
+    }
+
     /// Remembers that an address of `site` was given out.
     pub(crate) fn note_resolved(&self, site: u32) {
         if self.scenario.has_dns_fault(site, &self.sites) {
@@ -170,7 +182,7 @@ mod tests {
             addresses: 256,
         };
         let scenario = scenario_file::parse(text, &sites).expect("a valid scenario");
-        World::new(sites, scenario, Clock::start(), 3_600, 10_000)
+        World::new(sites, scenario, Clock::start(), 3_600, 10_000, true)
     }
 
     const NXDOMAIN: &str =
@@ -184,6 +196,13 @@ mod tests {
         assert_eq!(world.dns(3, 10_999).fault, None);
         assert_eq!(world.dns(3, 11_000).fault, Some(FaultKind::DnsNxdomain));
         assert_eq!(world.dns(4, 11_000).fault, None);
+    }
+
+    #[test]
+    fn a_site_with_a_port_of_its_own_is_not_on_ipv6() {
+        let world = world("[[fault]]\nkind='refuse'\nfirst_site=3\nduration_s=2\n");
+        let addresses = [3, 4].map(|site| world.address6(site));
+        assert_eq!(addresses, [None, Some(Ipv6Addr::LOCALHOST)]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! DNS over UDP and TCP.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::AAAA;
 use hickory_proto::rr::{Name, RData, RecordType};
 
-use crate::running::{Farm, PATIENCE, fault, shells};
+use crate::running::{Farm, PATIENCE, fault, request, shells};
 
 fn query(name: &str, query_type: RecordType) -> Vec<u8> {
     let mut message = Message::new(77, MessageType::Query, OpCode::Query);
@@ -167,5 +168,55 @@ fn tcp_answers_several_queries_in_any_pieces() {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let nothing = stream.read(&mut [0; 1]).expect_err("site 3 is silent");
         assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+fn aliases_lead_to_the_address_and_ipv4_alone_can_fail() {
+    let scenario = fault("kind = 'dns_cname_chain', first_site = 1")
+        + &fault("kind = 'dns_cname_long', first_site = 2")
+        + &fault("kind = 'dns_a_servfail', first_site = 3");
+    for shell in shells() {
+        let farm = Farm::with(shell, &scenario);
+        let of = |site: u32, kind| {
+            ask(&farm, &format!("s-{site:07}.farm.test."), kind).expect("an answer")
+        };
+        let records = [1, 2].map(|site| of(site, RecordType::A).answers.len());
+        assert_eq!(records, [9, 10], "eight aliases, and one too many");
+        let link = ask(&farm, "link-8.s-0000001.farm.test.", RecordType::A);
+        let link = link.expect("an answer");
+        assert!(matches!(link.answers[..], [ref it] if matches!(it.data, RData::A(_))));
+        assert_eq!(code(&of(3, RecordType::A)), ResponseCode::ServFail);
+        let v6 = of(3, RecordType::AAAA);
+        assert!(matches!(v6.answers[..], [ref it] if matches!(it.data, RData::AAAA(_))));
+    }
+}
+
+#[test]
+fn aaaa_is_loopback_where_the_farm_serves_it() {
+    if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        eprintln!("this machine has no IPv6: it is not tested");
+        return;
+    }
+    let gated = fault("kind = 'refuse', first_site = 2");
+    for shell in shells() {
+        let farm = Farm::start(shell, &gated, &["--ipv6"]);
+        let of = |site: u32| {
+            let name = format!("s-{site:07}.farm.test.");
+            ask(&farm, &name, RecordType::AAAA).expect("an answer")
+        };
+        let [record] = &of(1).answers[..] else {
+            panic!("one record")
+        };
+        assert_eq!(record.data, RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)));
+        assert!(of(2).answers.is_empty(), "its port is on IPv4 alone");
+        let address = (Ipv6Addr::LOCALHOST, farm.port("http_port"));
+        let mut stream = TcpStream::connect(address).expect("it listens there");
+        stream
+            .write_all(request("GET", 1).as_bytes())
+            .expect("sent");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("a page");
+        assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
     }
 }

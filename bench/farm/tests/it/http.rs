@@ -1,7 +1,7 @@
 //! HTTP: healthy pages, bad requests, and every HTTP fault.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 
 use rustix::io::Errno;
 
@@ -232,6 +232,35 @@ fn a_refused_port_has_no_listener_and_comes_back() {
         });
         assert_eq!(farm.control("POST", "/scenario/end").0, 204);
         assert_eq!(farm.control("POST", "/scenario/end").0, 409);
+        farm.until("the way back", || {
+            page().is_ok_and(|page| page.starts_with("HTTP/1.1 200 "))
+        });
+    }
+}
+
+#[test]
+fn a_black_hole_drops_connections_and_comes_back() {
+    let scenario = "[[fault]]\nkind = 'black_hole'\nfirst_site = 1\nduration_s = 'until-ended'\n";
+    for shell in shells() {
+        let farm = Farm::start(shell, scenario, &[]);
+        let page = || {
+            let address = (Ipv4Addr::new(127, 1, 2, 3), farm.port("refuse_port")).into();
+            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(request("GET", 1).as_bytes())?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page).map(|_| page)
+        };
+        assert!(page().expect("open before").starts_with("HTTP/1.1 200 "));
+        assert_eq!(farm.control("POST", "/scenario/start").0, 200);
+        let is_dark = || page().is_err_and(|error| error.kind() == ErrorKind::TimedOut);
+        farm.until("silence", is_dark);
+        assert!(is_dark() && is_dark(), "nobody gets in meanwhile");
+        assert!(
+            farm.fetch("GET", 2).is_ok(),
+            "other sites are not concerned"
+        );
+        assert_eq!(farm.control("POST", "/scenario/end").0, 204);
         farm.until("the way back", || {
             page().is_ok_and(|page| page.starts_with("HTTP/1.1 200 "))
         });

@@ -5,20 +5,33 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
 
 use crate::running::{Farm, PATIENCE, fault, request, shells};
 
 type Stream = StreamOwned<ClientConnection, std::net::TcpStream>;
 
 fn connect(farm: &Farm, key: &str, site: u32) -> Stream {
+    connect_with(farm, key, site, &[&TLS13, &TLS12])
+}
+
+fn connect_with(
+    farm: &Farm,
+    key: &str,
+    site: u32,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Stream {
     let ca_file = farm.ready["ca_file"].as_str().expect("a file");
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_file(ca_file).expect("a certificate");
     roots.add(root).expect("a usable root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("protocol versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -43,6 +56,31 @@ fn a_healthy_site_shows_a_chain_to_the_root() {
             assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
             let shown = stream.conn.peer_certificates().expect("certificates").len();
             assert_eq!(shown, length, "{chain}");
+        }
+    }
+}
+
+#[test]
+fn two_ports_speak_one_version_each() {
+    for shell in shells() {
+        let farm = Farm::start(shell, "", &[]);
+        for (key, version) in [
+            ("https_port", ProtocolVersion::TLSv1_3),
+            ("https12_port", ProtocolVersion::TLSv1_2),
+            ("https13_port", ProtocolVersion::TLSv1_3),
+        ] {
+            let mut stream = connect(&farm, key, 10);
+            let page = fetch(&mut stream, 10).expect("a page");
+            assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+            assert_eq!(stream.conn.protocol_version(), Some(version), "{key}");
+        }
+        for (key, version) in [("https12_port", &TLS13), ("https13_port", &TLS12)] {
+            let mut stream = connect_with(&farm, key, 10, &[version]);
+            let error = fetch(&mut stream, 10).expect_err("no version in common");
+            assert!(
+                format!("{error:?}").contains("ProtocolVersion"),
+                "{key}: {error:?}"
+            );
         }
     }
 }
