@@ -124,6 +124,8 @@ pub struct CoreSnapshot {
     pub tls_chain_hits: u64,
     /// TLS handshakes of finished attempts that resumed a session.
     pub tls_resumed: u64,
+    /// TLS sessions that servers refused, so that a full handshake followed.
+    pub tls_sessions_refused: u64,
     /// DNS.
     pub dns: ResolverStats,
 }
@@ -180,6 +182,7 @@ impl Default for CoreSnapshot {
             tls_full: 0,
             tls_chain_hits: 0,
             tls_resumed: 0,
+            tls_sessions_refused: 0,
             dns: ResolverStats::default(),
         }
     }
@@ -279,6 +282,7 @@ published! {
     deferred, deferred_total, shed_deferred, destinations, issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
+    tls_sessions_refused,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,
     attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle,
     targets, required_per_ks, in_flight_limit, turns,

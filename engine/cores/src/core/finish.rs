@@ -77,6 +77,8 @@ impl Core {
         let [_, _, tls, ttfb, ..] = outcome.phases.values();
         // A handshake is through when something was asked after it, or nothing was to be asked.
         let succeeded = outcome.failure().is_none() || outcome.has(flags::HTTP_VERIFIED);
+        let refused = outcome.has(flags::TLS_SESSION_REFUSED);
+        self.account.tls_sessions_refused += u64::from(refused);
         if tls.is_some() && (ttfb.is_some() || succeeded) {
             self.count_handshake(outcome);
         }

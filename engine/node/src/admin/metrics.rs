@@ -233,7 +233,11 @@ impl Scrape {
         });
         page.counter("dns_cache", "DNS lookups by what the cache had", cache)?;
         let tls = self.per_core_by("kind", |core| {
-            vec![("full", core.tls_full), ("resumed", core.tls_resumed)]
+            vec![
+                ("full", core.tls_full),
+                ("resumed", core.tls_resumed),
+                ("refused", core.tls_sessions_refused),
+            ]
         });
         page.counter("tls_handshakes", "TLS handshakes of finished checks", tls)?;
         let hits = self.per_core(|_, core| core.tls_chain_hits);

@@ -10,6 +10,7 @@ mod own_network;
 mod peers;
 mod real;
 mod servers;
+mod sessions;
 mod simulated;
 mod sources;
 mod unreachable;
