@@ -186,6 +186,10 @@ fn line(target: &Target, outcome: &Outcome, evidence: &Evidence) -> String {
     if outcome.failure().is_some() && !evidence.text.is_empty() {
         write!(text, "\n         {}", evidence.text).expect(STRING);
     }
+    let marks: Vec<&str> = flags::marks(outcome.flags).collect();
+    if !marks.is_empty() {
+        write!(text, "\n         flags: {}", marks.join(", ")).expect(STRING);
+    }
     text
 }
 
@@ -199,8 +203,6 @@ fn address(evidence: &Evidence) -> Option<IpAddr> {
 /// The object of `--json`.
 fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
     let class = outcome.failure();
-    let mut seen = evidence_object(evidence);
-    seen["flags"] = marks(outcome).into();
     json!({
         "url": target.config.check.to_string(),
         "verdict": outcome.verdict().as_str(),
@@ -213,21 +215,8 @@ fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
         "redirects": evidence.redirects.iter().map(|hop| json!({
             "url": hop.url, "status": hop.status, "phases": phases(&hop.phases_us),
         })).collect::<Vec<_>>(),
-        "evidence": seen,
+        "evidence": evidence_object(evidence),
     })
-}
-
-/// What was tolerated of a target, or is worth a look although it changes no verdict.
-fn marks(outcome: &Outcome) -> Vec<&'static str> {
-    let named = [
-        (flags::DNS_STALE, "dns_stale"),
-        (flags::HTTP_SLOPPY, "http_sloppy"),
-        (flags::LATE, "late"),
-        (flags::REDIRECT_ALERT, "redirect_alert"),
-        (flags::REDIRECT_DOWNGRADE, "redirect_downgrade"),
-    ];
-    let set = named.into_iter().filter(|&(flag, _)| outcome.has(flag));
-    set.map(|(_, name)| name).collect()
 }
 
 /// Phases by name in µs; one that was not reached is absent.
@@ -255,6 +244,7 @@ fn tls_object(tls: &model::evidence::TlsSeen, outcome: &Outcome) -> Value {
 pub(crate) fn evidence_object(evidence: &Evidence) -> Value {
     json!({
         "text": evidence.text,
+        "flags": flags::marks(evidence.flags).collect::<Vec<_>>(),
         "errno": evidence.errno,
         "addresses": evidence.addresses.iter().map(|tried| json!({
             "address": tried.address.to_string(), "errno": tried.errno, "local": tried.local,
@@ -294,7 +284,7 @@ mod tests {
         let target = parse(&[spec]).expect("valid").remove(0);
         let mut outcome = Outcome::slot_released(Slot(0), Generation(1), UnixMs(5));
         outcome.class = FailureClass::HttpStatus as u8;
-        outcome.flags = flags::HTTP_SLOPPY;
+        outcome.flags = flags::HTTP_SLOPPY | flags::REDIRECT_ALERT | flags::COMMANDED;
         outcome.status = 503;
         outcome.phases = Phases {
             connect_us: 900,
@@ -305,6 +295,7 @@ mod tests {
         let evidence = Evidence {
             status: 503,
             class: outcome.class,
+            flags: outcome.flags,
             text: "the status 503 is not accepted".into(),
             head: "HTTP/1.1 503 Service Unavailable".into(),
             addresses: vec![
@@ -325,9 +316,21 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_check_is_told_in_two_lines() {
+    fn a_failing_check_is_told_in_three_lines() {
         let (target, outcome, evidence) = failing();
         insta::assert_snapshot!(line(&target, &outcome, &evidence));
+    }
+
+    #[test]
+    fn what_is_marked_is_told_of_a_check_that_is_up_and_nothing_else_is() {
+        let (target, mut outcome, evidence) = failing();
+        outcome.class = 0;
+        let told = line(&target, &outcome, &evidence);
+        let (first, second) = told.split_once('\n').expect("two lines");
+        assert!(first.starts_with("up "), "{told}");
+        assert_eq!(second.trim(), "flags: http_sloppy, redirect_alert");
+        outcome.flags = flags::COMMANDED | flags::DNS_CACHED;
+        assert!(!line(&target, &outcome, &evidence).contains('\n'));
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub struct Evidence {
     pub errno: Option<i32>,
     /// HTTP status, 0 = none.
     pub status: u16,
+    /// Bits of [`flags`](crate::outcome::flags), as the outcome has them.
+    #[serde(default)]
+    pub flags: u16,
     /// Addresses tried, in order.
     pub addresses: Vec<AddressTried>,
     /// DNS details.
@@ -174,7 +177,7 @@ impl Evidence {
         }
     }
 
-    /// What is left when the channel is full: class, errno and status.
+    /// What is left when the channel is full: class, errno, status and flags.
     #[must_use]
     pub fn truncated(&self) -> Self {
         Self {
@@ -184,6 +187,7 @@ impl Evidence {
             class: self.class,
             errno: self.errno,
             status: self.status,
+            flags: self.flags,
             ..Self::default()
         }
     }

@@ -36,6 +36,23 @@ pub mod flags {
     pub const TLS_SESSION_REFUSED: u16 = 1 << 11;
     /// Not a check: the last word on a removed slot; after it the slot may be reused.
     pub const SLOT_RELEASED: u16 = 1 << 15;
+
+    /// What was tolerated of a target, or is worth a look although it changes no verdict: flag and
+    /// stable name, the same in JSON, on a terminal and in the guide.
+    pub const MARKS: [(u16, &str); 6] = [
+        (DNS_STALE, "dns_stale"),
+        (HTTP_SLOPPY, "http_sloppy"),
+        (LATE, "late"),
+        (REDIRECT_ALERT, "redirect_alert"),
+        (REDIRECT_DOWNGRADE, "redirect_downgrade"),
+        (TLS_SESSION_REFUSED, "tls_session_refused"),
+    ];
+
+    /// The names of those among [`MARKS`] that are set.
+    pub fn marks(flags: u16) -> impl Iterator<Item = &'static str> {
+        let set = MARKS.into_iter().filter(move |(flag, _)| flags & flag != 0);
+        set.map(|(_, name)| name)
+    }
 }
 
 /// Milliseconds since the Unix epoch in two halves, so that [`Outcome`] has an alignment of 4.

@@ -265,8 +265,12 @@ impl End {
             Owner::OneShot { .. } => (NO_SLOT, true),
         };
         let outcome = outcome_of(slot, entry, ending, reap_us, now);
-        let evidence = (asked || outcome.class != 0)
-            .then(|| Box::new(entry.attempt.evidence(slot, entry.generation, entry.seq)));
+        let evidence = (asked || outcome.class != 0).then(|| {
+            Box::new(Evidence {
+                flags: outcome.flags,
+                ..entry.attempt.evidence(slot, entry.generation, entry.seq)
+            })
+        });
         Self {
             owner: entry.owner,
             outcome,

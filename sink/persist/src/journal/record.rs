@@ -15,7 +15,7 @@ use model::fact::Batch;
 /// First bytes of a segment, before the version.
 const MAGIC: [u8; 7] = *b"RWFACTS";
 /// Version of the format that is written, and the only one that is read.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 /// Bytes of a segment header.
 pub(crate) const SEGMENT_HEADER: usize = 20;
 /// Bytes of a record header.
