@@ -199,6 +199,8 @@ impl Stage {
                 Place::FullQueue => (http_url(self.full.address()), flags, &ALLOW[..]),
                 Place::Broadcast => ("http://127.255.255.255/".to_owned(), flags, &ALLOW[..]),
                 Place::NotAllowed => (self.farm.url(healthy_site()).to_owned(), flags, &[][..]),
+                Place::OnlyTls12 => (self.secured("https12_port"), flags, &ALLOW[..]),
+                Place::OnlyTls13 => (self.secured("https13_port"), flags, &ALLOW[..]),
                 Place::Addresses => (self.question("A"), flags, &[][..]),
                 Place::MailServers => (self.question("MX"), flags, &[][..]),
             },
@@ -215,12 +217,20 @@ impl Stage {
         Some(std::iter::once(url).chain(rest).collect())
     }
 
-    /// A question for what the name of the healthy site says of itself.
-    fn question(&self, kind: &str) -> String {
+    /// A healthy site by the port of the farm with this name.
+    fn secured(&self, port: &str) -> String {
+        format!("https://{}:{}/", self.healthy_host(), self.farm.port(port))
+    }
+
+    fn healthy_host(&self) -> &str {
         let url = self.farm.url(healthy_site());
         let host = url.split(['/', ':']).find(|part| part.contains('.'));
-        let host = host.expect("sites have names");
-        format!("dns://{host}?type={kind}")
+        host.expect("sites have names")
+    }
+
+    /// A question for what the name of the healthy site says of itself.
+    fn question(&self, kind: &str) -> String {
+        format!("dns://{}?type={kind}", self.healthy_host())
     }
 }
 

@@ -58,6 +58,11 @@ impl Farm {
         self.ready[key].as_str().expect("a text of the ready line")
     }
 
+    /// The port that the ready line names `key`.
+    pub(crate) fn port(&self, key: &str) -> u64 {
+        self.ready[key].as_u64().expect("a port of the ready line")
+    }
+
     /// The URL of a site: of an even one `https`, of an odd one `http`.
     pub(crate) fn url(&self, site: usize) -> &str {
         &self.targets[site]

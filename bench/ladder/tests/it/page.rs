@@ -42,11 +42,7 @@ fn page() -> String {
                 .map_or("–".to_owned(), |code| code.to_string()),
             row.verdict,
             means(row),
-            if row.phases.is_empty() {
-                "–"
-            } else {
-                row.phases
-            },
+            row.phases,
             says(row),
         )
         .expect("a String takes every write");

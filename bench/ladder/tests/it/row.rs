@@ -52,6 +52,9 @@ pub(crate) enum Place {
     Broadcast,
     /// A healthy site, on an address that was not allowed.
     NotAllowed,
+    /// A healthy site, at the port that speaks one version of TLS.
+    OnlyTls12,
+    OnlyTls13,
     /// What the name of a healthy site says of itself: its address, and no mail servers.
     Addresses,
     MailServers,
@@ -65,6 +68,8 @@ impl Place {
             Self::FullQueue => "a listener whose queue is full",
             Self::Broadcast => "the broadcast address of loopback",
             Self::NotAllowed => "a loopback address without `--allow`",
+            Self::OnlyTls12 => "a site at a port of TLS 1.2 alone",
+            Self::OnlyTls13 => "a site at a port of TLS 1.3 alone",
             Self::Addresses => "a site's name, asked by `dns://NAME`",
             Self::MailServers => "a site's name, asked by `dns://NAME?type=MX`",
         }

@@ -21,6 +21,9 @@ const NO_BYTE: &str = "dns connect ttfb total";
 const ANSWER: &str = "dns connect ttfb body total";
 const SECURE_ANSWER: &str = "dns connect tls ttfb body total";
 
+/// Of what ends a check at any point: the ones before it, and that in which it ended.
+const REACHED: &str = "those that it reached, total";
+
 /// Every row, in the order of the classes.
 pub(crate) static ROWS: &[Row] = &[
     down(
@@ -40,6 +43,11 @@ pub(crate) static ROWS: &[Row] = &[
         http("kind = 'dns_cname_nxdomain'"),
         NAME,
         &[("evidence.dns.rcode", "3")],
+    ),
+    up(
+        http("kind = 'dns_cname_chain'"),
+        ANSWER,
+        &[("status", "200"), ("evidence.dns.addresses.0", "127.1.0.")],
     ),
     down(
         C::DnsNoAddress,
@@ -76,6 +84,21 @@ pub(crate) static ROWS: &[Row] = &[
         ],
     ),
     down(
+        C::DnsServfail,
+        2,
+        // The address of IPv6 is one that no host has a way to.
+        http_with("kind = 'dns_a_servfail'", &["--allow", "ff00::/8"]),
+        CONNECTION,
+        &[
+            (
+                "evidence.text",
+                "it has addresses of IPv6, and this host has no way to them",
+            ),
+            ("evidence.dns.addresses.0", "ff02::1"),
+            ("evidence.addresses.0.local", "true"),
+        ],
+    ),
+    down(
         C::DnsTimeout,
         1,
         http_with("kind = 'dns_timeout'", &["--timeout-ms", "8000"]),
@@ -107,6 +130,13 @@ pub(crate) static ROWS: &[Row] = &[
             ("evidence.dns.tries", "3"),
         ],
     ),
+    down(
+        C::DnsMalformed,
+        2,
+        http("kind = 'dns_cname_long'"),
+        NAME,
+        &[("evidence.text", "does not parse or leads nowhere")],
+    ),
     up(http("kind = 'dns_truncated'"), ANSWER, &[("status", "200")]),
     up(
         http("kind = 'dns_slow', delay_ms = 300"),
@@ -119,7 +149,7 @@ pub(crate) static ROWS: &[Row] = &[
             "engine/cores/tests/it/resolving.rs",
             "while_the_resolvers_are_sick_no_name_is_down",
         ),
-        "",
+        NAME,
         &[],
     ),
     down(
@@ -169,6 +199,16 @@ pub(crate) static ROWS: &[Row] = &[
     down(
         C::ConnectTimeout,
         1,
+        http_with("kind = 'black_hole'", SOON),
+        CONNECTION,
+        &[
+            ("evidence.text", "did not accept a connection in time"),
+            ("evidence.addresses.0.errno", "110"),
+        ],
+    ),
+    down(
+        C::ConnectTimeout,
+        1,
         at(Place::FullQueue, SOON),
         "connect total",
         &[
@@ -187,6 +227,16 @@ pub(crate) static ROWS: &[Row] = &[
             ("evidence.errno", "101"),
             ("evidence.addresses.0.local", "true"),
         ],
+    ),
+    up(
+        at(Place::OnlyTls12, &[]),
+        SECURE_ANSWER,
+        &[("tls.version", "TLSv1.2"), ("status", "200")],
+    ),
+    up(
+        at(Place::OnlyTls13, &[]),
+        SECURE_ANSWER,
+        &[("tls.version", "TLSv1.3"), ("status", "200")],
     ),
     down(
         C::TlsHandshake,
@@ -611,7 +661,7 @@ pub(crate) static ROWS: &[Row] = &[
             "engine/cores/tests/it/honesty.rs",
             "a_timeout_while_we_were_stalled_is_ours",
         ),
-        "",
+        REACHED,
         &[],
     ),
     ours(
@@ -620,7 +670,7 @@ pub(crate) static ROWS: &[Row] = &[
             "engine/cores/tests/it/honesty.rs",
             "one_shots_beyond_what_may_wait_are_shed_and_told",
         ),
-        "",
+        "none: it never began",
         &[("evidence.text", "too many checks wait")],
     ),
     ours(
@@ -629,7 +679,7 @@ pub(crate) static ROWS: &[Row] = &[
             "engine/cores/tests/it/honesty.rs",
             "a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots",
         ),
-        "",
+        REACHED,
         &[("evidence.text", "cancelled")],
     ),
 ];

@@ -10,6 +10,9 @@ use model::{Slot, TargetSpec, Verdict};
 
 use crate::world::{Chance, GRID_ZERO, STALL_US, Sizes, bench, target};
 
+/// Phases of a check of an address that was not connected to: connect and total.
+const CONNECTING: [bool; 6] = [false, true, false, false, false, true];
+
 #[test]
 fn silence_ends_at_the_deadline_with_the_phase_that_was_waited_in() {
     let mut world = Chance::new(1, 0);
@@ -67,6 +70,9 @@ fn a_timeout_while_we_were_stalled_is_ours() {
         };
         assert_eq!(outcome.failure(), Some(class), "{outcome:?}");
         assert_eq!(outcome.verdict(), verdict, "{outcome:?}");
+        // Whoever is to blame, the check waited for a connection and for nothing else.
+        let phases = outcome.phases.values();
+        assert_eq!(phases.map(|us| us.is_some()), CONNECTING, "{outcome:?}");
     }
 }
 

@@ -165,6 +165,11 @@ fn while_the_resolvers_are_sick_no_name_is_down() {
             FailureClass::DnsResolverSick
         };
         assert_eq!(outcome.failure(), Some(expected), "{outcome:?}");
+        let [dns, connect, .., total] = outcome.phases.values();
+        assert!(
+            dns.is_some() && dns == total && connect.is_none(),
+            "{outcome:?}"
+        );
     }
     assert!(outcomes.len() > 1_700, "{}", outcomes.len());
 }
