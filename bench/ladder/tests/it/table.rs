@@ -677,7 +677,7 @@ pub(crate) static ROWS: &[Row] = &[
         C::LocalCancelled,
         by_test(
             "engine/cores/tests/it/honesty.rs",
-            "a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots",
+            "a_check_that_a_drain_cancels_keeps_the_phases_that_it_reached",
         ),
         REACHED,
         &[("evidence.text", "cancelled")],

@@ -6,7 +6,7 @@ use model::FailureClass;
 use model::inbox::{Cadence, CoreCommand};
 use model::limits::INBOX_MAX;
 use model::outcome::flags;
-use model::{Slot, TargetSpec, Verdict};
+use model::{MonoUs, Slot, TargetSpec, Verdict};
 
 use crate::world::{Chance, GRID_ZERO, STALL_US, Sizes, bench, target};
 
@@ -218,9 +218,7 @@ fn a_full_channel_holds_results_and_slows_dispatch_without_loss() {
     let mut taken = 0;
     for _ in 0..2_000 {
         taken += bench.drain().len() as u64;
-        bench
-            .sim
-            .run_until(model::MonoUs(bench.sim.now().mono.0 + 10_000));
+        bench.sim.run_until(MonoUs(bench.sim.now().mono.0 + 10_000));
     }
     taken += bench.drain().len() as u64;
     let account = bench.sim.core().account();
@@ -259,9 +257,7 @@ fn a_full_evidence_channel_cuts_records_and_loses_none() {
             let is_cut = *record == record.truncated();
             *if is_cut { &mut cut } else { &mut whole } += 1;
         }
-        bench
-            .sim
-            .run_until(model::MonoUs(bench.sim.now().mono.0 + 10_000));
+        bench.sim.run_until(MonoUs(bench.sim.now().mono.0 + 10_000));
     }
     let account = bench.sim.core().account();
     assert!(account.balances() && account.probed > 1_000, "{account:?}");
@@ -379,4 +375,33 @@ fn a_drain_finishes_or_cancels_what_runs_and_refuses_one_shots() {
     );
     assert!(refused.evidence.text.contains("cancelled"));
     assert!(bench.sim.now().mono.0 < 17_000_000, "{:?}", bench.sim.now());
+}
+
+#[test]
+fn a_check_that_a_drain_cancels_keeps_the_phases_that_it_reached() {
+    let mut world = Chance::new(6, 0);
+    world.rtt_us = 1_000_000;
+    let mut bench = bench(world, &Sizes::default());
+    let ask = |number| CoreCommand::OneShot {
+        target: crate::world::target_at(1, "http://1.2.3.4/", 10, 1),
+        ticket: model::Ticket(number),
+    };
+    // One waits for its answer, the other one for its connection.
+    bench.tell(ask(1));
+    bench.run_s(1);
+    bench.tell(ask(2));
+    let soon = MonoUs(bench.sim.now().mono.0 + 200_000);
+    bench.sim.run_until(soon);
+    bench.tell(CoreCommand::Drain { within_ms: 500 });
+    bench.run_s(5);
+    assert!(bench.sim.core().is_drained());
+    let mut reports: Vec<_> = bench.one_shots.try_iter().collect();
+    reports.sort_by_key(|report| report.ticket.0);
+    let told = reports.iter().map(|report| {
+        assert_eq!(report.outcome.failure(), Some(FailureClass::LocalCancelled));
+        assert!(report.evidence.text.contains("cancelled"));
+        report.outcome.phases.values().map(|us| us.is_some())
+    });
+    let awaiting = [false, true, false, true, false, true];
+    assert_eq!(told.collect::<Vec<_>>(), [awaiting, CONNECTING]);
 }

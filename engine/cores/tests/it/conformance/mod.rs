@@ -140,7 +140,8 @@ fn conforms(mut rig: impl Rig) {
         let report = check(&mut rig, &url, timeout_ms);
         let (outcome, evidence) = (report.outcome, report.evidence);
         assert_eq!(outcome.failure(), class, "{url}: {evidence:?}");
-        assert_eq!(evidence.class, outcome.class);
+        let seen = (evidence.class, evidence.flags);
+        assert_eq!(seen, (outcome.class, outcome.flags));
         let reached_tls = outcome.phases.values()[2].is_some();
         let spoke_tls = url.starts_with("https:") && class != Some(FailureClass::TlsHandshake);
         let connected = outcome.phases.values()[1].is_some();

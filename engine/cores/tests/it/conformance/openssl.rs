@@ -25,8 +25,13 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path, args: &[&str]) -> Self {
+        Self::start_at(folder, 0, args)
+    }
+
+    /// On this port; 0: any free one.
+    fn start_at(folder: &Path, port: u16, args: &[&str]) -> Self {
         let mut child = Command::new("openssl")
-            .args(["s_server", "-accept", "127.0.0.1:0", "-www"])
+            .args(["s_server", "-www", "-accept", &format!("127.0.0.1:{port}")])
             .args(["-cert", "cert.pem", "-key", "key.pem"])
             .args(args)
             .current_dir(folder)
@@ -41,8 +46,16 @@ impl Server {
             line.clear();
             let read = says.read_line(&mut line).expect("readable");
             assert!(read > 0, "openssl ended at once: {args:?}");
-            if let Some(address) = line.trim().strip_prefix("ACCEPT 127.0.0.1:") {
-                break address.parse().expect("a port");
+            // It tells the port that it was not given.
+            match line.trim().strip_prefix("ACCEPT") {
+                Some("") if port != 0 => break port,
+                Some(at) => {
+                    break at
+                        .trim_start_matches(" 127.0.0.1:")
+                        .parse()
+                        .expect("a port");
+                }
+                None => {}
             }
         };
         Self {
@@ -161,5 +174,27 @@ fn sessions_of_a_real_server_are_resumed_and_its_chain_is_verified_once() {
         let (resumed, cached) = (flags::TLS_RESUMED, flags::TLS_CHAIN_CACHED);
         // The other port has the same name and chain, but sessions of its own.
         assert_eq!(told, [0, resumed, resumed, cached, resumed, resumed]);
+    });
+}
+
+#[test]
+fn a_server_that_was_restarted_turns_to_a_full_handshake_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tls = certificate(folder.path());
+    on_each_driver(&tls, |rig| {
+        for age in ["-tls1_3", "-tls1_2"] {
+            let server = Server::start(folder.path(), &[age]);
+            let (url, port) = (server.url(), server.port);
+            let told = |rig: &mut RealRig| {
+                let outcome = check(rig, &url, 5_000).outcome;
+                assert_eq!(outcome.failure(), None, "{age}");
+                outcome.flags & (flags::TLS_RESUMED | flags::TLS_SESSION_REFUSED)
+            };
+            assert_eq!([told(rig), told(rig)], [0, flags::TLS_RESUMED]);
+            drop(server);
+            // Its keys for tickets are new ones.
+            let _server = Server::start_at(folder.path(), port, &[age]);
+            assert_eq!([told(rig), told(rig)], [0, flags::TLS_RESUMED], "{age}");
+        }
     });
 }
