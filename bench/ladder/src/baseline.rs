@@ -57,6 +57,9 @@ pub(crate) struct BaselineOptions {
     /// HTTPS checks per second of each variant; 0 leaves HTTPS out. The farm signs every one.
     #[arg(long, default_value_t = 200)]
     https_rate: u32,
+    /// Only the courses whose name contains this, as "resumed".
+    #[arg(long)]
+    only: Option<String>,
     /// The built example `allocations` of `cores`; without it allocations are not measured.
     #[arg(long)]
     allocations: Option<PathBuf>,
@@ -159,7 +162,10 @@ pub(crate) async fn run(options: &BaselineOptions) -> Result<()> {
     let allocations = allocations::measure(options.allocations.as_deref(), &folder).await?;
     let mut rows = Vec::new();
     let (mut driver, mut farm_shell) = (String::new(), String::new());
-    let asked = |scheme: &Scheme| options.https_rate > 0 || !scheme.is_https();
+    let asked = |scheme: &Scheme| {
+        let only = options.only.as_deref().unwrap_or_default();
+        (options.https_rate > 0 || !scheme.is_https()) && scheme.name().contains(only)
+    };
     for scheme in SCHEMES.into_iter().filter(asked) {
         let course = Course::start(options, &folder, scheme).await?;
         let measured = course.measure(options).await?;

@@ -61,14 +61,15 @@ impl Machine {
     }
 }
 
-/// `-dirty` = with changes that are in no commit.
+/// The commit, with a `+` when more than documents was changed since.
 fn revision() -> Option<String> {
-    let described = Command::new("git")
-        .args(["describe", "--always", "--dirty", "--exclude", "*"])
-        .output()
-        .ok()?;
-    let name = String::from_utf8(described.stdout).ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    let git = |args: &[&str]| Command::new("git").args(args).output().ok();
+    let head = git(&["rev-parse", "--short", "HEAD"])?;
+    let name = String::from_utf8(head.stdout).ok()?;
+    let name = Some(name.trim()).filter(|name| !name.is_empty())?;
+    let code = ["diff", "--quiet", "HEAD", "--", ".", ":!docs", ":!*.md"];
+    let is_clean = git(&code)?.status.success();
+    Some(format!("{name}{}", if is_clean { "" } else { "+" }))
 }
 
 /// The value of the first `key : value` line.

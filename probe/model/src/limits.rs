@@ -95,7 +95,7 @@ pub const INBOX_MAX: usize = 16_384;
 /// Finished intervals of histograms waiting per core.
 pub const HISTOGRAM_QUEUE_MAX: usize = 16;
 /// Ticks from one turn of a core's loop to the next while nothing runs, waits or comes due.
-pub const REST_TICKS_MAX: u32 = 10;
+pub const REST_TICKS_MAX: u32 = 20;
 /// Commands that a core takes in one turn of its loop: some milliseconds of work.
 pub const COMMANDS_PER_TURN_MAX: usize = 2_048;
 

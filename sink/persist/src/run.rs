@@ -16,7 +16,7 @@ use crate::start;
 /// Time between two turns while there is something to do.
 const TURN: Duration = Duration::from_millis(10);
 /// Time between two turns after a while without anything to do.
-const IDLE_TURN: Duration = Duration::from_millis(50);
+const IDLE_TURN: Duration = Duration::from_millis(200);
 /// Quiet turns after which the loop slows down.
 const QUIET_TURNS: u32 = 100;
 /// How long the end waits for a store that does not answer; the journal has the facts.

@@ -13,8 +13,8 @@ use crate::table::{Table, grouped};
 const BYTES_PER_TARGET_MAX: f64 = 200.0;
 const IDLE_CORE_PERCENT_MAX: f64 = 1.0;
 const FIRST_PROBE_MAX_S: f64 = 5.0;
-const LAG_P99_MAX_MS: f64 = 15.0;
-const LAG_P999_MAX_MS: f64 = 50.0;
+pub(super) const LAG_P99_MAX_MS: f64 = 15.0;
+pub(super) const LAG_P999_MAX_MS: f64 = 50.0;
 /// An idle node does some of its work once in 30 s: a shorter look may miss it.
 pub(super) const IDLE_WATCH_MIN_S: f64 = 60.0;
 
@@ -135,8 +135,8 @@ pub(super) fn lag_bars(load: Option<&Load>) -> [Bar; 2] {
         Bar::new(what, measured, (max, "ms"), flaw.clone())
     };
     let (p99, p999) = (
-        load.map(|load| load.lag.calm.p99_ms),
-        load.map(|load| load.lag.calm.p999_ms),
+        load.map(|load| load.lag.judged().p99_ms),
+        load.map(|load| load.lag.judged().p999_ms),
     );
     [
         bar("schedule lag p99", p99, LAG_P99_MAX_MS),
@@ -145,8 +145,13 @@ pub(super) fn lag_bars(load: Option<&Load>) -> [Bar; 2] {
 }
 
 fn at(load: &Load) -> String {
+    let seconds = if load.lag.is_disturbed() {
+        "every"
+    } else {
+        "calm"
+    };
     format!(
-        "at {:.0} checks/s, {CORE_THREAD} {:.0} % busy, farm {:.0} %",
+        "at {:.0} checks/s, {CORE_THREAD} {:.0} % busy, farm {:.0} %, {seconds} seconds",
         load.checks_per_s, load.core_busy_percent, load.farm_busy_percent
     )
 }

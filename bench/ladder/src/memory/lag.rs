@@ -3,8 +3,9 @@
 //!
 //! At 70 % load a core that was stopped for 100 ms needs 230 ms more to catch up: what others take
 //! shows in the lag threefold, and tells nothing about the node. No other thread of the node may
-//! run on this CPU, so that it cannot excuse itself; what takes a little of every second leaves no
-//! calm ones, and shows nothing.
+//! run on this CPU, so that it cannot excuse itself. What takes a little of every second leaves no
+//! calm ones: then every second counts, which can only be worse, and shows something if the bars
+//! hold even so.
 
 use std::ops::RangeInclusive;
 
@@ -12,6 +13,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::bars::{LAG_P99_MAX_MS, LAG_P999_MAX_MS};
 use crate::interval_log::{LagInterval, merged};
 use crate::taken::TakenLog;
 
@@ -102,9 +104,18 @@ impl Lag {
         Ok(Some(all))
     }
 
-    /// Whether too little is calm to show anything.
+    /// Whether too little is calm to be judged by.
     pub(super) fn is_disturbed(&self) -> bool {
         self.calm_s < CALM_MIN_S
+    }
+
+    /// What is judged: the calm seconds, or where they are too few every second.
+    pub(super) fn judged(&self) -> &Quantiles {
+        if self.is_disturbed() {
+            &self.every
+        } else {
+            &self.calm
+        }
     }
 
     /// What others left, for people.
@@ -117,6 +128,11 @@ impl Lag {
 }
 
 impl Quantiles {
+    /// Whether both bars hold.
+    pub(super) fn holds(&self) -> bool {
+        self.p99_ms <= LAG_P99_MAX_MS && self.p999_ms <= LAG_P999_MAX_MS
+    }
+
     fn of(lag_us: &Histogram<u64>) -> Self {
         let ms = |quantile| lag_us.value_at_quantile(quantile) as f64 / 1_000.0;
         Self {

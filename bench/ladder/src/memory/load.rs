@@ -60,9 +60,9 @@ pub(super) struct Window {
 
 impl Load {
     /// The windows of `all` that count as one, or all when none does: every check's lag, all
-    /// failures, the busiest farm, and means by calm seconds. The lag is told of those seconds
-    /// alone, so the load is too: a window that others had taken for themselves would make it look
-    /// smaller than it was where it was measured.
+    /// failures, the busiest farm, and means by the seconds that are judged. Where the lag is told
+    /// of calm seconds alone the load is too: a window that others had taken for themselves would
+    /// make it look smaller than it was where it was measured.
     ///
     /// # Errors
     /// When there is none, or histograms do not fit each other.
@@ -71,24 +71,24 @@ impl Load {
         if counted.is_empty() {
             counted = all.iter().collect();
         }
-        let calm_s: f64 = counted.iter().map(|load| load.lag.calm_s).sum();
+        let lags: Vec<Lag> = counted.iter().map(|load| load.lag.clone()).collect();
+        let lag = Lag::of_all(&lags)?.context("no window was measured")?;
         let weight = |load: &Self| {
-            if calm_s > 0.0 {
-                load.lag.calm_s / calm_s
+            if lag.is_disturbed() {
+                load.lag.watched_s / lag.watched_s
             } else {
-                1.0 / counted.len() as f64
+                load.lag.calm_s / lag.calm_s
             }
         };
         let mean = |of: fn(&Self) -> f64| counted.iter().map(|load| weight(load) * of(load)).sum();
         let farm = counted.iter().map(|load| load.farm_busy_percent);
-        let lags: Vec<Lag> = counted.iter().map(|load| load.lag.clone()).collect();
         Ok(Self {
             checks_per_s: mean(|load| load.checks_per_s),
             core_us_per_check: mean(|load| load.core_us_per_check),
             core_busy_percent: mean(|load| load.core_busy_percent),
             farm_busy_percent: farm.fold(0.0, f64::max),
             failed: counted.iter().map(|load| load.failed).sum(),
-            lag: Lag::of_all(&lags)?.context("no window was measured")?,
+            lag,
             windows: all.iter().map(Self::window).collect(),
         })
     }
@@ -109,7 +109,12 @@ impl Load {
 
     /// Whether these windows tell enough.
     fn is_enough(&self) -> bool {
-        self.counted() >= COUNTED_MIN && !self.lag.is_disturbed()
+        self.counted() >= COUNTED_MIN && !self.is_unclear()
+    }
+
+    /// Whether others had so much that a lag above the bars may be theirs.
+    fn is_unclear(&self) -> bool {
+        self.lag.is_disturbed() && !self.lag.every.holds()
     }
 
     fn counted(&self) -> usize {
@@ -137,7 +142,7 @@ impl Load {
         if self.failed > 0 {
             return Some(format!("{} checks failed", self.failed));
         }
-        self.lag.is_disturbed().then(|| self.lag.disturbance())
+        self.is_unclear().then(|| self.lag.disturbance())
     }
 
     /// What was seen, for whoever waits for the end of it.
@@ -291,6 +296,13 @@ mod tests {
         let all = of([window(30.0, 4, 2), window(0.0, 4, 1), window(0.0, 4, 0)]);
         assert_eq!(all.flaw().as_deref(), Some("3 checks failed"));
         let all = of([window(3.0, 4, 0), window(5.0, 4, 0), window(0.0, 4, 0)]);
+        assert_eq!(
+            (all.flaw(), all.is_enough()),
+            (None, true),
+            "holds every second"
+        );
+        let all = of([window(3.0, 40, 0), window(5.0, 40, 0), window(0.0, 4, 0)]);
+        assert!(!all.is_enough());
         let flaw = all.flaw().expect("disturbed");
         assert!(flaw.contains("left 8.0 calm seconds of 90"), "{flaw}");
         assert!(Load::of_all(&[]).is_err());
