@@ -351,8 +351,9 @@ const LAG_NOTE: &str = "Lag is that of every check of the calm seconds of a wind
     in the second before) others, the hypervisor or other processes, had the probe CPU for at most \
     10 ms while its thread wanted it (10 µs of each wake-up are the kernel's own): that shows in \
     the lag threefold and tells nothing about the node. The calm seconds of all windows in which \
-    the core was 65 to 80 % busy count together, thirty at least; where they are fewer every second \
-    counts, which can only be worse. Each window is shown, also with every second in, and \"aside\" where it had another load.";
+    the core was 65 to 80 % busy count together, thirty at least; where they are fewer every \
+    second counts, which can only be worse. Each window is shown, also with every second in, and \
+    \"aside\" where it had another load.";
 
 fn markdown(report: &Report) -> String {
     let command = match report.only {
