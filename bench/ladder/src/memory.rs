@@ -1,5 +1,5 @@
-//! `ladder memory`: memory per target and per attempt in flight, CPU of an idle node, start from
-//! the store, and schedule lag under load, all measured from outside.
+//! `ladder memory`, three parts of their own, measured from outside: memory per target, CPU and
+//! start of an idle node; memory per attempt in flight; schedule lag under load.
 
 mod attempts;
 mod bars;
@@ -50,20 +50,20 @@ pub(crate) struct MemoryOptions {
     /// is not shown.
     #[arg(long, default_value_t = 60)]
     idle_s: u64,
-    /// Seconds over which a loaded node is watched; 0 leaves the load out.
-    #[arg(long, default_value_t = 30)]
+    /// Seconds of each window in which a loaded node is watched.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     load_s: u64,
     #[command(flatten)]
     attempts: AttemptOptions,
-    /// Measure this part alone; the report has nothing of the others.
+    /// What is measured; each part has a report of its own.
     #[arg(long, value_enum)]
-    only: Option<Part>,
+    part: Part,
     /// Exit with 1 when a bar is missed or not shown.
     #[arg(long)]
     gate: bool,
 }
 
-/// What can be measured by itself.
+/// What is measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 enum Part {
@@ -72,12 +72,17 @@ enum Part {
     /// Memory per attempt in flight.
     Attempts,
     /// Schedule lag under load.
-    Load,
+    Lag,
 }
 
-impl MemoryOptions {
-    fn has(&self, part: Part) -> bool {
-        self.only.is_none_or(|only| only == part)
+impl Part {
+    /// Title and command of its report, and what must be said of its numbers.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Idle => ("Memory and CPU of an idle node", "idle", IDLE_NOTE),
+            Self::Attempts => ("Memory per attempt in flight", "attempts", ATTEMPTS_NOTE),
+            Self::Lag => ("Schedule lag under load", "lag", LAG_NOTE),
+        }
     }
 }
 
@@ -131,17 +136,21 @@ impl Idle {
 #[derive(Clone, Debug, Serialize)]
 struct Report {
     machine: Machine,
-    /// The one part that was measured; absent: all of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    only: Option<Part>,
-    idle: Vec<Idle>,
-    bytes_per_target: f64,
-    attempts: Vec<Attempts>,
-    load: Option<Load>,
+    #[serde(flatten)]
+    measured: Measured,
     bars: Vec<Bar>,
 }
 
-/// Measures everything and writes the report.
+/// What was seen of one part.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Measured {
+    Idle(Vec<Idle>),
+    Attempts(Vec<Attempts>),
+    Lag(Box<Load>),
+}
+
+/// Measures the part that is asked for and writes its report.
 ///
 /// # Errors
 /// When a child fails, fewer than two fleet sizes are given, or, with `--gate`, a bar is missed or
@@ -155,37 +164,44 @@ pub(crate) async fn run(options: &MemoryOptions) -> Result<()> {
     let machine = Machine::read();
     println!("{}", machine.line());
     let folder = options.bench.folder("memory")?;
-    let mut report = Report::new(machine, options.only);
-    if options.has(Part::Idle) {
-        report.idle = measure_sizes(options, &folder).await?;
-        report.bytes_per_target = slope(&report.idle);
-        let bars = bars::idle_bars(&report.idle, report.bytes_per_target);
-        report.bars.extend(bars);
-    }
-    if options.has(Part::Attempts) {
-        report.attempts = attempts::measure(options, &folder).await?;
-        report.bars.extend(attempts::bars(&report.attempts));
-    }
-    if options.has(Part::Load) {
-        if options.load_s > 0 {
-            report.load = Some(load::measure(options, &folder).await?);
-        }
-        report.bars.extend(bars::lag_bars(report.load.as_ref()));
-    }
-    conclude(options, &report)
+    let measured = match options.part {
+        Part::Idle => Measured::Idle(measure_sizes(options, &folder).await?),
+        Part::Attempts => Measured::Attempts(attempts::measure(options, &folder).await?),
+        Part::Lag => Measured::Lag(Box::new(load::measure(options, &folder).await?)),
+    };
+    conclude(options, &Report::new(machine, measured))
 }
 
 impl Report {
-    /// Nothing measured yet.
-    fn new(machine: Machine, only: Option<Part>) -> Self {
+    fn new(machine: Machine, measured: Measured) -> Self {
+        let bars = match &measured {
+            Measured::Idle(idle) => bars::idle_bars(idle, slope(idle)),
+            Measured::Attempts(attempts) => attempts::bars(attempts).collect(),
+            Measured::Lag(load) => bars::lag_bars(load).to_vec(),
+        };
         Self {
             machine,
-            only,
-            idle: Vec::new(),
-            bytes_per_target: 0.0,
-            attempts: Vec::new(),
-            load: None,
-            bars: Vec::new(),
+            measured,
+            bars,
+        }
+    }
+}
+
+impl Measured {
+    fn part(&self) -> Part {
+        match self {
+            Self::Idle(_) => Part::Idle,
+            Self::Attempts(_) => Part::Attempts,
+            Self::Lag(_) => Part::Lag,
+        }
+    }
+
+    /// The rows behind the bars.
+    fn table(&self) -> String {
+        match self {
+            Self::Idle(idle) => idle_table(idle),
+            Self::Attempts(attempts) => attempts::table(attempts),
+            Self::Lag(load) => lag_windows(load),
         }
     }
 }
@@ -356,37 +372,18 @@ const LAG_NOTE: &str = "Lag is that of every check of the calm seconds of a wind
     \"aside\" where it had another load.";
 
 fn markdown(report: &Report) -> String {
-    let command = match report.only {
-        Some(Part::Attempts) => "cargo xtask bench attempts",
-        _ => "cargo xtask bench memory",
-    };
-    let notes: Vec<&str> = [
-        (Part::Idle, IDLE_NOTE),
-        (Part::Attempts, ATTEMPTS_NOTE),
-        (Part::Load, LAG_NOTE),
-    ]
-    .into_iter()
-    .filter(|(part, _)| report.only.is_none_or(|only| only == *part))
-    .map(|(_, note)| note)
-    .collect();
-    let idle = if report.idle.is_empty() {
-        String::new()
-    } else {
-        idle_table(&report.idle) + "\n"
-    };
+    let (title, command, note) = report.measured.part().words();
     format!(
-        "# Memory, idle cost and lag\n\n`{command}`\n\n{}\n\n{} Every other number is single.\n\n\
-         {idle}{}{}{}",
+        "# {title}\n\n`cargo xtask bench {command}`\n\n{}\n\n{note} Every other number is \
+         single.\n\n{}\n{}",
         report.machine.line(),
-        notes.join(" "),
         bars::table(report),
-        attempts::table(&report.attempts),
-        lag_windows(report.load.as_ref())
+        report.measured.table(),
     )
 }
 
 /// The lag of every window under load.
-fn lag_windows(load: Option<&Load>) -> String {
+fn lag_windows(load: &Load) -> String {
     let head = [
         "window under load",
         "checks/s",
@@ -403,8 +400,7 @@ fn lag_windows(load: Option<&Load>) -> String {
         format!("{:.2} / {:.2} / {:.2}", lag.p50_ms, lag.p99_ms, lag.p999_ms)
     };
     let mut table = Table::new(&head);
-    let windows = load.into_iter().flat_map(|load| &load.windows);
-    for (number, window) in windows.enumerate() {
+    for (number, window) in load.windows.iter().enumerate() {
         let (lag, aside) = (&window.lag, if window.counts { "" } else { ", aside" });
         table.row([
             format!("{}{aside}", number + 1),
@@ -416,7 +412,7 @@ fn lag_windows(load: Option<&Load>) -> String {
             quantiles(&lag.every),
         ]);
     }
-    load.map_or_else(String::new, |_| format!("\n{}", table.markdown()))
+    table.markdown()
 }
 
 fn idle_table(idle: &[Idle]) -> String {
@@ -498,39 +494,30 @@ mod tests {
     }
 
     #[test]
-    fn the_report_shows_every_bar_with_its_verdict() {
+    fn the_report_of_a_part_shows_every_bar_with_its_verdict_and_nothing_of_the_others() {
         let rows = vec![idle(100_000, 1), idle(1_000_000, 2)];
-        let text = |load: Option<Load>| {
-            let mut report = Report::new(Machine::read(), None);
-            report.bars = bars::idle_bars(&rows, 180.0);
-            report.bars.extend(bars::lag_bars(load.as_ref()));
-            (report.idle, report.load) = (rows.clone(), load);
-            markdown(&report)
+        let of = |measured| {
+            let report = Report::new(Machine::read(), measured);
+            let json = serde_json::to_value(&report).expect("JSON");
+            (markdown(&report), json)
         };
-        let shown = text(Some(load(70.0, 80.0, 0)));
-        let line = |what: &str| shown.lines().find(|line| line.contains(what)).expect(what);
-        for what in [
-            "memory per target",
-            "idle CPU, all threads, 1,000,000",
-            "lag p99.9 at",
-        ] {
-            assert!(line(what).ends_with(" yes |"), "{shown}");
+        let line = |shown: &str, what: &str| {
+            let line = shown.lines().find(|line| line.contains(what));
+            line.expect(what).to_owned()
+        };
+        let (shown, json) = of(Measured::Idle(rows));
+        for what in ["memory per target", "idle CPU, all threads, 1,000,000"] {
+            assert!(line(&shown, what).ends_with(" yes |"), "{shown}");
         }
-        let missed = line("lag p99 at 17500 checks/s, core-0 70 % busy, farm 80 %");
-        assert!(missed.ends_with(" NO |"), "{missed}");
-        assert!(text(None).contains("not shown: the load was left out"));
-    }
-
-    #[test]
-    fn a_report_of_one_part_says_nothing_of_the_others() {
-        let report = Report::new(Machine::read(), Some(Part::Attempts));
-        let shown = markdown(&report);
-        assert!(shown.contains("`cargo xtask bench attempts`"), "{shown}");
-        assert!(shown.contains(ATTEMPTS_NOTE), "{shown}");
-        for other in [IDLE_NOTE, LAG_NOTE, "first probe", "window under load"] {
-            assert!(!shown.contains(other), "{shown}");
-        }
-        let json = serde_json::to_value(&report).expect("JSON");
-        assert_eq!(json["only"], "attempts");
+        assert!(shown.contains("`cargo xtask bench idle`") && json["idle"].is_array());
+        assert!(!shown.contains(LAG_NOTE) && !shown.contains("window under load"));
+        let (shown, json) = of(Measured::Lag(Box::new(load(70.0, 80.0, 0))));
+        let missed = "lag p99 at 17500 checks/s, core-0 70 % busy, farm 80 %";
+        assert!(line(&shown, missed).ends_with(" NO |"), "{shown}");
+        assert!(line(&shown, "lag p99.9 at").ends_with(" yes |"), "{shown}");
+        assert!(shown.contains("`cargo xtask bench lag`") && json["lag"].is_object());
+        assert!(!shown.contains(IDLE_NOTE) && !shown.contains("first probe"));
+        let (shown, _) = of(Measured::Attempts(Vec::new()));
+        assert!(shown.contains("`cargo xtask bench attempts`") && shown.contains(ATTEMPTS_NOTE));
     }
 }

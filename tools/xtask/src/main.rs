@@ -31,11 +31,13 @@ Usage: cargo xtask <command> [arguments]
                        and the demo, with io_uring and where it is refused
   bench probe [ARGS]   CPU per check against the baselines, and allocations per check
                        -> docs/benchmarks/probe.{md,json}
-  bench memory [ARGS]  memory per target and per attempt in flight, idle CPU, lag at 70 % load
-                       -> docs/benchmarks/memory.{md,json}
+  bench idle [ARGS]    memory per target, CPU and start of an idle node
+                       -> docs/benchmarks/idle.{md,json}
   bench attempts [ARGS]
-                       memory per attempt in flight alone
+                       memory per attempt in flight
                        -> docs/benchmarks/attempts.{md,json}
+  bench lag [ARGS]     schedule lag at 70 % load
+                       -> docs/benchmarks/lag.{md,json}
   bench journal        how fast a long journal is read at a start and taken by the store
                        -> docs/benchmarks/journal.md
   crash [--kills N] [--seed N]
@@ -59,8 +61,9 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["ci"] => ci::run(),
         ["bench", "probe", rest @ ..] => bench::run(bench::Bench::Probe, rest),
-        ["bench", "memory", rest @ ..] => bench::run(bench::Bench::Memory, rest),
+        ["bench", "idle", rest @ ..] => bench::run(bench::Bench::Idle, rest),
         ["bench", "attempts", rest @ ..] => bench::run(bench::Bench::Attempts, rest),
+        ["bench", "lag", rest @ ..] => bench::run(bench::Bench::Lag, rest),
         ["bench", "journal"] => replay::run(),
         ["crash", rest @ ..] => crash::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),

@@ -127,20 +127,16 @@ pub(super) fn idle_bars(idle: &[Idle], bytes_per_target: f64) -> Vec<Bar> {
     ]
 }
 
-/// The bars of a loaded node, also when it was left out.
-pub(super) fn lag_bars(load: Option<&Load>) -> [Bar; 2] {
-    let flaw = load.map_or_else(|| Some("the load was left out".to_owned()), Load::flaw);
-    let bar = |what: &str, measured: Option<f64>, max: f64| {
-        let what = load.map_or_else(|| what.to_owned(), |load| format!("{what} {}", at(load)));
-        Bar::new(what, measured, (max, "ms"), flaw.clone())
+/// The bars of a loaded node.
+pub(super) fn lag_bars(load: &Load) -> [Bar; 2] {
+    let bar = |what: &str, measured_ms: f64, max_ms: f64| {
+        let what = format!("{what} {}", at(load));
+        Bar::new(what, Some(measured_ms), (max_ms, "ms"), load.flaw())
     };
-    let (p99, p999) = (
-        load.map(|load| load.lag.judged().p99_ms),
-        load.map(|load| load.lag.judged().p999_ms),
-    );
+    let judged = load.lag.judged();
     [
-        bar("schedule lag p99", p99, LAG_P99_MAX_MS),
-        bar("schedule lag p99.9", p999, LAG_P999_MAX_MS),
+        bar("schedule lag p99", judged.p99_ms, LAG_P99_MAX_MS),
+        bar("schedule lag p99.9", judged.p999_ms, LAG_P999_MAX_MS),
     ]
 }
 
@@ -171,41 +167,34 @@ mod tests {
     use super::super::testbed::idle;
     use super::*;
 
-    fn bars(idle: &[Idle], bytes_per_target: f64, load: Option<&Load>) -> Vec<Bar> {
-        let mut bars = idle_bars(idle, bytes_per_target);
-        bars.extend(lag_bars(load));
-        bars
+    fn rows() -> [Idle; 2] {
+        [idle(100_000, 1), idle(1_000_000, 2)]
     }
 
-    fn verdicts(idle: &[Idle], bytes_per_target: f64, load: Option<&Load>) -> Vec<Verdict> {
-        let bars = bars(idle, bytes_per_target, load);
+    fn verdicts(bars: impl IntoIterator<Item = Bar>) -> Vec<Verdict> {
         bars.into_iter().map(|bar| bar.verdict).collect()
     }
 
     #[test]
     fn a_bar_holds_up_to_its_maximum() {
         use Verdict::{Holds, Missed};
-        let rows = [idle(100_000, 1), idle(1_000_000, 2)];
-        let found = verdicts(&rows, 200.0, Some(&load(70.0, 80.0, 0)));
-        assert_eq!(found, [Holds, Holds, Holds, Missed, Holds]);
-        let found = verdicts(&rows, 200.1, Some(&load(70.0, 80.0, 0)));
-        assert_eq!(found[0], Missed);
+        assert_eq!(verdicts(idle_bars(&rows(), 200.0)), [Holds, Holds, Holds]);
+        assert_eq!(verdicts(idle_bars(&rows(), 200.1))[0], Missed);
+        assert_eq!(verdicts(lag_bars(&load(70.0, 80.0, 0))), [Missed, Holds]);
     }
 
     #[test]
     fn lag_under_another_load_is_not_shown_however_low_it_is() {
-        let rows = [idle(100_000, 1), idle(1_000_000, 2)];
         for (load, reason) in [
             (
-                Some(load(51.0, 40.0, 0)),
+                load(51.0, 40.0, 0),
                 "core-0 was 51 % busy, and 65 to 80 % in 0",
             ),
-            (Some(load(81.0, 40.0, 0)), "core-0 was 81 % busy"),
-            (Some(load(70.0, 85.0, 0)), "the farm was 85 % busy"),
-            (Some(load(70.0, 40.0, 3)), "3 checks failed"),
-            (None, "the load was left out"),
+            (load(81.0, 40.0, 0), "core-0 was 81 % busy"),
+            (load(70.0, 85.0, 0), "the farm was 85 % busy"),
+            (load(70.0, 40.0, 3), "3 checks failed"),
         ] {
-            for bar in &bars(&rows, 200.0, load.as_ref())[3..] {
+            for bar in lag_bars(&load) {
                 let complaint = bar.complaint().expect("not shown");
                 assert!(complaint.contains("not shown"), "{complaint}");
                 assert!(complaint.contains(reason), "{complaint}");
@@ -215,9 +204,9 @@ mod tests {
 
     #[test]
     fn a_short_look_at_an_idle_node_is_not_shown() {
-        let mut rows = [idle(100_000, 1), idle(1_000_000, 2)];
+        let mut rows = rows();
         rows[1].watched_s = 30.0;
-        let complaint = bars(&rows, 200.0, None)[1].complaint();
+        let complaint = idle_bars(&rows, 200.0)[1].complaint();
         let text = complaint.expect("not shown");
         assert!(
             text.ends_with("watched for 30 s, 60 s are needed"),
@@ -227,11 +216,10 @@ mod tests {
 
     #[test]
     fn the_numbers_file_tells_verdict_and_reason() {
-        let rows = [idle(100_000, 1), idle(1_000_000, 2)];
-        let bars = serde_json::to_value(bars(&rows, 200.0, None)).expect("JSON");
+        let bars = serde_json::to_value(idle_bars(&rows(), 200.0)).expect("JSON");
         assert_eq!(bars[0]["verdict"], "holds");
-        assert_eq!(bars[3]["verdict"], "not_shown");
-        assert_eq!(bars[3]["reason"], "the load was left out");
-        assert!(bars[3]["measured"].is_null());
+        let bars = serde_json::to_value(lag_bars(&load(70.0, 40.0, 3))).expect("JSON");
+        assert_eq!(bars[0]["verdict"], "not_shown");
+        assert_eq!(bars[0]["reason"], "3 checks failed");
     }
 }
