@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use model::fact::Batch;
 use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS, BATCH_MAX};
-use store::{Applied, Floors, FreshnessRow, OpenEvent, StoreError};
+use store::{Applied, Floors, FreshnessRow, FreshnessWritten, OpenEvent, StoreError};
 use tokio::sync::Notify;
 
 use crate::failpoint;
@@ -31,11 +31,7 @@ pub(crate) trait FactStore: 'static {
 
     fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied, StoreError>>;
     fn sync(&self) -> impl Future<Output = Result<(), StoreError>>;
-    /// Answers how many rows were written.
-    fn write_freshness(
-        &self,
-        rows: Vec<FreshnessRow>,
-    ) -> impl Future<Output = Result<u64, StoreError>>;
+    fn write_freshness(&self, rows: Vec<FreshnessRow>) -> impl Future<Output = FreshnessWritten>;
     fn floors(&self) -> impl Future<Output = Result<Floors, StoreError>>;
     fn open_events(&self) -> impl Future<Output = Result<Vec<OpenEvent>, StoreError>>;
 }
@@ -53,7 +49,7 @@ impl FactStore for store::Store {
         Self::sync(self).await
     }
 
-    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
+    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> FreshnessWritten {
         Self::write_freshness(self, rows).await
     }
 

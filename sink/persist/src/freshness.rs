@@ -3,11 +3,12 @@
 //! what orders the rows: the store takes whatever comes later, as the wall clock may step back.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use model::limits::FRESHNESS_FLUSH_MS;
 use model::{MonoUs, TargetId, UnixMs};
-use store::{FreshnessRow, StoreError};
+use store::{FreshnessRow, FreshnessWritten};
 
 use crate::apply::FactStore;
 use crate::quiet::Quiet;
@@ -19,8 +20,8 @@ const HURRY_PAUSE_MS: u64 = 1_000;
 /// A flush that is on its way.
 struct Flight {
     rows: Vec<(u16, u32, TargetId)>,
-    /// `Some` once it ended, with the rows that the store wrote.
-    landed: Rc<Cell<Option<Result<u64, StoreError>>>>,
+    /// `Some` once it ended.
+    landed: Rc<Cell<Option<FreshnessWritten>>>,
 }
 
 /// When freshness is written, and what is on its way.
@@ -29,7 +30,7 @@ pub(crate) struct Flushes {
     flight: Option<Flight>,
     last_start: Option<MonoUs>,
     last_failure: Option<MonoUs>,
-    /// Rows that the store says it wrote, in flights that succeeded.
+    /// Rows that the store says it wrote.
     pub(crate) rows: u64,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
@@ -42,25 +43,27 @@ impl Flushes {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        let error = match flight.landed.take() {
-            None => {
-                self.flight = Some(flight);
-                return;
-            }
-            Some(Ok(written)) => {
-                self.succeeded += 1;
-                self.rows += written;
-                return;
-            }
-            Some(Err(error)) => error,
+        let Some(written) = flight.landed.take() else {
+            self.flight = Some(flight);
+            return;
+        };
+        self.rows += written.rows;
+        let Some(error) = written.error else {
+            self.succeeded += 1;
+            return;
         };
         self.failed += 1;
         self.last_failure = Some(now);
+        let left: HashSet<TargetId> = written.left.iter().map(|row| row.target).collect();
         if let Some(suppressed) = self.quiet.allows("freshness", now) {
-            tracing::warn!(%error, suppressed, "freshness was not written; its rows wait again");
+            let rows = left.len();
+            tracing::warn!(%error, rows, suppressed,
+                "freshness was not written; its rows wait again");
         }
         for (core, slot, target) in flight.rows {
-            if let Some(slots) = cores.get_mut(usize::from(core)) {
+            if let Some(slots) = cores.get_mut(usize::from(core))
+                && left.contains(&target)
+            {
                 slots.requeue(slot, target);
             }
         }

@@ -10,7 +10,9 @@ use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Tr
 use model::ids::FactMint;
 use model::limits::BATCH_MAX;
 use model::{Evidence, MonoUs, Now, UnixMs};
-use store::{Applied, Floors, FreshnessRow, OpenEvent, Store, StoreError, StoreUrl};
+use store::{
+    Applied, Floors, FreshnessRow, FreshnessWritten, OpenEvent, Store, StoreError, StoreUrl,
+};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
@@ -53,7 +55,7 @@ impl FactStore for Watched {
         self.store.sync().await
     }
 
-    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
+    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> FreshnessWritten {
         self.store.write_freshness(rows).await
     }
 

@@ -19,7 +19,7 @@ use model::{
     UnixMs,
 };
 use proptest::prelude::*;
-use store::{Applied, Floors, FreshnessRow, OpenEvent, StoreError};
+use store::{Applied, Floors, FreshnessRow, FreshnessWritten, OpenEvent, StoreError};
 use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
@@ -150,6 +150,8 @@ pub(crate) struct FakeStore {
     pub(crate) calls: Cell<u32>,
     pub(crate) syncs: Cell<u32>,
     pub(crate) refuses_freshness: Cell<bool>,
+    /// Targets whose freshness rows somebody else holds.
+    pub(crate) held: RefCell<HashSet<TargetId>>,
     /// Freshness rows of a call that it leaves out.
     pub(crate) leaves_out: Cell<usize>,
     /// Freshness rows that it wrote, and that it left out.
@@ -264,11 +266,14 @@ impl FactStore for Rc<FakeStore> {
         self.answer()
     }
 
-    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> Result<u64, StoreError> {
-        if self.refuses_freshness.get() {
-            return Err(refusal("refused"));
+    async fn write_freshness(&self, mut rows: Vec<FreshnessRow>) -> FreshnessWritten {
+        if self.refuses_freshness.get() || self.away.get() {
+            let (rows, error, left) = (0, Some(refusal("refused")), rows);
+            return FreshnessWritten { rows, left, error };
         }
-        self.answer()?;
+        rows.sort_by_key(|row| row.target);
+        let is_held = |row: &FreshnessRow| self.held.borrow().contains(&row.target);
+        let (held, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_held);
         let (given, left_out) = (rows.len(), rows.len().min(self.leaves_out.get()));
         let taken = rows.into_iter().take(given - left_out);
         let taken = taken.map(|row| (row.target, row));
@@ -276,7 +281,11 @@ impl FactStore for Rc<FakeStore> {
         self.rows_written.set(self.rows_written.get() + written);
         self.left_out.set(self.left_out.get() + left_out as u64);
         self.freshness.borrow_mut().extend(taken);
-        Ok(written)
+        FreshnessWritten {
+            rows: written,
+            error: (!held.is_empty()).then(|| refusal("held")),
+            left: held,
+        }
     }
 
     async fn floors(&self) -> Result<Floors, StoreError> {

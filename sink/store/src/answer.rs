@@ -4,6 +4,8 @@ use model::fact::Event;
 use model::target::TargetConfig;
 use model::{FactId, FieldError, Target, TargetId, UnixMs};
 
+use crate::{Result, StoreError};
+
 /// Groups the calls of one import: the instant at which it began, in ms since the Unix epoch.
 /// Two imports into one store must not share it. What an import left behind without
 /// [`prune`](crate::Store::prune) is forgotten by imports that begin a day later.
@@ -109,6 +111,17 @@ pub struct Applied {
     pub already_applied: bool,
 }
 
+/// What became of targets that were exported to a legacy table; the three add up to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LegacyReport {
+    /// New rows.
+    pub inserted: u64,
+    /// Rows that were there, and say now what the target says.
+    pub updated: u64,
+    /// Ids of targets that no legacy row can say, and why.
+    pub refused: Vec<(i64, FieldError)>,
+}
+
 /// When a target was last checked, and when it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreshnessRow {
@@ -118,6 +131,30 @@ pub struct FreshnessRow {
     pub last_checked: UnixMs,
     /// Its next due time.
     pub next_check: UnixMs,
+}
+
+/// What became of the rows of one call that wrote freshness.
+#[derive(Debug, Default)]
+pub struct FreshnessWritten {
+    /// Rows written.
+    pub rows: u64,
+    /// Rows that were not, in the order of their targets. Writing them again is harmless.
+    pub left: Vec<FreshnessRow>,
+    /// Why the first of them was not.
+    pub error: Option<StoreError>,
+}
+
+impl FreshnessWritten {
+    /// The rows written, where all of them were.
+    ///
+    /// # Errors
+    /// Why some were not.
+    pub fn all(self) -> Result<u64> {
+        match self.error {
+            None => Ok(self.rows),
+            Some(error) => Err(error),
+        }
+    }
 }
 
 /// Which events to list, newest first.

@@ -284,7 +284,7 @@ fn read_rest<'a>(
     Ok(())
 }
 
-fn text(field: &'static str, value: Field<'_>) -> Result<Option<String>, FieldError> {
+pub(crate) fn text(field: &'static str, value: Field<'_>) -> Result<Option<String>, FieldError> {
     match value {
         Field::Null => Ok(None),
         Field::Text(bytes) => std::str::from_utf8(bytes)
@@ -295,7 +295,7 @@ fn text(field: &'static str, value: Field<'_>) -> Result<Option<String>, FieldEr
     }
 }
 
-fn whole(field: &'static str, value: Field<'_>) -> Result<Option<i64>, FieldError> {
+pub(crate) fn whole(field: &'static str, value: Field<'_>) -> Result<Option<i64>, FieldError> {
     match value {
         Field::Null => Ok(None),
         Field::Whole(number) => Ok(Some(number)),
@@ -304,7 +304,7 @@ fn whole(field: &'static str, value: Field<'_>) -> Result<Option<i64>, FieldErro
     }
 }
 
-fn unsigned(field: &'static str, value: i64) -> Result<u64, FieldError> {
+pub(crate) fn unsigned(field: &'static str, value: i64) -> Result<u64, FieldError> {
     u64::try_from(value).map_err(|_| FieldError::new(field, &value.to_string(), "0 or more"))
 }
 

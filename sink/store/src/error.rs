@@ -301,6 +301,43 @@ pub enum StoreError {
         /// What differs, a phrase each.
         differences: Vec<String>,
     },
+    /// Tables of an older system that are not as they were described.
+    #[error(
+        "the legacy tables of the store {store} are not as the configuration says: {}; name them \
+         and their columns under [legacy]", differences.join("; ")
+    )]
+    LegacyDiffers {
+        /// The address, its password masked.
+        store: String,
+        /// What differs, a phrase each.
+        differences: Vec<String>,
+    },
+    /// Legacy tables were named for a store that can have none.
+    #[error(
+        "the store {store} has no legacy tables: they are in a MySQL database; name it with \
+         --store mysql://USER:PASS@HOST:PORT/DB, or take [legacy] out of the configuration"
+    )]
+    LegacyElsewhere {
+        /// The file.
+        store: String,
+    },
+    /// Targets were to be changed in our own table, which nothing is read from.
+    #[error(
+        "the targets of the store {store} are the rows of the legacy table {table}: change them \
+         there, or set legacy.load = false"
+    )]
+    LegacyTargets {
+        /// The address, its password masked.
+        store: String,
+        /// The table.
+        table: String,
+    },
+    /// Something was asked of legacy tables that nobody named.
+    #[error("no legacy table of the store {store} is known: describe it under [legacy]")]
+    NoLegacy {
+        /// The file or the address.
+        store: String,
+    },
     /// The server takes no writes, or the store was opened to look only.
     #[error(
         "the store {store} is read-only ({detail}): name the primary server; what was not written \

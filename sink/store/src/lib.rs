@@ -17,6 +17,7 @@
 mod answer;
 mod columns;
 mod error;
+mod legacy;
 mod mysql;
 mod rules;
 mod schema;
@@ -25,10 +26,11 @@ mod store;
 mod url;
 
 pub use answer::{
-    Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportPart, ImportReport,
-    ImportRow, OpenEvent, StoreCounts, TargetPage,
+    Applied, ChangePage, EventFilter, Floors, FreshnessRow, FreshnessWritten, ImportId, ImportPart,
+    ImportReport, ImportRow, LegacyReport, OpenEvent, StoreCounts, TargetPage,
 };
 pub use error::StoreError;
+pub use legacy::{Legacy, LegacyColumns, LegacyFreshness, Name};
 pub use mysql::MysqlUrl;
 pub use schema::{MigrationPlan, MigrationStep};
 pub use store::{OpenOptions, Store};

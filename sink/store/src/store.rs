@@ -1,24 +1,25 @@
 //! The handle that everyone holds, and the choice of the backend behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::FactId;
-use model::TargetId;
 use model::fact::{Batch, Event, Transition};
 use model::limits::{FRESHNESS_CHUNK_ROWS, STORE_BUSY_MS};
+use model::{FactId, Target, TargetId};
 use tokio::sync::mpsc;
 
 use crate::answer::{
-    Applied, ChangePage, EventFilter, Floors, FreshnessRow, ImportId, ImportPart, ImportReport,
-    ImportRow, OpenEvent, StoreCounts, TargetPage,
+    Applied, ChangePage, EventFilter, Floors, FreshnessRow, FreshnessWritten, ImportId, ImportPart,
+    ImportReport, ImportRow, LegacyReport, OpenEvent, StoreCounts, TargetPage,
 };
+use crate::legacy::Legacy;
 use crate::mysql::Lane;
 use crate::schema::{MigrationPlan, MigrationStep};
 use crate::url::StoreUrl;
-use crate::{Result, mysql, sqlite};
+use crate::{Result, StoreError, mysql, sqlite};
 
 /// How to open a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
     /// Make the store, and its directory, when there is none.
     pub create: bool,
@@ -26,6 +27,8 @@ pub struct OpenOptions {
     pub look_only: bool,
     /// How long a request waits for the lock of another process.
     pub busy_timeout: Duration,
+    /// Tables of an older system beside ours, on a server.
+    pub legacy: Option<Arc<Legacy>>,
 }
 
 impl Default for OpenOptions {
@@ -34,6 +37,19 @@ impl Default for OpenOptions {
             create: true,
             look_only: false,
             busy_timeout: Duration::from_millis(STORE_BUSY_MS),
+            legacy: None,
+        }
+    }
+}
+
+impl OpenOptions {
+    /// For a store that is there, to look only.
+    #[must_use]
+    pub fn look() -> Self {
+        Self {
+            create: false,
+            look_only: true,
+            ..Self::default()
         }
     }
 }
@@ -86,12 +102,7 @@ impl Store {
     /// As [`Store::open`], [`NotFound`](crate::StoreError::NotFound), and
     /// [`OlderSchema`](crate::StoreError::OlderSchema).
     pub async fn open_existing(url: &StoreUrl) -> Result<Self> {
-        let options = OpenOptions {
-            create: false,
-            look_only: true,
-            ..OpenOptions::default()
-        };
-        Self::open_with(url, options).await
+        Self::open_with(url, OpenOptions::look()).await
     }
 
     /// Opens the store at `url` as `options` say.
@@ -100,6 +111,9 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with(url: &StoreUrl, options: OpenOptions) -> Result<Self> {
         match url {
+            StoreUrl::Sqlite(_) if options.legacy.is_some() => Err(StoreError::LegacyElsewhere {
+                store: url.to_string(),
+            }),
             StoreUrl::Sqlite(path) => {
                 let client = sqlite::Client::open(path.clone(), options).await?;
                 Ok(Self {
@@ -235,6 +249,45 @@ impl Store {
         ask!(self, Control, |db| db.targets(after, limit, only_active))
     }
 
+    /// The next `limit` rows of the legacy table after the id `after`, wherever the targets of a
+    /// node are read from. Ask until `last` is `None`.
+    ///
+    /// # Errors
+    /// [`NoLegacy`](crate::StoreError::NoLegacy) where no such table was named; the store's. A row
+    /// that is no valid target is returned as refused.
+    pub async fn legacy_targets(
+        &self,
+        after: Option<TargetId>,
+        limit: usize,
+        only_active: bool,
+    ) -> Result<TargetPage> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work = async move |db: &mut mysql::Session| {
+                    db.legacy_targets(after, limit, only_active).await
+                };
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
+    /// Writes `targets` into the legacy table under their ids: new rows are inserted, others
+    /// changed, none is removed. It is one transaction. A target that no legacy row can say in
+    /// full is refused, and the others are written.
+    ///
+    /// # Errors
+    /// As [`Store::legacy_targets`]; then nothing is written.
+    pub async fn put_legacy(&self, targets: Vec<Target>) -> Result<LegacyReport> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work = async move |db: &mut mysql::Session| db.put_legacy(&targets).await;
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
     /// The next `limit` targets that changed after `after_change`, in the order of their last
     /// changes. Ask until `latest_change` stands still. Status and freshness are not changes.
     ///
@@ -285,19 +338,32 @@ impl Store {
 
     /// Writes when targets were checked, in primary-key order, 1,000 rows to a transaction;
     /// other requests go between two of them. The later call stays, whatever its times say, as the
-    /// wall clock may step back: its one writer must not have two calls under way. Returns the rows
-    /// written.
+    /// wall clock may step back: its one writer must not have two calls under way.
     ///
-    /// # Errors
-    /// The store's; chunks before the failed one are written. Writing all again is harmless.
-    pub async fn write_freshness(&self, mut rows: Vec<FreshnessRow>) -> Result<u64> {
+    /// Rows of a chunk that others hold are left, and the chunks after it are written all the
+    /// same; after any other failure the store is not asked again.
+    pub async fn write_freshness(&self, mut rows: Vec<FreshnessRow>) -> FreshnessWritten {
         rows.sort_by_key(|row| row.target);
-        let mut written = 0;
+        let (mut done, mut over) = (FreshnessWritten::default(), false);
         for chunk in rows.chunks(FRESHNESS_CHUNK_ROWS) {
-            let chunk = chunk.to_vec();
-            written += ask!(self, Freshness, |db| db.write_freshness(&chunk))?;
+            if over {
+                done.left.extend_from_slice(chunk);
+                continue;
+            }
+            match self.write_chunk(chunk.to_vec()).await {
+                Ok(written) => done.rows += written,
+                Err(error) => {
+                    over = !matches!(error, StoreError::Contended { .. });
+                    done.left.extend_from_slice(chunk);
+                    done.error.get_or_insert(error);
+                }
+            }
         }
-        Ok(written)
+        done
+    }
+
+    async fn write_chunk(&self, chunk: Vec<FreshnessRow>) -> Result<u64> {
+        ask!(self, Freshness, |db| db.write_freshness(&chunk))
     }
 
     /// The newest events that pass `filter`, newest first.

@@ -311,6 +311,30 @@ fn freshness_that_was_refused_is_written_by_the_next_flush() {
     });
 }
 
+/// Lesson: one row that somebody held kept the freshness of all others from being written.
+#[test]
+fn only_the_rows_that_somebody_holds_wait_for_the_next_flush() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let store = Rc::new(FakeStore::default());
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        (0..5).for_each(|slot| bed.register(0, slot, 1, 1 + i64::from(slot), 1_800));
+        bed.turn().await;
+        store.held.borrow_mut().insert(target(3));
+        (0..5).for_each(|slot| bed.check(0, slot, 1, None));
+        bed.pass(10_000);
+        bed.turns(3).await;
+        let first = bed.snapshot().counters;
+        assert_eq!((first.freshness_rows, first.freshness_pending), (4, 1));
+        store.held.borrow_mut().clear();
+        bed.pass(10_000);
+        bed.turns(3).await;
+        let second = bed.snapshot().counters;
+        assert_eq!((second.freshness_rows, second.freshness_pending), (5, 0));
+        assert_eq!(store.rows_written.get(), 5, "none was written twice");
+    });
+}
+
 #[test]
 fn a_flush_that_someone_waits_for_does_not_hammer_a_store_that_is_away() {
     let dir = tempdir().expect("a directory");
@@ -468,6 +492,54 @@ fn ages_are_answered_from_memory() {
         bed.turn().await;
         let ages = answer.try_recv().expect("answered");
         assert_eq!((ages.targets, ages.max_ms), (1, 30_000));
+    });
+}
+
+/// Lesson: targets were shown as stale because their rows were written late, or not at all.
+#[test]
+fn ages_are_true_while_no_row_is_written() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        bed.store.refuses_freshness.set(true);
+        for _ in 0..20 {
+            bed.check(0, 0, 1, None);
+            bed.turns(3).await;
+            bed.pass(57_000);
+        }
+        let (reply, mut answer) = oneshot::channel();
+        let ages = SinkCommand::Ages { reply };
+        bed.commands.send(ages).expect("room");
+        bed.turn().await;
+        let ages = answer.try_recv().expect("answered");
+        assert!((57_000..58_000).contains(&ages.max_ms), "{ages:?}");
+        assert_eq!(bed.store.rows_written.get(), 0);
+    });
+}
+
+/// Lesson: a row had the time of the probe and was written later, so that it was just too old for
+/// whoever looked. A row says when it is written, and a failed one is written with a new time.
+#[test]
+fn a_row_says_when_it_is_written_which_is_never_before_its_check() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        bed.register(0, 1, 1, 8, 1_800);
+        bed.turn().await;
+        bed.store.refuses_freshness.set(true);
+        let checked = bed.now();
+        bed.check(0, 1, 1, None);
+        bed.pass(10_000);
+        bed.turns(3).await;
+        bed.store.refuses_freshness.set(false);
+        bed.pass(20_000);
+        let written = bed.now();
+        bed.turns(3).await;
+        let rows = bed.store.freshness.borrow();
+        let row = rows.get(&target(8)).expect("written");
+        assert!(row.last_checked >= written, "{row:?}");
+        assert!(written.0 >= checked.0 + 30_000);
+        assert!(row.next_check > row.last_checked);
     });
 }
 

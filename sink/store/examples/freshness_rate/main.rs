@@ -190,9 +190,8 @@ async fn freshness(store: &Store, rows: usize, run: u64) -> Result<(), AnyError>
         last_checked: UnixMs(FACT_EPOCH_UNIX_MS + run),
         next_check: UnixMs(FACT_EPOCH_UNIX_MS + run + 285_000),
     };
-    store
-        .write_freshness((1..=rows as i64).map(row).collect())
-        .await?;
+    let rows = (1..=rows as i64).map(row).collect();
+    store.write_freshness(rows).await.all()?;
     Ok(())
 }
 

@@ -67,13 +67,18 @@ impl MysqlUrl {
         place(self) == place(other)
     }
 
-    /// `sql` with the tables of this store: ours are written with the default prefix.
+    /// `sql` with the tables of this store: ours are written with the default prefix. What is
+    /// quoted is a name of somebody else, and stays.
     pub(super) fn named(&self, sql: &str) -> String {
         if self.prefix == PREFIX {
-            sql.to_owned()
-        } else {
-            sql.replace(PREFIX, &self.prefix)
+            return sql.to_owned();
         }
+        let part = |(at, part): (usize, &str)| match at % 2 {
+            0 => part.replace(PREFIX, &self.prefix),
+            _ => part.to_owned(),
+        };
+        let parts: Vec<String> = sql.split('`').enumerate().map(part).collect();
+        parts.join("`")
     }
 
     /// The name of our table `rest`.
@@ -390,6 +395,12 @@ mod tests {
         let sql = "SELECT 1 FROM jetpack_monitor_jobs";
         assert_eq!(own.named(sql), sql);
         assert_eq!(other.named(sql), "SELECT 1 FROM x_jobs");
+        let quoted = "UPDATE `jetpack_monitor_sites` s, jetpack_monitor_jobs SET s.`a` = 1";
+        assert_eq!(own.named(quoted), quoted);
+        assert_eq!(
+            other.named(quoted),
+            "UPDATE `jetpack_monitor_sites` s, x_jobs SET s.`a` = 1"
+        );
         assert_ne!(own.lock_name("writer"), other.lock_name("writer"));
         assert!(own.lock_name("migrate").len() <= 64);
     }

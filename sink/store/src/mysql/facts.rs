@@ -5,7 +5,7 @@
 //! ([`Decided`]), fact by fact, and then written with a few statements for all of them: nobody else
 //! writes these rows meanwhile, because the node's row is locked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use self::decide::{Decided, EventChange, identity, within};
 use super::insert::Many;
+use super::legacy;
 use super::session::{Session, read};
 use crate::answer::Applied;
 use crate::rules::{JOB_ATTEMPTS_MAX, NODE, QUEUE_INTERNAL};
@@ -154,11 +155,22 @@ impl Session {
             let (id,) = read(self.url(), row)?;
             decided.transitions.insert(id);
         }
-        for row in self.fetch_many((STATUSES, ""), &[], targets).await? {
-            let (id, status) = read(self.url(), row)?;
-            decided.statuses.insert(id, status);
+        decided.own.statuses = self.statuses(STATUSES, targets.clone()).await?;
+        if let Some(legacy) = self.source().filter(|legacy| legacy.status) {
+            let sql = legacy::statuses(&legacy);
+            decided.legacy.statuses = self.statuses(&sql, targets).await?;
         }
         Ok(decided)
+    }
+
+    /// The status of each of `targets` that has a row.
+    async fn statuses(&mut self, sql: &str, targets: Vec<Value>) -> Result<HashMap<i64, i64>> {
+        let mut found = HashMap::new();
+        for row in self.fetch_many((sql, ""), &[], targets).await? {
+            let (id, status) = read(self.url(), row)?;
+            found.insert(id, status);
+        }
+        Ok(found)
     }
 
     /// Writes what was decided; says how many jobs were new.
@@ -178,13 +190,27 @@ impl Session {
         let rows = decided.counts().map(|row| row.map(Value::Int).into());
         self.execute_many(Many::join(head, row, tail), rows.collect())
             .await?;
-        let (head, row, tail) = PROJECT_STATUSES;
-        let rows = decided.projections().map(|row| row.map(Value::Int).into());
-        self.execute_many(Many::join(head, row, tail), rows.collect())
-            .await?;
+        self.project_statuses(decided).await?;
         let (head, row, tail) = INSERT_JOBS;
         let rows = decided.new.iter().map(job_row).collect();
         self.execute_many(Many::insert(head, row, tail), rows).await
+    }
+
+    async fn project_statuses(&mut self, decided: &Decided<'_>) -> Result<()> {
+        let (head, row, tail) = PROJECT_STATUSES;
+        let rows = decided.own.changes().map(|row| row.map(Value::Int).into());
+        self.execute_many(Many::join(head, row, tail), rows.collect())
+            .await?;
+        if let Some(legacy) = self.source().filter(|legacy| legacy.status) {
+            let [head, row, tail] = legacy::project_status(&legacy);
+            // The column has whole seconds: a change is never later than it was.
+            let seconds = |[id, status, at]: [i64; 3]| [id, status, at / 1_000];
+            let rows = decided.legacy.changes().map(seconds);
+            let rows = rows.map(|row| row.map(Value::Int).into()).collect();
+            self.execute_many(Many::join(&head, &row, &tail), rows)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Ids are minted above every id that was ever applied, also when its rows are long gone.

@@ -1,13 +1,16 @@
 //! Writes when targets were checked: the most frequent write of all, so it touches one table with
 //! one key and nothing else.
 
+use model::UnixMs;
 use model::limits::FRESHNESS_CHUNK_ROWS;
 use mysql_async::Value;
 
 use super::insert::Many;
+use super::legacy;
 use super::session::Session;
 use crate::Result;
 use crate::answer::FreshnessRow;
+use crate::legacy::LegacyFreshness;
 
 /// Whatever is written later stays, also where its time is earlier: the wall clock may step back,
 /// and there is one writer, whose calls come one after the other.
@@ -23,6 +26,16 @@ impl Session {
     /// given up and newer times are written, is never committed.
     pub(crate) async fn write_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<u64> {
         debug_assert!(chunk.len() <= FRESHNESS_CHUNK_ROWS);
+        match self.freshness_place() {
+            LegacyFreshness::Sidecar => self.write_own_freshness(chunk).await?,
+            LegacyFreshness::Columns => self.write_legacy_freshness(chunk).await?,
+            LegacyFreshness::Off => return Ok(0),
+        }
+        // The server counts a changed row twice and an equal one not at all.
+        Ok(chunk.len() as u64)
+    }
+
+    async fn write_own_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<()> {
         let row = |row: &FreshnessRow| {
             vec![
                 Value::Int(row.target.get()),
@@ -35,8 +48,32 @@ impl Session {
             let upsert = Many::insert(HEAD, "(?,?,?)", TAIL);
             session.execute_many(upsert, rows).await
         })
-        .await?;
-        // The server counts a changed row twice and an equal one not at all.
-        Ok(chunk.len() as u64)
+        .await
+        .map(drop)
     }
+
+    /// Rows that are gone from the legacy table are left out by the server.
+    async fn write_legacy_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<()> {
+        let [head, row, tail] = legacy::project_freshness(&*self.named_legacy()?);
+        let values = |row: &FreshnessRow| {
+            vec![
+                Value::Int(row.target.get()),
+                whole_seconds(row.last_checked),
+                whole_seconds(row.next_check),
+            ]
+        };
+        self.write(async |session: &mut Self| {
+            let rows = chunk.iter().map(values).collect();
+            session
+                .execute_many(Many::join(&head, &row, &tail), rows)
+                .await
+        })
+        .await
+        .map(drop)
+    }
+}
+
+/// The columns have whole seconds. Upwards: a target was never checked before its check.
+fn whole_seconds(at: UnixMs) -> Value {
+    Value::Int(at.0.div_ceil(1_000) as i64)
 }

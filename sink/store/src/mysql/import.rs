@@ -93,6 +93,7 @@ impl Session {
         rows: &[ImportRow],
         import: ImportId,
     ) -> Result<ImportReport> {
+        self.require_own_targets()?;
         self.write(async |session: &mut Self| {
             let mut importer = session.begin_import(import).await?;
             let mut report = ImportReport::default();
@@ -113,6 +114,7 @@ impl Session {
         import: ImportId,
     ) -> Result<Option<ImportReport>> {
         self.require_writable()?;
+        self.require_own_targets()?;
         self.begin(&["START TRANSACTION"]).await?;
         match self.import_parts(&mut parts, import).await {
             Ok(Some((report, true))) => self.commit().await.map(|()| Some(report)),

@@ -72,6 +72,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "shards",
         sql: include_str!("../../migrations/mysql/0011_shards.sql"),
     },
+    Migration {
+        version: 12,
+        name: "site_check_config",
+        sql: include_str!("../../migrations/mysql/0012_site_check_config.sql"),
+    },
+    Migration {
+        version: 13,
+        name: "endpoint_runtime",
+        sql: include_str!("../../migrations/mysql/0013_endpoint_runtime.sql"),
+    },
 ];
 
 /// How long a migration waits for another one, in s.
@@ -194,7 +204,7 @@ mod tests {
         for (index, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(migration.version as usize, index + 1);
             assert!(!migration.sql.contains(';'), "{}", migration.file());
-            let again = ["IF NOT EXISTS", "INSERT IGNORE"];
+            let again = ["IF NOT EXISTS", "INSERT IGNORE", "OR REPLACE"];
             assert!(
                 again.iter().any(|words| migration.sql.contains(words)),
                 "{} can be run twice",

@@ -31,6 +31,7 @@ mod failure;
 mod freshness;
 mod import;
 mod insert;
+mod legacy;
 mod migrate;
 mod queries;
 mod session;
@@ -79,7 +80,7 @@ impl Client {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                serve(&of_thread, options, inboxes);
+                serve(&of_thread, &options, inboxes);
                 drop(ending);
             })
             .map_err(|cause| StoreError::Thread {
@@ -89,7 +90,8 @@ impl Client {
         let client = Self { lanes, url, ended };
         client
             .ask(Lane::Control, async |session: &mut Session| {
-                migrate::require_current(session).await
+                migrate::require_current(session).await?;
+                session.require_legacy().await
             })
             .await?;
         Ok(client)
@@ -146,7 +148,7 @@ impl Client {
 /// The thread: ends with the last [`Client`], or when it is told to.
 fn serve(
     url: &Arc<MysqlUrl>,
-    options: OpenOptions,
+    options: &OpenOptions,
     inboxes: [mpsc::Receiver<Request>; Lane::ALL.len()],
 ) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
@@ -158,7 +160,7 @@ fn serve(
         for ((lane, connections), inbox) in Lane::ALL.into_iter().zip(inboxes) {
             let inbox = Rc::new(Mutex::new(inbox));
             for _ in 0..connections {
-                let session = Session::new(Arc::clone(url), lane, options);
+                let session = Session::new(Arc::clone(url), lane, options.clone());
                 workers.spawn_local(work(session, Rc::clone(&inbox)));
             }
         }

@@ -131,11 +131,18 @@ impl Session {
 
     pub(crate) async fn counts(&mut self) -> Result<StoreCounts> {
         self.read(async |session: &mut Self| {
+            let (targets, active) = match session.source() {
+                Some(legacy) => session.legacy_counts(&legacy).await?,
+                None => (
+                    session.count("check_targets").await?,
+                    session
+                        .count("check_targets WHERE monitor_active = 1")
+                        .await?,
+                ),
+            };
             Ok(StoreCounts {
-                targets: session.count("check_targets").await?,
-                active: session
-                    .count("check_targets WHERE monitor_active = 1")
-                    .await?,
+                targets,
+                active,
                 events: session.count("events").await?,
                 open_events: session.count("events WHERE ended_at IS NULL").await?,
                 transitions: session.count("event_transitions").await?,

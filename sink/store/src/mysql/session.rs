@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::address::{MysqlUrl, Tls};
 use super::failure::{connecting, working};
+use crate::legacy::Legacy;
 use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
@@ -100,6 +101,21 @@ impl Session {
     pub(super) fn patient(mut self) -> Self {
         self.limit = Duration::from_hours(24);
         self
+    }
+
+    /// The legacy tables, where somebody named them.
+    pub(super) fn legacy(&self) -> Option<&Arc<Legacy>> {
+        self.options.legacy.as_ref()
+    }
+
+    /// The legacy tables, where they are what targets are read from.
+    pub(super) fn source(&self) -> Option<Arc<Legacy>> {
+        let legacy = self.legacy().filter(|legacy| legacy.load);
+        legacy.map(Arc::clone)
+    }
+
+    pub(super) fn is_look_only(&self) -> bool {
+        self.options.look_only
     }
 
     pub(super) fn url(&self) -> &MysqlUrl {
@@ -290,7 +306,11 @@ impl Session {
         for setting in SETTINGS {
             self.say(setting).await?;
         }
-        let lock_s = self.options.busy_timeout.as_secs().max(1);
+        // A chunk of freshness that somebody holds must not keep the others waiting for long.
+        let lock_s = match self.lane {
+            Lane::Freshness => 1,
+            Lane::Facts | Lane::Control => self.options.busy_timeout.as_secs().max(1),
+        };
         self.say(&format!("SET SESSION innodb_lock_wait_timeout = {lock_s}"))
             .await?;
         self.say(&format!("SET SESSION wait_timeout = {SILENCE_MAX_S}"))

@@ -28,6 +28,22 @@ struct Table {
 
 type Tables = BTreeMap<String, Table>;
 
+/// Types of columns, by table and column; of columns in small letters.
+pub(super) type Columns = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The columns of every table and view of the database.
+pub(super) async fn columns(session: &mut Session) -> Result<Columns> {
+    let mut found = Columns::new();
+    for row in session.fetch(COLUMNS, Vec::new()).await? {
+        let (table, column, kind, nullable, length): (_, String, String, String, Option<u64>) =
+            read(session.url(), row)?;
+        let kind = described(&kind, length, nullable == "YES");
+        let table: &mut BTreeMap<String, String> = found.entry(table).or_default();
+        table.insert(column.to_ascii_lowercase(), kind);
+    }
+    Ok(found)
+}
+
 /// Refuses tables that are missing or differ from what `migrations` make.
 pub(super) async fn require(session: &mut Session, migrations: &[Migration]) -> Result<()> {
     compare(session, migrations, true).await
@@ -65,12 +81,8 @@ async fn compare(session: &mut Session, migrations: &[Migration], all_needed: bo
 
 async fn look(session: &mut Session) -> Result<Tables> {
     let mut found = Tables::new();
-    for row in session.fetch(COLUMNS, Vec::new()).await? {
-        let (table, column, kind, nullable, length): (_, String, String, String, Option<u64>) =
-            read(session.url(), row)?;
-        let table = found.entry(table).or_default();
-        let kind = described(&kind, length, nullable == "YES");
-        table.columns.insert(column.to_ascii_lowercase(), kind);
+    for (table, columns) in columns(session).await? {
+        found.entry(table).or_default().columns = columns;
     }
     let mut keys: BTreeMap<(String, String), (bool, Vec<String>)> = BTreeMap::new();
     for row in session.fetch(KEYS, Vec::new()).await? {

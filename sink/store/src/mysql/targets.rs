@@ -27,6 +27,9 @@ impl Session {
         limit: usize,
         only_active: bool,
     ) -> Result<TargetPage> {
+        if self.source().is_some() {
+            return self.legacy_targets(after, limit, only_active).await;
+        }
         let which = if only_active {
             "id > ? AND monitor_active = 1"
         } else {
@@ -51,6 +54,13 @@ impl Session {
     }
 
     pub(crate) async fn changes(&mut self, after_change: u64, limit: usize) -> Result<ChangePage> {
+        if self.source().is_some() {
+            // The rows of somebody else have no change numbers.
+            return Ok(ChangePage {
+                latest_change: after_change,
+                ..ChangePage::default()
+            });
+        }
         let after = i64::try_from(after_change).unwrap_or(i64::MAX);
         let page = [after, whole(limit)].map(Value::Int);
         self.read(async |session: &mut Self| {

@@ -36,7 +36,7 @@ pub(crate) struct Db {
 
 impl Db {
     /// Opens, checks and migrates the store at `path`.
-    pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Self> {
+    pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         prepare_place(path, options.create)?;
         let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         flags.set(OpenFlags::SQLITE_OPEN_CREATE, options.create);
@@ -65,7 +65,7 @@ impl Db {
     }
 
     /// What the store at `path` lacks; nothing is changed, nor made.
-    pub(crate) fn migration_plan(path: &Path, options: OpenOptions) -> Result<MigrationPlan> {
+    pub(crate) fn migration_plan(path: &Path, options: &OpenOptions) -> Result<MigrationPlan> {
         match prepare_place(path, false) {
             Err(StoreError::NotFound { .. }) => return Ok(plan_of_nothing()),
             place => place?,
@@ -223,7 +223,7 @@ mod tests {
 
     fn open() -> (tempfile::TempDir, Db) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let db = Db::open(&directory.path().join("s.db"), OpenOptions::default()).expect("opens");
+        let db = Db::open(&directory.path().join("s.db"), &OpenOptions::default()).expect("opens");
         (directory, db)
     }
 

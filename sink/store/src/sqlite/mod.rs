@@ -27,7 +27,7 @@ mod targets;
 /// What the store at `path` lacks; nothing is changed, nor made.
 pub(crate) async fn migration_plan(path: PathBuf, options: OpenOptions) -> Result<MigrationPlan> {
     let store = path.display().to_string();
-    let looking = tokio::task::spawn_blocking(move || Db::migration_plan(&path, options));
+    let looking = tokio::task::spawn_blocking(move || Db::migration_plan(&path, &options));
     looking.await.map_err(|_| StoreError::Closed { store })?
 }
 
@@ -65,7 +65,7 @@ impl Client {
         let path = Arc::clone(&client.path);
         thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || match Db::open(&path, options) {
+            .spawn(move || match Db::open(&path, &options) {
                 Ok(db) => {
                     if opened.send(Ok(())).is_ok() {
                         serve(db, inbox);
@@ -99,6 +99,13 @@ impl Client {
             .await
             .map_err(|_| self.closed())?;
         answer.await.map_err(|_| self.closed())?
+    }
+
+    /// A file has no tables of an older system.
+    pub(crate) fn no_legacy(&self) -> StoreError {
+        StoreError::NoLegacy {
+            store: self.path.display().to_string(),
+        }
     }
 
     /// Ends the thread after the requests that wait.

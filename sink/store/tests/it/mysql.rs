@@ -12,6 +12,7 @@ use crate::fixture::Backend;
 use crate::mariadb::{self, Server};
 
 mod commits;
+mod legacy;
 mod refusals;
 mod schema;
 mod tls;

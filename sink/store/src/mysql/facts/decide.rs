@@ -43,13 +43,14 @@ pub(super) struct Decided<'a> {
     by_target: HashMap<i64, Vec<i64>>,
     /// Ids of transitions that are there.
     pub(super) transitions: HashSet<i64>,
-    /// The legacy status of targets.
-    pub(super) statuses: HashMap<i64, i64>,
+    /// The status of our own targets.
+    pub(super) own: Projection,
+    /// The status of rows of the legacy table.
+    pub(super) legacy: Projection,
     /// New transitions with their jobs.
     pub(super) new: Vec<(&'a Event, &'a Transition, &'a Job)>,
     changes: BTreeMap<i64, EventChange<'a>>,
     counts: BTreeMap<i64, u32>,
-    projected: BTreeMap<i64, (i64, i64)>,
     /// Without the jobs: the server counts them.
     pub(super) applied: Applied,
 }
@@ -158,9 +159,6 @@ impl<'a> Decided<'a> {
 
     /// The legacy status of a target: Down before Seems Down before up, whichever events are open.
     fn project(&mut self, target: i64, at: UnixMs) {
-        let Some(current) = self.statuses.get_mut(&target) else {
-            return;
-        };
         let ids = self.by_target.get(&target).into_iter().flatten();
         let open = ids
             .filter_map(|id| self.events.get(id))
@@ -176,10 +174,8 @@ impl<'a> Decided<'a> {
             (false, false) => State::Up,
         };
         let status = i64::from(state.legacy_status());
-        if *current != status {
-            *current = status;
-            self.projected.insert(target, (status, at.0 as i64));
-        }
+        self.own.take(target, status, at);
+        self.legacy.take(target, status, at);
     }
 
     /// Events to write, those that ended first: an identity is free before it is taken again.
@@ -200,11 +196,33 @@ impl<'a> Decided<'a> {
         let counts = self.counts.iter().filter(alone);
         counts.map(|(id, count)| [*id, i64::from(*count)])
     }
+}
 
-    /// Targets with their new status and since when.
-    pub(super) fn projections(&self) -> impl Iterator<Item = [i64; 3]> {
-        let projected = self.projected.iter();
-        projected.map(|(target, (status, at))| [*target, *status, *at])
+/// The statuses of a table: as they are, and what is to be written of them.
+#[derive(Default)]
+pub(super) struct Projection {
+    /// By target. Where it has no row nothing is written.
+    pub(super) statuses: HashMap<i64, i64>,
+    /// Status and since when, in ms.
+    changed: BTreeMap<i64, (i64, i64)>,
+}
+
+impl Projection {
+    /// What is the case already is not written again.
+    fn take(&mut self, target: i64, status: i64, at: UnixMs) {
+        let Some(current) = self.statuses.get_mut(&target) else {
+            return;
+        };
+        if *current != status {
+            *current = status;
+            self.changed.insert(target, (status, at.0 as i64));
+        }
+    }
+
+    /// Targets with their new status and since when, in ms, in the order of their ids.
+    pub(super) fn changes(&self) -> impl Iterator<Item = [i64; 3]> {
+        let changed = self.changed.iter();
+        changed.map(|(target, (status, at))| [*target, *status, *at])
     }
 }
 

@@ -35,7 +35,10 @@ pub(crate) async fn freshness_follows_the_writer_also_when_its_clock_steps_back<
     ];
     for (last, next) in steps {
         let row = checked(2, last, next);
-        assert_eq!(store.write_freshness(vec![row]).await.expect("write"), 1);
+        assert_eq!(
+            store.write_freshness(vec![row]).await.all().expect("write"),
+            1
+        );
         assert_eq!(times(), (last as i64, next as i64));
     }
 }
@@ -44,7 +47,17 @@ pub(crate) async fn many_rows_are_written_in_chunks<B: Backend>() {
     let backend = B::fresh();
     let store = open(&backend).await;
     let rows: Vec<FreshnessRow> = (1..=2_500).rev().map(|id| checked(id, 10, 20)).collect();
-    assert_eq!(store.write_freshness(rows).await.expect("write"), 2_500);
-    assert_eq!(store.write_freshness(Vec::new()).await.expect("nothing"), 0);
+    assert_eq!(
+        store.write_freshness(rows).await.all().expect("write"),
+        2_500
+    );
+    assert_eq!(
+        store
+            .write_freshness(Vec::new())
+            .await
+            .all()
+            .expect("nothing"),
+        0
+    );
     assert_eq!(store.counts().await.expect("counts").freshness, 2_500);
 }

@@ -158,7 +158,7 @@ async fn statements_shrink_to_what_the_server_takes_in_a_packet() {
         next_check: START,
     };
     let written = store.write_freshness((1..=2_500).map(row).collect()).await;
-    assert_eq!(written.expect("written"), 2_500);
+    assert_eq!(written.all().expect("written"), 2_500);
     assert_eq!(
         store
             .import(sites(300), import_id(0))
