@@ -9,12 +9,12 @@ use anyhow::Context;
 use cores::Clock;
 use model::TargetId;
 use serde_json::Value;
-use store::{EventFilter, ImportId, Store, StoreError, StoreUrl};
+use store::{EventFilter, ImportId, OpenOptions, Store, StoreError, StoreUrl};
 
 use super::flags::{self, ConfigFlags, DataDirFlags, ListFlags, NodeFlags, StoreFlags, Values};
 use super::{
     CheckCommand, Command, DoctorCommand, EventsCommand, MigrateCommand, RunCommand, StatusCommand,
-    TargetsCommand, ValidateCommand, render,
+    TargetsCommand, ValidateCommand, exchange, render,
 };
 use crate::config::{Config, Layers};
 use crate::control::Request;
@@ -39,29 +39,7 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(command) => run_node(command),
         Command::Check(command) => check_urls(&command),
-        Command::Targets(TargetsCommand::Import {
-            path,
-            list,
-            json,
-            config,
-            data_dir,
-            store,
-        }) => {
-            let config = read(&config, merged([data_dir.values(), store.values()]))?.0;
-            import(&config, &path, list, json)
-        }
-        Command::Targets(TargetsCommand::List {
-            all,
-            json,
-            config,
-            data_dir,
-            store,
-        }) => look(
-            &config,
-            &data_dir,
-            &store,
-            async |store: &Store, out: &mut Out| targets::list::write(store, all, json, out).await,
-        ),
+        Command::Targets(command) => of_targets(command),
         Command::Events(EventsCommand::List {
             open,
             target,
@@ -99,6 +77,64 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn of_targets(command: TargetsCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        TargetsCommand::Import {
+            path,
+            from_legacy: _,
+            list,
+            json,
+            config,
+            data_dir,
+            store,
+        } => {
+            let config = read(&config, merged([data_dir.values(), store.values()]))?.0;
+            let summary = match path {
+                Some(path) => import(&config, &path, list)?,
+                None => exchange::import(&config, list.prune)?,
+            };
+            render::imported(&summary, json)
+        }
+        TargetsCommand::Export {
+            path,
+            to_legacy,
+            config,
+            data_dir,
+            store,
+        } => {
+            if to_legacy {
+                let config = read(&config, merged([data_dir.values(), store.values()]))?.0;
+                return exchange::export(&config);
+            }
+            look(
+                &config,
+                &data_dir,
+                &store,
+                async |store: &Store, out: &mut Out| {
+                    let done = match &path {
+                        Some(path) => targets::export::to_file(store, path).await?,
+                        None => targets::export::to_out(store, out).await?,
+                    };
+                    out::remark(done.sentence());
+                    Ok(())
+                },
+            )
+        }
+        TargetsCommand::List {
+            all,
+            json,
+            config,
+            data_dir,
+            store,
+        } => look(
+            &config,
+            &data_dir,
+            &store,
+            async |store: &Store, out: &mut Out| targets::list::write(store, all, json, out).await,
+        ),
+    }
+}
+
 /// The effective configuration and where its values came from.
 fn read(config: &ConfigFlags, flags: Values) -> anyhow::Result<(Config, Layers)> {
     let environment = || {
@@ -118,7 +154,7 @@ fn merged<const N: usize>(groups: [Values; N]) -> Values {
     groups.into_iter().flatten().collect()
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder
         .enable_all()
@@ -158,40 +194,37 @@ fn check_urls(command: &CheckCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Imports through the node when it runs, else into the store under the node's lock.
-fn import(config: &Config, path: &Path, list: ListFlags, json: bool) -> anyhow::Result<ExitCode> {
+fn import(config: &Config, path: &Path, list: ListFlags) -> anyhow::Result<ImportSummary> {
     let path = std::path::absolute(path)?;
     let order = ImportOrder {
         path,
         prune: list.prune,
         strict: list.strict,
     };
-    let summary = match lock::take(&config.data_dir)? {
+    match lock::take(&config.data_dir)? {
         Taken::Ours(lock) => {
             let url = store_at_rest(config)?;
             let store_lock = store_lock::take_or_refuse(&url, &config.data_dir)?;
-            let summary = runtime()?.block_on(import_directly(&url, &order))?;
+            let summary = runtime()?.block_on(import_directly(config, &url, &order))?;
             drop((store_lock, lock));
-            summary
+            Ok(summary)
         }
         Taken::Held { pid } => {
             let Some(mut node) = Client::connect(&config.data_dir) else {
                 anyhow::bail!(lock::in_use(&config.data_dir, pid));
             };
             require_same_store(config, &mut node)?;
-            import_through(&mut node, order)?
+            import_through(&mut node, order)
         }
-    };
-    if json {
-        out::line(serde_json::to_string(&summary)?)?;
-    } else {
-        summary.refused_lines.iter().for_each(out::plain_remark);
-        out::line(summary.sentence())?;
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-async fn import_directly(url: &StoreUrl, order: &ImportOrder) -> anyhow::Result<ImportSummary> {
-    let store = Store::open(url).await?;
+async fn import_directly(
+    config: &Config,
+    url: &StoreUrl,
+    order: &ImportOrder,
+) -> anyhow::Result<ImportSummary> {
+    let store = Store::open_with(url, config.opening(OpenOptions::default())).await?;
     let id = ImportId(Clock::start().now().unix);
     let mut progress = render::RowProgress::start();
     let summary = import_file(&store, order, id, &mut |rows| {
@@ -259,8 +292,9 @@ fn look(
 ) -> anyhow::Result<ExitCode> {
     let (config, _) = read(config, merged([data_dir.values(), store.values()]))?;
     let url = store_at_rest(&config)?;
+    let options = config.opening(OpenOptions::look());
     runtime()?.block_on(async {
-        let store = Store::open_existing(&url).await?;
+        let store = Store::open_with(&url, options).await?;
         let mut out = Out::start();
         let shown = show(&store, &mut out).await;
         store.close().await?;
@@ -358,8 +392,9 @@ fn migrate(command: &MigrateCommand) -> anyhow::Result<ExitCode> {
 
 /// Refuses a store that a node could not start on. One that is not there yet, and an embedded one
 /// that the start would migrate, are good.
-async fn look_at_schema(url: &StoreUrl) -> anyhow::Result<()> {
-    match Store::open_existing(url).await {
+async fn look_at_schema(config: &Config) -> anyhow::Result<()> {
+    let options = config.opening(OpenOptions::look());
+    match Store::open_with(&config.store, options).await {
         Ok(store) => Ok(store.close().await?),
         Err(StoreError::NotFound { .. } | StoreError::OlderSchema { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -392,7 +427,7 @@ fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
     if refused > 0 && config.strict {
         return Err(BadInput(format!("{refused} lines are refused")).into());
     }
-    runtime()?.block_on(look_at_schema(&config.store))?;
+    runtime()?.block_on(look_at_schema(&config))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what can be asked, in clap's words. What is done is in `commands`.
 
 pub(crate) mod commands;
+mod exchange;
 mod flags;
 pub(crate) mod render;
 
@@ -32,7 +33,7 @@ pub(crate) enum Command {
     /// Check URLs once, now, without a store
     #[command(after_help = CHECK_HELP)]
     Check(CheckCommand),
-    /// Import or list targets
+    /// Import, export or list targets
     #[command(subcommand)]
     #[command(after_help = "Example: ringwatch targets import sites.csv")]
     Targets(TargetsCommand),
@@ -122,13 +123,34 @@ pub(crate) enum TargetsCommand {
     #[command(after_help = IMPORT_HELP)]
     Import {
         /// The list
-        #[arg(value_name = "F.csv")]
-        path: PathBuf,
+        #[arg(value_name = "F.csv", required_unless_present = "from_legacy")]
+        path: Option<PathBuf>,
+        /// Take the active rows of the legacy table, as [legacy] of the configuration describes
+        /// it, instead of a list
+        #[arg(long, conflicts_with_all = ["path", "strict"])]
+        from_legacy: bool,
         #[command(flatten)]
         list: ListFlags,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        data_dir: DataDirFlags,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// Write the active targets of the store as a list that can be imported again
+    #[command(after_help = EXPORT_HELP)]
+    Export {
+        /// The list, which must not be there yet [default: standard output]
+        #[arg(value_name = "F.csv")]
+        path: Option<PathBuf>,
+        /// Write them into the legacy table, as [legacy] of the configuration describes it,
+        /// instead of a list
+        #[arg(long, conflicts_with = "path")]
+        to_legacy: bool,
         #[command(flatten)]
         config: ConfigFlags,
         #[command(flatten)]
@@ -157,6 +179,10 @@ pub(crate) enum TargetsCommand {
 const IMPORT_HELP: &str = "A list has a header line with names of fields (url, interval_s, \
 timeout_ms, method, name, …), or lines of url[,interval_s[,method]]. Lines that begin with # are \
 comments.\n\nExample: ringwatch targets import sites.csv --prune";
+
+const EXPORT_HELP: &str = "A list has the ids of the targets and their headers as they are, \
+secrets included: it is made for its owner alone. Rows of the legacy table are inserted or changed \
+under the ids of the targets, and never removed.\n\nExample: ringwatch targets export sites.csv";
 
 /// `events …`.
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -51,6 +52,17 @@ pub(super) fn migrated(url: &StoreUrl, steps: &[MigrationStep]) -> String {
         last.version,
         files.join(", ")
     )
+}
+
+/// What came of an import.
+pub(super) fn imported(summary: &ImportSummary, as_json: bool) -> anyhow::Result<ExitCode> {
+    if as_json {
+        out::line(serde_json::to_string(summary)?)?;
+    } else {
+        summary.refused_lines.iter().for_each(out::plain_remark);
+        out::line(summary.sentence())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// How far a list was read: a counter on a terminal, a line now and then elsewhere.

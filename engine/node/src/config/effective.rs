@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::{Config, Layers};
+use super::{Config, Layers, legacy};
 
 impl Config {
     /// Every key with its effective value; an empty text or list = not set.
@@ -19,7 +19,7 @@ impl Config {
         };
         let texts = |all: Vec<String>| Value::Array(all.into_iter().map(Value::String).collect());
         let whole = |number: u32| Value::Integer(i64::from(number));
-        vec![
+        let mut all = vec![
             ("data_dir", text(&self.data_dir.display())),
             ("store", text(&self.store)),
             ("targets", path(&self.targets)),
@@ -73,7 +73,9 @@ impl Config {
             ("drain_s", whole(self.drain_s)),
             ("log", text(&self.log.as_str())),
             ("log_level", text(&self.log_level)),
-        ]
+        ];
+        all.extend(legacy::effective(&self.legacy));
+        all
     }
 
     /// TOML that can be used as a config file again, unless a secret was masked.

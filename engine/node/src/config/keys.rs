@@ -62,12 +62,45 @@ pub(crate) const KEYS: [Key; 29] = [
     key("log_level", Kind::Text),
 ];
 
+/// The keys of the table `[legacy]`: they have no flags.
+const LEGACY: [Key; 17] = [
+    key("legacy.load", Kind::Flag),
+    key("legacy.table", Kind::Text),
+    key("legacy.config_table", Kind::Text),
+    key("legacy.blog_config_table", Kind::Text),
+    key("legacy.status", Kind::Flag),
+    key("legacy.freshness", Kind::Text),
+    key("legacy.id_column", Kind::Text),
+    key("legacy.group_column", Kind::Text),
+    key("legacy.bucket_column", Kind::Text),
+    key("legacy.url_column", Kind::Text),
+    key("legacy.active_column", Kind::Text),
+    key("legacy.interval_column", Kind::Text),
+    key("legacy.status_column", Kind::Text),
+    key("legacy.status_changed_column", Kind::Text),
+    key("legacy.last_checked_column", Kind::Text),
+    key("legacy.next_check_column", Kind::Text),
+    key("legacy.buckets", Kind::Whole),
+];
+
+/// The one table of a file.
+pub(crate) const SECTION: &str = "legacy";
+
+fn all() -> impl Iterator<Item = Key> {
+    KEYS.into_iter().chain(LEGACY)
+}
+
 /// The key called `name`.
 pub(crate) fn find(name: &str) -> Option<Key> {
-    KEYS.into_iter().find(|key| key.name == name)
+    all().find(|key| key.name == name)
+}
+
+/// The key of the environment variable that ends in `name`, in small letters.
+pub(crate) fn of_variable(name: &str) -> Option<Key> {
+    all().find(|key| key.name.replace('.', "_") == name)
 }
 
 /// Names of all keys.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    KEYS.into_iter().map(|key| key.name)
+    all().map(|key| key.name)
 }

@@ -90,9 +90,9 @@ impl Layers {
             Ok(table) => table,
             Err(error) => return bad_input(format!("{}: {error}", path.display())),
         };
-        for (name, value) in table {
+        for (name, value) in flat(path, table)? {
             let Some(key) = keys::find(&name) else {
-                let line = line_of(&text, &name);
+                let line = line_of(&text, name.rsplit('.').next().unwrap_or(&name));
                 let near = hint(&name, keys::names());
                 let path = path.display();
                 return bad_input(format!("{path}:{line}: unknown key `{name}`{near}"));
@@ -111,7 +111,7 @@ impl Layers {
         if lower == "config" {
             return Ok(());
         }
-        let Some(key) = keys::find(&lower) else {
+        let Some(key) = keys::of_variable(&lower) else {
             self.unknown_variables
                 .push(format!("{name}{}", hint(&lower, keys::names())));
             return Ok(());
@@ -125,6 +125,27 @@ impl Layers {
             Err(accepted) => bad_input(format!("{name}: found {text:?}, accepted is {accepted}")),
         }
     }
+}
+
+/// The keys of a file, those of its section under their whole names.
+fn flat(path: &Path, table: Table) -> anyhow::Result<Vec<(String, Value)>> {
+    let mut keys = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(section) if name == keys::SECTION => {
+                let whole = |(key, value): (String, Value)| (format!("{name}.{key}"), value);
+                keys.extend(section.into_iter().map(whole));
+            }
+            other if name == keys::SECTION => {
+                let path = path.display();
+                return bad_input(format!(
+                    "{path}: {name}: found {other}, accepted is a table [{name}]"
+                ));
+            }
+            value => keys.push((name, value)),
+        }
+    }
+    Ok(keys)
 }
 
 /// The first line that sets `name`, 1 when it cannot be told.

@@ -4,6 +4,7 @@
 mod effective;
 pub(crate) mod keys;
 mod layers;
+mod legacy;
 mod read;
 pub(crate) mod upstreams;
 
@@ -18,7 +19,7 @@ use model::limits::{
 };
 use model::url::Host;
 use prober::{Allowed, Cidr, DEFAULT_USER_AGENT};
-use store::StoreUrl;
+use store::{Legacy, StoreUrl};
 
 use crate::exit::bad_input;
 use read::Reader;
@@ -185,6 +186,8 @@ pub(crate) struct Config {
     pub(crate) log: LogForm,
     /// Filter of the log, such as `info` or `warn,ringwatch=debug`.
     pub(crate) log_level: String,
+    /// The tables of an older system.
+    pub(crate) legacy: Legacy,
 }
 
 impl Config {
@@ -194,6 +197,7 @@ impl Config {
         let data_dir = PathBuf::from(read.text("data_dir", DATA_DIR)?);
         let (store, store_chosen) = read.store(&data_dir)?;
         Ok(Self {
+            legacy: read.legacy(&store)?,
             store,
             store_chosen,
             targets: read.path("targets")?,

@@ -35,8 +35,13 @@ impl Reader<'_> {
 
     /// A flag, `false` when absent.
     pub(super) fn flag(&self, key: &str) -> anyhow::Result<bool> {
+        self.flag_or(key, false)
+    }
+
+    /// A flag, `default` when absent.
+    pub(super) fn flag_or(&self, key: &str, default: bool) -> anyhow::Result<bool> {
         match self.0.get(key) {
-            None => Ok(false),
+            None => Ok(default),
             Some((Value::Boolean(flag), _)) => Ok(*flag),
             Some((other, source)) => refuse(source, key, &other.to_string(), "true or false"),
         }

@@ -7,7 +7,7 @@ use model::CoreIndex;
 use model::inbox::CoreCommand;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
-use store::{Store, StoreError, StoreUrl};
+use store::{OpenOptions, Store, StoreError, StoreUrl};
 
 use super::{Finding, dns, ports};
 use crate::config::{Config, DriverWord, Layers, upstreams};
@@ -222,7 +222,7 @@ async fn store(config: &Config) -> Vec<Finding> {
             "change its rights, or name another store",
         )];
     }
-    match Store::open_existing(&config.store).await {
+    match Store::open_with(&config.store, config.opening(OpenOptions::look())).await {
         Ok(store) => {
             let findings = vec![
                 holdings(&store, config).await,

@@ -16,7 +16,7 @@ use prober::SharedConfig;
 use prober::resolver::{IpPolicy, ResolverConfig};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
-use store::Store;
+use store::{OpenOptions, Store};
 use tokio::net::TcpListener;
 
 use super::checked::Checked;
@@ -75,7 +75,7 @@ impl Parts {
                 config.data_dir.display()
             )
         })?;
-        let store = Store::open(&config.store).await?;
+        let store = Store::open_with(&config.store, config.opening(OpenOptions::default())).await?;
         let started = spawn_cores(config, &prober, clock, &cpus, files, &upstreams)?;
         let handles = started.handles;
         let sink_config = SinkConfig {

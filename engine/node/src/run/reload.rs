@@ -16,6 +16,9 @@ use crate::aside;
 use crate::config::Config;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 
+/// Rows of somebody else have no change numbers to follow.
+const READ_ONCE: &str = "the rows of the legacy table are read at the start alone in this version: \
+                         what changed there since is in effect after the next start";
 /// Refused targets that are named in the log; all are counted.
 const REFUSED_NAMED_MAX: usize = 20;
 
@@ -23,6 +26,7 @@ const REFUSED_NAMED_MAX: usize = 20;
 /// them all: what is still open of other targets ends there.
 pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
     let (mut after, mut fed, mut first) = (None, Fed::default(), true);
+    let mut refused = Refused::default();
     let mut keep = HashSet::new();
     loop {
         let page = reading(control.parts.store.targets(after, PAGE, true).await)?;
@@ -30,13 +34,14 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
             control.change = page.latest_change;
             first = false;
         }
-        take_refused(control, &page.refused, &page.targets);
+        refused.take(control, &page.refused, &page.targets);
         keep.extend(page.refused.iter().filter_map(|&(id, _)| TargetId::new(id)));
         fed += control.fleet.feed(page.targets).await?;
         control.between_pages().await?;
         if page.last.is_none() {
             let loaded = SinkCommand::Loaded { keep };
             send(&control.parts.sink.commands, loaded, "the sink").await?;
+            refused.say_rest();
             return Ok(fed);
         }
         after = page.last;
@@ -45,17 +50,18 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
 
 /// Follows the change numbers of the store: work in the number of changes.
 pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> {
-    let mut fed = Fed::default();
+    let (mut fed, mut refused) = (Fed::default(), Refused::default());
     loop {
         let page = reading(control.parts.store.changes(control.change, PAGE).await)?;
         if page.latest_change == control.change {
             break;
         }
-        take_refused(control, &page.refused, &page.targets);
+        refused.take(control, &page.refused, &page.targets);
         fed += control.fleet.feed(page.targets).await?;
         control.change = page.latest_change;
         control.between_pages().await?;
     }
+    refused.say_rest();
     if fed != Fed::default() {
         info!(
             upserted = fed.upserted,
@@ -130,6 +136,9 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
         imported = serde_json::to_value(import(control, &order).await?)?;
     }
     control.config.take_live(&newer);
+    if control.config.legacy.load {
+        warn!("{READ_ONCE}");
+    }
     let fed = apply_changes(control).await?;
     if !needs_restart.is_empty() {
         warn!("these keys changed and take effect with the next start: {needs_restart:?}");
@@ -142,12 +151,53 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
     }))
 }
 
-/// Counts and names the rows that were refused; those that are good may have been bad before.
-fn take_refused(control: &Control, refused: &[(i64, FieldError)], good: &[Target]) {
-    let bad = refused.iter().map(|&(id, _)| id);
-    let good = good.iter().map(|target| target.id.get());
-    control.parts.view.refusals.rows(bad, good);
-    for (id, error) in refused.iter().take(REFUSED_NAMED_MAX) {
-        warn!("target {id} in the store is refused: {error}");
+/// The rows of all pages of one reading that are no targets.
+#[derive(Default)]
+struct Refused {
+    seen: usize,
+}
+
+impl Refused {
+    /// Counts the rows that were refused, and names the first ones; those that are good may have
+    /// been bad before.
+    fn take(&mut self, control: &Control, refused: &[(i64, FieldError)], good: &[Target]) {
+        let bad = refused.iter().map(|&(id, _)| id);
+        let good = good.iter().map(|target| target.id.get());
+        control.parts.view.refusals.rows(bad, good);
+        for (id, error) in self.named(refused) {
+            warn!("target {id} in the store is refused: {error}");
+        }
+    }
+
+    /// Those of the next `refused` that are worth a line of the log.
+    fn named<'r, T>(&mut self, refused: &'r [T]) -> &'r [T] {
+        let room = REFUSED_NAMED_MAX.saturating_sub(self.seen);
+        self.seen += refused.len();
+        &refused[..refused.len().min(room)]
+    }
+
+    fn rest(&self) -> usize {
+        self.seen.saturating_sub(REFUSED_NAMED_MAX)
+    }
+
+    fn say_rest(&self) {
+        if self.rest() > 0 {
+            warn!("{} more targets in the store were refused", self.rest());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lesson: a table with many bad rows filled the log, a line each.
+    #[test]
+    fn a_table_full_of_bad_rows_is_a_few_lines_of_the_log() {
+        let mut refused = Refused::default();
+        let named: usize = (0..200).map(|_| refused.named(&[0; 50]).len()).sum();
+        assert_eq!((named, refused.rest()), (20, 9_980));
+        let mut few = Refused::default();
+        assert_eq!((few.named(&[1, 2]), few.rest()), (&[1, 2][..], 0));
     }
 }

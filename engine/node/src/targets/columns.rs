@@ -15,6 +15,14 @@ macro_rules! columns {
         impl Column {
             const NAMES: &'static [&'static str] = &[$($name,)*];
 
+            /// Every column, in the order in which a list is written.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As a header line has it.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
             fn named(name: &str) -> Option<Self> {
                 match name { $($name => Some(Self::$variant),)* _ => None }
             }

@@ -53,7 +53,7 @@ pub(crate) struct ImportSummary {
 
 impl ImportSummary {
     /// Counts a refused line and keeps its words while there is room.
-    fn refuse(&mut self, refused: &Refused) {
+    pub(super) fn refuse(&mut self, refused: &impl std::fmt::Display) {
         self.refused += 1;
         if self.refused_lines.len() < REFUSED_SHOWN_MAX {
             self.refused_lines.push(refused.to_string());
@@ -61,7 +61,7 @@ impl ImportSummary {
     }
 
     /// Adds what the store did.
-    fn add(&mut self, report: &ImportReport) {
+    pub(super) fn add(&mut self, report: &ImportReport) {
         self.inserted += report.inserted;
         self.updated += report.updated;
         self.unchanged += report.unchanged;
@@ -104,12 +104,21 @@ pub(crate) async fn import_file(
     } else {
         import_good_lines(store, &order.path, id, progress).await?
     };
-    if order.prune {
-        prune(store, id, &mut summary).await?;
-    } else {
-        store.end_import(id).await?;
-    }
+    end(store, id, order.prune, &mut summary).await?;
     Ok(summary)
+}
+
+/// Ends an import whose rows are all in the store.
+pub(super) async fn end(
+    store: &Store,
+    id: ImportId,
+    does_prune: bool,
+    summary: &mut ImportSummary,
+) -> anyhow::Result<()> {
+    if does_prune {
+        return prune(store, id, summary).await;
+    }
+    Ok(store.end_import(id).await?)
 }
 
 /// Keeps what is good, chunk by chunk.

@@ -6,6 +6,7 @@ mod busy;
 mod check;
 mod guide;
 mod help;
+mod legacy;
 mod local_end;
 /// The same server as in the tests of the store, which use more of it.
 #[allow(dead_code)]

@@ -1,0 +1,239 @@
+//! A node whose targets are the rows of an older system, on a real MariaDB; and targets on their
+//! way between that table, ours and a list.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::mariadb;
+use crate::process::{
+    Node, ask, assert_says, code, listed, run, run_command, status_until, stderr, stdout, text,
+};
+use crate::server::{OK, UNAVAILABLE, serve};
+
+const USAGE: i32 = 2;
+
+const SITES: &str = "CREATE TABLE jetpack_monitor_sites (
+    jetpack_monitor_site_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    blog_id BIGINT UNSIGNED NOT NULL,
+    bucket_no SMALLINT UNSIGNED NOT NULL,
+    monitor_url VARCHAR(300) NOT NULL,
+    monitor_active TINYINT UNSIGNED NOT NULL DEFAULT 1,
+    site_status TINYINT UNSIGNED NOT NULL DEFAULT 1,
+    last_status_change TIMESTAMP NULL DEFAULT NULL,
+    check_interval TINYINT UNSIGNED NOT NULL DEFAULT 5,
+    last_checked_at DATETIME NULL,
+    next_check_at DATETIME NULL
+) ENGINE=InnoDB DEFAULT CHARSET=latin1";
+
+/// A migrated database with the legacy table, and a folder with the configuration of a node.
+struct Bed {
+    folder: TempDir,
+    database: String,
+}
+
+impl Bed {
+    fn new(section: &str) -> Self {
+        let bed = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            database: mariadb::fresh_name(),
+        };
+        let server = mariadb::shared();
+        let name = &bed.database;
+        server.sql(&format!("CREATE DATABASE {name}; USE {name}; {SITES};"));
+        let address = server.address("ringwatch", name);
+        let data_dir = bed.data_dir();
+        let file = format!(
+            "store = '{address}'\ndata_dir = '{}'\n{section}",
+            text(&data_dir)
+        );
+        fs::write(bed.config(), file).expect("written");
+        let migrated = bed.run(&["migrate"]);
+        assert_eq!(code(&migrated), 0, "{}", stderr(&migrated));
+        bed
+    }
+
+    fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("d")
+    }
+
+    fn config(&self) -> std::path::PathBuf {
+        self.folder.path().join("ringwatch.toml")
+    }
+
+    fn run(&self, words: &[&str]) -> std::process::Output {
+        run(&[words, &["--config", text(&self.config())]].concat())
+    }
+
+    /// Statements in the database.
+    fn sql(&self, statements: &str) -> String {
+        mariadb::shared().sql(&format!("USE {}; {statements};", self.database))
+    }
+
+    fn node(&self) -> Node {
+        let mut command = run_command(&self.data_dir());
+        command.arg("--config").arg(self.config());
+        command.args(["--confirm-after", "1", "--projection-interval-s", "300"]);
+        let mut node = Node::start(command);
+        node.wait_for("loaded");
+        node
+    }
+}
+
+const LOAD: &str = "[legacy]\nload = true\nfreshness = 'columns'\n";
+
+#[test]
+fn a_node_checks_legacy_rows_and_writes_what_their_readers_expect() {
+    let bed = Bed::new(LOAD);
+    let (up, down) = (serve(OK), serve(UNAVAILABLE));
+    bed.sql(&format!(
+        "INSERT INTO jetpack_monitor_sites (jetpack_monitor_site_id, blog_id, bucket_no, \
+         monitor_url, monitor_active, check_interval) VALUES (5, 7, 0, 'http://{up}/', 1, 5), \
+         (6, 7, 0, 'http://{down}/', 1, 5), (7, 7, 0, 'no url', 1, 5), \
+         (8, 7, 0, 'http://{up}/off', 0, 5)"
+    ));
+    let node = bed.node();
+    for id in [5, 6] {
+        let trigger = format!(r#"{{"cmd":"trigger","target":{id}}}"#);
+        assert_eq!(ask(&bed.data_dir(), &trigger)["ok"], true, "{id}");
+    }
+    let status = status_until(&bed.data_dir(), |status| {
+        status["fleet"]["probed"].as_u64() >= Some(2) && {
+            bed.sql(
+                "SELECT site_status FROM jetpack_monitor_sites WHERE jetpack_monitor_site_id = 6",
+            ) == "2"
+        }
+    });
+    assert_eq!(status["targets"]["active"], 2, "{status}");
+    assert_eq!(status["targets"]["refused"], 1, "{status}");
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+    assert!(
+        log.contains("target 7 in the store is refused: url: "),
+        "{log}"
+    );
+    let rows = bed.sql(
+        "SELECT jetpack_monitor_site_id, site_status, last_status_change IS NOT NULL, \
+         last_checked_at IS NOT NULL AND next_check_at > last_checked_at, \
+         ABS(TIMESTAMPDIFF(SECOND, COALESCE(last_status_change, UTC_TIMESTAMP()), \
+         UTC_TIMESTAMP())) < 3600 FROM jetpack_monitor_sites ORDER BY 1",
+    );
+    let expected = "5\t1\t0\t1\t1\n6\t2\t1\t1\t1\n7\t1\t0\t0\t1\n8\t1\t0\t0\t1";
+    assert_eq!(rows, expected);
+    // The event is under the endpoint and its blog.
+    let events = bed.sql("SELECT endpoint_id, blog_id FROM jetpack_monitor_events");
+    assert_eq!(events, "6\t7");
+    let own = bed.sql("SELECT COUNT(*) FROM jetpack_monitor_check_targets");
+    assert_eq!(own, "0");
+}
+
+#[test]
+fn lists_and_imports_are_refused_where_the_targets_are_legacy_rows() {
+    let bed = Bed::new(LOAD);
+    let csv = bed.folder.path().join("a.csv");
+    fs::write(&csv, "http://a.example/\n").expect("written");
+    let imported = bed.run(&["targets", "import", text(&csv)]);
+    assert_ne!(code(&imported), 0);
+    assert_says(
+        &imported,
+        "are the rows of the legacy table jetpack_monitor_sites",
+    );
+    let exchanged = bed.run(&["targets", "import", "--from-legacy"]);
+    assert_eq!(code(&exchanged), USAGE);
+    assert_says(&exchanged, "legacy.load is true");
+    let validated = bed.run(&["validate", "--targets", text(&csv)]);
+    assert_eq!(code(&validated), USAGE);
+    assert_says(&validated, "targets: found");
+    bed.sql("ALTER TABLE jetpack_monitor_sites DROP COLUMN next_check_at");
+    let validated = bed.run(&["validate"]);
+    assert_eq!(code(&validated), 1);
+    assert_says(
+        &validated,
+        "jetpack_monitor_sites has no column next_check_at",
+    );
+}
+
+fn export(bed: &Bed, words: &[&str]) -> String {
+    let output = bed.run(&[&["targets", "export"], words].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    stdout(&output)
+}
+
+#[test]
+fn targets_go_from_the_legacy_table_to_ours_to_a_list_and_back() {
+    let bed = Bed::new("[legacy]\nbuckets = 10\n");
+    bed.sql(
+        "INSERT INTO jetpack_monitor_sites (jetpack_monitor_site_id, blog_id, bucket_no, \
+         monitor_url, monitor_active, check_interval) VALUES (5, 7, 0, 'http://a.example/', 1, 1), \
+         (6, 8, 0, 'bad', 1, 5), (7, 8, 0, 'http://b.example/', 1, 5), \
+         (8, 8, 0, 'http://off.example/', 0, 5)",
+    );
+    let imported = bed.run(&["targets", "import", "--from-legacy"]);
+    assert_eq!(code(&imported), 0, "{}", stderr(&imported));
+    let said = stdout(&imported);
+    assert!(
+        said.contains("3 rows: 2 inserted, 0 updated, 0 unchanged, 1 refused"),
+        "{said}"
+    );
+    assert_says(&imported, "jetpack_monitor_sites 6: url: found \"bad\"");
+    let again = bed.run(&["targets", "import", "--from-legacy", "--json"]);
+    assert!(
+        stdout(&again).contains("\"unchanged\":2"),
+        "{}",
+        stdout(&again)
+    );
+    let list = export(&bed, &[]);
+    let expected =
+        "id,group_id,url,interval_s\n5,7,http://a.example/,60\n7,8,http://b.example/,300\n";
+    assert_eq!(list, expected);
+    // Into another store, and from there into an empty legacy table.
+    let csv = bed.folder.path().join("out.csv");
+    export(&bed, &[text(&csv)]);
+    assert_eq!(fs::read_to_string(&csv).expect("written"), list);
+    let back = Bed::new("[legacy]\nbuckets = 2\n");
+    let imported = back.run(&["targets", "import", text(&csv)]);
+    assert_eq!(code(&imported), 0, "{}", stderr(&imported));
+    let said = export(&back, &["--to-legacy"]);
+    assert_eq!(said, "2 targets: 2 inserted, 0 updated, 0 refused\n");
+    let rows = "SELECT jetpack_monitor_site_id, blog_id, bucket_no, monitor_url, check_interval, \
+                site_status FROM jetpack_monitor_sites ORDER BY 1";
+    let expected = "5\t7\t1\thttp://a.example/\t1\t1\n7\t8\t1\thttp://b.example/\t5\t1";
+    assert_eq!(back.sql(rows), expected);
+}
+
+#[test]
+fn a_file_can_be_exported_and_has_no_legacy_table() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let csv = folder.path().join("a.csv");
+    fs::write(&csv, "http://a.example/,60\n").expect("written");
+    let place = |words: &[&str]| run(&[words, &["--data-dir", text(folder.path())]].concat());
+    assert_eq!(code(&place(&["targets", "import", text(&csv)])), 0);
+    let exported = place(&["targets", "export"]);
+    assert_eq!(
+        stdout(&exported),
+        "id,url,interval_s\n1,http://a.example/,60\n"
+    );
+    assert!(listed(folder.path()).contains("a.example"));
+    // A list that is there is not written over.
+    let refused = place(&["targets", "export", text(&csv)]);
+    assert_eq!(code(&refused), 1);
+    assert_eq!(
+        fs::read_to_string(&csv).expect("there"),
+        "http://a.example/,60\n"
+    );
+    for words in [
+        ["targets", "import", "--from-legacy"],
+        ["targets", "export", "--to-legacy"],
+    ] {
+        let refused = place(&words);
+        assert_eq!(code(&refused), USAGE);
+        assert_says(&refused, "has no legacy tables");
+    }
+    let config = folder.path().join("c.toml");
+    fs::write(&config, "[legacy]\nload = true\n").expect("written");
+    let refused = place(&["validate", "--config", text(Path::new(&config))]);
+    assert_eq!(code(&refused), USAGE);
+    assert_says(&refused, "legacy.load: found true");
+}
