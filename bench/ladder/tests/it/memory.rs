@@ -1,4 +1,4 @@
-//! `ladder memory --only attempts`, small: every kind of attempt is brought to wait, and measured.
+//! `ladder memory --part attempts`, small: every kind of attempt is brought to wait, and measured.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ fn measure(folder: &Path) -> Value {
     let json = folder.join("attempts.json");
     let [few, many] = IN_FLIGHT;
     let output = Command::new(env!("CARGO_BIN_EXE_ladder"))
-        .args(["memory", "--only", "attempts", "--attempt-starts", "1"])
+        .args(["memory", "--part", "attempts", "--attempt-starts", "1"])
         .args(["--attempt-interval-s", "20"])
         .args(["--in-flight", &format!("{few},{many}")])
         .arg("--farm")
