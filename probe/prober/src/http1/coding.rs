@@ -274,17 +274,19 @@ fn is_over(decoder: &mut impl Write) -> bool {
     matches!(decoder.write(&[0]), Ok(0))
 }
 
-/// Writes all of `block`. What follows the end of the coded stream is not looked at.
+/// Writes all of `block`. What follows the end of the coded stream is not looked at; what came
+/// before it may still be in the decoder.
 fn write(decoder: &mut impl Write, mut block: &[u8]) -> Progress {
-    while !block.is_empty() {
+    let mut progress = Progress::More;
+    while !block.is_empty() && progress == Progress::More {
         match decoder.write(block) {
-            Ok(0) => return Progress::Ended,
+            Ok(0) => progress = Progress::Ended,
             Ok(taken) => block = &block[taken..],
             Err(_) => return Progress::Broken,
         }
     }
     match decoder.flush() {
-        Ok(()) => Progress::More,
+        Ok(()) => progress,
         Err(_) => Progress::Broken,
     }
 }

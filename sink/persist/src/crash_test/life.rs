@@ -108,6 +108,10 @@ impl Node {
     /// The same, until the store has what follows.
     pub(super) fn wave(&mut self, wave: u32) {
         self.check(wave);
+        // A flush is of what was drained before it.
+        while self.sink.stats.snapshot().total().drained < self.sent {
+            self.turn();
+        }
         self.flush();
     }
 
