@@ -282,7 +282,11 @@ fn write(decoder: &mut impl Write, mut block: &[u8]) -> Progress {
         match decoder.write(block) {
             Ok(0) => progress = Progress::Ended,
             Ok(taken) => block = &block[taken..],
-            Err(_) => return Progress::Broken,
+            Err(_) => {
+                // It fails again, but lets go of what came before the flaw.
+                let _ = decoder.write(&[]);
+                return Progress::Broken;
+            }
         }
     }
     match decoder.flush() {

@@ -291,7 +291,8 @@ impl Trace {
     fn misspelled(&mut self, which: usize) {
         if let Some(query) = self.network.pick(which) {
             let mut bytes = query.reply(Reply::Forged).0;
-            bytes[12..].make_ascii_lowercase();
+            // The name alone, which the answers point to: an address may hold a letter too.
+            bytes[12..12 + 1 + name(query.host).len()].make_ascii_lowercase();
             // Where our letters were in lower case anyway, it is a good answer.
             self.learn(&query, Reply::Forged);
             self.deliver(query.socket, &bytes);
