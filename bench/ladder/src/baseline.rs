@@ -54,7 +54,8 @@ pub(crate) struct BaselineOptions {
     /// HTTP checks per second of each variant.
     #[arg(long, default_value_t = 3_000)]
     http_rate: u32,
-    /// HTTPS checks per second of each variant; 0 leaves HTTPS out. The farm signs every one.
+    /// HTTPS checks per second of each variant where the farm signs every one with RSA, and more
+    /// where it signs less; 0 leaves HTTPS out.
     #[arg(long, default_value_t = 200)]
     https_rate: u32,
     /// Only the courses whose name contains this, as "resumed".
@@ -234,10 +235,7 @@ struct Course {
 
 impl Course {
     async fn start(options: &BaselineOptions, folder: &Path, scheme: Scheme) -> Result<Self> {
-        let rate = match scheme {
-            Scheme::Http => options.http_rate,
-            Scheme::Https(..) => options.https_rate,
-        };
+        let rate = scheme.rate(options.http_rate, options.https_rate);
         let folder = folder.join(scheme.folder());
         let sites = sites_for(rate);
         let plan = FarmPlan {
