@@ -77,9 +77,9 @@ impl Scheme {
         !self.is_https()
     }
 
-    /// Checks per second of each variant: what was asked for of HTTP or of HTTPS, and more where the
-    /// farm signs less. The rarer a check, the more of it is waking up, which is the same for all
-    /// variants and hides what tells them apart.
+    /// Checks per second of each variant: what was asked for of HTTP or of HTTPS, and more where
+    /// the farm signs less. The rarer a check, the more of it is waking up, which is the same for
+    /// all variants and hides what tells them apart.
     pub(super) fn rate(self, http: u32, https: u32) -> u32 {
         match self {
             Self::Http => http,
