@@ -215,7 +215,8 @@ pub(super) fn markdown(report: &Report, flaws: &[String], command: &str) -> Stri
             "Medians of {} rounds of {} s.{single} In a round all variants of a scheme run at the \
              same time on CPU {}; the farm ({} shell) is on CPU {}, with the node's other threads. \
              HTTP at {} and HTTPS at {} checks/s of each where the farm signs each with RSA, at \
-             more where it signs less; a new connection per check; driver: {}. CPU is user + system of the measured thread. The floor is the exchange as one would \
+             more where it signs less; a new connection per check; driver: {}. CPU is user + \
+             system of the measured thread. The floor is the exchange as one would \
              write it on monoio; the engine's own ways of connecting, closing and allocating \
              (decision 0005) are part of the engine. HTTPS is TLS 1.3 with X25519 through \
              rustls and aws-lc-rs on both sides; hyper verifies the chain in every check, the \
