@@ -106,7 +106,7 @@ fn spawn(driver: Driver, upstream: SocketAddr) -> Result<CoreHandle, Box<dyn Err
         resolver: ResolverConfig {
             upstreams: vec![upstream],
             policy: IpPolicy::V4First,
-            seed: 1,
+            seed: [1; 32],
             sockets_per_upstream: 1,
             ..ResolverConfig::default()
         },

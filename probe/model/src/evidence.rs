@@ -194,7 +194,7 @@ impl Evidence {
 }
 
 /// Cuts `text` to at most `max` bytes, an ellipsis at its end.
-fn shorten(text: &mut String, max: usize) {
+pub fn shorten(text: &mut String, max: usize) {
     if text.len() > max {
         cut(text, max - '…'.len_utf8());
         text.push('…');

@@ -158,7 +158,7 @@ fn spawn(driver: Driver, ca_pem: String) -> Result<CoreHandle, CoreError> {
         resolver: ResolverConfig {
             upstreams: vec!["127.0.0.1:9".parse().expect("an address")],
             policy: IpPolicy::V4First,
-            seed: 1,
+            seed: [1; 32],
             sockets_per_upstream: 1,
             ..ResolverConfig::default()
         },

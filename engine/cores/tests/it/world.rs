@@ -278,7 +278,7 @@ pub(crate) fn bench_in<W: World>(
         resolver: Resolver::new(ResolverConfig {
             upstreams: vec![upstream],
             policy: sizes.policy,
-            seed: 42,
+            seed: [42; 32],
             sockets_per_upstream: 4,
             ..ResolverConfig::default()
         }),

@@ -248,12 +248,12 @@ pub(crate) fn resolver(
 
 /// Unpredictable to others: query ids and sockets hang on it, and who guesses them can forge an
 /// answer (RFC 5452, section 4). So there is no second-best source.
-fn seed() -> anyhow::Result<u64> {
-    let mut random = [0u8; 8];
+fn seed() -> anyhow::Result<[u8; 32]> {
+    let mut random = [0; 32];
     // So few bytes come all at once; a signal interrupts only the wait for the kernel's first
     // entropy (getrandom(2)).
     match retry_on_intr(|| getrandom(&mut random, GetRandomFlags::empty())) {
-        Ok(_) => Ok(u64::from_ne_bytes(random)),
+        Ok(_) => Ok(random),
         Err(refused) => bail!(
             "the kernel refuses random numbers to this process ({refused}), and DNS answers could \
              be forged without them: allow it the system call getrandom"

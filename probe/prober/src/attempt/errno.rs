@@ -52,7 +52,7 @@ fn is_local(errno: i32) -> bool {
     is_short(errno) || no_way.contains(&errno)
 }
 
-fn is_reset(errno: i32) -> bool {
+pub(super) fn is_reset(errno: i32) -> bool {
     matches!(errno, ECONNRESET | ECONNABORTED | EPIPE)
 }
 

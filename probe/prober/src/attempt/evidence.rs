@@ -8,6 +8,7 @@ use model::url::Scheme;
 use model::{Evidence, FailureClass, Generation, Slot};
 
 use super::Attempt;
+use super::errno::is_reset;
 use super::route::Route;
 
 impl Attempt {
@@ -131,7 +132,10 @@ impl Attempt {
             FailureClass::TlsTimeout => format!("{place} did not finish the TLS handshake in time"),
             FailureClass::HttpStatus => format!("{place} answered with status {}", self.status),
             FailureClass::HttpTimeout => format!("{place} did not finish its answer in time"),
-            FailureClass::HttpReset => format!("{place} reset the connection{errno}"),
+            FailureClass::HttpReset if self.errno.is_none_or(is_reset) => {
+                format!("{place} reset the connection{errno}")
+            }
+            FailureClass::HttpReset => format!("the connection to {place} broke{errno}"),
             FailureClass::Latency if asks => {
                 "the DNS answer came more slowly than max_latency_ms".to_owned()
             }

@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use model::FailureClass;
-use model::evidence::HopSeen;
+use model::evidence::{HopSeen, shorten};
 use model::limits::REDIRECTS_MAX;
 use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Redirect;
@@ -213,7 +213,7 @@ impl Attempt {
         let total_us = now.mono.since(journey.hop_started);
         self.phases.total_us = total_us.min(u64::from(PHASE_ABSENT - 1)) as u32;
         let mut url = std::mem::replace(&mut journey.url, next).to_string();
-        url.truncate(url.floor_char_boundary(URL_KEPT_MAX_BYTES));
+        shorten(&mut url, URL_KEPT_MAX_BYTES);
         journey.hops.push(HopSeen {
             url,
             status,

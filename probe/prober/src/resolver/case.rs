@@ -2,6 +2,8 @@
 //!
 //! A forger must guess it besides the id and the port. It knows neither messages nor upstreams.
 
+use model::ids::splitmix64;
+
 use super::random::Random;
 
 /// Longest name that can stand in a query, in bytes.
@@ -27,9 +29,9 @@ impl Case {
         let spelled = &mut place[..name.len()];
         spelled.copy_from_slice(name.as_bytes());
         if let Self::Random(seed) = self {
-            let mut random = Random::new(seed);
-            for letters in spelled.chunks_mut(64) {
-                let bits = random.next();
+            // The letters tell this seed, and it tells nothing of the numbers that follow it.
+            for (n, letters) in (0u64..).zip(spelled.chunks_mut(64)) {
+                let bits = splitmix64(seed.wrapping_add(n));
                 for (n, letter) in letters.iter_mut().enumerate() {
                     if bits >> n & 1 == 1 {
                         letter.make_ascii_uppercase();
@@ -51,7 +53,7 @@ mod tests {
         let name = name.trim_end_matches('.');
         let mut places = ([0; NAME_MAX_BYTES], [0; NAME_MAX_BYTES]);
         assert_eq!(Case::Lower.spell(name, &mut places.0), name.as_bytes());
-        let mut random = Random::new(3);
+        let mut random = Random::new([3; 32]);
         let first = Case::random(&mut random).spell(name, &mut places.0);
         let other = Case::random(&mut random).spell(name, &mut places.1);
         assert!(first.eq_ignore_ascii_case(name.as_bytes()) && first != other);

@@ -38,7 +38,7 @@ pub struct ResolverConfig {
     pub policy: IpPolicy,
     /// Seeds query ids, the choice of sockets and the hash of names. Ids must not be guessable
     /// from outside: a shell takes the seed from the system's random source.
-    pub seed: u64,
+    pub seed: [u8; 32],
     /// Connected UDP sockets per upstream; at least 1.
     pub sockets_per_upstream: usize,
     /// Cap on queries per second; at least 1. Names beyond it wait in the queue.
@@ -57,7 +57,7 @@ impl Default for ResolverConfig {
         Self {
             upstreams: Vec::new(),
             policy: IpPolicy::default(),
-            seed: 0,
+            seed: [0; 32],
             sockets_per_upstream: DNS_SOCKETS_PER_UPSTREAM,
             queries_per_s: DNS_QUERIES_PER_S,
             canaries: Vec::new(),

@@ -226,7 +226,7 @@ mod tests {
 
     fn pool(per_upstream: usize) -> (Sockets, Random) {
         let upstreams = vec!["192.0.2.1:53".parse().expect("an address")];
-        (Sockets::new(upstreams, per_upstream), Random::new(5))
+        (Sockets::new(upstreams, per_upstream), Random::new([5; 32]))
     }
 
     #[test]

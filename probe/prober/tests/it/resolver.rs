@@ -136,7 +136,7 @@ struct Bench {
 fn config(upstreams: u8) -> ResolverConfig {
     ResolverConfig {
         upstreams: (0..upstreams).map(upstream).collect(),
-        seed: 42,
+        seed: [42; 32],
         sockets_per_upstream: 4,
         queries_per_s: 1_000_000,
         ..ResolverConfig::default()

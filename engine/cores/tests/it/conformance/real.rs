@@ -105,7 +105,7 @@ pub(super) fn config(
         resolver: ResolverConfig {
             upstreams: vec![upstream],
             policy: IpPolicy::V4First,
-            seed: 7,
+            seed: [7; 32],
             sockets_per_upstream: 2,
             ..ResolverConfig::default()
         },

@@ -105,7 +105,7 @@ impl Trace {
                 .map(|n| ([198, 51, 100, n], 53).into())
                 .collect(),
             policy: policies[usize::from(control >> 5) % policies.len()],
-            seed: 42,
+            seed: [42; 32],
             sockets_per_upstream: SOCKETS_PER_UPSTREAM,
             queries_per_s: if control & 4 == 0 { 1_000 } else { 1 },
             ..ResolverConfig::default()
