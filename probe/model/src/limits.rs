@@ -234,6 +234,10 @@ pub const EVIDENCE_WAITING_MAX: usize = 32_768;
 /// Batches kept in memory for the store, each of at most [`BATCH_MAX`] facts; when it is further
 /// behind they are read back from the journal.
 pub const APPLY_LOADED_MAX: usize = 32;
+/// Default length of the lease under which a node writes, in s of the database's clock.
+pub const LEASE_DEFAULT_S: u32 = 30;
+/// Longest name of a node, in bytes.
+pub const NODE_ID_MAX_BYTES: usize = 255;
 /// Commands that wait for the sink; a sender that finds it full waits or tries again.
 pub const SINK_COMMANDS_MAX: usize = 1_024;
 /// Released slots that wait for the control plane; more wait inside the sink.
@@ -242,6 +246,10 @@ pub const SLOTS_RELEASED_MAX: usize = 16_384;
 pub const FRESHNESS_CHUNK_ROWS: usize = 1_000;
 /// Pause between two freshness flushes, in ms.
 pub const FRESHNESS_FLUSH_MS: u64 = 10_000;
+/// Rows of the history of one transaction.
+pub const HISTORY_CHUNK_ROWS: usize = 1_000;
+/// Checks that wait for the history; more of them are left out, healthy ones from half of it on.
+pub const HISTORY_WAITING_MAX: usize = 131_072;
 /// Default projection interval, in ms.
 pub const PROJECTION_INTERVAL_MS: u64 = 15 * 60 * 1_000;
 /// Projection intervals that may be asked for, in s: each check a row below it, times that their

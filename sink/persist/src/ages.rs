@@ -114,6 +114,7 @@ mod tests {
                 slot: Slot(slot),
                 target: TargetId::new(i64::from(slot) + 1).expect("positive"),
                 group_id: 0,
+                method: None,
                 generation: Generation(0),
                 interval_s: 60,
                 cadence_ms: cadence_ms(60),

@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use model::fact::Batch;
 use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS, BATCH_MAX};
-use store::{Applied, Floors, FreshnessRow, FreshnessWritten, OpenEvent, StoreError};
+use store::{
+    Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow, OpenEvent,
+    StoreError,
+};
 use tokio::sync::Notify;
 
 use crate::failpoint;
@@ -22,6 +25,7 @@ use crate::handle::Clock;
 use crate::journal::Journal;
 use crate::quiet::Quiet;
 use crate::stats::Durations;
+use crate::superseded::SupersededFacts;
 
 /// What the sink asks of a store; the seam where tests put a store that fails.
 pub(crate) trait FactStore: 'static {
@@ -29,10 +33,32 @@ pub(crate) trait FactStore: 'static {
     /// connection, false where a thread works on it to the end whatever we do.
     fn drops_overdue(&self) -> bool;
 
-    fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied, StoreError>>;
+    fn acquire(&self, claim: &Claim) -> impl Future<Output = Result<Fence, StoreError>>;
+    fn renew(&self, fence: Fence, lease_ms: u64) -> impl Future<Output = Result<(), StoreError>>;
+    fn release(&self, fence: Fence) -> impl Future<Output = Result<(), StoreError>>;
+    fn pass_over(
+        &self,
+        fence: Fence,
+        last_seq: u64,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+    fn apply(
+        &self,
+        fence: Fence,
+        batch: &Batch,
+    ) -> impl Future<Output = Result<Applied, StoreError>>;
     fn sync(&self) -> impl Future<Output = Result<(), StoreError>>;
-    fn write_freshness(&self, rows: Vec<FreshnessRow>) -> impl Future<Output = FreshnessWritten>;
-    fn floors(&self) -> impl Future<Output = Result<Floors, StoreError>>;
+    fn write_freshness(
+        &self,
+        fence: Fence,
+        rows: Vec<FreshnessRow>,
+    ) -> impl Future<Output = FreshnessWritten>;
+    /// Answers how many rows were new.
+    fn write_history(
+        &self,
+        fence: Fence,
+        rows: Vec<HistoryRow>,
+    ) -> impl Future<Output = Result<u64, StoreError>>;
+    fn floors(&self, fence: Fence) -> impl Future<Output = Result<Floors, StoreError>>;
     fn open_events(&self) -> impl Future<Output = Result<Vec<OpenEvent>, StoreError>>;
 }
 
@@ -41,20 +67,40 @@ impl FactStore for store::Store {
         false
     }
 
-    async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
-        Self::apply(self, batch).await
+    async fn acquire(&self, claim: &Claim) -> Result<Fence, StoreError> {
+        Self::acquire(self, claim).await
+    }
+
+    async fn renew(&self, fence: Fence, lease_ms: u64) -> Result<(), StoreError> {
+        Self::renew(self, fence, lease_ms).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), StoreError> {
+        Self::release(self, fence).await
+    }
+
+    async fn pass_over(&self, fence: Fence, last_seq: u64) -> Result<(), StoreError> {
+        Self::pass_over(self, fence, last_seq).await
+    }
+
+    async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied, StoreError> {
+        Self::apply(self, fence, batch).await
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
         Self::sync(self).await
     }
 
-    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> FreshnessWritten {
-        Self::write_freshness(self, rows).await
+    async fn write_freshness(&self, fence: Fence, rows: Vec<FreshnessRow>) -> FreshnessWritten {
+        Self::write_freshness(self, fence, rows).await
     }
 
-    async fn floors(&self) -> Result<Floors, StoreError> {
-        Self::floors(self).await
+    async fn write_history(&self, fence: Fence, rows: Vec<HistoryRow>) -> Result<u64, StoreError> {
+        Self::write_history(self, fence, rows).await
+    }
+
+    async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {
+        Self::floors(self, fence).await
     }
 
     async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
@@ -75,6 +121,8 @@ pub(crate) struct ApplyCounts {
     pub(crate) batches: Durations,
     pub(crate) retries: u64,
     pub(crate) overdue: u64,
+    /// Facts that were passed over: others wrote in their place.
+    pub(crate) superseded: u64,
 }
 
 /// What the store is given at a time: batches of the journal, one after the other, as one. It stays
@@ -84,6 +132,8 @@ struct Offer {
     batch: Batch,
     /// Journal records in it.
     records: u64,
+    /// Facts that were taken out of it.
+    superseded: u64,
 }
 
 /// The journal and how far the store is behind it; shared by the loop and the applier, which run
@@ -95,6 +145,11 @@ pub(crate) struct ApplyQueue {
     offer: RefCell<Option<Rc<Offer>>>,
     /// Number of the last batch that the store has.
     applied: Cell<u64>,
+    /// The right to write; without it nothing is applied.
+    fence: Cell<Option<Fence>>,
+    /// An epoch under which the store refused to write.
+    refused: Cell<Option<u64>>,
+    superseded: RefCell<SupersededFacts>,
     /// Someone wants every file gone that can go.
     eager: Cell<bool>,
     /// The store could not be synced when files could have gone.
@@ -109,12 +164,15 @@ pub(crate) struct ApplyQueue {
 
 impl ApplyQueue {
     /// `applied` is the number of the last batch that the store has.
-    pub(crate) fn new(journal: Journal, applied: u64, clock: Clock) -> Rc<Self> {
+    pub(crate) fn new(journal: Journal, applied: u64, fence: Fence, clock: Clock) -> Rc<Self> {
         Rc::new(Self {
             journal: RefCell::new(journal),
             loaded: RefCell::new(VecDeque::new()),
             offer: RefCell::new(None),
             applied: Cell::new(applied),
+            fence: Cell::new(Some(fence)),
+            refused: Cell::new(None),
+            superseded: RefCell::default(),
             eager: Cell::new(false),
             sync_failed: Cell::new(false),
             unreadable: Cell::new(false),
@@ -123,6 +181,33 @@ impl ApplyQueue {
             clock,
             quiet: RefCell::default(),
         })
+    }
+
+    /// The right to write, if it is there.
+    pub(crate) fn fence(&self) -> Option<Fence> {
+        self.fence.get()
+    }
+
+    /// The right to write is gone: what the store does not have stays in the journal alone.
+    pub(crate) fn stop(&self) {
+        self.fence.set(None);
+        self.loaded.borrow_mut().clear();
+        *self.offer.borrow_mut() = None;
+    }
+
+    /// The right to write is there: the store has everything up to `applied`, and is given what
+    /// is not `superseded`.
+    pub(crate) fn go_on(&self, fence: Fence, applied: u64, superseded: SupersededFacts) {
+        self.stop();
+        self.applied.set(applied);
+        *self.superseded.borrow_mut() = superseded;
+        self.fence.set(Some(fence));
+        self.changed.notify_one();
+    }
+
+    /// An epoch under which the store refused to write since the last time.
+    pub(crate) fn take_refused(&self) -> Option<u64> {
+        self.refused.take()
     }
 
     /// Hands over a batch that is durable in the journal.
@@ -201,8 +286,11 @@ impl ApplyQueue {
         if self.may_secure() {
             return Next::Secure(self.applied.get());
         }
+        let Some(fence) = self.fence.get() else {
+            return Next::Idle;
+        };
         if let Some(offer) = &*self.offer.borrow() {
-            return Next::Apply(Rc::clone(offer));
+            return Next::Apply(fence, Rc::clone(offer));
         }
         if self.loaded.borrow().is_empty()
             && let Some(instead) = self.read_back()
@@ -210,7 +298,7 @@ impl ApplyQueue {
             return instead;
         }
         if let Some(offer) = self.make_offer() {
-            return Next::Apply(offer);
+            return Next::Apply(fence, offer);
         }
         self.eager.set(false);
         Next::Idle
@@ -250,17 +338,24 @@ impl ApplyQueue {
     /// Takes the next batch for the store, and what else is loaded and fits into one with it.
     fn make_offer(&self) -> Option<Rc<Offer>> {
         let mut loaded = self.loaded.borrow_mut();
+        let strip = |batch: &mut Batch| self.superseded.borrow().strip(batch);
         let mut batch = loaded.pop_front()?;
+        let mut superseded = strip(&mut batch);
         let mut records = 1;
         let fits = |batch: &Batch, next: &Batch| batch.facts.len() + next.facts.len() <= BATCH_MAX;
         while loaded.front().is_some_and(|next| fits(&batch, next))
-            && let Some(next) = loaded.pop_front()
+            && let Some(mut next) = loaded.pop_front()
         {
+            superseded += strip(&mut next);
             batch.facts.extend(next.facts);
             batch.journal_seq = next.journal_seq;
             records += 1;
         }
-        let offer = Rc::new(Offer { batch, records });
+        let offer = Rc::new(Offer {
+            batch,
+            records,
+            superseded,
+        });
         *self.offer.borrow_mut() = Some(Rc::clone(&offer));
         Some(offer)
     }
@@ -275,8 +370,13 @@ impl ApplyQueue {
         }
     }
 
-    fn acknowledge(&self, offer: &Offer, applied: &Applied) {
+    fn acknowledge(&self, offer: &Rc<Offer>, applied: &Applied) {
         failpoint::pass("acknowledge.before");
+        let is_it = |current: &Rc<Offer>| Rc::ptr_eq(current, offer);
+        if !self.offer.borrow().as_ref().is_some_and(is_it) {
+            // An answer from before the right to write was lost: the store was asked since.
+            return;
+        }
         *self.offer.borrow_mut() = None;
         self.applied.set(offer.batch.journal_seq);
         self.sync_failed.set(false);
@@ -284,6 +384,7 @@ impl ApplyQueue {
             counts.applies += offer.records;
             counts.transition_rows += applied.transitions;
             counts.job_rows += applied.jobs;
+            counts.superseded += offer.superseded;
         });
         failpoint::pass("acknowledge.after");
     }
@@ -306,7 +407,7 @@ impl ApplyQueue {
 }
 
 enum Next {
-    Apply(Rc<Offer>),
+    Apply(Fence, Rc<Offer>),
     /// Everything up to here is applied and files can go once the store made it safe.
     Secure(u64),
     /// These batches are not there: the store's journal number is from another journal, or a
@@ -324,9 +425,9 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
     let mut pause = BACKOFF_MIN;
     loop {
         let done = match queue.next() {
-            Next::Apply(offer) => {
+            Next::Apply(fence, offer) => {
                 let started = (queue.clock)().mono;
-                let done = apply_one(&*store, &queue, &offer).await;
+                let done = apply_one(&*store, &queue, fence, &offer).await;
                 let took_ms = (queue.clock)().mono.since(started) / 1_000;
                 queue.count(|counts| counts.batches.record(took_ms));
                 done
@@ -357,10 +458,15 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
     }
 }
 
-async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, offer: &Offer) -> bool {
+async fn apply_one<S: FactStore>(
+    store: &S,
+    queue: &ApplyQueue,
+    fence: Fence,
+    offer: &Rc<Offer>,
+) -> bool {
     let batch = &offer.batch;
     failpoint::pass("apply.before");
-    let mut applying = pin!(store.apply(batch));
+    let mut applying = pin!(store.apply(fence, batch));
     let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
     let result = if let Ok(result) = tokio::time::timeout(limit, &mut applying).await {
         result
@@ -384,6 +490,13 @@ async fn apply_one<S: FactStore>(store: &S, queue: &ApplyQueue, offer: &Offer) -
             failpoint::pass("apply.after");
             warn_of_conflicts(queue, batch, &applied);
             queue.acknowledge(offer, &applied);
+            true
+        }
+        Err(StoreError::Fenced { epoch, .. }) => {
+            queue.refused.set(Some(epoch));
+            if queue.fence.get() == Some(fence) {
+                queue.stop();
+            }
             true
         }
         Err(error) => {

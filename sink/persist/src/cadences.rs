@@ -48,6 +48,11 @@ impl CadenceOutbox {
         }
     }
 
+    /// Forgets everything that waits.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Commands that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

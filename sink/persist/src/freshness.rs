@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use model::limits::FRESHNESS_FLUSH_MS;
 use model::{MonoUs, TargetId, UnixMs};
-use store::{FreshnessRow, FreshnessWritten};
+use store::{Fence, FreshnessRow, FreshnessWritten, StoreError};
 
 use crate::apply::FactStore;
 use crate::quiet::Quiet;
@@ -34,6 +34,8 @@ pub(crate) struct Flushes {
     pub(crate) rows: u64,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
+    /// An epoch under which the store refused to write.
+    refused: Option<u64>,
     quiet: Quiet,
 }
 
@@ -53,6 +55,9 @@ impl Flushes {
             return;
         };
         self.failed += 1;
+        if let StoreError::Fenced { epoch, .. } = error {
+            self.refused = Some(epoch);
+        }
         self.last_failure = Some(now);
         let left: HashSet<TargetId> = written.left.iter().map(|row| row.target).collect();
         if let Some(suppressed) = self.quiet.allows("freshness", now) {
@@ -67,6 +72,11 @@ impl Flushes {
                 slots.requeue(slot, target);
             }
         }
+    }
+
+    /// An epoch under which the store refused to write since the last time.
+    pub(crate) fn take_refused(&mut self) -> Option<u64> {
+        self.refused.take()
     }
 
     /// Whether nothing is on its way.
@@ -92,9 +102,9 @@ impl Flushes {
     pub(crate) fn start<S: FactStore>(
         &mut self,
         store: &Rc<S>,
+        fence: Fence,
         cores: &mut [CoreSlots],
-        mono: MonoUs,
-        unix: UnixMs,
+        (mono, unix): (MonoUs, UnixMs),
     ) {
         let (mut rows, mut written) = (Vec::new(), Vec::new());
         for (core, slots) in cores.iter_mut().enumerate() {
@@ -118,7 +128,7 @@ impl Flushes {
         });
         let store = Rc::clone(store);
         tokio::task::spawn_local(async move {
-            landed.set(Some(store.write_freshness(written).await));
+            landed.set(Some(store.write_freshness(fence, written).await));
         });
     }
 }

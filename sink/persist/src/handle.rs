@@ -9,12 +9,14 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::inbox::CoreCommand;
 use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX};
+use model::target::Method;
 use model::{CoreIndex, Evidence, Generation, Now, Outcome, Slot, TargetId};
 use store::Store;
 use tokio::sync::oneshot;
 
 use crate::ages::FreshnessAges;
 use crate::error::PersistError;
+use crate::history::HistoryMode;
 use crate::run;
 use crate::stats::SinkStats;
 
@@ -34,6 +36,16 @@ pub struct SinkConfig {
     pub projection_interval_ms: u64,
     /// All journal segments together, in bytes, before the alarm.
     pub journal_max_bytes: u64,
+    /// Name of the node in the store, at most 255 bytes.
+    pub node: String,
+    /// Where it runs, for whoever meets its lease: `HOST:DATA_DIR`.
+    pub holder: String,
+    /// Length of its lease, in ms; it is renewed three times in it.
+    pub lease_ms: u64,
+    /// Nobody else can write to the store, whatever leases say: its file is locked.
+    pub alone: bool,
+    /// Which checks the history keeps.
+    pub history: HistoryMode,
 }
 
 /// The sink's end of one probe core.
@@ -60,6 +72,8 @@ pub struct Registration {
     pub target: TargetId,
     /// The legacy `blog_id`, or 0.
     pub group_id: u64,
+    /// Method of its requests, where it is asked by any.
+    pub method: Option<Method>,
     /// Configuration version; outcomes of any other are discarded.
     pub generation: Generation,
     /// Interval of the target, in seconds.
@@ -90,6 +104,9 @@ pub enum SinkCommand {
     Loaded {
         /// Targets that are watched but could not be loaded: their events stay open.
         keep: HashSet<TargetId>,
+        /// [`epoch`](crate::SinkCounters::epoch) when loading began. Where it is another one by
+        /// now, everything has to be loaded again, and this says nothing.
+        epoch: u64,
     },
     /// Answers once everything drained so far is in the store, freshness included.
     Flush {

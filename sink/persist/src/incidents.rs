@@ -89,6 +89,11 @@ impl Incidents {
         self.staged.contains_key(&key) || self.durable.contains_key(&key)
     }
 
+    /// Everybody for whom a state is kept.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.durable.keys().chain(self.staged.keys()).copied()
+    }
+
     /// Keeps a decided state until [`Incidents::advance`].
     pub(crate) fn stage(&mut self, key: Key, incident: Incident) {
         if let Some(at) = incident.wakes_at() {

@@ -22,14 +22,18 @@ mod facts;
 mod failpoint;
 mod freshness;
 mod handle;
+mod history;
+mod identity;
 mod incidents;
 mod journal;
+mod lease;
 mod quiet;
 mod run;
 mod sink;
 mod slots;
 mod start;
 mod stats;
+mod superseded;
 
 #[cfg(test)]
 mod crash_test;
@@ -41,5 +45,6 @@ mod testbed;
 pub use ages::FreshnessAges;
 pub use error::PersistError;
 pub use handle::{Clock, CoreLink, Registration, SinkCommand, SinkConfig, SinkHandle, spawn};
+pub use history::HistoryMode;
 pub use quiet::Quiet;
 pub use stats::{BOUNDS_MS, CoreAccount, Durations, SinkCounters, SinkSnapshot, SinkStats};

@@ -11,7 +11,8 @@ use model::ids::FactMint;
 use model::limits::BATCH_MAX;
 use model::{Evidence, MonoUs, Now, UnixMs};
 use store::{
-    Applied, Floors, FreshnessRow, FreshnessWritten, OpenEvent, Store, StoreError, StoreUrl,
+    ALL_SHARDS, Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow,
+    JournalId, OpenEvent, Store, StoreError, StoreUrl,
 };
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -43,8 +44,24 @@ impl FactStore for Watched {
         false
     }
 
-    async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
-        let applied = self.store.apply(batch).await;
+    async fn acquire(&self, claim: &Claim) -> Result<Fence, StoreError> {
+        self.store.acquire(claim).await
+    }
+
+    async fn renew(&self, fence: Fence, lease_ms: u64) -> Result<(), StoreError> {
+        self.store.renew(fence, lease_ms).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), StoreError> {
+        self.store.release(fence).await
+    }
+
+    async fn pass_over(&self, fence: Fence, last_seq: u64) -> Result<(), StoreError> {
+        self.store.pass_over(fence, last_seq).await
+    }
+
+    async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied, StoreError> {
+        let applied = self.store.apply(fence, batch).await;
         if batch.journal_seq == self.last {
             self.has_all.notify_one();
         }
@@ -55,12 +72,16 @@ impl FactStore for Watched {
         self.store.sync().await
     }
 
-    async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> FreshnessWritten {
-        self.store.write_freshness(rows).await
+    async fn write_freshness(&self, fence: Fence, rows: Vec<FreshnessRow>) -> FreshnessWritten {
+        self.store.write_freshness(fence, rows).await
     }
 
-    async fn floors(&self) -> Result<Floors, StoreError> {
-        self.store.floors().await
+    async fn write_history(&self, fence: Fence, rows: Vec<HistoryRow>) -> Result<u64, StoreError> {
+        self.store.write_history(fence, rows).await
+    }
+
+    async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {
+        self.store.floors(fence).await
     }
 
     async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
@@ -167,7 +188,16 @@ async fn replay(directory: &Path, store: &Store, records: u64) -> (Spent, Spent)
         last: records,
         has_all: Rc::clone(&has_all),
     });
-    let finding = start::find(&*watched, directory, u64::MAX);
+    let claim = Claim {
+        node: "test".to_owned(),
+        holder: "here".to_owned(),
+        journal: JournalId::new(1).expect("positive"),
+        lease_ms: 30_000,
+        shards: ALL_SHARDS,
+        alone: true,
+        lost: None,
+    };
+    let finding = start::find(&*watched, directory, u64::MAX, &claim);
     let (found, start) = timed(finding).await;
     let found = found.expect("starts");
     assert_eq!((found.applied, found.journal.last_seq()), (0, records));
@@ -175,7 +205,7 @@ async fn replay(directory: &Path, store: &Store, records: u64) -> (Spent, Spent)
         mono: MonoUs(0),
         unix: START,
     });
-    let queue = ApplyQueue::new(found.journal, found.applied, clock);
+    let queue = ApplyQueue::new(found.journal, found.applied, found.fence, clock);
     let local = LocalSet::new();
     let ((), apply) = timed(local.run_until(async {
         tokio::task::spawn_local(apply::run(watched, Rc::clone(&queue)));

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use store::{ALL_SHARDS, Claim};
 use tokio::task::LocalSet;
 
 use crate::apply::{self, FactStore};
 use crate::error::PersistError;
 use crate::handle::{Clock, Inside, SinkConfig};
-use crate::sink::Sink;
+use crate::identity;
+use crate::sink::{Sink, Tenure};
 use crate::start;
 
 /// Time between two turns while there is something to do.
@@ -19,6 +21,8 @@ const TURN: Duration = Duration::from_millis(10);
 const IDLE_TURN: Duration = Duration::from_millis(200);
 /// Quiet turns after which the loop slows down.
 const QUIET_TURNS: u32 = 100;
+/// How long the end waits for the lease to be given back.
+const RELEASE_WAIT: Duration = Duration::from_secs(2);
 /// How long the end waits for a store that does not answer; the journal has the facts.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -54,11 +58,28 @@ pub(crate) async fn start<S: FactStore>(
 ) -> Result<Sink<S>, PersistError> {
     let store = Rc::new(store);
     let directory = config.data_dir.join("journal");
-    let found = start::find(&*store, &directory, config.journal_max_bytes).await?;
-    let sink = Sink::new(config, clock, inside, Rc::clone(&store), found);
+    let claim = claim(config)?;
+    // The lease runs from the question on.
+    let asked = clock();
+    let found = start::find(&*store, &directory, config.journal_max_bytes, &claim).await?;
+    let tenure = Tenure::new(claim, found.fence.epoch(), asked);
+    let sink = Sink::new(config, clock, inside, (Rc::clone(&store), tenure), found);
     let applier = apply::run(store, Rc::clone(&sink.queue));
     tokio::task::spawn_local(applier);
     Ok(sink)
+}
+
+/// What this node claims: every shard, so far.
+fn claim(config: &SinkConfig) -> Result<Claim, PersistError> {
+    Ok(Claim {
+        node: config.node.clone(),
+        holder: config.holder.clone(),
+        journal: identity::of(&config.data_dir)?,
+        lease_ms: config.lease_ms,
+        shards: ALL_SHARDS,
+        alone: config.alone,
+        lost: None,
+    })
 }
 
 pub(crate) async fn turn_until_stopped<S: FactStore>(
@@ -82,14 +103,17 @@ async fn wind_down<S: FactStore>(mut sink: Sink<S>) -> Result<(), PersistError> 
     sink.turn();
     sink.wind_down();
     let settled = tokio::time::timeout(STOP_WAIT, async {
-        while !sink.is_settled() {
+        while !sink.is_settled() && !sink.is_fenced() {
             tokio::time::sleep(TURN).await;
             sink.turn();
         }
     });
-    if settled.await.is_err() {
+    if settled.await.is_err() || !sink.is_settled() {
         say_unsettled(&sink);
     }
+    let released = tokio::time::timeout(RELEASE_WAIT, sink.release());
+    // A lease that was not given back runs out.
+    drop(released.await);
     if let Some(done) = done {
         // Whoever asked may have gone: then nobody waits for the answer.
         let _ = done.send(());
@@ -110,6 +134,13 @@ fn say_unsettled<S: FactStore>(sink: &Sink<S>) {
     }
     if !sink.is_fresh() {
         tracing::warn!("the store did not take the last check times; later checks replace them");
+    }
+    let checks = sink.history_waiting();
+    if checks > 0 {
+        tracing::warn!(
+            checks,
+            "the store did not take the last checks of the history"
+        );
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod commands;
 mod results;
+mod tenure;
 mod write_ahead;
 
 use std::rc::Rc;
@@ -23,10 +24,13 @@ use crate::evidence::EvidenceShelf;
 use crate::facts::FactQueue;
 use crate::freshness::Flushes;
 use crate::handle::{Clock, Inside, SinkCommand, SinkConfig};
+use crate::history::History;
 use crate::incidents::Incidents;
+use crate::quiet::Quiet;
 use crate::slots::{CoreSlots, Timeline};
 use crate::start::Found;
 use crate::stats::{Ledger, SinkStats};
+pub(crate) use tenure::Tenure;
 use write_ahead::Standing;
 
 /// The channels of one core.
@@ -73,6 +77,9 @@ pub(crate) struct Sink<S> {
     policy: Policy,
     cores: Vec<Core>,
     slots: Vec<CoreSlots>,
+    timeline: Timeline,
+    tenure: Tenure,
+    quiet: Quiet,
     incidents: Incidents,
     evidence: EvidenceShelf,
     mint: FactMint,
@@ -84,6 +91,7 @@ pub(crate) struct Sink<S> {
     pub(crate) waiting_max_bytes: usize,
     standing: Standing,
     flushes: Flushes,
+    history: History,
     flush_wanted: bool,
     commands: Receiver<SinkCommand>,
     /// Flushes asked for in this turn: they mean what this turn drained, too.
@@ -101,7 +109,7 @@ impl<S: FactStore> Sink<S> {
         config: &SinkConfig,
         clock: Clock,
         inside: Inside,
-        store: Rc<S>,
+        (store, tenure): (Rc<S>, Tenure),
         found: Found,
     ) -> Self {
         let timeline = Timeline::new(config.projection_interval_ms);
@@ -117,13 +125,18 @@ impl<S: FactStore> Sink<S> {
             })
             .collect();
         let facts = FactQueue::new(found.journal.next_seq());
-        let queue = ApplyQueue::new(found.journal, found.applied, Clock::clone(&clock));
+        let own_clock = Clock::clone(&clock);
+        let queue = ApplyQueue::new(found.journal, found.applied, found.fence, own_clock);
+        queue.go_on(found.fence, found.applied, found.superseded);
         Self {
             clock,
             store,
             policy: Policy {
                 confirm_after: config.confirm_after,
             },
+            timeline,
+            tenure,
+            quiet: Quiet::default(),
             slots: cores.iter().map(|_| CoreSlots::new(timeline)).collect(),
             ledger: Ledger::new(cores.len()),
             evidence: EvidenceShelf::new(cores.len()),
@@ -136,6 +149,7 @@ impl<S: FactStore> Sink<S> {
             waiting_max_bytes: FACTS_WAITING_MAX_BYTES,
             standing: Standing::default(),
             flushes: Flushes::default(),
+            history: History::new(config.history),
             flush_wanted: false,
             commands: inside.commands,
             asking: Vec::new(),
@@ -150,6 +164,7 @@ impl<S: FactStore> Sink<S> {
     /// Does everything that there is to do now. Must run on a tokio `LocalSet`.
     pub(crate) fn turn(&mut self) -> Activity {
         let now = (self.clock)();
+        self.keep_tenure(now);
         let drained = self.take_results();
         self.take_commands(now);
         self.close_abandoned(now);
@@ -163,6 +178,7 @@ impl<S: FactStore> Sink<S> {
         self.cores.iter_mut().for_each(|core| core.outbox.send());
         self.send_released();
         self.flush_freshness(now);
+        self.flush_history(now);
         self.answer_waiters();
         self.publish(now);
         let waits = self.facts.len() > 0 || self.incidents.is_holding() || self.flush_wanted;
@@ -174,12 +190,24 @@ impl<S: FactStore> Sink<S> {
 
     fn flush_freshness(&mut self, now: Now) {
         self.flushes.land(&mut self.slots, now.mono);
+        let Some(fence) = self.queue.fence() else {
+            self.flush_wanted = false;
+            return;
+        };
         self.flush_wanted |= self.is_stopping() && self.freshness_pending() > 0;
         let hurried = self.flush_wanted && self.flushes.may_hurry(now.mono);
         if hurried || self.flushes.is_due(now.mono) {
             self.flush_wanted = false;
             self.flushes
-                .start(&self.store, &mut self.slots, now.mono, now.unix);
+                .start(&self.store, fence, &mut self.slots, (now.mono, now.unix));
+        }
+    }
+
+    fn flush_history(&mut self, now: Now) {
+        self.history.land(now.mono);
+        if let Some(fence) = self.queue.fence() {
+            let at_once = self.is_stopping();
+            self.history.start(&self.store, fence, now.mono, at_once);
         }
     }
 
@@ -209,6 +237,14 @@ impl<S: FactStore> Sink<S> {
         counters.applies = applies.applies;
         counters.apply_retries = applies.retries;
         counters.apply_overdue = applies.overdue;
+        counters.facts_superseded = applies.superseded;
+        counters.epoch = self.tenure.lease.epoch();
+        counters.lease = self.tenure.lease.standing(now.mono) as u64;
+        counters.fenced = self.tenure.fenced;
+        counters.history_rows = self.history.rows;
+        counters.history_waiting = self.history.len() as u64;
+        counters.history_left_out = self.history.left_out;
+        counters.history_retries = self.history.failed;
         counters.transition_rows = applies.transition_rows;
         counters.job_rows = applies.job_rows;
         counters.freshness_rows = self.flushes.rows;
@@ -236,14 +272,34 @@ impl<S: FactStore> Sink<S> {
         self.queue.tidy_up();
     }
 
+    /// Gives the right to write back, so that another node need not wait for the lease.
+    pub(crate) async fn release(&self) {
+        if let Some(fence) = self.queue.fence()
+            && let Err(error) = self.store.release(fence).await
+        {
+            tracing::warn!(%error, "the lease could not be given back; it runs out by itself");
+        }
+    }
+
+    /// Whether another node has the right to write.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.tenure.is_lost()
+    }
+
     /// Whether everything that was drained is in the store, freshness included.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_fresh() && self.facts.len() == 0 && self.queue.is_settled()
+        let is_written = self.facts.len() == 0 && self.queue.is_settled();
+        is_written && self.is_fresh() && self.history.len() == 0
     }
 
     /// Whether the store has every check time.
     pub(crate) fn is_fresh(&self) -> bool {
         self.flushes.is_idle() && !self.flush_wanted && self.freshness_pending() == 0
+    }
+
+    /// Checks that would be missing in the history if the process ended now.
+    pub(crate) fn history_waiting(&self) -> usize {
+        self.history.len()
     }
 
     /// Facts that would be lost if the process ended now: the journal could not take them. They

@@ -4,6 +4,7 @@
 use model::limits::PROJECTION_SLACK_MS;
 use model::outcome::PHASE_ABSENT;
 use model::schedule::{cadence_ms, next_due_ms, phase_ms};
+use model::target::Method;
 use model::{Generation, MonoUs, Outcome, TargetId, UnixMs};
 
 use crate::handle::Registration;
@@ -11,7 +12,10 @@ use crate::handle::Registration;
 const REGISTERED: u32 = 1 << 31;
 const UNCLEAN: u32 = 1 << 30;
 const PENDING: u32 = 1 << 29;
-const INTERVAL: u32 = PENDING - 1;
+/// The method of its requests, in two bits: none, GET, HEAD.
+const METHOD_GET: u32 = 1 << 27;
+const METHOD_HEAD: u32 = 1 << 28;
+const INTERVAL: u32 = METHOD_GET - 1;
 
 /// A slot that cannot exist: more slots than this per core are refused.
 const SLOTS_MAX: usize = 1 << 26;
@@ -25,7 +29,7 @@ pub(crate) struct Tenths(pub(crate) u32);
 #[derive(Clone, Copy, Debug)]
 struct Hot {
     generation: u32,
-    /// Seconds, and the three flags above them.
+    /// Seconds, and above them the method and three flags.
     interval_and_flags: u32,
     checked: Tenths,
     projected: Tenths,
@@ -39,6 +43,22 @@ const EMPTY: Hot = Hot {
 };
 
 const _: () = assert!(size_of::<Hot>() + size_of::<Option<TargetId>>() == 24);
+
+fn method_bits(method: Option<Method>) -> u32 {
+    match method {
+        None => 0,
+        Some(Method::Get) => METHOD_GET,
+        Some(Method::Head) => METHOD_HEAD,
+    }
+}
+
+fn method_of(flags: u32) -> Option<Method> {
+    match flags & (METHOD_GET | METHOD_HEAD) {
+        METHOD_GET => Some(Method::Get),
+        METHOD_HEAD => Some(Method::Head),
+        _ => None,
+    }
+}
 
 /// Converts the monotonic clock to [`Tenths`], and knows the projection rule.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +127,7 @@ pub(crate) enum Admission {
 pub(crate) struct Tenant {
     pub(crate) target: TargetId,
     pub(crate) group_id: u64,
+    pub(crate) method: Option<Method>,
     pub(crate) generation: Generation,
     pub(crate) interval_s: u32,
 }
@@ -187,6 +208,7 @@ impl CoreSlots {
         Some(Tenant {
             target: (*self.targets.get(slot as usize)?)?,
             group_id: self.groups.get(slot as usize).copied().unwrap_or(0),
+            method: method_of(hot.interval_and_flags),
             generation: Generation(hot.generation),
             interval_s: hot.interval_and_flags & INTERVAL,
         })
@@ -213,8 +235,9 @@ impl CoreSlots {
         }
         let hot = &mut self.hot[index];
         hot.generation = registration.generation.0;
-        hot.interval_and_flags = (hot.interval_and_flags & !INTERVAL)
+        hot.interval_and_flags = (hot.interval_and_flags & (UNCLEAN | PENDING))
             | registration.interval_s.min(INTERVAL)
+            | method_bits(registration.method)
             | REGISTERED;
         self.targets[index] = Some(registration.target);
         self.set_group(index, registration.group_id);
@@ -335,6 +358,7 @@ mod tests {
             slot: Slot(slot),
             target: TargetId::new(target).expect("positive"),
             group_id: 0,
+            method: None,
             generation: Generation(1),
             interval_s,
             cadence_ms: cadence_ms(interval_s),
@@ -449,12 +473,15 @@ mod tests {
             slot: Slot(5),
             target: TargetId::new(6).expect("positive"),
             group_id: 77,
+            method: Some(Method::Head),
             generation: Generation(2),
             interval_s: 60,
             cadence_ms: 57_000,
         };
         assert!(slots.register(&registration, START));
         assert_eq!(slots.tenant(5).map(|tenant| tenant.group_id), Some(77));
+        let method = |slot| slots.tenant(slot).and_then(|tenant| tenant.method);
+        assert_eq!((method(4), method(5)), (None, Some(Method::Head)));
         assert_eq!(slots.tenant(99).map(|tenant| tenant.group_id), Some(0));
         assert_eq!(slots.registered(), 100);
     }

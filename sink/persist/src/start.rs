@@ -1,4 +1,5 @@
-//! The start: where the store stands, plus what the journal has and the store does not.
+//! The start, and the start over after the right to write was lost: where the store stands, plus
+//! what the journal has and the store does not.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,11 +7,13 @@ use std::path::Path;
 use model::TargetId;
 use model::fact::{Batch, Event, Fact};
 use model::ids::FactMint;
-use store::OpenEvent;
+use model::limits::BATCH_MAX;
+use store::{Claim, Fence, Floors, OpenEvent, StoreError};
 
 use crate::apply::FactStore;
 use crate::error::PersistError;
 use crate::journal::Journal;
+use crate::superseded::SupersededFacts;
 
 /// An open event from before the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,14 @@ pub(crate) struct Resumed {
     pub(crate) event: Box<Event>,
     /// Transitions that it has.
     pub(crate) transitions: u32,
+}
+
+/// The right to write, and what the store knew when it was given.
+#[derive(Debug)]
+pub(crate) struct Right {
+    pub(crate) fence: Fence,
+    pub(crate) floors: Floors,
+    pub(crate) open: Vec<OpenEvent>,
 }
 
 /// What a start found.
@@ -29,60 +40,132 @@ pub(crate) struct Found {
     /// Above every id of the store and the journal.
     pub(crate) mint: FactMint,
     pub(crate) open: HashMap<TargetId, Resumed>,
+    pub(crate) fence: Fence,
+    pub(crate) superseded: SupersededFacts,
 }
 
-/// Reads the store and the journal under `directory`.
+/// Takes the right to write and reads the store and the journal under `directory`.
 pub(crate) async fn find<S: FactStore>(
     store: &S,
     directory: &Path,
     journal_max_bytes: u64,
+    claim: &Claim,
 ) -> Result<Found, PersistError> {
-    let failed = |doing| move |cause| PersistError::Store { doing, cause };
-    let floors = store.floors().await.map_err(failed("its newest ids"))?;
+    let failed = |cause| PersistError::Store {
+        doing: "the right to write, its newest ids and its open events",
+        cause,
+    };
+    let right = take_right(store, claim).await.map_err(failed)?;
     let mut mint = FactMint::default();
-    floors.newest.iter().for_each(|&id| mint.observe(id));
-    let mut open = HashMap::new();
-    let stored = store.open_events().await;
-    for OpenEvent { event, transitions } in stored.map_err(failed("its open events"))? {
-        mint.observe(event.id);
-        open.insert(
-            event.target,
-            Resumed {
-                event: Box::new(event),
-                transitions,
-            },
-        );
-    }
+    let mut memory = Memory::of(&right, &mut mint);
     let mut first_unapplied = None;
-    let journal = Journal::open(directory, journal_max_bytes, floors.journal_seq, |batch| {
+    let floor = right.floors.journal_seq;
+    let journal = Journal::open(directory, journal_max_bytes, floor, |batch| {
         first_unapplied.get_or_insert(batch.journal_seq);
-        replay(batch, &mut mint, &mut open);
+        memory.replay(batch, &mut mint);
     })?;
+    let passed_over = store.pass_over(right.fence, journal.last_seq()).await;
+    passed_over.map_err(failed)?;
     let applied = first_unapplied.map_or(journal.last_seq(), |first| first - 1);
     Ok(Found {
-        journal,
         applied,
         mint,
-        open,
+        open: memory.open,
+        fence: right.fence,
+        superseded: memory.superseded.up_to(journal.last_seq()),
+        journal,
     })
 }
 
-fn replay(batch: Batch, mint: &mut FactMint, open: &mut HashMap<TargetId, Resumed>) {
-    for fact in batch.facts {
-        if let Fact::Transitioned {
-            event,
-            transition,
-            job,
-        } = &fact
-        {
-            for id in [event.id, transition.id, job.id] {
-                mint.observe(id);
+/// Takes the right to write, and what is known under it.
+async fn take_right<S: FactStore>(store: &S, claim: &Claim) -> Result<Right, StoreError> {
+    let fence = store.acquire(claim).await?;
+    Ok(Right {
+        fence,
+        floors: store.floors(fence).await?,
+        open: store.open_events().await?,
+    })
+}
+
+/// The same for a journal that is open and ends with `last_seq`.
+pub(crate) async fn take_right_again<S: FactStore>(
+    store: &S,
+    claim: &Claim,
+    last_seq: u64,
+) -> Result<Right, StoreError> {
+    let right = take_right(store, claim).await?;
+    store.pass_over(right.fence, last_seq).await?;
+    Ok(right)
+}
+
+/// What is open once the journal is applied.
+pub(crate) struct Memory {
+    pub(crate) open: HashMap<TargetId, Resumed>,
+    pub(crate) superseded: SupersededFacts,
+}
+
+impl Memory {
+    /// As the store has it.
+    pub(crate) fn of(right: &Right, mint: &mut FactMint) -> Self {
+        right.floors.newest.iter().for_each(|&id| mint.observe(id));
+        let mut open = HashMap::new();
+        for OpenEvent { event, transitions } in &right.open {
+            mint.observe(event.id);
+            let resumed = Resumed {
+                event: Box::new(event.clone()),
+                transitions: *transitions,
+            };
+            open.insert(event.target, resumed);
+        }
+        Self {
+            open,
+            superseded: SupersededFacts::of(&right.floors.superseded),
+        }
+    }
+
+    /// Adds what an open journal has behind the floor.
+    pub(crate) fn read(
+        &mut self,
+        journal: &mut Journal,
+        floor: u64,
+        mint: &mut FactMint,
+    ) -> Result<(), PersistError> {
+        let mut next = journal.next_held(floor + 1);
+        while let Some(from) = next {
+            let batches = journal.read(from, BATCH_MAX)?;
+            let last = batches.last().map(|batch| batch.journal_seq);
+            next = last.and_then(|last| journal.next_held(last + 1));
+            batches
+                .into_iter()
+                .for_each(|batch| self.replay(batch, mint));
+        }
+        Ok(())
+    }
+
+    /// Ids of facts that are not applied any more are not given again either.
+    fn replay(&mut self, batch: Batch, mint: &mut FactMint) {
+        for fact in batch.facts {
+            if let Fact::Transitioned {
+                event,
+                transition,
+                job,
+            } = &fact
+            {
+                for id in [event.id, transition.id, job.id] {
+                    mint.observe(id);
+                }
+            }
+            if !self.superseded.has(batch.journal_seq, fact.target()) {
+                self.take(fact);
             }
         }
+    }
+
+    fn take(&mut self, fact: Fact) {
         match fact {
             Fact::Transitioned { event, job, .. } if event.ended_at.is_none() => {
                 let transitions = job.seq;
-                open.insert(
+                self.open.insert(
                     event.target,
                     Resumed {
                         event: Box::new(event),
@@ -91,11 +174,9 @@ fn replay(batch: Batch, mint: &mut FactMint, open: &mut HashMap<TargetId, Resume
                 );
             }
             Fact::Transitioned { event, .. } => {
-                if open
-                    .get(&event.target)
-                    .is_some_and(|resumed| resumed.event.id == event.id)
-                {
-                    open.remove(&event.target);
+                let is_it = |resumed: &Resumed| resumed.event.id == event.id;
+                if self.open.get(&event.target).is_some_and(is_it) {
+                    self.open.remove(&event.target);
                 }
             }
             Fact::Counted {
@@ -103,10 +184,8 @@ fn replay(batch: Batch, mint: &mut FactMint, open: &mut HashMap<TargetId, Resume
                 target,
                 fail_count,
             } => {
-                let found = open
-                    .get_mut(&target)
-                    .filter(|resumed| resumed.event.id == event);
-                if let Some(resumed) = found {
+                let found = self.open.get_mut(&target);
+                if let Some(resumed) = found.filter(|resumed| resumed.event.id == event) {
                     resumed.event.fail_count = resumed.event.fail_count.max(fail_count);
                 }
             }

@@ -99,6 +99,23 @@ counters! {
     apply_retries,
     /// Applies that took longer than 2 s.
     apply_overdue,
+    /// Facts of the journal that were passed over: while another node had their shards it wrote
+    /// there, and the store keeps what that one wrote.
+    facts_superseded,
+    /// The epoch under which this node writes, or wrote last (gauge).
+    epoch,
+    /// The right to write: 0 held, 1 not renewed in time, 2 taken by another node (gauge).
+    lease,
+    /// Times that another node took over from this one.
+    fenced,
+    /// Checks written to the history.
+    history_rows,
+    /// Checks that wait for it (gauge).
+    history_waiting,
+    /// Checks that were left out of it because too many waited.
+    history_left_out,
+    /// Writes of it that failed; their rows wait again.
+    history_retries,
     /// Freshness rows written.
     freshness_rows,
     /// Targets whose freshness waits to be written (gauge).
@@ -246,7 +263,8 @@ pub struct SinkStats {
 }
 
 impl SinkStats {
-    pub(crate) fn new(cores: impl Iterator<Item = CoreIndex>) -> Self {
+    /// Numbers of a sink of these cores, all 0.
+    pub fn new(cores: impl Iterator<Item = CoreIndex>) -> Self {
         Self {
             version: AtomicU64::new(0),
             counters: std::array::from_fn(|_| AtomicU64::new(0)),

@@ -1,8 +1,8 @@
 //! What the tests of this crate share: outcomes, random batches, a scripted store, and a sink that
 //! is turned by hand on a virtual clock.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod fake_store;
+
 use std::fmt::{Debug, Write as _};
 use std::path::Path;
 use std::rc::Rc;
@@ -14,25 +14,27 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::inbox::{Cadence, CoreCommand};
 use model::schedule::cadence_ms;
+use model::target::Method;
 use model::{
     CoreIndex, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
     UnixMs,
 };
 use proptest::prelude::*;
-use store::{Applied, Floors, FreshnessRow, FreshnessWritten, OpenEvent, StoreError};
 use tempfile::TempDir;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Metadata, Subscriber};
 
-use crate::apply::FactStore;
 use crate::error::PersistError;
 use crate::handle::{Clock, CoreLink, Inside, Registration, SinkCommand, SinkConfig};
+use crate::history::HistoryMode;
 use crate::run;
 use crate::sink::{Activity, Sink};
 use crate::stats::{SinkSnapshot, SinkStats};
+
+pub(crate) use fake_store::FakeStore;
 
 /// The wall clock when a test starts.
 pub(crate) const START: UnixMs = UnixMs(1_800_000_000_000);
@@ -123,193 +125,6 @@ pub(crate) fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
     })
 }
 
-/// A store in memory that can be away, slow, silent, or refuse freshness.
-#[derive(Debug, Default)]
-pub(crate) struct FakeStore {
-    pub(crate) away: Cell<bool>,
-    pub(crate) stalled: Cell<bool>,
-    /// How long an apply takes.
-    pub(crate) slow_ms: Cell<u64>,
-    /// So many applies from now on are never answered, and do nothing.
-    pub(crate) hangs: Cell<u32>,
-    /// So many are done and answered by an error.
-    pub(crate) loses_answers: Cell<u32>,
-    /// So many are done and never answered.
-    pub(crate) hangs_after: Cell<u32>,
-    /// What `drops_overdue` says.
-    pub(crate) drops: Cell<bool>,
-    /// It cannot be made safe.
-    pub(crate) refuses_sync: Cell<bool>,
-    /// Batches that it had already.
-    pub(crate) met_again: Cell<u64>,
-    /// Transitions that it had already, in batches that it did not have.
-    pub(crate) known_again: Cell<u64>,
-    /// Facts of the largest batch.
-    pub(crate) largest: Cell<usize>,
-    pub(crate) go_on: Notify,
-    pub(crate) calls: Cell<u32>,
-    pub(crate) syncs: Cell<u32>,
-    pub(crate) refuses_freshness: Cell<bool>,
-    /// Targets whose freshness rows somebody else holds.
-    pub(crate) held: RefCell<HashSet<TargetId>>,
-    /// Freshness rows of a call that it leaves out.
-    pub(crate) leaves_out: Cell<usize>,
-    /// Freshness rows that it wrote, and that it left out.
-    pub(crate) rows_written: Cell<u64>,
-    pub(crate) left_out: Cell<u64>,
-    pub(crate) applied: Cell<u64>,
-    pub(crate) events: RefCell<BTreeMap<FactId, Event>>,
-    /// In the order in which they were applied.
-    pub(crate) transitions: RefCell<Vec<Transition>>,
-    known: RefCell<HashSet<FactId>>,
-    pub(crate) jobs: RefCell<Vec<Job>>,
-    pub(crate) freshness: RefCell<HashMap<TargetId, FreshnessRow>>,
-}
-
-impl FakeStore {
-    fn answer(&self) -> Result<(), StoreError> {
-        if self.away.get() {
-            return Err(refusal("away"));
-        }
-        Ok(())
-    }
-
-    fn take(&self, fact: &Fact) {
-        match fact {
-            Fact::Transitioned {
-                event,
-                transition,
-                job,
-            } => {
-                let is_new = self.known.borrow_mut().insert(transition.id);
-                self.known_again
-                    .set(self.known_again.get() + u64::from(!is_new));
-                if is_new {
-                    self.transitions.borrow_mut().push(transition.clone());
-                    self.jobs.borrow_mut().push(job.clone());
-                    self.events.borrow_mut().insert(event.id, event.clone());
-                }
-            }
-            Fact::Counted {
-                event, fail_count, ..
-            } => {
-                let mut events = self.events.borrow_mut();
-                let row = events.get_mut(event).expect("counted after it was opened");
-                row.fail_count = row.fail_count.max(*fail_count);
-            }
-        }
-    }
-
-    /// States of a target's transitions, in the order in which they were applied.
-    pub(crate) fn story(&self, target: TargetId) -> Vec<(State, Reason)> {
-        let transitions = self.transitions.borrow();
-        let own = transitions
-            .iter()
-            .filter(|transition| transition.target == target);
-        own.map(|transition| (transition.after, transition.reason))
-            .collect()
-    }
-}
-
-/// Any error of a store.
-fn refusal(why: &str) -> StoreError {
-    StoreError::Closed {
-        store: why.to_owned(),
-    }
-}
-
-/// Takes one off what is left of a script.
-fn once(left: &Cell<u32>) -> bool {
-    let before = left.get();
-    left.set(before.saturating_sub(1));
-    before > 0
-}
-
-impl FactStore for Rc<FakeStore> {
-    fn drops_overdue(&self) -> bool {
-        self.drops.get()
-    }
-
-    async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
-        self.calls.set(self.calls.get() + 1);
-        while self.stalled.get() {
-            self.go_on.notified().await;
-        }
-        if self.slow_ms.get() > 0 {
-            tokio::time::sleep(Duration::from_millis(self.slow_ms.get())).await;
-        }
-        self.answer()?;
-        if once(&self.hangs) {
-            std::future::pending::<()>().await;
-        }
-        if batch.journal_seq <= self.applied.get() {
-            self.met_again.set(self.met_again.get() + 1);
-            return Ok(Applied::default());
-        }
-        self.largest.set(self.largest.get().max(batch.facts.len()));
-        batch.facts.iter().for_each(|fact| self.take(fact));
-        self.applied.set(batch.journal_seq);
-        if once(&self.hangs_after) {
-            std::future::pending::<()>().await;
-        }
-        if once(&self.loses_answers) {
-            return Err(refusal("its answer was lost"));
-        }
-        Ok(Applied::default())
-    }
-
-    async fn sync(&self) -> Result<(), StoreError> {
-        self.syncs.set(self.syncs.get() + 1);
-        if self.refuses_sync.get() {
-            return Err(refusal("not synced"));
-        }
-        self.answer()
-    }
-
-    async fn write_freshness(&self, mut rows: Vec<FreshnessRow>) -> FreshnessWritten {
-        if self.refuses_freshness.get() || self.away.get() {
-            let (rows, error, left) = (0, Some(refusal("refused")), rows);
-            return FreshnessWritten { rows, left, error };
-        }
-        rows.sort_by_key(|row| row.target);
-        let is_held = |row: &FreshnessRow| self.held.borrow().contains(&row.target);
-        let (held, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_held);
-        let (given, left_out) = (rows.len(), rows.len().min(self.leaves_out.get()));
-        let taken = rows.into_iter().take(given - left_out);
-        let taken = taken.map(|row| (row.target, row));
-        let written = taken.len() as u64;
-        self.rows_written.set(self.rows_written.get() + written);
-        self.left_out.set(self.left_out.get() + left_out as u64);
-        self.freshness.borrow_mut().extend(taken);
-        FreshnessWritten {
-            rows: written,
-            error: (!held.is_empty()).then(|| refusal("held")),
-            left: held,
-        }
-    }
-
-    async fn floors(&self) -> Result<Floors, StoreError> {
-        let newest = self.jobs.borrow().iter().map(|job| job.id).collect();
-        Ok(Floors {
-            newest,
-            journal_seq: self.applied.get(),
-        })
-    }
-
-    async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
-        let events = self.events.borrow();
-        let open = events.values().filter(|event| event.ended_at.is_none());
-        let transitions = self.transitions.borrow();
-        let of = |event: &Event| transitions.iter().filter(|by| by.event == event.id).count();
-        Ok(open
-            .map(|event| OpenEvent {
-                event: event.clone(),
-                transitions: of(event) as u32,
-            })
-            .collect())
-    }
-}
-
 /// What was logged while it listened: a line per message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard(Arc<Mutex<Vec<String>>>);
@@ -393,6 +208,11 @@ pub(crate) fn config(data_dir: &Path) -> SinkConfig {
         confirm_after: 3,
         projection_interval_ms: 900_000,
         journal_max_bytes: 1 << 30,
+        node: "test".to_owned(),
+        holder: "here".to_owned(),
+        lease_ms: 30_000,
+        alone: false,
+        history: HistoryMode::Edges,
     }
 }
 
@@ -524,6 +344,7 @@ impl Bed {
             slot: Slot(slot),
             target: target(id),
             group_id: 0,
+            method: Some(Method::Get),
             generation: Generation(generation),
             interval_s,
             cadence_ms: cadence_ms(interval_s),

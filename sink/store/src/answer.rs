@@ -1,8 +1,10 @@
 //! What goes into the store and comes out of it besides the types of `model`. No SQL here.
 
+use crate::lease::Superseded;
 use model::fact::Event;
+use model::outcome::Phases;
 use model::target::TargetConfig;
-use model::{FactId, FieldError, Target, TargetId, UnixMs};
+use model::{FactId, FailureClass, FieldError, Target, TargetId, UnixMs};
 
 use crate::{Result, StoreError};
 
@@ -79,9 +81,11 @@ pub struct ChangePage {
 pub struct Floors {
     /// Highest fact id ever applied, per shard that has one; ids are minted above it.
     pub newest: Vec<FactId>,
-    /// Journal position that was applied last, 0 = none. A new journal goes on after it: a batch
-    /// at or below it is taken for one that was applied already.
+    /// Position of its own journal that was applied last, 0 = none. A new journal goes on after it:
+    /// a batch at or below it is taken for one that was applied already.
     pub journal_seq: u64,
+    /// What its journal has and must not apply any more.
+    pub superseded: Vec<Superseded>,
 }
 
 /// An open event, as a restart resumes it.
@@ -157,6 +161,66 @@ impl FreshnessWritten {
     }
 }
 
+/// One check of a target, for the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Our own id: writing it twice changes nothing.
+    pub id: FactId,
+    /// Whose.
+    pub target: TargetId,
+    /// The legacy `blog_id`.
+    pub group_id: u64,
+    /// The word of the request's method; empty where no request is made.
+    pub method: &'static str,
+    /// HTTP status, 0 = none.
+    pub status: u16,
+    /// Why it did not end `up`.
+    pub class: Option<FailureClass>,
+    /// Time spent, by phase.
+    pub phases: Phases,
+    /// When it began.
+    pub checked_at: UnixMs,
+}
+
+impl HistoryRow {
+    pub(crate) fn http_code(&self) -> Option<u16> {
+        (self.status > 0).then_some(self.status)
+    }
+
+    pub(crate) fn error_code(&self) -> Option<u8> {
+        self.class.and_then(FailureClass::legacy_code)
+    }
+
+    /// The whole check.
+    pub(crate) fn rtt_ms(&self) -> Option<u32> {
+        self.phases.values()[5].map(ms)
+    }
+
+    /// Name, connection, TLS handshake and first byte, where they were reached.
+    pub(crate) fn phases_ms(&self) -> [Option<u32>; 4] {
+        let [dns, connect, tls, ttfb, ..] = self.phases.values();
+        [dns, connect, tls, ttfb].map(|us| us.map(ms))
+    }
+}
+
+/// To the nearest ms.
+fn ms(us: u32) -> u32 {
+    (us / 1_000) + u32::from(us % 1_000 >= 500)
+}
+
+/// What was deleted because it was old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Closed events.
+    pub events: u64,
+    /// Transitions of those.
+    pub transitions: u64,
+    /// Rows of the history.
+    pub history: u64,
+    /// There may be more.
+    pub more: bool,
+}
+
 /// Which events to list, newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFilter {
@@ -197,6 +261,6 @@ pub struct StoreCounts {
     pub freshness: u64,
     /// Highest change number of a target.
     pub latest_change: u64,
-    /// Journal position that was applied last.
+    /// Journal position that was applied last, of the journal that came furthest.
     pub journal_seq: u64,
 }

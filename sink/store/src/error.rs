@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::lease::Held;
+
 /// A store that could not be opened, or a request that it could not do. A request that failed
 /// changed nothing, unless its documentation says that it works in chunks.
 ///
@@ -410,6 +412,33 @@ pub enum StoreError {
         /// The server's number of its connection.
         connection: String,
     },
+    /// Another node has the lease.
+    #[error(
+        "the store {store} belongs to the node {node:?} ({holder}), whose lease runs for \
+         {left_s} s more: stop that one first, wait until its lease has run out, or give this one \
+         its own database or prefix"
+    )]
+    Held {
+        /// The address, its password masked.
+        store: String,
+        /// The name of the other node.
+        node: String,
+        /// Where it runs: `HOST:DATA_DIR`.
+        holder: String,
+        /// What is left of its lease, in s.
+        left_s: u64,
+    },
+    /// The right to write was taken by somebody else.
+    #[error(
+        "nothing was written to the store {store}: another node took over from this one (its \
+         epoch {epoch} is over)"
+    )]
+    Fenced {
+        /// The address, its password masked.
+        store: String,
+        /// The epoch that is over.
+        epoch: u64,
+    },
     /// A setting of the session is not what was asked for.
     #[error(
         "the store {store} keeps {setting} = {found:?} for our sessions, {wanted:?} is needed: \
@@ -438,6 +467,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    pub(crate) fn held(store: String, held: Held) -> Self {
+        Self::Held {
+            store,
+            node: held.node,
+            holder: held.holder,
+            left_s: held.left_ms.div_ceil(1_000),
+        }
+    }
+
     /// Whether the same request may succeed later without anybody doing anything: a busy, silent or
     /// restarting database.
     pub fn is_transient(&self) -> bool {

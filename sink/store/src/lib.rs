@@ -17,6 +17,7 @@
 mod answer;
 mod columns;
 mod error;
+mod lease;
 mod legacy;
 mod mysql;
 mod rules;
@@ -26,10 +27,12 @@ mod store;
 mod url;
 
 pub use answer::{
-    Applied, ChangePage, EventFilter, Floors, FreshnessRow, FreshnessWritten, ImportId, ImportPart,
-    ImportReport, ImportRow, LegacyReport, OpenEvent, StoreCounts, TargetPage,
+    Applied, ChangePage, EventFilter, Floors, Forgotten, FreshnessRow, FreshnessWritten,
+    HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport, OpenEvent,
+    StoreCounts, TargetPage,
 };
 pub use error::StoreError;
+pub use lease::{ALL_SHARDS, Claim, Fence, JournalId, Superseded};
 pub use legacy::{Legacy, LegacyColumns, LegacyFreshness, Name};
 pub use mysql::MysqlUrl;
 pub use schema::{MigrationPlan, MigrationStep};

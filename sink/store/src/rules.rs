@@ -1,12 +1,21 @@
 //! What every backend decides alike: numbers of the tables, limits of an import, and the sentences
 //! with which a row of it is refused. Must know no database.
 
-use model::{FieldError, TargetId};
+use model::limits::FACT_EPOCH_UNIX_MS;
+use model::{FieldError, TargetId, UnixMs};
 
 use crate::answer::ImportId;
 
-/// The one node that a store has so far.
-pub(crate) const NODE: i64 = 1;
+/// Rows that one step of forgetting deletes of a table.
+pub(crate) const OLD_ROWS_MAX: usize = 1_000;
+/// Events that it looks at.
+pub(crate) const OLD_EVENTS_MAX: usize = 250;
+
+/// No id that was minted before `at` is above it: ids begin with their time.
+pub(crate) fn first_id_at(at: UnixMs) -> i64 {
+    (at.0.saturating_sub(FACT_EPOCH_UNIX_MS) << 22) as i64
+}
+
 /// Queue of internal jobs.
 pub(crate) const QUEUE_INTERNAL: u8 = 3;
 /// Attempts of a job before it is dead.

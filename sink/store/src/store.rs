@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::fact::{Batch, Event, Transition};
-use model::limits::{FRESHNESS_CHUNK_ROWS, STORE_BUSY_MS};
-use model::{FactId, Target, TargetId};
+use model::limits::{FRESHNESS_CHUNK_ROWS, HISTORY_CHUNK_ROWS, STORE_BUSY_MS};
+use model::{FactId, Target, TargetId, UnixMs};
 use tokio::sync::mpsc;
 
 use crate::answer::{
-    Applied, ChangePage, EventFilter, Floors, FreshnessRow, FreshnessWritten, ImportId, ImportPart,
-    ImportReport, ImportRow, LegacyReport, OpenEvent, StoreCounts, TargetPage,
+    Applied, ChangePage, EventFilter, Floors, Forgotten, FreshnessRow, FreshnessWritten,
+    HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport, OpenEvent,
+    StoreCounts, TargetPage,
 };
+use crate::lease::{Claim, Fence};
 use crate::legacy::Legacy;
 use crate::mysql::Lane;
 use crate::schema::{MigrationPlan, MigrationStep};
@@ -297,6 +299,43 @@ impl Store {
         ask!(self, Control, |db| db.changes(after_change, limit))
     }
 
+    /// Gives the right to write the claimed shards, under a new epoch: whoever had it before writes
+    /// nothing any more. Time is the database's.
+    ///
+    /// # Errors
+    /// [`Held`](crate::StoreError::Held) while another node has a lease on one of them; the
+    /// store's.
+    pub async fn acquire(&self, claim: &Claim) -> Result<Fence> {
+        let claim = claim.clone();
+        ask!(self, Facts, |db| db.acquire(&claim))
+    }
+
+    /// Makes the lease of `fence` run for `lease_ms` from now on, by the database's clock.
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::StoreError::Fenced) when the right was taken; the store's.
+    pub async fn renew(&self, fence: Fence, lease_ms: u64) -> Result<()> {
+        ask!(self, Control, |db| db.renew(fence, lease_ms))
+    }
+
+    /// Ends the lease of `fence`, if it is still the one: another node need not wait for it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn release(&self, fence: Fence) -> Result<()> {
+        ask!(self, Control, |db| db.release(fence))
+    }
+
+    /// The journal of `fence` ends with `last_seq` for now: of what [`Floors::superseded`] named
+    /// without an end, nothing up to there is to be applied, and everything after it is. Before the
+    /// first batch is applied under a new fence.
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::StoreError::Fenced), and the store's.
+    pub async fn pass_over(&self, fence: Fence, last_seq: u64) -> Result<()> {
+        ask!(self, Facts, |db| db.pass_over(fence, last_seq))
+    }
+
     /// Every open event with the number of its transitions, by id.
     ///
     /// # Errors
@@ -305,12 +344,12 @@ impl Store {
         ask!(self, Facts, |db| db.open_events())
     }
 
-    /// Where a restart resumes.
+    /// Where the node of `fence` resumes.
     ///
     /// # Errors
     /// The store's.
-    pub async fn floors(&self) -> Result<Floors> {
-        ask!(self, Facts, |db| db.floors())
+    pub async fn floors(&self, fence: Fence) -> Result<Floors> {
+        ask!(self, Facts, |db| db.floors(fence))
     }
 
     /// Applies `batch` in one transaction, together with its journal position. Applying it again
@@ -321,10 +360,11 @@ impl Store {
     /// It is not on the disk after a power failure before the next [`Store::sync`].
     ///
     /// # Errors
-    /// The store's; then nothing of the batch is applied.
-    pub async fn apply(&self, batch: &Batch) -> Result<Applied> {
+    /// [`Fenced`](crate::StoreError::Fenced), and the store's; then nothing of the batch is
+    /// applied.
+    pub async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied> {
         let batch = batch.clone();
-        ask!(self, Facts, |db| db.apply(&batch))
+        ask!(self, Facts, |db| db.apply(fence, &batch))
     }
 
     /// Makes everything applied so far survive a power failure: a journal may forget what was
@@ -341,8 +381,13 @@ impl Store {
     /// wall clock may step back: its one writer must not have two calls under way.
     ///
     /// Rows of a chunk that others hold are left, and the chunks after it are written all the
-    /// same; after any other failure the store is not asked again.
-    pub async fn write_freshness(&self, mut rows: Vec<FreshnessRow>) -> FreshnessWritten {
+    /// same; after any other failure, [`Fenced`](crate::StoreError::Fenced) among them, the store
+    /// is not asked again.
+    pub async fn write_freshness(
+        &self,
+        fence: Fence,
+        mut rows: Vec<FreshnessRow>,
+    ) -> FreshnessWritten {
         rows.sort_by_key(|row| row.target);
         let (mut done, mut over) = (FreshnessWritten::default(), false);
         for chunk in rows.chunks(FRESHNESS_CHUNK_ROWS) {
@@ -350,7 +395,7 @@ impl Store {
                 done.left.extend_from_slice(chunk);
                 continue;
             }
-            match self.write_chunk(chunk.to_vec()).await {
+            match self.write_chunk(fence, chunk.to_vec()).await {
                 Ok(written) => done.rows += written,
                 Err(error) => {
                     over = !matches!(error, StoreError::Contended { .. });
@@ -362,8 +407,40 @@ impl Store {
         done
     }
 
-    async fn write_chunk(&self, chunk: Vec<FreshnessRow>) -> Result<u64> {
-        ask!(self, Freshness, |db| db.write_freshness(&chunk))
+    async fn write_chunk(&self, fence: Fence, chunk: Vec<FreshnessRow>) -> Result<u64> {
+        ask!(self, Freshness, |db| db.write_freshness(fence, &chunk))
+    }
+
+    /// Writes single checks, 1,000 rows to a transaction, beside the facts. A row that is there
+    /// already stays. Returns the rows that were new.
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::StoreError::Fenced), and the store's; chunks before the failed one are
+    /// written. Writing all again is harmless.
+    pub async fn write_history(&self, fence: Fence, rows: Vec<HistoryRow>) -> Result<u64> {
+        let mut written = 0;
+        for chunk in rows.chunks(HISTORY_CHUNK_ROWS) {
+            let chunk = chunk.to_vec();
+            written += ask!(self, Freshness, |db| db.write_history(fence, &chunk))?;
+        }
+        Ok(written)
+    }
+
+    /// Deletes the oldest checks of the history from before `before`, at most 1,000 of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_history(&self, before: UnixMs) -> Result<Forgotten> {
+        ask!(self, Control, |db| db.forget_history(before))
+    }
+
+    /// Deletes events that were closed before `before`, with their transitions, at most 1,000 rows
+    /// of each. An event goes with the last of its transitions or after them. Open ones stay.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_events(&self, before: UnixMs) -> Result<Forgotten> {
+        ask!(self, Control, |db| db.forget_events(before))
     }
 
     /// The newest events that pass `filter`, newest first.

@@ -24,6 +24,8 @@ struct Scrape {
     cores: Vec<CoreSnapshot>,
     sink: SinkSnapshot,
     targets_refused: u64,
+    forgotten: [(&'static str, u64); 3],
+    forgetting_failed: u64,
     ages: Option<FreshnessAges>,
     /// Of the monotonic clock.
     now_us: u64,
@@ -59,6 +61,8 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         cores,
         sink,
         targets_refused: view.refusals.total(),
+        forgotten: view.retention.rows(),
+        forgetting_failed: view.retention.failed(),
         ages: view.ages(),
         now_us: view.clock.mono().0,
         histograms: view.with_histograms(|all| all.iter().map(CoreBuckets::from).collect()),
@@ -251,11 +255,13 @@ impl Scrape {
             ("event_transitions", sink.transition_rows),
             ("jobs", sink.job_rows),
             ("freshness", sink.freshness_rows),
+            ("check_history", sink.history_rows),
         ];
         page.counter("store_rows", "Rows written, by table", by("table", &rows))?;
         let retries = [
             ("apply", sink.apply_retries),
             ("freshness", sink.freshness_retries),
+            ("history", sink.history_retries),
         ];
         page.counter(
             "store_retries",
@@ -486,6 +492,12 @@ mod tests {
             cores: vec![core],
             sink: SinkSnapshot::default(),
             targets_refused: 4,
+            forgotten: [
+                ("check_history", 5),
+                ("events", 6),
+                ("event_transitions", 7),
+            ],
+            forgetting_failed: 8,
             ages: Some(FreshnessAges::default()),
             now_us: 0,
             histograms: vec![CoreBuckets::from(&lifetime)],

@@ -148,6 +148,21 @@ pub(crate) struct RunFlags {
     /// Disk that the journal may take while the store is away, in MiB [default: 4096]
     #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
     pub(crate) journal_max_mib: Option<i64>,
+    /// Which checks are kept in the store: edges, all, or sample N [default: edges]
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) history: Option<String>,
+    /// Days for which the history is kept; 0 = for ever [default: 30]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    pub(crate) history_days: Option<i64>,
+    /// Days for which closed events are kept; 0 = for ever [default: 0]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    pub(crate) events_days: Option<i64>,
+    /// Name of this node in the store [default: that of the machine]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_id: Option<String>,
+    /// How long another node waits for this one when it is silent [default: 30]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub(crate) lease_s: Option<i64>,
     /// Length of a histogram interval [default: 10]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub(crate) histogram_interval_s: Option<i64>,
@@ -182,6 +197,11 @@ impl RunFlags {
         values.extend(whole("confirm_after", self.confirm_after));
         values.extend(whole("projection_interval_s", self.projection_interval_s));
         values.extend(whole("journal_max_mib", self.journal_max_mib));
+        values.extend(text("history", self.history.as_ref()));
+        values.extend(whole("history_days", self.history_days));
+        values.extend(whole("events_days", self.events_days));
+        values.extend(text("node_id", self.node_id.as_ref()));
+        values.extend(whole("lease_s", self.lease_s));
         values.extend(whole("histogram_interval_s", self.histogram_interval_s));
         values.extend(whole("drain_s", self.drain_s));
         values.extend(text("log", self.log.as_ref()));

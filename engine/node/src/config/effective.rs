@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::{Config, Layers, legacy};
+use super::{Config, Layers, history_words, legacy};
 
 impl Config {
     /// Every key with its effective value; an empty text or list = not set.
@@ -22,34 +22,22 @@ impl Config {
         let mut all = vec![
             ("data_dir", text(&self.data_dir.display())),
             ("store", text(&self.store)),
+            (
+                "node_id",
+                text(&self.node_id.as_deref().unwrap_or_default()),
+            ),
+            ("lease_s", whole(self.lease_s)),
             ("targets", path(&self.targets)),
             ("prune", Value::Boolean(self.prune)),
             ("strict", Value::Boolean(self.strict)),
             ("admin", text(&self.admin)),
-            (
-                "dns",
-                texts(self.dns.iter().map(ToString::to_string).collect()),
-            ),
+            ("dns", texts(shown(&self.dns))),
             ("dns_queries_per_s", whole(self.dns_queries_per_s)),
             ("dns_canaries", texts(self.dns_canaries.clone())),
             ("ip", text(&self.ip.as_str())),
-            (
-                "allow",
-                texts(self.allow.iter().map(ToString::to_string).collect()),
-            ),
-            (
-                "uncapped",
-                texts(self.uncapped.iter().map(ToString::to_string).collect()),
-            ),
-            (
-                "source_addresses",
-                texts(
-                    self.source_addresses
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect(),
-                ),
-            ),
+            ("allow", texts(shown(&self.allow))),
+            ("uncapped", texts(shown(&self.uncapped))),
+            ("source_addresses", texts(shown(&self.source_addresses))),
             ("close", text(&self.close.as_str())),
             ("ca_file", path(&self.ca_file)),
             ("user_agent", text(&self.user_agent)),
@@ -69,6 +57,9 @@ impl Config {
             ("confirm_after", whole(self.confirm_after)),
             ("projection_interval_s", whole(self.projection_interval_s)),
             ("journal_max_mib", whole(self.journal_max_mib)),
+            ("history", text(&history_words(self.history))),
+            ("history_days", whole(self.history_days)),
+            ("events_days", whole(self.events_days)),
             ("histogram_interval_s", whole(self.histogram_interval_s)),
             ("drain_s", whole(self.drain_s)),
             ("log", text(&self.log.as_str())),
@@ -94,6 +85,10 @@ impl Config {
         }
         out
     }
+}
+
+fn shown(all: &[impl ToString]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]

@@ -30,10 +30,12 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 29] = [
+pub(crate) const KEYS: [Key; 34] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
+    key("node_id", Kind::Text),
+    key("lease_s", Kind::Whole),
     key("targets", Kind::Text),
     key("prune", Kind::Flag),
     key("strict", Kind::Flag),
@@ -56,6 +58,9 @@ pub(crate) const KEYS: [Key; 29] = [
     key("confirm_after", Kind::Whole),
     key("projection_interval_s", Kind::Whole),
     key("journal_max_mib", Kind::Whole),
+    key("history", Kind::Text),
+    key("history_days", Kind::Whole),
+    key("events_days", Kind::Whole),
     key("histogram_interval_s", Kind::Whole),
     key("drain_s", Kind::Whole),
     key("log", Kind::Text),

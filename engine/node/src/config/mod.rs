@@ -14,10 +14,12 @@ use std::str::FromStr;
 
 use model::TargetUrl;
 use model::limits::{
-    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, JOURNAL_MAX_BYTES, PROJECTION_INTERVAL_MS,
-    PROJECTION_INTERVAL_S_RANGE, TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
+    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, JOURNAL_MAX_BYTES, LEASE_DEFAULT_S,
+    PROJECTION_INTERVAL_MS, PROJECTION_INTERVAL_S_RANGE, TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S,
+    TLS_FULL_EVERY_MAX_S,
 };
 use model::url::Host;
+use persist::HistoryMode;
 use prober::{Allowed, Cidr, DEFAULT_USER_AGENT};
 use store::{Legacy, StoreUrl};
 
@@ -125,6 +127,13 @@ words! {
     }
 }
 
+/// Default of `history_days`.
+const HISTORY_DAYS: u32 = 30;
+/// What `history_days` and `events_days` may be at most: a century.
+const DAYS_MAX: u32 = 36_500;
+/// What `lease_s` may be.
+const LEASE_RANGE_S: (u32, u32) = (5, 3_600);
+
 /// Everything that can be configured, valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -134,6 +143,10 @@ pub(crate) struct Config {
     pub(crate) store: StoreUrl,
     /// Whether somebody chose the store; else it is the default one.
     pub(crate) store_chosen: bool,
+    /// Name of the node in the store; that of the machine when there is none.
+    pub(crate) node_id: Option<String>,
+    /// How long another node waits for this one when it is silent.
+    pub(crate) lease_s: u32,
     /// Target list that is imported at the start and on reload.
     pub(crate) targets: Option<PathBuf>,
     /// Targets that are absent from the list become inactive.
@@ -178,6 +191,12 @@ pub(crate) struct Config {
     pub(crate) projection_interval_s: u32,
     /// Disk that the journal may take, in MiB.
     pub(crate) journal_max_mib: u32,
+    /// Which checks the history keeps.
+    pub(crate) history: HistoryMode,
+    /// Days for which it keeps them; 0 = for ever.
+    pub(crate) history_days: u32,
+    /// Days for which closed events are kept; 0 = for ever.
+    pub(crate) events_days: u32,
     /// Length of a histogram interval.
     pub(crate) histogram_interval_s: u32,
     /// Time to finish what runs at shutdown.
@@ -200,6 +219,8 @@ impl Config {
             legacy: read.legacy(&store)?,
             store,
             store_chosen,
+            node_id: read.node_id()?,
+            lease_s: read.whole("lease_s", LEASE_DEFAULT_S, LEASE_RANGE_S)?,
             targets: read.path("targets")?,
             prune: read.flag("prune")?,
             strict: read.flag("strict")?,
@@ -238,6 +259,9 @@ impl Config {
                 PROJECTION_INTERVAL_S_RANGE,
             )?,
             journal_max_mib: read.whole("journal_max_mib", JOURNAL_MAX_MIB, JOURNAL_MIB_RANGE)?,
+            history: read.history()?,
+            history_days: read.whole_or_off("history_days", HISTORY_DAYS, DAYS_MAX)?,
+            events_days: read.whole_or_off("events_days", 0, DAYS_MAX)?,
             histogram_interval_s: read.whole(
                 "histogram_interval_s",
                 HISTOGRAM_INTERVAL_S,
@@ -301,6 +325,29 @@ pub(crate) fn upstream(text: &str) -> Result<SocketAddr, &'static str> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() > 0 => Ok(address),
         _ => Err("an IP address, with a port if it is not 53, such as 9.9.9.9 or 127.0.0.1:5353"),
+    }
+}
+
+/// Which checks are kept, as it is written in the configuration.
+pub(crate) fn history(text: &str) -> Result<HistoryMode, &'static str> {
+    let accepted = "edges, all, or sample N (one healthy check in N, such as sample 100)";
+    match text.split_whitespace().collect::<Vec<_>>()[..] {
+        ["edges"] => Ok(HistoryMode::Edges),
+        ["all"] => Ok(HistoryMode::All),
+        ["sample", one_in] => one_in
+            .parse()
+            .map(HistoryMode::Sample)
+            .map_err(|_| accepted),
+        _ => Err(accepted),
+    }
+}
+
+/// The words that [`history`] reads.
+pub(crate) fn history_words(mode: HistoryMode) -> String {
+    match mode {
+        HistoryMode::Edges => "edges".to_owned(),
+        HistoryMode::All => "all".to_owned(),
+        HistoryMode::Sample(one_in) => format!("sample {one_in}"),
     }
 }
 
@@ -439,11 +486,28 @@ mod tests {
             ("probe_cores", "probe_cores = [-1]"),
             ("probe_cores", "probe_cores = [1, 1]"),
             ("store", "store = 'postgres://x'"),
+            ("node_id", "node_id = 'a b'"),
+            ("lease_s", "lease_s = 4"),
+            ("history", "history = 'sample'"),
+            ("history", "history = 'sample 0'"),
+            ("history", "history = 'none'"),
+            ("history_days", "history_days = -1"),
             ("data_dir", "data_dir = 3"),
         ] {
             let error = resolve(line).expect_err(line).to_string();
             assert!(error.contains(&format!("c.toml: {key}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn the_history_is_edges_a_sample_or_all() {
+        for words in ["edges", "all", "sample 10"] {
+            assert_eq!(history(words).map(history_words), Ok(words.to_owned()));
+        }
+        let config = resolve("").expect("valid");
+        assert_eq!(config.history, HistoryMode::Edges);
+        assert_eq!((config.history_days, config.events_days), (30, 0));
+        assert_eq!(resolve("history_days = 0").expect("valid").history_days, 0);
     }
 
     #[test]

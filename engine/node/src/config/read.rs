@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use model::FieldError;
-use model::limits::{DNS_CANARIES_MAX, SOURCE_ADDRESSES_MAX};
+use model::limits::{DNS_CANARIES_MAX, NODE_ID_MAX_BYTES, SOURCE_ADDRESSES_MAX};
+use persist::HistoryMode;
 use prober::{Allowed, Cidr};
 use store::StoreUrl;
 use toml::Value;
 
 use super::layers::{Layers, Source};
-use super::{STORE_FILE, canary, refuse, source, upstream};
+use super::{STORE_FILE, canary, history, refuse, source, upstream};
 use crate::exit::bad_input;
 use crate::logging;
 
@@ -88,6 +89,30 @@ impl Reader<'_> {
                 &value.to_string(),
                 &format!("a whole number from 1 to {max}, or 0 to turn it off"),
             ),
+        }
+    }
+
+    /// The name of the node, `None` when absent or empty.
+    pub(super) fn node_id(&self) -> anyhow::Result<Option<String>> {
+        let Some((text, source)) = self.given("node_id")? else {
+            return Ok(None);
+        };
+        let is_good = |byte: u8| byte.is_ascii_graphic();
+        if text.len() > NODE_ID_MAX_BYTES || !text.bytes().all(is_good) {
+            let accepted = "a name of up to 255 letters, digits and signs without blanks";
+            return refuse(source, "node_id", &format!("{text:?}"), accepted);
+        }
+        Ok(Some(text.to_owned()))
+    }
+
+    /// Which checks the history keeps.
+    pub(super) fn history(&self) -> anyhow::Result<HistoryMode> {
+        let Some((text, source)) = self.given("history")? else {
+            return Ok(HistoryMode::Edges);
+        };
+        match history(text) {
+            Ok(mode) => Ok(mode),
+            Err(accepted) => refuse(source, "history", &format!("{text:?}"), accepted),
         }
     }
 

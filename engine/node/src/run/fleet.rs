@@ -156,6 +156,7 @@ fn registration(core: usize, slot: Slot, target: &Target) -> Registration {
         slot,
         target: target.id,
         group_id: target.config.group_id,
+        method: target.config.check.http().map(|http| http.method),
         generation: target.generation,
         interval_s: target.config.interval_s,
         cadence_ms: target.config.cadence_ms(),

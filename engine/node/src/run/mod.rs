@@ -12,12 +12,14 @@ mod drain;
 pub(crate) mod fit;
 mod fleet;
 mod journal;
+pub(crate) mod lease;
 pub(crate) mod lifetime;
 pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod refusals;
 mod reload;
+pub(crate) mod retention;
 pub(crate) mod send;
 mod serve;
 mod signals;
@@ -76,6 +78,9 @@ async fn node(
     let parts = Parts::start(&config, checked, &listener).await?;
     lock.record_store(&config.store)?;
     let view = Arc::clone(&parts.view);
+    let days = retention::Retention::of(&config);
+    let forgetting = retention::run(parts.store.clone(), days, Arc::clone(&view));
+    let forgetting = tokio::spawn(forgetting);
     let socket = ControlSocket::bind(&config.data_dir)?;
     let end = End::new();
     let at_once = at_once(&view, &stop, &end);
@@ -87,6 +92,7 @@ async fn node(
         Ok(why) => info!("{why}: draining"),
         Err(broken) => error!("{broken:#}; flushing what can be flushed"),
     }
+    forgetting.abort();
     let drained = parts.drain().await;
     let stopped = first_error([ended.map(drop), drained]);
     end.tell(&stopped).await;

@@ -16,10 +16,11 @@ use prober::SharedConfig;
 use prober::resolver::{IpPolicy, ResolverConfig};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
-use store::{OpenOptions, Store};
+use store::{OpenOptions, Store, StoreUrl};
 use tokio::net::TcpListener;
 
 use super::checked::Checked;
+use super::lease;
 use super::plan::{Cpus, FilesPlan, raise_nofile};
 use super::sources;
 use super::view::{CoreSeen, Facts, View};
@@ -78,25 +79,17 @@ impl Parts {
         let store = Store::open_with(&config.store, config.opening(OpenOptions::default())).await?;
         let started = spawn_cores(config, &prober, clock, &cpus, files, &upstreams)?;
         let handles = started.handles;
-        let sink_config = SinkConfig {
-            data_dir: config.data_dir.clone(),
-            cpu: Some(cpus.sink),
-            confirm_after: config.confirm_after,
-            projection_interval_ms: u64::from(config.projection_interval_s) * 1_000,
-            journal_max_bytes: u64::from(config.journal_max_mib) << 20,
-        };
+        let node_id = config.node_id.clone().unwrap_or_else(lease::host_name);
+        let sink_config = sink_config(config, &cpus, &node_id)?;
         let links = handles.iter().map(link).collect();
-        let sink = persist::spawn(
-            sink_config,
-            Arc::new(move || clock.now()),
-            links,
-            store.clone(),
-        )?;
+        let now = Arc::new(move || clock.now());
+        let sink = persist::spawn(sink_config, now, links, store.clone())?;
         let facts = Facts {
             pid: std::process::id(),
             started: clock.now().unix,
             data_dir: std::path::absolute(&config.data_dir)?,
             store: absolute_store(&config.store),
+            node_id,
             admin: listener.local_addr()?.to_string(),
             driver: started.driver,
             driver_note: started.note,
@@ -128,6 +121,23 @@ impl Parts {
             view,
         })
     }
+}
+
+fn sink_config(config: &Config, cpus: &Cpus, node_id: &str) -> anyhow::Result<SinkConfig> {
+    let data_dir = std::path::absolute(&config.data_dir)?;
+    Ok(SinkConfig {
+        cpu: Some(cpus.sink),
+        confirm_after: config.confirm_after,
+        projection_interval_ms: u64::from(config.projection_interval_s) * 1_000,
+        journal_max_bytes: u64::from(config.journal_max_mib) << 20,
+        node: node_id.to_owned(),
+        holder: format!("{}:{}", lease::host_name(), data_dir.display()),
+        lease_ms: u64::from(config.lease_s) * 1_000,
+        // Its file is locked, see `control::store_lock`.
+        alone: matches!(config.store, StoreUrl::Sqlite(_)),
+        history: config.history,
+        data_dir: config.data_dir.clone(),
+    })
 }
 
 fn link(core: &CoreHandle) -> CoreLink {

@@ -28,6 +28,7 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
     let (mut after, mut fed, mut first) = (None, Fed::default(), true);
     let mut refused = Refused::default();
     let mut keep = HashSet::new();
+    let epoch = control.epoch();
     loop {
         let page = reading(control.parts.store.targets(after, PAGE, true).await)?;
         if first {
@@ -39,9 +40,10 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
         fed += control.fleet.feed(page.targets).await?;
         control.between_pages().await?;
         if page.last.is_none() {
-            let loaded = SinkCommand::Loaded { keep };
+            let loaded = SinkCommand::Loaded { keep, epoch };
             send(&control.parts.sink.commands, loaded, "the sink").await?;
             refused.say_rest();
+            control.fed_for.epoch = epoch;
             return Ok(fed);
         }
         after = page.last;

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::fit;
 use super::fleet::Fleet;
+use super::lease::Loaded;
 use super::parts::{Parts, Stopping};
 use super::ports::Fit;
 use super::reload;
@@ -49,6 +50,7 @@ pub(super) struct Control {
     paused: bool,
     /// Every active target has its place.
     loaded: bool,
+    pub(super) fed_for: Loaded,
     calls: mpsc::Receiver<Call>,
     /// Calls that came while changed targets were placed.
     deferred: VecDeque<Call>,
@@ -76,6 +78,7 @@ impl Control {
             change: 0,
             paused: false,
             loaded: false,
+            fed_for: Loaded::default(),
             calls,
             deferred: VecDeque::new(),
             troubles: Troubles::new(),
@@ -232,9 +235,8 @@ impl Control {
             // The socket's own server answers these two.
             Request::Status | Request::Drain => Some(super::status::object(&self.parts.view).await),
             Request::Pause { on } => {
-                self.fleet.pause(*on).await?;
                 self.paused = *on;
-                self.show_stage();
+                self.resume().await?;
                 Some(json!({ "ok": true, "paused": on }))
             }
             Request::Trigger { target } => Some(self.trigger(target).await?),
@@ -252,13 +254,23 @@ impl Control {
     }
 
     /// A pause shows also while targets are loaded; running is only what is loaded.
-    fn show_stage(&self) {
+    pub(super) fn show_stage(&self) {
         let stage = match (self.paused, self.loaded) {
+            _ if self.fed_for.is_fenced => Stage::Fenced,
             (true, _) => Stage::Paused,
             (false, true) => Stage::Running,
             (false, false) => Stage::Loading,
         };
         self.parts.view.set_stage(stage);
+    }
+
+    /// Lets the cores check, unless somebody asked for a pause or another node took over.
+    pub(super) async fn resume(&mut self) -> anyhow::Result<()> {
+        self.fleet
+            .pause(self.paused || self.fed_for.is_fenced)
+            .await?;
+        self.show_stage();
+        Ok(())
     }
 
     async fn trigger(&self, target: &TargetRef) -> anyhow::Result<Value> {
@@ -277,11 +289,12 @@ impl Control {
     async fn turn(&mut self, turn: u64) -> anyhow::Result<()> {
         self.watch()?;
         self.parts.view.set_drain_s(self.config.drain_s);
+        self.follow_lease().await?;
         if turn.is_multiple_of(AGES_EVERY) {
             self.ask_ages();
         }
         self.collect_ages();
-        if turn.is_multiple_of(CHANGES_EVERY) {
+        if turn.is_multiple_of(CHANGES_EVERY) && !self.fed_for.is_fenced {
             self.follow_changes().await?;
         }
         if turn % SUMMARY_EVERY == SUMMARY_EVERY - 1 {
@@ -318,7 +331,7 @@ impl Control {
         Ok(())
     }
 
-    fn complain(&mut self, kind: &'static str, text: impl FnOnce() -> String) {
+    pub(super) fn complain(&mut self, kind: &'static str, text: impl FnOnce() -> String) {
         let now = self.parts.view.clock.mono();
         if let Some(complaint) = self.troubles.complaint(kind, now, text) {
             say(&complaint);
@@ -398,7 +411,7 @@ fn busy() -> Value {
 }
 
 /// A refused request is the caller's business; a dead thread is ours.
-fn survives(error: &anyhow::Error) -> anyhow::Result<()> {
+pub(super) fn survives(error: &anyhow::Error) -> anyhow::Result<()> {
     match error.downcast_ref::<send::Ended>() {
         Some(ended) => Err(anyhow!(ended.to_string())),
         None => Ok(()),

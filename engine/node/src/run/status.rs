@@ -8,6 +8,7 @@ use prober::resolver::ResolverStats;
 use serde_json::{Map, Value, json};
 
 use super::accounts::Accounts;
+use super::lease::Right;
 use super::lifetime::Lifetime;
 use super::view::View;
 
@@ -29,6 +30,7 @@ pub(crate) async fn object(view: &View) -> Value {
         "uptime_s": now.unix.since(facts.started) / 1_000,
         "data_dir": facts.data_dir.display().to_string(),
         "store": facts.store,
+        "node_id": facts.node_id,
         "admin": facts.admin,
         "driver": facts.driver.as_str(),
         "driver_note": facts.driver_note,
@@ -139,6 +141,10 @@ fn sink_json(sink: &SinkSnapshot) -> Value {
     let counters = &sink.counters;
     json!({
         "balanced": sink.cores.iter().all(|(_, account)| account.balances()),
+        "lease": Right::of(counters).as_str(),
+        "epoch": counters.epoch,
+        "fenced": counters.fenced,
+        "facts_superseded": counters.facts_superseded,
         "transitions": counters.transitions,
         "journal_records": counters.journal_records,
         "journal_bytes": counters.journal_bytes,
@@ -149,6 +155,10 @@ fn sink_json(sink: &SinkSnapshot) -> Value {
         "apply_lag": counters.apply_lag,
         "applies": counters.applies,
         "apply_retries": counters.apply_retries,
+        "history_rows": counters.history_rows,
+        "history_waiting": counters.history_waiting,
+        "history_left_out": counters.history_left_out,
+        "history_retries": counters.history_retries,
         "freshness_rows": counters.freshness_rows,
         "freshness_pending": counters.freshness_pending,
         "freshness_retries": counters.freshness_retries,

@@ -7,6 +7,7 @@ use model::{FailureClass, MonoUs};
 use persist::{Quiet, SinkCounters};
 
 use super::journal;
+use super::lease::Right;
 
 /// Time between two sentences of one kind, in s.
 const EVERY_S: u64 = 60;
@@ -63,6 +64,7 @@ impl Troubles {
         let found = [
             self.held(cores, now),
             self.journal(sink, now),
+            self.lease(sink, now),
             self.blocked(cores, now),
             self.sources(cores, now),
             self.resolvers(cores, now),
@@ -86,6 +88,24 @@ impl Troubles {
             )
         };
         self.complaint(trouble, now, text)
+    }
+
+    /// The sink says both once: who looks later must see it, too.
+    fn lease(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
+        let (kind, text) = match Right::of(sink) {
+            Right::Held => return None,
+            Right::Lapsed => (
+                "lapsed",
+                "the lease of this node could not be renewed in time because the store is away: \
+                 another node may take over; nothing is lost meanwhile",
+            ),
+            Right::Fenced => (
+                "fenced",
+                "another node took over: this one checks and writes nothing until the other's \
+                 lease is over; stop one of the two",
+            ),
+        };
+        self.complaint(kind, now, || text.to_owned())
     }
 
     /// A fleet whose addresses are not allowed is never down: nothing else would tell.

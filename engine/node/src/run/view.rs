@@ -10,11 +10,12 @@ use cores::{Clock, CoreHistograms, CoreSnapshot, CoreStats, Driver};
 use hdrhistogram::Histogram;
 use model::limits::TICK_MS;
 use model::{CoreIndex, UnixMs};
-use persist::{FreshnessAges, SinkSnapshot, SinkStats};
+use persist::{FreshnessAges, SinkCounters, SinkSnapshot, SinkStats};
 
 use super::accounts::Accounts;
 use super::lifetime::Lifetime;
 use super::refusals::Refusals;
+use super::retention::RetentionStats;
 
 /// A second's worth of ticks.
 const SETTLE_TICKS_MAX: u64 = 1_000 / TICK_MS;
@@ -45,14 +46,22 @@ pub(crate) enum Stage {
     Paused,
     /// On the way out.
     Draining,
+    /// Nothing is dispatched: another node took over.
+    Fenced,
 }
 
 impl Stage {
-    const ALL: [Self; 4] = [Self::Loading, Self::Running, Self::Paused, Self::Draining];
+    const ALL: [Self; 5] = [
+        Self::Loading,
+        Self::Running,
+        Self::Paused,
+        Self::Draining,
+        Self::Fenced,
+    ];
 
     /// The word in `status` and logs.
     pub(crate) fn as_str(self) -> &'static str {
-        ["loading", "running", "paused", "draining"][self as usize]
+        ["loading", "running", "paused", "draining", "fenced"][self as usize]
     }
 }
 
@@ -67,6 +76,8 @@ pub(crate) struct Facts {
     pub(crate) data_dir: PathBuf,
     /// The store, secrets masked.
     pub(crate) store: String,
+    /// The name of the node there.
+    pub(crate) node_id: String,
     /// Bound address of the admin listener.
     pub(crate) admin: String,
     /// What the cores run on.
@@ -104,6 +115,8 @@ pub(crate) struct View {
     drain_s: AtomicU32,
     /// Refused targets.
     pub(crate) refusals: Refusals,
+    /// Old rows that were deleted.
+    pub(crate) retention: RetentionStats,
     histograms: Mutex<Vec<Lifetime>>,
     ages: Mutex<Option<FreshnessAges>>,
 }
@@ -125,6 +138,7 @@ impl View {
             stage: AtomicU8::new(Stage::Loading as u8),
             drain_s: AtomicU32::new(0),
             refusals: Refusals::default(),
+            retention: RetentionStats::default(),
             histograms: Mutex::new(histograms),
             ages: Mutex::new(None),
         }
@@ -190,6 +204,11 @@ impl View {
         Accounts::new(sink.clone(), self.core_snapshots(), sink, false)
     }
 
+    /// The numbers of the sink as it published them last.
+    pub(crate) fn sink_counters(&self) -> SinkCounters {
+        self.sink.snapshot().counters
+    }
+
     fn core_snapshots(&self) -> Vec<(CoreIndex, CoreSnapshot)> {
         let of = |core: &CoreSeen| (core.index, core.stats.snapshot());
         self.cores.iter().map(of).collect()
@@ -247,5 +266,28 @@ impl View {
             }
             merged
         })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testbed {
+    use super::*;
+
+    /// A view of a node without cores.
+    pub(crate) fn view() -> View {
+        let facts = Facts {
+            pid: 1,
+            started: UnixMs(0),
+            data_dir: PathBuf::from("d"),
+            store: "sqlite:s".to_owned(),
+            node_id: "n".to_owned(),
+            admin: "127.0.0.1:1".to_owned(),
+            driver: Driver::Epoll,
+            driver_note: None,
+            max_in_flight: 1,
+            nofile: 1,
+        };
+        let sink = Arc::new(SinkStats::new(std::iter::empty()));
+        View::new(Clock::start(), facts, Vec::new(), sink)
     }
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod blocked;
 mod busy;
 mod check;
+mod fencing;
 mod guide;
 mod help;
 mod legacy;

@@ -101,7 +101,14 @@ fn an_embedded_store_is_planned_and_migrated_too() {
     let validated = on_store(&["validate"], &store, &folder);
     assert_eq!(code(&validated), 0, "a store that is not there yet is good");
     let migrated = on_store(&["migrate"], &store, &folder);
-    assert!(stdout(&migrated).contains("0001_initial.sql, 0002_check_types.sql"));
+    let files = [
+        "0001_initial",
+        "0002_check_types",
+        "0003_fencing",
+        "0004_history",
+    ];
+    let files = files.map(|file| format!("{file}.sql")).join(", ");
+    assert!(stdout(&migrated).contains(&files), "{}", stdout(&migrated));
     let again = on_store(&["migrate", "--plan"], &store, &folder);
     assert!(
         stdout(&again).contains("is up to date"),
@@ -157,7 +164,8 @@ fn a_node_runs_on_a_server_and_a_second_one_hears_that_it_does() {
         .output()
         .expect("it starts");
     assert_eq!(code(&second), FAILED);
-    assert_says(&second, "is in use by another ringwatch");
+    assert_says(&second, "belongs to the node");
+    assert_says(&second, text(folder.path()));
     assert_keeps_the_password(&second);
     // Where the node keeps its targets is known; the password is not.
     let listed = run(&["targets", "list", "--data-dir", text(folder.path())]);

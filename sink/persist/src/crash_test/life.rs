@@ -73,6 +73,7 @@ impl Node {
             slot: model::Slot(slot),
             target: target(1 + i64::from(slot)),
             group_id: 0,
+            method: None,
             generation: model::Generation(1),
             interval_s: 60,
             cadence_ms: 57_000,

@@ -31,6 +31,8 @@ impl<S: FactStore> Sink<S> {
 
     pub(super) fn obey(&mut self, command: SinkCommand, now: Now) {
         match command {
+            // Once this node writes again it is told of every target.
+            SinkCommand::Register(_) if self.tenure.is_lost() => {}
             SinkCommand::Register(registrations) => {
                 for registration in &registrations {
                     self.register(registration, now);
@@ -46,7 +48,11 @@ impl<S: FactStore> Sink<S> {
                     self.retire(Key { core, slot: slot.0 }, now);
                 }
             }
-            SinkCommand::Loaded { keep } => self.incidents.abandon_all_but(keep),
+            SinkCommand::Loaded { keep, epoch } => {
+                if epoch == self.tenure.lease.epoch() && !self.tenure.is_lost() {
+                    self.incidents.abandon_all_but(keep);
+                }
+            }
             SinkCommand::Flush { done } => self.asking.push(done),
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.

@@ -1,12 +1,14 @@
 //! From the channels to the incident machine: taking results, booking each in its core's account,
 //! stepping those that are not healthy and clean.
 
-use incident::{Context, Input, Subject, step};
+use incident::{Context, Incident, Input, Subject, step};
 use model::class::Verdict;
 use model::fact::Effect;
 use model::outcome::{PHASE_ABSENT, flags};
 use model::schedule::cadence_ms;
+use model::target::Method;
 use model::{Now, Outcome, Slot};
+use store::HistoryRow;
 
 use super::Sink;
 use crate::apply::FactStore;
@@ -36,17 +38,23 @@ impl<S: FactStore> Sink<S> {
     }
 
     pub(super) fn book_results(&mut self, now: Now) {
+        // Where no healthy check is kept, none pays for the question.
+        let keeps_healthy = self.history.takes_healthy();
         for number in 0..self.cores.len() {
             let batch = std::mem::take(&mut self.cores[number].batch);
-            for outcome in &batch {
-                self.book(number as u16, outcome, now);
+            if keeps_healthy {
+                let book = |outcome: &Outcome| self.book::<true>(number as u16, outcome, now);
+                batch.iter().for_each(book);
+            } else {
+                let book = |outcome: &Outcome| self.book::<false>(number as u16, outcome, now);
+                batch.iter().for_each(book);
             }
             self.cores[number].batch = batch;
             self.cores[number].batch.clear();
         }
     }
 
-    pub(super) fn book(&mut self, core: u16, outcome: &Outcome, now: Now) {
+    fn book<const KEEPS_HEALTHY: bool>(&mut self, core: u16, outcome: &Outcome, now: Now) {
         if outcome.has(flags::SLOT_RELEASED) {
             self.retire(
                 Key {
@@ -63,7 +71,12 @@ impl<S: FactStore> Sink<S> {
         let account = &mut self.ledger.cores[usize::from(core)];
         account.drained += 1;
         match self.slots[usize::from(core)].admit(outcome, now.mono) {
-            Admission::Coalesced => account.coalesced += 1,
+            Admission::Coalesced => {
+                account.coalesced += 1;
+                if KEEPS_HEALTHY {
+                    self.keep_check(core, outcome, false, now);
+                }
+            }
             Admission::Discarded => {
                 account.discarded_old_generation += 1;
                 if outcome.class != 0 {
@@ -90,20 +103,38 @@ impl<S: FactStore> Sink<S> {
             core,
             slot: outcome.slot.0,
         };
-        self.step(
-            key,
-            Input::Checked {
-                outcome: *outcome,
-                evidence,
-            },
-            now,
-        );
+        let checked = Input::Checked {
+            outcome: *outcome,
+            evidence,
+        };
+        let is_edge = self.step(key, checked, now);
+        self.keep_check(core, outcome, is_edge, now);
     }
 
-    /// Moves one target's incident and keeps what follows until it is durable.
-    pub(super) fn step(&mut self, key: Key, input: Input, now: Now) {
-        let Some(tenant) = self.slots[usize::from(key.core)].tenant(key.slot) else {
+    /// Gives a check to the history, if that wants it.
+    fn keep_check(&mut self, core: u16, outcome: &Outcome, is_edge: bool, now: Now) {
+        let tenant = self.slots[usize::from(core)].tenant(outcome.slot.0);
+        let Some(tenant) = tenant.filter(|_| self.history.wants(outcome, is_edge)) else {
             return;
+        };
+        let row = HistoryRow {
+            id: self.mint.mint(tenant.target.shard(), now.unix),
+            target: tenant.target,
+            group_id: tenant.group_id,
+            method: tenant.method.map_or("", Method::as_str),
+            status: outcome.status,
+            class: outcome.failure(),
+            phases: outcome.phases,
+            checked_at: outcome.started.get(),
+        };
+        self.history.push(row, now.mono);
+    }
+
+    /// Moves one target's incident and keeps what follows until it is durable. Says whether
+    /// something else is known of the target now.
+    pub(super) fn step(&mut self, key: Key, input: Input, now: Now) -> bool {
+        let Some(tenant) = self.slots[usize::from(key.core)].tenant(key.slot) else {
+            return false;
         };
         let mut context = Context {
             policy: self.policy,
@@ -113,9 +144,12 @@ impl<S: FactStore> Sink<S> {
         };
         let before = self.incidents.get(key);
         let was_clear = before.is_clear();
+        let known = |incident: &Incident| (incident.state(), incident.is_suspected());
+        let known_before = known(&before);
         let (after, effects) = step(before, input, &mut context);
+        let is_edge = known(&after) != known_before;
         if was_clear && after.is_clear() && effects.is_empty() && !self.incidents.has(key) {
-            return;
+            return is_edge;
         }
         self.slots[usize::from(key.core)].set_unclean(key.slot, true);
         self.incidents.stage(key, after);
@@ -130,6 +164,7 @@ impl<S: FactStore> Sink<S> {
                 }),
             }
         }
+        is_edge
     }
 
     pub(super) fn end_holds(&mut self, now: Now) {
@@ -147,6 +182,7 @@ fn subject(tenant: &Tenant) -> Subject {
         group_id,
         generation,
         interval_s,
+        ..
     } = *tenant;
     Subject {
         target,

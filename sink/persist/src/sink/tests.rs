@@ -3,7 +3,9 @@
 
 mod budget;
 mod clock_steps;
+mod fencing;
 mod fleet;
+mod history;
 mod outage;
 mod properties;
 mod restart;
@@ -245,15 +247,16 @@ fn a_store_that_stays_away_is_not_complained_about_at_every_try() {
         warnings.iter().filter(|line| line.contains(text)).collect()
     };
     let (apply, freshness) = (of("did not take a batch"), of("freshness was not written"));
+    let (lease, history) = (of("could not be renewed"), of("history was not written"));
     // Two minutes: at once, and then once in 30 s at most.
-    for said in [&apply, &freshness] {
+    for said in [&apply, &freshness, &lease, &history] {
         assert!((3..=5).contains(&said.len()), "{warnings:#?}");
         assert!(said[0].contains("suppressed=0"), "{warnings:#?}");
         assert!(!said[1].contains("suppressed=0"), "{warnings:#?}");
     }
     assert_eq!(
         warnings.len(),
-        apply.len() + freshness.len(),
+        apply.len() + freshness.len() + lease.len() + history.len(),
         "{warnings:#?}"
     );
 }

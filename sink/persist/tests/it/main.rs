@@ -14,8 +14,8 @@ use model::{
     CoreIndex, Evidence, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId, UnixMs,
 };
 use persist::{
-    Clock, CoreLink, FreshnessAges, PersistError, Registration, SinkCommand, SinkConfig,
-    SinkHandle, spawn,
+    Clock, CoreLink, FreshnessAges, HistoryMode, PersistError, Registration, SinkCommand,
+    SinkConfig, SinkHandle, spawn,
 };
 use store::{EventFilter, Store, StoreUrl};
 use tempfile::tempdir;
@@ -57,6 +57,11 @@ fn start(dir: &Path, store: Store) -> Result<Running, PersistError> {
         confirm_after: 2,
         projection_interval_ms: 900_000,
         journal_max_bytes: 1 << 30,
+        node: "test".to_owned(),
+        holder: "here".to_owned(),
+        lease_ms: 30_000,
+        alone: true,
+        history: HistoryMode::Edges,
     };
     let (outcomes, take_outcomes) = bounded(70_000);
     let (evidence, take_evidence) = bounded(1_000);
@@ -94,6 +99,7 @@ impl Running {
             slot: Slot(slot),
             target: target(slot),
             group_id: 9,
+            method: None,
             generation: Generation(1),
             interval_s: 900,
             cadence_ms: cadence_ms(900),

@@ -12,7 +12,9 @@ use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Tr
 use model::ids::FactMint;
 use model::limits::{BATCH_MAX, FACT_EPOCH_UNIX_MS};
 use model::{Evidence, TargetId, TargetSpec, UnixMs};
-use store::{FreshnessRow, ImportId, ImportRow, Store, StoreUrl};
+use store::{
+    ALL_SHARDS, Claim, Fence, FreshnessRow, ImportId, ImportRow, JournalId, Store, StoreUrl,
+};
 
 mod clock;
 
@@ -74,6 +76,7 @@ impl Cpu {
 }
 
 async fn measure(store: &Store, rows: usize, cpu: Cpu) -> Result<(), AnyError> {
+    let fence = store.acquire(&claim()).await?;
     for run in 0..RUNS {
         // The first run inserts, the others compare.
         rate(
@@ -98,10 +101,16 @@ async fn measure(store: &Store, rows: usize, cpu: Cpu) -> Result<(), AnyError> {
         } else {
             "freshness"
         };
-        rate(cpu, name, rows, freshness(store, rows, run)).await?;
+        rate(cpu, name, rows, freshness(store, fence, rows, run)).await?;
     }
     for run in 0..RUNS {
-        rate(cpu, "facts", 100 * BATCH_MAX, facts(store, rows, run)).await?;
+        rate(
+            cpu,
+            "facts",
+            100 * BATCH_MAX,
+            facts(store, fence, rows, run),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -154,6 +163,19 @@ fn report(name: &str, value: usize, unit: &str) {
     ));
 }
 
+/// The right to write, for as long as this takes.
+fn claim() -> Claim {
+    Claim {
+        node: "freshness_rate".to_owned(),
+        holder: "example".to_owned(),
+        journal: JournalId::new(1).expect("positive"),
+        lease_ms: 60_000,
+        shards: ALL_SHARDS,
+        alone: true,
+        lost: None,
+    }
+}
+
 async fn import(store: &Store, rows: usize, import: ImportId) -> Result<(), AnyError> {
     for start in (0..rows).step_by(CALL_ROWS) {
         let mut part = Vec::with_capacity(CALL_ROWS);
@@ -184,19 +206,19 @@ async fn page(store: &Store) -> Result<(), AnyError> {
     }
 }
 
-async fn freshness(store: &Store, rows: usize, run: u64) -> Result<(), AnyError> {
+async fn freshness(store: &Store, fence: Fence, rows: usize, run: u64) -> Result<(), AnyError> {
     let row = |id: i64| FreshnessRow {
         target: TargetId::new(id).expect("ids start at 1"),
         last_checked: UnixMs(FACT_EPOCH_UNIX_MS + run),
         next_check: UnixMs(FACT_EPOCH_UNIX_MS + run + 285_000),
     };
     let rows = (1..=rows as i64).map(row).collect();
-    store.write_freshness(rows).await.all()?;
+    store.write_freshness(fence, rows).await.all()?;
     Ok(())
 }
 
 /// A hundred full batches of incidents that open.
-async fn facts(store: &Store, rows: usize, run: u64) -> Result<(), AnyError> {
+async fn facts(store: &Store, fence: Fence, rows: usize, run: u64) -> Result<(), AnyError> {
     let mut mint = FactMint::default();
     let start = UnixMs(FACT_EPOCH_UNIX_MS + (run + 1) * 1_000_000);
     for part in 0..100 {
@@ -212,10 +234,13 @@ async fn facts(store: &Store, rows: usize, run: u64) -> Result<(), AnyError> {
         });
         let journal_seq = run * 100 + part as u64 + 1;
         store
-            .apply(&Batch {
-                journal_seq,
-                facts: facts.collect(),
-            })
+            .apply(
+                fence,
+                &Batch {
+                    journal_seq,
+                    facts: facts.collect(),
+                },
+            )
             .await?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 //!
 //! The rows that a batch is about are read first, what becomes of them is decided in memory
 //! ([`Decided`]), fact by fact, and then written with a few statements for all of them: nobody else
-//! writes these rows meanwhile, because the node's row is locked.
+//! writes these rows meanwhile, because the journal's row is locked and the shards are this node's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,13 +19,14 @@ use super::insert::Many;
 use super::legacy;
 use super::session::{Session, read};
 use crate::answer::Applied;
-use crate::rules::{JOB_ATTEMPTS_MAX, NODE, QUEUE_INTERNAL};
+use crate::lease::Fence;
+use crate::rules::{JOB_ATTEMPTS_MAX, QUEUE_INTERNAL};
 use crate::{Result, StoreError};
 
 mod decide;
 
-const ADVANCE: &str = "UPDATE jetpack_monitor_nodes SET journal_seq = ? \
-    WHERE node_id = ? AND journal_seq < ?";
+const ADVANCE: &str = "UPDATE jetpack_monitor_journals SET journal_seq = ? \
+    WHERE journal_id = ? AND journal_seq < ?";
 
 const EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, state, \
     ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events WHERE";
@@ -80,11 +81,14 @@ const RAISE_FLOORS: (&str, &str, &str) = (
 );
 
 impl Session {
-    pub(crate) async fn apply(&mut self, batch: &Batch) -> Result<Applied> {
+    pub(crate) async fn apply(&mut self, fence: Fence, batch: &Batch) -> Result<Applied> {
         self.settle();
         self.connect().await?;
         let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
-        let applying = self.write(async |session: &mut Self| session.apply_once(batch).await);
+        let applying = self.write(async |session: &mut Self| {
+            session.require(fence).await?;
+            session.apply_once(fence, batch).await
+        });
         if let Ok(applied) = timeout(limit, applying).await {
             return applied;
         }
@@ -103,9 +107,9 @@ impl Session {
         self.commit().await
     }
 
-    async fn apply_once(&mut self, batch: &Batch) -> Result<Applied> {
+    async fn apply_once(&mut self, fence: Fence, batch: &Batch) -> Result<Applied> {
         let seq = Value::Int(batch.journal_seq as i64);
-        let advance = vec![seq.clone(), Value::Int(NODE), seq];
+        let advance = vec![seq.clone(), Value::Int(fence.journal), seq];
         if self.execute(ADVANCE, advance).await? == 0 {
             return Ok(Applied {
                 skipped: batch.facts.len() as u64,
@@ -116,7 +120,7 @@ impl Session {
         let mut decided = self.look(&batch.facts).await?;
         batch.facts.iter().for_each(|fact| decided.take(fact));
         let jobs = self.write_decided(&decided).await?;
-        self.raise_floors(batch).await?;
+        self.raise_floors(fence, batch).await?;
         let mut applied = decided.applied;
         applied.jobs = jobs;
         Ok(applied)
@@ -214,7 +218,7 @@ impl Session {
     }
 
     /// Ids are minted above every id that was ever applied, also when its rows are long gone.
-    async fn raise_floors(&mut self, batch: &Batch) -> Result<()> {
+    async fn raise_floors(&mut self, fence: Fence, batch: &Batch) -> Result<()> {
         let mut newest: BTreeMap<u16, FactId> = BTreeMap::new();
         for id in batch.facts.iter().flat_map(ids) {
             newest
@@ -223,7 +227,8 @@ impl Session {
                 .or_insert(id);
         }
         let row = |(shard, id): (u16, FactId)| {
-            [i64::from(shard), NODE, 1, id.get()].map(Value::Int).into()
+            let row = [i64::from(shard), fence.node, fence.epoch, id.get()];
+            row.map(Value::Int).into()
         };
         let rows = newest.into_iter().map(row).collect();
         let (head, row, tail) = RAISE_FLOORS;

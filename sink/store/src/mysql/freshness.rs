@@ -10,6 +10,7 @@ use super::legacy;
 use super::session::Session;
 use crate::Result;
 use crate::answer::FreshnessRow;
+use crate::lease::Fence;
 use crate::legacy::LegacyFreshness;
 
 /// Whatever is written later stays, also where its time is earlier: the wall clock may step back,
@@ -24,18 +25,22 @@ impl Session {
     ///
     /// The commit is a request of its own: a statement that arrives late, when its connection was
     /// given up and newer times are written, is never committed.
-    pub(crate) async fn write_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<u64> {
+    pub(crate) async fn write_freshness(
+        &mut self,
+        fence: Fence,
+        chunk: &[FreshnessRow],
+    ) -> Result<u64> {
         debug_assert!(chunk.len() <= FRESHNESS_CHUNK_ROWS);
         match self.freshness_place() {
-            LegacyFreshness::Sidecar => self.write_own_freshness(chunk).await?,
-            LegacyFreshness::Columns => self.write_legacy_freshness(chunk).await?,
+            LegacyFreshness::Sidecar => self.write_own_freshness(fence, chunk).await?,
+            LegacyFreshness::Columns => self.write_legacy_freshness(fence, chunk).await?,
             LegacyFreshness::Off => return Ok(0),
         }
         // The server counts a changed row twice and an equal one not at all.
         Ok(chunk.len() as u64)
     }
 
-    async fn write_own_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<()> {
+    async fn write_own_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<()> {
         let row = |row: &FreshnessRow| {
             vec![
                 Value::Int(row.target.get()),
@@ -44,6 +49,7 @@ impl Session {
             ]
         };
         self.write(async |session: &mut Self| {
+            session.require(fence).await?;
             let rows = chunk.iter().map(row).collect();
             let upsert = Many::insert(HEAD, "(?,?,?)", TAIL);
             session.execute_many(upsert, rows).await
@@ -53,7 +59,7 @@ impl Session {
     }
 
     /// Rows that are gone from the legacy table are left out by the server.
-    async fn write_legacy_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<()> {
+    async fn write_legacy_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<()> {
         let [head, row, tail] = legacy::project_freshness(&*self.named_legacy()?);
         let values = |row: &FreshnessRow| {
             vec![
@@ -63,6 +69,7 @@ impl Session {
             ]
         };
         self.write(async |session: &mut Self| {
+            session.require(fence).await?;
             let rows = chunk.iter().map(values).collect();
             session
                 .execute_many(Many::join(&head, &row, &tail), rows)

@@ -82,6 +82,26 @@ const MIGRATIONS: &[Migration] = &[
         name: "endpoint_runtime",
         sql: include_str!("../../migrations/mysql/0013_endpoint_runtime.sql"),
     },
+    Migration {
+        version: 14,
+        name: "node_names",
+        sql: include_str!("../../migrations/mysql/0014_node_names.sql"),
+    },
+    Migration {
+        version: 15,
+        name: "journals",
+        sql: include_str!("../../migrations/mysql/0015_journals.sql"),
+    },
+    Migration {
+        version: 16,
+        name: "shards_taken",
+        sql: include_str!("../../migrations/mysql/0016_shards_taken.sql"),
+    },
+    Migration {
+        version: 17,
+        name: "check_history",
+        sql: include_str!("../../migrations/mysql/0017_check_history.sql"),
+    },
 ];
 
 /// How long a migration waits for another one, in s.

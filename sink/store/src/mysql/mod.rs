@@ -1,9 +1,9 @@
 //! A MySQL or MariaDB server: a few connections by role, on one thread.
 //!
 //! ```text
-//!  Client ──► facts     (1 connection, holds the writer lock)  ┐
-//!         ──► freshness (1)                                    ├─ thread "store", tokio
-//!         ──► control   (4)                                    ┘
+//!  Client ──► facts     (1 connection) ┐
+//!         ──► freshness (1)            ├─ thread "store", tokio
+//!         ──► control   (4)            ┘
 //! ```
 //!
 //! The thread makes it the same for every caller, whatever runtime it is on: a caller that goes
@@ -29,8 +29,10 @@ mod address;
 mod facts;
 mod failure;
 mod freshness;
+mod history;
 mod import;
 mod insert;
+mod lease;
 mod legacy;
 mod migrate;
 mod queries;

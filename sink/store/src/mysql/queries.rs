@@ -9,7 +9,7 @@ use mysql_async::{Row, Value};
 use super::session::{Session, read};
 use super::targets::whole;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
-use crate::rules::NODE;
+use crate::lease::Fence;
 use crate::{Result, StoreError};
 
 const EVENTS: &str = "jetpack_monitor_events";
@@ -107,10 +107,11 @@ impl Session {
         .await
     }
 
-    pub(crate) async fn floors(&mut self) -> Result<Floors> {
+    pub(crate) async fn floors(&mut self, fence: Fence) -> Result<Floors> {
         // One snapshot: a position without its ids would let an id be minted twice.
         self.read(async |session: &mut Self| {
-            let sql = "SELECT shard, newest_fact FROM jetpack_monitor_shards ORDER BY shard";
+            let sql = "SELECT shard, newest_fact FROM jetpack_monitor_shards \
+                WHERE newest_fact > 0 ORDER BY shard";
             let mut newest = Vec::new();
             for row in session.fetch(sql, Vec::new()).await? {
                 let (shard, raw): (i64, i64) = read(session.url(), row)?;
@@ -123,7 +124,8 @@ impl Session {
             }
             Ok(Floors {
                 newest,
-                journal_seq: session.journal_seq().await?,
+                journal_seq: session.journal_seq("journal_id = ?", fence.journal).await?,
+                superseded: session.superseded(fence.journal).await?,
             })
         })
         .await
@@ -149,7 +151,7 @@ impl Session {
                 jobs: session.count("jobs").await?,
                 freshness: session.count("site_runtime").await?,
                 latest_change: session.latest_change().await?,
-                journal_seq: session.journal_seq().await?,
+                journal_seq: session.journal_seq("? = 0", 0).await?,
             })
         })
         .await
@@ -160,11 +162,10 @@ impl Session {
         Ok(self.number(&sql, Vec::new()).await?.unwrap_or(0) as u64)
     }
 
-    async fn journal_seq(&mut self) -> Result<u64> {
-        let sql = "SELECT journal_seq FROM jetpack_monitor_nodes WHERE node_id = ?";
-        let found = self.number(sql, vec![Value::Int(NODE)]).await?;
-        let found = found.ok_or_else(|| self.missing("nodes", &NODE.to_string()))?;
-        Ok(found as u64)
+    async fn journal_seq(&mut self, which: &str, journal: i64) -> Result<u64> {
+        let sql = format!("SELECT MAX(journal_seq) FROM jetpack_monitor_journals WHERE {which}");
+        let found = self.number(&sql, vec![Value::Int(journal)]).await?;
+        Ok(found.unwrap_or(0) as u64)
     }
 
     fn events_of(&self, rows: Vec<Row>) -> Result<Vec<Event>> {

@@ -25,8 +25,8 @@ const STATEMENTS_MAX: usize = 192;
 /// 50 ms and so on.
 const RETRIES_MAX: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
-/// The server closes a connection that was silent for so long, in s: so long at most it takes the
-/// locks of a machine that vanished for those of a living one.
+/// The server closes a connection that was silent for so long, in s: so long at most it keeps the
+/// locks of a machine that vanished.
 const SILENCE_MAX_S: u32 = 600;
 /// A connection says something at least this often, so that it is not taken for silent.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_mins(1);
@@ -34,7 +34,7 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// What a connection is for; each kind has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Facts and where a restart resumes. It holds the store's writer lock.
+    /// Facts and where a restart resumes.
     Facts,
     /// Freshness, beside the facts.
     Freshness,
@@ -75,8 +75,6 @@ pub(crate) struct Session {
     /// A statement is under way: who finds it so knows that its future was dropped.
     busy: bool,
     in_transaction: bool,
-    /// A connection was there before.
-    was_used: bool,
     packet_max: usize,
     /// How long a statement may take.
     limit: Duration,
@@ -91,7 +89,6 @@ impl Session {
             connection: None,
             busy: false,
             in_transaction: false,
-            was_used: false,
             packet_max: 0,
             limit: lane.statement_limit(),
         }
@@ -259,15 +256,12 @@ impl Session {
         }
     }
 
-    /// Says something on a connection that has nothing to do. The one of the facts is made again
-    /// when it was lost: who is silent keeps the writer lock all the same.
+    /// Says something on a connection that has nothing to do.
     pub(super) async fn keep_alive(&mut self) {
-        if self.was_used && (self.lane == Lane::Facts || self.connection.is_some()) {
-            self.settle();
-            if self.connect().await.is_ok() {
-                // A failure gave the connection up, and the next request makes another.
-                self.say("DO 0").await.ok();
-            }
+        self.settle();
+        if self.connection.is_some() {
+            // A failure gave the connection up, and the next request makes another.
+            self.say("DO 0").await.ok();
         }
     }
 
@@ -298,7 +292,6 @@ impl Session {
         if ready.is_err() {
             self.give_up();
         }
-        self.was_used |= ready.is_ok();
         ready
     }
 
@@ -316,9 +309,6 @@ impl Session {
         self.say(&format!("SET SESSION wait_timeout = {SILENCE_MAX_S}"))
             .await?;
         self.check_settings().await?;
-        if self.lane == Lane::Facts && !self.options.look_only {
-            self.take_lock("writer", 1).await?;
-        }
         Ok(())
     }
 

@@ -220,11 +220,25 @@ mod tests {
 
     use super::*;
     use crate::answer::StoreCounts;
+    use crate::lease::{ALL_SHARDS, Claim, Fence, JournalId};
 
     fn open() -> (tempfile::TempDir, Db) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let db = Db::open(&directory.path().join("s.db"), &OpenOptions::default()).expect("opens");
         (directory, db)
+    }
+
+    fn fence(db: &mut Db) -> Fence {
+        let claim = Claim {
+            node: "test".to_owned(),
+            holder: "here".to_owned(),
+            journal: JournalId::new(1).expect("positive"),
+            lease_ms: 1_000,
+            shards: ALL_SHARDS,
+            alone: true,
+            lost: None,
+        };
+        db.acquire(&claim).expect("granted")
     }
 
     /// `count` incidents that open.
@@ -273,6 +287,7 @@ mod tests {
     #[test]
     fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
         let (_directory, mut db) = open();
+        let fence = fence(&mut db);
         let limit = |db: &Db, pages: i64| {
             db.connection
                 .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
@@ -280,21 +295,22 @@ mod tests {
         };
         limit(&db, 60);
         let batch = batch(1_000);
-        let error = db.apply(&batch).expect_err("no room");
+        let error = db.apply(fence, &batch).expect_err("no room");
         assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
         assert!(error.to_string().contains("free some space"));
         assert_eq!(db.counts().expect("counts"), StoreCounts::default());
         limit(&db, 1_000_000);
-        assert_eq!(db.apply(&batch).expect("room").transitions, 1_000);
+        assert_eq!(db.apply(fence, &batch).expect("room").transitions, 1_000);
     }
 
     #[test]
     fn a_store_that_became_read_only_says_so() {
         let (_directory, mut db) = open();
+        let fence = fence(&mut db);
         db.connection
             .pragma_update(None, "query_only", true)
             .expect("a switch");
-        let error = db.apply(&batch(1)).expect_err("read-only");
+        let error = db.apply(fence, &batch(1)).expect_err("read-only");
         assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
     }
 

@@ -9,9 +9,11 @@ use rusqlite::{CachedStatement, OptionalExtension, Transaction, named_params};
 
 use super::connection::Db;
 use super::failure::Failure;
+use super::lease;
 use crate::Result;
 use crate::answer::Applied;
-use crate::rules::{JOB_ATTEMPTS_MAX, NODE, QUEUE_INTERNAL};
+use crate::lease::Fence;
+use crate::rules::{JOB_ATTEMPTS_MAX, QUEUE_INTERNAL};
 
 /// Nothing is inserted for a transition that is known or whose event is closed.
 const INSERT_TRANSITION: &str = "
@@ -71,17 +73,20 @@ const RAISE_COUNT: &str = "
 
 const RAISE_FLOOR: &str = "
     INSERT INTO jetpack_monitor_shards (shard, node_id, since_epoch, newest_fact)
-    VALUES (:shard, :node, 1, :newest)
+    VALUES (:shard, :node, :epoch, :newest)
     ON CONFLICT (shard) DO UPDATE SET newest_fact = max(newest_fact, excluded.newest_fact)";
 
 impl Db {
-    pub(crate) fn apply(&mut self, batch: &Batch) -> Result<Applied> {
-        self.write(|transaction| apply(transaction, batch))
+    pub(crate) fn apply(&mut self, fence: Fence, batch: &Batch) -> Result<Applied> {
+        self.write(|transaction| {
+            lease::require(transaction, fence)?;
+            apply(transaction, fence, batch)
+        })
     }
 }
 
-fn apply(transaction: &Transaction<'_>, batch: &Batch) -> Result<Applied, Failure> {
-    if !advance_journal(transaction, batch.journal_seq)? {
+fn apply(transaction: &Transaction<'_>, fence: Fence, batch: &Batch) -> Result<Applied, Failure> {
+    if !advance_journal(transaction, fence, batch.journal_seq)? {
         return Ok(Applied {
             skipped: batch.facts.len() as u64,
             already_applied: true,
@@ -109,23 +114,23 @@ fn apply(transaction: &Transaction<'_>, batch: &Batch) -> Result<Applied, Failur
             }
         }
     }
-    raise_floors(transaction, batch)?;
+    raise_floors(transaction, fence, batch)?;
     Ok(applied)
 }
 
 /// Records the journal position; `false` when it is not above the recorded one.
-fn advance_journal(transaction: &Transaction<'_>, seq: u64) -> Result<bool, Failure> {
+fn advance_journal(transaction: &Transaction<'_>, fence: Fence, seq: u64) -> Result<bool, Failure> {
     let moved = transaction
         .prepare_cached(
-            "UPDATE jetpack_monitor_nodes SET journal_seq = ?1
-             WHERE node_id = ?2 AND journal_seq < ?1",
+            "UPDATE jetpack_monitor_journals SET journal_seq = ?1
+             WHERE journal_id = ?2 AND journal_seq < ?1",
         )?
-        .execute((seq as i64, NODE))?;
+        .execute((seq as i64, fence.journal))?;
     Ok(moved == 1)
 }
 
 /// Ids are minted above every id that was ever applied, also when its rows are long gone.
-fn raise_floors(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Failure> {
+fn raise_floors(transaction: &Transaction<'_>, fence: Fence, batch: &Batch) -> Result<(), Failure> {
     let mut newest: BTreeMap<u16, FactId> = BTreeMap::new();
     for id in batch.facts.iter().flat_map(ids) {
         newest
@@ -135,7 +140,9 @@ fn raise_floors(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fail
     }
     let mut statement = transaction.prepare_cached(RAISE_FLOOR)?;
     for (shard, id) in newest {
-        let row = named_params! { ":shard": shard, ":node": NODE, ":newest": id.get() };
+        let row = named_params! {
+            ":shard": shard, ":node": fence.node, ":epoch": fence.epoch, ":newest": id.get(),
+        };
         statement.execute(row)?;
     }
     Ok(())

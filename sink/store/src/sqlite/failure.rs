@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Error as SqliteError, ErrorCode};
 
 use crate::StoreError;
+use crate::lease::{Fence, Held};
 
 /// A failure that does not know its file yet.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub(super) enum Failure {
     ReadOnly,
     /// An import without rows was to be pruned.
     NothingImported,
+    /// Somebody else has the right to write.
+    Held(Held),
+    /// The right to write was taken.
+    Fenced(Fence),
 }
 
 impl From<SqliteError> for Failure {
@@ -87,6 +92,11 @@ impl Failure {
                 detail: "no permission to write".to_owned(),
             },
             Self::NothingImported => StoreError::NothingImported,
+            Self::Held(held) => StoreError::held(path.display().to_string(), held),
+            Self::Fenced(fence) => StoreError::Fenced {
+                store: path.display().to_string(),
+                epoch: fence.epoch(),
+            },
         }
     }
 }

@@ -4,8 +4,10 @@
 use model::limits::FRESHNESS_CHUNK_ROWS;
 
 use super::connection::Db;
+use super::lease;
 use crate::Result;
 use crate::answer::FreshnessRow;
+use crate::lease::Fence;
 
 /// Whatever is written later stays, also where its time is earlier: the wall clock may step back,
 /// and there is one writer, whose calls come one after the other.
@@ -17,9 +19,10 @@ const UPSERT: &str = "
 
 impl Db {
     /// Writes one chunk, sorted by target, in one transaction.
-    pub(crate) fn write_freshness(&mut self, chunk: &[FreshnessRow]) -> Result<u64> {
+    pub(crate) fn write_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<u64> {
         debug_assert!(chunk.len() <= FRESHNESS_CHUNK_ROWS);
         self.write(|transaction| {
+            lease::require(transaction, fence)?;
             let mut statement = transaction.prepare_cached(UPSERT)?;
             let mut written = 0;
             for row in chunk {

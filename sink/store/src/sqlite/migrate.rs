@@ -18,6 +18,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "check_types",
         sql: include_str!("../../migrations/sqlite/0002_check_types.sql"),
     },
+    Migration {
+        version: 3,
+        name: "fencing",
+        sql: include_str!("../../migrations/sqlite/0003_fencing.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "history",
+        sql: include_str!("../../migrations/sqlite/0004_history.sql"),
+    },
 ];
 
 const VERSION_TABLE: &str = "jetpack_monitor_schema_version";

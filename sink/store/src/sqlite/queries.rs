@@ -6,12 +6,17 @@ use rusqlite::{Connection, Params, Row};
 
 use super::connection::Db;
 use super::failure::Failure;
+use super::lease;
 use crate::Result;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
-use crate::rules::NODE;
+use crate::lease::Fence;
 
 const EVENTS: &str = "jetpack_monitor_events";
 const TRANSITIONS: &str = "jetpack_monitor_event_transitions";
+
+/// Shards that have facts.
+const NEWEST: &str = "SELECT shard, newest_fact FROM jetpack_monitor_shards
+    WHERE newest_fact > 0 ORDER BY shard";
 
 const EVENT_COLUMNS: &str = "id, blog_id, endpoint_id, check_type, discriminator, state, \
     started_at, ended_at, resolution_reason, fail_count, failure_class";
@@ -71,12 +76,11 @@ impl Db {
         })
     }
 
-    pub(crate) fn floors(&mut self) -> Result<Floors> {
+    pub(crate) fn floors(&mut self, fence: Fence) -> Result<Floors> {
         self.run(|connection| {
             // One snapshot: a position without its ids would let an id be minted twice.
             let snapshot = connection.transaction()?;
-            let mut statement = snapshot
-                .prepare("SELECT shard, newest_fact FROM jetpack_monitor_shards ORDER BY shard")?;
+            let mut statement = snapshot.prepare(NEWEST)?;
             let mut rows = statement.query([])?;
             let mut newest = Vec::new();
             while let Some(row) = rows.next()? {
@@ -90,7 +94,8 @@ impl Db {
             }
             Ok(Floors {
                 newest,
-                journal_seq: journal_seq(&snapshot)?,
+                journal_seq: journal_seq(&snapshot, "journal_id = ?1", fence.journal)?,
+                superseded: lease::superseded(&snapshot, fence.journal)?,
             })
         })
     }
@@ -112,15 +117,16 @@ impl Db {
                 jobs: count("jobs")?,
                 freshness: count("site_runtime")?,
                 latest_change: super::targets::latest_change(&snapshot)?,
-                journal_seq: journal_seq(&snapshot)?,
+                journal_seq: journal_seq(&snapshot, "?1 = 0", 0)?,
             })
         })
     }
 }
 
-fn journal_seq(connection: &Connection) -> Result<u64, Failure> {
-    let sql = "SELECT journal_seq FROM jetpack_monitor_nodes WHERE node_id = ?1";
-    let seq: i64 = connection.query_row(sql, [NODE], |row| row.get(0))?;
+fn journal_seq(connection: &Connection, which: &str, journal: i64) -> Result<u64, Failure> {
+    let sql =
+        format!("SELECT coalesce(max(journal_seq), 0) FROM jetpack_monitor_journals WHERE {which}");
+    let seq: i64 = connection.query_row(&sql, [journal], |row| row.get(0))?;
     Ok(seq as u64)
 }
 

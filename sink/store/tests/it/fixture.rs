@@ -1,26 +1,90 @@
 //! Targets, incidents and batches for tests, and what a backend brings to its tests.
 
+use std::ops::Deref;
+
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::ids::FactMint;
 use model::limits::FACT_EPOCH_UNIX_MS;
 use model::target::TargetConfig;
 use model::{Evidence, FactId, TargetId, TargetSpec, UnixMs};
-use store::{ImportId, ImportRow, Store, StoreUrl};
+use store::{
+    ALL_SHARDS, Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, ImportId, ImportRow,
+    JournalId, Store, StoreError, StoreUrl,
+};
 
 /// A place for stores of one kind, empty at first and gone with the value.
 pub(crate) trait Backend {
     /// How often random batches are tried: a database of a server takes longer to make.
     const RANDOM_CASES: u32;
+    /// The clock of the database in ms, as a term of its SQL.
+    const NOW_MS: &str;
 
     fn fresh() -> Self;
     fn url(&self) -> StoreUrl;
-    /// The first column of the first row of `sql` (which every backend must understand), past the
-    /// store's own connection.
+    /// Runs `sql` (which every backend must understand) past the store's own connection; the first
+    /// column of its first row.
     fn number(&self, sql: &str) -> Option<i64>;
 }
 
-pub(crate) async fn open(backend: &impl Backend) -> Store {
-    Store::open(&backend.url()).await.expect("the store opens")
+pub(crate) async fn open(backend: &impl Backend) -> Writer {
+    let store = Store::open(&backend.url()).await.expect("the store opens");
+    Writer::of(store).await
+}
+
+/// What the node `name` claims: all shards, for a minute.
+pub(crate) fn claim(name: &str, journal: i64) -> Claim {
+    Claim {
+        node: name.to_owned(),
+        holder: format!("host:/{name}"),
+        journal: JournalId::new(journal).expect("positive"),
+        lease_ms: 60_000,
+        shards: ALL_SHARDS,
+        alone: false,
+        lost: None,
+    }
+}
+
+/// A store with the right to write facts.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    store: Store,
+    pub(crate) fence: Fence,
+}
+
+impl Writer {
+    /// The node of most tests, and its restarts.
+    pub(crate) async fn of(store: Store) -> Self {
+        Self::claiming(store, &claim("test", 1)).await
+    }
+
+    pub(crate) async fn claiming(store: Store, claim: &Claim) -> Self {
+        let fence = store.acquire(claim).await.expect("granted");
+        Self { store, fence }
+    }
+
+    pub(crate) async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
+        self.store.apply(self.fence, batch).await
+    }
+
+    pub(crate) async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> FreshnessWritten {
+        self.store.write_freshness(self.fence, rows).await
+    }
+
+    pub(crate) async fn floors(&self) -> Result<Floors, StoreError> {
+        self.store.floors(self.fence).await
+    }
+
+    pub(crate) async fn close(self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+}
+
+impl Deref for Writer {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
 }
 
 pub(crate) const START: UnixMs = UnixMs(FACT_EPOCH_UNIX_MS + 1_000_000);

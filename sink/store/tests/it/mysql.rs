@@ -37,6 +37,7 @@ impl Mysql {
 
 impl Backend for Mysql {
     const RANDOM_CASES: u32 = 16;
+    const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
     fn fresh() -> Self {
         let backend = Self::empty();

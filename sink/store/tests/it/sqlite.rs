@@ -11,7 +11,7 @@ use store::{OpenOptions, Store, StoreError, StoreUrl};
 use tempfile::TempDir;
 
 use crate::conformance::conformance;
-use crate::fixture::{Backend, Incident, batch, import_id, open, row, sites, target};
+use crate::fixture::{Backend, Incident, Writer, batch, import_id, open, row, sites, target};
 
 pub(crate) struct Sqlite {
     directory: TempDir,
@@ -29,6 +29,7 @@ impl Sqlite {
 
 impl Backend for Sqlite {
     const RANDOM_CASES: u32 = 48;
+    const NOW_MS: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
 
     fn fresh() -> Self {
         Self {
@@ -167,6 +168,11 @@ async fn targets_of_an_older_store_are_what_they_were() {
     let older = "
         ALTER TABLE jetpack_monitor_check_targets DROP COLUMN send_text;
         ALTER TABLE jetpack_monitor_check_targets DROP COLUMN expected_values;
+        DROP TABLE jetpack_monitor_node_names;
+        DROP TABLE jetpack_monitor_journals;
+        DROP TABLE jetpack_monitor_shards_taken;
+        DROP TABLE jetpack_monitor_check_history;
+        DROP INDEX jetpack_monitor_events_ended;
         DELETE FROM jetpack_monitor_schema_version WHERE version > 1;";
     backend.connection().execute_batch(older).expect("older");
     let looking = Store::open_existing(&backend.url()).await;
@@ -307,13 +313,13 @@ async fn a_write_lock_of_another_process_delays_and_loses_nothing() {
         ..OpenOptions::default()
     };
     let holder = backend.connection();
+    let store = Store::open_with(&backend.url(), options).await;
+    let store = Writer::of(store.expect("opens")).await;
     holder
         .execute_batch("BEGIN IMMEDIATE")
         .expect("the write lock");
     // Opening a store that needs no migration only reads.
-    let store = Store::open_with(&backend.url(), options)
-        .await
-        .expect("opens");
+    Store::open(&backend.url()).await.expect("opens");
     let first = batch(1, &[Incident::of(target(1), 1).open()]);
     let error = store.apply(&first).await.expect_err("locked");
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
@@ -389,7 +395,7 @@ const CHILD: &str = "RINGWATCH_TEST_STORE_TO_APPLY_TO";
 
 /// Applies batches and says so, until it is killed.
 async fn apply_forever(url: &StoreUrl) {
-    let store = Store::open(url).await.expect("opens");
+    let store = Writer::of(Store::open(url).await.expect("opens")).await;
     let mut seq = store.floors().await.expect("floors").journal_seq;
     loop {
         seq += 1;

@@ -52,6 +52,11 @@ impl Scrape {
                 sink.apply_lag,
             ),
             (
+                "history_waiting",
+                "Checks that wait for the history",
+                sink.history_waiting,
+            ),
+            (
                 "unclaimed_events",
                 "Open incidents whose target is not loaded",
                 sink.unclaimed_events,
@@ -60,10 +65,39 @@ impl Scrape {
         for (name, help, value) in gauges {
             page.gauge(name, help, plain(value))?;
         }
+        self.lease(page)?;
+        self.history(page)?;
         self.journal(page)?;
         let turn_age = self.now_us.saturating_sub(sink.last_loop_mono_us) as f64 / 1e6;
         let help = "Time since the last turn of the sink";
         page.gauge("sink_turn_age_seconds", help, vec![(Vec::new(), turn_age)])
+    }
+
+    /// The right to write to the store.
+    fn lease(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sink = &self.sink.counters;
+        let help =
+            "0: this node may write, 1: its lease was not renewed in time, 2: another has it";
+        page.gauge("lease", help, plain(sink.lease))?;
+        page.gauge("epoch", "Epoch of the right to write", plain(sink.epoch))?;
+        let help = "Times that another node took over";
+        page.counter("fenced", help, plain(sink.fenced))?;
+        let help = "Facts passed over because another node wrote in their place";
+        page.counter("facts_superseded", help, plain(sink.facts_superseded))
+    }
+
+    /// Checks that were not kept, and old rows that were not either.
+    fn history(&self, page: &mut Page<'_>) -> fmt::Result {
+        let help = "Checks left out of the history because too many waited";
+        page.counter(
+            "history_left_out",
+            help,
+            plain(self.sink.counters.history_left_out),
+        )?;
+        let help = "Old rows deleted, by table";
+        page.counter("forgotten_rows", help, by("table", &self.forgotten))?;
+        let help = "Failed tries to delete old rows";
+        page.counter("forgetting_failed", help, plain(self.forgetting_failed))
     }
 
     /// The disk of the journal.
@@ -327,6 +361,9 @@ mod tests {
             held_commands = 112 as "held_commands{} 112",
             commands_waiting = 113 as "sink_commands_waiting{} 113",
             released_waiting = 114 as "slots_released{} 114",
+            epoch = 119 as "epoch{} 119",
+            lease = 2 as "lease{} 2",
+            history_waiting = 120 as "history_waiting{} 120",
         };
         let mut scrape = scrape();
         (scrape.sink.counters, scrape.now_us) = (counters, 10_000_000);

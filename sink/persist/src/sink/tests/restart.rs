@@ -34,7 +34,10 @@ fn after_failures(directory: &Path, ids: RangeInclusive<i64>) -> Rc<FakeStore> {
 fn say_loaded(bed: &Bed, keep: &[TargetId]) {
     let keep = keep.iter().copied().collect();
     bed.commands
-        .send(SinkCommand::Loaded { keep })
+        .send(SinkCommand::Loaded {
+            keep,
+            epoch: bed.store.epoch.get(),
+        })
         .expect("room");
 }
 

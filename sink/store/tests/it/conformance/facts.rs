@@ -302,7 +302,8 @@ pub(crate) async fn floors_hold_the_highest_id_of_each_shard<B: Backend>() {
         floors,
         store::Floors {
             newest: expected,
-            journal_seq: 9
+            journal_seq: 9,
+            superseded: Vec::new(),
         }
     );
 }

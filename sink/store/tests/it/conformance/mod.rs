@@ -3,6 +3,8 @@
 
 pub(crate) mod facts;
 pub(crate) mod freshness;
+pub(crate) mod history;
+pub(crate) mod lease;
 pub(crate) mod random;
 pub(crate) mod targets;
 
@@ -40,6 +42,16 @@ macro_rules! conformance {
             targets: change_pages_cover_every_change,
             freshness: freshness_follows_the_writer_also_when_its_clock_steps_back,
             freshness: many_rows_are_written_in_chunks,
+            history: a_check_is_written_once_with_every_column,
+            history: old_checks_are_forgotten_in_bounded_steps,
+            history: closed_events_are_forgotten_with_their_transitions_and_open_ones_stay,
+            history: an_event_with_many_transitions_goes_in_several_steps,
+            lease: a_bumped_epoch_makes_every_write_affect_nothing,
+            lease: a_lease_runs_by_the_clock_of_the_database,
+            lease: two_nodes_with_shards_of_their_own_work_side_by_side,
+            lease: facts_of_a_shard_that_others_wrote_are_superseded,
+            lease: a_takeover_that_wrote_nothing_supersedes_nothing,
+            lease: a_store_from_before_nodes_had_names_goes_on_at_its_position,
         }
 
         #[test]

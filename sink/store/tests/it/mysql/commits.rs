@@ -7,16 +7,16 @@ use mysql_async::prelude::Queryable;
 use store::{OpenOptions, Store, StoreError, StoreUrl};
 
 use super::{Mysql, root, url};
-use crate::fixture::{Backend, Incident, batch, import_id, open, row, target};
+use crate::fixture::{Backend, Incident, Writer, batch, claim, import_id, open, row, target};
 use crate::mariadb;
 use crate::proxy::{Cut, Proxy};
 
 /// A store whose connections go through the proxy.
-async fn behind(proxy: &Proxy, backend: &Mysql) -> Store {
+async fn behind(proxy: &Proxy, backend: &Mysql) -> Writer {
     let direct = mariadb::shared().address("ringwatch", &backend.name);
     let port = |port: u16| format!("127.0.0.1:{port}/");
     let address = direct.replace(&port(mariadb::shared().port()), &port(proxy.port()));
-    Store::open(&url(&address)).await.expect("opens")
+    Writer::of(Store::open(&url(&address)).await.expect("opens")).await
 }
 
 #[tokio::test]
@@ -105,16 +105,25 @@ async fn a_caller_that_goes_away_takes_its_transaction_along() {
 async fn the_server_hears_of_one_writer_at_a_time() {
     let backend = Mysql::fresh();
     let first = open(&backend).await;
-    first.floors().await.expect("the first writer");
-    let second = open(&backend).await;
-    let error = second.floors().await.expect_err("in use");
-    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
-    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
-    assert!(second.apply(&facts).await.is_err());
+    let second = Store::open(&backend.url()).await.expect("opens");
+    // Also under the same name: the lease is the journal's.
+    for name in ["test", "other"] {
+        let error = second.acquire(&claim(name, 2)).await.expect_err("held");
+        let sentence = error.to_string();
+        assert!(
+            matches!(&error, StoreError::Held { node, .. } if node == "test"),
+            "{sentence}"
+        );
+        assert!(sentence.contains("(host:/test)"), "{sentence}");
+    }
     // Whoever only asks or imports is not in the way.
     second.counts().await.expect("counts");
-    first.close().await.expect("closed");
+    first.release(first.fence).await.expect("released");
+    let second = Writer::claiming(second, &claim("other", 2)).await;
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
     assert_eq!(second.apply(&facts).await.expect("applied").transitions, 1);
+    let error = first.apply(&facts).await.expect_err("taken over");
+    assert!(matches!(error, StoreError::Fenced { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -124,9 +133,8 @@ async fn facts_that_wait_too_long_for_a_lock_are_kept_by_the_caller() {
         busy_timeout: Duration::ZERO,
         ..OpenOptions::default()
     };
-    let store = Store::open_with(&backend.url(), options)
-        .await
-        .expect("opens");
+    let store = Store::open_with(&backend.url(), options).await;
+    let store = Writer::of(store.expect("opens")).await;
     let mut other = root(mariadb::shared()).await;
     let node = format!(
         "SELECT * FROM {}.jetpack_monitor_nodes FOR UPDATE",

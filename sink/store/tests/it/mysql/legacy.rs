@@ -11,7 +11,7 @@ use store::{
 };
 
 use super::{Mysql, root, url};
-use crate::fixture::{Backend, Incident, batch, import_id, open, row, target};
+use crate::fixture::{Backend, Incident, Writer, batch, import_id, open, row, target};
 use crate::mariadb::{self, Server};
 
 /// The table as it is in production.
@@ -57,12 +57,13 @@ fn described() -> Legacy {
     }
 }
 
-async fn open_as(address: &StoreUrl, legacy: Legacy) -> Result<Store, StoreError> {
+async fn open_as(address: &StoreUrl, legacy: Legacy) -> Result<Writer, StoreError> {
     let options = OpenOptions {
         legacy: Some(Arc::new(legacy)),
         ..OpenOptions::default()
     };
-    Store::open_with(address, options).await
+    let store = Store::open_with(address, options).await?;
+    Ok(Writer::of(store).await)
 }
 
 /// A database with the legacy table and these rows: id, blog, URL, active, minutes.

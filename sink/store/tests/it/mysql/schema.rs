@@ -3,7 +3,7 @@
 use store::{MysqlUrl, Store, StoreError, StoreUrl};
 
 use super::{Mysql, url};
-use crate::fixture::{Backend, Incident, batch, open, target};
+use crate::fixture::{Backend, Incident, Writer, batch, open, target};
 use crate::mariadb;
 
 /// The sentence with which the store is refused.
@@ -137,7 +137,7 @@ async fn tables_of_another_program_under_our_names_are_left_alone() {
     // Another prefix goes beside it.
     let beside = with_prefix(&backend, "rw_");
     Store::migrate(&beside).await.expect("migrated");
-    let store = Store::open(&beside).await.expect("opens");
+    let store = Writer::of(Store::open(&beside).await.expect("opens")).await;
     let facts = batch(1, &[Incident::of(target(5), 1).open()]);
     assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
     assert_eq!(
@@ -146,7 +146,7 @@ async fn tables_of_another_program_under_our_names_are_left_alone() {
     );
     let other = with_prefix(&backend, "rx_");
     Store::migrate(&other).await.expect("migrated");
-    let second = Store::open(&other).await.expect("opens");
+    let second = Writer::of(Store::open(&other).await.expect("opens")).await;
     assert_eq!(
         second.floors().await.expect("its own writer").journal_seq,
         0

@@ -1,0 +1,103 @@
+//! What the control plane does when another node takes over: it pauses the cores, waits until the
+//! sink writes again, and loads every target anew. Who may write is the sink's business.
+
+use persist::SinkCounters;
+use tracing::{info, warn};
+
+use super::reload;
+use super::serve::{Control, survives};
+
+/// How the right to write stands, as the sink tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// Held.
+    Held,
+    /// Not renewed in time: the store is away, and nobody took it as far as is known.
+    Lapsed,
+    /// Another node has it.
+    Fenced,
+}
+
+impl Right {
+    /// Of the numbers of the sink.
+    pub(crate) fn of(sink: &SinkCounters) -> Self {
+        match sink.lease {
+            0 => Self::Held,
+            1 => Self::Lapsed,
+            _ => Self::Fenced,
+        }
+    }
+
+    /// The word in `status`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Lapsed => "lapsed",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// The name of the machine, as the kernel has it.
+pub(crate) fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// What the fleet was loaded for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loaded {
+    /// The epoch of the sink when loading began.
+    pub(super) epoch: u64,
+    /// The cores are paused because another node took over.
+    pub(super) is_fenced: bool,
+}
+
+impl Control {
+    /// The sink's epoch now.
+    pub(super) fn epoch(&self) -> u64 {
+        self.parts.view.sink_counters().epoch
+    }
+
+    /// Follows the sink: stops with it, and goes on with it when everything is loaded again.
+    pub(super) async fn follow_lease(&mut self) -> anyhow::Result<()> {
+        let sink = self.parts.view.sink_counters();
+        if Right::of(&sink) == Right::Fenced {
+            if !self.fed_for.is_fenced {
+                self.fed_for.is_fenced = true;
+                self.fleet.pause(true).await?;
+                self.show_stage();
+                warn!("another node took over: no checks are started until this one has the lease");
+            }
+            return Ok(());
+        }
+        if sink.epoch == self.fed_for.epoch {
+            return Ok(());
+        }
+        if let Err(error) = self.load_again().await {
+            survives(&error)?;
+            self.complain("load", || {
+                format!("the targets could not be loaded again, nothing is checked: {error:#}")
+            });
+        }
+        Ok(())
+    }
+
+    /// The sink knows nobody any more: every target is told again, and what was switched off
+    /// meanwhile is taken away.
+    async fn load_again(&mut self) -> anyhow::Result<()> {
+        reload::apply_changes(self).await?;
+        reload::load_all(self).await?;
+        self.fed_for.is_fenced = false;
+        self.resume().await?;
+        info!(
+            targets = self.fleet.len(),
+            epoch = self.fed_for.epoch,
+            "loaded again"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! Forgetting what is old: checks of the history and closed events, once an hour, in small steps
+//! with pauses between them, so that facts are never waited for longer than one step takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use model::UnixMs;
+use store::{Forgotten, Store};
+use tracing::{info, warn};
+
+use super::lease::Right;
+use super::view::View;
+use crate::config::Config;
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_hours(1);
+/// After a start the store has other things to do.
+const FIRST_AFTER: Duration = Duration::from_mins(1);
+/// Shortest pause between two steps, in ms: at most 50,000 rows a second go.
+const PAUSE_MIN_MS: u64 = 20;
+/// A step is followed by a pause of so many times its length: the store has two thirds of the time
+/// for others.
+const PAUSE_FACTOR: u64 = 2;
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// How many days are kept; 0 = all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retention {
+    pub(crate) history_days: u32,
+    pub(crate) events_days: u32,
+}
+
+impl Retention {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            history_days: config.history_days,
+            events_days: config.events_days,
+        }
+    }
+}
+
+/// What was forgotten since the start.
+#[derive(Debug, Default)]
+pub(crate) struct RetentionStats {
+    history: AtomicU64,
+    events: AtomicU64,
+    transitions: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl RetentionStats {
+    fn add(&self, step: &Forgotten) {
+        self.history.fetch_add(step.history, Ordering::Relaxed);
+        self.events.fetch_add(step.events, Ordering::Relaxed);
+        self.transitions
+            .fetch_add(step.transitions, Ordering::Relaxed);
+    }
+
+    /// Rows by table.
+    pub(crate) fn rows(&self) -> [(&'static str, u64); 3] {
+        [
+            ("check_history", self.history.load(Ordering::Relaxed)),
+            ("events", self.events.load(Ordering::Relaxed)),
+            (
+                "event_transitions",
+                self.transitions.load(Ordering::Relaxed),
+            ),
+        ]
+    }
+
+    /// Steps that failed; the next look does them again.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Forgets for ever.
+pub(super) async fn run(store: Store, retention: Retention, view: Arc<View>) {
+    let mut wait = FIRST_AFTER;
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = EVERY;
+        if Right::of(&view.sink_counters()) == Right::Fenced {
+            continue;
+        }
+        if let Err(error) = sweep(&store, retention, &view).await {
+            view.retention.failed.fetch_add(1, Ordering::Relaxed);
+            warn!("old rows could not be deleted, the next try is in an hour: {error}");
+        }
+    }
+}
+
+/// What is forgotten.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    History,
+    Events,
+}
+
+/// Forgets everything that is old now.
+async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Result<()> {
+    let now = view.clock.now().unix;
+    let mut all = Forgotten::default();
+    for (what, days) in [
+        (What::History, retention.history_days),
+        (What::Events, retention.events_days),
+    ] {
+        let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
+        while days > 0 && take_step(store, view, &mut all, (what, before)).await? {}
+    }
+    if all != Forgotten::default() {
+        info!(
+            checks = all.history,
+            events = all.events,
+            transitions = all.transitions,
+            "old rows were deleted"
+        );
+    }
+    Ok(())
+}
+
+/// One step and the pause after it; whether there may be more.
+async fn take_step(
+    store: &Store,
+    view: &View,
+    all: &mut Forgotten,
+    (what, before): (What, UnixMs),
+) -> store::Result<bool> {
+    let begun = view.clock.mono();
+    let done = match what {
+        What::History => store.forget_history(before).await?,
+        What::Events => store.forget_events(before).await?,
+    };
+    let took_ms = view.clock.mono().since(begun) / 1_000;
+    view.retention.add(&done);
+    all.history += done.history;
+    all.events += done.events;
+    all.transitions += done.transitions;
+    if done.more {
+        tokio::time::sleep(pause(took_ms)).await;
+    }
+    Ok(done.more)
+}
+
+fn pause(took_ms: u64) -> Duration {
+    Duration::from_millis((took_ms * PAUSE_FACTOR).max(PAUSE_MIN_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::outcome::Phases;
+    use model::{FactId, TargetId};
+    use store::{ALL_SHARDS, Claim, HistoryRow, JournalId, StoreUrl};
+
+    use super::*;
+    use crate::run::view::testbed::view;
+
+    /// A check of `days` before `now`.
+    fn check(now: UnixMs, days: u64, nth: i64) -> HistoryRow {
+        let at = UnixMs(now.0 - days * DAY_MS);
+        let raw = ((at.0 - model::limits::FACT_EPOCH_UNIX_MS) << 22) as i64 + nth;
+        HistoryRow {
+            id: FactId::new(raw).expect("positive"),
+            target: TargetId::new(1).expect("positive"),
+            group_id: 0,
+            method: "GET",
+            status: 200,
+            class: None,
+            phases: Phases::NONE,
+            checked_at: at,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_older_than_its_days_goes_and_zero_days_keep_all() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(&StoreUrl::Sqlite(dir.path().join("s.db"))).await;
+        let store = store.expect("opens");
+        let claim = Claim {
+            node: "test".to_owned(),
+            holder: "here".to_owned(),
+            journal: JournalId::new(1).expect("positive"),
+            lease_ms: 1_000,
+            shards: ALL_SHARDS,
+            alone: true,
+            lost: None,
+        };
+        let fence = store.acquire(&claim).await.expect("granted");
+        let view = view();
+        let now = view.clock.now().unix;
+        let rows = (0..2_500).map(|nth| check(now, 31, nth));
+        let rows = rows.chain((0..10).map(|nth| check(now, 29, nth)));
+        store
+            .write_history(fence, rows.collect())
+            .await
+            .expect("written");
+        let keep_all = Retention {
+            history_days: 0,
+            events_days: 0,
+        };
+        sweep(&store, keep_all, &view).await.expect("nothing to do");
+        assert_eq!(view.retention.rows()[0].1, 0);
+        let days = Retention {
+            history_days: 30,
+            events_days: 1,
+        };
+        sweep(&store, days, &view).await.expect("swept");
+        assert_eq!(view.retention.rows()[0], ("check_history", 2_500));
+        sweep(&store, days, &view).await.expect("nothing left");
+        assert_eq!(view.retention.rows()[0].1, 2_500);
+    }
+
+    #[test]
+    fn a_step_is_followed_by_twice_its_length() {
+        assert_eq!(pause(0), Duration::from_millis(20));
+        assert_eq!(pause(9), Duration::from_millis(20));
+        assert_eq!(pause(400), Duration::from_millis(800));
+    }
+}

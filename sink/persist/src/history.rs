@@ -1,0 +1,255 @@
+//! Single checks on their way to the store's history: which are kept, how many may wait, and one
+//! flight at a time. They are no facts: when too many wait the next ones are left out, counted, and
+//! nothing else is held up.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+
+use model::limits::{HISTORY_CHUNK_ROWS, HISTORY_WAITING_MAX};
+use model::{MonoUs, Outcome};
+use store::{Fence, HistoryRow, StoreError};
+
+use crate::apply::FactStore;
+use crate::quiet::Quiet;
+
+/// Rows wait this long for company, in ms.
+const GATHER_MS: u64 = 250;
+/// Rows of one flight: ten transactions.
+const FLIGHT_ROWS_MAX: usize = 10 * HISTORY_CHUNK_ROWS;
+/// Pause after a failed flight, in ms.
+const RETRY_MS: u64 = 1_000;
+
+/// Which checks the history keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryMode {
+    /// Those after which something else is known of their target: the first failure, what opens,
+    /// confirms and closes an incident.
+    Edges,
+    /// Those, every check that is not healthy, and one in so many healthy ones.
+    Sample(NonZeroU32),
+    /// Every check.
+    All,
+}
+
+struct Flight {
+    rows: Vec<HistoryRow>,
+    /// `Some` once it ended, with the rows that were new.
+    landed: Rc<Cell<Option<Result<u64, StoreError>>>>,
+}
+
+/// The checks that wait, and what became of the others.
+pub(crate) struct History {
+    mode: HistoryMode,
+    waiting: VecDeque<HistoryRow>,
+    /// When the first of them came.
+    oldest: Option<MonoUs>,
+    flight: Option<Flight>,
+    retry_at: Option<MonoUs>,
+    /// Healthy checks since one was kept.
+    passed: u32,
+    /// An epoch under which the store refused to write.
+    refused: Option<u64>,
+    quiet: Quiet,
+    pub(crate) rows: u64,
+    pub(crate) left_out: u64,
+    pub(crate) failed: u64,
+}
+
+impl History {
+    pub(crate) fn new(mode: HistoryMode) -> Self {
+        Self {
+            mode,
+            waiting: VecDeque::new(),
+            oldest: None,
+            flight: None,
+            retry_at: None,
+            passed: 0,
+            refused: None,
+            quiet: Quiet::default(),
+            rows: 0,
+            left_out: 0,
+            failed: 0,
+        }
+    }
+
+    /// Whether healthy checks of clean targets are to be shown to it at all.
+    pub(crate) fn takes_healthy(&self) -> bool {
+        self.mode != HistoryMode::Edges
+    }
+
+    /// Whether to keep a check.
+    pub(crate) fn wants(&mut self, outcome: &Outcome, is_edge: bool) -> bool {
+        if is_edge {
+            return true;
+        }
+        match self.mode {
+            HistoryMode::Edges => false,
+            HistoryMode::All => true,
+            HistoryMode::Sample(_) if outcome.class != 0 => true,
+            HistoryMode::Sample(one_in) => {
+                self.passed += 1;
+                let is_it = self.passed >= one_in.get();
+                if is_it {
+                    self.passed = 0;
+                }
+                is_it
+            }
+        }
+    }
+
+    /// Keeps a check. From half of the room on only those that are not healthy are kept.
+    pub(crate) fn push(&mut self, row: HistoryRow, now: MonoUs) {
+        let is_healthy = row.class.is_none();
+        let room = if is_healthy {
+            HISTORY_WAITING_MAX / 2
+        } else {
+            HISTORY_WAITING_MAX
+        };
+        if self.len() < room {
+            self.oldest.get_or_insert(now);
+            self.waiting.push_back(row);
+            return;
+        }
+        self.left_out += 1;
+        if let Some(suppressed) = self.quiet.allows("full", now) {
+            tracing::warn!(
+                waiting = self.len(),
+                suppressed,
+                "checks are left out of the history: the store does not take them as fast as they \
+                 come; choose a smaller `history`, or make the store faster"
+            );
+        }
+    }
+
+    /// Rows that wait, those on their way included.
+    pub(crate) fn len(&self) -> usize {
+        let flying = self.flight.as_ref().map_or(0, |flight| flight.rows.len());
+        self.waiting.len() + flying
+    }
+
+    /// An epoch under which the store refused to write since the last time.
+    pub(crate) fn take_refused(&mut self) -> Option<u64> {
+        self.refused.take()
+    }
+
+    /// Ends a flight that landed; rows that were not written wait again, in front.
+    pub(crate) fn land(&mut self, now: MonoUs) {
+        let Some(result) = self.flight.as_ref().and_then(|flight| flight.landed.take()) else {
+            return;
+        };
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        let error = match result {
+            Ok(_) => {
+                self.rows += flight.rows.len() as u64;
+                return;
+            }
+            Err(error) => error,
+        };
+        for row in flight.rows.into_iter().rev() {
+            self.waiting.push_front(row);
+        }
+        self.oldest.get_or_insert(now);
+        self.failed += 1;
+        self.retry_at = Some(now.plus_ms(RETRY_MS));
+        if let StoreError::Fenced { epoch, .. } = error {
+            self.refused = Some(epoch);
+        } else if let Some(suppressed) = self.quiet.allows("history", now) {
+            tracing::warn!(%error, suppressed, "the history was not written; its rows wait again");
+        }
+    }
+
+    /// Starts the next flight when it is time. Must run on a tokio `LocalSet`.
+    pub(crate) fn start<S: FactStore>(
+        &mut self,
+        store: &Rc<S>,
+        fence: Fence,
+        now: MonoUs,
+        at_once: bool,
+    ) {
+        let is_old = |oldest: MonoUs| now.since(oldest) >= GATHER_MS * 1_000;
+        let is_time =
+            at_once || self.waiting.len() >= HISTORY_CHUNK_ROWS || self.oldest.is_some_and(is_old);
+        let may = self.retry_at.is_none_or(|at| at <= now);
+        if self.waiting.is_empty() || self.flight.is_some() || !is_time || !may {
+            return;
+        }
+        let count = self.waiting.len().min(FLIGHT_ROWS_MAX);
+        let rows: Vec<HistoryRow> = self.waiting.drain(..count).collect();
+        self.oldest = (!self.waiting.is_empty()).then_some(now);
+        let landed = Rc::new(Cell::new(None));
+        let (store, told, given) = (Rc::clone(store), Rc::clone(&landed), rows.clone());
+        self.flight = Some(Flight { rows, landed });
+        tokio::task::spawn_local(async move {
+            told.set(Some(store.write_history(fence, given).await));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::outcome::Phases;
+    use model::{FactId, FailureClass, UnixMs};
+
+    use super::*;
+    use crate::testbed::{START, healthy, target};
+
+    fn row(class: Option<FailureClass>) -> HistoryRow {
+        HistoryRow {
+            id: FactId::new(1).expect("positive"),
+            target: target(1),
+            group_id: 0,
+            method: "GET",
+            status: 200,
+            class,
+            phases: Phases::NONE,
+            checked_at: START,
+        }
+    }
+
+    #[test]
+    fn a_sample_has_one_in_so_many_healthy_checks_and_all_that_are_not() {
+        let failing = Outcome {
+            class: FailureClass::HttpStatus as u8,
+            ..healthy(0, 1, UnixMs(0))
+        };
+        let kept = |mode| {
+            let mut history = History::new(mode);
+            let one = |(nth, is_edge): (u32, bool)| {
+                let outcome = if nth.is_multiple_of(10) {
+                    failing
+                } else {
+                    healthy(0, 1, UnixMs(0))
+                };
+                u32::from(history.wants(&outcome, is_edge))
+            };
+            (0..100)
+                .map(|nth| (nth, nth % 50 == 1))
+                .map(one)
+                .sum::<u32>()
+        };
+        let one_in = |n| HistoryMode::Sample(NonZeroU32::new(n).expect("positive"));
+        // 10 fail, 2 healthy ones are edges, 88 are left.
+        assert_eq!(kept(HistoryMode::Edges), 2);
+        assert_eq!(kept(one_in(8)), 10 + 2 + 11);
+        assert_eq!(kept(one_in(1)), 100);
+        assert_eq!(kept(HistoryMode::All), 100);
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_healthy_checks_first() {
+        let mut history = History::new(HistoryMode::All);
+        for _ in 0..HISTORY_WAITING_MAX {
+            history.push(row(None), MonoUs(0));
+        }
+        assert_eq!(history.len(), HISTORY_WAITING_MAX / 2);
+        for _ in 0..HISTORY_WAITING_MAX {
+            history.push(row(Some(FailureClass::HttpStatus)), MonoUs(0));
+        }
+        assert_eq!(history.len(), HISTORY_WAITING_MAX);
+        assert_eq!(history.left_out, HISTORY_WAITING_MAX as u64);
+    }
+}

@@ -1,0 +1,180 @@
+//! The sink's tenure: it renews its lease, and when it hears that another node took over it drops
+//! what it knows, waits for the right to write, loads the store again and goes on.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use model::inbox::Cadence;
+use model::{Now, Slot};
+use store::{Claim, StoreError};
+
+use super::Sink;
+use crate::apply::FactStore;
+use crate::error::PersistError;
+use crate::incidents::Incidents;
+use crate::lease::{Answer, Ask, Lease};
+use crate::slots::CoreSlots;
+use crate::start::{self, Memory, Right};
+
+/// What a question to the store came to.
+type Reply = Result<Option<Right>, StoreError>;
+
+/// The lease, and who is asked for it.
+pub(crate) struct Tenure {
+    pub(super) lease: Lease,
+    claim: Claim,
+    reply: Rc<RefCell<Option<Reply>>>,
+    /// Times that the right was lost.
+    pub(super) fenced: u64,
+}
+
+impl Tenure {
+    pub(crate) fn new(claim: Claim, epoch: u64, asked: Now) -> Self {
+        Self {
+            lease: Lease::granted(claim.lease_ms, epoch, asked.mono),
+            claim,
+            reply: Rc::default(),
+            fenced: 0,
+        }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lease.is_lost()
+    }
+}
+
+impl<S: FactStore> Sink<S> {
+    /// Takes what came of the last question and of writes, and asks the next one.
+    pub(super) fn keep_tenure(&mut self, now: Now) {
+        let reply = self.tenure.reply.take();
+        let mut lost = reply.is_some_and(|reply| self.take_reply(reply, now));
+        let refused = [
+            self.queue.take_refused(),
+            self.flushes.take_refused(),
+            self.history.take_refused(),
+        ];
+        for epoch in refused.into_iter().flatten() {
+            lost |= self.tenure.lease.refused(epoch, now.mono);
+        }
+        if lost {
+            self.drop_everything();
+        }
+        let may_acquire = self.facts.len() == 0 && !self.is_stopping();
+        match self.tenure.lease.poll(now.mono, may_acquire) {
+            None => {}
+            Some(Ask::Renew) => self.renew(),
+            Some(Ask::Acquire) => self.acquire_again(),
+        }
+    }
+
+    /// Whether the right was lost by it.
+    fn take_reply(&mut self, reply: Reply, now: Now) -> bool {
+        let answer = match reply {
+            Ok(None) => Answer::Renewed,
+            Ok(Some(right)) => match self.load_again(right) {
+                Ok(epoch) => Answer::Granted { epoch },
+                Err(error) => {
+                    tracing::error!(%error, "the journal cannot be read back");
+                    Answer::Failed
+                }
+            },
+            Err(StoreError::Fenced { .. }) => Answer::Fenced,
+            Err(StoreError::Held {
+                node,
+                holder,
+                left_s,
+                ..
+            }) => {
+                if let Some(suppressed) = self.quiet.allows("held", now.mono) {
+                    tracing::warn!(
+                        node,
+                        holder,
+                        left_s,
+                        suppressed,
+                        "another node has the lease: this one checks nothing until it is over"
+                    );
+                }
+                let left_ms = left_s * 1_000;
+                Answer::Refused { left_ms }
+            }
+            Err(error) => {
+                if let Some(suppressed) = self.quiet.allows("lease", now.mono) {
+                    tracing::warn!(%error, suppressed, "the lease could not be renewed");
+                }
+                Answer::Failed
+            }
+        };
+        self.tenure.lease.answered(answer, now.mono)
+    }
+
+    fn renew(&self) {
+        let Some(fence) = self.queue.fence() else {
+            return;
+        };
+        let (store, reply) = (Rc::clone(&self.store), Rc::clone(&self.tenure.reply));
+        let lease_ms = self.tenure.claim.lease_ms;
+        tokio::task::spawn_local(async move {
+            let renewed = store.renew(fence, lease_ms).await;
+            *reply.borrow_mut() = Some(renewed.map(|()| None));
+        });
+    }
+
+    fn acquire_again(&self) {
+        let (store, reply) = (Rc::clone(&self.store), Rc::clone(&self.tenure.reply));
+        let claim = Claim {
+            lost: Some(self.tenure.lease.epoch()),
+            ..self.tenure.claim.clone()
+        };
+        let last_seq = self.queue.journal.borrow().last_seq();
+        tokio::task::spawn_local(async move {
+            let right = start::take_right_again(&*store, &claim, last_seq).await;
+            *reply.borrow_mut() = Some(right.map(Some));
+        });
+    }
+
+    /// Facts that are decided are kept: they go to the journal, and to the store when this node
+    /// writes again and nobody else wrote in their place.
+    fn drop_everything(&mut self) {
+        self.tenure.fenced += 1;
+        tracing::error!(
+            epoch = self.tenure.lease.epoch(),
+            "another node took over: nothing more is written or checked; this node asks for its \
+             shards, loads the store again and goes on when it gets them"
+        );
+        self.queue.stop();
+        self.cores.iter_mut().for_each(|core| core.outbox.clear());
+        // A core keeps a cadence for as long as the configuration of the target is the same.
+        for key in self.incidents.keys() {
+            let core = usize::from(key.core);
+            if let Some(tenant) = self.slots[core].tenant(key.slot) {
+                let (slot, generation) = (Slot(key.slot), tenant.generation);
+                self.cores[core].outbox.put(slot, generation, Cadence::Grid);
+            }
+        }
+        for slots in &mut self.slots {
+            *slots = CoreSlots::new(self.timeline);
+        }
+        self.incidents = Incidents::new(HashMap::new());
+    }
+
+    /// Memory as a start has it; the new epoch.
+    fn load_again(&mut self, right: Right) -> Result<u64, PersistError> {
+        let floor = right.floors.journal_seq;
+        let mut memory = Memory::of(&right, &mut self.mint);
+        let mut journal = self.queue.journal.borrow_mut();
+        memory.read(&mut journal, floor, &mut self.mint)?;
+        let superseded = memory.superseded.up_to(journal.last_seq());
+        drop(journal);
+        let epoch = right.fence.epoch();
+        tracing::info!(
+            epoch,
+            open_events = memory.open.len(),
+            lag = self.queue.lag(),
+            "this node writes again; its targets are loaded next"
+        );
+        self.incidents = Incidents::new(memory.open);
+        self.queue.go_on(right.fence, floor, superseded);
+        Ok(epoch)
+    }
+}

@@ -1,0 +1,284 @@
+//! A store in memory for tests, scripted: away, slow, silent, refusing, or in other hands.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
+use model::{FactId, TargetId};
+use store::{
+    Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow, OpenEvent,
+    StoreError, Superseded,
+};
+use tokio::sync::Notify;
+
+use crate::apply::FactStore;
+
+/// A store in memory that can be away, slow, silent, or refuse freshness.
+#[derive(Debug, Default)]
+pub(crate) struct FakeStore {
+    pub(crate) away: Cell<bool>,
+    pub(crate) stalled: Cell<bool>,
+    /// How long an apply takes.
+    pub(crate) slow_ms: Cell<u64>,
+    /// So many applies from now on are never answered, and do nothing.
+    pub(crate) hangs: Cell<u32>,
+    /// So many are done and answered by an error.
+    pub(crate) loses_answers: Cell<u32>,
+    /// So many are done and never answered.
+    pub(crate) hangs_after: Cell<u32>,
+    /// What `drops_overdue` says.
+    pub(crate) drops: Cell<bool>,
+    /// It cannot be made safe.
+    pub(crate) refuses_sync: Cell<bool>,
+    /// Batches that it had already.
+    pub(crate) met_again: Cell<u64>,
+    /// Transitions that it had already, in batches that it did not have.
+    pub(crate) known_again: Cell<u64>,
+    /// Facts of the largest batch.
+    pub(crate) largest: Cell<usize>,
+    pub(crate) go_on: Notify,
+    pub(crate) calls: Cell<u32>,
+    pub(crate) syncs: Cell<u32>,
+    pub(crate) refuses_freshness: Cell<bool>,
+    /// Targets whose freshness rows somebody else holds.
+    pub(crate) held: RefCell<HashSet<TargetId>>,
+    /// Freshness rows of a call that it leaves out.
+    pub(crate) leaves_out: Cell<usize>,
+    /// Freshness rows that it wrote, and that it left out.
+    pub(crate) rows_written: Cell<u64>,
+    pub(crate) left_out: Cell<u64>,
+    pub(crate) applied: Cell<u64>,
+    /// The epoch under which it writes.
+    pub(crate) epoch: Cell<u64>,
+    /// Another node has a lease for so long.
+    pub(crate) held_ms: Cell<u64>,
+    /// What a journal that comes back must not apply.
+    pub(crate) superseded: RefCell<Vec<Superseded>>,
+    /// Journal numbers up to which that was settled.
+    pub(crate) passed_over: RefCell<Vec<u64>>,
+    pub(crate) refuses_history: Cell<bool>,
+    pub(crate) history: RefCell<Vec<HistoryRow>>,
+    pub(crate) renewals: Cell<u32>,
+    pub(crate) releases: Cell<u32>,
+    /// Writes that it refused because their epoch was over.
+    pub(crate) refusals: Cell<u32>,
+    pub(crate) events: RefCell<BTreeMap<FactId, Event>>,
+    /// In the order in which they were applied.
+    pub(crate) transitions: RefCell<Vec<Transition>>,
+    known: RefCell<HashSet<FactId>>,
+    pub(crate) jobs: RefCell<Vec<Job>>,
+    pub(crate) freshness: RefCell<HashMap<TargetId, FreshnessRow>>,
+}
+
+impl FakeStore {
+    fn answer(&self) -> Result<(), StoreError> {
+        if self.away.get() {
+            return Err(refusal("away"));
+        }
+        Ok(())
+    }
+
+    /// Another node takes over.
+    pub(crate) fn bump(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+    }
+
+    fn require(&self, fence: Fence) -> Result<(), StoreError> {
+        if fence.epoch() == self.epoch.get() {
+            return Ok(());
+        }
+        self.refusals.set(self.refusals.get() + 1);
+        Err(StoreError::Fenced {
+            store: "fake".to_owned(),
+            epoch: fence.epoch(),
+        })
+    }
+
+    pub(crate) fn take(&self, fact: &Fact) {
+        match fact {
+            Fact::Transitioned {
+                event,
+                transition,
+                job,
+            } => {
+                let is_new = self.known.borrow_mut().insert(transition.id);
+                self.known_again
+                    .set(self.known_again.get() + u64::from(!is_new));
+                if is_new {
+                    self.transitions.borrow_mut().push(transition.clone());
+                    self.jobs.borrow_mut().push(job.clone());
+                    self.events.borrow_mut().insert(event.id, event.clone());
+                }
+            }
+            Fact::Counted {
+                event, fail_count, ..
+            } => {
+                let mut events = self.events.borrow_mut();
+                let row = events.get_mut(event).expect("counted after it was opened");
+                row.fail_count = row.fail_count.max(*fail_count);
+            }
+        }
+    }
+
+    /// States of a target's transitions, in the order in which they were applied.
+    pub(crate) fn story(&self, target: TargetId) -> Vec<(State, Reason)> {
+        let transitions = self.transitions.borrow();
+        let own = transitions
+            .iter()
+            .filter(|transition| transition.target == target);
+        own.map(|transition| (transition.after, transition.reason))
+            .collect()
+    }
+}
+
+/// Any error of a store.
+fn refusal(why: &str) -> StoreError {
+    StoreError::Closed {
+        store: why.to_owned(),
+    }
+}
+
+/// Takes one off what is left of a script.
+fn once(left: &Cell<u32>) -> bool {
+    let before = left.get();
+    left.set(before.saturating_sub(1));
+    before > 0
+}
+
+impl FactStore for Rc<FakeStore> {
+    fn drops_overdue(&self) -> bool {
+        self.drops.get()
+    }
+
+    async fn acquire(&self, claim: &Claim) -> Result<Fence, StoreError> {
+        if self.held_ms.get() > 0 {
+            return Err(StoreError::Held {
+                store: "fake".to_owned(),
+                node: "other".to_owned(),
+                holder: "there".to_owned(),
+                left_s: self.held_ms.get() / 1_000,
+            });
+        }
+        self.bump();
+        Ok(Fence::of(1, self.epoch.get(), claim.journal))
+    }
+
+    async fn renew(&self, fence: Fence, _: u64) -> Result<(), StoreError> {
+        self.answer()?;
+        self.require(fence)?;
+        self.renewals.set(self.renewals.get() + 1);
+        Ok(())
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), StoreError> {
+        self.answer()?;
+        self.require(fence)?;
+        self.releases.set(self.releases.get() + 1);
+        Ok(())
+    }
+
+    async fn pass_over(&self, fence: Fence, last_seq: u64) -> Result<(), StoreError> {
+        self.require(fence)?;
+        self.passed_over.borrow_mut().push(last_seq);
+        Ok(())
+    }
+
+    async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied, StoreError> {
+        self.calls.set(self.calls.get() + 1);
+        while self.stalled.get() {
+            self.go_on.notified().await;
+        }
+        if self.slow_ms.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(self.slow_ms.get())).await;
+        }
+        self.answer()?;
+        if once(&self.hangs) {
+            std::future::pending::<()>().await;
+        }
+        self.require(fence)?;
+        if batch.journal_seq <= self.applied.get() {
+            self.met_again.set(self.met_again.get() + 1);
+            return Ok(Applied::default());
+        }
+        self.largest.set(self.largest.get().max(batch.facts.len()));
+        batch.facts.iter().for_each(|fact| self.take(fact));
+        self.applied.set(batch.journal_seq);
+        if once(&self.hangs_after) {
+            std::future::pending::<()>().await;
+        }
+        if once(&self.loses_answers) {
+            return Err(refusal("its answer was lost"));
+        }
+        Ok(Applied::default())
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        self.syncs.set(self.syncs.get() + 1);
+        if self.refuses_sync.get() {
+            return Err(refusal("not synced"));
+        }
+        self.answer()
+    }
+
+    async fn write_freshness(&self, fence: Fence, mut rows: Vec<FreshnessRow>) -> FreshnessWritten {
+        let refused = match self.refuses_freshness.get() {
+            true => Err(refusal("refused")),
+            false => self.answer().and_then(|()| self.require(fence)),
+        };
+        if let Err(error) = refused {
+            let (rows, error, left) = (0, Some(error), rows);
+            return FreshnessWritten { rows, left, error };
+        }
+        rows.sort_by_key(|row| row.target);
+        let is_held = |row: &FreshnessRow| self.held.borrow().contains(&row.target);
+        let (held, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_held);
+        let (given, left_out) = (rows.len(), rows.len().min(self.leaves_out.get()));
+        let taken = rows.into_iter().take(given - left_out);
+        let taken = taken.map(|row| (row.target, row));
+        let written = taken.len() as u64;
+        self.rows_written.set(self.rows_written.get() + written);
+        self.left_out.set(self.left_out.get() + left_out as u64);
+        self.freshness.borrow_mut().extend(taken);
+        FreshnessWritten {
+            rows: written,
+            error: (!held.is_empty()).then(|| refusal("held")),
+            left: held,
+        }
+    }
+
+    async fn write_history(&self, fence: Fence, rows: Vec<HistoryRow>) -> Result<u64, StoreError> {
+        if self.refuses_history.get() {
+            return Err(refusal("refused"));
+        }
+        self.answer()?;
+        self.require(fence)?;
+        let count = rows.len() as u64;
+        self.history.borrow_mut().extend(rows);
+        Ok(count)
+    }
+
+    async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {
+        self.require(fence)?;
+        let newest = self.jobs.borrow().iter().map(|job| job.id).collect();
+        Ok(Floors {
+            newest,
+            journal_seq: self.applied.get(),
+            superseded: self.superseded.borrow().clone(),
+        })
+    }
+
+    async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
+        let events = self.events.borrow();
+        let open = events.values().filter(|event| event.ended_at.is_none());
+        let transitions = self.transitions.borrow();
+        let of = |event: &Event| transitions.iter().filter(|by| by.event == event.id).count();
+        Ok(open
+            .map(|event| OpenEvent {
+                event: event.clone(),
+                transitions: of(event) as u32,
+            })
+            .collect())
+    }
+}

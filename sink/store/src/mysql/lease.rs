@@ -1,0 +1,214 @@
+//! Who may write, on a server: claims, renewals, and the check that every write begins with.
+
+use model::Shard;
+use mysql_async::Value;
+
+use super::insert::Many;
+use super::session::{Session, read};
+use crate::lease::{Claim, Fence, Held, NameRow, NodeRow, Picture, Superseded, Takeover, decide};
+use crate::{Result, StoreError};
+
+/// The clock of the server, in ms since the Unix epoch. `NOW`, never `SYSDATE`: a session can be
+/// given another time for tests.
+const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+
+/// The row is locked shared to the end of the transaction: whoever takes the right waits for it.
+const EPOCH: &str = "SELECT epoch FROM jetpack_monitor_nodes WHERE node_id = ? LOCK IN SHARE MODE";
+
+/// What a journal had applied of a shard when that was taken; settled rows that are done with go.
+const FORGET_TAKEN: &str = "DELETE FROM jetpack_monitor_shards_taken WHERE upto_seq <= (\
+    SELECT j.journal_seq FROM jetpack_monitor_journals AS j \
+    WHERE j.journal_id = jetpack_monitor_shards_taken.journal_id)";
+const NOTE_TAKEN: &str = "INSERT INTO jetpack_monitor_shards_taken \
+    (journal_id, shard, newest_fact, upto_seq) \
+    SELECT n.journal_id, s.shard, s.newest_fact, NULL FROM jetpack_monitor_shards AS s \
+    JOIN jetpack_monitor_node_names AS n ON n.node_id = s.node_id \
+    WHERE s.shard >= ? AND s.shard < ? AND n.journal_id <> ? \
+    ON DUPLICATE KEY UPDATE upto_seq = NULL";
+
+const TAKE_SHARDS: &str = "UPDATE jetpack_monitor_shards SET node_id = ?, since_epoch = ? \
+    WHERE shard >= ? AND shard < ? AND (node_id <> ? OR NOT EXISTS (\
+    SELECT 1 FROM jetpack_monitor_node_names AS n WHERE n.node_id = ? AND n.journal_id = ?))";
+
+const SET_NODE: &str = "INSERT INTO jetpack_monitor_nodes \
+    (node_id, epoch, lease_until, journal_seq) VALUES (?, ?, ?, 0) \
+    ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), lease_until = VALUES(lease_until)";
+const SET_JOURNAL: &str = "INSERT INTO jetpack_monitor_journals \
+    (journal_id, holder, journal_seq) VALUES (?, ?, ?) \
+    ON DUPLICATE KEY UPDATE holder = VALUES(holder)";
+const SET_NAME: &str = "INSERT INTO jetpack_monitor_node_names (node_id, name, journal_id) \
+    VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE journal_id = VALUES(journal_id)";
+const LOSE: &str =
+    "UPDATE jetpack_monitor_nodes SET epoch = epoch + 1, lease_until = 0 WHERE node_id = ?";
+const ADD_SHARDS: (&str, &str, &str) = (
+    "INSERT INTO jetpack_monitor_shards (shard, node_id, since_epoch, newest_fact) VALUES",
+    "(?,?,?,0)",
+    "",
+);
+
+const SUPERSEDED: &str = "SELECT t.shard, t.upto_seq FROM jetpack_monitor_shards_taken AS t \
+    JOIN jetpack_monitor_shards AS s ON s.shard = t.shard \
+    JOIN jetpack_monitor_journals AS j ON j.journal_id = t.journal_id \
+    WHERE t.journal_id = ? AND (t.upto_seq > j.journal_seq \
+    OR (t.upto_seq IS NULL AND t.newest_fact <> s.newest_fact)) ORDER BY t.shard";
+
+impl Session {
+    pub(crate) async fn acquire(&mut self, claim: &Claim) -> Result<Fence> {
+        self.connect().await?;
+        self.write(async |session: &mut Self| {
+            let picture = session.picture().await?;
+            let granted = decide(claim, &picture).map_err(|held| session.held(held))?;
+            session.take_over(claim, &granted).await?;
+            Ok(granted.fence)
+        })
+        .await
+    }
+
+    pub(crate) async fn renew(&mut self, fence: Fence, lease_ms: u64) -> Result<()> {
+        self.write(async |session: &mut Self| {
+            let sql = format!(
+                "UPDATE jetpack_monitor_nodes SET lease_until = {NOW} + ? \
+                 WHERE node_id = ? AND epoch = ?"
+            );
+            let row = [lease_ms as i64, fence.node, fence.epoch].map(Value::Int);
+            if session.execute(&sql, row.into()).await? == 0 {
+                // A row that is as it was counts as not touched, too.
+                session.require(fence).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn release(&mut self, fence: Fence) -> Result<()> {
+        self.write(async |session: &mut Self| {
+            let sql = "UPDATE jetpack_monitor_nodes SET lease_until = 0 \
+                WHERE node_id = ? AND epoch = ?";
+            let row = [fence.node, fence.epoch].map(Value::Int);
+            session.execute(sql, row.into()).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn pass_over(&mut self, fence: Fence, last_seq: u64) -> Result<()> {
+        self.write(async |session: &mut Self| {
+            session.require(fence).await?;
+            let journal = Value::Int(fence.journal);
+            let sql = "DELETE FROM jetpack_monitor_shards_taken \
+                WHERE journal_id = ? AND upto_seq IS NULL AND newest_fact = (\
+                SELECT s.newest_fact FROM jetpack_monitor_shards AS s \
+                WHERE s.shard = jetpack_monitor_shards_taken.shard)";
+            session.execute(sql, vec![journal.clone()]).await?;
+            let sql = "UPDATE jetpack_monitor_shards_taken SET upto_seq = ? \
+                WHERE journal_id = ? AND upto_seq IS NULL";
+            let row = vec![Value::Int(last_seq as i64), journal];
+            session.execute(sql, row).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Refuses a write whose right has gone, and keeps everybody from taking it before the end of
+    /// this transaction.
+    pub(super) async fn require(&mut self, fence: Fence) -> Result<()> {
+        let epoch = self.number(EPOCH, vec![Value::Int(fence.node)]).await?;
+        if epoch == Some(fence.epoch) {
+            return Ok(());
+        }
+        Err(StoreError::Fenced {
+            store: self.url().to_string(),
+            epoch: fence.epoch(),
+        })
+    }
+
+    /// Facts of `journal` that are not applied any more.
+    pub(super) async fn superseded(&mut self, journal: i64) -> Result<Vec<Superseded>> {
+        let mut all = Vec::new();
+        for row in self.fetch(SUPERSEDED, vec![Value::Int(journal)]).await? {
+            let (shard, upto): (u16, Option<u64>) = read(self.url(), row)?;
+            all.extend(Shard::new(shard).map(|shard| Superseded { shard, upto }));
+        }
+        Ok(all)
+    }
+
+    fn held(&self, held: Held) -> StoreError {
+        let store = self.url().to_string();
+        StoreError::held(store, held)
+    }
+
+    /// Locks every node: claims are decided one at a time.
+    async fn picture(&mut self) -> Result<Picture> {
+        let sql = "SELECT node_id, epoch, lease_until, journal_seq FROM jetpack_monitor_nodes \
+            ORDER BY node_id FOR UPDATE";
+        let mut picture = Picture::default();
+        for row in self.fetch(sql, Vec::new()).await? {
+            let (node, epoch, lease_until, journal_seq) = read(self.url(), row)?;
+            picture.nodes.push(NodeRow {
+                node,
+                epoch,
+                lease_until,
+                journal_seq,
+            });
+        }
+        // After the wait for the lock.
+        let now = self.number(&format!("SELECT {NOW}"), Vec::new()).await?;
+        picture.now_ms = now.unwrap_or(0);
+        let sql = "SELECT n.node_id, n.name, n.journal_id, j.holder \
+            FROM jetpack_monitor_node_names AS n \
+            JOIN jetpack_monitor_journals AS j ON j.journal_id = n.journal_id";
+        for row in self.fetch(sql, Vec::new()).await? {
+            let (node, name, journal, holder): (i64, Vec<u8>, i64, String) = read(self.url(), row)?;
+            picture.names.push(NameRow {
+                node,
+                name: String::from_utf8_lossy(&name).into_owned(),
+                journal,
+                holder,
+            });
+        }
+        let sql = "SELECT shard, node_id FROM jetpack_monitor_shards";
+        for row in self.fetch(sql, Vec::new()).await? {
+            let (shard, node): (u16, i64) = read(self.url(), row)?;
+            picture.owners.insert(shard, node);
+        }
+        Ok(picture)
+    }
+
+    async fn take_over(&mut self, claim: &Claim, granted: &Takeover) -> Result<()> {
+        let Fence {
+            node,
+            epoch,
+            journal,
+        } = granted.fence;
+        let [from, to] = [claim.shards.start, claim.shards.end].map(i64::from);
+        self.execute(FORGET_TAKEN, Vec::new()).await?;
+        let numbers = |all: &[i64]| all.iter().copied().map(Value::Int).collect::<Vec<_>>();
+        self.execute(NOTE_TAKEN, numbers(&[from, to, journal]))
+            .await?;
+        let took = numbers(&[node, epoch, from, to, node, node, journal]);
+        self.execute(TAKE_SHARDS, took).await?;
+        self.execute(SET_NODE, numbers(&[node, epoch, granted.lease_until]))
+            .await?;
+        let row = vec![
+            Value::Int(journal),
+            Value::from(&claim.holder),
+            Value::Int(granted.first_position),
+        ];
+        self.execute(SET_JOURNAL, row).await?;
+        let row = vec![
+            Value::Int(node),
+            Value::from(claim.node.as_bytes()),
+            Value::Int(journal),
+        ];
+        self.execute(SET_NAME, row).await?;
+        for &loser in &granted.losers {
+            self.execute(LOSE, numbers(&[loser])).await?;
+        }
+        let (head, row, tail) = ADD_SHARDS;
+        let missing = granted.missing.iter();
+        let rows = missing.map(|&shard| numbers(&[i64::from(shard), node, epoch]));
+        self.execute_many(Many::insert(head, row, tail), rows.collect())
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! The right to write: one epoch at a time, by the database's clock, and what becomes of facts
+//! whose time is over.
+
+use model::limits::SHARDS;
+use model::{Shard, UnixMs};
+use store::{ALL_SHARDS, Claim, EventFilter, FreshnessRow, Store, StoreError, Superseded};
+
+use crate::fixture::{Backend, Incident, Writer, batch, claim, import_id, open, row, target};
+
+/// What is left of the lease of a node in the tables, in ms of the database's clock.
+fn left_ms<B: Backend>(backend: &B, node: i64) -> i64 {
+    let sql = format!(
+        "SELECT lease_until - {} FROM jetpack_monitor_nodes WHERE node_id = {node}",
+        B::NOW_MS
+    );
+    backend.number(&sql).expect("a row")
+}
+
+fn run_out(backend: &impl Backend) {
+    backend.number("UPDATE jetpack_monitor_nodes SET lease_until = lease_until - 3600000");
+}
+
+fn is_fenced<T: std::fmt::Debug>(done: Result<T, StoreError>, epoch: u64) {
+    let error = done.expect_err("another epoch");
+    assert!(
+        matches!(error, StoreError::Fenced { epoch: over, .. } if over == epoch),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .starts_with("nothing was written to the store")
+    );
+}
+
+pub(crate) async fn a_bumped_epoch_makes_every_write_affect_nothing<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let rows = vec![row(5, "http://a.test/")];
+    store.import(rows, import_id(0)).await.expect("import");
+    let mut incident = Incident::of(target(5), 1);
+    let opened = batch(1, &[incident.open()]);
+    store.apply(&opened).await.expect("its own epoch");
+    let before = store.counts().await.expect("counts");
+    backend.number("UPDATE jetpack_monitor_nodes SET epoch = epoch + 1 WHERE node_id = 1");
+    let epoch = store.fence.epoch();
+    is_fenced(store.apply(&batch(2, &[incident.confirm()])).await, epoch);
+    // Also what was applied already, and what there is nothing of.
+    is_fenced(store.apply(&opened).await, epoch);
+    is_fenced(store.apply(&batch(3, &[])).await, epoch);
+    let checked = FreshnessRow {
+        target: target(5),
+        last_checked: UnixMs(1),
+        next_check: UnixMs(2),
+    };
+    is_fenced(store.write_freshness(vec![checked]).await.all(), epoch);
+    is_fenced(store.renew(store.fence, 60_000).await, epoch);
+    is_fenced(store.pass_over(store.fence, 9).await, epoch);
+    assert_eq!(store.counts().await.expect("counts"), before);
+    let status = "SELECT site_status FROM jetpack_monitor_check_targets WHERE id = 5";
+    assert_eq!(backend.number(status), Some(0));
+    // Its own new epoch goes on where it was.
+    let again = open(&backend).await;
+    assert_eq!(again.fence.epoch(), epoch + 2);
+    let confirmed = again.apply(&batch(2, &[incident.confirm()])).await;
+    assert_eq!(confirmed.expect("applied").transitions, 1);
+    is_fenced(store.apply(&opened).await, epoch);
+}
+
+pub(crate) async fn a_lease_runs_by_the_clock_of_the_database<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let at_first = left_ms(&backend, 1);
+    assert!((1..=60_000).contains(&at_first), "{at_first}");
+    store.renew(store.fence, 3_600_000).await.expect("renewed");
+    let renewed = left_ms(&backend, 1);
+    assert!((3_540_000..=3_600_000).contains(&renewed), "{renewed}");
+    let plain: &Store = &store;
+    let error = plain.acquire(&claim("b", 2)).await.expect_err("held");
+    let StoreError::Held { node, left_s, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(node, "test");
+    assert!((3_500..=3_600).contains(left_s), "{left_s}");
+    // Not by ours: nothing passed here, there an hour did.
+    run_out(&backend);
+    let other = plain.acquire(&claim("b", 2)).await.expect("over");
+    is_fenced(store.renew(store.fence, 60_000).await, store.fence.epoch());
+    assert!(left_ms(&backend, 2) > 0 && left_ms(&backend, 1) <= 0);
+    plain.release(other).await.expect("released");
+    assert!(left_ms(&backend, 2) <= 0);
+    // A release that comes late ends nobody else's lease.
+    let back = open(&backend).await;
+    back.release(store.fence).await.expect("nothing to do");
+    assert!(left_ms(&backend, 1) > 0);
+}
+
+pub(crate) async fn two_nodes_with_shards_of_their_own_work_side_by_side<B: Backend>() {
+    let backend = B::fresh();
+    let half = |name: &str, journal, shards| Claim {
+        shards,
+        ..claim(name, journal)
+    };
+    let plain = Store::open(&backend.url()).await.expect("opens");
+    let low = Writer::claiming(plain.clone(), &half("low", 1, 0..512)).await;
+    let high = Writer::claiming(plain.clone(), &half("high", 2, 512..SHARDS)).await;
+    let owned = |node: i64| {
+        let sql = format!("SELECT COUNT(*) FROM jetpack_monitor_shards WHERE node_id = {node}");
+        backend.number(&sql)
+    };
+    assert_eq!((owned(1), owned(2)), (Some(512), Some(512)));
+    let of = |upper: bool| {
+        let is_there = |id: &i64| (target(*id).shard().get() >= 512) == upper;
+        target((1..).find(is_there).expect("there are both"))
+    };
+    let (mut lower, mut upper) = (Incident::of(of(false), 1), Incident::of(of(true), 1));
+    // Their journals are numbered alike, and each has its own position.
+    for (writer, incident) in [(&low, &mut lower), (&high, &mut upper)] {
+        for seq in [1, 2] {
+            let fact = if seq == 1 {
+                incident.open()
+            } else {
+                incident.confirm()
+            };
+            let applied = writer.apply(&batch(seq, &[fact])).await.expect("applied");
+            assert_eq!((applied.transitions, applied.already_applied), (1, false));
+        }
+        let floors = writer.floors().await.expect("floors");
+        assert_eq!((floors.journal_seq, floors.superseded.len()), (2, 0));
+    }
+    // What happens to one is nothing to the other.
+    backend.number("UPDATE jetpack_monitor_nodes SET epoch = epoch + 1 WHERE node_id = 1");
+    is_fenced(
+        low.apply(&batch(3, &[lower.close()])).await,
+        low.fence.epoch(),
+    );
+    let closed = high.apply(&batch(3, &[upper.close()])).await;
+    assert_eq!(closed.expect("applied").transitions, 1);
+}
+
+pub(crate) async fn facts_of_a_shard_that_others_wrote_are_superseded<B: Backend>() {
+    let backend = B::fresh();
+    let old = open(&backend).await;
+    let mut incident = Incident::of(target(5), 1);
+    let shard = target(5).shard();
+    old.apply(&batch(7, &[incident.open()])).await.expect("own");
+    run_out(&backend);
+    let plain: Store = Store::clone(&old);
+    let new = Writer::claiming(plain.clone(), &claim("new", 2)).await;
+    new.apply(&batch(1, &[incident.confirm()]))
+        .await
+        .expect("its own");
+    is_fenced(
+        old.apply(&batch(8, &[incident.close()])).await,
+        old.fence.epoch(),
+    );
+    new.release(new.fence).await.expect("released");
+    let back = open(&backend).await;
+    let floors = back.floors().await.expect("floors");
+    assert_eq!(floors.journal_seq, 7, "the position of its own journal");
+    let undecided = Superseded { shard, upto: None };
+    assert_eq!(floors.superseded, [undecided], "the one that was written");
+    back.pass_over(back.fence, 9).await.expect("settled");
+    let settled = Superseded {
+        upto: Some(9),
+        ..undecided
+    };
+    for restart in 0..2 {
+        // A crash before they are passed over changes nothing, also after own facts.
+        let again = open(&backend).await;
+        let floors = again.floors().await.expect("floors");
+        assert_eq!(floors.superseded, [settled], "{restart}");
+        let own = batch(8, &[Incident::of(target(6), 2).open()]);
+        again.apply(&own).await.expect("applied");
+        again.pass_over(again.fence, 11).await.expect("nothing new");
+    }
+    let last = open(&backend).await;
+    last.apply(&batch(9, &[])).await.expect("passed over");
+    assert_eq!(last.floors().await.expect("floors").superseded, []);
+    let events = last.events(&EventFilter::default()).await.expect("events");
+    assert!(
+        events
+            .iter()
+            .any(|event| event.id == incident.id() && event.ended_at.is_none())
+    );
+}
+
+pub(crate) async fn a_takeover_that_wrote_nothing_supersedes_nothing<B: Backend>() {
+    let backend = B::fresh();
+    let old = open(&backend).await;
+    let mut incident = Incident::of(target(5), 1);
+    old.apply(&batch(1, &[incident.open()])).await.expect("own");
+    run_out(&backend);
+    let plain: Store = Store::clone(&old);
+    let new = Writer::claiming(plain, &claim("new", 2)).await;
+    new.release(new.fence).await.expect("released");
+    let back = open(&backend).await;
+    assert_eq!(back.floors().await.expect("floors").superseded, []);
+    back.pass_over(back.fence, 2).await.expect("settled");
+    let applied = back.apply(&batch(2, &[incident.confirm()])).await;
+    assert_eq!(applied.expect("applied").transitions, 1);
+    assert_eq!(
+        open(&backend)
+            .await
+            .floors()
+            .await
+            .expect("floors")
+            .superseded,
+        []
+    );
+    let sinces = "SELECT COUNT(DISTINCT since_epoch) FROM jetpack_monitor_shards";
+    assert_eq!(backend.number(sinces), Some(1));
+    let rows = "SELECT COUNT(*) FROM jetpack_monitor_shards";
+    assert_eq!(backend.number(rows), Some(ALL_SHARDS.len() as i64));
+    assert!(Shard::new(SHARDS).is_none());
+}
+
+pub(crate) async fn a_store_from_before_nodes_had_names_goes_on_at_its_position<B: Backend>() {
+    let backend = B::fresh();
+    // As an older build left it.
+    drop(Store::open(&backend.url()).await.expect("opens"));
+    backend.number("UPDATE jetpack_monitor_nodes SET journal_seq = 41 WHERE node_id = 1");
+    let store = open(&backend).await;
+    assert_eq!(store.floors().await.expect("floors").journal_seq, 41);
+    let applied = store
+        .apply(&batch(41, &[Incident::of(target(5), 1).open()]))
+        .await;
+    assert!(applied.expect("looked at").already_applied);
+    store.release(store.fence).await.expect("released");
+    let plain: Store = Store::clone(&store);
+    let other = Writer::claiming(plain, &claim("other", 2)).await;
+    assert_eq!(other.floors().await.expect("floors").journal_seq, 0);
+}
