@@ -108,7 +108,8 @@ pub enum SinkCommand {
         /// now, everything has to be loaded again, and this says nothing.
         epoch: u64,
     },
-    /// Answers once everything drained so far is in the store, freshness included.
+    /// Answers once the results that were sent before it are in the store, freshness included.
+    /// While too many facts wait for the journal, these are the results that were taken.
     Flush {
         /// The answer.
         done: oneshot::Sender<()>,

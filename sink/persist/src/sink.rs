@@ -94,7 +94,10 @@ pub(crate) struct Sink<S> {
     history: History,
     flush_wanted: bool,
     commands: Receiver<SinkCommand>,
-    /// Flushes asked for in this turn: they mean what this turn drained, too.
+    /// Flushes that were asked for in this turn. Results that were sent before them may have come
+    /// after this turn had drained: they mean what the next turn drains, too.
+    asked: Vec<oneshot::Sender<()>>,
+    /// Those of the turn before.
     asking: Vec<oneshot::Sender<()>>,
     waiters: Vec<Waiter>,
     stop: Stop,
@@ -152,6 +155,7 @@ impl<S: FactStore> Sink<S> {
             history: History::new(config.history),
             flush_wanted: false,
             commands: inside.commands,
+            asked: Vec::new(),
             asking: Vec::new(),
             waiters: Vec::new(),
             stop: Stop::GoOn,
@@ -165,6 +169,7 @@ impl<S: FactStore> Sink<S> {
     pub(crate) fn turn(&mut self) -> Activity {
         let now = (self.clock)();
         self.keep_tenure(now);
+        self.asking.append(&mut self.asked);
         let drained = self.take_results();
         self.take_commands(now);
         self.close_abandoned(now);
@@ -181,7 +186,8 @@ impl<S: FactStore> Sink<S> {
         self.flush_history(now);
         self.answer_waiters();
         self.publish(now);
-        let waits = self.facts.len() > 0 || self.incidents.is_holding() || self.flush_wanted;
+        let is_asked = self.flush_wanted || !self.asked.is_empty();
+        let waits = self.facts.len() > 0 || self.incidents.is_holding() || is_asked;
         Activity {
             busy: drained >= BUSY_RESULTS || waits,
             stop: self.is_stopping(),

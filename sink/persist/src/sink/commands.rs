@@ -53,7 +53,7 @@ impl<S: FactStore> Sink<S> {
                     self.incidents.abandon_all_but(keep);
                 }
             }
-            SinkCommand::Flush { done } => self.asking.push(done),
+            SinkCommand::Flush { done } => self.asked.push(done),
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.
                 let _ = reply.send(FreshnessAges::of(self.slots.iter(), now.mono));

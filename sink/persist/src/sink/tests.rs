@@ -339,6 +339,29 @@ fn only_the_rows_that_somebody_holds_wait_for_the_next_flush() {
 }
 
 #[test]
+fn a_flush_means_results_that_came_while_the_turn_that_met_it_was_under_way() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        let (done, mut answered) = oneshot::channel();
+        bed.commands
+            .send(SinkCommand::Flush { done })
+            .expect("room");
+        // This turn drains before it hears of the flush.
+        bed.turn().await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        for _ in 0..1_000 {
+            if answered.try_recv().is_ok() {
+                assert_eq!(bed.store.story(target(7)), OUTAGE[..1]);
+                return;
+            }
+            bed.turn().await;
+        }
+        panic!("the flush was never answered: {:?}", bed.snapshot());
+    });
+}
+
+#[test]
 fn a_flush_that_someone_waits_for_does_not_hammer_a_store_that_is_away() {
     let dir = tempdir().expect("a directory");
     on_virtual_time(async {
