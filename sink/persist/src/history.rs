@@ -142,12 +142,9 @@ impl History {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        let error = match result {
-            Ok(_) => {
-                self.rows += flight.rows.len() as u64;
-                return;
-            }
-            Err(error) => error,
+        let Err(error) = result else {
+            self.rows += flight.rows.len() as u64;
+            return;
         };
         for row in flight.rows.into_iter().rev() {
             self.waiting.push_front(row);

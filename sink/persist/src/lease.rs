@@ -55,7 +55,8 @@ pub(crate) enum Standing {
 /// The right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
-    lease_ms: u64,
+    /// How long it runs.
+    length_ms: u64,
     epoch: u64,
     is_lost: bool,
     /// The question under way, and when it was asked.
@@ -67,14 +68,14 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// A right that was granted to a question of `now`.
-    pub(crate) fn granted(lease_ms: u64, epoch: u64, now: MonoUs) -> Self {
+    pub(crate) fn granted(length_ms: u64, epoch: u64, now: MonoUs) -> Self {
         Self {
-            lease_ms,
+            length_ms,
             epoch,
             is_lost: false,
             asked: None,
-            next: now.plus_ms(lease_ms / RENEWALS),
-            runs_until: now.plus_ms(lease_ms),
+            next: now.plus_ms(length_ms / RENEWALS),
+            runs_until: now.plus_ms(length_ms),
         }
     }
 
@@ -97,8 +98,8 @@ impl Lease {
         }
     }
 
-    /// What to ask now; one question at a time. `may_acquire`: nothing of the old epoch is on its
-    /// way to the journal any more.
+    /// What to ask now; one question at a time. `may_acquire`: a right that was lost is wanted
+    /// back.
     pub(crate) fn poll(&mut self, now: MonoUs, may_acquire: bool) -> Option<Ask> {
         if self.asked.is_some() || now < self.next || (self.is_lost && !may_acquire) {
             return None;
@@ -119,19 +120,19 @@ impl Lease {
         };
         match (ask, answer) {
             (Ask::Acquire, Answer::Granted { epoch }) => {
-                *self = Self::granted(self.lease_ms, epoch, asked);
+                *self = Self::granted(self.length_ms, epoch, asked);
             }
             // The answer to a question of an epoch that is over says nothing.
             (Ask::Renew, _) if self.is_lost => {}
             (Ask::Renew, Answer::Renewed) => {
-                self.runs_until = asked.plus_ms(self.lease_ms);
-                self.next = asked.plus_ms(self.lease_ms / RENEWALS);
+                self.runs_until = asked.plus_ms(self.length_ms);
+                self.next = asked.plus_ms(self.length_ms / RENEWALS);
             }
             (_, Answer::Fenced) => return self.lost(now),
             (_, Answer::Refused { left_ms }) => {
-                self.next = now.plus_ms(left_ms.clamp(RETRY_MS, self.lease_ms.max(RETRY_MS)));
+                self.next = now.plus_ms(left_ms.clamp(RETRY_MS, self.length_ms.max(RETRY_MS)));
             }
-            _ => self.next = now.plus_ms(RETRY_MS.min(self.lease_ms / RENEWALS)),
+            _ => self.next = now.plus_ms(RETRY_MS.min(self.length_ms / RENEWALS)),
         }
         false
     }
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_right_is_asked_for_when_nothing_is_on_its_way_and_whoever_has_it_is_waited_for() {
+    fn a_lost_right_is_asked_for_when_it_is_wanted_and_whoever_has_it_is_waited_for() {
         let mut lease = Lease::granted(LEASE_MS, 4, at(0));
         assert!(!lease.refused(3, at(5)), "an old epoch's write");
         assert!(lease.refused(4, at(5)) && !lease.refused(4, at(6)));

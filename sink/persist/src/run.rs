@@ -63,7 +63,9 @@ pub(crate) async fn start<S: FactStore>(
     let asked = clock();
     let found = start::find(&*store, &directory, config.journal_max_bytes, &claim).await?;
     let tenure = Tenure::new(claim, found.fence.epoch(), asked);
-    let sink = Sink::new(config, clock, inside, (Rc::clone(&store), tenure), found);
+    let mut sink = Sink::new(config, clock, inside, (Rc::clone(&store), tenure), found);
+    // Whoever waits for the start reads the epoch next.
+    sink.publish(asked);
     let applier = apply::run(store, Rc::clone(&sink.queue));
     tokio::task::spawn_local(applier);
     Ok(sink)

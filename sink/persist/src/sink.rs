@@ -221,7 +221,8 @@ impl<S: FactStore> Sink<S> {
         self.slots.iter().map(CoreSlots::pending).sum()
     }
 
-    fn publish(&mut self, now: Now) {
+    /// Tells everybody how it is.
+    pub(crate) fn publish(&mut self, now: Now) {
         let journal = self.queue.journal.borrow();
         let (applies, tally) = (self.queue.counts(), self.incidents.tally());
         let counters = &mut self.ledger.counters;

@@ -1,6 +1,7 @@
 //! The start, and the start over after the right to write was lost: where the store stands, plus
 //! what the journal has and the store does not.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -55,7 +56,8 @@ pub(crate) async fn find<S: FactStore>(
         doing: "the right to write, its newest ids and its open events",
         cause,
     };
-    let right = take_right(store, claim).await.map_err(failed)?;
+    let fence = store.acquire(claim).await.map_err(failed)?;
+    let right = look(store, fence).await.map_err(failed)?;
     let mut mint = FactMint::default();
     let mut memory = Memory::of(&right, &mut mint);
     let mut first_unapplied = None;
@@ -77,9 +79,8 @@ pub(crate) async fn find<S: FactStore>(
     })
 }
 
-/// Takes the right to write, and what is known under it.
-async fn take_right<S: FactStore>(store: &S, claim: &Claim) -> Result<Right, StoreError> {
-    let fence = store.acquire(claim).await?;
+/// What is known under the right to write.
+async fn look<S: FactStore>(store: &S, fence: Fence) -> Result<Right, StoreError> {
     Ok(Right {
         fence,
         floors: store.floors(fence).await?,
@@ -87,14 +88,19 @@ async fn take_right<S: FactStore>(store: &S, claim: &Claim) -> Result<Right, Sto
     })
 }
 
-/// The same for a journal that is open and ends with `last_seq`.
+/// Takes the right to write for a journal that is open and whose last batch is `last_seq`, and
+/// reads the store. `given` is set to the new epoch as soon as there is one: whatever fails after
+/// that, the lease is this node's own.
 pub(crate) async fn take_right_again<S: FactStore>(
     store: &S,
     claim: &Claim,
     last_seq: u64,
+    given: &Cell<u64>,
 ) -> Result<Right, StoreError> {
-    let right = take_right(store, claim).await?;
-    store.pass_over(right.fence, last_seq).await?;
+    let fence = store.acquire(claim).await?;
+    given.set(fence.epoch());
+    let right = look(store, fence).await?;
+    store.pass_over(fence, last_seq).await?;
     Ok(right)
 }
 
@@ -135,15 +141,15 @@ impl Memory {
             let batches = journal.read(from, BATCH_MAX)?;
             let last = batches.last().map(|batch| batch.journal_seq);
             next = last.and_then(|last| journal.next_held(last + 1));
-            batches
-                .into_iter()
-                .for_each(|batch| self.replay(batch, mint));
+            for batch in batches {
+                self.replay(batch, mint);
+            }
         }
         Ok(())
     }
 
     /// Ids of facts that are not applied any more are not given again either.
-    fn replay(&mut self, batch: Batch, mint: &mut FactMint) {
+    pub(crate) fn replay(&mut self, batch: Batch, mint: &mut FactMint) {
         for fact in batch.facts {
             if let Fact::Transitioned {
                 event,

@@ -401,10 +401,10 @@ pub enum StoreError {
         /// Limit of the server.
         max_bytes: usize,
     },
-    /// Another process applies facts to the store.
+    /// Another process works alone on the store: it migrates it.
     #[error(
-        "the store {store} is in use by another ringwatch (connection {connection} of the server): \
-         stop that one first, or give this one its own database or prefix"
+        "the store {store} is being migrated by another ringwatch (connection {connection} of the \
+         server): wait until that one is done"
     )]
     InUse {
         /// The address, its password masked.

@@ -47,9 +47,15 @@ pub struct Claim {
     /// Whether the caller knows that nobody else is writing, whatever the leases say: the file of
     /// an embedded store is locked.
     pub alone: bool,
-    /// The epoch that this process had and lost. `None` at its start: a lease of its own journal is
-    /// then its own, from before.
+    /// The newest epoch that was given to this process, which lost it. `None` at its start: a lease
+    /// of its own journal is then its own, from before.
     pub lost: Option<u64>,
+}
+
+impl Claim {
+    fn lost_epoch(&self) -> i64 {
+        self.lost.map_or(0, |epoch| epoch as i64)
+    }
 }
 
 /// The right to write, as every write names it: void once the epoch of the node is another one.
@@ -82,7 +88,7 @@ pub struct Superseded {
     /// Those of this shard,
     pub shard: Shard,
     /// up to this journal number. `None`: all that the journal has now, see
-    /// [`Store::pass_over`](crate::Store::settle).
+    /// [`Store::pass_over`](crate::Store::pass_over).
     pub upto: Option<u64>,
 }
 
@@ -154,11 +160,13 @@ pub(crate) fn decide(claim: &Claim, picture: &Picture) -> Result<Takeover, Held>
         picture.require_over(claim, row)?;
     }
     let lease_ms = i64::try_from(claim.lease_ms).unwrap_or(i64::MAX);
+    // A store that was set back (a backup, a replica that took over) gives no epoch twice.
+    let last_epoch = own.map_or(0, |row| row.epoch).max(claim.lost_epoch());
     let has_row = |shard: &u16| picture.owners.contains_key(shard);
     Ok(Takeover {
         fence: Fence {
             node: me.node,
-            epoch: own.map_or(0, |row| row.epoch) + 1,
+            epoch: last_epoch + 1,
             journal: claim.journal.get(),
         },
         lease_until: picture.now_ms.saturating_add(lease_ms),
@@ -202,7 +210,7 @@ impl Me {
             .journal
             .is_some_and(|journal| journal != claim.journal.get());
         // A copy of this node, with its name and journal, is told from it by who was here last.
-        let newer = claim.lost.is_some_and(|lost| epoch != lost as i64);
+        let newer = claim.lost.is_some() && epoch != claim.lost_epoch();
         other_journal || newer
     }
 }
@@ -321,6 +329,18 @@ mod tests {
             ..claim("a", 11)
         };
         assert!(decide(&same, &picture()).is_ok());
+    }
+
+    #[test]
+    fn a_store_that_was_set_back_gives_no_epoch_twice() {
+        let mut picture = picture();
+        picture.nodes[0].lease_until = Some(NOW - 1);
+        let lost = Claim {
+            lost: Some(6),
+            ..claim("a", 11)
+        };
+        let granted = decide(&lost, &picture).expect("over");
+        assert_eq!(granted.fence.epoch, 7, "the row says 5");
     }
 
     #[test]

@@ -327,8 +327,10 @@ impl Store {
     }
 
     /// The journal of `fence` ends with `last_seq` for now: of what [`Floors::superseded`] named
-    /// without an end, nothing up to there is to be applied, and everything after it is. Before the
-    /// first batch is applied under a new fence.
+    /// without an end, nothing up to there is to be applied, and everything after it is. An end
+    /// that was named before, behind `last_seq`, becomes `last_seq`: what was there never reached
+    /// the journal, and its numbers are given again. Before the first batch is applied under a new
+    /// fence.
     ///
     /// # Errors
     /// [`Fenced`](crate::StoreError::Fenced), and the store's.

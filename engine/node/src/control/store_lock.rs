@@ -1,5 +1,6 @@
-//! One writing process per store: `<store file>.lock` next to the file. Two nodes on one store
-//! would number their journals and facts alike, and each take the other's for its own.
+//! One writing process per embedded store: `<store file>.lock` next to the file. Whoever holds it
+//! takes the right to write at once, whatever the lease in the store says; a server has no such
+//! lock, there the lease decides.
 
 use std::ffi::OsString;
 use std::fs;

@@ -2,7 +2,7 @@
 //! watches them, and takes them down in order.
 //!
 //! ```text
-//! start ─► loading ─► running ⇄ paused ─► draining ─► exit 0
+//! start ─► loading ─► running ⇄ paused, fenced ─► draining ─► exit 0
 //!            └───────────┴──── a dead thread ──► draining ─► exit 1
 //! ```
 

@@ -96,8 +96,8 @@ impl Troubles {
             Right::Held => return None,
             Right::Lapsed => (
                 "lapsed",
-                "the lease of this node could not be renewed in time because the store is away: \
-                 another node may take over; nothing is lost meanwhile",
+                "the lease of this node was not renewed in time, because the store is away or \
+                 this process stood still: another node may take over; nothing is lost meanwhile",
             ),
             Right::Fenced => (
                 "fenced",

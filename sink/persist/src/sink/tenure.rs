@@ -1,7 +1,7 @@
 //! The sink's tenure: it renews its lease, and when it hears that another node took over it drops
 //! what it knows, waits for the right to write, loads the store again and goes on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -24,6 +24,8 @@ type Reply = Result<Option<Right>, StoreError>;
 pub(crate) struct Tenure {
     pub(super) lease: Lease,
     claim: Claim,
+    /// The newest epoch that was given to this node, also where loading failed after it.
+    given: Rc<Cell<u64>>,
     reply: Rc<RefCell<Option<Reply>>>,
     /// Times that the right was lost.
     pub(super) fenced: u64,
@@ -34,6 +36,7 @@ impl Tenure {
         Self {
             lease: Lease::granted(claim.lease_ms, epoch, asked.mono),
             claim,
+            given: Rc::new(Cell::new(epoch)),
             reply: Rc::default(),
             fenced: 0,
         }
@@ -60,8 +63,7 @@ impl<S: FactStore> Sink<S> {
         if lost {
             self.drop_everything();
         }
-        let may_acquire = self.facts.len() == 0 && !self.is_stopping();
-        match self.tenure.lease.poll(now.mono, may_acquire) {
+        match self.tenure.lease.poll(now.mono, !self.is_stopping()) {
             None => {}
             Some(Ask::Renew) => self.renew(),
             Some(Ask::Acquire) => self.acquire_again(),
@@ -72,10 +74,14 @@ impl<S: FactStore> Sink<S> {
     fn take_reply(&mut self, reply: Reply, now: Now) -> bool {
         let answer = match reply {
             Ok(None) => Answer::Renewed,
-            Ok(Some(right)) => match self.load_again(right) {
+            Ok(Some(right)) => match self.load_again(&right) {
                 Ok(epoch) => Answer::Granted { epoch },
                 Err(error) => {
-                    tracing::error!(%error, "the journal cannot be read back");
+                    if let Some(suppressed) = self.quiet.allows("unreadable", now.mono) {
+                        tracing::error!(%error, suppressed,
+                            "the journal cannot be read back: this node checks nothing until it can"
+                        );
+                    }
                     Answer::Failed
                 }
             },
@@ -120,15 +126,20 @@ impl<S: FactStore> Sink<S> {
         });
     }
 
-    fn acquire_again(&self) {
+    /// Nothing is decided until the answer is there, so that what waits for the journal now is the
+    /// end of what the old epoch decided. It need not be written before: a journal that is full has
+    /// room again only when the store is given its facts.
+    fn acquire_again(&mut self) {
         let (store, reply) = (Rc::clone(&self.store), Rc::clone(&self.tenure.reply));
+        let given = Rc::clone(&self.tenure.given);
         let claim = Claim {
-            lost: Some(self.tenure.lease.epoch()),
+            lost: Some(given.get()),
             ..self.tenure.claim.clone()
         };
-        let last_seq = self.queue.journal.borrow().last_seq();
+        let _ = self.facts.seal();
+        let last_seq = self.facts.last_seq();
         tokio::task::spawn_local(async move {
-            let right = start::take_right_again(&*store, &claim, last_seq).await;
+            let right = start::take_right_again(&*store, &claim, last_seq, &given).await;
             *reply.borrow_mut() = Some(right.map(Some));
         });
     }
@@ -158,14 +169,17 @@ impl<S: FactStore> Sink<S> {
         self.incidents = Incidents::new(HashMap::new());
     }
 
-    /// Memory as a start has it; the new epoch.
-    fn load_again(&mut self, right: Right) -> Result<u64, PersistError> {
+    /// Memory as a start has it, and with what waits for the journal; the new epoch.
+    fn load_again(&mut self, right: &Right) -> Result<u64, PersistError> {
         let floor = right.floors.journal_seq;
-        let mut memory = Memory::of(&right, &mut self.mint);
+        let mut memory = Memory::of(right, &mut self.mint);
         let mut journal = self.queue.journal.borrow_mut();
         memory.read(&mut journal, floor, &mut self.mint)?;
-        let superseded = memory.superseded.up_to(journal.last_seq());
         drop(journal);
+        for batch in self.facts.seal() {
+            memory.replay(batch.clone(), &mut self.mint);
+        }
+        let superseded = memory.superseded.up_to(self.facts.last_seq());
         let epoch = right.fence.epoch();
         tracing::info!(
             epoch,

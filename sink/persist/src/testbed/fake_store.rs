@@ -54,6 +54,10 @@ pub(crate) struct FakeStore {
     pub(crate) epoch: Cell<u64>,
     /// Another node has a lease for so long.
     pub(crate) held_ms: Cell<u64>,
+    /// So many times from now on it does not say where to resume.
+    pub(crate) loses_floors: Cell<u32>,
+    /// What each claim said of the epoch that was lost.
+    pub(crate) lost_epochs: RefCell<Vec<Option<u64>>>,
     /// What a journal that comes back must not apply.
     pub(crate) superseded: RefCell<Vec<Superseded>>,
     /// Journal numbers up to which that was settled.
@@ -161,6 +165,7 @@ impl FactStore for Rc<FakeStore> {
                 left_s: self.held_ms.get() / 1_000,
             });
         }
+        self.lost_epochs.borrow_mut().push(claim.lost);
         self.bump();
         Ok(Fence::of(1, self.epoch.get(), claim.journal))
     }
@@ -223,9 +228,10 @@ impl FactStore for Rc<FakeStore> {
     }
 
     async fn write_freshness(&self, fence: Fence, mut rows: Vec<FreshnessRow>) -> FreshnessWritten {
-        let refused = match self.refuses_freshness.get() {
-            true => Err(refusal("refused")),
-            false => self.answer().and_then(|()| self.require(fence)),
+        let refused = if self.refuses_freshness.get() {
+            Err(refusal("refused"))
+        } else {
+            self.answer().and_then(|()| self.require(fence))
         };
         if let Err(error) = refused {
             let (rows, error, left) = (0, Some(error), rows);
@@ -261,6 +267,9 @@ impl FactStore for Rc<FakeStore> {
 
     async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {
         self.require(fence)?;
+        if once(&self.loses_floors) {
+            return Err(refusal("no floors"));
+        }
         let newest = self.jobs.borrow().iter().map(|job| job.id).collect();
         Ok(Floors {
             newest,

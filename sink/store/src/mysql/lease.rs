@@ -101,8 +101,9 @@ impl Session {
                 WHERE s.shard = jetpack_monitor_shards_taken.shard)";
             session.execute(sql, vec![journal.clone()]).await?;
             let sql = "UPDATE jetpack_monitor_shards_taken SET upto_seq = ? \
-                WHERE journal_id = ? AND upto_seq IS NULL";
-            let row = vec![Value::Int(last_seq as i64), journal];
+                WHERE journal_id = ? AND (upto_seq IS NULL OR upto_seq > ?)";
+            let last = Value::Int(last_seq as i64);
+            let row = vec![last.clone(), journal, last];
             session.execute(sql, row).await
         })
         .await?;

@@ -78,7 +78,7 @@ impl Db {
                            WHERE s.shard = jetpack_monitor_shards_taken.shard)";
             transaction.execute(sql, [fence.journal])?;
             let sql = "UPDATE jetpack_monitor_shards_taken SET upto_seq = ?1
-                       WHERE journal_id = ?2 AND upto_seq IS NULL";
+                       WHERE journal_id = ?2 AND (upto_seq IS NULL OR upto_seq > ?1)";
             transaction.execute(sql, (last_seq as i64, fence.journal))?;
             Ok(())
         })

@@ -13,7 +13,7 @@ use tempfile::tempdir;
 use tokio::sync::oneshot;
 
 use super::{OUTAGE, one_target};
-use crate::handle::SinkCommand;
+use crate::handle::{SinkCommand, SinkConfig};
 use crate::run;
 use crate::testbed::{Bed, FakeStore, Heard, START, config, follow_time, on_virtual_time, target};
 
@@ -258,6 +258,69 @@ fn a_lease_is_renewed_lapses_while_the_store_is_away_and_is_given_back_at_the_en
             .await
             .expect("a clean end");
         assert_eq!(bed.store.releases.get(), 1);
+    });
+}
+
+#[test]
+fn a_node_whose_journal_is_full_gets_its_right_back_and_what_waited_is_written() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let small = SinkConfig {
+            journal_max_bytes: 64 * 1024,
+            ..config(dir.path())
+        };
+        let mut bed = one_target(small).await;
+        bed.store.away.set(true);
+        let mut outages = 0;
+        while bed.snapshot().counters.journal_full == 0 {
+            assert!(outages < 1_000, "{:?}", bed.snapshot());
+            outages += 1;
+            for class in [Some(HttpStatus), Some(HttpStatus), Some(HttpStatus), None] {
+                bed.check(0, 0, 1, class);
+                bed.turns(5).await;
+            }
+        }
+        // One more is open and confirmed in memory alone.
+        for _ in 0..3 {
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(5).await;
+        }
+        assert!(bed.snapshot().counters.facts_waiting > 0);
+        bed.store.bump();
+        bed.store.away.set(false);
+        turn_until(&mut bed, |bed| bed.snapshot().counters.fenced == 1).await;
+        is_back(&mut bed).await;
+        assert_eq!(bed.snapshot().counters.unclaimed_events, 1);
+        bed.register(0, 0, 1, 7, 60);
+        bed.check(0, 0, 1, None);
+        bed.flush().await;
+        let whole: Vec<_> = OUTAGE
+            .iter()
+            .copied()
+            .cycle()
+            .take(3 * outages + 3)
+            .collect();
+        assert_eq!(bed.store.story(target(7)), whole);
+        let seen = bed.snapshot().counters;
+        assert_eq!((seen.facts_waiting, seen.journal_alarm), (0, 0));
+    });
+}
+
+#[test]
+fn a_right_that_was_given_and_could_not_be_used_is_asked_for_as_ones_own() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        let first = bed.store.epoch.get();
+        bed.store.bump();
+        bed.store.loses_floors.set(1);
+        bed.check(0, 0, 1, Some(HttpStatus));
+        turn_until(&mut bed, |bed| bed.snapshot().counters.fenced == 1).await;
+        is_back(&mut bed).await;
+        let lost = bed.store.lost_epochs.borrow().clone();
+        // Somebody else's first + 1, then its own first + 2.
+        assert_eq!(lost, [None, Some(first), Some(first + 2)]);
+        assert_eq!(bed.snapshot().counters.epoch, first + 3);
     });
 }
 

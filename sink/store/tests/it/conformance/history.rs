@@ -97,19 +97,20 @@ pub(crate) async fn closed_events_are_forgotten_with_their_transitions_and_open_
 >() {
     let backend = B::fresh();
     let store = open(&backend).await;
-    // 600 stories of three transitions that are over, one that is not, one that ended later.
+    // 600 stories of three transitions that are over, one that is not, one that ended later; each
+    // at its own time, as targets of one shard have no id in common.
     let mut facts = Vec::new();
-    for id in 1..=600 {
-        let mut incident = Incident::of(target(id), 1);
+    for id in 1..=600_u32 {
+        let mut incident = Incident::of(target(i64::from(id)), u64::from(id));
         facts.extend([incident.open(), incident.confirm(), incident.close()]);
     }
-    let mut open_one = Incident::of(target(601), 1);
-    let mut later = Incident::of(target(602), 100);
+    let mut open_one = Incident::of(target(601), 601);
+    let mut later = Incident::of(target(602), 700);
     facts.extend([open_one.open(), later.open(), later.close()]);
     for (seq, part) in (1..).zip(facts.chunks(1_000)) {
         store.apply(&batch(seq, part)).await.expect("applied");
     }
-    let before = START.plus_ms(120_000);
+    let before = START.plus_ms(650 * 60_000);
     let (mut all, mut steps) = (Forgotten::default(), 0);
     loop {
         let step = store.forget_events(before).await.expect("forgotten");

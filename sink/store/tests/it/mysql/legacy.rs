@@ -57,13 +57,18 @@ fn described() -> Legacy {
     }
 }
 
+/// With the right to write.
 async fn open_as(address: &StoreUrl, legacy: Legacy) -> Result<Writer, StoreError> {
+    let store = open_without_claim(address, legacy).await?;
+    Ok(Writer::of(store).await)
+}
+
+async fn open_without_claim(address: &StoreUrl, legacy: Legacy) -> Result<Store, StoreError> {
     let options = OpenOptions {
         legacy: Some(Arc::new(legacy)),
         ..OpenOptions::default()
     };
-    let store = Store::open_with(address, options).await?;
-    Ok(Writer::of(store).await)
+    Store::open_with(address, options).await
 }
 
 /// A database with the legacy table and these rows: id, blog, URL, active, minutes.
@@ -581,7 +586,7 @@ async fn a_user_who_may_not_write_the_status_hears_it_at_the_start() {
     assert!(matches!(error, StoreError::NoPrivilege { .. }), "{error}");
     let mut reading = described();
     reading.status = false;
-    open_as(&address, reading)
+    open_without_claim(&address, reading)
         .await
         .expect("nothing is written there");
 }
