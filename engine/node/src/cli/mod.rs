@@ -125,8 +125,8 @@ pub(crate) enum TargetsCommand {
         /// The list
         #[arg(value_name = "F.csv", required_unless_present = "from_legacy")]
         path: Option<PathBuf>,
-        /// Take the active rows of the legacy table, as [legacy] of the configuration describes
-        /// it, instead of a list
+        /// Take the active rows of the legacy table, which section "legacy" of the configuration
+        /// describes, instead of a list
         #[arg(long, conflicts_with_all = ["path", "strict"])]
         from_legacy: bool,
         #[command(flatten)]
@@ -147,8 +147,8 @@ pub(crate) enum TargetsCommand {
         /// The list, which must not be there yet [default: standard output]
         #[arg(value_name = "F.csv")]
         path: Option<PathBuf>,
-        /// Write them into the legacy table, as [legacy] of the configuration describes it,
-        /// instead of a list
+        /// Write them into the legacy table, which section "legacy" of the configuration
+        /// describes, instead of a list
         #[arg(long, conflicts_with = "path")]
         to_legacy: bool,
         #[command(flatten)]
