@@ -11,7 +11,7 @@ use crate::{Result, StoreError};
 /// Columns before the configuration.
 const HEAD_LEN: usize = 3;
 
-/// Rows for `row::read_row`, with the change number after them.
+/// Rows for [`read_target`], with the change number after them.
 fn select(which: &str, order: &str) -> String {
     format!(
         "SELECT id, generation, monitor_active, {}, change_number
