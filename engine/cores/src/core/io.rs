@@ -218,7 +218,7 @@ impl Core {
             entry.resolving = false;
         }
         if let Some(name) = entry.attempt.redirected_to() {
-            let host = self.resolver.intern(name);
+            let host = self.resolver.intern_foreign(name);
             if let Some(before) = entry.host.replace(host) {
                 self.resolver.release(before);
             }

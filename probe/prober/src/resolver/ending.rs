@@ -270,7 +270,10 @@ impl Resolver {
         let host = self.flights.get_mut(flight).host;
         match self.canaries.iter().position(|canary| *canary == host) {
             Some(at) => self.health.note_canary(at, failed, now),
-            None => self.health.note(self.hosts.name_hash(host), failed, now),
+            None if self.hosts.is_ours(host) => {
+                self.health.note(self.hosts.name_hash(host), failed, now);
+            }
+            None => {}
         }
     }
 

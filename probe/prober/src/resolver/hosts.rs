@@ -17,11 +17,15 @@ use super::names::Names;
 /// No flight, or the end of the free list.
 const NONE: u32 = u32::MAX;
 
-/// One name. Free while `references` is 0; `flight` is then the next free host.
+/// In [`Host::held`], above the count: we were told of the name, and not by a server.
+const OURS: u32 = 1 << 31;
+
+/// One name. Free while nobody holds it; `flight` is then the next free host.
 #[derive(Debug)]
 struct Host {
     name: u32,
-    references: u32,
+    /// References, and [`OURS`].
+    held: u32,
     flight: u32,
     line: Line,
 }
@@ -40,6 +44,12 @@ pub(super) struct Hosts {
     live: usize,
 }
 
+impl Host {
+    fn references(&self) -> u32 {
+        self.held & !OURS
+    }
+}
+
 impl Hosts {
     /// No hosts; `seed` keeps the hash of a name from being guessed.
     pub(super) fn new(seed: u64) -> Self {
@@ -56,14 +66,21 @@ impl Hosts {
 
     /// The host called `name`, with one reference more.
     pub(super) fn intern(&mut self, name: &str) -> HostId {
+        let host = self.intern_foreign(name);
+        self.entries[host.0].held |= OURS;
+        host
+    }
+
+    /// The same of a name that a server told us.
+    pub(super) fn intern_foreign(&mut self, name: &str) -> HostId {
         let hash = hash(self.seed, name);
         if let Some(id) = self.index.find(hash, |id| self.name(HostId(id)) == name) {
-            self.entries[id].references += 1;
+            self.entries[id].held += 1;
             return HostId(id);
         }
         let host = Host {
             name: self.names.insert(name),
-            references: 1,
+            held: 1,
             flight: NONE,
             line: Line::default(),
         };
@@ -77,7 +94,12 @@ impl Hosts {
 
     /// One reference more.
     pub(super) fn retain(&mut self, host: HostId) {
-        self.entries[host.0].references += 1;
+        self.entries[host.0].held += 1;
+    }
+
+    /// Whether we were told of the host, and not by a server alone.
+    pub(super) fn is_ours(&self, host: HostId) -> bool {
+        self.entries[host.0].held & OURS != 0
     }
 
     /// One reference less; the last one takes the name and its cache line away.
@@ -86,13 +108,13 @@ impl Hosts {
         let Some(entry) = self
             .entries
             .get_mut(id)
-            .filter(|entry| entry.references > 0)
+            .filter(|entry| entry.references() > 0)
         else {
             debug_assert!(false, "released more often than interned");
             return;
         };
-        entry.references -= 1;
-        if entry.references > 0 {
+        entry.held -= 1;
+        if entry.references() > 0 {
             return;
         }
         let hash = hash(self.seed, self.name(host));
@@ -120,7 +142,7 @@ impl Hosts {
         let entry = self
             .entries
             .get(host.0)
-            .filter(|entry| entry.references > 0)?;
+            .filter(|entry| entry.references() > 0)?;
         (entry.flight != NONE).then_some(entry.flight)
     }
 

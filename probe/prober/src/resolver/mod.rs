@@ -273,6 +273,12 @@ impl Resolver {
         self.hosts.intern(name)
     }
 
+    /// As [`Resolver::intern`], of a name that a server told us. Whoever makes up names that fail
+    /// says nothing of our resolvers: they do not count for their health.
+    pub fn intern_foreign(&mut self, name: &str) -> HostId {
+        self.hosts.intern_foreign(name)
+    }
+
     /// One holder more of a host that is held: an attempt keeps its host although its target may
     /// change meanwhile.
     pub fn retain(&mut self, host: HostId) {

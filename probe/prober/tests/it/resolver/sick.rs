@@ -97,6 +97,26 @@ fn a_few_failing_names_speak_of_themselves_and_many_of_the_resolvers() {
 }
 
 #[test]
+fn names_that_servers_make_up_say_nothing_of_the_resolvers_until_a_target_has_them() {
+    let mut town = Town::new(&[]);
+    for at in 0..town.hosts.len() {
+        town.bench.resolver.release(town.hosts[at]);
+    }
+    for (at, host) in town.hosts.iter_mut().enumerate() {
+        *host = town.bench.resolver.intern_foreign(&format!("n{at}.test"));
+    }
+    town.ask(10, false, 2);
+    assert!(!town.bench.resolver.is_sick(), "400 names of theirs fail");
+    for at in 0..town.hosts.len() {
+        let host = town.bench.resolver.intern(&format!("n{at}.test"));
+        assert_eq!(host, town.hosts[at]);
+    }
+    town.bench.pass(60 * SECOND);
+    town.ask(10, false, 2);
+    assert!(town.bench.resolver.is_sick(), "400 of ours fail");
+}
+
+#[test]
 fn the_canaries_decide_when_there_are_some() {
     for (fail, class) in [
         (true, FailureClass::DnsResolverSick),
