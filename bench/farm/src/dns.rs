@@ -1,33 +1,31 @@
 //! Answers DNS queries for the zone from their bytes. Pure: the fate of a site is asked of the
 //! caller.
 //!
-//! The plain query (one A question for a site, with or without EDNS) is answered by copying the
-//! question; everything else goes through the codec.
+//! Queries of the plain shape are answered from their bytes; everything else goes through the
+//! codec.
+
+mod places;
+mod plain;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use model::limits::DNS_CNAME_MAX;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::faults::FaultKind;
-use crate::sites::{LABEL_BYTES, Sites, ZONE};
+use crate::sites::ZONE;
 use crate::world::SiteDns;
+use places::{Place, apex, link_name, links_of, place_of};
+use plain::PlainQuery;
 
 /// Length of the header of a message.
 const HEADER_BYTES: usize = 12;
-/// Length of the question for a site: labels of 9, 4 and 4 bytes, the root, type and class.
-const QUESTION_BYTES: usize = 1 + LABEL_BYTES + 5 + 5 + 1 + 4;
-/// Length of an OPT record without options.
-const OPT_BYTES: usize = 11;
 /// Largest UDP payload that is offered by EDNS.
 const PAYLOAD_BYTES: u16 = 1_232;
 /// TTL of what is neither an address nor negative, in seconds.
 const ZONE_TTL_S: u32 = 60;
 
-/// Aliases that a resolver follows, and that `dns_cname_chain` has.
-const CHAIN_LINKS: u8 = DNS_CNAME_MAX as u8;
 /// All nodes of the link (RFC 4291 §2.7.1): an address, and none that a TCP connection can go to.
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -80,70 +78,6 @@ pub(crate) fn answer(
         }
     }
     general(query, transport, zone, out)
-}
-
-/// One A question for a site, in the shape that resolvers send.
-struct PlainQuery {
-    site: u32,
-    edns: bool,
-}
-
-impl PlainQuery {
-    fn read(query: &[u8], zone: &impl Zone) -> Option<Self> {
-        let question_end = HEADER_BYTES + QUESTION_BYTES;
-        let (header, rest) = query.split_at_checked(HEADER_BYTES)?;
-        let (question, additional) = rest.split_at_checked(question_end - HEADER_BYTES)?;
-        // Query, opcode 0, not truncated; one question, no answer, no authority.
-        if header[2] & 0xfa != 0 || header[4..10] != [0, 1, 0, 0, 0, 0] || header[10] != 0 {
-            return None;
-        }
-        let edns = match (header[11], additional) {
-            (0, []) => false,
-            // The root, OPT, any payload size, no extended code, version 0, any flags, any options.
-            (1, [0, 0, 41, _, _, 0, 0, _, _, high, low, options @ ..])
-                if options.len() == usize::from(u16::from_be_bytes([*high, *low])) =>
-            {
-                true
-            }
-            _ => return None,
-        };
-        let (label, rest) = question[1..].split_at(LABEL_BYTES);
-        let in_zone = question[0] == LABEL_BYTES as u8
-            && rest[..11].eq_ignore_ascii_case(b"\x04farm\x04test\0")
-            && rest[11..] == [0, 1, 0, 1];
-        let site = in_zone.then(|| zone.site(label))??;
-        Some(Self { site, edns })
-    }
-
-    fn answer(&self, query: &[u8], address: Ipv4Addr, ttl_s: u32, out: &mut Vec<u8>) {
-        let recursion_desired = query[2] & 1;
-        out.extend_from_slice(&query[..2]);
-        // A response, authoritative; one question, one answer.
-        let additionals = u8::from(self.edns);
-        out.extend_from_slice(&[
-            0x84 | recursion_desired,
-            0,
-            0,
-            1,
-            0,
-            1,
-            0,
-            0,
-            0,
-            additionals,
-        ]);
-        out.extend_from_slice(&query[HEADER_BYTES..HEADER_BYTES + QUESTION_BYTES]);
-        // The name is a pointer to the question (RFC 1035 §4.1.4).
-        out.extend_from_slice(&[0xc0, HEADER_BYTES as u8, 0, 1, 0, 1]);
-        out.extend_from_slice(&ttl_s.to_be_bytes());
-        out.extend_from_slice(&[0, 4]);
-        out.extend_from_slice(&address.octets());
-        if self.edns {
-            let [high, low] = PAYLOAD_BYTES.to_be_bytes();
-            let opt: [u8; OPT_BYTES] = [0, 0, 41, high, low, 0, 0, 0, 0, 0, 0];
-            out.extend_from_slice(&opt);
-        }
-    }
 }
 
 /// Every other query, through the codec.
@@ -207,60 +141,6 @@ fn malformed(query: &[u8], out: &mut Vec<u8>) -> Reply {
             Reply::Send(1)
         }
         _ => Reply::Drop,
-    }
-}
-
-/// What a name means.
-enum Place {
-    /// It is not of this zone.
-    Elsewhere,
-    Apex,
-    Site(u32),
-    /// So many links behind the name of a site with a chain of aliases.
-    Alias(u32, u8),
-    /// It is of this zone, and nobody's.
-    Nowhere,
-}
-
-fn place_of(question: &Query, zone: &impl Zone) -> Place {
-    let apex = apex();
-    if question.query_class != DNSClass::IN || !apex.zone_of(&question.name) {
-        return Place::Elsewhere;
-    }
-    let below = usize::from(question.name.num_labels()) - usize::from(apex.num_labels());
-    if below == 0 {
-        return Place::Apex;
-    }
-    let mut labels = question.name.iter();
-    let place = match (below, labels.next(), labels.next()) {
-        (1, Some(label), _) => zone.site(label).map(Place::Site),
-        (2, Some(link), Some(label)) => link_of(link)
-            .zip(zone.site(label))
-            .map(|(link, site)| Place::Alias(site, link)),
-        _ => None,
-    };
-    place.unwrap_or(Place::Nowhere)
-}
-
-/// The number of a link, from its label (`link-3`).
-fn link_of(label: &[u8]) -> Option<u8> {
-    let label = std::str::from_utf8(label).ok()?.to_ascii_lowercase();
-    let link = label.strip_prefix("link-")?.parse().ok()?;
-    (1..=CHAIN_LINKS + 1).contains(&link).then_some(link)
-}
-
-/// The name that is `link` links behind that of `site`.
-fn link_name(site: u32, link: u8) -> Name {
-    let text = format!("link-{link}.{}.", Sites::host(site));
-    Name::from_ascii(text).expect("the name is valid")
-}
-
-/// How many aliases lead from the name of a site that suffers `fault` to its address.
-fn links_of(fault: Option<FaultKind>) -> u8 {
-    match fault {
-        Some(FaultKind::DnsCnameChain) => CHAIN_LINKS,
-        Some(FaultKind::DnsCnameLong) => CHAIN_LINKS + 1,
-        _ => 0,
     }
 }
 
@@ -353,10 +233,6 @@ fn fill_site(
     ResponseCode::NoError
 }
 
-fn apex() -> Name {
-    Name::from_ascii(format!("{ZONE}.")).expect("the zone is a valid name")
-}
-
 fn soa(minimum_s: u32) -> Record {
     let mname = Name::from_ascii(format!("ns.{ZONE}.")).expect("the name is valid");
     let rname = Name::from_ascii(format!("hostmaster.{ZONE}.")).expect("the name is valid");
@@ -369,6 +245,7 @@ fn soa(minimum_s: u32) -> Record {
 mod tests {
     use std::cell::Cell;
 
+    use model::limits::DNS_CNAME_MAX;
     use proptest::prelude::*;
 
     use super::*;

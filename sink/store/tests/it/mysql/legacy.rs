@@ -1,17 +1,19 @@
 //! The tables of an older system: its rows as targets, and what is written back to them.
 
+mod exchange;
+mod freshness;
+
 use std::sync::Arc;
 
 use model::target::{Method, Profile};
 use model::{Target, TargetId, UnixMs};
-use mysql_async::prelude::Queryable;
 use store::{
     FreshnessRow, Legacy, LegacyColumns, LegacyFreshness, Name, OpenOptions, Store, StoreError,
     StoreUrl,
 };
 
-use super::{Mysql, root, url};
-use crate::fixture::{Backend, Incident, Writer, batch, import_id, open, row, target};
+use super::{Mysql, url};
+use crate::fixture::{Backend, Incident, Writer, batch, import_id, row, target};
 use crate::mariadb::{self, Server};
 
 /// The table as it is in production.
@@ -110,6 +112,14 @@ fn status(backend: &Mysql, id: i64) -> (i64, i64) {
     let changed = "CAST(COALESCE(TIMESTAMPDIFF(SECOND, '1970-01-01', last_status_change), 0) \
         AS SIGNED)";
     (read("CAST(site_status AS SIGNED)"), read(changed))
+}
+
+fn fresh(id: i64, last_ms: u64) -> FreshnessRow {
+    FreshnessRow {
+        target: target(id),
+        last_checked: UnixMs(last_ms),
+        next_check: UnixMs(last_ms + 285_000),
+    }
 }
 
 #[tokio::test]
@@ -325,121 +335,6 @@ async fn without_its_switch_or_its_row_no_status_is_written() {
     assert_eq!(status(&backend, 5).0, 2);
 }
 
-fn fresh(id: i64, last_ms: u64) -> FreshnessRow {
-    FreshnessRow {
-        target: target(id),
-        last_checked: UnixMs(last_ms),
-        next_check: UnixMs(last_ms + 285_000),
-    }
-}
-
-fn with_freshness_columns() -> (Mysql, Legacy) {
-    let backend =
-        with_sites("(5, 7, 0, 'http://a.test/', 1, 5), (6, 7, 0, 'http://b.test/', 1, 5)");
-    backend.number(
-        "ALTER TABLE jetpack_monitor_sites ADD last_checked_at DATETIME NULL, \
-         ADD next_check_at DATETIME NULL",
-    );
-    let legacy = Legacy {
-        freshness: LegacyFreshness::Columns,
-        ..described()
-    };
-    (backend, legacy)
-}
-
-/// Lesson: a time of the check that was rounded down, or written later than it said, made rows
-/// that were checked look stale.
-#[tokio::test]
-async fn a_row_was_never_checked_before_its_check() {
-    let (backend, legacy) = with_freshness_columns();
-    let store = open_as(&backend.url(), legacy).await.expect("opens");
-    let rows = vec![
-        fresh(6, 1_800_000_000_001),
-        fresh(5, 1_800_000_000_000),
-        fresh(77, 1),
-    ];
-    let written = store.write_freshness(rows).await;
-    assert_eq!(written.all().expect("written"), 3);
-    for (id, seconds) in [(5, 1_800_000_000), (6, 1_800_000_001)] {
-        let column = |name: &str| {
-            let sql = format!(
-                "SELECT TIMESTAMPDIFF(SECOND, '1970-01-01', {name}) FROM jetpack_monitor_sites \
-                 WHERE jetpack_monitor_site_id = {id}"
-            );
-            backend.number(&sql).expect("a time")
-        };
-        assert_eq!(column("last_checked_at"), seconds);
-        assert_eq!(column("next_check_at"), seconds + 285);
-    }
-    let own = "SELECT COUNT(*) FROM jetpack_monitor_site_runtime";
-    assert_eq!(backend.number(own), Some(0));
-    let sites = "SELECT COUNT(*) FROM jetpack_monitor_sites";
-    assert_eq!(backend.number(sites), Some(2), "none was made");
-}
-
-#[tokio::test]
-async fn freshness_goes_where_it_was_told_to() {
-    let backend = with_sites("(5, 7, 0, 'http://a.test/', 1, 5)");
-    let own = "SELECT COUNT(*) FROM jetpack_monitor_site_runtime";
-    for (freshness, rows) in [(LegacyFreshness::Off, 0), (LegacyFreshness::Sidecar, 1)] {
-        let legacy = Legacy {
-            freshness,
-            ..described()
-        };
-        let store = open_as(&backend.url(), legacy).await.expect("opens");
-        let written = store.write_freshness(vec![fresh(5, 1_000)]).await;
-        assert_eq!(written.all().expect("no error"), rows);
-        assert_eq!(backend.number(own), Some(rows as i64));
-    }
-}
-
-/// Lesson: one row that somebody held made the whole flush fail, and kept all rows after it from
-/// being written.
-#[tokio::test]
-async fn a_chunk_that_somebody_holds_is_left_and_the_others_are_written() {
-    let (backend, legacy) = with_freshness_columns();
-    let more = (1_001..=3_000).map(|id| format!("({id}, 1, 0, 'http://s.test/', 1, 5)"));
-    insert(&backend, &more.collect::<Vec<_>>().join(","));
-    let store = open_as(&backend.url(), legacy).await.expect("opens");
-    let mut other = root(mariadb::shared()).await;
-    let hold = format!(
-        "SELECT * FROM {}.jetpack_monitor_sites WHERE jetpack_monitor_site_id = 2500 FOR UPDATE",
-        backend.name
-    );
-    other.query_drop("START TRANSACTION").await.expect("begun");
-    other.query_drop(hold).await.expect("held");
-    // In no order: chunks are made in the order of the primary key.
-    let rows = |from: i64| (from..=3_000).rev().map(|id| fresh(id, 1_800_000_000_000));
-    let written = store.write_freshness(rows(1_001).collect()).await;
-    assert!(
-        matches!(written.error, Some(StoreError::Contended { .. })),
-        "{:?}",
-        written.error
-    );
-    assert_eq!((written.rows, written.left.len()), (1_000, 1_000));
-    let left: Vec<i64> = written.left.iter().map(|row| row.target.get()).collect();
-    assert_eq!(left, (2_001..=3_000).collect::<Vec<_>>());
-    // The other one goes while the chunk is tried again.
-    let writing = tokio::spawn({
-        let (store, left) = (store.clone(), written.left);
-        async move { store.write_freshness(left).await }
-    });
-    let waits = "SELECT COUNT(*), SLEEP(0.15) FROM information_schema.innodb_trx \
-        WHERE trx_state = 'LOCK WAIT'";
-    let mut watcher = root(mariadb::shared()).await;
-    while watcher
-        .query_first::<(i64, i64), _>(waits)
-        .await
-        .expect("seen")
-        == Some((0, 0))
-    {
-        tokio::task::yield_now().await;
-    }
-    other.query_drop("ROLLBACK").await.expect("let go");
-    let written = writing.await.expect("no panic");
-    assert_eq!(written.all().expect("written"), 1_000);
-}
-
 /// Lesson: failures were written row by row, and a fleet that failed at once took minutes.
 #[tokio::test]
 async fn five_hundred_changes_of_status_are_a_few_statements() {
@@ -467,32 +362,6 @@ async fn five_hundred_changes_of_status_are_a_few_statements() {
         server.sql("SELECT COUNT(*) FROM t_many.jetpack_monitor_sites WHERE site_status = 0");
     assert_eq!(down, "500");
     assert!(cost < 60, "{cost} statements for 500 changes");
-}
-
-#[tokio::test]
-async fn older_readers_find_freshness_under_their_names() {
-    let backend = Mysql::fresh();
-    let store = open(&backend).await;
-    store
-        .import(vec![row(5, "http://a.test/")], import_id(0))
-        .await
-        .expect("imported");
-    let checked = vec![fresh(5, 1_800_000_000_123), fresh(6, 4_000_000_000_000)];
-    store.write_freshness(checked).await.all().expect("written");
-    for sql in [
-        "SELECT last_checked_at = '2027-01-15 08:00:00.123' FROM jetpack_monitor_endpoint_runtime \
-         WHERE source_site_id = 5",
-        "SELECT next_check_at = '2027-01-15 08:04:45.123' AND blog_id = 0 \
-         FROM jetpack_monitor_endpoint_runtime WHERE source_site_id = 5",
-        // Beyond 2038, and of no target of ours.
-        "SELECT YEAR(last_checked_at) = 2096 AND blog_id IS NULL \
-         FROM jetpack_monitor_endpoint_runtime WHERE source_site_id = 6",
-        "SELECT COUNT(*) = 2 FROM information_schema.columns WHERE table_schema = DATABASE() \
-         AND table_name = 'jetpack_monitor_endpoint_runtime' AND data_type = 'datetime' \
-         AND column_name IN ('last_checked_at', 'next_check_at')",
-    ] {
-        assert_eq!(backend.number(sql), Some(1), "{sql}");
-    }
 }
 
 #[tokio::test]
@@ -629,111 +498,4 @@ async fn a_file_has_no_legacy_tables() {
         matches!(error, StoreError::LegacyElsewhere { .. }),
         "{error}"
     );
-}
-
-/// Targets of every kind that a legacy row can say, and the one with the id 8, which none can.
-fn to_export() -> Vec<store::ImportRow> {
-    let mut rows = vec![
-        row(5, "http://a.test/"),
-        row(1_234, "https://b.test/x?y=\u{fc}"),
-    ];
-    let rich = model::TargetSpec {
-        interval_s: Some(120),
-        timeout_ms: Some(3_000),
-        method: Some("HEAD".to_owned()),
-        profile: Some("legacy".to_owned()),
-        group_id: Some(77),
-        headers: vec!["X-Env: li\"ve".to_owned()],
-        alert_cooldown_min: Some(0),
-        maintenance: Some(model::target::Maintenance {
-            start_ms: 1_795_222_800_000,
-            end_ms: 1_795_226_400_000,
-        }),
-        ..crate::fixture::spec("http://rich.test/")
-    };
-    let rules = model::TargetSpec {
-        keyword: Some("welcome".to_owned()),
-        forbidden: vec!["hacked".to_owned(), "a, b".to_owned()],
-        redirect: Some("fail".to_owned()),
-        ..crate::fixture::spec("http://rules.test/")
-    };
-    for (id, spec) in [(6, rich), (7, rules)] {
-        rows.push(store::ImportRow {
-            id: TargetId::new(id),
-            config: spec.parse().expect("valid"),
-        });
-    }
-    let mut odd = row(8, "http://odd.test/");
-    odd.config.interval_s = 90;
-    rows.push(odd);
-    rows
-}
-
-#[tokio::test]
-async fn what_is_exported_is_read_back_the_same_and_rows_of_others_stay() {
-    let backend =
-        with_sites("(5, 7, 3, 'http://old.test/', 1, 5), (900, 7, 4, 'http://others.test/', 1, 5)");
-    backend.number("UPDATE jetpack_monitor_sites SET site_status = 2");
-    let beside = Legacy {
-        load: false,
-        buckets: 10,
-        ..described()
-    };
-    let store = open_as(&backend.url(), beside.clone())
-        .await
-        .expect("opens");
-    let imported = store
-        .import(to_export(), import_id(0))
-        .await
-        .expect("imported");
-    assert_eq!((imported.inserted, imported.refused.len()), (5, 0));
-    let own = store
-        .targets(None, 100, true)
-        .await
-        .expect("a page")
-        .targets;
-    for (inserted, updated) in [(3, 1), (0, 4)] {
-        let report = store.put_legacy(own.clone()).await.expect("exported");
-        assert_eq!((report.inserted, report.updated), (inserted, updated));
-        let refused: Vec<i64> = report.refused.iter().map(|(id, _)| *id).collect();
-        assert_eq!(refused, [8]);
-    }
-    let page = store.legacy_targets(None, 100, true).await.expect("a page");
-    assert_eq!(page.refused, []);
-    let configs = |targets: &[Target], but: i64| -> Vec<_> {
-        let kept = targets.iter().filter(|target| target.id.get() != but);
-        kept.map(|target| (target.id, target.config.clone()))
-            .collect()
-    };
-    assert_eq!(configs(&page.targets, 900), configs(&own, 8));
-    let of = |what: &str| {
-        let sql = format!(
-            "SELECT CAST({what} AS SIGNED) FROM jetpack_monitor_sites \
-             WHERE jetpack_monitor_site_id = 5"
-        );
-        backend.number(&sql)
-    };
-    assert_eq!((of("bucket_no"), of("site_status")), (Some(3), Some(2)));
-    let bucket = "SELECT CAST(bucket_no AS SIGNED) FROM jetpack_monitor_sites \
-        WHERE jetpack_monitor_site_id = 1234";
-    assert_eq!(backend.number(bucket), Some(4));
-    let others =
-        "SELECT COUNT(*) FROM jetpack_monitor_sites WHERE monitor_url = 'http://others.test/'";
-    assert_eq!(backend.number(others), Some(1));
-    // Rows of settings only where a default would not do.
-    let settings = "SELECT COUNT(*) FROM jetpack_monitor_site_check_config";
-    assert_eq!(backend.number(settings), Some(2));
-}
-
-#[tokio::test]
-async fn without_a_described_table_there_is_nothing_to_exchange() {
-    let backend = Mysql::fresh();
-    let store = open(&backend).await;
-    let error = store
-        .legacy_targets(None, 10, true)
-        .await
-        .expect_err("none");
-    assert!(matches!(error, StoreError::NoLegacy { .. }), "{error}");
-    let error = store.put_legacy(Vec::new()).await.expect_err("none");
-    assert!(error.to_string().contains("under [legacy]"), "{error}");
 }
