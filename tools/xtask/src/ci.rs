@@ -35,6 +35,10 @@ pub(crate) fn run() -> Result<()> {
         report.push((name, result.is_ok(), took));
     }
     eprint!("{}", table(&report));
+    // Once more at the end: a run that left tests out must not look like one that did not.
+    if let Some(left_out) = packages::left_out() {
+        eprintln!("xtask: {left_out}");
+    }
     let failed: Vec<&str> = report
         .iter()
         .filter(|(_, passed, _)| !passed)

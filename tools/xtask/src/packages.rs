@@ -153,21 +153,19 @@ pub(crate) fn require(needs: &[Need]) -> Result<()> {
     }
 }
 
-/// Says what is left out where nobody may make a namespace, as in many containers.
-pub(crate) fn tell_of_namespaces() {
+/// Which tests do nothing here, because nobody may make a namespace, as in many containers; and
+/// what would let them run.
+pub(crate) fn left_out() -> Option<&'static str> {
     let made = Command::new("unshare")
         .args(["--map-root-user", "--net", "--mount", "true"])
         .output()
         .is_ok_and(|output| output.status.success());
-    if !made {
-        eprintln!(
-            "xtask: no namespace can be made here: the tests of scarce local ports and of routers \
-             (cores, conformance::sources and ::unreachable) and of full disks (persist, \
-             disk_full) do nothing. \
-             `sysctl kernel.unprivileged_userns_clone=1`, or a container with CAP_SYS_ADMIN, lets \
-             them run."
-        );
-    }
+    (!made).then_some(
+        "no namespace can be made here: the tests of scarce local ports and of routers (cores, \
+         conformance::sources and ::unreachable) and of full disks (persist, disk_full) do \
+         nothing. `sysctl kernel.unprivileged_userns_clone=1`, or a container with \
+         CAP_SYS_ADMIN, lets them run.",
+    )
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -12,7 +12,9 @@ const RUNS_OTHERS: &[(&str, &[&str])] = &[("ladder", &["-p", "farm", "-p", "node
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     let needs = [packages::BUILD, packages::TEST, packages::NETWORK].concat();
     packages::require(&needs)?;
-    packages::tell_of_namespaces();
+    if let Some(left_out) = packages::left_out() {
+        eprintln!("xtask: {left_out}");
+    }
     for programs in programs(args) {
         let profile = own(args).find(|arg| *arg == "--release");
         command::run(command::cargo(&["build"]).args(programs).args(profile))?;
