@@ -213,7 +213,8 @@ pub const JOURNAL_SYNC_MS: u64 = 50;
 pub const JOURNAL_SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// All journal segments together, in bytes, before an alarm.
 pub const JOURNAL_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-/// An apply that takes longer drops its connection, in ms.
+/// A statement of an apply that takes longer costs its connection; an apply that takes longer is
+/// told of, in ms.
 pub const APPLY_TIMEOUT_MS: u64 = 2_000;
 /// A request to the embedded store waits this long for the lock of another process, in ms.
 pub const STORE_BUSY_MS: u64 = 2_000;

@@ -428,6 +428,20 @@ impl Store {
         Ok(written)
     }
 
+    /// The server's clock; `None` where the store has no other than this machine's.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn server_time(&self) -> Result<Option<UnixMs>> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Mysql(client) => {
+                let work = async move |db: &mut mysql::Session| db.server_time().await.map(Some);
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
     /// Deletes the oldest checks of the history from before `before`, at most 1,000 of them.
     ///
     /// # Errors

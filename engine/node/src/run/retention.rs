@@ -100,7 +100,7 @@ enum What {
 
 /// Forgets everything that is old now.
 async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Result<()> {
-    let now = view.clock.now().unix;
+    let now = earlier(view.clock.now().unix, store.server_time().await?);
     let mut all = Forgotten::default();
     for (what, days) in [
         (What::History, retention.history_days),
@@ -141,6 +141,12 @@ async fn take_step(
         tokio::time::sleep(pause(took_ms)).await;
     }
     Ok(done.more)
+}
+
+/// What is deleted is gone: a machine whose clock is years ahead must not take everything for old
+/// as long as the server's clock says otherwise.
+fn earlier(own: UnixMs, server: Option<UnixMs>) -> UnixMs {
+    server.map_or(own, |server| own.min(server))
 }
 
 fn pause(took_ms: u64) -> Duration {
@@ -209,6 +215,14 @@ mod tests {
         assert_eq!(view.retention.rows()[0], ("check_history", 2_500));
         sweep(&store, days, &view).await.expect("nothing left");
         assert_eq!(view.retention.rows()[0].1, 2_500);
+    }
+
+    #[test]
+    fn of_two_clocks_the_one_that_deletes_less_is_believed() {
+        let (early, late) = (UnixMs(5), UnixMs(9));
+        assert_eq!(earlier(late, Some(early)), early);
+        assert_eq!(earlier(early, Some(late)), early);
+        assert_eq!(earlier(late, None), late);
     }
 
     #[test]

@@ -157,6 +157,7 @@ impl FactStore for Rc<FakeStore> {
     }
 
     async fn acquire(&self, claim: &Claim) -> Result<Fence, StoreError> {
+        self.answer()?;
         if self.held_ms.get() > 0 {
             return Err(StoreError::Held {
                 store: "fake".to_owned(),
@@ -185,6 +186,7 @@ impl FactStore for Rc<FakeStore> {
     }
 
     async fn pass_over(&self, fence: Fence, last_seq: u64) -> Result<(), StoreError> {
+        self.answer()?;
         self.require(fence)?;
         self.passed_over.borrow_mut().push(last_seq);
         Ok(())
@@ -266,6 +268,7 @@ impl FactStore for Rc<FakeStore> {
     }
 
     async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {
+        self.answer()?;
         self.require(fence)?;
         if once(&self.loses_floors) {
             return Err(refusal("no floors"));
@@ -279,6 +282,7 @@ impl FactStore for Rc<FakeStore> {
     }
 
     async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
+        self.answer()?;
         let events = self.events.borrow();
         let open = events.values().filter(|event| event.ended_at.is_none());
         let transitions = self.transitions.borrow();

@@ -1,6 +1,6 @@
 //! Who may write, on a server: claims, renewals, and the check that every write begins with.
 
-use model::Shard;
+use model::{Shard, UnixMs};
 use mysql_async::Value;
 
 use super::insert::Many;
@@ -12,8 +12,8 @@ use crate::{Result, StoreError};
 /// given another time for tests.
 const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
-/// The row is locked shared to the end of the transaction: whoever takes the right waits for it.
-const EPOCH: &str = "SELECT epoch FROM jetpack_monitor_nodes WHERE node_id = ? LOCK IN SHARE MODE";
+/// Asked with a lock to the end of the transaction: whoever takes the right waits for it.
+const EPOCH: &str = "SELECT epoch FROM jetpack_monitor_nodes WHERE node_id = ?";
 
 /// What a journal had applied of a shard when that was taken; settled rows that are done with go.
 const FORGET_TAKEN: &str = "DELETE FROM jetpack_monitor_shards_taken WHERE upto_seq <= (\
@@ -55,13 +55,46 @@ const SUPERSEDED: &str = "SELECT t.shard, t.upto_seq FROM jetpack_monitor_shards
 impl Session {
     pub(crate) async fn acquire(&mut self, claim: &Claim) -> Result<Fence> {
         self.connect().await?;
-        self.write(async |session: &mut Self| {
-            let picture = session.picture().await?;
-            let granted = decide(claim, &picture).map_err(|held| session.held(held))?;
-            session.take_over(claim, &granted).await?;
-            Ok(granted.fence)
-        })
-        .await
+        let mut decided = None;
+        let taken = self
+            .write(async |session: &mut Self| {
+                let picture = session.picture().await?;
+                let granted = decide(claim, &picture).map_err(|held| session.held(held))?;
+                session.take_over(claim, &granted).await?;
+                let fence = granted.fence;
+                decided = Some(granted);
+                Ok(fence)
+            })
+            .await;
+        match (taken, decided) {
+            (Err(error @ StoreError::OutcomeUnknown { .. }), Some(granted)) => {
+                self.taken_after_all(granted, error).await
+            }
+            (taken, _) => taken,
+        }
+    }
+
+    /// What became of a claim whose answer was lost. Without the question the node would wait for
+    /// a lease that is its own.
+    async fn taken_after_all(&mut self, granted: Takeover, lost: StoreError) -> Result<Fence> {
+        let Fence { node, epoch, .. } = granted.fence;
+        let sql = "SELECT COUNT(*) FROM jetpack_monitor_nodes AS n \
+            JOIN jetpack_monitor_node_names AS m ON m.node_id = n.node_id \
+            WHERE n.node_id = ? AND n.epoch = ? AND n.lease_until = ? AND m.journal_id = ?";
+        let row = [node, epoch, granted.lease_until, granted.fence.journal];
+        self.settle();
+        self.connect().await?;
+        // To the millisecond nobody else was given this lease.
+        match self.number(sql, row.map(Value::Int).into()).await? {
+            Some(1) => Ok(granted.fence),
+            _ => Err(lost),
+        }
+    }
+
+    pub(crate) async fn server_time(&mut self) -> Result<UnixMs> {
+        self.connect().await?;
+        let now = self.number(&format!("SELECT {NOW}"), Vec::new()).await?;
+        Ok(UnixMs(now.unwrap_or(0) as u64))
     }
 
     pub(crate) async fn renew(&mut self, fence: Fence, lease_ms: u64) -> Result<()> {
@@ -113,7 +146,8 @@ impl Session {
     /// Refuses a write whose right has gone, and keeps everybody from taking it before the end of
     /// this transaction.
     pub(super) async fn require(&mut self, fence: Fence) -> Result<()> {
-        let epoch = self.number(EPOCH, vec![Value::Int(fence.node)]).await?;
+        let sql = format!("{EPOCH} {}", self.shared_lock());
+        let epoch = self.number(&sql, vec![Value::Int(fence.node)]).await?;
         if epoch == Some(fence.epoch) {
             return Ok(());
         }
@@ -153,8 +187,7 @@ impl Session {
             });
         }
         // After the wait for the lock.
-        let now = self.number(&format!("SELECT {NOW}"), Vec::new()).await?;
-        picture.now_ms = now.unwrap_or(0);
+        picture.now_ms = self.server_time().await?.0 as i64;
         let sql = "SELECT n.node_id, n.name, n.journal_id, j.holder \
             FROM jetpack_monitor_node_names AS n \
             JOIN jetpack_monitor_journals AS j ON j.journal_id = n.journal_id";

@@ -15,6 +15,9 @@ use crate::{Result, StoreError};
 const EVENTS: &str = "jetpack_monitor_events";
 const TRANSITIONS: &str = "jetpack_monitor_event_transitions";
 
+/// Rows of one statement that reads open events.
+const OPEN_EVENTS_PAGE: usize = 2_000;
+
 const EVENT_COLUMNS: &str = "id, blog_id, endpoint_id, check_type, discriminator, state, \
     started_at, ended_at, resolution_reason, fail_count, failure_class";
 
@@ -47,10 +50,7 @@ type TransitionRow = (
 impl Session {
     pub(crate) async fn open_events(&mut self) -> Result<Vec<OpenEvent>> {
         self.read(async |session: &mut Self| {
-            let sql =
-                format!("SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE ended_at IS NULL ORDER BY id");
-            let rows = session.fetch(&sql, Vec::new()).await?;
-            let events = session.events_of(rows)?;
+            let events = session.all_open_events().await?;
             let ids = events.iter().map(|event| Value::Int(event.id.get()));
             let head = format!("SELECT event_id, COUNT(*) FROM {TRANSITIONS} WHERE event_id IN");
             let rows = session
@@ -68,6 +68,28 @@ impl Session {
             Ok(open.collect())
         })
         .await
+    }
+
+    /// By pages along the index of open events: in a large outage they are hundreds of thousands,
+    /// and no statement may run into its time limit for that.
+    async fn all_open_events(&mut self) -> Result<Vec<Event>> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE ended_at IS NULL AND endpoint_id >= ? \
+             AND (endpoint_id > ? OR id > ?) ORDER BY endpoint_id, id LIMIT {OPEN_EVENTS_PAGE}"
+        );
+        let mut all = Vec::new();
+        let mut after = [0; 3];
+        loop {
+            let rows = self.fetch(&sql, after.map(Value::Int).into()).await?;
+            let page = self.events_of(rows)?;
+            let Some(last) = page.last() else {
+                all.sort_unstable_by_key(|event: &Event| event.id);
+                return Ok(all);
+            };
+            let target = last.target.get();
+            after = [target, target, last.id.get()];
+            all.extend(page);
+        }
     }
 
     pub(crate) async fn events(&mut self, filter: &EventFilter) -> Result<Vec<Event>> {

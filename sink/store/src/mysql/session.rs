@@ -64,7 +64,7 @@ const SETTINGS: [&str; 3] = [
 
 /// What the server says of our session.
 const VARIABLES: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN ('time_zone', 'sql_mode', \
-    'tx_isolation', 'transaction_isolation', 'max_allowed_packet')";
+    'tx_isolation', 'transaction_isolation', 'max_allowed_packet', 'version')";
 
 /// A place for one connection.
 pub(crate) struct Session {
@@ -76,6 +76,8 @@ pub(crate) struct Session {
     busy: bool,
     in_transaction: bool,
     packet_max: usize,
+    /// The server may take `LOCK IN SHARE MODE` and lock nothing, as some versions of `TiDB` do.
+    shares_no_locks: bool,
     /// How long a statement may take.
     limit: Duration,
 }
@@ -90,6 +92,7 @@ impl Session {
             busy: false,
             in_transaction: false,
             packet_max: 0,
+            shares_no_locks: false,
             limit: lane.statement_limit(),
         }
     }
@@ -122,6 +125,15 @@ impl Session {
     /// Bytes that one statement may have, its own text and framing aside.
     pub(super) fn packet_max(&self) -> usize {
         self.packet_max
+    }
+
+    /// How a row is locked that others may lock, too, but not change.
+    pub(super) fn shared_lock(&self) -> &'static str {
+        if self.shares_no_locks {
+            "FOR UPDATE"
+        } else {
+            "LOCK IN SHARE MODE"
+        }
     }
 
     /// Does `work` in one transaction; a failure rolls everything back. Work that the server
@@ -322,6 +334,7 @@ impl Session {
                 "time_zone" => seen.time_zone = value,
                 "sql_mode" => seen.sql_mode = value,
                 "max_allowed_packet" => self.packet_max = value.parse().unwrap_or_default(),
+                "version" => self.shares_no_locks = value.contains("TiDB"),
                 _ => seen.isolation = value,
             }
         }

@@ -98,6 +98,26 @@ fn a_fenced_sink_stops_loads_again_and_neither_loses_nor_doubles_a_fact() {
     });
 }
 
+#[test]
+fn a_fenced_sink_whose_store_is_away_asks_until_it_is_back() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        taken_over(&mut bed).await;
+        bed.store.held_ms.set(0);
+        bed.store.away.set(true);
+        let asked = bed.store.lost_epochs.borrow().len();
+        bed.turns(3_000).await;
+        assert_eq!(bed.snapshot().counters.lease, LOST);
+        assert_eq!(bed.store.lost_epochs.borrow().len(), asked, "it is away");
+        bed.store.away.set(false);
+        is_back(&mut bed).await;
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+        assert_eq!(bed.snapshot().counters.apply_lag, 0);
+    });
+}
+
 /// How another node closes `event`.
 fn closed_elsewhere(event: &Event) -> Fact {
     let mut mint = FactMint::default();

@@ -207,10 +207,11 @@ fn many_events_of_gone_targets_are_closed_as_fast_as_the_journal_takes_them() {
 fn a_damaged_segment_that_was_moved_away_costs_its_facts_and_nothing_else() {
     let dir = tempdir().expect("a directory");
     let store = Rc::new(FakeStore::default());
-    store.away.set(true);
     for id in 1..=3 {
+        store.away.set(false);
         on_virtual_time(async {
             let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+            store.away.set(true);
             bed.register(0, 0, 1, id, 60);
             bed.check(0, 0, 1, Some(HttpStatus));
             bed.turns(6).await;

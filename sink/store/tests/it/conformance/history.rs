@@ -114,10 +114,7 @@ pub(crate) async fn closed_events_are_forgotten_with_their_transitions_and_open_
     let (mut all, mut steps) = (Forgotten::default(), 0);
     loop {
         let step = store.forget_events(before).await.expect("forgotten");
-        assert!(
-            step.events <= 1_000 && step.transitions <= 1_000,
-            "{step:?}"
-        );
+        assert!(step.events <= 250 && step.transitions <= 1_000, "{step:?}");
         all.events += step.events;
         all.transitions += step.transitions;
         steps += 1;

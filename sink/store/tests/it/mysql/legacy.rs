@@ -335,6 +335,18 @@ async fn without_its_switch_or_its_row_no_status_is_written() {
     assert_eq!(status(&backend, 5).0, 2);
 }
 
+/// A row whose status is NULL stopped every fact behind it.
+#[tokio::test]
+async fn a_row_without_a_status_is_given_one() {
+    let backend = with_sites("(5, 7, 0, 'http://a.test/', 1, 5)");
+    backend.number("ALTER TABLE jetpack_monitor_sites MODIFY site_status TINYINT NULL");
+    backend.number("UPDATE jetpack_monitor_sites SET site_status = NULL");
+    let store = open_as(&backend.url(), described()).await.expect("opens");
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+    assert_eq!(status(&backend, 5).0, 0);
+}
+
 /// Lesson: failures were written row by row, and a fleet that failed at once took minutes.
 #[tokio::test]
 async fn five_hundred_changes_of_status_are_a_few_statements() {

@@ -68,6 +68,18 @@ async fn freshness_goes_where_it_was_told_to() {
     }
 }
 
+#[tokio::test]
+async fn who_lost_the_right_to_write_does_not_write_there_either() {
+    let (backend, legacy) = with_freshness_columns();
+    let store = open_as(&backend.url(), legacy).await.expect("opens");
+    backend.number("UPDATE jetpack_monitor_nodes SET epoch = epoch + 1");
+    let written = store.write_freshness(vec![fresh(5, 1_000)]).await;
+    let error = written.all().expect_err("fenced");
+    assert!(matches!(error, StoreError::Fenced { .. }), "{error}");
+    let own = "SELECT COUNT(last_checked_at) FROM jetpack_monitor_sites";
+    assert_eq!(backend.number(own), Some(0));
+}
+
 /// Lesson: one row that somebody held made the whole flush fail, and kept all rows after it from
 /// being written.
 #[tokio::test]
