@@ -11,10 +11,10 @@ use model::TargetId;
 use serde_json::Value;
 use store::{EventFilter, ImportId, OpenOptions, Store, StoreError, StoreUrl};
 
-use super::flags::{self, ConfigFlags, DataDirFlags, ListFlags, NodeFlags, StoreFlags, Values};
+use super::flags::{ConfigFlags, ListFlags, NodeFlags, PlaceFlags, SettingsFlags, Values};
 use super::{
-    CheckCommand, Command, DoctorCommand, EventsCommand, MigrateCommand, RunCommand, StatusCommand,
-    TargetsCommand, ValidateCommand, exchange, render,
+    CheckCommand, Command, DoctorCommand, EventsCommand, MigrateCommand, StatusCommand,
+    TargetsCommand, exchange, render,
 };
 use crate::config::{Config, Layers};
 use crate::control::Request;
@@ -45,21 +45,16 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
             target,
             limit,
             json,
-            config,
-            data_dir,
-            store,
+            place,
         }) => {
             let filter = EventFilter {
                 open_only: open,
                 target: target_id(target)?,
                 limit: events_limit(limit)?,
             };
-            look(
-                &config,
-                &data_dir,
-                &store,
-                async |store: &Store, out: &mut Out| events::write(store, &filter, json, out).await,
-            )
+            look(&place, async |store: &Store, out: &mut Out| {
+                events::write(store, &filter, json, out).await
+            })
         }
         Command::Status(command) => status(&command),
         Command::Drain(node) => drain(&node),
@@ -84,11 +79,9 @@ fn of_targets(command: TargetsCommand) -> anyhow::Result<ExitCode> {
             from_legacy: _,
             list,
             json,
-            config,
-            data_dir,
-            store,
+            place,
         } => {
-            let config = read(&config, merged([data_dir.values(), store.values()]))?.0;
+            let config = read(&place.config, place.values())?.0;
             let summary = match path {
                 Some(path) => import(&config, &path, list)?,
                 None => exchange::import(&config, list.prune)?,
@@ -98,40 +91,26 @@ fn of_targets(command: TargetsCommand) -> anyhow::Result<ExitCode> {
         TargetsCommand::Export {
             path,
             to_legacy,
-            config,
-            data_dir,
-            store,
+            place,
         } => {
             if to_legacy {
-                let config = read(&config, merged([data_dir.values(), store.values()]))?.0;
+                let config = read(&place.config, place.values())?.0;
                 return exchange::export(&config);
             }
-            look(
-                &config,
-                &data_dir,
-                &store,
-                async |store: &Store, out: &mut Out| {
-                    let done = match &path {
-                        Some(path) => targets::export::to_file(store, path).await?,
-                        None => targets::export::to_out(store, out).await?,
-                    };
-                    out::remark(done.sentence());
-                    Ok(())
-                },
-            )
+            look(&place, async |store: &Store, out: &mut Out| {
+                let done = match &path {
+                    Some(path) => targets::export::to_file(store, path).await?,
+                    None => targets::export::to_out(store, out).await?,
+                };
+                out::remark(done.sentence());
+                Ok(())
+            })
         }
-        TargetsCommand::List {
-            all,
-            json,
-            config,
-            data_dir,
-            store,
-        } => look(
-            &config,
-            &data_dir,
-            &store,
-            async |store: &Store, out: &mut Out| targets::list::write(store, all, json, out).await,
-        ),
+        TargetsCommand::List { all, json, place } => {
+            look(&place, async |store: &Store, out: &mut Out| {
+                targets::list::write(store, all, json, out).await
+            })
+        }
     }
 }
 
@@ -150,10 +129,6 @@ fn read(config: &ConfigFlags, flags: Values) -> anyhow::Result<(Config, Layers)>
     Ok((Config::resolve(&layers)?, layers))
 }
 
-fn merged<const N: usize>(groups: [Values; N]) -> Values {
-    groups.into_iter().flatten().collect()
-}
-
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder
@@ -162,18 +137,8 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("the control plane could not start")
 }
 
-fn run_node(command: RunCommand) -> anyhow::Result<ExitCode> {
-    let read_again = move || {
-        let flags = merged([
-            command.data_dir.values(),
-            command.store.values(),
-            command.probe.values(),
-            command.run.values(),
-            command.list.values(),
-            flags::targets(command.targets.as_ref()),
-        ]);
-        read(&command.config, flags)
-    };
+fn run_node(settings: SettingsFlags) -> anyhow::Result<ExitCode> {
+    let read_again = move || read(&settings.place.config, settings.values());
     let (config, layers) = read_again()?;
     logging::start(config.log, &config.log_level)?;
     for variable in &layers.unknown_variables {
@@ -285,12 +250,10 @@ fn store_at_rest(config: &Config) -> anyhow::Result<StoreUrl> {
 
 /// Opens the store to look only.
 fn look(
-    config: &ConfigFlags,
-    data_dir: &DataDirFlags,
-    store: &StoreFlags,
+    place: &PlaceFlags,
     show: impl AsyncFnOnce(&Store, &mut Out) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    let (config, _) = read(config, merged([data_dir.values(), store.values()]))?;
+    let (config, _) = read(&place.config, place.values())?;
     let url = store_at_rest(&config)?;
     let options = config.opening(OpenOptions::look());
     runtime()?.block_on(async {
@@ -365,19 +328,15 @@ fn reload(flags: &NodeFlags) -> anyhow::Result<ExitCode> {
 }
 
 fn examine(command: &DoctorCommand) -> anyhow::Result<ExitCode> {
-    let flags = merged([
-        command.data_dir.values(),
-        command.store.values(),
-        command.probe.values(),
-    ]);
-    let (config, layers) = read(&command.config, flags)?;
+    let mut flags = command.place.values();
+    flags.extend(command.probe.values());
+    let (config, layers) = read(&command.place.config, flags)?;
     runtime()?.block_on(doctor::run(&config, &layers))
 }
 
 /// The embedded store is migrated under the lock of its node, a server under its own.
 fn migrate(command: &MigrateCommand) -> anyhow::Result<ExitCode> {
-    let flags = merged([command.data_dir.values(), command.store.values()]);
-    let (config, _) = read(&command.config, flags)?;
+    let (config, _) = read(&command.place.config, command.place.values())?;
     let url = &config.store;
     if command.plan {
         let plan = runtime()?.block_on(Store::migration_plan(url))?;
@@ -401,16 +360,8 @@ async fn look_at_schema(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-fn validate(command: &ValidateCommand) -> anyhow::Result<ExitCode> {
-    let flags = merged([
-        command.data_dir.values(),
-        command.store.values(),
-        command.probe.values(),
-        command.run.values(),
-        command.list.values(),
-        flags::targets(command.targets.as_ref()),
-    ]);
-    let (config, layers) = read(&command.config, flags)?;
+fn validate(settings: &SettingsFlags) -> anyhow::Result<ExitCode> {
+    let (config, layers) = read(&settings.place.config, settings.values())?;
     let mut out = Out::start();
     out.text(config.to_toml(&layers));
     // Before the remarks, which go elsewhere.

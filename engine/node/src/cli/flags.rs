@@ -61,6 +61,25 @@ impl StoreFlags {
     }
 }
 
+/// Where a command finds what it works on: configuration, node and store.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PlaceFlags {
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDirFlags,
+    #[command(flatten)]
+    pub(crate) store: StoreFlags,
+}
+
+impl PlaceFlags {
+    pub(super) fn values(&self) -> Values {
+        let mut values = self.data_dir.values();
+        values.extend(self.store.values());
+        values
+    }
+}
+
 /// How probes reach their targets.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ProbeFlags {
@@ -292,9 +311,31 @@ impl TargetFlags {
     }
 }
 
-/// The target list of `run` and `validate`.
-pub(super) fn targets(list: Option<&PathBuf>) -> Values {
-    path("targets", list)
+/// Everything that a node can be told on its command line.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SettingsFlags {
+    #[command(flatten)]
+    pub(crate) place: PlaceFlags,
+    #[command(flatten)]
+    pub(crate) probe: ProbeFlags,
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+    /// Target list of the node, which imports it at its start and on reload
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) targets: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) list: ListFlags,
+}
+
+impl SettingsFlags {
+    pub(super) fn values(&self) -> Values {
+        let mut values = self.place.values();
+        values.extend(self.probe.values());
+        values.extend(self.run.values());
+        values.extend(path("targets", self.targets.as_ref()));
+        values.extend(self.list.values());
+        values
+    }
 }
 
 fn text(key: &'static str, value: Option<&String>) -> Values {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use flags::{
-    ConfigFlags, DataDirFlags, ListFlags, NodeFlags, ProbeFlags, RunFlags, StoreFlags, TargetFlags,
+    ConfigFlags, ListFlags, NodeFlags, PlaceFlags, ProbeFlags, SettingsFlags, TargetFlags,
 };
 
 /// Uptime monitoring for very large fleets: one node checks millions of sites.
@@ -29,7 +29,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example: ringwatch run --targets sites.csv --data-dir /var/lib/ringwatch"
     )]
-    Run(RunCommand),
+    Run(SettingsFlags),
     /// Check URLs once, now, without a store
     #[command(after_help = CHECK_HELP)]
     Check(CheckCommand),
@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Migrate(MigrateCommand),
     /// Print the effective configuration and what is wrong with a target list or the store's tables
     #[command(after_help = VALIDATE_HELP)]
-    Validate(ValidateCommand),
+    Validate(SettingsFlags),
     /// Print the version
     #[command(after_help = "Example: ringwatch version")]
     Version,
@@ -78,26 +78,6 @@ statements.\n\nExample: ringwatch migrate --plan --store mysql://watch:secret@db
 const VALIDATE_HELP: &str = "Exit codes: 0 good, 1 the store cannot be used (such as tables that \
 are missing or differ), 2 the configuration or, with --strict, the list is bad.\n\nExample: \
 ringwatch validate --config ringwatch.toml --targets sites.csv";
-
-/// `run`.
-#[derive(Debug, Args)]
-pub(crate) struct RunCommand {
-    #[command(flatten)]
-    pub(crate) config: ConfigFlags,
-    #[command(flatten)]
-    pub(crate) data_dir: DataDirFlags,
-    #[command(flatten)]
-    pub(crate) store: StoreFlags,
-    #[command(flatten)]
-    pub(crate) probe: ProbeFlags,
-    #[command(flatten)]
-    pub(crate) run: RunFlags,
-    /// Target list to import at the start and on reload
-    #[arg(long, value_name = "F.csv")]
-    pub(crate) targets: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) list: ListFlags,
-}
 
 /// `check`.
 #[derive(Debug, Args)]
@@ -135,11 +115,7 @@ pub(crate) enum TargetsCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        config: ConfigFlags,
-        #[command(flatten)]
-        data_dir: DataDirFlags,
-        #[command(flatten)]
-        store: StoreFlags,
+        place: PlaceFlags,
     },
     /// Write the active targets of the store as a list that can be imported again
     #[command(after_help = EXPORT_HELP)]
@@ -152,11 +128,7 @@ pub(crate) enum TargetsCommand {
         #[arg(long, conflicts_with = "path")]
         to_legacy: bool,
         #[command(flatten)]
-        config: ConfigFlags,
-        #[command(flatten)]
-        data_dir: DataDirFlags,
-        #[command(flatten)]
-        store: StoreFlags,
+        place: PlaceFlags,
     },
     /// List the targets of the store
     #[command(after_help = "Example: ringwatch targets list --all --json")]
@@ -168,11 +140,7 @@ pub(crate) enum TargetsCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        config: ConfigFlags,
-        #[command(flatten)]
-        data_dir: DataDirFlags,
-        #[command(flatten)]
-        store: StoreFlags,
+        place: PlaceFlags,
     },
 }
 
@@ -203,11 +171,7 @@ pub(crate) enum EventsCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        config: ConfigFlags,
-        #[command(flatten)]
-        data_dir: DataDirFlags,
-        #[command(flatten)]
-        store: StoreFlags,
+        place: PlaceFlags,
     },
 }
 
@@ -236,11 +200,7 @@ pub(crate) struct ReportCommand {
 #[derive(Debug, Args)]
 pub(crate) struct DoctorCommand {
     #[command(flatten)]
-    pub(crate) config: ConfigFlags,
-    #[command(flatten)]
-    pub(crate) data_dir: DataDirFlags,
-    #[command(flatten)]
-    pub(crate) store: StoreFlags,
+    pub(crate) place: PlaceFlags,
     #[command(flatten)]
     pub(crate) probe: ProbeFlags,
 }
@@ -252,31 +212,7 @@ pub(crate) struct MigrateCommand {
     #[arg(long)]
     pub(crate) plan: bool,
     #[command(flatten)]
-    pub(crate) config: ConfigFlags,
-    #[command(flatten)]
-    pub(crate) data_dir: DataDirFlags,
-    #[command(flatten)]
-    pub(crate) store: StoreFlags,
-}
-
-/// `validate`.
-#[derive(Debug, Args)]
-pub(crate) struct ValidateCommand {
-    #[command(flatten)]
-    pub(crate) config: ConfigFlags,
-    #[command(flatten)]
-    pub(crate) data_dir: DataDirFlags,
-    #[command(flatten)]
-    pub(crate) store: StoreFlags,
-    #[command(flatten)]
-    pub(crate) probe: ProbeFlags,
-    #[command(flatten)]
-    pub(crate) run: RunFlags,
-    /// Target list to look through
-    #[arg(long, value_name = "F.csv")]
-    pub(crate) targets: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) list: ListFlags,
+    pub(crate) place: PlaceFlags,
 }
 
 #[cfg(test)]
@@ -305,20 +241,10 @@ mod tests {
             Kind::Text | Kind::Texts => Some("x"),
         });
         let parsed = Cli::try_parse_from(line).map(|cli| cli.command);
-        let (data_dir, store, probe, run, targets, list) = match parsed {
-            Ok(Command::Run(of)) => (of.data_dir, of.store, of.probe, of.run, of.targets, of.list),
-            Ok(Command::Validate(of)) => {
-                (of.data_dir, of.store, of.probe, of.run, of.targets, of.list)
-            }
+        match parsed {
+            Ok(Command::Run(settings) | Command::Validate(settings)) => settings.values(),
             other => panic!("{command} {flag}: {other:?}"),
-        };
-        let mut values = data_dir.values();
-        values.extend(store.values());
-        values.extend(probe.values());
-        values.extend(run.values());
-        values.extend(flags::targets(targets.as_ref()));
-        values.extend(list.values());
-        values
+        }
     }
 
     #[test]
