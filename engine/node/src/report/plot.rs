@@ -59,15 +59,7 @@ pub(super) fn percentiles(latencies: &Latencies) -> anyhow::Result<String> {
             .x_label_formatter(&|odds| percentile_name(*odds))
             .draw()
             .map_err(broken)?;
-        for (index, (name, points)) in curves.into_iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(points, colour.stroke_width(2)))
-                .map_err(broken)?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
-        }
-        legend(&mut chart)?;
+        draw(&mut chart, curves)?;
         root.present().map_err(broken)?;
     }
     Ok(svg)
@@ -104,27 +96,29 @@ pub(super) fn lag(latencies: &Latencies) -> anyhow::Result<String> {
             .y_desc("ms")
             .draw()
             .map_err(broken)?;
-        for (index, (name, points)) in curves.into_iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(points, colour.stroke_width(2)))
-                .map_err(broken)?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
-        }
-        legend(&mut chart)?;
+        draw(&mut chart, curves)?;
         root.present().map_err(broken)?;
     }
     Ok(svg)
 }
 
-fn legend<'a, X, Y>(
+/// Every curve in its colour, and the legend that says which is which.
+fn draw<'a, X, Y>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    curves: Vec<Series>,
 ) -> anyhow::Result<()>
 where
     X: Ranged<ValueType = f64>,
     Y: Ranged<ValueType = f64>,
 {
+    for (index, (name, points)) in curves.into_iter().enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        chart
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)))
+            .map_err(broken)?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
+    }
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)
