@@ -265,6 +265,7 @@ impl Core {
             tls_chains: self.shared.tls_chains() as u64,
             tls_sessions: self.shared.tls_sessions() as u64,
             tls_second_looks: self.shared.tls_second_looks() as u64,
+            decoder_bytes: self.shared.decoder_bytes() as u64,
             last_turn_us: self.last_turn.0,
             evidence_held: self.held_evidence.len() as u64,
             evidence_queued: self.channels.evidence.len() as u64,

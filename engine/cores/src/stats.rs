@@ -108,6 +108,8 @@ pub struct CoreSnapshot {
     pub tls_sessions: u64,
     /// Findings of second looks that are remembered (gauge).
     pub tls_second_looks: u64,
+    /// Memory that decoders of bodies hold, in bytes (gauge).
+    pub decoder_bytes: u64,
     /// Loop turns.
     pub turns: u64,
     /// Monotonic time of the last turn, in µs.
@@ -174,6 +176,7 @@ impl Default for CoreSnapshot {
             tls_chains: 0,
             tls_sessions: 0,
             tls_second_looks: 0,
+            decoder_bytes: 0,
             turns: 0,
             last_turn_us: 0,
             held_since_us: 0,
@@ -285,7 +288,7 @@ published! {
     tls_sessions_refused,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,
     attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle,
-    targets, required_per_ks, in_flight_limit, turns,
+    targets, required_per_ks, in_flight_limit, decoder_bytes, turns,
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,

@@ -64,6 +64,12 @@ pub const ATTEMPT_READ_MAX_BYTES: u32 = 1024 * 1024 - READ_BYTES as u32;
 /// How much more where the body must be seen to its end, or to its limit for a rule, in bytes: four
 /// heads at their limit, for what came before it and what TLS adds.
 pub const ATTEMPT_READ_MORE_BYTES: u32 = 256 * 1024;
+/// Memory of the decoders of one core, all together, in bytes. A page under brotli holds 2.2 MB of
+/// it while it comes, a hostile one up to 5.5 MB; one under gzip or deflate [`DECODER_BYTES`]. What
+/// a single block makes beside that, half a mebibyte at most, one decoder at a time does.
+pub const DECODERS_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// Of those, what every decoder takes from its beginning on: state, tables, what comes out of it.
+pub const DECODER_BYTES: usize = 128 * 1024;
 /// How long a body of unknown or larger size is read after the head, in ms.
 pub const BODY_BUDGET_MS: u64 = 250;
 /// Most redirects that are followed.

@@ -274,7 +274,10 @@ impl Attempt {
             Event::Eof { conn } if self.connected(conn) => self.on_eof(now),
             Event::IoError { conn, errno } if self.connected(conn) => self.on_io_error(errno, now),
             Event::Timer => self.on_timer(shared, now),
-            Event::Deadline { ours: true } => self.finish(Some(FailureClass::LocalPressure), now),
+            Event::Deadline { ours: true } => {
+                self.why = "it stood still for so long that the time of the check was up";
+                self.finish(Some(FailureClass::LocalPressure), now);
+            }
             Event::Deadline { ours: false } => self.on_deadline(now),
             Event::Cancelled => self.finish(Some(FailureClass::LocalCancelled), now),
             // Of a connection that was given up, or an answer that nobody waits for.
@@ -495,7 +498,7 @@ impl Attempt {
         } else if self.hop.scheme == Scheme::Tcp {
             self.on_talk(bytes, now);
         } else {
-            self.on_plaintext(bytes, now);
+            self.on_plaintext(bytes, shared, now);
         }
     }
 

@@ -8,6 +8,7 @@ use model::limits::{BODY_MAX_BYTES, EVIDENCE_EXCERPT_MAX_BYTES};
 use model::time::MonoUs;
 
 use crate::http1::coding::Decoder;
+use crate::http1::coding::budget::Budget;
 use crate::http1::head::Coding;
 
 /// The texts that a target asks for and forbids.
@@ -69,10 +70,11 @@ struct Eye {
 }
 
 impl Search {
-    /// The search through a body of this coding, whose head is complete `now`.
-    pub(crate) fn new(coding: Coding, now: MonoUs) -> Self {
+    /// The search through a body of this coding, whose head is complete `now`; what it takes to
+    /// decode it comes out of `budget`.
+    pub(crate) fn new(coding: Coding, budget: &Budget, now: MonoUs) -> Self {
         Self {
-            decoder: Decoder::new(coding),
+            decoder: Decoder::new(coding, budget),
             eye: Eye {
                 window: Vec::new(),
                 room: BODY_MAX_BYTES,
@@ -107,7 +109,8 @@ impl Search {
     pub(crate) fn judge(&self, rules: &BodyRules) -> Judgement {
         let satisfied = self.is_satisfied(rules);
         let broken = satisfied && self.eye.forbidden.is_some();
-        let nothing_more = self.decoder.is_broken() || self.eye.room == 0;
+        let decoder = &self.decoder;
+        let nothing_more = decoder.is_broken() || decoder.is_starved() || self.eye.room == 0;
         if satisfied && rules.forbidden.is_empty() {
             return Judgement::Passed;
         }
@@ -164,6 +167,9 @@ impl Search {
     fn at_the_end(&self, rules: &BodyRules) -> Option<FailureClass> {
         if self.is_satisfied(rules) && self.eye.forbidden.is_some() {
             return Some(FailureClass::BodyForbidden);
+        }
+        if self.decoder.is_starved() {
+            return Some(FailureClass::LocalPressure);
         }
         // A forbidden text is looked for in what could be read. A stream that breaks hides the
         // rest of it, or was damaged; of one that ends early all that came was seen.

@@ -1,10 +1,13 @@
 //! What all attempts of one core have in common, built once per core: request fields, TLS
-//! settings, the guard.
+//! settings, the guard, the memory of decoders.
 
-use model::limits::{TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_SESSIONS_MAX};
+use model::limits::{
+    DECODERS_MAX_BYTES, TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_SESSIONS_MAX,
+};
 
 use crate::error::ProberError;
 use crate::guard::Guard;
+use crate::http1::coding::budget::Budget;
 use crate::http1::request::CommonFields;
 use crate::tls::TlsSettings;
 
@@ -99,12 +102,13 @@ impl Default for SharedConfig {
     }
 }
 
-/// One per core, borrowed by every attempt.
+/// One per core, borrowed by every attempt. It stays on the core's thread.
 #[derive(Debug)]
 pub struct Shared {
     pub(crate) fields: CommonFields,
     pub(crate) tls: TlsSettings,
     pub(crate) guard: Guard,
+    pub(crate) decoders: Budget,
 }
 
 impl Shared {
@@ -125,7 +129,13 @@ impl Shared {
             fields: CommonFields::new(user_agent.trim()),
             tls,
             guard,
+            decoders: Budget::new(DECODERS_MAX_BYTES),
         })
+    }
+
+    /// Memory that decoders of bodies hold now, in bytes.
+    pub fn decoder_bytes(&self) -> usize {
+        self.decoders.used_bytes()
     }
 
     /// Public keys of certificate issuers that this core keeps parsed.

@@ -154,7 +154,7 @@ impl Attempt {
                 format!("the body that {place} sent has the forbidden text {text:?}")
             }
             FailureClass::SafetyBlocked => self.blocked(&place),
-            FailureClass::LocalPressure => "this node was too busy to judge".to_owned(),
+            FailureClass::LocalPressure => self.pressure(),
             FailureClass::LocalCancelled => "the check was cancelled".to_owned(),
             _ => format!("{place}: {}{errno}", self.detail(class)),
         }
@@ -171,13 +171,31 @@ impl Attempt {
         }
     }
 
+    /// What this node lacked to judge.
+    fn pressure(&self) -> String {
+        let fault = self.fault();
+        let lacked = first_said([self.why, self.coding_flaw(), &fault]);
+        let lacked = lacked.unwrap_or("too many names wait to be resolved");
+        format!("this node was too busy to judge: {lacked}; nothing is known of the site")
+    }
+
     /// What TLS, the machine or a decoder say of it; else the class.
     fn detail(&self, class: FailureClass) -> String {
-        let fault = self.tls.as_ref().and_then(|link| link.fault_text());
-        let coding = self.hop.search.as_ref().map_or("", |search| search.why());
-        let fault = fault.unwrap_or_default();
-        let words = [fault.as_str(), self.why, coding, class.as_str()];
-        let said = words.into_iter().find(|words| !words.is_empty());
-        said.unwrap_or_default().to_owned()
+        let fault = self.fault();
+        let said = first_said([&fault, self.why, self.coding_flaw()]);
+        said.unwrap_or(class.as_str()).to_owned()
     }
+
+    fn fault(&self) -> String {
+        let fault = self.tls.as_ref().and_then(|link| link.fault_text());
+        fault.unwrap_or_default()
+    }
+
+    fn coding_flaw(&self) -> &'static str {
+        self.hop.search.as_ref().map_or("", |search| search.why())
+    }
+}
+
+fn first_said(words: [&str; 3]) -> Option<&str> {
+    words.into_iter().find(|words| !words.is_empty())
 }

@@ -17,18 +17,19 @@ use crate::http1::body::{Body, Fed};
 use crate::http1::head::{self, Head};
 use crate::http1::scan::{Found, Scan};
 use crate::rules::{BodyRules, Judgement, Search};
+use crate::shared::Shared;
 
 /// The default of `expect_status`, without a set to look into.
 const EXPECTED: std::ops::RangeInclusive<u16> = 200..=399;
 
 impl Attempt {
     /// Takes in decrypted (or never encrypted) bytes; what follows the end is not looked at.
-    pub(super) fn on_plaintext(&mut self, mut bytes: &[u8], now: Now) {
+    pub(super) fn on_plaintext(&mut self, mut bytes: &[u8], shared: &Shared, now: Now) {
         if matches!(self.stage, Stage::Sending | Stage::Awaiting) {
             self.enter(Stage::Head, now);
         }
         while self.stage == Stage::Head && !bytes.is_empty() {
-            bytes = self.on_head_bytes(bytes, now);
+            bytes = self.on_head_bytes(bytes, shared, now);
         }
         if self.stage != Stage::Body || bytes.is_empty() {
             return;
@@ -133,7 +134,7 @@ impl Attempt {
 
     /// Goes on with the head; the bytes that follow it. A head that comes in one piece is parsed
     /// where it lies; else `carry` gathers it.
-    fn on_head_bytes<'a>(&mut self, bytes: &'a [u8], now: Now) -> &'a [u8] {
+    fn on_head_bytes<'a>(&mut self, bytes: &'a [u8], shared: &Shared, now: Now) -> &'a [u8] {
         let known = self.buffers.carry.len();
         let carry = &mut self.buffers.carry;
         if known > 0 {
@@ -162,7 +163,7 @@ impl Attempt {
         }
         self.keep_head(if known > 0 { &[] } else { &bytes[..end] });
         match parsed {
-            Ok(head) => self.on_head(head, redirected, now),
+            Ok(head) => self.on_head(head, redirected, shared, now),
             Err(flaw) => self.fail(flaw, now),
         }
         rest
@@ -177,7 +178,7 @@ impl Attempt {
         carry.extend_from_slice(&in_place[..in_place.len().min(room)]);
     }
 
-    fn on_head(&mut self, head: Head, redirected: Option<Redirected>, now: Now) {
+    fn on_head(&mut self, head: Head, redirected: Option<Redirected>, shared: &Shared, now: Now) {
         if head.sloppy || self.hop.scan.sloppy() {
             self.flags |= flags::HTTP_SLOPPY;
         }
@@ -197,7 +198,7 @@ impl Attempt {
         }
         self.hop.search = self
             .body_rules()
-            .map(|_| Box::new(Search::new(head.coding, now.mono)));
+            .map(|_| Box::new(Search::new(head.coding, &shared.decoders, now.mono)));
         self.hop.body = Body::new(head.framing, self.hop.search.is_some());
         let Some(body) = &self.hop.body else {
             return self.on_end_of_body(now);

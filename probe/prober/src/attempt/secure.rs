@@ -54,7 +54,7 @@ impl Attempt {
                     return self.on_handshaken(now);
                 }
             }
-            self.drain(&mut link, now);
+            self.drain(&mut link, shared, now);
             fault = received.err();
         }
         let closed = link.peer_has_closed();
@@ -71,14 +71,14 @@ impl Attempt {
         }
     }
 
-    fn drain(&mut self, link: &mut TlsLink, now: Now) {
+    fn drain(&mut self, link: &mut TlsLink, shared: &Shared, now: Now) {
         loop {
             let piece = link.plaintext();
             let length = piece.len();
             if length == 0 {
                 return;
             }
-            self.on_plaintext(piece, now);
+            self.on_plaintext(piece, shared, now);
             link.consume(length);
         }
     }

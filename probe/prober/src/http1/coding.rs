@@ -3,19 +3,23 @@
 //! Decoders are fed in blocks that begin at fixed offsets of the stream: what comes out of it, and
 //! where it breaks, does not depend on the pieces in which it arrives. What they may write is
 //! limited in all and handed on in small pieces, and so is the memory that they take: a block of
-//! deflate makes at most a quarter of a mebibyte, brotli has limits of its own in `brotli`.
+//! deflate makes at most a quarter of a mebibyte, brotli has limits of its own in `brotli`. What
+//! the decoders of a core hold together comes out of one [`Budget`]; a body for which nothing is
+//! left in it cannot be judged.
 
 mod brotli;
+pub(crate) mod budget;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 
 use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
-use model::limits::BODY_MAX_BYTES;
+use model::limits::{BODY_MAX_BYTES, DECODER_BYTES};
 
 use super::head::Coding;
 use brotli::{Brotli, Progress};
+use budget::{Budget, Grant};
 
 /// Bytes of a block. A match may be found so many bytes late, and never later than the end.
 const BLOCK_BYTES: usize = 256;
@@ -27,6 +31,8 @@ const ROOM_KEPT_BYTES: usize = 32 * 1024;
 /// A body that is being decoded.
 pub(crate) struct Decoder {
     kind: Kind,
+    /// Its memory, but for the larger pieces of brotli.
+    granted: Option<Grant>,
     /// The block that is not complete yet.
     block: Vec<u8>,
     /// A byte has come. A body of none is empty, whatever its coding: no browser minds.
@@ -44,6 +50,8 @@ enum State {
     /// It ended before its end.
     Cut,
     Broken,
+    /// Nothing, as far as we know: there was no memory for it.
+    Starved,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -64,7 +72,8 @@ enum Kind {
     Deflate(Box<DeflateDecoder<Room>>),
     /// Beside the decoder, bytes that may still come out of it.
     Brotli(Box<Brotli>, usize),
-    Unknown,
+    /// Nothing more comes out.
+    Spent,
 }
 
 /// Where a decoder writes: at most as many bytes in all as anybody looks at.
@@ -99,27 +108,34 @@ impl Write for Room {
 }
 
 impl Decoder {
-    pub(crate) fn new(coding: Coding) -> Self {
+    /// A decoder whose memory comes out of `budget`.
+    pub(crate) fn new(coding: Coding, budget: &Budget) -> Self {
+        let needs_memory = !matches!(coding, Coding::Identity | Coding::Unknown);
+        let granted = needs_memory.then(|| budget.take(DECODER_BYTES));
+        let starved = matches!(granted, Some(None));
         let kind = match coding {
+            _ if starved => Kind::Spent,
             Coding::Identity => Kind::Identity,
             Coding::Gzip => Kind::Gzip(Box::new(GzDecoder::new(Room::new()))),
             Coding::Deflate => Kind::Unseen,
-            Coding::Brotli => Kind::Brotli(Box::new(Brotli::new()), BODY_MAX_BYTES as usize),
-            Coding::Unknown => Kind::Unknown,
+            Coding::Brotli => Kind::Brotli(Box::new(Brotli::new(budget)), BODY_MAX_BYTES as usize),
+            Coding::Unknown => Kind::Spent,
         };
-        let unknown = matches!(kind, Kind::Unknown);
-        Self {
+        let mut decoder = Self {
             kind,
+            granted: granted.flatten(),
             block: Vec::new(),
             begun: false,
-            over: unknown,
-            state: if unknown { State::Broken } else { State::Well },
-            why: if unknown {
-                "the body has a content coding that was not offered"
-            } else {
-                ""
-            },
+            over: false,
+            state: State::Well,
+            why: "",
+        };
+        if starved {
+            decoder.starve();
+        } else if coding == Coding::Unknown {
+            decoder.give_up("the body has a content coding that was not offered");
         }
+        decoder
     }
 
     /// Gives what `bytes` decode to, as far as whole blocks go, to `data`.
@@ -144,7 +160,7 @@ impl Decoder {
         if !self.block.is_empty() && !self.over {
             self.run(data);
         }
-        self.over = true;
+        self.close();
     }
 
     /// No more bytes come: gives what is left. A stream that is not whole is cut.
@@ -153,8 +169,7 @@ impl Decoder {
             return;
         }
         if !self.begun {
-            self.over = true;
-            return;
+            return self.close();
         }
         self.run(data);
         if self.over {
@@ -169,22 +184,24 @@ impl Decoder {
             Kind::Deflate(decoder) => (is_over(&mut **decoder), true),
             // It is over as soon as it is whole.
             Kind::Brotli(..) => (false, true),
-            Kind::Identity | Kind::Unseen | Kind::Unknown => (true, true),
+            Kind::Identity | Kind::Unseen | Kind::Spent => (true, true),
         };
-        if let Some(room) = self.room() {
-            room.out.clear();
-        }
         if !intact {
             self.give_up("the checksum of the coded body is wrong");
         } else if !whole {
             (self.state, self.why) = (State::Cut, "the coded body ends early");
         }
-        self.over = true;
+        self.close();
     }
 
     /// The stream cannot be decoded (any further).
     pub(crate) fn is_broken(&self) -> bool {
         self.state == State::Broken
+    }
+
+    /// There was no memory to decode it (any further): its sender is not to blame.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.state == State::Starved
     }
 
     /// Its sender ended the stream early: all of it that came is decoded, but there was to be
@@ -214,17 +231,18 @@ impl Decoder {
                 *left -= seen.len();
                 *left > 0
             }),
-            Kind::Identity | Kind::Unseen | Kind::Unknown => Progress::More,
+            Kind::Identity | Kind::Unseen | Kind::Spent => Progress::More,
         };
         self.give(data);
-        match progress {
-            Progress::Ended => self.over = true,
-            _ if self.is_full() => self.over = true,
-            Progress::More => {}
-            Progress::Broken => self.give_up("the body cannot be decoded"),
-        }
         self.block = block;
         self.block.clear();
+        match progress {
+            Progress::Ended => self.close(),
+            _ if self.is_full() => self.close(),
+            Progress::More => {}
+            Progress::Broken => self.give_up("the body cannot be decoded"),
+            Progress::Starved => self.starve(),
+        }
     }
 
     fn give(&mut self, data: &mut impl FnMut(&[u8])) {
@@ -248,12 +266,25 @@ impl Decoder {
             Kind::Gzip(decoder) => Some(decoder.get_mut()),
             Kind::Zlib(decoder) => Some(decoder.get_mut()),
             Kind::Deflate(decoder) => Some(decoder.get_mut()),
-            Kind::Identity | Kind::Unseen | Kind::Brotli(..) | Kind::Unknown => None,
+            Kind::Identity | Kind::Unseen | Kind::Brotli(..) | Kind::Spent => None,
         }
     }
 
     fn give_up(&mut self, why: &'static str) {
-        (self.over, self.state, self.why) = (true, State::Broken, why);
+        (self.state, self.why) = (State::Broken, why);
+        self.close();
+    }
+
+    fn starve(&mut self) {
+        self.state = State::Starved;
+        self.why = "the pages that are decoded beside it hold all memory that is set aside for it";
+        self.close();
+    }
+
+    /// Nothing more comes out: the memory goes back at once, the check may go on for long.
+    fn close(&mut self) {
+        self.over = true;
+        (self.kind, self.block, self.granted) = (Kind::Spent, Vec::new(), None);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a second look with a legacy hello found out about a server that refused ours, and the
 //! memory of it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::cell::RefCell;
 
 use model::FailureClass;
 use model::limits::{TLS_SECOND_LOOK_KEPT_S, TLS_SECOND_LOOKS_MAX};
@@ -84,10 +84,9 @@ fn suite_name(suite: u16) -> String {
         .map_or_else(|| format!("0x{suite:04x}"), str::to_owned)
 }
 
-/// Findings of one core, by name and port. The mutex is never contended: only the core's thread
-/// comes here, for https alone; `Shared` has to be `Sync` for its other parts.
+/// Findings of one core, by name and port.
 #[derive(Debug)]
-pub(super) struct SecondLooks(Mutex<Lru<Fingerprint, Remembered>>);
+pub(super) struct SecondLooks(RefCell<Lru<Fingerprint, Remembered>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
@@ -100,12 +99,12 @@ struct Remembered {
 
 impl SecondLooks {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Lru::new(TLS_SECOND_LOOKS_MAX)))
+        Self(RefCell::new(Lru::new(TLS_SECOND_LOOKS_MAX)))
     }
 
     /// What a look found at most 24 h ago, if the server refuses us in the same way.
     pub(super) fn known(&self, place: &Fingerprint, refusal: Refusal, now: u64) -> Option<Finding> {
-        let mut kept = self.kept();
+        let mut kept = self.0.borrow_mut();
         let known = kept.get(place)?;
         let holds = known.refusal == refusal && (known.at..known.until).contains(&now);
         holds.then_some(known.finding)
@@ -125,12 +124,12 @@ impl SecondLooks {
             at: now,
             until,
         };
-        self.kept().insert(place, remembered);
+        self.0.borrow_mut().insert(place, remembered);
     }
 
     /// A handshake has succeeded: what was found before does not speak of this server any more.
     pub(super) fn forget(&self, place: &Fingerprint) {
-        let mut kept = self.kept();
+        let mut kept = self.0.borrow_mut();
         if kept.len() > 0
             && let Some(known) = kept.get(place)
         {
@@ -140,11 +139,7 @@ impl SecondLooks {
 
     /// Findings that are kept.
     pub(super) fn len(&self) -> usize {
-        self.kept().len()
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Lru<Fingerprint, Remembered>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.borrow().len()
     }
 }
 

@@ -2,7 +2,6 @@
 //! writes down what it was told to do.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::LazyLock;
 
 use model::target::Method;
 use model::time::{MonoUs, Now, UnixMs};
@@ -20,6 +19,15 @@ pub(crate) const ECONNREFUSED: i32 = 111;
 
 pub(crate) fn shared() -> Shared {
     shared_with(Roots::WebPki)
+}
+
+/// One for each thread that is kept: parsing the Mozilla roots for each of thousands of runs would
+/// be most of their time.
+pub(crate) fn kept_shared() -> &'static Shared {
+    thread_local! {
+        static SHARED: &'static Shared = Box::leak(Box::new(shared()));
+    }
+    SHARED.with(|shared| *shared)
 }
 
 pub(crate) fn shared_with(roots: Roots) -> Shared {
@@ -151,9 +159,16 @@ pub(crate) fn at(us: u64) -> Now {
 
 /// Runs `spec` against `script`; every event takes 1 ms when `ticking`, else no time.
 pub(crate) fn run(spec: &AttemptSpec<'_>, script: Script<'_>, ticking: bool) -> Run {
-    // Parsing the Mozilla roots in each of thousands of runs would be most of their time.
-    static SHARED: LazyLock<Shared> = LazyLock::new(shared);
-    let shared: &Shared = &SHARED;
+    run_on(kept_shared(), spec, script, ticking)
+}
+
+/// The same on a core of its own.
+pub(crate) fn run_on(
+    shared: &Shared,
+    spec: &AttemptSpec<'_>,
+    script: Script<'_>,
+    ticking: bool,
+) -> Run {
     let deadline_us = u64::from(spec.timeout_ms) * 1_000;
     let mut clock_us = 0;
     let mut timer = None;

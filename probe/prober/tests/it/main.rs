@@ -3,6 +3,7 @@
 
 mod attempts;
 mod bodies;
+mod decoders;
 mod driver;
 mod families;
 mod names;

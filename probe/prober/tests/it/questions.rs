@@ -1,20 +1,15 @@
 //! Checks of the DNS itself: what is asked for, what the answer is compared with, and what is said
 //! of a wrong one.
 
-use std::net::SocketAddr;
-use std::sync::LazyLock;
-
 use model::record::{RecordType, RecordValue};
 use model::url::Scheme;
 use model::{Evidence, FailureClass, Generation, Slot, TargetSpec};
 use prober::resolver::{DnsFailure, Records};
-use prober::{Attempt, AttemptSpec, Buffers, Command, Event, HostRef, Rules, Shared};
+use prober::{Attempt, AttemptSpec, Buffers, Command, Event, HostRef, Rules};
 use proptest::prelude::*;
+use std::net::SocketAddr;
 
-use crate::driver::{at, local, shared, spec};
-
-/// Parsing the Mozilla roots for each answer would be most of the time.
-static SHARED: LazyLock<Shared> = LazyLock::new(shared);
+use crate::driver::{at, kept_shared, local, spec};
 
 fn rules(kind: &str, expect: &[&str], max_latency_ms: Option<i64>) -> Option<Rules> {
     let target = TargetSpec {
@@ -41,7 +36,7 @@ fn asked(rules: Option<&Rules>) -> Attempt {
         rules,
         ..spec(Scheme::Dns, HostRef::Name("e.test"))
     };
-    let mut attempt = Attempt::start(&spec, &SHARED, Buffers::default(), at(0));
+    let mut attempt = Attempt::start(&spec, kept_shared(), Buffers::default(), at(0));
     assert_eq!(attempt.next(), Command::Resolve);
     assert_eq!(attempt.next(), Command::Wait);
     attempt
@@ -50,7 +45,7 @@ fn asked(rules: Option<&Rules>) -> Attempt {
 /// The end of an attempt with this answer.
 fn answered(rules: Option<&Rules>, answer: Result<&Records, DnsFailure>) -> (Attempt, Evidence) {
     let mut attempt = asked(rules);
-    attempt.on(Event::Answered(answer), &SHARED, at(5_000));
+    attempt.on(Event::Answered(answer), kept_shared(), at(5_000));
     assert_eq!(attempt.next(), Command::Done, "nothing is connected to");
     let evidence = attempt.evidence(Slot(0), Generation(0), 0);
     (attempt, evidence)
@@ -79,7 +74,7 @@ fn the_type_of_the_url_is_asked_for() {
         assert_eq!(attempt.question(), RecordType::named(kind));
     }
     let page = spec(Scheme::Http, HostRef::Name("e.test"));
-    let page = Attempt::start(&page, &SHARED, Buffers::default(), at(0));
+    let page = Attempt::start(&page, kept_shared(), Buffers::default(), at(0));
     assert_eq!(page.question(), None);
 }
 
@@ -139,7 +134,11 @@ fn no_answer_and_a_late_one_are_told_as_for_any_name() {
     let told = attempt.evidence(Slot(0), Generation(0), 0).text;
     assert_eq!(told, "the DNS answer came more slowly than max_latency_ms");
     let mut attempt = asked(None);
-    attempt.on(Event::Deadline { ours: false }, &SHARED, at(10_000_000));
+    attempt.on(
+        Event::Deadline { ours: false },
+        kept_shared(),
+        at(10_000_000),
+    );
     assert_eq!(attempt.report().class, Some(FailureClass::DnsTimeout));
 }
 

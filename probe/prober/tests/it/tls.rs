@@ -21,7 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use crate::driver::{ECONNRESET, at, local, name, shared_with, spec};
+use crate::driver::{ECONNRESET, at, kept_shared, local, name, shared_with, spec};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// 2027-01-01 in days since the Unix epoch.
@@ -637,10 +637,9 @@ proptest! {
         body in prop::collection::vec(any::<u8>(), 0..400),
         piece in 1_usize..64,
     ) {
-        static SHARED: LazyLock<Shared> = LazyLock::new(|| shared_with(Roots::WebPki));
         let length = (body.len() as u16).to_be_bytes();
         let record = [&[kind, 3, 3][..], &length, &body].concat();
-        let report = answered_with(&SHARED, &record, piece);
+        let report = answered_with(kept_shared(), &record, piece);
         prop_assert!(report.class.is_some(), "{:?}", report);
         prop_assert_eq!(report.status, 0);
     }

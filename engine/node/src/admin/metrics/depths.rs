@@ -207,6 +207,9 @@ impl Scrape {
         page.gauge("attempt_buffers", help, sets)?;
         let bytes = self.per_core(|_, core| core.attempt_buffer_bytes);
         page.gauge("attempt_buffer_bytes", "Memory of those buffers", bytes)?;
+        let decoders = self.per_core(|_, core| core.decoder_bytes);
+        let help = "Memory that pages hold while they are decoded";
+        page.gauge("decoder_bytes", help, decoders)?;
         let reads = self.per_core(|_, core| core.read_buffers);
         let help = "Buffers that are kept for the next reads";
         page.gauge("read_buffers", help, reads)?;
@@ -387,6 +390,7 @@ mod tests {
         (core.inbox, core.evidence_queued, core.evidence_held) = (23, 24, 25);
         (core.attempt_buffers, core.attempt_buffer_bytes) = (26, 27);
         (core.read_buffers, core.couriers_idle, core.dns.buffers) = (28, 30, 31);
+        core.decoder_bytes = 37;
         (core.sources_usable, core.sources_absent) = (32, 33);
         (core.sources_spent, core.sources_wanted) = (34, 35);
         (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
@@ -418,6 +422,7 @@ mod tests {
             "attempt_buffers{core=\"0\"} 26\n",
             "attempt_buffer_bytes{core=\"0\"} 27\n",
             "read_buffers{core=\"0\"} 28\n",
+            "decoder_bytes{core=\"0\"} 37\n",
             "couriers_idle{core=\"0\"} 30\n",
             "dns_buffers{core=\"0\"} 31\n",
             "tls_chains{core=\"0\"} 17\n",

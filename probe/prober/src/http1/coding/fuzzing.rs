@@ -6,7 +6,8 @@ use std::io::Read;
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use model::limits::BODY_MAX_BYTES;
 
-use super::brotli::{Brotli, Progress};
+use super::brotli::{Brotli, LIVE_MAX_BYTES, Progress};
+use super::budget::Budget;
 use super::{BLOCK_BYTES, Decoder, Kind, PIECE_BYTES};
 use crate::fuzzing::pieces;
 use crate::http1::head::Coding;
@@ -59,7 +60,8 @@ fn any_split(coding: Coding, bytes: &[u8], control: u8, end: End) -> Decoded {
 }
 
 fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>, end: End) -> Decoded {
-    let mut decoder = Decoder::new(coding);
+    let budget = Budget::new(LIVE_MAX_BYTES);
+    let mut decoder = Decoder::new(coding, &budget);
     let mut data = Vec::new();
     let mut keep = |piece: &[u8]| {
         assert!(piece.len() <= PIECE_BYTES);
@@ -74,6 +76,11 @@ fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>, end: E
         End::Ours => decoder.stop(&mut keep),
     }
     assert!(data.len() as u64 <= BODY_MAX_BYTES);
+    assert!(
+        !decoder.is_starved(),
+        "one body alone needs more than any may"
+    );
+    assert_eq!(budget.used_bytes(), 0, "a body that is over holds nothing");
     Decoded {
         data,
         broken: decoder.is_broken(),
@@ -94,7 +101,7 @@ fn check_memory(decoder: &mut Decoder) {
 
 /// What is looked at does not depend on the window that the stream asks for.
 fn agrees_with_a_larger_window(whole: &Decoded, bytes: &[u8]) {
-    let mut other = Brotli::uncut();
+    let mut other = Brotli::uncut(&Budget::new(MEMORY_MAX_BYTES));
     let mut data = Vec::new();
     let mut ended = false;
     for block in bytes.chunks(BLOCK_BYTES) {

@@ -1,10 +1,5 @@
 //! A network with two families of addresses, and a shell for one attempt in it, in virtual time.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::LazyLock;
-
 use model::FailureClass;
 use model::limits::{CONNECTIONS_PER_ATTEMPT, FAMILY_DELAY_MS};
 use model::time::{MonoUs, Now};
@@ -13,6 +8,9 @@ use prober::{
     Attempt, AttemptSpec, Buffers, Cidr, Command, Conn, ErrnoAt, Event, Guard, Roots, Shared,
     SharedConfig,
 };
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::driver::{at, config};
 
@@ -224,7 +222,14 @@ struct Shell<'a> {
     timer: Option<u64>,
 }
 
-static SHARED: LazyLock<Shared> = LazyLock::new(|| {
+fn kept_shared() -> &'static Shared {
+    thread_local! {
+        static SHARED: &'static Shared = Box::leak(Box::new(guarded()));
+    }
+    SHARED.with(|shared| *shared)
+}
+
+fn guarded() -> Shared {
     let allow: Vec<Cidr> = ["127.0.0.0/24", "fd00::/64"]
         .map(|block| block.parse().expect("a block"))
         .to_vec();
@@ -234,7 +239,7 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| {
         ..config(Roots::WebPki)
     };
     Shared::new(config).expect("the settings are valid")
-});
+}
 
 /// Runs a check in the network; judges what no attempt may do in any.
 pub(super) fn run(spec: &AttemptSpec<'_>, network: &Network, deadline_ms: u64) -> Run {
@@ -253,7 +258,7 @@ pub(super) fn run(spec: &AttemptSpec<'_>, network: &Network, deadline_ms: u64) -
         served: Vec::new(),
         timer: None,
     };
-    let mut attempt = Attempt::start(&spec, &SHARED, Buffers::default(), at(0));
+    let mut attempt = Attempt::start(&spec, kept_shared(), Buffers::default(), at(0));
     attempt.begin(at(0));
     shell.later(FAMILY_DELAY_MS * MS, What::LookIn);
     shell.later(deadline_ms * MS, What::Deadline);
@@ -357,20 +362,20 @@ impl Shell<'_> {
         match what {
             What::Resolved(answer) => {
                 let answer = answer.as_ref().map_err(|failure| *failure);
-                attempt.on(Event::Resolved(answer), &SHARED, now);
+                attempt.on(Event::Resolved(answer), kept_shared(), now);
             }
             What::Opened(conn, connect, fate) if self.is_open(conn, connect) => {
                 self.opened(attempt, conn, fate, now);
             }
             What::Sent(conn, buffer) => {
-                attempt.on(Event::Sent { conn, buffer }, &SHARED, now);
+                attempt.on(Event::Sent { conn, buffer }, kept_shared(), now);
             }
             What::Read(conn, connect) if self.is_open(conn, connect) => {
                 self.read(attempt, conn, connect, now);
             }
             What::Timer if self.timer != Some(at_us) => {}
-            What::Timer | What::LookIn => attempt.on(Event::Timer, &SHARED, now),
-            What::Deadline => attempt.on(Event::Deadline { ours: false }, &SHARED, now),
+            What::Timer | What::LookIn => attempt.on(Event::Timer, kept_shared(), now),
+            What::Deadline => attempt.on(Event::Deadline { ours: false }, kept_shared(), now),
             // Of a connection that is closed.
             What::Opened(..) | What::Read(..) => {}
         }
@@ -380,14 +385,14 @@ impl Shell<'_> {
         let (errno, at) = match fate {
             Fate::Accepts(_) => {
                 let (_, sent) = self.open[&conn.0];
-                return attempt.on(Event::Connected { conn, sent }, &SHARED, now);
+                return attempt.on(Event::Connected { conn, sent }, kept_shared(), now);
             }
             Fate::Refuses(_) => (111, ErrnoAt::Async),
             Fate::Short => (24, ErrnoAt::Syscall),
             _ => (99, ErrnoAt::Syscall),
         };
         self.open.remove(&conn.0);
-        attempt.on(Event::ConnectError { conn, errno, at }, &SHARED, now);
+        attempt.on(Event::ConnectError { conn, errno, at }, kept_shared(), now);
     }
 
     /// The reply of the connection, and then its end.
@@ -402,9 +407,9 @@ impl Shell<'_> {
         *reads += 1;
         match (*reads, self.network.end) {
             (1, _) if !bytes.is_empty() => {
-                attempt.on(Event::Bytes { conn, bytes }, &SHARED, now);
+                attempt.on(Event::Bytes { conn, bytes }, kept_shared(), now);
             }
-            (_, End::Eof) => attempt.on(Event::Eof { conn }, &SHARED, now),
+            (_, End::Eof) => attempt.on(Event::Eof { conn }, kept_shared(), now),
             (_, End::Silence) => {}
         }
     }

@@ -138,14 +138,13 @@ proptest! {
         early in any::<bool>(),
         errno in prop::sample::select(vec![None, Some(ECONNRESET)]),
     ) {
-        static WORLD: LazyLock<(Shared, Arc<ServerConfig>)> = LazyLock::new(|| {
+        thread_local! { static WORLD: (Shared, Arc<ServerConfig>) = {
             let authority = authority();
             let config = server_config(signed(&authority, (2025, 2027)), BOTH);
             (client(&authority), Arc::new(config))
-        });
+        } }
         let manner = Manner { breaks_after: Some(breaks_after), errno, piece, early, ..POLITE };
-        let (shared, server) = &*WORLD;
-        let class = handshake(shared, server, manner).report().class;
+        let class = WORLD.with(|(shared, server)| handshake(shared, server, manner).report().class);
         // Without a byte it is looked at a second time, and refused again.
         prop_assert_eq!(class, Some(FailureClass::TlsHandshake));
     }
