@@ -264,6 +264,7 @@ impl Core {
             redirect_names: self.redirect_names.len() as u64,
             tls_chains: self.shared.tls_chains() as u64,
             tls_sessions: self.shared.tls_sessions() as u64,
+            tls_session_bytes: self.shared.tls_session_bytes() as u64,
             tls_second_looks: self.shared.tls_second_looks() as u64,
             decoder_bytes: self.shared.decoder_bytes() as u64,
             last_turn_us: self.last_turn.0,

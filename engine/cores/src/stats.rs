@@ -106,6 +106,8 @@ pub struct CoreSnapshot {
     pub tls_chains: u64,
     /// Names whose TLS sessions are kept (gauge).
     pub tls_sessions: u64,
+    /// Memory of those sessions, in bytes (gauge).
+    pub tls_session_bytes: u64,
     /// Findings of second looks that are remembered (gauge).
     pub tls_second_looks: u64,
     /// Memory that decoders of bodies hold, in bytes (gauge).
@@ -175,6 +177,7 @@ impl Default for CoreSnapshot {
             redirect_names: 0,
             tls_chains: 0,
             tls_sessions: 0,
+            tls_session_bytes: 0,
             tls_second_looks: 0,
             decoder_bytes: 0,
             turns: 0,
@@ -285,7 +288,7 @@ published! {
     deferred, deferred_total, shed_deferred, destinations, issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
-    tls_sessions_refused,
+    tls_sessions_refused, tls_session_bytes,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,
     attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle,
     targets, required_per_ks, in_flight_limit, decoder_bytes, turns,

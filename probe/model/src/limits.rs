@@ -271,9 +271,10 @@ pub const DRAIN_DEFAULT_S: u32 = 20;
 /// Public keys of certificate issuers that a core keeps parsed, per signature algorithm. The
 /// authorities that browsers trust sign with fewer.
 pub const TLS_ISSUER_KEYS_MAX: usize = 512;
-/// Signatures on certificates of authorities that a core knows to be good, per algorithm; 1 to 4 kB
-/// each with what was signed.
+/// Signatures on certificates of authorities that a core knows to be good, per algorithm.
 pub const TLS_ISSUER_SIGNATURES_MAX: usize = 512;
+/// Largest signed part of such a certificate that is remembered, in bytes: most are of 1 to 2 kB.
+pub const TLS_ISSUER_SIGNED_MAX_BYTES: usize = 4 * 1024;
 /// How long a core uses its half of a TLS key exchange, in seconds.
 pub const TLS_KEY_SHARE_S: u64 = 1;
 /// Verified certificate chains that a core remembers.
@@ -282,6 +283,12 @@ pub const TLS_CHAINS_MAX: usize = 100_000;
 pub const TLS_CHAIN_GOOD_S: u64 = 3_600;
 /// Names (with their port) whose TLS sessions a core keeps.
 pub const TLS_SESSIONS_MAX: usize = 100_000;
+/// What those sessions hold at most, in bytes: the 100,000 at 5 kB each, which is a chain of the
+/// world with its ticket.
+pub const TLS_SESSIONS_MAX_BYTES: usize = 512 * 1024 * 1024;
+/// Largest session that is kept, in bytes: its chain and its ticket. Servers of the world stay
+/// below 10 kB; what they may send is 64 KiB of each.
+pub const TLS_SESSION_MAX_BYTES: usize = 16 * 1024;
 /// Default distance between two full handshakes with one name, in seconds.
 pub const TLS_FULL_EVERY_DEFAULT_S: u32 = 900;
 /// Longest distance between two full handshakes with one name, in seconds.

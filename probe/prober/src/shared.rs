@@ -3,6 +3,7 @@
 
 use model::limits::{
     DECODERS_MAX_BYTES, TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S, TLS_SESSIONS_MAX,
+    TLS_SESSIONS_MAX_BYTES,
 };
 
 use crate::error::ProberError;
@@ -42,6 +43,8 @@ pub struct TlsPolicy {
     pub full_every_s: u32,
     /// Names whose sessions are kept per core; 0 = none.
     pub sessions_max: usize,
+    /// What those sessions may hold per core, in bytes.
+    pub sessions_max_bytes: usize,
     /// Verified chains that are remembered per core; 0 = none.
     pub chains_max: usize,
 }
@@ -51,6 +54,7 @@ impl Default for TlsPolicy {
         Self {
             full_every_s: TLS_FULL_EVERY_DEFAULT_S,
             sessions_max: TLS_SESSIONS_MAX,
+            sessions_max_bytes: TLS_SESSIONS_MAX_BYTES,
             chains_max: TLS_CHAINS_MAX,
         }
     }
@@ -156,6 +160,11 @@ impl Shared {
     /// Names (with their port) whose TLS sessions this core keeps.
     pub fn tls_sessions(&self) -> usize {
         self.tls.sessions()
+    }
+
+    /// Memory of those sessions, in bytes: as many as came with them, and no fewer.
+    pub fn tls_session_bytes(&self) -> usize {
+        self.tls.session_bytes()
     }
 
     /// Findings of second looks that this core remembers.

@@ -100,12 +100,7 @@ impl TlsSettings {
         });
         let webpki = WebPkiServerVerifier::builder_with_provider(roots, of_chains).build()?;
         let verifier = Arc::new(RecordingVerifier::new(webpki, policy.chains_max));
-        let TlsPolicy {
-            full_every_s,
-            sessions_max,
-            ..
-        } = policy;
-        let sessions = Arc::new(Sessions::new(clock.clone(), full_every_s, sessions_max));
+        let sessions = Arc::new(Sessions::new(clock.clone(), policy));
         let mut config = ClientConfig::builder_with_details(provider, clock.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
@@ -114,7 +109,7 @@ impl TlsSettings {
         config.resumption = Resumption::disabled();
         let bare = Arc::new(config.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if full_every_s > 0 && sessions_max > 0 {
+        if policy.full_every_s > 0 && policy.sessions_max > 0 {
             config.resumption = Resumption::store(sessions.clone());
         }
         Ok(Self {
@@ -154,6 +149,11 @@ impl TlsSettings {
     /// Names whose sessions are kept.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Memory of those sessions, in bytes.
+    pub(crate) fn session_bytes(&self) -> usize {
+        self.sessions.bytes()
     }
 
     /// Findings of second looks that are remembered.

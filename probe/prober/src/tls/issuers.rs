@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
-use model::limits::{TLS_ISSUER_KEYS_MAX, TLS_ISSUER_SIGNATURES_MAX};
+use model::limits::{TLS_ISSUER_KEYS_MAX, TLS_ISSUER_SIGNATURES_MAX, TLS_ISSUER_SIGNED_MAX_BYTES};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
@@ -185,7 +185,7 @@ impl SignatureVerificationAlgorithm for Remembering {
             return Ok(());
         }
         self.verify(keys, public_key, message, signature)?;
-        if chain::is_authority(message) {
+        if message.len() <= TLS_ISSUER_SIGNED_MAX_BYTES && chain::is_authority(message) {
             make_room(signed, TLS_ISSUER_SIGNATURES_MAX);
             let by = Signed {
                 public_key: public_key.into(),
@@ -346,6 +346,29 @@ mod tests {
             assert!(verified.is_ok());
         }
         assert_eq!((signatures(&algorithm), remembered(&algorithm)), (2, 1));
+    }
+
+    #[test]
+    fn a_large_certificate_is_verified_each_time() {
+        let [algorithm, _] = with_both_memories();
+        let key = KeyPair::generate().expect("generated");
+        for (label_bytes, remembered) in [(60, 1), (5_000, 1)] {
+            let name = "a".repeat(60);
+            let names = vec![format!("{name}.test"); label_bytes / 60];
+            let mut params = CertificateParams::new(names).expect("names");
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let certificate = params.self_signed(&key).expect("signed");
+            let (_, parsed) = X509Certificate::from_der(certificate.der()).expect("parses");
+            let message = parsed.tbs_certificate.as_ref();
+            assert_eq!(
+                message.len() > TLS_ISSUER_SIGNED_MAX_BYTES,
+                label_bytes > 60
+            );
+            let signed = key.sign(message).expect("signed");
+            let verified = algorithm.verify_signature(key.der_bytes(), message, &signed);
+            assert!(verified.is_ok());
+            assert_eq!(signatures(&algorithm), remembered);
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct TlsLink {
     connection: Option<ClientConnection>,
     /// Whether a byte has come from the server.
     heard: bool,
+    /// What has come besides what was decrypted: handshake, tickets, framing.
+    hidden_bytes: usize,
     session: Session,
     /// A second connection that looks why the first one was refused.
     look: Option<Look>,
@@ -97,6 +99,7 @@ impl TlsLink {
             is_bare,
             connection: None,
             heard: false,
+            hidden_bytes: 0,
             session: Session::None,
             look: None,
             refused: Vec::new(),
@@ -138,6 +141,7 @@ impl TlsLink {
             .expect("the limit is off: all of it is taken");
         self.connection = Some(connection);
         (self.heard, self.closed, self.fault) = (false, false, None);
+        self.hidden_bytes = 0;
         self.session = if settings.sessions.has_offered() {
             Session::Offered
         } else {
@@ -190,12 +194,16 @@ impl TlsLink {
             return Ok(());
         };
         // A slice does not fail; rustls' own buffers are emptied after every piece.
-        if connection.read_tls(bytes).is_err() {
+        let Ok(read) = connection.read_tls(bytes) else {
             return Err(self.fault(Error::General("the record buffer is full".to_owned())));
-        }
+        };
+        self.hidden_bytes += read;
         match connection.process_new_packets() {
             Ok(state) => {
                 self.closed = state.peer_has_closed();
+                let decrypted = state.plaintext_bytes_to_read();
+                self.hidden_bytes = self.hidden_bytes.saturating_sub(decrypted);
+                settings.sessions.settle(|| self.session_bytes());
                 Ok(())
             }
             Err(error) => {
@@ -208,6 +216,18 @@ impl TlsLink {
                 Err(self.fault(error))
             }
         }
+    }
+
+    /// What a session of this connection holds at most: all that came, and the chain, which does
+    /// not come again where an earlier session is resumed. Where one ticket ends and the next one
+    /// begins cannot be told: one record may have both.
+    fn session_bytes(&self) -> usize {
+        let connection = self.connection.as_ref();
+        let resumed =
+            connection.filter(|link| link.handshake_kind() == Some(HandshakeKind::Resumed));
+        let chain = resumed.and_then(|link| link.peer_certificates());
+        let chain_bytes: usize = chain.unwrap_or_default().iter().map(|der| der.len()).sum();
+        self.hidden_bytes + chain_bytes
     }
 
     /// Notes the chain of a handshake that has just succeeded; the flags of the outcome that say

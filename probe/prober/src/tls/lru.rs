@@ -2,7 +2,7 @@
 //! what it keeps.
 //!
 //! ```text
-//! newest ⇄ … ⇄ … ⇄ oldest        places are taken once and then handed on, never freed
+//! newest ⇄ … ⇄ … ⇄ oldest        a full map hands the place of the oldest to the next entry
 //! ```
 
 use std::collections::HashMap;
@@ -51,15 +51,16 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         Some(&mut self.places[at as usize].value)
     }
 
-    /// Keeps `value`; when there is no room, in place of the entry that was used longest ago.
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    /// Keeps `value`; when there is no room, in place of the entry that was used longest ago. What
+    /// is forgotten for it is given back, be it an earlier value of the key.
+    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
         if self.max == 0 {
-            return;
+            return Some(value);
         }
         if let Some(known) = self.get(&key) {
-            *known = value;
-            return;
+            return Some(std::mem::replace(known, value));
         }
+        let mut forgotten = None;
         let at = if self.places.len() < self.max {
             self.places.push(Place {
                 key,
@@ -73,11 +74,45 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
             self.unlink(at);
             let place = &mut self.places[at as usize];
             self.index.remove(&place.key);
-            (place.key, place.value) = (key, value);
+            place.key = key;
+            forgotten = Some(std::mem::replace(&mut place.value, value));
             at
         };
         self.index.insert(key, at);
         self.link(at);
+        forgotten
+    }
+
+    /// Forgets what was used longest ago.
+    pub(super) fn pop_oldest(&mut self) -> Option<V> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let at = self.oldest;
+        self.unlink(at);
+        let gone = self.places.swap_remove(at as usize);
+        self.index.remove(&gone.key);
+        self.moved(at);
+        Some(gone.value)
+    }
+
+    /// What was in the last place is at `at` now, if that is not the last place itself.
+    fn moved(&mut self, at: u32) {
+        let Some(&Place {
+            key, newer, older, ..
+        }) = self.places.get(at as usize)
+        else {
+            return;
+        };
+        self.index.insert(key, at);
+        match self.places.get_mut(newer as usize) {
+            Some(place) => place.older = at,
+            None => self.newest = at,
+        }
+        match self.places.get_mut(older as usize) {
+            Some(place) => place.newer = at,
+            None => self.oldest = at,
+        }
     }
 
     fn touch(&mut self, at: u32) {
@@ -145,28 +180,33 @@ mod tests {
         let mut lru = Lru::new(0);
         lru.insert(1, 'a');
         assert_eq!((lru.get(&1).copied(), lru.len()), (None, 0));
+        assert_eq!(lru.pop_oldest(), None);
     }
 
     proptest! {
         #[test]
         fn it_does_what_a_list_in_order_of_use_does(
             max in 1_usize..6,
-            steps in prop::collection::vec((0_u8..10, any::<bool>()), 0..200),
+            steps in prop::collection::vec((0_u8..10, 0_u8..5), 0..200),
         ) {
             let mut lru = Lru::new(max);
             let mut list: Vec<(u8, usize)> = Vec::new();
-            for (value, (key, insert)) in steps.into_iter().enumerate() {
+            for (value, (key, step)) in steps.into_iter().enumerate() {
+                if step == 0 {
+                    let gone = (!list.is_empty()).then(|| list.remove(0).1);
+                    prop_assert_eq!(lru.pop_oldest(), gone);
+                    continue;
+                }
                 let known = list.iter().position(|(other, _)| *other == key);
                 let known = known.map(|at| list.remove(at));
-                if insert {
-                    lru.insert(key, value);
+                if step < 3 {
+                    let over = known.is_none() && list.len() == max;
+                    let gone = over.then(|| list.remove(0)).or(known);
                     list.push((key, value));
+                    prop_assert_eq!(lru.insert(key, value), gone.map(|(_, value)| value));
                 } else {
                     prop_assert_eq!(lru.get(&key).copied(), known.map(|(_, value)| value));
                     list.extend(known);
-                }
-                if list.len() > max {
-                    list.remove(0);
                 }
                 prop_assert_eq!(lru.len(), list.len());
             }

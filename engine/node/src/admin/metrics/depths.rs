@@ -249,6 +249,8 @@ impl Scrape {
             "Names whose TLS sessions are kept",
             sessions,
         )?;
+        let bytes = self.per_core(|_, core| core.tls_session_bytes);
+        page.gauge("tls_session_bytes", "Memory of those sessions", bytes)?;
         let looks = self.per_core(|_, core| core.tls_second_looks);
         let help = "Findings of second looks that are kept";
         page.gauge("tls_second_looks", help, looks)
@@ -390,7 +392,7 @@ mod tests {
         (core.inbox, core.evidence_queued, core.evidence_held) = (23, 24, 25);
         (core.attempt_buffers, core.attempt_buffer_bytes) = (26, 27);
         (core.read_buffers, core.couriers_idle, core.dns.buffers) = (28, 30, 31);
-        core.decoder_bytes = 37;
+        (core.decoder_bytes, core.tls_session_bytes) = (37, 38);
         (core.sources_usable, core.sources_absent) = (32, 33);
         (core.sources_spent, core.sources_wanted) = (34, 35);
         (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
@@ -427,6 +429,7 @@ mod tests {
             "dns_buffers{core=\"0\"} 31\n",
             "tls_chains{core=\"0\"} 17\n",
             "tls_sessions{core=\"0\"} 18\n",
+            "tls_session_bytes{core=\"0\"} 38\n",
             "tls_second_looks{core=\"0\"} 19\n",
             "shed_total{core=\"0\",reason=\"late\"} 15\n",
             "shed_total{core=\"0\",reason=\"deferred\"} 14\n",

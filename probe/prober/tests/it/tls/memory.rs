@@ -1,8 +1,9 @@
 //! What TLS remembers from one check to the next: chains that were verified, and sessions that may
 //! be resumed. And what it must not remember.
 
+use model::limits::TLS_SESSION_MAX_BYTES;
 use prober::{SharedConfig, TlsPolicy};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::*;
@@ -27,11 +28,13 @@ fn client(authority: &Authority, policy: TlsPolicy) -> Shared {
 const ALWAYS_FULL: TlsPolicy = TlsPolicy {
     full_every_s: 0,
     sessions_max: 8,
+    sessions_max_bytes: 1 << 20,
     chains_max: 8,
 };
 const ALWAYS_VERIFIED: TlsPolicy = TlsPolicy {
     full_every_s: 900,
     sessions_max: 8,
+    sessions_max_bytes: 1 << 20,
     chains_max: 0,
 };
 
@@ -220,6 +223,110 @@ fn a_session_is_resumed_between_two_full_handshakes_and_the_expiry_stays_known()
         }
         assert_eq!((shared.tls_sessions(), shared.tls_chains()), (1, 0));
     }
+}
+
+/// Puts the session into its ticket as it is, and so many bytes more.
+#[derive(Debug)]
+struct Padded(usize);
+
+impl ProducesTickets for Padded {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        86_400
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        Some([plain, &vec![0; self.0]].concat())
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        Some(cipher[..cipher.len().checked_sub(self.0)?].to_vec())
+    }
+}
+
+#[test]
+fn a_session_that_is_larger_than_any_of_the_world_is_not_kept() {
+    let authority = authority();
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        for (padding, resumed) in [(5_000, RESUMED), (TLS_SESSION_MAX_BYTES, 0), (20_000, 0)] {
+            let shared = client(&authority, TlsPolicy::default());
+            let mut server = server(&authority, versions);
+            server.ticketer = Arc::new(Padded(padding));
+            let server = Arc::new(server);
+            for (at_s, resumed) in [(0, 0), (1, resumed), (2, resumed)] {
+                let report = visit(&shared, &server, A, at_s);
+                assert_eq!((report.class, report.status), (None, 200), "{padding}");
+                assert_eq!(report.flags & RESUMED, resumed, "{padding} at {at_s}");
+            }
+            let kept = shared.tls_session_bytes();
+            let expected = if resumed == 0 {
+                0..1
+            } else {
+                5_000..TLS_SESSION_MAX_BYTES
+            };
+            assert!(expected.contains(&kept), "{padding}: {kept} bytes are kept");
+        }
+    }
+}
+
+#[test]
+fn a_chain_counts_for_the_size_of_a_session_also_where_it_does_not_come_again() {
+    let authority = authority();
+    let long = |extra: usize| {
+        let mut shown = signed(&authority, (2025, 2027));
+        let filler = shown.chain[0].clone();
+        shown.chain.extend(std::iter::repeat_n(filler, extra));
+        let bytes: usize = shown.chain.iter().map(|der| der.len()).sum();
+        (bytes, Arc::new(server_config(shown, BOTH)))
+    };
+    let to = ("e.test", 443);
+    let shared = client(&authority, TlsPolicy::default());
+    let (chain_bytes, server) = long(15);
+    assert!((5_000..TLS_SESSION_MAX_BYTES / 2).contains(&chain_bytes));
+    assert_eq!(visit(&shared, &server, to, 0).flags & RESUMED, 0);
+    for at_s in [1, 2] {
+        assert_eq!(visit(&shared, &server, to, at_s).flags & RESUMED, RESUMED);
+        let kept = shared.tls_session_bytes();
+        assert!(
+            (chain_bytes..2 * chain_bytes).contains(&kept),
+            "{kept} bytes"
+        );
+    }
+    let shared = client(&authority, TlsPolicy::default());
+    let (chain_bytes, server) = long(60);
+    assert!(chain_bytes > TLS_SESSION_MAX_BYTES);
+    for at_s in [0, 1] {
+        let report = visit(&shared, &server, to, at_s);
+        assert_eq!((report.class, report.flags & RESUMED), (None, 0));
+    }
+    assert_eq!(shared.tls_session_bytes(), 0);
+}
+
+#[test]
+fn sessions_without_end_take_no_memory_without_end() {
+    let authority = authority();
+    let max_bytes = 30_000;
+    let policy = TlsPolicy {
+        sessions_max_bytes: max_bytes,
+        ..TlsPolicy::default()
+    };
+    let shared = client(&authority, policy);
+    let mut server = server(&authority, BOTH);
+    (server.ticketer, server.send_tls13_tickets) = (Arc::new(Padded(8_000)), 1);
+    let server = Arc::new(server);
+    let resumed = |port| visit(&shared, &server, ("a.test", port), 0).flags & RESUMED;
+    for port in 1..=40 {
+        assert_eq!(resumed(port), 0);
+        assert!(shared.tls_session_bytes() <= max_bytes);
+    }
+    assert!(shared.tls_session_bytes() > max_bytes / 2);
+    let names = shared.tls_sessions();
+    assert!((2..=4).contains(&names), "{names} names");
+    assert_eq!((resumed(40), resumed(39)), (RESUMED, RESUMED));
+    assert_eq!(resumed(1), 0, "it was used longest ago");
 }
 
 #[test]
