@@ -499,6 +499,7 @@ impl Attempt {
             self.on_talk(bytes, now);
         } else {
             self.on_plaintext(bytes, shared, now);
+            self.judge_body(now);
         }
     }
 

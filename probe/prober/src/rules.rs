@@ -1,5 +1,9 @@
 //! What a body must and must not contain (`monitor.md` §1), judged while it streams by. It sees
 //! decoded bytes, keeps as few of them as the longest text needs, and knows nothing of framing.
+//!
+//! Looking at one byte costs as much as looking at some hundred. So small pieces, which a hostile
+//! server may send hundreds of thousands of, are gathered until there are that many, or until a
+//! judgement is asked for, which happens once for all that a read has brought.
 
 use memchr::memmem::Finder;
 use model::FailureClass;
@@ -11,13 +15,18 @@ use crate::http1::coding::Decoder;
 use crate::http1::coding::budget::Budget;
 use crate::http1::head::Coding;
 
+/// Bytes that are gathered before they are looked at.
+const LOOK_BYTES: usize = 1_024;
+/// Most bytes of an excerpt before the start of the text that was found, and from there on.
+const EXCERPT_HALF_BYTES: usize = EVIDENCE_EXCERPT_MAX_BYTES / 2;
+
 /// The texts that a target asks for and forbids.
 #[derive(Debug)]
 pub(crate) struct BodyRules {
     keyword: Option<Finder<'static>>,
     forbidden: Vec<Finder<'static>>,
-    /// Bytes kept from one piece to the next: all but one of the longest text, and what an
-    /// excerpt shows before a hit.
+    /// Bytes kept from one look to the next: all but one of the longest text, and before them what
+    /// an excerpt shows before a hit.
     history: usize,
 }
 
@@ -30,7 +39,7 @@ impl BodyRules {
         Some(Self {
             keyword: check.keyword.as_ref().map(finder),
             forbidden: check.forbidden.iter().map(finder).collect(),
-            history: (longest - 1).max(EVIDENCE_EXCERPT_MAX_BYTES / 2),
+            history: longest.saturating_sub(1) + EXCERPT_HALF_BYTES,
         })
     }
 }
@@ -58,14 +67,18 @@ pub(crate) struct Search {
 /// What was seen of the decoded bytes.
 #[derive(Debug)]
 struct Eye {
-    /// The last bytes of what was seen, at most the rules' history, and the piece in sight.
+    /// The last bytes of what was looked at, at least the rules' history, and those that were not.
     window: Vec<u8>,
+    /// How many of them were looked at.
+    looked_at: usize,
     /// Decoded bytes that are still looked at.
     room: u64,
     found: bool,
-    /// Which forbidden text was there first.
+    /// Which forbidden text was complete first; of two at the same byte, the first in the list.
+    /// So it does not depend on the pieces.
     forbidden: Option<usize>,
-    /// Around the forbidden text; else how the body begins.
+    /// Up to the end of the forbidden text, since what follows it may not have come; else how the
+    /// body begins.
     excerpt: Vec<u8>,
 }
 
@@ -77,6 +90,7 @@ impl Search {
             decoder: Decoder::new(coding, budget),
             eye: Eye {
                 window: Vec::new(),
+                looked_at: 0,
                 room: BODY_MAX_BYTES,
                 found: false,
                 forbidden: None,
@@ -86,17 +100,17 @@ impl Search {
         }
     }
 
-    /// Looks at the next piece of the body, its framing taken off.
+    /// Takes in the next piece of the body, its framing taken off.
     pub(crate) fn take(&mut self, rules: &BodyRules, piece: &[u8], now: MonoUs) {
-        let Self {
-            decoder,
-            eye,
-            needed,
-        } = self;
+        let Self { decoder, eye, .. } = self;
         let knew = eye.found;
         decoder.take(piece, &mut |data| eye.see(rules, data));
-        if eye.found && !knew {
-            *needed = now;
+        self.note_keyword(knew, now);
+    }
+
+    fn note_keyword(&mut self, knew: bool, now: MonoUs) {
+        if self.eye.found && !knew {
+            self.needed = now;
         }
     }
 
@@ -105,8 +119,11 @@ impl Search {
         self.needed
     }
 
-    /// The judgement so far.
-    pub(crate) fn judge(&self, rules: &BodyRules) -> Judgement {
+    /// The judgement on all that was taken in, up to `now`.
+    pub(crate) fn judge(&mut self, rules: &BodyRules, now: MonoUs) -> Judgement {
+        let knew = self.eye.found;
+        self.eye.look(rules);
+        self.note_keyword(knew, now);
         let satisfied = self.is_satisfied(rules);
         let broken = satisfied && self.eye.forbidden.is_some();
         let decoder = &self.decoder;
@@ -127,6 +144,7 @@ impl Search {
     pub(crate) fn conclude(&mut self, rules: &BodyRules) -> Option<FailureClass> {
         let Self { decoder, eye, .. } = self;
         decoder.finish(&mut |data| eye.see(rules, data));
+        eye.look(rules);
         self.at_the_end(rules)
     }
 
@@ -135,6 +153,7 @@ impl Search {
     pub(crate) fn stop(&mut self, rules: &BodyRules) -> Option<FailureClass> {
         let Self { decoder, eye, .. } = self;
         decoder.stop(&mut |data| eye.see(rules, data));
+        eye.look(rules);
         self.at_the_end(rules)
     }
 
@@ -159,7 +178,7 @@ impl Search {
         rules.forbidden.get(index).map(Finder::needle)
     }
 
-    /// At most 256 decoded bytes around the forbidden text, else from the beginning.
+    /// At most 256 decoded bytes up to the end of the forbidden text, else from the beginning.
     pub(crate) fn excerpt(&self) -> &[u8] {
         &self.eye.excerpt
     }
@@ -183,32 +202,54 @@ impl Search {
 
 impl Eye {
     fn see(&mut self, rules: &BodyRules, data: &[u8]) {
-        let seen = data
-            .len()
-            .min(usize::try_from(self.room).unwrap_or(usize::MAX));
-        let data = &data[..seen];
-        self.room -= seen as u64;
+        let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+        let data = &data[..data.len().min(room)];
+        self.room -= data.len() as u64;
         self.window.extend_from_slice(data);
         if self.forbidden.is_none() {
             let wanted = EVIDENCE_EXCERPT_MAX_BYTES - self.excerpt.len();
-            self.excerpt.extend_from_slice(&data[..seen.min(wanted)]);
+            self.excerpt
+                .extend_from_slice(&data[..data.len().min(wanted)]);
+        }
+        if self.window.len() - self.looked_at >= LOOK_BYTES {
+            self.look(rules);
+        }
+    }
+
+    /// Looks at what was gathered.
+    fn look(&mut self, rules: &BodyRules) {
+        if self.looked_at == self.window.len() {
+            return;
+        }
+        if self.forbidden.is_none() {
             self.look_for_forbidden(rules);
         }
         let keyword = rules.keyword.as_ref().filter(|_| !self.found);
-        self.found |= keyword.is_some_and(|finder| finder.find(&self.window).is_some());
+        self.found |= keyword.is_some_and(|keyword| self.end_of(keyword).is_some());
         let gone = self.window.len().saturating_sub(rules.history);
-        self.window.drain(..gone);
+        if gone >= LOOK_BYTES {
+            self.window.drain(..gone);
+        }
+        self.looked_at = self.window.len();
+    }
+
+    /// Where `text` ends for the first time in what was not looked at.
+    fn end_of(&self, text: &Finder<'_>) -> Option<usize> {
+        let length = text.needle().len();
+        let from = self.looked_at.saturating_sub(length.saturating_sub(1));
+        let at = text.find(&self.window[from..])?;
+        Some(from + at + length)
     }
 
     fn look_for_forbidden(&mut self, rules: &BodyRules) {
-        let hits = rules.forbidden.iter().enumerate();
-        let hits = hits.filter_map(|(index, finder)| Some((finder.find(&self.window)?, index)));
-        let Some((at, index)) = hits.min() else {
+        let texts = rules.forbidden.iter().enumerate();
+        let ends = texts.filter_map(|(index, text)| Some((self.end_of(text)?, index)));
+        let Some((end, index)) = ends.min() else {
             return;
         };
-        let end = (at + EVIDENCE_EXCERPT_MAX_BYTES / 2).min(self.window.len());
-        let start = at.saturating_sub(EVIDENCE_EXCERPT_MAX_BYTES / 2);
-        self.excerpt = self.window[start..end].to_vec();
+        let at = end - rules.forbidden[index].needle().len();
+        let shown = at.saturating_sub(EXCERPT_HALF_BYTES)..end.min(at + EXCERPT_HALF_BYTES);
+        self.excerpt = self.window[shown].to_vec();
         self.forbidden = Some(index);
     }
 }

@@ -23,7 +23,8 @@ use crate::shared::Shared;
 const EXPECTED: std::ops::RangeInclusive<u16> = 200..=399;
 
 impl Attempt {
-    /// Takes in decrypted (or never encrypted) bytes; what follows the end is not looked at.
+    /// Takes in decrypted (or never encrypted) bytes; what follows the end is not looked at. What
+    /// they say of a body that is searched is judged by [`Attempt::judge_body`].
     pub(super) fn on_plaintext(&mut self, mut bytes: &[u8], shared: &Shared, now: Now) {
         if matches!(self.stage, Stage::Sending | Stage::Awaiting) {
             self.enter(Stage::Head, now);
@@ -48,8 +49,11 @@ impl Attempt {
             };
         };
         let fed = body.feed(bytes, &mut |piece| search.take(rules, piece, now.mono));
+        if fed == Ok(Fed::More) {
+            return;
+        }
         // What was found before a flaw counts more than the flaw, however the bytes were cut.
-        match (search.judge(rules), fed) {
+        match (search.judge(rules, now.mono), fed) {
             (Judgement::Failed(class), _) => self.finish(Some(class), now),
             // A whole body has no end that we do not wait for.
             (Judgement::Passed, Ok(Fed::Whole)) => self.finish(None, now),
@@ -58,6 +62,21 @@ impl Attempt {
             (Judgement::Open, Ok(Fed::Enough)) => self.on_enough_body(now),
             (Judgement::Open, Ok(Fed::More)) => {}
             (Judgement::Open, Err(flaw)) => self.fail(flaw, now),
+        }
+    }
+
+    /// Judges what came of a body that is searched; once for all that a read has brought.
+    pub(super) fn judge_body(&mut self, now: Now) {
+        if self.stage != Stage::Body {
+            return;
+        }
+        let judged = self
+            .search()
+            .map(|(search, rules)| search.judge(rules, now.mono));
+        match judged {
+            Some(Judgement::Failed(class)) => self.finish(Some(class), now),
+            Some(Judgement::Passed) => self.finish_unread(None, now),
+            Some(Judgement::Open) | None => {}
         }
     }
 

@@ -76,7 +76,7 @@ impl Attempt {
             let piece = link.plaintext();
             let length = piece.len();
             if length == 0 {
-                return;
+                return self.judge_body(now);
             }
             self.on_plaintext(piece, shared, now);
             link.consume(length);

@@ -316,6 +316,49 @@ fn evidence_shows_what_was_found_or_how_the_body_begins() {
 }
 
 #[test]
+fn the_forbidden_text_that_is_complete_first_is_named_however_the_bytes_are_cut() {
+    // (texts in their order, body, the one that is named)
+    for (texts, body, named) in [
+        (&["abcdefgh", "cde"][..], "..abcdefgh..", "cde"),
+        (&["second", "first"], "..first..second..", "first"),
+        (&["bcd", "abcd"], "..abcd..", "bcd"),
+        (&["abcd", "bcd"], "..abcd..", "abcd"),
+    ] {
+        let rules = rules("", texts);
+        let body = format!("{}{body}", "-".repeat(1_500));
+        for head in ["Content-Length", "Padding: x\r\nContent-Length"] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}: {}\r\n\r\n{body}", body.len());
+            for piece in [1, 2, 3, 5, 1_000, 4_096] {
+                let pieces = answer.as_bytes().chunks(piece).collect();
+                let run = check(&rules, pieces, End::Silence);
+                let evidence = run.attempt.evidence(Slot(1), Generation(1), 1);
+                let ends = format!("has the forbidden text {named:?}");
+                assert!(evidence.text.ends_with(&ends), "{}", evidence.text);
+                assert!(evidence.excerpt.ends_with(named), "{}", evidence.excerpt);
+                let before = evidence.excerpt.len() - named.len();
+                assert_eq!(before, 128, "in pieces of {piece}");
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_are_found_at_every_seam_of_small_pieces() {
+    let text = "k".repeat(499) + "!";
+    let wanted = rules(&text, &["never here"]);
+    for before in [0, 1, 523, 524, 525, 1_023, 1_024, 1_025, 2_000] {
+        let body = ["x".repeat(before), text.clone(), "y".repeat(700)].concat();
+        for size in [1, 7, 255] {
+            let chunks = chunked(body.as_bytes(), size);
+            for read in [1, 100, 4_096] {
+                let run = check(&wanted, chunks.chunks(read).collect(), End::Silence);
+                assert_eq!(run.class(), None, "{before} in chunks of {size}, {read}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_target_that_is_judged_by_the_head_reads_no_body() {
     let head_only = AttemptSpec {
         head_only: true,
