@@ -340,6 +340,40 @@ fn a_good_certificate_is_up_with_both_versions_in_pieces_of_any_size() {
 }
 
 #[test]
+fn evidence_of_a_handshake_does_not_depend_on_the_pieces() {
+    let authority = authority();
+    let shared = trusting(&authority);
+    let shown: [fn(&Authority) -> Shown; 4] = [
+        |authority| signed(authority, (2025, 2027)),
+        |authority| signed(authority, (2019, 2021)),
+        |_| self_signed(),
+        |authority| signed_below(authority, (2025, 2026), IsCa::ExplicitNoCa),
+    ];
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        for shown in shown {
+            let config = Arc::new(server_config(shown(&authority), versions));
+            let evidence = |piece, early| {
+                let manner = Manner {
+                    response: b"HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\n\r\n",
+                    early,
+                    piece,
+                    ..POLITE
+                };
+                let server = ServerConnection::new(Arc::clone(&config)).expect("server");
+                let spec = spec(Scheme::Https, HOST);
+                let attempt = check_at(at(0), &spec, &shared, server, manner);
+                attempt.evidence(Slot(0), Generation(0), 0)
+            };
+            let whole = evidence(65_536, false);
+            assert!(whole.class != 0 && whole.tls.is_some(), "{whole:?}");
+            for (piece, early) in [(1, true), (7, false), (500, true), (4_096, false)] {
+                assert_eq!(evidence(piece, early), whole, "pieces of {piece}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_follows_a_close_notify_is_never_looked_at() {
     let authority = authority();
     let shared = trusting(&authority);
