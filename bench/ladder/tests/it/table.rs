@@ -555,7 +555,7 @@ pub(crate) static ROWS: &[Row] = &[
         http("kind = 'redirect_chain'"),
         ANSWER,
         &[
-            ("evidence.text", "more than 10 redirects"),
+            ("evidence.text", "more than 10 redirects: Location: \"/hop/"),
             ("redirects.9.status", "302"),
             ("redirects.9.url", "/hop/9"),
         ],
@@ -566,7 +566,7 @@ pub(crate) static ROWS: &[Row] = &[
         http("kind = 'redirect_loop'"),
         ANSWER,
         &[
-            ("evidence.text", "lead back to a URL"),
+            ("evidence.text", "that they came from: Location: \"/loop\""),
             ("redirects.0.status", "302"),
             ("evidence.head", "Location: /loop"),
         ],
@@ -577,7 +577,10 @@ pub(crate) static ROWS: &[Row] = &[
         http_with("kind = 'redirect_loop'", &["--redirect", "fail"]),
         ANSWER,
         &[
-            ("evidence.text", "`redirect = fail` forbids"),
+            (
+                "evidence.text",
+                "`redirect = fail` forbids: Location: \"/loop\"",
+            ),
             ("status", "302"),
         ],
     ),
@@ -587,7 +590,10 @@ pub(crate) static ROWS: &[Row] = &[
         http("kind = 'redirect_bad_location'"),
         ANSWER,
         &[
-            ("evidence.text", "neither http nor https"),
+            (
+                "evidence.text",
+                "neither http nor https: Location: \"mailto:",
+            ),
             ("evidence.head", "Location: mailto:"),
         ],
     ),

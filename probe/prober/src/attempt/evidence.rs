@@ -153,6 +153,14 @@ impl Attempt {
                 let text = self.forbidden();
                 format!("the body that {place} sent has the forbidden text {text:?}")
             }
+            FailureClass::RedirectLimit
+            | FailureClass::RedirectLoop
+            | FailureClass::RedirectRefused
+            | FailureClass::RedirectBadLocation => {
+                let journey = self.journey.as_ref();
+                let location = journey.map_or("", |journey| journey.not_followed());
+                format!("{place}: {}: Location: {location}", self.detail(class))
+            }
             FailureClass::SafetyBlocked => self.blocked(&place),
             FailureClass::LocalPressure => self.pressure(),
             FailureClass::LocalCancelled => "the check was cancelled".to_owned(),

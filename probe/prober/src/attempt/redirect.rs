@@ -25,6 +25,8 @@ use crate::tls::TlsLink;
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 /// Longest URL of a hop that is kept for evidence, in bytes.
 const URL_KEPT_MAX_BYTES: usize = 256;
+/// Longest Location that an error text quotes, in bytes, its quotes and escapes included.
+const QUOTED_MAX_BYTES: usize = 200;
 
 /// The way of an attempt that was redirected at least once.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(super) struct Journey {
     /// The earliest expiry that their certificates showed, 0 = none.
     not_after_days: u16,
     hop_started: MonoUs,
+    /// What it was not led by, quoted; empty while there is no such.
+    not_followed: String,
 }
 
 impl Journey {
@@ -54,6 +58,7 @@ impl Journey {
             sum: Phases::NONE,
             not_after_days: 0,
             hop_started: started,
+            not_followed: String::new(),
         }
     }
 
@@ -123,6 +128,11 @@ impl Journey {
         }
     }
 
+    /// The Location that is not followed, quoted; both where two differ.
+    pub(super) fn not_followed(&self) -> &str {
+        &self.not_followed
+    }
+
     pub(super) fn hops(&self) -> &[HopSeen] {
         &self.hops
     }
@@ -148,8 +158,8 @@ fn fingerprint(url: &TargetUrl) -> u64 {
 pub(super) enum Redirected {
     /// The bytes of its Location.
     To(Vec<u8>),
-    /// Two Location fields that differ.
-    Ambiguously,
+    /// Those of the two that differ.
+    Ambiguously([Vec<u8>; 2]),
 }
 
 impl Redirected {
@@ -159,14 +169,45 @@ impl Redirected {
         if !STATUSES.contains(&head.status) {
             return None;
         }
+        let text = |(start, end): (u32, u32)| bytes[start as usize..end as usize].to_vec();
         match head.location {
             Location::Absent => None,
-            Location::At(start, end) => {
-                Some(Self::To(bytes[start as usize..end as usize].to_vec()))
-            }
-            Location::Ambiguous => Some(Self::Ambiguously),
+            Location::At(start, end) => Some(Self::To(text((start, end)))),
+            Location::Ambiguous(both) => Some(Self::Ambiguously(both.map(text))),
         }
     }
+
+    /// For an error text.
+    fn quoted(&self) -> String {
+        match self {
+            Self::To(location) => quoted(location),
+            Self::Ambiguously([one, other]) => format!("{} and {}", quoted(one), quoted(other)),
+        }
+    }
+}
+
+/// A Location in quotes, what is no text in it escaped, without a user's name and password.
+fn quoted(location: &[u8]) -> String {
+    let text = String::from_utf8_lossy(location);
+    let (place, query) = text.split_at(text.find(['?', '#']).unwrap_or(text.len()));
+    let mut shown = String::new();
+    for (index, segment) in place.split_inclusive(['/', '\\']).enumerate() {
+        // What stands before the first slash may be a scheme.
+        let scheme = segment
+            .find(':')
+            .filter(|_| index == 0)
+            .map_or(0, |at| at + 1);
+        match segment.rfind('@').filter(|at| *at > scheme) {
+            Some(at) => shown.extend([&segment[..scheme], "…", &segment[at..]]),
+            None => shown.push_str(segment),
+        }
+    }
+    let mut quoted = format!("{:?}", shown + query);
+    if quoted.len() > QUOTED_MAX_BYTES {
+        shorten(&mut quoted, QUOTED_MAX_BYTES - 1);
+        quoted.push('"');
+    }
+    quoted
 }
 
 impl Attempt {
@@ -174,18 +215,23 @@ impl Attempt {
     pub(super) fn on_redirect(&mut self, status: u16, redirected: &Redirected, now: Now) {
         let rules = self.rules.as_ref().map(Rules::set);
         let policy = rules.map_or(Redirect::default(), |rules| rules.redirect);
-        if policy == Redirect::Fail {
-            self.why = "it answers with a redirect, which `redirect = fail` forbids";
-            return self.finish(Some(FailureClass::RedirectRefused), now);
-        }
-        let Redirected::To(location) = redirected else {
-            self.why = "two Location fields differ";
-            return self.finish(Some(FailureClass::RedirectBadLocation), now);
-        };
         let journey = self.journey.take();
-        let journey =
+        let mut journey =
             journey.unwrap_or_else(|| Box::new(Journey::new(self.first_url(), self.started)));
-        let next = journey.next(location);
+        let next = match redirected {
+            _ if policy == Redirect::Fail => Err(Flaw {
+                class: FailureClass::RedirectRefused,
+                why: "it answers with a redirect, which `redirect = fail` forbids",
+            }),
+            Redirected::To(location) => journey.next(location),
+            Redirected::Ambiguously(_) => Err(Flaw {
+                class: FailureClass::RedirectBadLocation,
+                why: "two Location fields differ",
+            }),
+        };
+        if next.is_err() {
+            journey.not_followed = redirected.quoted();
+        }
         self.journey = Some(journey);
         match next {
             Ok(url) => self.leave_hop(status, url, policy, now),
@@ -294,6 +340,41 @@ impl Hop {
             scan: Scan::default(),
             body: None,
             search: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_is_quoted_so_that_it_can_be_shown() {
+        for (location, shown) in [
+            (&b"/loop"[..], r#""/loop""#),
+            (b"", r#""""#),
+            (b"mailto:a@b.test", r#""mailto:…@b.test""#),
+            (b"/@user/x", r#""/@user/x""#),
+            (br"\\\\user:secret@e.test", r#""\\\\\\\\…@e.test""#),
+            (b"http://user:secret@e.test/a@b", r#""http://…@e.test/…@b""#),
+            (b"//a:b@c@e.test?x@y", r#""//…@e.test?x@y""#),
+            (
+                b"https://user:secret@e.test\\@f",
+                r#""https://…@e.test\\@f""#,
+            ),
+            (b"/a\x1b[31m\t\"\xff", "\"/a\\u{1b}[31m\\t\\\"\u{fffd}\""),
+            ("/\u{202e}x".as_bytes(), r#""/\u{202e}x""#),
+        ] {
+            assert_eq!(quoted(location), shown);
+        }
+        for long in [
+            vec![b'x'; 9_000],
+            vec![1; 9_000],
+            "é".repeat(900).into_bytes(),
+        ] {
+            let shown = quoted(&long);
+            assert!((190..=QUOTED_MAX_BYTES).contains(&shown.len()), "{shown}");
+            assert!(shown.ends_with("…\""), "{shown}");
         }
     }
 }

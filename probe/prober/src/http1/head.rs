@@ -46,8 +46,8 @@ pub(crate) enum Location {
     Absent,
     /// Start and end.
     At(u32, u32),
-    /// Two fields that differ.
-    Ambiguous,
+    /// Start and end of the first of two fields that differ, and of the other one.
+    Ambiguous([(u32, u32); 2]),
 }
 
 /// The content coding of a body (RFC 9110 §8.4).
@@ -239,11 +239,14 @@ impl Fields {
             return;
         }
         let start = value.as_ptr() as usize - head.as_ptr() as usize;
-        let found = Location::At(start as u32, (start + value.len()) as u32);
+        let (start, end) = (start as u32, (start + value.len()) as u32);
         self.location = match self.location {
-            Location::Absent => found,
-            Location::At(start, end) if head[start as usize..end as usize] == *value => found,
-            _ => Location::Ambiguous,
+            Location::Absent => Location::At(start, end),
+            Location::At(from, to) if head[from as usize..to as usize] == *value => {
+                Location::At(start, end)
+            }
+            Location::At(from, to) => Location::Ambiguous([(from, to), (start, end)]),
+            ambiguous @ Location::Ambiguous(_) => ambiguous,
         };
     }
 
@@ -460,7 +463,7 @@ mod tests {
             let location = match get(&text).expect(fields).location {
                 Location::Absent => Ok(""),
                 Location::At(start, end) => Ok(&text[start as usize..end as usize]),
-                Location::Ambiguous => Err(()),
+                Location::Ambiguous(_) => Err(()),
             };
             assert_eq!(location, found, "{fields:?}");
         }

@@ -314,3 +314,85 @@ proptest! {
         prop_assert!(run.report().hops <= 1);
     }
 }
+
+#[test]
+fn a_redirect_that_is_not_followed_shows_its_location() {
+    let to = |fields: &str| format!("HTTP/1.1 302 Found\r\n{fields}Content-Length: 0\r\n\r\n");
+    let far = format!(
+        "Padding: {}\r\nLocation: gopher://e.test\r\n",
+        "p".repeat(3_000)
+    );
+    for (policy, fields, class, shown) in [
+        (
+            "follow",
+            "Location: /\r\n",
+            "redirect.loop",
+            r#"Location: "/""#,
+        ),
+        (
+            "fail",
+            "Location: https://u:secret@f.test/x\r\n",
+            "redirect.refused",
+            r#"forbids: Location: "https://…@f.test/x""#,
+        ),
+        (
+            "follow",
+            "Location: mailto:a@b.\x1btest\r\n",
+            "redirect.bad_location",
+            r#"https: Location: "mailto:…@b.\u{1b}test""#,
+        ),
+        (
+            "follow",
+            "Location: /one\r\nLocation: /two\r\n",
+            "redirect.bad_location",
+            r#"differ: Location: "/one" and "/two""#,
+        ),
+        // It stands behind what evidence keeps of the head.
+        (
+            "follow",
+            &far,
+            "redirect.bad_location",
+            r#"Location: "gopher://e.test""#,
+        ),
+    ] {
+        let spec = TargetSpec {
+            url: "http://e.test:8080/".to_owned(),
+            redirect: Some(policy.to_owned()),
+            ..TargetSpec::default()
+        };
+        let rules = Rules::from_config(&spec.parse().expect("valid"));
+        let spec = AttemptSpec {
+            rules: rules.as_ref(),
+            ..http()
+        };
+        let answer = to(fields);
+        let run = run(
+            &spec,
+            Script::answering(vec![answer.as_bytes()], End::Eof),
+            false,
+        );
+        assert_eq!(run.class(), Some(class));
+        let text = run.attempt.evidence(Slot(1), Generation(1), 1).text;
+        assert!(text.contains(shown), "{text}");
+        assert!(!text.contains("secret") && text.len() <= 500, "{text}");
+    }
+}
+
+#[test]
+fn the_eleventh_redirect_shows_where_it_would_have_led() {
+    let answers: Vec<String> = (1..=11)
+        .map(|hop| format!("HTTP/1.1 302 Found\r\nLocation: /{hop}\r\n\r\n"))
+        .collect();
+    let mut script = Script::answering(vec![answers[0].as_bytes()], End::Eof);
+    script.later = answers[1..]
+        .iter()
+        .map(|answer| vec![answer.as_bytes()])
+        .collect();
+    let run = run(&http(), script, false);
+    assert_eq!(run.class(), Some("redirect.limit"));
+    let text = run.attempt.evidence(Slot(1), Generation(1), 1).text;
+    assert!(
+        text.ends_with("more than 10 redirects: Location: \"/11\""),
+        "{text}"
+    );
+}
