@@ -150,7 +150,10 @@ pub(crate) static ROWS: &[Row] = &[
             "while_the_resolvers_are_sick_no_name_is_down",
         ),
         NAME,
-        &[],
+        &[
+            ("evidence.text", "our resolvers fail for many names"),
+            ("evidence.text", "nothing is known of the site"),
+        ],
     ),
     down(
         C::ConnectRefused,
@@ -173,8 +176,10 @@ pub(crate) static ROWS: &[Row] = &[
     down(
         C::ConnectReset,
         2,
-        // Linux calls a reset before the connection stands a refusal; what comes later is of TLS
-        // or HTTP.
+        // No peer on loopback can bring it about: Linux calls a reset in answer to a SYN a refusal,
+        // be it of a closed port or of a firewall, and one behind the handshake comes to a
+        // connection that stands, so that it is of TLS or HTTP (`http.reset`, by
+        // `reset_at_accept`). Other stacks and tunnels say it of a connect; so it is injected.
         by_test(
             "probe/prober/tests/it/attempts.rs",
             "the_first_failure_of_the_remote_names_the_class",
@@ -668,7 +673,7 @@ pub(crate) static ROWS: &[Row] = &[
             "a_timeout_while_we_were_stalled_is_ours",
         ),
         REACHED,
-        &[],
+        &[("evidence.text", "too busy to judge: it stood still")],
     ),
     ours(
         C::LocalShed,

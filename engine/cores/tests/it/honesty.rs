@@ -52,6 +52,18 @@ fn a_timeout_while_we_were_stalled_is_ours() {
     let ours = account.failed(FailureClass::LocalPressure);
     let theirs = account.failed(FailureClass::ConnectTimeout);
     assert!(ours > 100 && theirs > 100, "{account:?}");
+    let told: Vec<_> = bench.evidence.try_iter().collect();
+    let told = told.iter();
+    let told = told.filter(|evidence| evidence.failure() == Some(FailureClass::LocalPressure));
+    let mut texts = 0;
+    for evidence in told {
+        texts += 1;
+        let stalled = "too busy to judge: it stood still for so long that the time of the check";
+        assert!(evidence.text.contains(stalled), "{}", evidence.text);
+        assert!(evidence.text.ends_with("nothing is known of the site"));
+        assert_eq!(evidence.addresses.len(), 1, "what it waited for");
+    }
+    assert_eq!(texts, ours);
     let outcomes = bench.drain();
     assert_eq!(outcomes.len() as u64, ours + theirs);
     let stalls = bench.sim.world_mut().stalled.clone();

@@ -171,6 +171,15 @@ fn while_the_resolvers_are_sick_no_name_is_down() {
             "{outcome:?}"
         );
     }
+    let told: Vec<_> = bench.evidence.try_iter().collect();
+    assert_eq!(told.len(), outcomes.len());
+    for evidence in told {
+        let sick = evidence.failure() == Some(FailureClass::DnsResolverSick);
+        let many = evidence.text.contains("our resolvers fail for many names");
+        let unknown = evidence.text.ends_with("nothing is known of the site");
+        assert_eq!((many, unknown), (sick, sick), "{}", evidence.text);
+        assert!(evidence.dns.is_some(), "{evidence:?}");
+    }
     assert!(outcomes.len() > 1_700, "{}", outcomes.len());
 }
 
