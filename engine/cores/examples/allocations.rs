@@ -115,6 +115,7 @@ fn spawn(driver: Driver, upstream: SocketAddr) -> Result<CoreHandle, Box<dyn Err
             roots: Roots::WebPki,
             tls: prober::TlsPolicy::default(),
             guard: Guard::public_only(vec!["127.0.0.0/8".parse()?]),
+            reuse: false,
         },
         // A new set of histograms is made once per interval: none falls into the measurement.
         histogram_interval_ms: 600_000,

@@ -16,6 +16,7 @@ mod dispatch;
 mod finish;
 mod inbox;
 mod io;
+mod keeping;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::admission::Admission;
 use crate::attempts::{AttemptKey, Attempts};
 use crate::destinations::{DestinationCaps, Destinations};
 use crate::histograms::CoreHistograms;
+use crate::kept::Kept;
 use crate::local_end::{LocalEnd, Sources};
 use crate::redirect_names::RedirectNames;
 use crate::stats::{CoreSnapshot, CoreStats};
@@ -122,6 +124,7 @@ pub struct Core {
     admission: Admission,
     destinations: Destinations,
     sources: Sources,
+    kept: Kept,
     one_shots: VecDeque<(Box<Target>, Ticket)>,
     /// Outcomes that found the channel full, oldest first.
     held: VecDeque<Outcome>,
@@ -182,6 +185,7 @@ impl Core {
             admission: Admission::new(parts.max_in_flight, now.mono),
             destinations: Destinations::new(parts.destination_caps, now.mono),
             sources: Sources::new(&parts.local_end, parts.index.0),
+            kept: Kept::new(parts.local_end.kept),
             one_shots: VecDeque::new(),
             held: VecDeque::new(),
             held_evidence: VecDeque::new(),
@@ -210,6 +214,7 @@ impl Core {
         self.judge_deadlines(now);
         self.resolver.tick(now.mono);
         self.sources.settle(now.mono);
+        self.kept.expire(now.mono);
         self.collect_due(now);
         self.flush_held();
         self.admission
@@ -259,6 +264,7 @@ impl Core {
             sources_usable: self.sources.usable() as u64,
             sources_absent: self.sources.absent() as u64,
             sources_spent: self.sources.spent() as u64,
+            connections_kept: self.kept.len() as u64,
             issuer_keys: self.shared.issuer_keys() as u64,
             issuer_signatures: self.shared.issuer_signatures() as u64,
             redirect_names: self.redirect_names.len() as u64,

@@ -18,6 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 use model::MonoUs;
 use model::limits::{SOURCE_REST_MS, SOURCES_SPENT_MAX};
 
+use crate::kept::KeptLimits;
+
 /// How a connection of ours is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Close {
@@ -35,6 +37,8 @@ pub struct LocalEnd {
     pub sources: Vec<IpAddr>,
     /// How connections are closed.
     pub close: Close,
+    /// How many are kept for later checks instead.
+    pub kept: KeptLimits,
 }
 
 /// Where a connection comes from.
@@ -87,6 +91,11 @@ impl Pool {
         self.next = (self.next + 1) % self.addresses.len();
         address
     }
+
+    /// The address whose turn it is.
+    fn in_turn(&self) -> Option<IpAddr> {
+        self.addresses.get(self.next).copied()
+    }
 }
 
 impl Sources {
@@ -109,7 +118,7 @@ impl Sources {
 
     /// Where the next connection to `to` comes from; `None` when no source has a port left for it.
     pub(crate) fn next(&mut self, to: SocketAddr) -> Option<Source> {
-        let pool = if to.ip().to_canonical().is_ipv4() {
+        let pool = if is_v4(to) {
             &mut self.v4
         } else {
             &mut self.v6
@@ -126,6 +135,37 @@ impl Sources {
         let turns = pool.addresses.len();
         let next = (0..turns).map(|_| pool.turn()).find(is_usable);
         next.map(Source::Address)
+    }
+
+    /// Where a connection to `to` that is kept must come from to be used now: whose turn it is.
+    pub(crate) fn in_turn(&self, to: SocketAddr) -> Source {
+        let pool = self.pool(to);
+        pool.in_turn().map_or(Source::Kernel, Source::Address)
+    }
+
+    /// A kept connection of the source whose turn it was is used.
+    pub(crate) fn pass(&mut self, to: SocketAddr) {
+        let pool = if is_v4(to) {
+            &mut self.v4
+        } else {
+            &mut self.v6
+        };
+        if !pool.addresses.is_empty() {
+            pool.turn();
+        }
+    }
+
+    /// What a connection to `to` that has this `local` address counts as.
+    pub(crate) fn of(&self, to: SocketAddr, local: impl FnOnce() -> Option<IpAddr>) -> Source {
+        if self.pool(to).addresses.is_empty() {
+            return Source::Kernel;
+        }
+        let local = local().map(|address| address.to_canonical());
+        local.map_or(Source::Kernel, Source::Address)
+    }
+
+    fn pool(&self, to: SocketAddr) -> &Pool {
+        if is_v4(to) { &self.v4 } else { &self.v6 }
     }
 
     /// The kernel refused `source`. When more is refused than can be kept, the kernel is asked
@@ -181,6 +221,10 @@ impl Sources {
     }
 }
 
+fn is_v4(to: SocketAddr) -> bool {
+    to.ip().to_canonical().is_ipv4()
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -198,7 +242,7 @@ mod tests {
     fn pool(count: u8, core: u16) -> Sources {
         let config = LocalEnd {
             sources: (1..=count).map(source).collect(),
-            close: Close::Fin,
+            ..LocalEnd::default()
         };
         Sources::new(&config, core)
     }
@@ -222,6 +266,21 @@ mod tests {
         assert_eq!(turns, [Some(1), Some(2), Some(3), Some(1), Some(2)]);
         assert_eq!(next(&mut pool(3, 1), 80), Some(2));
         assert_eq!(next(&mut pool(3, 5), 80), Some(3));
+    }
+
+    #[test]
+    fn a_kept_connection_is_used_when_it_is_its_sources_turn() {
+        let mut sources = pool(2, 0);
+        let of = |sources: &Sources, n| sources.of(to(80), || Some(source(n)));
+        assert_eq!(sources.in_turn(to(80)), of(&sources, 1));
+        assert_eq!(next(&mut sources, 80), Some(1), "looking takes no turn");
+        assert_eq!(sources.in_turn(to(80)), of(&sources, 2));
+        sources.pass(to(80));
+        assert_eq!(next(&mut sources, 80), Some(1));
+        let mut kernel = pool(0, 0);
+        kernel.pass(to(80));
+        assert_eq!(kernel.in_turn(to(80)), Source::Kernel);
+        assert_eq!(of(&kernel, 1), Source::Kernel);
     }
 
     #[test]

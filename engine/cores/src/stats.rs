@@ -96,6 +96,13 @@ pub struct CoreSnapshot {
     pub sources_spent: u64,
     /// Connections that could not be made for want of a local address or port.
     pub sources_wanted: u64,
+    /// Connections that are kept for the next checks (gauge).
+    pub connections_kept: u64,
+    /// Checks of which a request went over a kept connection and was answered, or had no time for
+    /// another one.
+    pub reused: u64,
+    /// Kept connections that were found to be of no use any more.
+    pub reused_dead: u64,
     /// Public keys of certificate issuers that are kept parsed (gauge).
     pub issuer_keys: u64,
     /// Signatures on issuers' certificates that need not be computed again (gauge).
@@ -172,6 +179,9 @@ impl Default for CoreSnapshot {
             sources_absent: 0,
             sources_spent: 0,
             sources_wanted: 0,
+            connections_kept: 0,
+            reused: 0,
+            reused_dead: 0,
             issuer_keys: 0,
             issuer_signatures: 0,
             redirect_names: 0,
@@ -287,6 +297,7 @@ published! {
     due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
     deferred, deferred_total, shed_deferred, destinations, issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
+    connections_kept, reused, reused_dead,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,
     tls_sessions_refused, tls_session_bytes,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,

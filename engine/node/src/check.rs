@@ -111,10 +111,11 @@ fn spawn(config: &Config, layers: &Layers, targets: &[Target]) -> anyhow::Result
     // A redirect may lead from an address to a name, which takes a socket or two of the reserve.
     let resolvers = if names { upstreams.len() } else { 0 };
     let in_flight = chosen.min(targets.len() as u32);
-    let files = FilesPlan::make(raise_nofile(), 1, resolvers, (in_flight, config.ip))?;
+    let wanted = (in_flight, config.ip, config.reuse);
+    let files = FilesPlan::make(raise_nofile(), 1, resolvers, wanted)?;
     config.check_sources(layers)?;
     let shared = config.prober(layers)?;
-    let local_end = sources::local_end(config);
+    let local_end = sources::local_end(config, 1, files.kept);
     let resolver = parts::resolver(config, &upstreams, 1)?;
     let make = |driver: Driver| CoreConfig {
         index: CoreIndex(0),

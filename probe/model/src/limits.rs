@@ -132,6 +132,12 @@ pub const SOURCES_SPENT_MAX: usize = 4_096;
 pub const TIME_WAIT_MS: u64 = 60_000;
 /// After how much of that Linux may use the port again where `tcp_tw_reuse` allows it, in ms.
 pub const TIME_WAIT_REUSE_MS: u64 = 1_000;
+/// How long a connection is kept for the next check, in ms.
+pub const KEPT_IDLE_MS: u64 = 30_000;
+/// Connections that a core keeps for the next checks; no more than may be in flight.
+pub const KEPT_PER_CORE_MAX: u32 = 4_096;
+/// Of those of a node, towards one address and port, from one local address.
+pub const KEPT_PER_ADDRESS_MAX: u32 = 256;
 /// Default cap of attempts in flight per core.
 pub const IN_FLIGHT_DEFAULT_MAX: u32 = 16_384;
 /// Buffers of finished attempts that a core keeps for the next ones.

@@ -34,12 +34,16 @@ pub mod flags {
     /// A handshake with a TLS session that the server had given out failed; the attempt went on
     /// with a full one on a second connection.
     pub const TLS_SESSION_REFUSED: u16 = 1 << 11;
+    /// A request of the check went over a connection that had carried another one before: its phase
+    /// `connect` is absent.
+    pub const CONNECTION_REUSED: u16 = 1 << 12;
     /// Not a check: the last word on a removed slot; after it the slot may be reused.
     pub const SLOT_RELEASED: u16 = 1 << 15;
 
     /// What was tolerated of a target, or is worth a look although it changes no verdict: flag and
     /// stable name, the same in JSON, on a terminal and in the guide.
-    pub const MARKS: [(u16, &str); 6] = [
+    pub const MARKS: [(u16, &str); 7] = [
+        (CONNECTION_REUSED, "connection_reused"),
         (DNS_STALE, "dns_stale"),
         (HTTP_SLOPPY, "http_sloppy"),
         (LATE, "late"),

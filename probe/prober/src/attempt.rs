@@ -26,6 +26,7 @@ mod pending;
 mod question;
 mod redirect;
 mod refused_session;
+mod reuse;
 mod route;
 mod second_look;
 mod secure;
@@ -51,6 +52,7 @@ use crate::tls::TlsLink;
 use dns::Dns;
 use families::{Lane, Other};
 use redirect::Journey;
+use reuse::{After, Carrier};
 use route::Route;
 pub use spec::{AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Rules};
 pub(crate) use talk::Talk;
@@ -70,7 +72,8 @@ enum Stage {
     Awaiting,
     Head,
     Body,
-    /// A redirect was read; its hop is over, the next one has not begun.
+    /// A redirect was read, or nothing on a kept connection; the next hop, or the same one on a
+    /// connection of its own, has not begun.
     Turning,
     Ended,
 }
@@ -124,6 +127,9 @@ pub struct Attempt {
     /// Connections that the shell has open, and those among them to be closed; by bit.
     opened: u8,
     closing: u8,
+    /// Both of the hop that runs; in it they would take 8 B more.
+    carrier: Carrier,
+    after: After,
     /// Whether a Send is outstanding.
     sending: bool,
     hops: u8,
@@ -173,6 +179,8 @@ impl Attempt {
             conn: Conn(0),
             opened: 0,
             closing: 0,
+            carrier: Carrier::of(spec, shared),
+            after: After::Close,
             sending: false,
             hops: 0,
             class: None,
@@ -262,6 +270,7 @@ impl Attempt {
                 self.on_answer(answer, now);
             }
             Event::Connected { conn, sent } => self.on_connected(conn, sent, shared, now),
+            Event::Reused { conn } => self.on_reused(conn, now),
             Event::ConnectError { conn, errno, at } => {
                 self.on_connect_error(conn, (errno, at), shared, now);
             }
@@ -283,6 +292,9 @@ impl Attempt {
             // Of a connection that was given up, or an answer that nobody waits for.
             _ => {}
         }
+        if self.stage == Stage::Turning {
+            self.turn(shared, now);
+        }
     }
 
     /// The next command. Call until [`Command::Wait`] or [`Command::Done`].
@@ -300,6 +312,7 @@ impl Attempt {
         let first = self.pending & self.pending.wrapping_neg();
         self.pending &= !first;
         match first {
+            pending::KEEP => self.give_keep(),
             pending::RESOLVE => Command::Resolve,
             pending::WIDEN => Command::Widen,
             pending::CONNECT => self.give_connect(false),
@@ -482,10 +495,14 @@ impl Attempt {
             rest = later;
             self.on_piece(piece, shared, now);
         }
+        if !rest.is_empty() {
+            self.unsettle();
+        }
         let busy = self.pending & (pending::CONNECT | pending::SEND) != 0 || self.sending;
         if self.stage == Stage::Turning {
-            self.turn(shared, now);
-        } else if self.read_left == 0 {
+            return;
+        }
+        if self.read_left == 0 {
             self.on_enough_read(now);
         } else if self.stage != Stage::Ended && !busy {
             self.pending |= pending::RECV;

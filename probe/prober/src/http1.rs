@@ -1,4 +1,4 @@
-//! HTTP/1.1 as a client of one request per connection: request head, response head, bodies.
+//! HTTP/1.1 as a client: request head, response head, bodies, and whether more may follow.
 //! Bytes in, facts out; nothing here knows of connections, time or verdicts.
 
 pub(crate) mod body;

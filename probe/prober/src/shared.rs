@@ -71,6 +71,8 @@ pub struct SharedConfig {
     pub tls: TlsPolicy,
     /// Addresses that may be connected to.
     pub guard: Guard,
+    /// Connections of cleartext HTTP may carry more than one request, see `Command::Keep`.
+    pub reuse: bool,
 }
 
 impl SharedConfig {
@@ -102,6 +104,7 @@ impl Default for SharedConfig {
             roots: Roots::default(),
             tls: TlsPolicy::default(),
             guard: Guard::default(),
+            reuse: false,
         }
     }
 }
@@ -113,6 +116,7 @@ pub struct Shared {
     pub(crate) tls: TlsSettings,
     pub(crate) guard: Guard,
     pub(crate) decoders: Budget,
+    pub(crate) reuse: bool,
 }
 
 impl Shared {
@@ -126,14 +130,16 @@ impl Shared {
             roots,
             tls,
             guard,
+            reuse,
         } = config;
         check_user_agent(&user_agent)?;
         let tls = TlsSettings::new(&roots, tls)?;
         Ok(Self {
-            fields: CommonFields::new(user_agent.trim()),
+            fields: CommonFields::new(user_agent.trim(), reuse),
             tls,
             guard,
             decoders: Budget::new(DECODERS_MAX_BYTES),
+            reuse,
         })
     }
 

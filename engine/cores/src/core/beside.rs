@@ -12,6 +12,7 @@ use prober::attempt::{Command, Conn, Event};
 
 use super::Core;
 use crate::attempts::AttemptKey;
+use crate::kept::KeptId;
 
 /// What a reactor does beside the I/O under way of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,17 +33,23 @@ pub enum Side {
         /// The connection.
         conn: Conn,
     },
+    /// Close a connection that was kept.
+    LetGo {
+        /// Which.
+        kept: KeptId,
+    },
 }
 
 impl Core {
     /// Whether there is something to do beside.
     pub fn has_sides(&self) -> bool {
-        !self.sides.is_empty()
+        !self.sides.is_empty() || self.kept.has_gone()
     }
 
     /// The next thing to do beside.
     pub fn next_side(&mut self) -> Option<Side> {
-        self.sides.pop_front()
+        let side = self.sides.pop_front();
+        side.or_else(|| self.kept.next_gone().map(|kept| Side::LetGo { kept }))
     }
 
     /// Brings back what came of a connection that was opened beside. Whether the attempt goes on

@@ -28,6 +28,8 @@ impl Core {
             return;
         };
         let end = End::of(entry, ending, reap_us, now);
+        self.account.reused_dead += u64::from(entry.attempt.reuses_refused());
+        self.account.reused += u64::from(end.outcome.has(flags::CONNECTION_REUSED));
         let (host, destination) = (entry.host, entry.destination);
         let (rival, beside) = (entry.rival, entry.beside);
         if let Some(host) = host.filter(|_| entry.resolving) {

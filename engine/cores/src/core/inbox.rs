@@ -141,6 +141,7 @@ impl Core {
         self.drain_by = Some(now.mono.plus_ms(within_ms));
         self.account.cancelled += self.wheel.queued() as u64;
         self.account.deferred = 0;
+        self.kept.clear();
         for queue in 0..self.wheel.queues() {
             while let Some((index, _)) = self.wheel.front(queue) {
                 self.wheel.cancel(index);

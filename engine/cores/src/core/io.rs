@@ -12,6 +12,7 @@ use super::Core;
 use super::deferral::Meeting;
 use super::finish::Ending;
 use crate::attempts::AttemptKey;
+use crate::kept::KeptId;
 use crate::local_end::{Close, Source, SourceError};
 use crate::redirect_names::RedirectNames;
 
@@ -23,6 +24,23 @@ pub enum Io {
         /// Names the connection.
         conn: Conn,
         /// Where to.
+        address: SocketAddr,
+    },
+    /// Take this kept connection, if nothing can be read from it and it has not ended: then
+    /// `Event::Reused`. Else close it, and say [`Core::reuse_failed`].
+    Reuse {
+        /// Names the connection from now on.
+        conn: Conn,
+        /// Where it leads.
+        address: SocketAddr,
+        /// The kept connection.
+        kept: KeptId,
+    },
+    /// Keep the connection as [`Core::keep`] says, or close it.
+    Keep {
+        /// The connection.
+        conn: Conn,
+        /// Where it leads.
         address: SocketAddr,
     },
     /// Write all of it, then hand the buffer back with `Event::Sent`.
@@ -129,6 +147,15 @@ impl Core {
                     if self.meet(key, address.ip(), now) == Meeting::Postponed {
                         return Io::Gone;
                     }
+                    if !self.kept.is_empty()
+                        && let Some(kept) = self.take_kept(key, conn, address, now)
+                    {
+                        return Io::Reuse {
+                            conn,
+                            address,
+                            kept,
+                        };
+                    }
                     if goes_on {
                         self.follow(key, now);
                     }
@@ -142,6 +169,7 @@ impl Core {
                 Command::Recv { conn } => return Io::Recv { conn },
                 Command::CloseConn { conn } if self.close_beside(key, conn) => {}
                 Command::CloseConn { conn } => return Io::Close { conn },
+                Command::Keep { conn, address } => return Io::Keep { conn, address },
                 Command::Wait => return Io::Park,
                 Command::Done => {
                     self.finish(key, Ending::Completed, now);

@@ -8,6 +8,7 @@ mod beside;
 mod dial;
 mod dns;
 mod dns_streams;
+mod kept;
 mod sockets;
 mod streams;
 
@@ -119,6 +120,7 @@ struct Shell {
     dns: RefCell<dns::Sockets>,
     dns_streams: RefCell<dns_streams::Streams>,
     besides: beside::Besides,
+    kept: kept::Kept,
     /// Couriers without an attempt, at most [`COURIERS_IDLE_MAX`].
     idle: RefCell<Vec<Rc<Courier>>>,
 }
@@ -157,6 +159,7 @@ impl Shell {
             dns: RefCell::default(),
             dns_streams: RefCell::default(),
             besides: beside::Besides::default(),
+            kept: kept::Kept::default(),
             idle: RefCell::default(),
         }
     }
@@ -335,6 +338,15 @@ async fn drive(shell: &Rc<Shell>, key: AttemptKey) {
         }
         let event = match io {
             Io::Connect { conn, address } => connect(shell, key, conn, address, &mut streams).await,
+            Io::Reuse {
+                conn,
+                address,
+                kept,
+            } => kept::reuse(shell, key, (conn, address), kept, &mut streams),
+            Io::Keep { conn, address } => {
+                kept::keep(shell, conn, address, &mut streams, now);
+                continue;
+            }
             Io::Send { conn, bytes } => send(shell, key, conn, &mut streams, bytes).await,
             Io::Recv { conn } => match receive(shell, key, conn, &mut streams).await {
                 Some(at) => {

@@ -20,6 +20,7 @@ use prober::resolver::DnsStream;
 
 use crate::attempts::AttemptKey;
 use crate::core::{Core, Io, Side};
+use crate::kept::KeptId;
 use dns::DnsReply;
 
 /// How the world answers a connection attempt.
@@ -144,6 +145,12 @@ impl SimConn {
         (self.reply, self.read) = (Some(reply), 0);
     }
 
+    /// Whether nothing can be read from it, its end neither.
+    fn is_quiet(&self) -> bool {
+        let all_read = |reply: &Reply| self.read == reply.bytes.len() && reply.end == End::Silence;
+        self.reply.as_ref().is_none_or(all_read)
+    }
+
     /// Takes the next piece of the reply: where it lies in its bytes.
     fn take_piece(&mut self) -> Option<(&Reply, Range<usize>)> {
         let reply = self.reply.as_ref()?;
@@ -167,6 +174,8 @@ pub struct Sim<W> {
     order: u64,
     /// By attempt index and connection.
     conns: Vec<Option<SimConn>>,
+    /// By their numbers.
+    kept: Vec<Option<SimConn>>,
     /// The buffer under way of a connection's send.
     sending: Vec<Option<Vec<u8>>>,
     /// Used again for each connection's first flight.
@@ -196,6 +205,7 @@ impl<W: World> Sim<W> {
             queue: BinaryHeap::new(),
             order: 0,
             conns: Vec::new(),
+            kept: Vec::new(),
             sending: Vec::new(),
             flight: Vec::new(),
             datagrams: Vec::new(),
@@ -207,6 +217,11 @@ impl<W: World> Sim<W> {
     /// The core.
     pub fn core(&self) -> &Core {
         &self.core
+    }
+
+    /// The world, to look at.
+    pub fn world(&self) -> &W {
+        &self.world
     }
 
     /// The world.
@@ -400,6 +415,12 @@ impl<W: World> Sim<W> {
                     let event = Event::ConnectError { conn, errno, at };
                     self.core.event(key, event, self.now());
                 }
+                Io::Reuse {
+                    conn,
+                    address,
+                    kept,
+                } => self.reuse(key, (conn, address), kept),
+                Io::Keep { conn, address } => self.keep(key, conn, address),
                 Io::Send { conn, bytes } => return self.send(key, conn, bytes),
                 Io::Recv { conn } => return self.receive(key, conn),
                 Io::Close { conn } => self.close(key, conn),
@@ -414,6 +435,28 @@ impl<W: World> Sim<W> {
         }
     }
 
+    fn keep(&mut self, key: AttemptKey, conn: Conn, address: SocketAddr) {
+        let Some(state) = self.conns[Self::place(key, conn)].take() else {
+            return;
+        };
+        // The world does not ask where a connection comes from.
+        if let Some(KeptId(at)) = self.core.keep(address, || None, self.now()) {
+            let at = at as usize;
+            self.kept.resize(self.kept.len().max(at + 1), None);
+            self.kept[at] = Some(state);
+        }
+    }
+
+    fn reuse(&mut self, key: AttemptKey, (conn, address): (Conn, SocketAddr), kept: KeptId) {
+        let state = self.kept[kept.0 as usize].take();
+        let Some(state) = state.filter(SimConn::is_quiet) else {
+            return self.core.reuse_failed(key, conn, address);
+        };
+        self.make_room(key);
+        self.conns[Self::place(key, conn)] = Some(state);
+        self.core.event(key, Event::Reused { conn }, self.now());
+    }
+
     fn obey_side(&mut self, side: Side) {
         match side {
             Side::Open { key, conn, address } => {
@@ -424,6 +467,7 @@ impl<W: World> Sim<W> {
                 }
             }
             Side::Close { key, conn } => self.close_beside(key, conn),
+            Side::LetGo { kept } => self.kept[kept.0 as usize] = None,
         }
     }
 
@@ -443,11 +487,10 @@ impl<W: World> Sim<W> {
         address: SocketAddr,
         beside: bool,
     ) -> Result<(), i32> {
+        self.make_room(key);
         let at = Self::place(key, conn);
-        if self.conns.len() <= at {
-            self.conns.resize(at + CONNECTIONS_PER_ATTEMPT, None);
-            self.sending.resize(at + CONNECTIONS_PER_ATTEMPT, None);
-        }
+        // No other one has it: a connection may live on when its attempt is over.
+        self.order += 1;
         let serial = self.order;
         self.conns[at] = Some(SimConn::new(Peer { serial, address }, beside));
         let (after_us, errno) = match self.world.dial(address, self.now) {
@@ -469,6 +512,14 @@ impl<W: World> Sim<W> {
             },
         );
         Ok(())
+    }
+
+    fn make_room(&mut self, key: AttemptKey) {
+        let end = Self::place(key, Conn(0)) + CONNECTIONS_PER_ATTEMPT;
+        if self.conns.len() < end {
+            self.conns.resize(end, None);
+            self.sending.resize(end, None);
+        }
     }
 
     fn send(&mut self, key: AttemptKey, conn: Conn, bytes: Vec<u8>) {

@@ -167,6 +167,7 @@ fn spawn(driver: Driver, ca_pem: String) -> Result<CoreHandle, CoreError> {
             roots: Roots::Pem(ca_pem.into_bytes()),
             tls: TlsPolicy::default(),
             guard: Guard::public_only(vec![loopback()]),
+            reuse: false,
         },
         // A new set of histograms is made once per interval: none falls into the test.
         histogram_interval_ms: 600_000,

@@ -5,6 +5,7 @@ mod conformance;
 mod eyeballs;
 mod fleet;
 mod honesty;
+mod keeping;
 mod politeness;
 mod resolving;
 mod restart;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cores::core::{Channels, Core, CoreParts};
 use cores::reactor::sim::{Dial, End, Peer, Reply, Sim, World};
-use cores::{CoreHistograms, CoreStats, DestinationCaps, LocalEnd};
+use cores::{CoreHistograms, CoreStats, DestinationCaps, KeptLimits, LocalEnd};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::ids::splitmix64;
 use model::inbox::{CoreCommand, OneShotReport};
@@ -221,6 +221,7 @@ pub(crate) struct Sizes {
     pub(crate) max_in_flight: u32,
     pub(crate) destination_caps: DestinationCaps,
     pub(crate) policy: IpPolicy,
+    pub(crate) kept: KeptLimits,
 }
 
 impl Default for Sizes {
@@ -231,6 +232,7 @@ impl Default for Sizes {
             max_in_flight: 10_000,
             destination_caps: DestinationCaps::share(1, vec![uncapped()]),
             policy: IpPolicy::V4First,
+            kept: KeptLimits::default(),
         }
     }
 }
@@ -272,7 +274,10 @@ pub(crate) fn bench_in<W: World>(
         grid_zero,
         max_in_flight: sizes.max_in_flight,
         destination_caps: sizes.destination_caps.clone(),
-        local_end: LocalEnd::default(),
+        local_end: LocalEnd {
+            kept: sizes.kept,
+            ..LocalEnd::default()
+        },
         histogram_interval_ms: 10_000,
         shared: Shared::new(shared).expect("the test's configuration is valid"),
         resolver: Resolver::new(ResolverConfig {

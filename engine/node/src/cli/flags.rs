@@ -99,6 +99,10 @@ pub(crate) struct ProbeFlags {
     /// How connections are closed: fin or reset [default: fin]
     #[arg(long, value_name = "HOW")]
     pub(crate) close: Option<String>,
+    /// Whether cleartext HTTP to one address shares connections: never or `by_address`
+    /// [default: never]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) reuse: Option<String>,
     /// Trust these CA certificates instead of the built-in ones
     #[arg(long, value_name = "PEM")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -120,6 +124,7 @@ impl ProbeFlags {
         values.extend(text("ip", self.ip.as_ref()));
         values.extend(texts("source_addresses", &self.source_addresses));
         values.extend(text("close", self.close.as_ref()));
+        values.extend(text("reuse", self.reuse.as_ref()));
         values.extend(path("ca_file", self.ca_file.as_ref()));
         values.extend(text("user_agent", self.user_agent.as_ref()));
         values.extend(text("driver", self.driver.as_ref()));

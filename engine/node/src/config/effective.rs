@@ -39,6 +39,7 @@ impl Config {
             ("uncapped", texts(shown(&self.uncapped))),
             ("source_addresses", texts(shown(&self.source_addresses))),
             ("close", text(&self.close.as_str())),
+            ("reuse", text(&self.reuse.as_str())),
             ("ca_file", path(&self.ca_file)),
             ("user_agent", text(&self.user_agent)),
             ("tls_full_every_s", whole(self.tls_full_every_s)),

@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 34] = [
+pub(crate) const KEYS: [Key; 35] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -48,6 +48,7 @@ pub(crate) const KEYS: [Key; 34] = [
     key("uncapped", Kind::Texts),
     key("source_addresses", Kind::Texts),
     key("close", Kind::Text),
+    key("reuse", Kind::Text),
     key("ca_file", Kind::Text),
     key("user_agent", Kind::Text),
     key("tls_full_every_s", Kind::Whole),

@@ -84,6 +84,15 @@ pub(crate) enum CloseWord {
     Reset,
 }
 
+/// Whether a connection carries more than one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReuseWord {
+    /// Each check opens its own.
+    Never,
+    /// Cleartext HTTP to the same address and port may share one.
+    ByAddress,
+}
+
 impl From<CloseWord> for cores::Close {
     fn from(word: CloseWord) -> Self {
         match word {
@@ -116,6 +125,7 @@ macro_rules! words {
 
 words! { LogForm { Text = "text", Json = "json", } }
 words! { CloseWord { Fin = "fin", Reset = "reset", } }
+words! { ReuseWord { Never = "never", ByAddress = "by_address", } }
 words! { DriverWord { Auto = "auto", IoUring = "io_uring", Epoll = "epoll", } }
 words! {
     IpWord {
@@ -171,6 +181,8 @@ pub(crate) struct Config {
     pub(crate) source_addresses: Vec<IpAddr>,
     /// How connections of checks are closed.
     pub(crate) close: CloseWord,
+    /// Whether connections of checks are kept for the next ones.
+    pub(crate) reuse: ReuseWord,
     /// Trust anchors instead of the built-in ones.
     pub(crate) ca_file: Option<PathBuf>,
     /// `User-Agent` of requests.
@@ -237,6 +249,7 @@ impl Config {
             uncapped: read.cidrs("uncapped")?,
             source_addresses: read.sources()?,
             close: read.word("close", CloseWord::Fin)?,
+            reuse: read.word("reuse", ReuseWord::Never)?,
             ca_file: read.path("ca_file")?,
             user_agent: read.text("user_agent", DEFAULT_USER_AGENT)?,
             tls_full_every_s: read.whole_or_off(
@@ -477,6 +490,7 @@ mod tests {
                 "source_addresses = ['192.0.2.1', '::ffff:192.0.2.1']",
             ),
             ("close", "close = 'rst'"),
+            ("reuse", "reuse = 'always'"),
             ("ip", "ip = 'v5_only'"),
             ("driver", "driver = 'kqueue'"),
             ("log", "log = 'xml'"),

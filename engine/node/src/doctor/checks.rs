@@ -136,7 +136,8 @@ fn files(config: &Config) -> Finding {
         .and_then(|all| Cpus::assign(all, &config.probe_cores))
         .map_or(1, |cpus| cpus.probe.len());
     let upstreams = upstreams::find(&config.dns).map_or(1, |found| found.len());
-    match FilesPlan::make(limit, cores, upstreams, (config.max_in_flight, config.ip)) {
+    let wanted = (config.max_in_flight, config.ip, config.reuse);
+    match FilesPlan::make(limit, cores, upstreams, wanted) {
         Ok(plan)
             if config.max_in_flight == 0
                 && plan.max_in_flight < model::limits::IN_FLIGHT_DEFAULT_MAX =>

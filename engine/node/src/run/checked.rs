@@ -8,7 +8,7 @@ use prober::{Guard, ProberError, Roots, SharedConfig, TlsPolicy};
 
 use super::plan::Cpus;
 use super::sources;
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, ReuseWord};
 use crate::exit::bad_input;
 
 /// What was read for the look and a start goes on with: a file is read once, so that it may be a
@@ -58,6 +58,7 @@ impl Config {
                 ..TlsPolicy::default()
             },
             guard: Guard::allowing(&self.allow),
+            reuse: self.reuse == ReuseWord::ByAddress,
         };
         match settings.check() {
             Ok(()) => Ok(settings),

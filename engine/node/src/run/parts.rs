@@ -175,8 +175,8 @@ fn spawn_cores(
     upstreams: &[SocketAddr],
 ) -> anyhow::Result<StartedCores> {
     let caps = DestinationCaps::share(cpus.probe.len(), config.uncapped.clone());
-    let local_end = sources::local_end(config);
     let cores = cpus.probe.len();
+    let local_end = sources::local_end(config, cores, files.kept);
     let resolvers = cpus
         .probe
         .iter()

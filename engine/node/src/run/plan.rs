@@ -2,11 +2,13 @@
 //! only `adopt_*` touch the process.
 
 use anyhow::Context;
-use model::limits::{DNS_SOCKETS_PER_UPSTREAM, DNS_STREAMS_MAX, IN_FLIGHT_DEFAULT_MAX};
+use model::limits::{
+    DNS_SOCKETS_PER_UPSTREAM, DNS_STREAMS_MAX, IN_FLIGHT_DEFAULT_MAX, KEPT_PER_CORE_MAX,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::config::{Config, IpWord};
+use crate::config::{Config, IpWord, ReuseWord};
 use crate::exit::bad_input;
 
 /// Files of the process itself: log, store, journal, sockets, clients of both listeners.
@@ -86,6 +88,8 @@ impl Cpus {
 pub(crate) struct FilesPlan {
     /// Attempts in flight per core.
     pub(crate) max_in_flight: u32,
+    /// Connections that a core keeps for later checks.
+    pub(crate) kept: u32,
     /// Files needed for that.
     pub(crate) needed: u64,
 }
@@ -94,12 +98,13 @@ impl FilesPlan {
     /// Divides `limit` files among `cores` cores with `upstreams` resolvers each; where no name is
     /// looked up, 0. `chosen` = 0 means as many in flight as fit, up to the documented default.
     /// Where both families of a name may be connected to, an attempt has two sockets: in an outage
-    /// of one family most of them do.
+    /// of one family most of them do. Where connections are kept there are as many more, up to
+    /// [`KEPT_PER_CORE_MAX`].
     pub(crate) fn make(
         limit: u64,
         cores: usize,
         upstreams: usize,
-        (chosen, ip): (u32, IpWord),
+        (chosen, ip, reuse): (u32, IpWord, ReuseWord),
     ) -> anyhow::Result<Self> {
         let each = match ip {
             _ if upstreams == 0 => 1,
@@ -109,10 +114,17 @@ impl FilesPlan {
         let sockets = DNS_SOCKETS_PER_UPSTREAM * FILES_OF_DNS_SOCKET * upstreams;
         let streams = if upstreams == 0 { 0 } else { DNS_STREAMS_MAX };
         let dns = (sockets + streams) as u64;
-        let needed = |in_flight: u64| {
-            FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + each * in_flight)
+        let kept = |in_flight: u64| match reuse {
+            ReuseWord::Never => 0,
+            ReuseWord::ByAddress => in_flight.min(u64::from(KEPT_PER_CORE_MAX)),
         };
-        let fits = limit.saturating_sub(needed(0)) / (each * cores.max(1) as u64);
+        let needed = |in_flight: u64| {
+            let sockets = each * in_flight + kept(in_flight);
+            FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + sockets)
+        };
+        let share = limit.saturating_sub(needed(0)) / cores.max(1) as u64;
+        // What is kept grows with what is in flight, up to its limit.
+        let fits = (share / (each + kept(1))).max((share - kept(share)) / each);
         let wanted = if chosen == 0 {
             u64::from(IN_FLIGHT_DEFAULT_MAX)
         } else {
@@ -120,9 +132,13 @@ impl FilesPlan {
         };
         let least = if chosen == 0 { IN_FLIGHT_MIN } else { wanted };
         if fits < least {
+            let too = match kept(least) {
+                0 => String::new(),
+                kept => format!(", {kept} kept connections"),
+            };
             let plan = format!(
-                "{cores} probe core(s) with {least} attempts in flight of up to {each} socket(s), \
-                 and {dns} files for DNS, each"
+                "{cores} probe core(s) with {least} attempts in flight of up to {each} \
+                 socket(s){too}, and {dns} files for DNS, each"
             );
             let advice = if chosen == 0 || fits < IN_FLIGHT_MIN {
                 String::new()
@@ -138,14 +154,15 @@ impl FilesPlan {
         let in_flight = fits.min(wanted);
         Ok(Self {
             max_in_flight: in_flight as u32,
+            kept: kept(in_flight) as u32,
             needed: needed(in_flight),
         })
     }
 
     /// The plan of `config` under the limits of this process.
     pub(crate) fn adopt(config: &Config, cores: usize, upstreams: usize) -> anyhow::Result<Self> {
-        let chosen = (config.max_in_flight, config.ip);
-        Self::make(raise_nofile(), cores, upstreams, chosen)
+        let wanted = (config.max_in_flight, config.ip, config.reuse);
+        Self::make(raise_nofile(), cores, upstreams, wanted)
     }
 }
 
@@ -188,13 +205,15 @@ mod tests {
 
     #[test]
     fn files_are_divided_among_the_cores() {
-        let plan = FilesPlan::make(1_000_000, 4, 2, (0, IpWord::V4First)).expect("fits");
+        let plan =
+            FilesPlan::make(1_000_000, 4, 2, (0, IpWord::V4First, ReuseWord::Never)).expect("fits");
         assert_eq!(plan.max_in_flight, IN_FLIGHT_DEFAULT_MAX);
-        let plan = FilesPlan::make(20_000, 4, 1, (0, IpWord::V4Only)).expect("fits");
+        let plan =
+            FilesPlan::make(20_000, 4, 1, (0, IpWord::V4Only, ReuseWord::Never)).expect("fits");
         assert_eq!(plan.max_in_flight, 4_760);
         assert!(plan.needed <= 20_000);
         assert_eq!(
-            FilesPlan::make(20_000, 4, 1, (100, IpWord::V4Only))
+            FilesPlan::make(20_000, 4, 1, (100, IpWord::V4Only, ReuseWord::Never))
                 .expect("fits")
                 .max_in_flight,
             100
@@ -203,7 +222,7 @@ mod tests {
 
     #[test]
     fn where_families_are_raced_an_attempt_has_two_files() {
-        let make = |ip| FilesPlan::make(20_000, 4, 1, (0, ip)).expect("fits");
+        let make = |ip| FilesPlan::make(20_000, 4, 1, (0, ip, ReuseWord::Never)).expect("fits");
         let one = make(IpWord::V4Only);
         for ip in [IpWord::V4First, IpWord::V6First, IpWord::Both] {
             assert_eq!(make(ip).max_in_flight, one.max_in_flight / 2);
@@ -212,14 +231,42 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_are_kept_have_files_of_their_own() {
+        let make = |limit, chosen, reuse| {
+            let wanted = (chosen, IpWord::V4Only, reuse);
+            FilesPlan::make(limit, 4, 1, wanted).map_err(|error| error.to_string())
+        };
+        let most = u64::from(KEPT_PER_CORE_MAX);
+        for limit in [2_000, 20_000, 40_000, 60_000, 1_000_000] {
+            let never = make(limit, 0, ReuseWord::Never).expect("fits");
+            let kept = make(limit, 0, ReuseWord::ByAddress).expect("fits");
+            assert_eq!(never.kept, 0);
+            let expected = u64::from(kept.max_in_flight).min(most);
+            assert_eq!(u64::from(kept.kept), expected, "{limit}");
+            let sockets = |plan: FilesPlan| plan.max_in_flight + plan.kept;
+            assert!(kept.needed <= limit);
+            if kept.max_in_flight < IN_FLIGHT_DEFAULT_MAX {
+                let left = sockets(never) - sockets(kept);
+                assert!(left <= 1, "no file is left for another attempt: {limit}");
+            }
+        }
+        let error = make(1_000, 5_000, ReuseWord::ByAddress).expect_err("too low");
+        assert!(
+            error.contains("socket(s), 4096 kept connections, and"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn one_address_without_a_name_needs_few_files() {
-        let plan = FilesPlan::make(150, 1, 0, (1, IpWord::V4First)).expect("fits");
+        let plan =
+            FilesPlan::make(150, 1, 0, (1, IpWord::V4First, ReuseWord::Never)).expect("fits");
         assert_eq!((plan.max_in_flight, plan.needed), (1, 145));
     }
 
     #[test]
     fn a_limit_that_is_too_low_says_the_number_needed() {
-        let error = FilesPlan::make(200, 1, 1, (0, IpWord::V4Only))
+        let error = FilesPlan::make(200, 1, 1, (0, IpWord::V4Only, ReuseWord::Never))
             .expect_err("too low")
             .to_string();
         assert!(
@@ -227,7 +274,7 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("ulimit -n 368"), "{error}");
-        let error = FilesPlan::make(1_000, 1, 1, (5_000, IpWord::V4Only))
+        let error = FilesPlan::make(1_000, 1, 1, (5_000, IpWord::V4Only, ReuseWord::Never))
             .expect_err("too low")
             .to_string();
         assert!(

@@ -11,12 +11,15 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use cores::Close;
-use model::limits::{ADDRESS_STARTS_PER_S_MAX, TIME_WAIT_MS, TIME_WAIT_REUSE_MS, TIMEOUT_MAX_MS};
+use model::limits::{
+    ADDRESS_IN_FLIGHT_MAX, ADDRESS_STARTS_PER_S_MAX, KEPT_PER_ADDRESS_MAX, TIME_WAIT_MS,
+    TIME_WAIT_REUSE_MS, TIMEOUT_MAX_MS,
+};
 use model::target::TargetConfig;
-use model::url::Host;
+use model::url::{Host, Scheme};
 use prober::{Cidr, Guard};
 
-use crate::config::Config;
+use crate::config::{Config, ReuseWord};
 use crate::exit::bad_input;
 
 /// Checks per 10⁹ s of one check per millisecond.
@@ -127,6 +130,8 @@ struct Load {
     per_gs: u64,
     /// The longest deadline.
     timeout_ms: u32,
+    /// Connections of some of them may be kept for others.
+    keeps: bool,
 }
 
 /// What ports there are, and who is given them.
@@ -135,6 +140,7 @@ pub(crate) struct PortsPlan {
     ports: LocalPorts,
     sources: Vec<IpAddr>,
     close: Close,
+    reuse: ReuseWord,
     uncapped: Vec<Cidr>,
     guard: Guard,
     loads: HashMap<SocketAddr, Load>,
@@ -150,6 +156,8 @@ struct Need {
     load: Load,
     capped: bool,
     time_wait_ms: u64,
+    /// Of connections that are kept for later checks.
+    kept: u64,
     needed: u64,
     available: u64,
 }
@@ -161,6 +169,7 @@ impl PortsPlan {
             ports,
             sources: config.source_addresses.clone(),
             close: config.close.into(),
+            reuse: config.reuse,
             uncapped: config.uncapped.clone(),
             guard: Guard::allowing(&config.allow),
             loads: HashMap::new(),
@@ -174,7 +183,12 @@ impl PortsPlan {
     pub(crate) fn needs_targets(&self) -> bool {
         let per_gs = cap_per_gs();
         let hold_ms = TIME_WAIT_MS + u64::from(TIMEOUT_MAX_MS);
-        !self.uncapped.is_empty() || held(per_gs, hold_ms) > u64::from(self.ports.count() / 2)
+        let kept = match self.reuse {
+            ReuseWord::Never => 0,
+            ReuseWord::ByAddress => u64::from(ADDRESS_IN_FLIGHT_MAX),
+        };
+        let needed = held(per_gs, hold_ms) + kept;
+        !self.uncapped.is_empty() || needed > u64::from(self.ports.count() / 2)
     }
 
     /// Adds an active target; one that connects to nothing takes no local port.
@@ -196,6 +210,7 @@ impl PortsPlan {
         load.targets += 1;
         load.per_gs += PER_GS / u64::from(target.cadence_ms());
         load.timeout_ms = load.timeout_ms.max(target.effective_timeout_ms());
+        load.keeps |= self.reuse == ReuseWord::ByAddress && target.check.scheme() == Scheme::Http;
     }
 
     /// The destination that is shortest of ports, and how many have too few.
@@ -216,10 +231,17 @@ impl PortsPlan {
             load,
             capped: !self.uncapped.iter().any(|block| block.contains(to.ip())),
             time_wait_ms,
+            kept: 0,
             needed: 0,
             available: u64::from(self.ports.count()) * self.sources_for(to) as u64,
         };
-        need.needed = held(need.per_gs(), need.hold_ms());
+        need.kept = match (load.keeps, need.capped) {
+            (false, _) => 0,
+            // Only what was in flight once is kept, and it is used before another one is opened.
+            (true, true) => u64::from(ADDRESS_IN_FLIGHT_MAX),
+            (true, false) => u64::from(KEPT_PER_ADDRESS_MAX) * self.sources_for(to) as u64,
+        };
+        need.needed = held(need.per_gs(), need.hold_ms()) + need.kept;
         need
     }
 
@@ -282,7 +304,7 @@ impl PortsPlan {
             "give {} source_addresses",
             self.sources_wanted(worst)
         )];
-        let by_reset = held(worst.per_gs(), u64::from(worst.load.timeout_ms));
+        let by_reset = held(worst.per_gs(), u64::from(worst.load.timeout_ms)) + worst.kept;
         if self.close == Close::Fin && by_reset <= worst.available {
             ways.push(format!("set close = \"reset\" ({by_reset} ports)"));
         }
@@ -317,9 +339,13 @@ impl Need {
         } else {
             ""
         };
+        let kept = match self.kept {
+            0 => String::new(),
+            kept => format!(" and {kept} kept connections one each"),
+        };
         format!(
             "{} with {} target(s) and {:.1} checks a second{cap}, each of which holds a port for \
-             up to {:.1} s ({:.1} s deadline, {:.0} s TIME_WAIT), needs {} ports of {} ({} \
+             up to {:.1} s ({:.1} s deadline, {:.0} s TIME_WAIT){kept}, needs {} ports of {} ({} \
              address(es) × {}, {})",
             self.to,
             self.load.targets,
@@ -439,6 +465,38 @@ mod tests {
             "900 target(s) at literal addresses fit; 203.0.113.7:80 with 900 target(s) and 100.0 \
              checks a second, each of which holds a port for up to 68.5 s (8.5 s deadline, 60 s \
              TIME_WAIT), needs 6850 ports of 28232 (1 address(es) × 28232, 32768 to 60999)"
+        );
+    }
+
+    #[test]
+    fn kept_connections_hold_ports_too_and_only_where_some_may_be_kept() {
+        let uncapped = "uncapped = ['203.0.113.0/24']\n";
+        let keeping = format!("{uncapped}reuse = 'by_address'\n");
+        let sources = format!("{keeping}source_addresses = ['192.0.2.1', '192.0.2.2']");
+        let reuse = "reuse = 'by_address'";
+        for (lines, url, kept) in [
+            (uncapped, "http://203.0.113.7/", 0),
+            (&keeping, "https://203.0.113.7/", 0),
+            (&keeping, "http://203.0.113.7/", 256),
+            (&sources, "http://203.0.113.7/", 512),
+            (reuse, "http://203.0.113.7/", 32),
+        ] {
+            let need = worst(&plan(ports(RANGE, "", "2"), lines, url, 90));
+            assert_eq!(
+                (need.kept, need.needed),
+                (kept, 685 + kept),
+                "{lines} {url}"
+            );
+        }
+        let said = ample(&plan(
+            ports(RANGE, "", "2"),
+            &keeping,
+            "http://203.0.113.7/",
+            90,
+        ));
+        assert!(
+            said.contains("60 s TIME_WAIT) and 256 kept connections one each,"),
+            "{said}"
         );
     }
 

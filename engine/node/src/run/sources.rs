@@ -4,16 +4,17 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 
 use anyhow::Context;
-use cores::LocalEnd;
+use cores::{KeptLimits, LocalEnd};
 
 use crate::config::Config;
 use crate::exit::bad_input;
 
-/// What the cores are told.
-pub(crate) fn local_end(config: &Config) -> LocalEnd {
+/// What each of `cores` cores is told, which have room for so many `kept` connections each.
+pub(crate) fn local_end(config: &Config, cores: usize, kept: u32) -> LocalEnd {
     LocalEnd {
         sources: config.source_addresses.clone(),
         close: config.close.into(),
+        kept: KeptLimits::share(cores, kept),
     }
 }
 

@@ -100,6 +100,8 @@ fn cores_json(
             "destinations": core.destinations,
             "sources_usable": core.sources_usable, "sources_absent": core.sources_absent,
             "sources_spent": core.sources_spent, "sources_wanted": core.sources_wanted,
+            "connections_kept": core.connections_kept,
+            "reused": core.reused, "reused_dead": core.reused_dead,
             "deferred": core.deferred,
             "deferred_total": core.deferred_total,
             "shed_deferred": core.shed_deferred,

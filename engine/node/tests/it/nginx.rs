@@ -197,6 +197,46 @@ fn each_answer_of_nginx_has_its_verdict() {
     assert_eq!(code(&mixed), 1, "the worst of both: {}", stdout(&mixed));
 }
 
+/// The objects of checks one after the other.
+fn checks(urls: &[&str], options: &[&str]) -> Vec<Value> {
+    let output = check(&[&["--max-in-flight", "1"], options, urls].concat());
+    let objects = stdout(&output);
+    let objects = objects
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object"));
+    objects.collect()
+}
+
+#[test]
+fn nginx_answers_several_checks_over_one_connection_where_that_is_wanted() {
+    let nginx = Nginx::start();
+    let pages = ["/", "/large.txt", "/empty", "/absent", "/moved", "/"];
+    let pages = pages.map(|path| nginx.http(path));
+    let urls = pages.each_ref().map(String::as_str);
+    // The body of an error is not read, nor that of a redirect: both close their connection.
+    let kept = [false, true, true, true, false, true];
+    for (options, kept) in [(&["--reuse", "by_address"][..], kept), (&[], [false; 6])] {
+        let objects = checks(&urls, options);
+        assert_eq!(objects.len(), urls.len());
+        for (object, kept) in objects.iter().zip(kept) {
+            let flags = object["evidence"]["flags"].as_array().expect("flags");
+            assert_eq!(
+                flags.contains(&"connection_reused".into()),
+                kept,
+                "{object}"
+            );
+            let is_absent = object["url"]
+                .as_str()
+                .is_some_and(|url| url.ends_with("/absent"));
+            let class = is_absent.then_some("http.status");
+            assert_eq!(object["class"].as_str(), class, "{object}");
+            let phases = object["phases"].as_object().expect("phases");
+            assert_eq!(phases.contains_key("connect_us"), !kept, "{object}");
+            assert_eq!(object["address"], "127.0.0.1", "{object}");
+        }
+    }
+}
+
 #[test]
 fn rules_look_into_the_compressed_pages_of_nginx() {
     let nginx = Nginx::start();

@@ -64,8 +64,13 @@ impl Attempt {
         self.finish_at(class, now.mono, now);
     }
 
-    /// Ends the attempt; how slow a success is counts up to `needed`.
+    /// Ends the attempt, unless it has to be asked once more; how slow a success is counts up to
+    /// `needed`.
     fn finish_at(&mut self, class: Option<FailureClass>, needed: MonoUs, now: Now) {
+        if class.is_some_and(|class| self.is_doubtful(class)) {
+            return self.refuse_reuse();
+        }
+        self.note_reuse();
         self.enter(Stage::Ended, now);
         let total_us = now
             .mono
@@ -94,5 +99,6 @@ impl Attempt {
         self.timer = NO_TIMER;
         self.pending = 0;
         self.closing = self.opened;
+        self.keep_last();
     }
 }

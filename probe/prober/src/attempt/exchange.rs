@@ -11,6 +11,7 @@ use model::target::ExpectStatus;
 use model::time::Now;
 
 use super::redirect::Redirected;
+use super::reuse::After;
 use super::{Attempt, Stage};
 use crate::http1::Flaw;
 use crate::http1::body::{Body, Fed};
@@ -42,7 +43,10 @@ impl Attempt {
             .and_then(|rules| rules.set().body.as_ref());
         let Some((search, rules)) = self.hop.search.as_mut().zip(rules) else {
             return match body.feed(bytes, &mut |_| {}) {
-                Ok(Fed::Whole) => self.finish(None, now),
+                Ok(Fed::Whole { surplus }) => {
+                    self.settle(surplus);
+                    self.finish(None, now);
+                }
                 Ok(Fed::Enough) => self.finish_unread(None, now),
                 Ok(Fed::More) => {}
                 Err(flaw) => self.fail(flaw, now),
@@ -56,9 +60,13 @@ impl Attempt {
         match (search.judge(rules, now.mono), fed) {
             (Judgement::Failed(class), _) => self.finish(Some(class), now),
             // A whole body has no end that we do not wait for.
-            (Judgement::Passed, Ok(Fed::Whole)) => self.finish(None, now),
+            (Judgement::Passed, Ok(Fed::Whole { .. })) => self.finish(None, now),
             (Judgement::Passed, _) => self.finish_unread(None, now),
-            (Judgement::Open, Ok(Fed::Whole)) => self.on_end_of_body(now),
+            // Only here is the end always waited for; above it is chance how much had come.
+            (Judgement::Open, Ok(Fed::Whole { surplus })) => {
+                self.settle(surplus);
+                self.on_end_of_body(now);
+            }
             (Judgement::Open, Ok(Fed::Enough)) => self.on_enough_body(now),
             (Judgement::Open, Ok(Fed::More)) => {}
             (Judgement::Open, Err(flaw)) => self.fail(flaw, now),
@@ -182,7 +190,7 @@ impl Attempt {
         }
         self.keep_head(if known > 0 { &[] } else { &bytes[..end] });
         match parsed {
-            Ok(head) => self.on_head(head, redirected, shared, now),
+            Ok(head) => self.on_head(head, redirected, (shared, now), !rest.is_empty()),
             Err(flaw) => self.fail(flaw, now),
         }
         rest
@@ -197,7 +205,14 @@ impl Attempt {
         carry.extend_from_slice(&in_place[..in_place.len().min(room)]);
     }
 
-    fn on_head(&mut self, head: Head, redirected: Option<Redirected>, shared: &Shared, now: Now) {
+    /// `followed`: bytes came behind it.
+    fn on_head(
+        &mut self,
+        head: Head,
+        redirected: Option<Redirected>,
+        (shared, now): (&Shared, Now),
+        followed: bool,
+    ) {
         if head.sloppy || self.hop.scan.sloppy() {
             self.flags |= flags::HTTP_SLOPPY;
         }
@@ -206,6 +221,12 @@ impl Attempt {
             return self.on_interim(now);
         }
         self.status = head.status;
+        if head.lasts && self.flags & flags::HTTP_SLOPPY == 0 {
+            self.after = After::Open;
+        }
+        if head.framing.is_empty() {
+            self.settle(followed);
+        }
         if let Some(redirected) = redirected {
             return self.on_redirect(head.status, &redirected, now);
         }

@@ -21,6 +21,7 @@ use model::limits::{CONNECTIONS_PER_ATTEMPT, FAMILY_DELAY_MS};
 use model::outcome::flags;
 use model::time::{MonoUs, Now};
 
+use super::reuse::Carrier;
 use super::route::{Finding, Route, Weight};
 use super::spec::{Command, Conn, ErrnoAt};
 use super::{Attempt, NO_TIMER, Stage, bit, errno, pending};
@@ -72,6 +73,9 @@ impl Attempt {
     /// The addresses are known: the first connections.
     pub(super) fn start_connecting(&mut self, scope: Scope, shared: &Shared, now: Now) {
         self.hop.each = scope == Scope::Each;
+        if self.hop.each {
+            self.carrier = Carrier::Single;
+        }
         self.hop.other = match scope {
             _ if self.hop.route.has_spare() => Other::AtHand,
             Scope::Narrow => Other::Unasked,
@@ -136,7 +140,7 @@ impl Attempt {
     }
 
     /// Opens a connection to the lane's next address that is permitted.
-    fn open(&mut self, lane: Lane, shared: &Shared, now: Now) {
+    pub(super) fn open(&mut self, lane: Lane, shared: &Shared, now: Now) {
         let own = match (lane, self.race_of()) {
             (Lane::Other, Some(race)) => race.conn,
             _ => self.conn,

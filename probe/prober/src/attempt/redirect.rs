@@ -2,6 +2,7 @@
 //! starts. It knows policies and limits; what a Location means is in `model::url`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 
 use model::FailureClass;
 use model::evidence::{HopSeen, shorten};
@@ -13,7 +14,8 @@ use model::url::{Host, LocationError, Scheme, TargetUrl};
 
 use super::dns::Dns;
 use super::families::{Lane, Other};
-use super::{Attempt, AttemptSpec, Hop, HostRef, NO_TIMER, Rules, Stage};
+use super::reuse::{After, Carrier};
+use super::{Attempt, AttemptSpec, Conn, Hop, HostRef, NO_TIMER, Rules, Stage, bit, pending};
 use crate::http1::Flaw;
 use crate::http1::head::{Head, Location};
 use crate::http1::request::Credentials;
@@ -46,6 +48,10 @@ pub(super) struct Journey {
     hop_started: MonoUs,
     /// What it was not led by, quoted; empty while there is no such.
     not_followed: String,
+    /// The connection of a hop that is over, to be kept, and where it leads.
+    pub(super) left: Option<(Conn, SocketAddr)>,
+    /// Kept connections that brought no answer, in hops that are over.
+    pub(super) reuses_refused: u32,
 }
 
 impl Journey {
@@ -59,6 +65,8 @@ impl Journey {
             not_after_days: 0,
             hop_started: started,
             not_followed: String::new(),
+            left: None,
+            reuses_refused: 0,
         }
     }
 
@@ -272,14 +280,26 @@ impl Attempt {
         self.hops += 1;
     }
 
-    /// Starts the next hop on a connection of its own.
+    /// Starts what follows a turn: the next hop, or this one anew.
     pub(super) fn turn(&mut self, shared: &Shared, now: Now) {
+        if self.carrier == Carrier::Refused {
+            self.ask_afresh(shared, now);
+        } else {
+            self.start_next_hop(shared, now);
+        }
+    }
+
+    /// Starts the next hop. The connection of the last one is kept or closed.
+    fn start_next_hop(&mut self, shared: &Shared, now: Now) {
         let journey = self.journey.as_ref().expect("a turn is part of a journey");
         let (url, credentials) = (journey.url.clone(), journey.credentials());
         let rules = self.rules.clone();
         let spec = self.spec_of(&url, rules.as_ref());
         self.buffers.carry.clear();
         self.write_request(&spec, credentials, shared);
+        self.note_reuse();
+        let refused = self.reuses_refused();
+        let left = self.left_to_keep();
         self.leave_connection();
         self.tls = TlsLink::of(&spec);
         self.phases = Phases::NONE;
@@ -287,7 +307,16 @@ impl Attempt {
         (self.status, self.sending, self.why) = (0, false, "");
         (self.errno, self.send_errno) = (None, None);
         self.hop = Hop::new(&spec);
+        (self.carrier, self.after) = (Carrier::of(&spec, shared), After::Close);
         self.start_hop(spec.host, shared, now);
+        let left = left.filter(|_| self.stage != Stage::Ended);
+        let journey = self.journey.as_mut();
+        let journey = journey.expect("a turn is part of a journey");
+        (journey.left, journey.reuses_refused) = (left, refused);
+        if let Some((conn, _)) = left {
+            self.closing &= !bit(conn);
+            self.pending |= pending::KEEP;
+        }
     }
 
     /// Writes the request of the hop that runs once more.

@@ -137,7 +137,7 @@ impl Buffers {
 }
 
 /// One connection of an attempt, 0..3. A number is used again after its connection has ended by
-/// [`Event::ConnectError`] or was closed by [`Command::CloseConn`].
+/// [`Event::ConnectError`] or was given up by [`Command::CloseConn`] or [`Command::Keep`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conn(pub u8);
 
@@ -165,6 +165,12 @@ pub enum Event<'a> {
         /// Whether [`Attempt::first_flight`](crate::Attempt::first_flight) is written as well:
         /// then no Send comes.
         sent: bool,
+    },
+    /// A connection that was kept is taken instead of a new one, see
+    /// [`Attempt::may_reuse`](crate::Attempt::may_reuse). Nothing is written to it.
+    Reused {
+        /// Its number from now on.
+        conn: Conn,
     },
     /// The connection could not be established; it is closed.
     ConnectError {
@@ -247,6 +253,15 @@ pub enum Command {
     CloseConn {
         /// Which.
         conn: Conn,
+    },
+    /// Keep the connection for a request of whoever connects there next, or close it. It is no more
+    /// of this attempt. Before it is given out it must be looked at: whatever can be read from it,
+    /// the end of the stream too, rules it out.
+    Keep {
+        /// Which; its number is free.
+        conn: Conn,
+        /// Where it leads.
+        address: SocketAddr,
     },
     /// Say [`Event::Timer`] at this time; replaces an earlier timer.
     Timer {

@@ -23,8 +23,8 @@ pub(crate) struct Body {
 pub(crate) enum Fed {
     /// More of it is to be read.
     More,
-    /// It is over.
-    Whole,
+    /// It is over; whether bytes came that follow it.
+    Whole { surplus: bool },
     /// No more of it is looked at.
     Enough,
 }
@@ -75,24 +75,27 @@ impl Body {
             *handed_on += piece.len() as u32;
             data(piece);
         };
-        let complete = match &mut self.kind {
+        // Bytes after the end, once that has come.
+        let after = match &mut self.kind {
             Kind::Length(left) => {
                 let piece = &looked_at[..looked_at.len().min(*left as usize)];
                 data(piece);
                 *left -= piece.len() as u64;
-                *left == 0
+                (*left == 0).then_some(looked_at.len() - piece.len())
             }
             Kind::Chunked(chunked) => chunked.feed(looked_at, &mut data)?,
             Kind::ToClose => {
                 data(looked_at);
-                false
+                None
             }
         };
         self.budget -= looked_at.len() as u32;
-        Ok(match self.budget {
-            _ if complete => Fed::Whole,
-            0 => Fed::Enough,
-            _ => Fed::More,
+        Ok(match (after, self.budget) {
+            (Some(after), _) => Fed::Whole {
+                surplus: after > 0 || looked_at.len() < bytes.len(),
+            },
+            (None, 0) => Fed::Enough,
+            (None, _) => Fed::More,
         })
     }
 
@@ -167,7 +170,10 @@ mod tests {
             body.eof().map_err(|flaw| flaw.class),
             Err(FailureClass::HttpTruncated)
         );
-        assert_eq!(feed(&mut body, b"o and more"), Ok(Fed::Whole));
+        let mut exact = body;
+        assert_eq!(feed(&mut exact, b"o"), Ok(Fed::Whole { surplus: false }));
+        let whole = feed(&mut body, b"o and more");
+        assert_eq!(whole, Ok(Fed::Whole { surplus: true }));
         assert_eq!(Body::new(Framing::Length(0), false), None);
     }
 

@@ -68,8 +68,8 @@ impl Chunked {
         sloppy: false,
     };
 
-    /// Takes in `bytes` and gives the data in them to `data`; whether the body is complete (what
-    /// follows it is not looked at).
+    /// Takes in `bytes` and gives the data in them to `data`; how many of them follow the end, once
+    /// the body is complete. Those are not looked at.
     ///
     /// # Errors
     /// A [`Flaw`] of class `http.bad_chunk` at the first byte that breaks the coding.
@@ -77,10 +77,10 @@ impl Chunked {
         &mut self,
         mut bytes: &[u8],
         data: &mut impl FnMut(&[u8]),
-    ) -> Result<bool, Flaw> {
+    ) -> Result<Option<usize>, Flaw> {
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.state {
-                State::End => return Ok(true),
+                State::End => return Ok(Some(bytes.len())),
                 State::Data => {
                     let length = self.left.min(bytes.len() as u64);
                     self.left -= length;
@@ -97,7 +97,7 @@ impl Chunked {
                 }
             }
         }
-        Ok(self.state == State::End)
+        Ok((self.state == State::End).then_some(0))
     }
 
     /// Whether an EOF here leaves nothing out: the last chunk's size line is complete and no
@@ -203,15 +203,16 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    /// (complete, sloppy) after all of `text`, whole and byte by byte.
-    fn feed(text: &str) -> Result<(bool, bool), &'static str> {
+    /// (bytes after the end, sloppy) after all of `text`, whole and byte by byte.
+    fn feed(text: &str) -> Result<(Option<usize>, bool), &'static str> {
         let run = |pieces: Vec<&[u8]>| {
             let mut body = Chunked::START;
-            let mut complete = false;
+            let mut after = None;
             for piece in pieces {
-                complete = body.feed(piece, &mut |_| {}).map_err(|flaw| flaw.why)?;
+                let more = body.feed(piece, &mut |_| {}).map_err(|flaw| flaw.why)?;
+                after = more.map(|bytes| bytes + after.unwrap_or(0));
             }
-            Ok((complete, body.sloppy))
+            Ok((after, body.sloppy))
         };
         let whole = run(vec![text.as_bytes()]);
         assert_eq!(run(text.as_bytes().chunks(1).collect()), whole, "{text:?}");
@@ -220,16 +221,16 @@ mod tests {
 
     #[test]
     fn well_framed_bodies_are_complete() {
-        for (text, sloppy) in [
-            ("0\r\n\r\n", false),
-            ("5\r\nhello\r\n0\r\n\r\n", false),
-            ("A\r\n0123456789\r\n000\r\n\r\nand more", false),
-            ("5;a=b;c\r\nhello\r\n0;x\r\nDigest: 1\r\n\r\n", false),
-            ("5\nhello\n0\n\n", true),
-            ("5 \r\nhello\r\n0\r\n\r\n", true),
-            ("0\r\nA : b\r\n c\r\n\r\n", true),
+        for (text, after, sloppy) in [
+            ("0\r\n\r\n", 0, false),
+            ("5\r\nhello\r\n0\r\n\r\n", 0, false),
+            ("A\r\n0123456789\r\n000\r\n\r\nand more", 8, false),
+            ("5;a=b;c\r\nhello\r\n0;x\r\nDigest: 1\r\n\r\n", 0, false),
+            ("5\nhello\n0\n\n", 0, true),
+            ("5 \r\nhello\r\n0\r\n\r\n", 0, true),
+            ("0\r\nA : b\r\n c\r\n\r\n", 0, true),
         ] {
-            assert_eq!(feed(text), Ok((true, sloppy)), "{text:?}");
+            assert_eq!(feed(text), Ok((Some(after), sloppy)), "{text:?}");
         }
     }
 
@@ -276,7 +277,7 @@ mod tests {
             let mut body = Chunked::START;
             assert_eq!(
                 body.feed(text.as_bytes(), &mut |_| {}),
-                Ok(false),
+                Ok(None),
                 "{text:?}"
             );
             assert_eq!(body.complete_at_eof(), complete, "{text:?}");

@@ -113,6 +113,7 @@ fn read_chunks<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Progres
     let mut data = Vec::new();
     for piece in pieces {
         let after = body.feed(piece, &mut |bytes| data.extend_from_slice(bytes))?;
+        let after = after.is_some();
         assert!(
             after >= complete || piece.is_empty(),
             "a complete body became incomplete"

@@ -24,6 +24,8 @@ pub(crate) struct Head {
     pub(crate) location: Location,
     /// A tolerance was needed, those of line ends apart.
     pub(crate) sloppy: bool,
+    /// Once the answer has ended, its server waits for another request (RFC 9112 §9.3).
+    pub(crate) lasts: bool,
 }
 
 /// Where the body ends.
@@ -37,6 +39,13 @@ pub(crate) enum Framing {
     Chunked,
     /// When the connection is closed.
     ToClose,
+}
+
+impl Framing {
+    /// Whether the answer ends with its head.
+    pub(crate) fn is_empty(self) -> bool {
+        matches!(self, Self::Absent | Self::Length(0))
+    }
 }
 
 /// A Location field, as offsets into the head.
@@ -71,7 +80,18 @@ struct Fields {
     length: Option<Result<u64, Flaw>>,
     coding: Option<bool>,
     event_stream: bool,
+    connection: Connection,
     sloppy: bool,
+}
+
+/// What the Connection fields ask for (RFC 9110 §7.6.1); other options are of no interest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Connection {
+    #[default]
+    Unsaid,
+    KeepAlive,
+    /// Whatever else is said.
+    Close,
 }
 
 /// Parses `head`, which ends with its empty line, as the answer to a request of `method`.
@@ -85,6 +105,7 @@ pub(crate) fn parse(head: &[u8], method: Method) -> Result<Head, Flaw> {
                 let head = parse_as_is(&copy, method)?;
                 Ok(Head {
                     sloppy: true,
+                    lasts: false,
                     ..head
                 })
             }
@@ -133,6 +154,7 @@ fn parse_as_is(head: &[u8], method: Method) -> Result<Head, Flaw> {
         coding: fields.content,
         location: fields.location,
         sloppy: fields.sloppy,
+        lasts: fields.lasts(status, method, old),
     })
 }
 
@@ -202,6 +224,9 @@ impl Fields {
             8 if header.name.eq_ignore_ascii_case("location") => {
                 self.note_location(head, header.value);
             }
+            10 if header.name.eq_ignore_ascii_case("connection") => {
+                self.note_connection(header.value);
+            }
             12 if header.name.eq_ignore_ascii_case("content-type") => {
                 let kind = header
                     .value
@@ -250,6 +275,18 @@ impl Fields {
         };
     }
 
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.connection = Connection::Close;
+            } else if option.eq_ignore_ascii_case(b"keep-alive")
+                && self.connection == Connection::Unsaid
+            {
+                self.connection = Connection::KeepAlive;
+            }
+        }
+    }
+
     fn note_content(&mut self, value: &[u8]) {
         for name in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             let coding = match name.to_ascii_lowercase().as_slice() {
@@ -281,6 +318,19 @@ impl Fields {
                 _ => Err(Flaw::malformed("two Content-Length fields differ")),
             });
         }
+    }
+
+    /// Whether the connection is meant to last, and nothing of this answer can come after its end:
+    /// not an upgrade, not a stream that is not read, not a body where none may be.
+    fn lasts(&self, status: u16, method: Method, old: bool) -> bool {
+        let meant = match self.connection {
+            Connection::Close => false,
+            Connection::KeepAlive => true,
+            Connection::Unsaid => !old,
+        };
+        let has_body = self.coding.is_some() || !matches!(self.length, None | Some(Ok(0)));
+        let belied = status == 204 && method != Method::Head && has_body;
+        meant && status != 101 && !self.event_stream && !belied && !self.sloppy
     }
 
     fn framing(&mut self, status: u16, method: Method, old: bool) -> Result<Framing, Flaw> {
@@ -467,6 +517,60 @@ mod tests {
             };
             assert_eq!(location, found, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn a_connection_lasts_where_both_sides_know_it_and_nothing_can_follow_the_answer() {
+        let lasts = |line: &str, fields: &str, method| {
+            let text = format!("HTTP/1.{line} X\r\n{fields}\r\n");
+            parse(text.as_bytes(), method).expect(&text).lasts
+        };
+        for (line, fields, expected) in [
+            ("1 200", "", true),
+            ("1 200", "Content-Length: 5\r\n", true),
+            ("1 200", "Connection: keep-alive, Upgrade\r\n", true),
+            (
+                "1 200",
+                "Connection: upgrade\r\nCONNECTION: a,\tClose \r\n",
+                false,
+            ),
+            (
+                "1 200",
+                "Connection: close\r\nConnection: keep-alive\r\n",
+                false,
+            ),
+            ("1 200", "Connection: closed\r\n", true),
+            ("0 200", "", false),
+            ("0 200", "Connection: Keep-Alive\r\n", true),
+            ("0 200", "Connection: keep-alive, close\r\n", false),
+            (
+                "0 200",
+                "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n",
+                false,
+            ),
+            (
+                "1 200",
+                "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+                false,
+            ),
+            ("1 200", "Content-Length: 5\r\nContent-Length: 5\r\n", false),
+            ("1 200", "Content-Type: text/event-stream\r\n", false),
+            ("1 101", "", false),
+            ("1 204", "", true),
+            ("1 204", "Content-Length: 0\r\n", true),
+            ("1 204", "Content-Length: 5\r\n", false),
+            ("1 204", "Transfer-Encoding: chunked\r\n", false),
+            ("1 304", "Content-Length: 5\r\n", true),
+            ("3 200", "", false),
+        ] {
+            assert_eq!(
+                lasts(line, fields, Method::Get),
+                expected,
+                "{line} {fields:?}"
+            );
+        }
+        assert!(lasts("1 200", "Content-Length: 5\r\n", Method::Head));
+        assert!(lasts("1 204", "Content-Length: 5\r\n", Method::Head));
     }
 
     #[test]

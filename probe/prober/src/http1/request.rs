@@ -5,14 +5,18 @@ use std::net::IpAddr;
 
 use model::mask;
 use model::target::Header;
+use model::url::Scheme;
 
 use crate::attempt::{AttemptSpec, HostRef, Rules};
 
-/// The fields that every request carries between `Host` and `Connection`, written once per core.
+/// The fields that every request carries after `Host`, written once per core.
 #[derive(Clone, Debug)]
 pub(crate) struct CommonFields {
     user_agent: String,
+    /// Those of a request without custom fields, up to `Connection`.
     plain: Vec<u8>,
+    /// The last field of requests in cleartext.
+    end: &'static [u8],
 }
 
 const ACCEPT: &str = "Accept: */*\r\n";
@@ -20,6 +24,8 @@ const ACCEPT_ENCODING: &str = "Accept-Encoding: identity\r\n";
 /// Where a rule looks into the body: what can be decoded.
 const ACCEPT_CODINGS: &str = "Accept-Encoding: gzip, deflate, br\r\n";
 const END: &[u8] = b"Connection: close\r\n\r\n";
+/// What servers of HTTP/1.0 have to be told, and those of HTTP/1.1 take for granted.
+const END_TO_KEEP: &[u8] = b"Connection: keep-alive\r\n\r\n";
 /// Nearly every request is shorter. Its buffer has been another's, and would else grow with each
 /// target that is a little longer than those before.
 const USUAL_BYTES: usize = 512;
@@ -33,11 +39,22 @@ pub(crate) enum Credentials {
 }
 
 impl CommonFields {
-    pub(crate) fn new(user_agent: &str) -> Self {
+    /// With `reuse` requests in cleartext ask for a connection that lasts.
+    pub(crate) fn new(user_agent: &str, reuse: bool) -> Self {
         let user_agent = format!("User-Agent: {user_agent}\r\n");
-        let mut plain = format!("{user_agent}{ACCEPT}{ACCEPT_ENCODING}").into_bytes();
-        plain.extend_from_slice(END);
-        Self { user_agent, plain }
+        Self {
+            plain: format!("{user_agent}{ACCEPT}{ACCEPT_ENCODING}").into_bytes(),
+            user_agent,
+            end: if reuse { END_TO_KEEP } else { END },
+        }
+    }
+
+    fn end(&self, scheme: Scheme) -> &'static [u8] {
+        if scheme == Scheme::Http {
+            self.end
+        } else {
+            END
+        }
     }
 
     /// Appends the request head for `spec` to `out`.
@@ -57,6 +74,7 @@ impl CommonFields {
         out.extend_from_slice(b"\r\n");
         let Some(rules) = spec.rules.map(Rules::set) else {
             out.extend_from_slice(&self.plain);
+            out.extend_from_slice(self.end(spec.scheme));
             return;
         };
         let headers: &[Header] = &rules.headers;
@@ -87,7 +105,7 @@ impl CommonFields {
                 out.extend_from_slice(part);
             }
         }
-        out.extend_from_slice(END);
+        out.extend_from_slice(self.end(spec.scheme));
     }
 }
 
@@ -120,7 +138,6 @@ fn write_authority(spec: &AttemptSpec<'_>, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use model::target::{Method, TargetSpec};
-    use model::url::Scheme;
 
     use super::*;
 
@@ -139,9 +156,39 @@ mod tests {
 
     fn head(spec: &AttemptSpec<'_>) -> String {
         let mut out = Vec::new();
-        let fields = CommonFields::new("ringwatch/1 (+https://ringwatch.test)");
+        let fields = CommonFields::new("ringwatch/1 (+https://ringwatch.test)", false);
         fields.write(spec, Credentials::Kept, &mut out);
         String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn only_cleartext_asks_for_a_connection_that_lasts_and_only_where_that_is_wanted() {
+        let config = TargetSpec {
+            url: "http://e.test/".into(),
+            headers: vec!["X-A: 1".into()],
+            ..TargetSpec::default()
+        };
+        let rules = Rules::from_config(&config.parse().expect("valid"));
+        for rules in [None, rules.as_ref()] {
+            let plain = spec(HostRef::Name("e.test"), 80, rules);
+            let secure = AttemptSpec {
+                scheme: Scheme::Https,
+                port: 443,
+                ..plain
+            };
+            let written = |spec, reuse| {
+                let mut out = Vec::new();
+                let fields = CommonFields::new("me", reuse);
+                fields.write(spec, Credentials::Kept, &mut out);
+                String::from_utf8(out).expect("ASCII")
+            };
+            let closing = written(&plain, false);
+            assert!(closing.ends_with("\r\nConnection: close\r\n\r\n"));
+            let kept = closing.replace("close", "keep-alive");
+            assert_eq!(written(&plain, true), kept);
+            assert_eq!(written(&secure, true), written(&secure, false));
+            assert!(written(&secure, true).ends_with("\r\nConnection: close\r\n\r\n"));
+        }
     }
 
     #[test]

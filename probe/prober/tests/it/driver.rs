@@ -214,7 +214,7 @@ pub(crate) fn run_on(
                 Some(event) => event,
                 None => continue,
             },
-            Command::CloseConn { .. } => continue,
+            Command::CloseConn { .. } | Command::Keep { .. } => continue,
             Command::Timer { at } => {
                 timer = Some(at.0 - 1_000_000);
                 continue;

@@ -12,6 +12,7 @@ mod questions;
 mod redirects;
 mod resolver;
 mod responses;
+mod reuse;
 mod splits;
 mod talks;
 mod tls;

@@ -82,7 +82,7 @@ fn cut(case: &Case, cuts: &[usize]) -> Outcome {
 }
 
 /// `bytes` cut at `cuts` (taken modulo its length), without empty pieces.
-fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+pub(crate) fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut % bytes.len().max(1)).collect();
     at.extend([0, bytes.len()]);
     at.sort_unstable();

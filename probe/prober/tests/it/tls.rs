@@ -281,7 +281,7 @@ fn check_at(
                 }
             }
             Command::CloseConn { .. } | Command::Timer { .. } => continue,
-            Command::Widen | Command::Wait => {
+            Command::Widen | Command::Keep { .. } | Command::Wait => {
                 panic!("nothing outstanding after {:?}", attempt.report())
             }
         };

@@ -51,6 +51,7 @@ pub(super) fn pump(shell: &Rc<Shell>) {
                 debug_assert!(before.is_none(), "a number is used again once it is closed");
                 monoio::spawn(open(Rc::clone(shell), key, conn, address, stop));
             }
+            Some(Side::LetGo { kept }) => shell.kept.let_go(kept),
             Some(Side::Close { key, conn }) => {
                 let opening = &shell.besides.opening;
                 let stop = opening.borrow_mut().remove(&(key.index, conn.0));

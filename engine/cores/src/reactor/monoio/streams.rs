@@ -51,6 +51,12 @@ impl Streams {
         }
     }
 
+    /// The connection, for whoever keeps it, unless the ring may still have something of it.
+    pub(super) fn take_settled(&mut self, conn: Conn) -> Option<TcpStream> {
+        let open = &mut self.open[usize::from(conn.0)];
+        (self.ring == Ring::Nothing).then(|| open.take()).flatten()
+    }
+
     /// Closes the connection.
     pub(super) fn close(&mut self, conn: Conn) {
         let stream = self.open[usize::from(conn.0)].take();
@@ -70,7 +76,7 @@ impl Drop for Streams {
 
 /// Closes by the system call. monoio would ask the ring to close and, as nobody waits for that,
 /// ask it to cancel that. Nothing else may have the socket.
-fn close_now(stream: TcpStream) {
+pub(super) fn close_now(stream: TcpStream) {
     // Whatever close() says, the descriptor is gone (Linux), and nothing is left to do.
     let _ = nix::unistd::close(stream.into_raw_fd());
 }

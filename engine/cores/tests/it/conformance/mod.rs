@@ -9,6 +9,7 @@ mod openssl;
 mod own_network;
 mod peers;
 mod real;
+mod reuse;
 mod servers;
 mod sessions;
 mod simulated;

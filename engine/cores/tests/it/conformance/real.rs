@@ -80,7 +80,7 @@ pub(super) fn start_serving(listener: TcpListener, tls: Option<Arc<ServerConfig>
     std::thread::spawn(move || serve(&listener, tls.as_ref()));
 }
 
-fn start_dns() -> SocketAddr {
+pub(super) fn start_dns() -> SocketAddr {
     let dns = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let upstream = dns.local_addr().expect("bound");
     std::thread::spawn(move || answer_dns(&dns));

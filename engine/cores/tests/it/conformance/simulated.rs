@@ -16,7 +16,7 @@ use crate::world::{Bench, GRID_ZERO, Sizes, bench_in};
 const ECONNREFUSED: i32 = 111;
 
 /// Servers by address. A TLS session lives as long as the test.
-struct Town {
+pub(super) struct Town {
     addresses: Addresses,
     good: Arc<ServerConfig>,
     untrusted: Arc<ServerConfig>,
@@ -24,6 +24,15 @@ struct Town {
 }
 
 impl Town {
+    pub(super) fn new(addresses: Addresses, tls: &Tls) -> Self {
+        Self {
+            addresses,
+            good: Arc::clone(&tls.good),
+            untrusted: Arc::clone(&tls.untrusted),
+            sessions: HashMap::new(),
+        }
+    }
+
     fn session(&mut self, peer: Peer) -> Option<&mut ServerConnection> {
         let config = if peer.address == self.addresses.tls {
             &self.good
@@ -98,6 +107,17 @@ impl World for Town {
     }
 }
 
+/// Where everybody lives.
+pub(super) fn addresses() -> Addresses {
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Addresses {
+        plain: local(80),
+        tls: local(443),
+        untrusted: local(444),
+        closed: local(9),
+    }
+}
+
 /// A core in a town.
 pub(super) struct SimRig {
     bench: Bench<Town>,
@@ -106,19 +126,8 @@ pub(super) struct SimRig {
 
 impl SimRig {
     pub(super) fn new(tls: &Tls) -> Self {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let addresses = Addresses {
-            plain: local(80),
-            tls: local(443),
-            untrusted: local(444),
-            closed: local(9),
-        };
-        let town = Town {
-            addresses,
-            good: Arc::clone(&tls.good),
-            untrusted: Arc::clone(&tls.untrusted),
-            sessions: HashMap::new(),
-        };
+        let addresses = addresses();
+        let town = Town::new(addresses, tls);
         Self {
             bench: bench_in(town, &Sizes::default(), GRID_ZERO, shared(tls)),
             addresses,

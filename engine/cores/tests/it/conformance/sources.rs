@@ -110,6 +110,7 @@ impl Bench {
         config.local_end = LocalEnd {
             sources: sources.to_vec(),
             close,
+            ..LocalEnd::default()
         };
         cores::spawn(config, Clock::start()).map(Self)
     }

@@ -216,6 +216,14 @@ impl Scrape {
         let queries = self.per_core(|_, core| core.dns.buffers);
         let help = "Buffers that are kept for the next DNS queries";
         page.gauge("dns_buffers", help, queries)?;
+        let kept = self.per_core(|_, core| core.connections_kept);
+        let help = "Connections that are kept for the next checks";
+        page.gauge("connections_kept", help, kept)?;
+        let reused = self.per_core_by("result", |core| {
+            vec![("used", core.reused), ("dead", core.reused_dead)]
+        });
+        let help = "Checks over a kept connection, and kept connections of no use any more";
+        page.counter("connections_reused", help, reused)?;
         let couriers = self.per_core(|_, core| core.couriers_idle);
         let help = "Tasks that are kept for the next checks";
         page.gauge("couriers_idle", help, couriers)
@@ -395,6 +403,7 @@ mod tests {
         (core.decoder_bytes, core.tls_session_bytes) = (37, 38);
         (core.sources_usable, core.sources_absent) = (32, 33);
         (core.sources_spent, core.sources_wanted) = (34, 35);
+        (core.connections_kept, core.reused, core.reused_dead) = (37, 38, 39);
         (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (core.dns.streams, core.dns.sick, core.dns.capped) = (17, 1, 18);
@@ -426,6 +435,9 @@ mod tests {
             "read_buffers{core=\"0\"} 28\n",
             "decoder_bytes{core=\"0\"} 37\n",
             "couriers_idle{core=\"0\"} 30\n",
+            "connections_kept{core=\"0\"} 37\n",
+            "connections_reused_total{core=\"0\",result=\"used\"} 38\n",
+            "connections_reused_total{core=\"0\",result=\"dead\"} 39\n",
             "dns_buffers{core=\"0\"} 31\n",
             "tls_chains{core=\"0\"} 17\n",
             "tls_sessions{core=\"0\"} 18\n",

@@ -313,7 +313,7 @@ impl Shell<'_> {
                     let (connect, _) = self.open[&conn.0];
                     self.later(0, What::Read(conn, connect));
                 }
-                Command::CloseConn { conn } => {
+                Command::CloseConn { conn } | Command::Keep { conn, .. } => {
                     assert!(self.open.remove(&conn.0).is_some(), "{commands:?}");
                 }
                 Command::Timer { at } => self.arm(at),

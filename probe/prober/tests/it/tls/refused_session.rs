@@ -125,7 +125,9 @@ impl Bench {
             }
             Command::CloseConn { conn } => return seen.did.push(("close", conn.0)),
             Command::Timer { .. } | Command::Done => return,
-            Command::Widen | Command::Wait => panic!("nothing outstanding: {:?}", seen.did),
+            Command::Widen | Command::Keep { .. } | Command::Wait => {
+                panic!("nothing outstanding: {:?}", seen.did)
+            }
         };
         seen.attempt.on(event, &self.shared, now);
     }

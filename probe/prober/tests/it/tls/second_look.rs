@@ -169,7 +169,9 @@ fn answer(
             return;
         }
         Command::Timer { .. } | Command::Done => return,
-        Command::Widen | Command::Wait => panic!("nothing outstanding after {:?}", seen.did),
+        Command::Widen | Command::Keep { .. } | Command::Wait => {
+            panic!("nothing outstanding after {:?}", seen.did)
+        }
     };
     seen.attempt.on(event, shared, now);
 }
