@@ -263,6 +263,15 @@ pub const FRESHNESS_FLUSH_MS: u64 = 10_000;
 pub const HISTORY_CHUNK_ROWS: usize = 1_000;
 /// Checks that wait for the history; more of them are left out, healthy ones from half of it on.
 pub const HISTORY_WAITING_MAX: usize = 131_072;
+/// Rows of the legacy table that are read at once.
+pub const LEGACY_PAGE_MAX: usize = 5_000;
+/// Rows of the legacy table that are read by their ids at once.
+pub const LEGACY_IDS_PER_READ: usize = 256;
+/// Ids of changed legacy rows that wait to be read; beyond it the whole table is.
+pub const LEGACY_IDS_MAX: usize = 65_536;
+/// Rows of a bucket up to which they are read when their count is not ours; beyond it the whole
+/// table is.
+pub const LEGACY_BUCKET_ROWS_MAX: u64 = 20_000;
 /// Default projection interval, in ms.
 pub const PROJECTION_INTERVAL_MS: u64 = 15 * 60 * 1_000;
 /// Projection intervals that may be asked for, in s: each check a row below it, times that their

@@ -4,13 +4,15 @@
 //! which columns the probes depend on. It knows no database: a backend turns its own values into
 //! [`Field`]s and back.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use model::check::{Check, HttpCheck, TcpText};
 use model::ids::Generation;
 use model::target::{ExpectStatus, Maintenance, Method, Profile, Redirect, TargetConfig};
 use model::{FieldError, Target, TargetId, TargetSpec};
 
 /// A value of a column, as every database has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Field<'a> {
     Null,
     Whole(i64),
@@ -151,6 +153,38 @@ impl<'a> Columns<'a> {
             self.send.as_deref().map_or(Field::Null, own_text),
             self.expected.as_deref().map_or(Field::Null, own_text),
         ]
+    }
+}
+
+/// What is compared of a configuration from one reading of a row to the next, where a row has no
+/// change number. It is that of one process: nothing keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of the columns that probes depend on.
+    pub probed: u32,
+    /// Of all others.
+    pub kept: u32,
+}
+
+impl Fingerprint {
+    /// That of `config`. Two that differ are taken for the same once in 2³².
+    ///
+    /// # Errors
+    /// A number that no column holds.
+    pub fn of(config: &TargetConfig) -> Result<Self, FieldError> {
+        let columns = Columns::of(config)?;
+        let (mut probed, mut kept) = (DefaultHasher::new(), DefaultHasher::new());
+        for (column, value) in CONFIG.iter().zip(columns.values()) {
+            value.hash(if column.probed {
+                &mut probed
+            } else {
+                &mut kept
+            });
+        }
+        Ok(Self {
+            probed: (probed.finish() >> 32) as u32,
+            kept: (kept.finish() >> 32) as u32,
+        })
     }
 }
 
@@ -313,4 +347,44 @@ fn list(field: &'static str, value: Field<'_>) -> Result<Vec<String>, FieldError
         return Ok(Vec::new());
     };
     serde_json::from_str(&json).map_err(|_| FieldError::new(field, &json, "a JSON list of texts"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(change: impl FnOnce(&mut TargetSpec)) -> TargetConfig {
+        let mut spec = TargetSpec {
+            url: "http://a.example/".to_owned(),
+            ..TargetSpec::default()
+        };
+        change(&mut spec);
+        spec.parse().expect("valid")
+    }
+
+    #[test]
+    fn a_fingerprint_tells_what_probes_depend_on_from_the_rest() {
+        let of = |config| Fingerprint::of(&config).expect("it fits");
+        let plain = of(config(|_| {}));
+        // A default that is written down is no other setting.
+        assert_eq!(of(config(|spec| spec.interval_s = Some(300))), plain);
+        for change in [
+            |spec: &mut TargetSpec| spec.url = "http://b.example/".to_owned(),
+            |spec: &mut TargetSpec| spec.interval_s = Some(60),
+            |spec: &mut TargetSpec| spec.method = Some("HEAD".to_owned()),
+            |spec: &mut TargetSpec| spec.headers = vec!["X-A: 1".to_owned()],
+        ] {
+            let other = of(config(change));
+            assert_ne!(other.probed, plain.probed);
+            assert_eq!(other.kept, plain.kept);
+        }
+        for change in [
+            |spec: &mut TargetSpec| spec.group_id = Some(7),
+            |spec: &mut TargetSpec| spec.alert_cooldown_min = Some(5),
+        ] {
+            let other = of(config(change));
+            assert_eq!(other.probed, plain.probed);
+            assert_ne!(other.kept, plain.kept);
+        }
+    }
 }

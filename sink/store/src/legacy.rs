@@ -4,6 +4,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use model::{FieldError, Target, TargetId};
+
+use crate::columns::Fingerprint;
+
 /// Longest name of a table or column in MySQL, in characters.
 const NAME_MAX: usize = 64;
 
@@ -84,7 +88,7 @@ pub struct LegacyColumns {
     pub id: Name,
     /// The group of the target.
     pub group: Name,
-    /// Part of the fleet of one older host; written by an export only.
+    /// Part of the fleet of one older host. Rows are counted by it; written by an export only.
     pub bucket: Name,
     /// What is checked.
     pub url: Name,
@@ -120,9 +124,95 @@ pub struct Legacy {
     pub status: bool,
     /// Where its freshness is written.
     pub freshness: LegacyFreshness,
-    /// Buckets that an export spreads new rows over.
+    /// Buckets that an export spreads new rows over, and that are counted in slices.
     pub buckets: u32,
 }
+
+/// Highest bucket that is counted.
+pub const LEGACY_BUCKET_MAX: u16 = u16::MAX - 1;
+
+/// Which rows of the legacy table are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LegacyRange {
+    /// The next active rows after an id, in the order of their ids.
+    After {
+        /// `None`: from the first one on.
+        id: Option<TargetId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// As `After`, of one bucket.
+    Bucket {
+        /// Up to [`LEGACY_BUCKET_MAX`].
+        bucket: u16,
+        /// `None`: from the first one on.
+        id: Option<TargetId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Rows by their ids, active or not. Those that are not there are not in the answer.
+    Ids(Vec<TargetId>),
+}
+
+/// A row of the legacy table, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegacyRow {
+    /// Its key.
+    pub id: TargetId,
+    /// `None` where buckets are not asked for, or where it is none that is counted.
+    pub bucket: Option<u16>,
+    /// What it is.
+    pub state: LegacyState,
+}
+
+/// What a row of the legacy table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LegacyState {
+    /// A target, of generation 1, and what to compare with the next reading.
+    Active(Box<Target>, Fingerprint),
+    /// Active, and no valid target.
+    Refused(FieldError),
+    /// Not checked, valid or not.
+    Inactive,
+}
+
+/// The active rows of one bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketTally {
+    /// How many.
+    pub rows: u64,
+    /// Of which ids: that of [`BucketTally::mark`] of each, combined by XOR.
+    pub marks: u64,
+}
+
+impl BucketTally {
+    /// What the row `id` adds: a product of the middle bits of a product, so that rows that come
+    /// and rows that go at once do not cancel each other. Plain ids do (4 and 7 for 5 and 6), and
+    /// so do one-fold products of neighbours, once in 20,000. MySQL computes the same, without
+    /// overflow: all numbers have 63 bits.
+    pub fn mark(id: TargetId) -> u64 {
+        let [first, second] = MARK_FACTORS;
+        let product = (id.get() as u64 & MARK_MASK) * first;
+        ((product >> MARK_SHIFT) & MARK_MASK) * second
+    }
+
+    /// Takes in, or out again, the row `id`.
+    pub fn toggle(&mut self, id: TargetId, is_there: bool) {
+        self.rows = if is_there {
+            self.rows + 1
+        } else {
+            self.rows.saturating_sub(1)
+        };
+        self.marks ^= Self::mark(id);
+    }
+}
+
+/// 31 bits.
+pub(crate) const MARK_MASK: u64 = 0x7fff_ffff;
+/// Primes of 32 bits.
+pub(crate) const MARK_FACTORS: [u64; 2] = [2_654_435_761, 2_246_822_519];
+/// Where the middle bits of the first product begin.
+pub(crate) const MARK_SHIFT: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -137,6 +227,25 @@ mod tests {
         for bad in ["", "a b", "a`b", "a.b", "a;b", "\u{fc}", &"x".repeat(65)] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn rows_that_come_and_go_at_once_are_seen_though_their_number_stays() {
+        let of = |ids: &[i64]| {
+            let mut tally = BucketTally::default();
+            for &id in ids {
+                tally.toggle(TargetId::new(id).expect("positive"), true);
+            }
+            tally
+        };
+        // Neighbours whose sums and whose XORs are the same.
+        for base in (0..100_000).step_by(4) {
+            let [gone, come] = [[base + 4, base + 7], [base + 5, base + 6]];
+            assert_ne!(of(&gone), of(&come), "{base}");
+        }
+        let mut tally = of(&[1, 2, i64::MAX]);
+        tally.toggle(TargetId::new(1).expect("positive"), false);
+        assert_eq!(tally, of(&[2, i64::MAX]));
     }
 
     #[test]

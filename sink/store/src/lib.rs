@@ -31,9 +31,13 @@ pub use answer::{
     HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport, OpenEvent,
     StoreCounts, TargetPage,
 };
+pub use columns::Fingerprint;
 pub use error::StoreError;
 pub use lease::{ALL_SHARDS, Claim, Fence, JournalId, Superseded};
-pub use legacy::{Legacy, LegacyColumns, LegacyFreshness, Name};
+pub use legacy::{
+    BucketTally, LEGACY_BUCKET_MAX, Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow,
+    LegacyState, Name,
+};
 pub use mysql::MysqlUrl;
 pub use schema::{MigrationPlan, MigrationStep};
 pub use store::{OpenOptions, Store};

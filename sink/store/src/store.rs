@@ -14,7 +14,7 @@ use crate::answer::{
     StoreCounts, TargetPage,
 };
 use crate::lease::{Claim, Fence};
-use crate::legacy::Legacy;
+use crate::legacy::{BucketTally, Legacy, LegacyRange, LegacyRow};
 use crate::mysql::Lane;
 use crate::schema::{MigrationPlan, MigrationStep};
 use crate::url::StoreUrl;
@@ -269,6 +269,53 @@ impl Store {
                 let work = async move |db: &mut mysql::Session| {
                     db.legacy_targets(after, limit, only_active).await
                 };
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
+    /// The rows of the legacy table in `range`, as they are now, in one statement for each 500 ids;
+    /// in the order of their ids, but for [`LegacyRange::Ids`]. They have their buckets where
+    /// `buckets` says that [`Store::legacy_has_buckets`].
+    ///
+    /// # Errors
+    /// As [`Store::legacy_targets`].
+    pub async fn legacy_rows(&self, range: LegacyRange, buckets: bool) -> Result<Vec<LegacyRow>> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work =
+                    async move |db: &mut mysql::Session| db.legacy_rows(&range, buckets).await;
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
+    /// How many active rows of the legacy table the buckets `first` to `last` have, and which:
+    /// one statement that reads an index alone. Empty buckets are left out.
+    ///
+    /// # Errors
+    /// As [`Store::legacy_targets`].
+    pub async fn legacy_tally(&self, first: u16, last: u16) -> Result<Vec<(u16, BucketTally)>> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work = async move |db: &mut mysql::Session| db.legacy_tally(first, last).await;
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
+    /// Whether [`Store::legacy_tally`] costs little: there is an index that begins with the bucket
+    /// and with what tells whether a row is active.
+    ///
+    /// # Errors
+    /// As [`Store::legacy_targets`].
+    pub async fn legacy_has_buckets(&self) -> Result<bool> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work = async |db: &mut mysql::Session| db.legacy_has_buckets().await;
                 client.ask(Lane::Control, work).await
             }
         }

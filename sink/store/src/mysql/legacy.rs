@@ -11,11 +11,14 @@ use std::sync::Arc;
 use model::TargetId;
 use mysql_async::{Row, Value};
 
-use self::row::{SETTINGS, read_row};
+use self::row::{SETTINGS, read_row, read_seen};
 use super::session::Session;
 use super::targets::whole;
 use crate::answer::TargetPage;
-use crate::legacy::{Legacy, LegacyColumns, LegacyFreshness, Name};
+use crate::legacy::{
+    BucketTally, Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow, MARK_FACTORS,
+    MARK_MASK, MARK_SHIFT, Name,
+};
 use crate::{Result, StoreError};
 
 mod look;
@@ -27,19 +30,25 @@ const OWN_SETTINGS: &str = "jetpack_monitor_site_check_config";
 /// What a time of the legacy tables is counted from. The session is in UTC.
 const EPOCH: &str = "CAST('1970-01-01' AS DATETIME)";
 
-/// The statement that reads a page: id, whether active, group, URL, minutes, and the settings of
-/// the target, then those of its blog. Parameters: the id before it, and how many rows.
-fn page(legacy: &Legacy, only_active: bool) -> String {
+/// The head of every statement that reads rows: id, whether active, group, URL, minutes, bucket (or
+/// NULL), and the settings of the target, then those of its blog. A condition follows it.
+fn select(legacy: &Legacy, buckets: bool) -> String {
     let LegacyColumns {
         id,
         active,
         group,
         url,
         interval,
+        bucket,
         ..
     } = &legacy.columns;
     let head = [id, active, group, url, interval].map(|column| format!("s.{}", column.quoted()));
     let mut columns = head.to_vec();
+    columns.push(if buckets {
+        format!("s.{}", bucket.quoted())
+    } else {
+        "NULL".to_owned()
+    });
     let settings = |of: &str| SETTINGS.map(|setting| setting.read_from(of));
     columns.extend(settings("e"));
     let mut joins = format!(
@@ -52,18 +61,59 @@ fn page(legacy: &Legacy, only_active: bool) -> String {
         let (table, group) = (table.quoted(), group.quoted());
         joins = format!("{joins} LEFT JOIN {table} AS b ON b.blog_id = s.{group}");
     }
+    format!(
+        "SELECT {} FROM {} AS s {joins} WHERE",
+        columns.join(", "),
+        legacy.table.quoted()
+    )
+}
+
+/// A page in the order of ids. Parameters: the id before it, and how many rows.
+fn page(legacy: &Legacy, buckets: bool, only_active: bool) -> String {
+    let (id, active) = (legacy.columns.id.quoted(), legacy.columns.active.quoted());
     let which = if only_active {
-        format!(" AND s.{} = 1", active.quoted())
+        format!(" AND s.{active} = 1")
     } else {
         String::new()
     };
+    let head = select(legacy, buckets);
+    format!("{head} s.{id} > ?{which} ORDER BY s.{id} LIMIT ?")
+}
+
+/// A page of one bucket. Parameters: the bucket, the id before the page, and how many rows.
+fn page_of_bucket(legacy: &Legacy) -> String {
+    let LegacyColumns {
+        id, active, bucket, ..
+    } = &legacy.columns;
+    let (id, active, bucket) = (id.quoted(), active.quoted(), bucket.quoted());
+    let head = select(legacy, true);
+    format!("{head} s.{bucket} = ? AND s.{active} = 1 AND s.{id} > ? ORDER BY s.{id} LIMIT ?")
+}
+
+/// Counts active rows by bucket, from an index alone. Parameters: the first and the last bucket.
+fn tally(legacy: &Legacy) -> String {
+    let LegacyColumns {
+        id, active, bucket, ..
+    } = &legacy.columns;
+    let (id, active, bucket) = (id.quoted(), active.quoted(), bucket.quoted());
+    let [first, second] = MARK_FACTORS;
+    let product = format!("(({id} & {MARK_MASK}) * {first})");
+    let mark = format!("(({product} >> {MARK_SHIFT}) & {MARK_MASK}) * {second}");
     format!(
-        "SELECT {} FROM {} AS s {joins} WHERE s.{id} > ?{which} ORDER BY s.{id} LIMIT ?",
-        columns.join(", "),
-        legacy.table.quoted(),
-        id = id.quoted()
+        "SELECT {bucket}, COUNT(*), BIT_XOR({mark}) FROM {} \
+         WHERE {bucket} BETWEEN ? AND ? AND {active} = 1 GROUP BY {bucket}",
+        legacy.table.quoted()
     )
 }
+
+/// Indices of a table that begin with the bucket, a whole number, and whether the row is active.
+const BUCKET_INDICES: &str = "SELECT COUNT(*) FROM information_schema.statistics AS a \
+    JOIN information_schema.statistics AS b ON b.table_schema = a.table_schema \
+    AND b.table_name = a.table_name AND b.index_name = a.index_name AND b.seq_in_index = 2 \
+    JOIN information_schema.columns AS c ON c.table_schema = a.table_schema \
+    AND c.table_name = a.table_name AND c.column_name = a.column_name \
+    WHERE a.table_schema = DATABASE() AND a.table_name = ? AND a.seq_in_index = 1 \
+    AND a.column_name = ? AND b.column_name = ? AND c.data_type LIKE '%int'";
 
 fn settings_table(legacy: &Legacy) -> String {
     let named = legacy.config_table.as_ref();
@@ -129,7 +179,7 @@ impl Session {
         only_active: bool,
     ) -> Result<TargetPage> {
         let legacy = self.named_legacy()?;
-        let sql = page(&legacy, only_active);
+        let sql = page(&legacy, false, only_active);
         let place = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
         let rows = self
             .read(async |session: &mut Self| session.fetch(&sql, place.to_vec()).await)
@@ -143,6 +193,67 @@ impl Session {
             }
         }
         Ok(page)
+    }
+
+    /// Rows of the legacy table, as they are now; with their buckets where those can be counted.
+    pub(crate) async fn legacy_rows(
+        &mut self,
+        range: &LegacyRange,
+        buckets: bool,
+    ) -> Result<Vec<LegacyRow>> {
+        let legacy = self.named_legacy()?;
+        let raw = |id: Option<TargetId>| Value::Int(id.map_or(0, TargetId::get));
+        let rows = self
+            .read(async |session: &mut Self| match range {
+                LegacyRange::After { id, limit } => {
+                    let place = vec![raw(*id), Value::Int(whole(*limit))];
+                    session.fetch(&page(&legacy, buckets, true), place).await
+                }
+                LegacyRange::Bucket { bucket, id, limit } => {
+                    let bucket = Value::Int(i64::from(*bucket));
+                    let place = vec![bucket, raw(*id), Value::Int(whole(*limit))];
+                    session.fetch(&page_of_bucket(&legacy), place).await
+                }
+                LegacyRange::Ids(ids) => {
+                    let head = select(&legacy, buckets);
+                    let head = format!("{head} s.{} IN", legacy.columns.id.quoted());
+                    let ids = ids.iter().map(|id| Value::Int(id.get())).collect();
+                    session.fetch_many((&head, ""), &[], ids).await
+                }
+            })
+            .await?;
+        let seen = |row: &Row| Ok(read_seen(self.key(row)?, row));
+        rows.iter().map(seen).collect()
+    }
+
+    /// Active rows by bucket, from the bucket `first` to `last`; empty buckets are left out.
+    pub(crate) async fn legacy_tally(
+        &mut self,
+        first: u16,
+        last: u16,
+    ) -> Result<Vec<(u16, BucketTally)>> {
+        let legacy = self.named_legacy()?;
+        let sql = tally(&legacy);
+        let range = [first, last].map(|bucket| Value::Int(i64::from(bucket)));
+        let rows = self
+            .read(async |session: &mut Self| session.fetch(&sql, range.to_vec()).await)
+            .await?;
+        let counted = |row| {
+            let (bucket, rows, marks): (u16, u64, u64) = super::session::read(self.url(), row)?;
+            Ok((bucket, BucketTally { rows, marks }))
+        };
+        rows.into_iter().map(counted).collect()
+    }
+
+    /// Whether rows can be counted by bucket without reading the table.
+    pub(crate) async fn legacy_has_buckets(&mut self) -> Result<bool> {
+        let legacy = self.named_legacy()?;
+        let LegacyColumns { bucket, active, .. } = &legacy.columns;
+        let names = [&legacy.table, bucket, active].map(|name| Value::from(name.as_str()));
+        let found = self
+            .read(async |session: &mut Self| session.number(BUCKET_INDICES, names.to_vec()).await)
+            .await?;
+        Ok(found > Some(0))
     }
 
     /// Rows of the legacy table, and active ones.

@@ -201,6 +201,8 @@ fn install(folder: &Path) {
         .arg(format!("--datadir={}/data", folder.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .args(["--skip-name-resolve", "--innodb-use-native-aio=0"])
+        // Temporary tables are named after the process, whose number others may have, too.
+        .arg(format!("--tmpdir={}", folder.display()))
         .output()
         .expect("mariadb-install-db starts");
     let said = String::from_utf8_lossy(&output.stderr);

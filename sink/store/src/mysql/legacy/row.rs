@@ -7,10 +7,13 @@ use mysql_async::Row;
 use serde_json::Value as Json;
 
 use super::super::targets::field;
-use crate::columns::{Field, text, unsigned, whole};
+use crate::columns::{Field, Fingerprint, text, unsigned, whole};
+use crate::legacy::{LEGACY_BUCKET_MAX, LegacyRow, LegacyState};
 
 /// Columns before the settings.
-const HEAD_LEN: usize = 5;
+const HEAD_LEN: usize = 6;
+/// Of those, the bucket; NULL where it is not asked for.
+const BUCKET_AT: usize = 5;
 
 /// A column of the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +58,42 @@ pub(super) const SETTINGS: [Setting; 11] = [
 
 /// A row that is a target, or the id of one that is not with the reason.
 pub(super) fn read_row(row: &Row) -> Result<Target, (i64, FieldError)> {
-    let fields: Vec<Field<'_>> = (0..row.len()).map(|at| field(row.as_ref(at))).collect();
-    target(&fields)
+    target(&fields(row))
+}
+
+/// The row `id` as a sweep sees it: of an inactive one nothing more is read.
+pub(super) fn read_seen(id: TargetId, row: &Row) -> LegacyRow {
+    seen(id, &fields(row))
+}
+
+fn fields(row: &Row) -> Vec<Field<'_>> {
+    (0..row.len()).map(|at| field(row.as_ref(at))).collect()
+}
+
+fn seen(id: TargetId, fields: &[Field<'_>]) -> LegacyRow {
+    let state = if is_active(fields) {
+        match target(fields).and_then(fingerprinted) {
+            Ok(active) => active,
+            Err((_, why)) => LegacyState::Refused(why),
+        }
+    } else {
+        LegacyState::Inactive
+    };
+    let bucket = match fields.get(BUCKET_AT) {
+        Some(Field::Whole(bucket)) => u16::try_from(*bucket).ok(),
+        _ => None,
+    };
+    let bucket = bucket.filter(|&bucket| bucket <= LEGACY_BUCKET_MAX);
+    LegacyRow { id, bucket, state }
+}
+
+fn fingerprinted(target: Target) -> Result<LegacyState, (i64, FieldError)> {
+    let fingerprint = Fingerprint::of(&target.config).map_err(|why| (target.id.get(), why))?;
+    Ok(LegacyState::Active(Box::new(target), fingerprint))
+}
+
+fn is_active(fields: &[Field<'_>]) -> bool {
+    fields.get(1) == Some(&Field::Whole(1))
 }
 
 fn target(fields: &[Field<'_>]) -> Result<Target, (i64, FieldError)> {
@@ -72,7 +109,7 @@ fn target(fields: &[Field<'_>]) -> Result<Target, (i64, FieldError)> {
             id: target,
             // Nothing says which configuration of a legacy row is the newer one.
             generation: Generation(1),
-            active: fields.get(1) == Some(&Field::Whole(1)),
+            active: is_active(fields),
             config: config(fields)?,
         })
     };
@@ -198,6 +235,7 @@ mod tests {
             Field::Whole(9),
             url,
             Field::Whole(minutes),
+            Field::Whole(3),
         ];
         for given in [own, blog] {
             fields.extend(SETTINGS.map(|setting| {
@@ -291,5 +329,28 @@ mod tests {
         // Never a default in place of what is not understood.
         bad[3] = Field::Null;
         assert_eq!(target(&bad).expect_err("refused").1.field, "url");
+    }
+
+    #[test]
+    fn a_row_is_seen_with_its_bucket_and_an_inactive_one_need_not_be_valid() {
+        let id = TargetId::new(7).expect("positive");
+        let mut fields = row(5, &[], &[]);
+        let of = |fields: &[Field<'_>]| (seen(id, fields).bucket, seen(id, fields).state);
+        let (bucket, state) = of(&fields);
+        assert!(matches!(state, LegacyState::Active(..)), "{state:?}");
+        assert_eq!(bucket, Some(3));
+        fields[3] = Field::Null;
+        assert!(matches!(of(&fields).1, LegacyState::Refused(_)));
+        fields[1] = Field::Whole(0);
+        assert_eq!(of(&fields).1, LegacyState::Inactive);
+        for (bucket, known) in [
+            (Field::Whole(65_534), Some(65_534)),
+            (Field::Whole(65_535), None),
+            (Field::Whole(-1), None),
+            (Field::Null, None),
+        ] {
+            fields[BUCKET_AT] = bucket;
+            assert_eq!(of(&fields).0, known);
+        }
     }
 }

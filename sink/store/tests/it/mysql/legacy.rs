@@ -2,6 +2,7 @@
 
 mod exchange;
 mod freshness;
+mod rows;
 
 use std::sync::Arc;
 
