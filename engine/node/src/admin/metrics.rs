@@ -2,6 +2,7 @@
 //! label per target. Names as in the documentation; a test compares them.
 
 mod depths;
+mod legacy;
 
 use std::fmt;
 
@@ -14,7 +15,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::run::legacy::stats::LegacySeen;
 use crate::run::lifetime::{BOUNDS_US, Buckets, Lifetime};
+use crate::run::pressure;
 use crate::run::view::View;
 
 /// Everything that one scrape shows.
@@ -27,6 +30,7 @@ struct Scrape {
     forgotten: [(&'static str, u64); 3],
     forgetting_failed: u64,
     ages: Option<FreshnessAges>,
+    legacy: LegacySeen,
     /// Of the monotonic clock.
     now_us: u64,
     histograms: Vec<CoreBuckets>,
@@ -64,6 +68,7 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         forgotten: view.retention.rows(),
         forgetting_failed: view.retention.failed(),
         ages: view.ages(),
+        legacy: view.legacy.look(),
         now_us: view.clock.mono().0,
         histograms: view.with_histograms(|all| all.iter().map(CoreBuckets::from).collect()),
         rss_bytes: rss_bytes(),
@@ -100,6 +105,7 @@ impl Collector for Scrape {
         self.sink_metrics(&mut page)?;
         self.sink_depths(&mut page)?;
         self.freshness(&mut page)?;
+        self.legacy_rows(&mut page)?;
         self.process(&mut page)?;
         self.latency_histograms(&mut page)
     }
@@ -326,18 +332,12 @@ impl Scrape {
     fn process(&self, page: &mut Page<'_>) -> fmt::Result {
         page.gauge("rss_bytes", "Resident memory", plain(self.rss_bytes))?;
         page.gauge("fds", "Open files", plain(self.fds))?;
-        let held = self.cores.iter().any(|core| core.held > 0);
         let files = self.fds * 10 > self.nofile * 9;
-        let is_short = |core: &CoreSnapshot| core.sources_spent + core.sources_absent > 0;
-        let ports = self.cores.iter().any(is_short);
-        let resolver = self.cores.iter().any(|core| core.dns.sick > 0);
-        let pressure = [
-            ("held", u64::from(held)),
-            ("fds", u64::from(files)),
-            ("ports", u64::from(ports)),
-            ("journal", self.sink.counters.journal_alarm),
-            ("resolver", u64::from(resolver)),
-        ];
+        let kinds = pressure::kinds(&self.cores, &self.sink.counters);
+        let kinds = kinds.into_iter().chain([("fds", files)]);
+        let pressure: Vec<(&str, u64)> = kinds
+            .map(|(kind, is_short)| (kind, u64::from(is_short)))
+            .collect();
         page.gauge(
             "pressure",
             "1 while we are short of something",
@@ -499,6 +499,7 @@ mod tests {
             ],
             forgetting_failed: 8,
             ages: Some(FreshnessAges::default()),
+            legacy: LegacySeen::default(),
             now_us: 0,
             histograms: vec![CoreBuckets::from(&lifetime)],
             rss_bytes: 1,

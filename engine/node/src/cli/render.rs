@@ -142,6 +142,9 @@ pub(super) fn status(answer: &Value) -> String {
         ("lag".to_owned(), lags(&answer["lag_us"])),
         ("journal".to_owned(), journal(&answer["sink"])),
     ];
+    if answer["legacy"].is_object() {
+        lines.push(("legacy".to_owned(), legacy(&answer["legacy"])));
+    }
     let cores = answer["cores"].as_array().into_iter().flatten();
     lines.extend(cores.map(|one| (format!("core {}", one["core"]), core(one))));
     let balanced = if answer["balanced"] == true {
@@ -165,6 +168,21 @@ fn targets(answer: &Value) -> String {
     format!(
         "{active} active, {seems_down} seem down, {down} down, {refused} refused; {rate:.1} \
          checks/s required"
+    )
+}
+
+/// How far the sweep is, and what reading the rows again came to.
+fn legacy(legacy: &Value) -> String {
+    let (changes, sweep) = (&legacy["changes"], &legacy["sweep"]);
+    let of = |key: &str| number(&changes[key]);
+    let (changed, activated) = (of("changed"), of("activated"));
+    let (deactivated, refused) = (of("deactivated"), of("refused"));
+    let percent = sweep["progress"].as_f64().unwrap_or(0.0) * 100.0;
+    let age_s = sweep["age_s"].as_f64().unwrap_or(0.0);
+    let rate = number(&sweep["rows_per_s"]);
+    format!(
+        "{rate} rows/s read again, {percent:.0} % of the table, all as of {age_s:.0} s ago; \
+         {changed} changed, {activated} activated, {deactivated} deactivated, {refused} refused"
     )
 }
 
@@ -386,6 +404,8 @@ mod tests {
                 "safety.blocked": 2 },
             "sink": { "journal_bytes": 2_621_440, "journal_max_bytes": 1_u64 << 32,
                 "apply_lag": 17 },
+            "legacy": { "sweep": { "rows_per_s": 3_334, "progress": 0.25, "age_s": 75.4 },
+                "changes": { "changed": 4, "activated": 3, "deactivated": 2, "refused": 1 } },
             "cores": [
                 { "core": 0, "cpu": 1, "targets": 9, "account": account, "deferred": 0,
                     "in_flight_limit": 500, "balanced": true, "lag_us": lag },

@@ -66,7 +66,7 @@ impl Config {
             ("log", text(&self.log.as_str())),
             ("log_level", text(&self.log_level)),
         ];
-        all.extend(legacy::effective(&self.legacy));
+        all.extend(legacy::effective(&self.legacy, self.legacy_sweep_s));
         all
     }
 

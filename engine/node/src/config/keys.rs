@@ -69,7 +69,7 @@ pub(crate) const KEYS: [Key; 35] = [
 ];
 
 /// The keys of the table `[legacy]`: they have no flags.
-const LEGACY: [Key; 17] = [
+const LEGACY: [Key; 18] = [
     key("legacy.load", Kind::Flag),
     key("legacy.table", Kind::Text),
     key("legacy.config_table", Kind::Text),
@@ -87,6 +87,7 @@ const LEGACY: [Key; 17] = [
     key("legacy.last_checked_column", Kind::Text),
     key("legacy.next_check_column", Kind::Text),
     key("legacy.buckets", Kind::Whole),
+    key("legacy.sweep_s", Kind::Whole),
 ];
 
 /// The one table of a file.

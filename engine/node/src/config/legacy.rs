@@ -10,6 +10,9 @@ use super::{Config, refuse};
 /// Default of `legacy.buckets`, and what it may be.
 const BUCKETS: u32 = 1_000;
 const BUCKETS_RANGE: (u32, u32) = (1, 65_536);
+/// Default of `legacy.sweep_s`, and what it may be.
+const SWEEP_S: u32 = 300;
+const SWEEP_RANGE_S: (u32, u32) = (10, 86_400);
 
 impl Reader<'_> {
     /// The whole table.
@@ -34,6 +37,11 @@ impl Reader<'_> {
             freshness: self.word("legacy.freshness", LegacyFreshness::Sidecar)?,
             buckets: self.whole("legacy.buckets", BUCKETS, BUCKETS_RANGE)?,
         })
+    }
+
+    /// In which the whole table is read again.
+    pub(super) fn legacy_sweep_s(&self) -> anyhow::Result<u32> {
+        self.whole("legacy.sweep_s", SWEEP_S, SWEEP_RANGE_S)
     }
 
     fn legacy_columns(&self) -> anyhow::Result<LegacyColumns> {
@@ -70,7 +78,7 @@ impl Reader<'_> {
 }
 
 /// Every key of the table with its effective value, in the order of the list of keys.
-pub(super) fn effective(legacy: &Legacy) -> Vec<(&'static str, Value)> {
+pub(super) fn effective(legacy: &Legacy, sweep_s: u32) -> Vec<(&'static str, Value)> {
     let name = |name: &Name| Value::String(name.to_string());
     let optional =
         |given: &Option<Name>| Value::String(given.as_ref().map_or(String::new(), Name::to_string));
@@ -102,6 +110,7 @@ pub(super) fn effective(legacy: &Legacy) -> Vec<(&'static str, Value)> {
         ("legacy.last_checked_column", name(&columns.last_checked)),
         ("legacy.next_check_column", name(&columns.next_check)),
         ("legacy.buckets", Value::Integer(legacy.buckets.into())),
+        ("legacy.sweep_s", Value::Integer(sweep_s.into())),
     ]
 }
 
@@ -152,6 +161,7 @@ mod tests {
             (of("freshness = 'on'"), "legacy.freshness"),
             (of("status = 'no'"), "legacy.status"),
             (of("buckets = -1"), "legacy.buckets"),
+            (of("sweep_s = 9"), "legacy.sweep_s"),
             ("[legacy]\nload = true".to_owned(), "legacy.load"),
             (
                 format!("targets = 'a.csv'\n{}", of("load = true")),

@@ -219,6 +219,8 @@ pub(crate) struct Config {
     pub(crate) log_level: String,
     /// The tables of an older system.
     pub(crate) legacy: Legacy,
+    /// In which the whole legacy table is read again, in s.
+    pub(crate) legacy_sweep_s: u32,
 }
 
 impl Config {
@@ -229,6 +231,7 @@ impl Config {
         let (store, store_chosen) = read.store(&data_dir)?;
         Ok(Self {
             legacy: read.legacy(&store)?,
+            legacy_sweep_s: read.legacy_sweep_s()?,
             store,
             store_chosen,
             node_id: read.node_id()?,

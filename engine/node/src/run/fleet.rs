@@ -77,6 +77,35 @@ impl Fleet {
         Ok(fed)
     }
 
+    /// Takes the targets `ids` away; how many of them had a place.
+    pub(crate) async fn take_away(&mut self, ids: &[TargetId]) -> Result<u64, Ended> {
+        let mut removed = 0;
+        for &id in ids {
+            removed += u64::from(self.remove(id).await?);
+        }
+        Ok(removed)
+    }
+
+    /// Where the target `id` is.
+    pub(crate) fn find(&self, id: TargetId) -> Option<(CoreIndex, Slot)> {
+        let core = self.core_of(id);
+        let slot = self.cores[core].0.find(id)?;
+        Some((CoreIndex(core as u16), slot))
+    }
+
+    /// Targets after an id and up to another one, in no order; `None`: without an end.
+    pub(crate) fn between(
+        &self,
+        after: Option<TargetId>,
+        last: Option<TargetId>,
+    ) -> impl Iterator<Item = (TargetId, CoreIndex, Slot)> {
+        let cores = self.cores.iter().enumerate();
+        cores.flat_map(move |(core, (slots, _))| {
+            let of_core = slots.between(after, last);
+            of_core.map(move |(id, slot)| (id, CoreIndex(core as u16), slot))
+        })
+    }
+
     /// Asks the owning core to check `id` now; whether it has such a target.
     pub(crate) async fn check_now(&self, id: TargetId) -> Result<bool, Ended> {
         let (slots, inbox) = &self.cores[self.core_of(id)];

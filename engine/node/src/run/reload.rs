@@ -16,15 +16,22 @@ use crate::aside;
 use crate::config::Config;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 
-/// Rows of somebody else have no change numbers to follow.
-const READ_ONCE: &str = "the rows of the legacy table are read at the start alone in this version: \
-                         what changed there since is in effect after the next start";
 /// Refused targets that are named in the log; all are counted.
 const REFUSED_NAMED_MAX: usize = 20;
 
 /// Places every active target, page by page in the order of ids, and tells the sink when it knows
 /// them all: what is still open of other targets ends there.
 pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
+    if control.legacy.is_none() {
+        return load_own(control).await;
+    }
+    let epoch = control.epoch();
+    let fed = control.load_legacy(epoch).await?;
+    control.fed_for.epoch = epoch;
+    Ok(fed)
+}
+
+async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
     let (mut after, mut fed, mut first) = (None, Fed::default(), true);
     let mut refused = Refused::default();
     let mut keep = HashSet::new();
@@ -138,10 +145,8 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
         imported = serde_json::to_value(import(control, &order).await?)?;
     }
     control.config.take_live(&newer);
-    if control.config.legacy.load {
-        warn!("{READ_ONCE}");
-    }
-    let fed = apply_changes(control).await?;
+    let mut fed = apply_changes(control).await?;
+    fed += control.sweep_now().await?;
     if !needs_restart.is_empty() {
         warn!("these keys changed and take effect with the next start: {needs_restart:?}");
     }
@@ -155,7 +160,7 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
 
 /// The rows of all pages of one reading that are no targets.
 #[derive(Default)]
-struct Refused {
+pub(super) struct Refused {
     seen: usize,
 }
 
@@ -166,6 +171,11 @@ impl Refused {
         let bad = refused.iter().map(|&(id, _)| id);
         let good = good.iter().map(|target| target.id.get());
         control.parts.view.refusals.rows(bad, good);
+        self.say(refused);
+    }
+
+    /// Names the first ones.
+    pub(super) fn say(&mut self, refused: &[(i64, FieldError)]) {
         for (id, error) in self.named(refused) {
             warn!("target {id} in the store is refused: {error}");
         }
@@ -182,7 +192,8 @@ impl Refused {
         self.seen.saturating_sub(REFUSED_NAMED_MAX)
     }
 
-    fn say_rest(&self) {
+    /// Says how many were not named.
+    pub(super) fn say_rest(&self) {
         if self.rest() > 0 {
             warn!("{} more targets in the store were refused", self.rest());
         }

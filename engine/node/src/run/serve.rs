@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::fit;
 use super::fleet::Fleet;
 use super::lease::Loaded;
+use super::legacy::{self, LegacyRows};
 use super::parts::{Parts, Stopping};
 use super::ports::Fit;
 use super::reload;
@@ -32,6 +33,8 @@ use crate::targets::import::{ImportOrder, UNJUDGED};
 const TURN: Duration = Duration::from_millis(200);
 /// Turns between two looks for changed targets: a change is in effect within a second.
 const CHANGES_EVERY: u64 = 2;
+/// Turns between two looks whether the node is short of something.
+const PRESSURE_EVERY: u64 = 5;
 /// Turns between two computations of freshness ages.
 const AGES_EVERY: u64 = 150;
 /// Turns between two summary lines.
@@ -51,6 +54,8 @@ pub(super) struct Control {
     /// Every active target has its place.
     loaded: bool,
     pub(super) fed_for: Loaded,
+    /// Where the targets are legacy rows.
+    pub(super) legacy: Option<LegacyRows>,
     calls: mpsc::Receiver<Call>,
     /// Calls that came while changed targets were placed.
     deferred: VecDeque<Call>,
@@ -70,7 +75,9 @@ impl Control {
         let inboxes = parts.cores.iter().map(|core| core.inbox.clone()).collect();
         let (sink, released) = (parts.sink.commands.clone(), parts.sink.released.clone());
         let summary = Summary::from(parts.view.clock.mono());
+        let legacy = LegacyRows::of(&config, parts.cores.len());
         Self {
+            legacy,
             fleet: Fleet::new(inboxes, sink, released),
             parts,
             config,
@@ -115,8 +122,15 @@ impl Control {
             while let Some(call) = self.deferred.pop_front() {
                 self.take(call).await?;
             }
+            self.go_on_with_legacy();
+            let now = self.parts.view.clock.mono();
             tokio::select! {
                 Some(call) = self.calls.recv() => self.take(call).await?,
+                woken = legacy::wake(&mut self.legacy, now) => {
+                    if let Some(answer) = woken {
+                        self.take_legacy(answer).await?;
+                    }
+                }
                 _ = turns.tick() => {
                     self.turn(turn).await?;
                     turn += 1;
@@ -296,6 +310,9 @@ impl Control {
         self.collect_ages();
         if turn.is_multiple_of(CHANGES_EVERY) && !self.fed_for.is_fenced {
             self.follow_changes().await?;
+        }
+        if turn.is_multiple_of(PRESSURE_EVERY) {
+            self.look_for_pressure();
         }
         if turn % SUMMARY_EVERY == SUMMARY_EVERY - 1 {
             self.summary.say(&self.parts.view).await;

@@ -51,6 +51,7 @@ pub(crate) async fn object(view: &View) -> Value {
         "failures": failures(&total),
         "cores": view.with_histograms(|all| cores_json(view, &accounts, all, now.mono.0)),
         "sink": sink_json(sink),
+        "legacy": view.legacy.look().json(now.mono),
     })
 }
 

@@ -13,6 +13,7 @@ use model::{CoreIndex, UnixMs};
 use persist::{FreshnessAges, SinkCounters, SinkSnapshot, SinkStats};
 
 use super::accounts::Accounts;
+use super::legacy::stats::LegacyStats;
 use super::lifetime::Lifetime;
 use super::refusals::Refusals;
 use super::retention::RetentionStats;
@@ -115,6 +116,8 @@ pub(crate) struct View {
     drain_s: AtomicU32,
     /// Refused targets.
     pub(crate) refusals: Refusals,
+    /// Legacy rows that were read again.
+    pub(crate) legacy: LegacyStats,
     /// Old rows that were deleted.
     pub(crate) retention: RetentionStats,
     histograms: Mutex<Vec<Lifetime>>,
@@ -138,6 +141,7 @@ impl View {
             stage: AtomicU8::new(Stage::Loading as u8),
             drain_s: AtomicU32::new(0),
             refusals: Refusals::default(),
+            legacy: LegacyStats::default(),
             retention: RetentionStats::default(),
             histograms: Mutex::new(histograms),
             ages: Mutex::new(None),

@@ -2,6 +2,7 @@
 //! overlay that keeps single changes cheap among millions.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use model::{Slot, TargetId};
 
@@ -35,6 +36,27 @@ impl Directory {
         }
         let index = self.ids.binary_search(&raw).ok()?;
         (self.slots[index] != GONE).then(|| Slot(self.slots[index]))
+    }
+
+    /// Entries after an id and up to another one, in no order; `None`: without an end.
+    pub(crate) fn between(
+        &self,
+        after: Option<TargetId>,
+        last: Option<TargetId>,
+    ) -> impl Iterator<Item = (TargetId, Slot)> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.get()));
+        let to = last.map_or(Bound::Unbounded, |id| Bound::Included(id.get()));
+        let start = after.map_or(0, |after| self.ids.partition_point(|&id| id <= after.get()));
+        let end = self.ids.len();
+        let end = last.map_or(end, |last| self.ids.partition_point(|&id| id <= last.get()));
+        let range = start..end.max(start);
+        let sorted = self.ids[range.clone()].iter().zip(&self.slots[range]);
+        let sorted = sorted.filter(|&(_, &slot)| slot != GONE);
+        let is_empty = after.zip(last).is_some_and(|(after, last)| after >= last);
+        let late = (!is_empty).then(|| self.overlay.range((from, to)));
+        sorted
+            .chain(late.into_iter().flatten())
+            .filter_map(|(&id, &slot)| Some((TargetId::new(id)?, Slot(slot))))
     }
 
     /// Adds `id`, which has no entry.
@@ -128,6 +150,22 @@ mod tests {
         }
         for raw in 1..=20_000 {
             assert_eq!(directory.get(id(raw)), map.get(&raw).copied().map(Slot));
+        }
+        for (after, last) in [
+            (None, None),
+            (Some(500), None),
+            (Some(500), Some(700)),
+            (None, Some(1)),
+            (Some(700), Some(500)),
+        ] {
+            let is_inside = |raw: i64| {
+                after.is_none_or(|after| raw > after) && last.is_none_or(|last| raw <= last)
+            };
+            let found = directory.between(after.map(id), last.map(id));
+            let found: BTreeMap<i64, u32> = found.map(|(id, slot)| (id.get(), slot.0)).collect();
+            let mut expected = map.clone();
+            expected.retain(|&raw, _| is_inside(raw));
+            assert_eq!(found, expected, "{after:?} {last:?}");
         }
     }
 

@@ -24,6 +24,15 @@ impl Slots {
         self.directory.get(id)
     }
 
+    /// Targets after an id and up to another one, in no order; `None`: without an end.
+    pub(crate) fn between(
+        &self,
+        after: Option<TargetId>,
+        last: Option<TargetId>,
+    ) -> impl Iterator<Item = (TargetId, Slot)> {
+        self.directory.between(after, last)
+    }
+
     /// The slot of `id`; a new one when it has none.
     pub(crate) fn place(&mut self, id: TargetId) -> Slot {
         if let Some(slot) = self.directory.get(id) {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::mariadb;
@@ -24,7 +25,8 @@ const SITES: &str = "CREATE TABLE jetpack_monitor_sites (
     last_status_change TIMESTAMP NULL DEFAULT NULL,
     check_interval TINYINT UNSIGNED NOT NULL DEFAULT 5,
     last_checked_at DATETIME NULL,
-    next_check_at DATETIME NULL
+    next_check_at DATETIME NULL,
+    KEY bucket_no_monitor_active_check_interval (bucket_no, monitor_active, check_interval)
 ) ENGINE=InnoDB DEFAULT CHARSET=latin1";
 
 /// A migrated database with the legacy table, and a folder with the configuration of a node.
@@ -71,6 +73,27 @@ impl Bed {
         mariadb::shared().sql(&format!("USE {}; {statements};", self.database))
     }
 
+    /// Active rows with the ids `1..=count` in 1,000 buckets, on the server `up`.
+    fn insert_many(&self, count: u32, up: std::net::SocketAddr) {
+        self.sql(&format!(
+            "INSERT INTO jetpack_monitor_sites (jetpack_monitor_site_id, blog_id, bucket_no, \
+             monitor_url) SELECT seq, 7, seq % 1000, CONCAT('http://{up}/', seq) \
+             FROM seq_1_to_{count}; ANALYZE TABLE jetpack_monitor_sites"
+        ));
+    }
+
+    /// Changes rows of the legacy table.
+    fn update(&self, change: &str, ids: &str) {
+        self.sql(&format!(
+            "UPDATE jetpack_monitor_sites SET {change} WHERE jetpack_monitor_site_id IN ({ids})"
+        ));
+    }
+
+    /// Waits until the rows of the node changed so often: changed, activated, deactivated, refused.
+    fn changes(&self, expected: [u64; 4]) -> Value {
+        status_until(&self.data_dir(), |status| changes_of(status) == expected)
+    }
+
     fn node(&self) -> Node {
         let mut command = run_command(&self.data_dir());
         command.arg("--config").arg(self.config());
@@ -79,6 +102,14 @@ impl Bed {
         node.wait_for("loaded");
         node
     }
+}
+
+fn changes_of(status: &Value) -> [u64; 4] {
+    let names = ["changed", "activated", "deactivated", "refused"];
+    names.map(|name| {
+        let count = &status["legacy"]["changes"][name];
+        count.as_u64().expect("a count")
+    })
 }
 
 const LOAD: &str = "[legacy]\nload = true\nfreshness = 'columns'\n";
@@ -127,6 +158,120 @@ fn a_node_checks_legacy_rows_and_writes_what_their_readers_expect() {
     assert_eq!(events, "6\t7");
     let own = bed.sql("SELECT COUNT(*) FROM jetpack_monitor_check_targets");
     assert_eq!(own, "0");
+}
+
+#[test]
+fn a_reload_puts_three_rows_of_twenty_thousand_right_and_touches_no_other() {
+    let bed = Bed::new("[legacy]\nload = true\nsweep_s = 86400\n");
+    let up = serve(OK);
+    bed.insert_many(20_000, up);
+    let node = bed.node();
+    bed.update("check_interval = 1", "12345");
+    bed.update("monitor_active = 0", "7");
+    bed.sql(&format!(
+        "INSERT INTO jetpack_monitor_sites (jetpack_monitor_site_id, blog_id, bucket_no, \
+         monitor_url) VALUES (20001, 7, 3, 'http://{up}/new')"
+    ));
+    // What nothing depends on that is checked here is no change.
+    bed.update("site_status = 2, last_status_change = NOW()", "1, 2, 3");
+    let answer = ask(&bed.data_dir(), r#"{"cmd":"reload"}"#);
+    assert_eq!(answer["ok"], true, "{answer}");
+    let status = bed.changes([1, 1, 1, 0]);
+    let legacy = &status["legacy"];
+    assert_eq!(legacy["rows"], 20_000, "{legacy}");
+    let read = legacy["rows_read"].as_u64().expect("a count");
+    assert!((20_000..30_000).contains(&read), "{legacy}");
+    // Full pages for the pass; of buckets that were counted meanwhile only those that differed.
+    let reads = &legacy["reads"];
+    assert!(reads["page"].as_u64() <= Some(7), "{legacy}");
+    assert!(reads["bucket"].as_u64() <= Some(3), "{legacy}");
+    for (id, known) in [(7, false), (12_345, true), (20_001, true)] {
+        let trigger = format!(r#"{{"cmd":"trigger","target":{id}}}"#);
+        assert_eq!(ask(&bed.data_dir(), &trigger)["ok"], known, "{id}");
+    }
+    let again = ask(&bed.data_dir(), r#"{"cmd":"reload"}"#);
+    assert_eq!(again["applied"]["upserted"], 0, "{again}");
+    assert_eq!(again["applied"]["removed"], 0, "{again}");
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+}
+
+/// The sweep takes a day here: only counts can find it.
+#[test]
+fn rows_that_are_switched_or_deleted_are_found_by_counting_their_buckets() {
+    let bed = Bed::new("[legacy]\nload = true\nsweep_s = 86400\n");
+    let up = serve(OK);
+    bed.insert_many(20_000, up);
+    bed.update("monitor_active = 0", "15123");
+    let node = bed.node();
+    // In one bucket, so that it has as many rows as before.
+    bed.sql(
+        "START TRANSACTION; UPDATE jetpack_monitor_sites \
+         SET monitor_active = 1 - monitor_active WHERE jetpack_monitor_site_id IN (15123, 16123); \
+         DELETE FROM jetpack_monitor_sites WHERE jetpack_monitor_site_id = 19999; COMMIT",
+    );
+    bed.update("bucket_no = 998", "19500");
+    let status = bed.changes([0, 1, 2, 0]);
+    let legacy = &status["legacy"];
+    assert_eq!(legacy["counts_buckets"], true);
+    assert_eq!(legacy["sweep"]["passes"], 0, "{legacy}");
+    // A first page of the sweep, and four buckets of twenty rows.
+    let read = legacy["rows_read"].as_u64().expect("a count");
+    assert!(read <= 700, "{legacy}");
+    node.signal("TERM");
+    assert_eq!(node.end().0, 0);
+}
+
+#[test]
+fn the_sweep_finds_edits_and_a_row_that_goes_bad_leaves_the_good_one() {
+    let bed = Bed::new("[legacy]\nload = true\nsweep_s = 10\n");
+    let up = serve(OK);
+    bed.insert_many(400, up);
+    bed.sql("ALTER TABLE jetpack_monitor_sites DROP KEY bucket_no_monitor_active_check_interval");
+    let node = bed.node();
+    bed.update("check_interval = 1", "5");
+    bed.update("monitor_url = 'no url'", "6");
+    bed.update("monitor_active = 0", "7");
+    let status = bed.changes([1, 0, 1, 1]);
+    assert_eq!(status["targets"]["refused"], 1, "{status}");
+    assert_eq!(status["legacy"]["counts_buckets"], false);
+    let triggered = ask(&bed.data_dir(), r#"{"cmd":"trigger","target":6}"#);
+    assert_eq!(triggered["ok"], true, "as it was before it went bad");
+    // As it was: nothing to change, and nothing bad any more.
+    bed.update(&format!("monitor_url = 'http://{up}/6'"), "6");
+    let right = |status: &Value| status["targets"]["refused"] == 0;
+    let status = status_until(&bed.data_dir(), right);
+    assert_eq!(changes_of(&status), [1, 0, 1, 1]);
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+    assert!(
+        log.contains("legacy rows cannot be counted by bucket: there is no index of"),
+        "{log}"
+    );
+    let refused = log.matches("target 6 in the store is refused").count();
+    assert_eq!(refused, 1, "{log}");
+}
+
+#[test]
+fn a_reload_while_the_table_cannot_be_read_is_refused_and_everything_goes_on() {
+    let bed = Bed::new("[legacy]\nload = true\nstatus = false\nfreshness = 'off'\n");
+    let up = serve(OK);
+    bed.insert_many(3, up);
+    let node = bed.node();
+    bed.sql("RENAME TABLE jetpack_monitor_sites TO elsewhere");
+    let answer = ask(&bed.data_dir(), r#"{"cmd":"reload"}"#);
+    assert_eq!(answer["ok"], false, "{answer}");
+    let said = answer["error"].as_str().expect("a sentence");
+    assert!(said.contains("the legacy rows cannot be read"), "{said}");
+    bed.sql("RENAME TABLE elsewhere TO jetpack_monitor_sites");
+    bed.update("check_interval = 1", "2");
+    let status = bed.changes([1, 0, 0, 0]);
+    assert_eq!(status["targets"]["active"], 3, "{status}");
+    assert!(status["legacy"]["read_errors"].as_u64() >= Some(1));
+    node.signal("TERM");
+    assert_eq!(node.end().0, 0);
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! What the sweep is told and what it asks for: the words between it, its shell, and whoever knows
+//! of changes.
+
+use model::{MonoUs, TargetId};
+
+/// A table that was read from its first to its last row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    /// Rows that it has, about.
+    pub(crate) rows: u64,
+    /// How many buckets there are, [`SLICES`](super::sweep::SLICES) or more; `None` where they
+    /// cannot be counted.
+    pub(crate) buckets: Option<u32>,
+    /// When the first of them was read.
+    pub(crate) begun: MonoUs,
+}
+
+/// Something to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// The next active rows after an id.
+    Page {
+        after: Option<TargetId>,
+        limit: usize,
+    },
+    /// How many rows the buckets `first` to `last` have, and which.
+    Tally { first: u16, last: u16 },
+    /// The next active rows of a bucket after an id.
+    Bucket {
+        bucket: u16,
+        after: Option<TargetId>,
+        limit: usize,
+    },
+    /// These rows.
+    Ids(Vec<TargetId>),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Rows, and the id after which the next ones are; `None` at the end.
+    Page {
+        rows: usize,
+        next: Option<TargetId>,
+    },
+    /// Buckets that are not as we have them, and whether one has too many rows to read them.
+    Tally {
+        differing: Vec<u16>,
+        large: bool,
+    },
+    /// As `Page`; at the end the ids that we have there and that were not read.
+    Bucket {
+        next: Option<TargetId>,
+        missing: Vec<TargetId>,
+    },
+    Ids,
+}
+
+/// What the machine is told. Of changes a stream of them tells; without one there are counts and
+/// the pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "no stream is read yet"))]
+pub(crate) enum Event {
+    /// Everything is in effect as it was read: there is something to compare with.
+    Loaded(Loaded),
+    /// These rows are not as they were. `switched`: one of them may have been switched on or off,
+    /// be new, or gone.
+    Changed { ids: Vec<TargetId>, switched: bool },
+    /// From now on all changes are told. `gap`: there may have been some before that were not.
+    StreamUp { gap: bool },
+    /// Changes are not told any more.
+    StreamLost,
+    /// Somebody wants the whole table read now.
+    Asked,
+    /// Whether the node is short of something.
+    Pressed(bool),
+    /// What was read is in effect.
+    Done(Done),
+    /// Nothing could be read.
+    Failed,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Read(Read),
+    /// Nothing before this instant, unless there is an event.
+    At(MonoUs),
+    /// Nothing before the end of the reading.
+    Reading,
+}
+
+/// Numbers to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Rows a second that the pass reads now; 0 while it rests.
+    pub(crate) rows_per_s: u64,
+    /// Rows of the pass so far.
+    pub(crate) pass_rows: u64,
+    /// When the newest whole pass began: what changed before it is in effect.
+    pub(crate) as_of: MonoUs,
+    /// Whole passes.
+    pub(crate) passes: u64,
+    /// Readings that were due and had to wait.
+    pub(crate) deferred: u64,
+    /// Ids that wait to be read.
+    pub(crate) ids_waiting: u64,
+    /// Buckets that wait to be read.
+    pub(crate) buckets_waiting: u64,
+    pub(crate) is_stream_up: bool,
+    pub(crate) is_hurried: bool,
+}

@@ -1,0 +1,445 @@
+//! Legacy rows while a node runs: what [`Sweep`] asks for is read beside everything else, compared
+//! with what is [`Held`], and only what differs is fed. It must not know how rows are stored, nor
+//! when they are due.
+//!
+//! ```text
+//!  turn, stream, reload ──events──► Sweep ──Read──► store (a task of its own)
+//!                                     ▲               │ rows, counts
+//!                                     └────Done──── Held ──difference──► fleet
+//! ```
+
+mod events;
+mod held;
+pub(crate) mod stats;
+mod sweep;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{MonoUs, TargetId};
+use persist::SinkCommand;
+use store::{BucketTally, LegacyRange, LegacyRow, Store};
+use tokio::task::JoinSet;
+use tracing::info;
+
+use self::events::{Done, Event, Loaded, Next, Read};
+use self::held::{Covered, Feeding, Held};
+use self::stats::Standing;
+use self::sweep::{SLICES, Sweep};
+use super::fleet::Fed;
+use super::pressure;
+use super::reload::Refused;
+use super::serve::{Control, PAGE, reading};
+use super::view::View;
+use crate::config::Config;
+
+/// Longest sleep of somebody who waits for nothing.
+const NOTHING: Duration = Duration::from_hours(1);
+
+/// Everything about legacy rows that a running node has.
+pub(super) struct LegacyRows {
+    held: Held,
+    sweep: Sweep,
+    /// One reading at most.
+    tasks: JoinSet<Answer>,
+    wake_at: MonoUs,
+    /// `None` where rows cannot be counted by bucket.
+    buckets: Option<u32>,
+    /// Of the buckets that are read: rows that we have and that were not read yet.
+    unseen: BTreeMap<u16, HashSet<TargetId>>,
+    refused: Refused,
+    passes: u64,
+    /// Why the last reading failed.
+    trouble: Option<String>,
+}
+
+/// What was read.
+enum Found {
+    Rows(Vec<LegacyRow>),
+    Tally(Vec<(u16, BucketTally)>),
+}
+
+/// A reading, what came of it, and when.
+pub(super) struct Answer {
+    read: Read,
+    found: store::Result<Found>,
+    at: MonoUs,
+}
+
+impl LegacyRows {
+    /// For `cores` cores; `None` where the targets are our own.
+    pub(super) fn of(config: &Config, cores: usize) -> Option<Self> {
+        config.legacy.load.then(|| Self {
+            held: Held::new(cores),
+            sweep: Sweep::new(config.legacy_sweep_s),
+            tasks: JoinSet::new(),
+            wake_at: MonoUs(0),
+            buckets: None,
+            unseen: BTreeMap::new(),
+            refused: Refused::default(),
+            passes: 0,
+            trouble: None,
+        })
+    }
+
+    /// Waits until there is something to do: `None` when something is due, or an answer.
+    pub(super) async fn wake(&mut self, now: MonoUs) -> Option<Answer> {
+        match self.tasks.join_next().await {
+            Some(Ok(answer)) => return Some(answer),
+            Some(Err(broken)) if broken.is_panic() => {
+                std::panic::resume_unwind(broken.into_panic());
+            }
+            _ => {}
+        }
+        let wait = Duration::from_micros(self.wake_at.since(now));
+        tokio::time::sleep(wait.min(NOTHING)).await;
+        None
+    }
+
+    /// Begins to read what is due.
+    fn go_on(&mut self, store: &Store, view: &Arc<View>) {
+        let now = view.clock.mono();
+        match self.sweep.next(now) {
+            Next::Reading if self.tasks.is_empty() => {
+                // It was given up for a load that failed.
+                self.sweep.on(Event::Failed, now);
+                self.wake_at = now.plus_ms(WATCH_MS);
+            }
+            Next::Reading => {}
+            Next::At(at) => self.wake_at = at,
+            Next::Read(read) => {
+                let (store, view) = (store.clone(), Arc::clone(view));
+                let buckets = self.buckets.is_some();
+                self.tasks.spawn(async move {
+                    let found = look(&store, &read, buckets).await;
+                    let at = view.clock.mono();
+                    Answer { read, found, at }
+                });
+            }
+        }
+    }
+
+    fn show(&mut self, fleet_len: usize, view: &View) {
+        let figures = self.sweep.figures();
+        let rows = (fleet_len + self.held.bad()) as u64;
+        self.sweep.set_rows(rows);
+        if figures.passes != self.passes {
+            self.passes = figures.passes;
+            std::mem::take(&mut self.refused).say_rest();
+        }
+        view.legacy.stands(Standing {
+            figures,
+            rows,
+            counts_buckets: self.buckets.is_some(),
+        });
+    }
+}
+
+/// Waits for [`LegacyRows::wake`], or for ever where there are no legacy rows.
+pub(super) async fn wake(legacy: &mut Option<LegacyRows>, now: MonoUs) -> Option<Answer> {
+    match legacy {
+        Some(legacy) => legacy.wake(now).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn look(store: &Store, read: &Read, buckets: bool) -> store::Result<Found> {
+    let range = match read.clone() {
+        Read::Tally { first, last } => {
+            return store.legacy_tally(first, last).await.map(Found::Tally);
+        }
+        Read::Page { after: id, limit } => LegacyRange::After { id, limit },
+        Read::Bucket {
+            bucket,
+            after: id,
+            limit,
+        } => LegacyRange::Bucket { bucket, id, limit },
+        Read::Ids(ids) => LegacyRange::Ids(ids),
+    };
+    store.legacy_rows(range, buckets).await.map(Found::Rows)
+}
+
+impl Control {
+    /// Places every active legacy row, tells the sink which ones are bad, and lets the sweep begin.
+    pub(super) async fn load_legacy(&mut self, epoch: u64) -> anyhow::Result<Fed> {
+        let begun = self.parts.view.clock.mono();
+        let store = self.parts.store.clone();
+        let has_buckets = reading(store.legacy_has_buckets().await)?;
+        let buckets = Some(self.config.legacy.buckets);
+        let buckets = buckets.filter(|&some| has_buckets && some >= u32::from(SLICES));
+        if let Some(legacy) = &mut self.legacy {
+            legacy.tasks = JoinSet::new();
+            legacy.buckets = buckets;
+        }
+        let (mut fed, mut after) = (Fed::default(), None);
+        loop {
+            let range = LegacyRange::After {
+                id: after,
+                limit: PAGE,
+            };
+            let rows = reading(store.legacy_rows(range, buckets.is_some()).await)?;
+            let next = next_of(&rows, PAGE);
+            let covered = Covered::Between(after, next);
+            fed += self.feed_legacy(rows, covered, Feeding::All).await?.fed;
+            self.between_pages().await?;
+            if next.is_none() {
+                break;
+            }
+            after = next;
+        }
+        let keep = self.legacy.iter().flat_map(|legacy| legacy.held.bad_ids());
+        let loaded = SinkCommand::Loaded {
+            keep: keep.collect(),
+            epoch,
+        };
+        super::send::send(&self.parts.sink.commands, loaded, "the sink").await?;
+        self.begin_sweep(buckets, begun);
+        Ok(fed)
+    }
+
+    fn begin_sweep(&mut self, buckets: Option<u32>, begun: MonoUs) {
+        let now = self.parts.view.clock.mono();
+        let Some(legacy) = &mut self.legacy else {
+            return;
+        };
+        if buckets.is_none() {
+            info!(
+                "legacy rows cannot be counted by bucket: there is no index of {} that begins with \
+                 {} and {}, or there are fewer than {SLICES} buckets; a row that is switched on or \
+                 off is found by the sweep, within {} s",
+                self.config.legacy.table,
+                self.config.legacy.columns.bucket,
+                self.config.legacy.columns.active,
+                self.config.legacy_sweep_s
+            );
+        }
+        let rows = (self.fleet.len() + legacy.held.bad()) as u64;
+        let loaded = Loaded {
+            rows,
+            buckets,
+            begun,
+        };
+        legacy.sweep.on(Event::Loaded(loaded), now);
+        legacy.unseen.clear();
+        std::mem::take(&mut legacy.refused).say_rest();
+        legacy.show(self.fleet.len(), &self.parts.view);
+    }
+
+    /// Begins what is due of the legacy rows, if there are any.
+    pub(super) fn go_on_with_legacy(&mut self) {
+        let Some(legacy) = &mut self.legacy else {
+            return;
+        };
+        if self.fed_for.is_fenced {
+            legacy.wake_at = self.parts.view.clock.mono().plus_ms(WATCH_MS);
+        } else {
+            legacy.go_on(&self.parts.store, &self.parts.view);
+        }
+    }
+
+    /// Tells the sweep how the node is.
+    pub(super) fn look_for_pressure(&mut self) {
+        let Some(legacy) = &mut self.legacy else {
+            return;
+        };
+        let view = &self.parts.view;
+        let (sink, cores) = view.snapshots();
+        let kinds = pressure::kinds(&cores, &sink.counters);
+        let is_pressed = kinds.into_iter().any(|(_, is_short)| is_short)
+            || view.with_histograms(pressure::is_late);
+        let now = view.clock.mono();
+        legacy.sweep.on(Event::Pressed(is_pressed), now);
+        legacy.show(self.fleet.len(), view);
+    }
+
+    /// Takes in what was read. A store that is away costs freshness of the fleet, never probing.
+    pub(super) async fn take_legacy(&mut self, answer: Answer) -> anyhow::Result<()> {
+        let Answer { read, found, at } = answer;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.legacy_failed(&error, at);
+                return Ok(());
+            }
+        };
+        let (done, rows) = match found {
+            Found::Tally(counted) => (self.compare_counts(&read, &counted), 0),
+            Found::Rows(rows) => {
+                let count = rows.len();
+                (self.take_rows(&read, rows).await?, count)
+            }
+        };
+        if let Some(legacy) = &mut self.legacy {
+            legacy.trouble = None;
+            let took_us = legacy.sweep.took_us(at);
+            self.parts
+                .view
+                .legacy
+                .read(stats::kind(&read), rows, took_us);
+            legacy.sweep.on(Event::Done(done), at);
+            legacy.show(self.fleet.len(), &self.parts.view);
+        }
+        Ok(())
+    }
+
+    fn legacy_failed(&mut self, error: &store::StoreError, at: MonoUs) {
+        if let Some(legacy) = &mut self.legacy {
+            legacy.trouble = Some(error.to_string());
+            legacy.sweep.on(Event::Failed, at);
+        }
+        self.parts.view.legacy.failed();
+        self.complain("legacy", || {
+            format!("legacy rows cannot be read, those that are known stay in effect: {error}")
+        });
+    }
+
+    fn compare_counts(&mut self, read: &Read, counted: &[(u16, BucketTally)]) -> Done {
+        let (Some(legacy), &Read::Tally { first, last }) = (&mut self.legacy, read) else {
+            return Done::Ids;
+        };
+        let (differing, large) = legacy.held.differing((first, last), counted);
+        legacy.unseen = legacy.held.of_buckets(&self.fleet, &differing);
+        Done::Tally { differing, large }
+    }
+
+    async fn take_rows(&mut self, read: &Read, rows: Vec<LegacyRow>) -> anyhow::Result<Done> {
+        let (count, done, covered) = match read {
+            Read::Page { after, limit } => {
+                let next = next_of(&rows, *limit);
+                let done = Done::Page {
+                    rows: rows.len(),
+                    next,
+                };
+                (rows.len(), done, Covered::Between(*after, next))
+            }
+            Read::Bucket { bucket, limit, .. } => {
+                let next = next_of(&rows, *limit);
+                let missing = self.unseen_of(*bucket, &rows, next.is_none());
+                (rows.len(), Done::Bucket { next, missing }, Covered::Nothing)
+            }
+            Read::Ids(ids) => (ids.len(), Done::Ids, Covered::These(ids)),
+            Read::Tally { .. } => return Ok(Done::Ids),
+        };
+        let change = self.feed_legacy(rows, covered, Feeding::Changes).await?;
+        self.parts.view.legacy.add(change.counts);
+        if change.counts.iter().any(|&some| some > 0) {
+            let [changed, activated, deactivated, refused] = change.counts;
+            info!(
+                read = count,
+                changed, activated, deactivated, refused, "legacy rows changed"
+            );
+        }
+        Ok(done)
+    }
+
+    /// Rows of a bucket that we have and that `rows` does not have, once all were read.
+    fn unseen_of(&mut self, bucket: u16, rows: &[LegacyRow], is_end: bool) -> Vec<TargetId> {
+        let Some(legacy) = &mut self.legacy else {
+            return Vec::new();
+        };
+        if let Some(unseen) = legacy.unseen.get_mut(&bucket) {
+            for row in rows {
+                unseen.remove(&row.id);
+            }
+        }
+        if !is_end {
+            return Vec::new();
+        }
+        let unseen = legacy.unseen.remove(&bucket).unwrap_or_default();
+        let mut unseen: Vec<TargetId> = unseen.into_iter().collect();
+        unseen.sort_unstable();
+        unseen
+    }
+
+    /// Compares rows with what is known and feeds what differs.
+    async fn feed_legacy(
+        &mut self,
+        rows: Vec<LegacyRow>,
+        covered: Covered<'_>,
+        feeding: Feeding,
+    ) -> anyhow::Result<Change> {
+        let Some(legacy) = &mut self.legacy else {
+            return Ok(Change::default());
+        };
+        let mut found = legacy.held.compare(&self.fleet, rows, covered, feeding);
+        let right_again = found.right_again.iter().copied();
+        let bad = found.refused.iter().map(|&(id, _)| id);
+        self.parts.view.refusals.rows(bad, right_again);
+        legacy.refused.say(&found.refused);
+        let targets = std::mem::take(&mut found.targets);
+        let ids: Vec<TargetId> = targets.iter().map(|target| target.id).collect();
+        let removed = self.fleet.take_away(&found.gone).await?;
+        let mut fed = self.fleet.feed(targets).await?;
+        fed.removed += removed;
+        legacy.held.fed(&self.fleet, &ids, &found);
+        let refused = found.refused.len() as u64;
+        Ok(Change {
+            fed,
+            counts: [found.changed, found.activated, removed, refused],
+        })
+    }
+
+    /// Reads the whole table now, and waits for it; meanwhile requests are answered.
+    pub(super) async fn sweep_now(&mut self) -> anyhow::Result<Fed> {
+        let before = self.parts.view.legacy.look().changes;
+        let now = self.parts.view.clock.mono();
+        let Some(legacy) = &mut self.legacy else {
+            return Ok(Fed::default());
+        };
+        if self.fed_for.is_fenced {
+            // Everything is loaded again before anything is checked.
+            return Ok(Fed::default());
+        }
+        legacy.sweep.on(Event::Asked, now);
+        legacy.trouble = None;
+        let wanted = legacy.sweep.newest_pass();
+        loop {
+            let now = self.parts.view.clock.mono();
+            let legacy = self
+                .legacy
+                .as_mut()
+                .filter(|legacy| !legacy.sweep.is_over(wanted));
+            let Some(legacy) = legacy else {
+                break;
+            };
+            if let Some(why) = &legacy.trouble {
+                anyhow::bail!("the legacy rows cannot be read: {why}; it is tried again");
+            }
+            legacy.go_on(&self.parts.store, &self.parts.view);
+            let woken = tokio::select! {
+                woken = legacy.wake(now) => woken,
+                () = tokio::time::sleep(Duration::from_millis(WATCH_MS)) => None,
+            };
+            if let Some(answer) = woken {
+                self.take_legacy(answer).await?;
+            }
+            self.between_pages().await?;
+        }
+        let after = self.parts.view.legacy.look().changes;
+        let [changed, activated, removed] = [0, 1, 2].map(|at| after[at] - before[at]);
+        Ok(Fed {
+            upserted: changed + activated,
+            removed,
+            unjudged: 0,
+        })
+    }
+}
+
+/// Threads are looked at so often while somebody waits for a pass, in ms.
+const WATCH_MS: u64 = 200;
+
+/// What rows that were read did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    fed: Fed,
+    /// In the order of [`stats::CHANGES`].
+    counts: [u64; stats::CHANGES.len()],
+}
+
+/// The id after which the next rows are; `None` when there are none.
+fn next_of(rows: &[LegacyRow], limit: usize) -> Option<TargetId> {
+    rows.last()
+        .filter(|_| rows.len() >= limit)
+        .map(|row| row.id)
+}

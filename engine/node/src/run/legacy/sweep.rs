@@ -1,0 +1,507 @@
+//! When which rows of a legacy table are read again. A machine: events and `now` in, one reading at
+//! a time out. It knows no store, no fleet and no clock; ids, buckets and counts are all it sees.
+//!
+//! ```text
+//!  Changed, switched ─► urgent ids ──┐
+//!  counts ─► buckets that differ ────┤  at most half of the time in statements
+//!  Asked, a gap ─► a hurried pass ───┤
+//!  every 3 s ─► counts of a slice ───┼──► one reading ─► Done | Failed
+//!  Changed, edited ─► edited ids ────┤  put off under pressure, a minute at most
+//!  the pass, page by page ───────────┘  put off as well, and at most 5 % of the time
+//! ```
+
+use std::collections::VecDeque;
+
+use model::limits::{LEGACY_IDS_MAX, LEGACY_IDS_PER_READ, LEGACY_PAGE_MAX};
+use model::{MonoUs, TargetId};
+use store::LEGACY_BUCKET_MAX;
+
+use super::events::{Done, Event, Figures, Loaded, Next, Read};
+
+/// Slices of the buckets; each is counted by one statement.
+pub(crate) const SLICES: u16 = 10;
+/// From one count to the next, in ms: every bucket each 30 s.
+const TALLY_MS: u64 = 3_000;
+/// The same where a count takes long: every bucket each 50 s, so that with what follows a count a
+/// switched row is in effect within a minute.
+const TALLY_SLOW_MS: u64 = 5_000;
+/// The same while a stream tells of changes: a net below it.
+const TALLY_STREAM_MS: u64 = 30_000;
+/// Rows of a bucket that are read one by one; where there are more, the whole table is.
+const BUCKET_PAGE: usize = 1_000;
+/// Fewest rows that a pass reads at once.
+const PAGE_MIN: u64 = 500;
+/// What is put off, for pressure or for what was read before, is put off so long at most, in ms.
+const PUT_OFF_MS: u64 = 60_000;
+/// What is put off for less is not worth counting, in ms.
+const DEFERRED_MS: u64 = 5_000;
+/// The pass reads one twentieth of the time.
+const COST_FACTOR: u64 = 20;
+/// Passes that counts ask for begin so far apart, in ms.
+const HURRY_APART_MS: u64 = 60_000;
+/// After a failure, doubled with each, in ms.
+const RETRY_MS: (u64, u64) = (1_000, 60_000);
+
+/// One way through the table.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    number: u64,
+    begun: MonoUs,
+    after: Option<TargetId>,
+    rows: u64,
+    is_hurried: bool,
+}
+
+/// The machine.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    period_s: u32,
+    /// `None` until then.
+    loaded: Option<Loaded>,
+    pressed: bool,
+    stream: bool,
+    reading: Option<(Read, MonoUs)>,
+    urgent: VecDeque<TargetId>,
+    edited: VecDeque<TargetId>,
+    /// Since when the first of them waits.
+    edited_at: MonoUs,
+    suspects: VecDeque<(u16, Option<TargetId>)>,
+    slice: u16,
+    tally_at: MonoUs,
+    pass: Option<Pass>,
+    /// Another pass has to follow: it sees what this one may have missed.
+    owed: bool,
+    numbers: u64,
+    page_at: MonoUs,
+    page_took_us: u64,
+    /// By kind, whether what is due was counted as put off.
+    put_off: [bool; What::IN_ORDER.len()],
+    /// Half of the time is for others.
+    rested_at: MonoUs,
+    /// The pass has to wait for what everything cost.
+    repaid_at: MonoUs,
+    retry: (u32, MonoUs),
+    hurry_at: MonoUs,
+    whole: u64,
+    figures: Figures,
+}
+
+impl Sweep {
+    /// A machine that reads the whole table once in `period_s`. It begins when the table is
+    /// loaded.
+    pub(crate) fn new(period_s: u32) -> Self {
+        Self {
+            period_s,
+            ..Self::default()
+        }
+    }
+
+    /// The table has about so many rows.
+    pub(crate) fn set_rows(&mut self, rows: u64) {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.rows = rows;
+        }
+    }
+
+    /// The number of the pass that sees everything as it is now; see [`Sweep::is_over`].
+    pub(crate) fn newest_pass(&self) -> u64 {
+        self.numbers + u64::from(self.owed)
+    }
+
+    /// Whether the pass of that number is over.
+    pub(crate) fn is_over(&self, number: u64) -> bool {
+        self.whole >= number
+    }
+
+    /// How long the reading that is under way has taken at `now`, in µs.
+    pub(crate) fn took_us(&self, now: MonoUs) -> u64 {
+        self.reading
+            .as_ref()
+            .map_or(0, |(_, begun)| now.since(*begun))
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let rows_per_s = self.pass.map_or(0, |pass| self.rows_per_s(pass.is_hurried));
+        Figures {
+            rows_per_s,
+            pass_rows: self.pass.map_or(0, |pass| pass.rows),
+            buckets_waiting: self.suspects.len() as u64,
+            ids_waiting: (self.urgent.len() + self.edited.len()) as u64,
+            is_stream_up: self.stream,
+            is_hurried: self.pass.is_some_and(|pass| pass.is_hurried),
+            ..self.figures
+        }
+    }
+
+    /// Takes in an event.
+    pub(crate) fn on(&mut self, event: Event, now: MonoUs) {
+        match event {
+            Event::Loaded(loaded) => self.loaded(loaded, now),
+            Event::Changed { ids, switched } => self.changed(ids, switched, now),
+            Event::StreamUp { gap } => {
+                self.stream = true;
+                if gap {
+                    self.hurry(now);
+                } else if self.pass.is_some_and(|pass| !pass.is_hurried) {
+                    self.pass = None;
+                }
+            }
+            Event::StreamLost => {
+                self.stream = false;
+                self.tally_at = self.tally_at.min(now);
+                if self.pass.is_none() && self.loaded.is_some() {
+                    self.begin(false, now);
+                }
+            }
+            Event::Asked => self.hurry(now),
+            Event::Pressed(pressed) => self.pressed = pressed,
+            Event::Done(done) => self.done(done, now),
+            Event::Failed => self.failed(now),
+        }
+    }
+
+    /// What to do now.
+    pub(crate) fn next(&mut self, now: MonoUs) -> Next {
+        if self.reading.is_some() {
+            return Next::Reading;
+        }
+        if self.loaded.is_none() {
+            return Next::At(MonoUs(u64::MAX));
+        }
+        let mut earliest = MonoUs(u64::MAX);
+        for what in What::IN_ORDER {
+            let Some(due) = self.due(what, now) else {
+                continue;
+            };
+            let due = due.max(self.retry.1);
+            if due > now {
+                earliest = earliest.min(due);
+                continue;
+            }
+            let read = self.take(what, now);
+            self.reading = Some((read.clone(), now));
+            return Next::Read(read);
+        }
+        Next::At(earliest)
+    }
+
+    /// When `what` may be read; `None`: there is nothing of it.
+    fn due(&mut self, what: What, now: MonoUs) -> Option<MonoUs> {
+        match what {
+            What::Urgent => (!self.urgent.is_empty()).then_some(self.rested_at),
+            What::Bucket => (!self.suspects.is_empty()).then_some(self.rested_at),
+            What::Tally => {
+                let may = self.buckets().is_some() && self.suspects.is_empty();
+                may.then_some(self.tally_at)
+            }
+            What::Edited => {
+                (!self.edited.is_empty()).then_some(())?;
+                let (wanted, due) = (self.edited_at, self.edited_at.max(self.rested_at));
+                Some(self.unless_pressed(what, (wanted, due), now))
+            }
+            What::Page => {
+                let pass = self.pass?;
+                if pass.is_hurried {
+                    return Some(self.rested_at);
+                }
+                let wanted = self.page_at;
+                // Counts alone may cost more than there is for all: the pass goes on even so.
+                let due = self.repaid_at.min(wanted.plus_ms(PUT_OFF_MS));
+                Some(self.unless_pressed(what, (wanted, due.max(wanted)), now))
+            }
+        }
+    }
+
+    /// Work that was `wanted` and may be done at `due`: later under pressure, but not never.
+    fn unless_pressed(
+        &mut self,
+        what: What,
+        (wanted, due): (MonoUs, MonoUs),
+        now: MonoUs,
+    ) -> MonoUs {
+        let due = if self.pressed {
+            due.max(wanted.plus_ms(PUT_OFF_MS))
+        } else {
+            due
+        };
+        let put_off = &mut self.put_off[what as usize];
+        let is_late = due >= wanted.plus_ms(DEFERRED_MS);
+        if wanted <= now && due > now && is_late && !*put_off {
+            *put_off = true;
+            self.figures.deferred += 1;
+        }
+        due
+    }
+
+    fn take(&mut self, what: What, now: MonoUs) -> Read {
+        self.put_off[what as usize] = false;
+        match what {
+            What::Urgent => Read::Ids(batch(&mut self.urgent)),
+            What::Edited => Read::Ids(batch(&mut self.edited)),
+            What::Bucket => {
+                let (bucket, after) = self.suspects.pop_front().unwrap_or_default();
+                Read::Bucket {
+                    bucket,
+                    after,
+                    limit: BUCKET_PAGE,
+                }
+            }
+            What::Tally => self.slice_to_count(),
+            What::Page => {
+                let after = self.pass.and_then(|pass| pass.after);
+                let limit = self.page_limit(now);
+                Read::Page { after, limit }
+            }
+        }
+    }
+
+    fn slice_to_count(&self) -> Read {
+        let buckets = self.buckets().unwrap_or(u32::from(SLICES));
+        let start = |slice: u16| buckets * u32::from(slice) / u32::from(SLICES);
+        let clamp = |bucket: u32| u16::try_from(bucket).unwrap_or(LEGACY_BUCKET_MAX);
+        let first = clamp(start(self.slice));
+        // Rows may be in buckets that nobody configured.
+        let last = if self.slice + 1 == SLICES {
+            LEGACY_BUCKET_MAX
+        } else {
+            clamp(start(self.slice + 1)) - 1
+        };
+        Read::Tally { first, last }
+    }
+
+    /// Pages of a pass, the one that finds the end included, and rows of one of them.
+    fn pages(&self) -> (u64, u64) {
+        let all = self.rows();
+        let rows = all.div_ceil(u64::from(self.period_s.max(1)));
+        let rows = rows.clamp(PAGE_MIN, LEGACY_PAGE_MAX as u64);
+        ((all + 1).div_ceil(rows), rows)
+    }
+
+    /// From one page of a pass to the next, in µs.
+    fn page_every_us(&self) -> u64 {
+        u64::from(self.period_s) * 1_000_000 / self.pages().0
+    }
+
+    /// More rows at once where the last pages came too late.
+    fn page_limit(&self, now: MonoUs) -> usize {
+        let is_hurried = self.pass.is_some_and(|pass| pass.is_hurried);
+        if is_hurried {
+            return LEGACY_PAGE_MAX;
+        }
+        let late_us = now.since(self.page_at);
+        let (_, rows) = self.pages();
+        let more = rows * late_us / self.page_every_us().max(1);
+        (rows + more).min(LEGACY_PAGE_MAX as u64) as usize
+    }
+
+    fn rows_per_s(&self, is_hurried: bool) -> u64 {
+        let (_, rows) = self.pages();
+        let (rows, every_us) = if is_hurried {
+            (LEGACY_PAGE_MAX as u64, 2 * self.page_took_us)
+        } else {
+            let cost_us = COST_FACTOR * self.page_took_us;
+            (rows, self.page_every_us().max(cost_us))
+        };
+        (rows * 1_000_000)
+            .div_ceil(every_us.max(1))
+            .min(self.rows())
+    }
+
+    fn rows(&self) -> u64 {
+        self.loaded.map_or(0, |loaded| loaded.rows)
+    }
+
+    fn buckets(&self) -> Option<u32> {
+        self.loaded?.buckets
+    }
+
+    /// Changes that were told meanwhile may be newer than what was read: they stay.
+    fn loaded(&mut self, loaded: Loaded, now: MonoUs) {
+        self.put_back();
+        self.loaded = Some(loaded);
+        self.figures.as_of = loaded.begun;
+        self.suspects.clear();
+        self.pass = None;
+        self.tally_at = now.plus_ms(TALLY_MS);
+        self.go_on(now);
+    }
+
+    fn changed(&mut self, ids: Vec<TargetId>, switched: bool, now: MonoUs) {
+        if self.urgent.len() + self.edited.len() + ids.len() > LEGACY_IDS_MAX {
+            // Reading all of the table is no more work.
+            self.urgent.clear();
+            self.edited.clear();
+            self.hurry(now);
+        } else if switched {
+            self.urgent.extend(ids);
+        } else {
+            if self.edited.is_empty() {
+                self.edited_at = now;
+            }
+            self.edited.extend(ids);
+        }
+    }
+
+    /// A pass that begins after now, as fast as may be. One that is under way may have read what
+    /// changed since: it has to be followed by another.
+    fn hurry(&mut self, now: MonoUs) {
+        if self.loaded.is_none() {
+            // What is being loaded may be older.
+            self.owed = true;
+        } else if self.pass.is_some_and(|pass| pass.is_hurried) {
+            self.owed = true;
+        } else {
+            self.begin(true, now);
+        }
+    }
+
+    fn go_on(&mut self, now: MonoUs) {
+        if std::mem::take(&mut self.owed) {
+            self.begin(true, now);
+        } else if !self.stream {
+            self.begin(false, now);
+        }
+    }
+
+    fn begin(&mut self, is_hurried: bool, now: MonoUs) {
+        self.numbers += 1;
+        self.page_at = now.max(self.page_at);
+        self.pass = Some(Pass {
+            number: self.numbers,
+            begun: now,
+            after: None,
+            rows: 0,
+            is_hurried,
+        });
+    }
+
+    fn done(&mut self, done: Done, now: MonoUs) {
+        let Some((read, begun)) = self.reading.take() else {
+            return;
+        };
+        let took_us = now.since(begun);
+        self.retry = (0, now);
+        self.rested_at = now.plus_us(took_us);
+        let repaid = self.repaid_at.max(begun).plus_us(took_us * COST_FACTOR);
+        self.repaid_at = repaid.min(now.plus_ms(PUT_OFF_MS));
+        match (read, done) {
+            (Read::Page { after, .. }, Done::Page { rows, next }) => {
+                self.page_took_us = took_us;
+                self.page_done(after, rows, next, (begun, now));
+            }
+            (Read::Tally { .. }, Done::Tally { differing, large }) => {
+                self.slice = (self.slice + 1) % SLICES;
+                self.tally_at = begun.plus_us(self.tally_every_us(took_us));
+                self.suspects
+                    .extend(differing.into_iter().map(|bucket| (bucket, None)));
+                if large && self.hurry_at <= now {
+                    self.hurry_at = now.plus_ms(HURRY_APART_MS);
+                    self.hurry(now);
+                }
+            }
+            (Read::Bucket { bucket, .. }, Done::Bucket { next, missing }) => {
+                if next.is_some() {
+                    self.suspects.push_front((bucket, next));
+                }
+                self.changed(missing, true, now);
+            }
+            // Ids leave their queue when they are taken.
+            _ => {}
+        }
+    }
+
+    fn tally_every_us(&self, took_us: u64) -> u64 {
+        let slow = (took_us * COST_FACTOR).min(TALLY_SLOW_MS * 1_000);
+        let every_ms = if self.stream {
+            TALLY_STREAM_MS
+        } else {
+            TALLY_MS
+        };
+        slow.max(every_ms * 1_000)
+    }
+
+    fn page_done(
+        &mut self,
+        after: Option<TargetId>,
+        rows: usize,
+        next: Option<TargetId>,
+        (begun, now): (MonoUs, MonoUs),
+    ) {
+        let every_us = self.page_every_us();
+        // A pass that began meanwhile begins at the first row.
+        let Some(pass) = self
+            .pass
+            .as_mut()
+            .filter(|pass| pass.after == after && pass.begun <= begun)
+        else {
+            return;
+        };
+        pass.rows += rows as u64;
+        // What is missed is caught up with by larger pages, not by more of them.
+        self.page_at = begun.plus_us(every_us);
+        if next.is_some() {
+            pass.after = next;
+            return;
+        }
+        let (number, as_of) = (pass.number, pass.begun);
+        self.whole = number;
+        (self.figures.as_of, self.figures.passes) = (as_of, self.figures.passes + 1);
+        self.pass = None;
+        self.go_on(now);
+    }
+
+    /// What was to be read is read again.
+    fn failed(&mut self, now: MonoUs) {
+        let (failures, _) = self.retry;
+        let wait_ms = (RETRY_MS.0 << failures.min(10)).min(RETRY_MS.1);
+        self.retry = (failures + 1, now.plus_ms(wait_ms));
+        self.put_back();
+    }
+
+    fn put_back(&mut self) {
+        match self.reading.take() {
+            // Where they came from does not matter: they waited once.
+            Some((Read::Ids(ids), _)) => {
+                ids.into_iter()
+                    .rev()
+                    .for_each(|id| self.urgent.push_front(id));
+            }
+            Some((Read::Bucket { bucket, after, .. }, _)) => {
+                self.suspects.push_front((bucket, after));
+            }
+            Some((Read::Page { .. } | Read::Tally { .. }, _)) | None => {}
+        }
+    }
+}
+
+/// Kinds of readings, in the order in which they go.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Urgent,
+    Bucket,
+    Tally,
+    Edited,
+    Page,
+}
+
+impl What {
+    const IN_ORDER: [Self; 5] = [
+        Self::Urgent,
+        Self::Bucket,
+        Self::Tally,
+        Self::Edited,
+        Self::Page,
+    ];
+}
+
+/// The first ids of `queue`, each once.
+fn batch(queue: &mut VecDeque<TargetId>) -> Vec<TargetId> {
+    let count = queue.len().min(LEGACY_IDS_PER_READ);
+    let mut ids: Vec<TargetId> = queue.drain(..count).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+#[cfg(test)]
+mod tests;
