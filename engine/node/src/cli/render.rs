@@ -60,6 +60,7 @@ pub(super) fn imported(summary: &ImportSummary, as_json: bool) -> anyhow::Result
         out::line(serde_json::to_string(summary)?)?;
     } else {
         summary.refused_lines.iter().for_each(out::plain_remark);
+        summary.local_ports.iter().for_each(out::plain_remark);
         out::line(summary.sentence())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -297,6 +298,9 @@ pub(super) fn reload(answer: &Value) -> anyhow::Result<String> {
         let summary: ImportSummary = serde_json::from_value(answer["imported"].clone())?;
         summary.refused_lines.iter().for_each(out::plain_remark);
         writeln!(out, "{}", summary.sentence())?;
+    }
+    if let Some(short) = answer["local_ports"].as_str() {
+        out::plain_remark(short);
     }
     let applied = &answer["applied"];
     writeln!(

@@ -62,19 +62,21 @@ impl Control {
         self.parts.view.sink_counters().epoch
     }
 
+    /// Stops with the sink, also in the middle of an import or a load; whether it has stopped.
+    pub(super) async fn stop_when_fenced(&mut self) -> anyhow::Result<bool> {
+        let is_fenced = Right::of(&self.parts.view.sink_counters()) == Right::Fenced;
+        if is_fenced && !self.fed_for.is_fenced {
+            self.fed_for.is_fenced = true;
+            self.fleet.pause(true).await?;
+            self.show_stage();
+            warn!("another node took over: no checks are started until this one has the lease");
+        }
+        Ok(is_fenced)
+    }
+
     /// Follows the sink: stops with it, and goes on with it when everything is loaded again.
     pub(super) async fn follow_lease(&mut self) -> anyhow::Result<()> {
-        let sink = self.parts.view.sink_counters();
-        if Right::of(&sink) == Right::Fenced {
-            if !self.fed_for.is_fenced {
-                self.fed_for.is_fenced = true;
-                self.fleet.pause(true).await?;
-                self.show_stage();
-                warn!("another node took over: no checks are started until this one has the lease");
-            }
-            return Ok(());
-        }
-        if sink.epoch == self.fed_for.epoch {
+        if self.stop_when_fenced().await? || self.epoch() == self.fed_for.epoch {
             return Ok(());
         }
         if let Err(error) = self.load_again().await {

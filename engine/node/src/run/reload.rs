@@ -38,7 +38,9 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
     let epoch = control.epoch();
     loop {
         let page = reading(control.parts.store.targets(after, PAGE, true).await)?;
-        if first {
+        // Later the changes are followed from where they are: of these pages none shows a target
+        // that is switched off meanwhile.
+        if first && control.change == 0 {
             control.change = page.latest_change;
             first = false;
         }
@@ -150,9 +152,11 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
     if !needs_restart.is_empty() {
         warn!("these keys changed and take effect with the next start: {needs_restart:?}");
     }
+    let local_ports = control.short_of_ports(fed).await?;
     Ok(json!({
         "ok": true,
         "imported": imported,
+        "local_ports": local_ports,
         "applied": { "upserted": fed.upserted, "removed": fed.removed },
         "needs_restart": needs_restart,
     }))

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::fit;
-use super::fleet::Fleet;
+use super::fleet::{Fed, Fleet};
 use super::lease::Loaded;
 use super::legacy::{self, LegacyRows};
 use super::parts::{Parts, Stopping};
@@ -27,6 +27,7 @@ use super::{ReadConfig, send};
 use crate::config::Config;
 use crate::control::server::{Call, refusal};
 use crate::control::{Request, TargetRef};
+use crate::exit::BadInput;
 use crate::targets::import::{ImportOrder, UNJUDGED};
 
 /// Length of a turn: supervision and histograms.
@@ -165,7 +166,10 @@ impl Control {
                     };
                     let _ = call.reply.send(answer);
                 }
-                _ = turns.tick() => self.watch()?,
+                _ = turns.tick() => {
+                    self.stop_when_fenced().await?;
+                    self.watch()?;
+                }
             }
         }
     }
@@ -180,6 +184,7 @@ impl Control {
                 None => self.deferred.push_back(call),
             }
         }
+        self.stop_when_fenced().await?;
         self.watch()
     }
 
@@ -195,9 +200,7 @@ impl Control {
             let summary = reload::import(self, &order).await?;
             info!("{}: {}", order.path.display(), summary.sentence());
         }
-        let (store, config) = (self.parts.store.clone(), self.config.clone());
-        let fits = async move { fit::look(&store, &config).await };
-        match self.meanwhile(fits).await?? {
+        match self.plan_ports().await? {
             Some(Fit::Tight(plan)) => warn!("local ports are short: {plan}"),
             Some(Fit::Ample(plan)) => info!("local ports: {plan}"),
             None => {}
@@ -219,6 +222,31 @@ impl Control {
         Ok(())
     }
 
+    async fn plan_ports(&mut self) -> anyhow::Result<Option<Fit>> {
+        let (store, config) = (self.parts.store.clone(), self.config.clone());
+        self.meanwhile(async move { fit::look(&store, &config).await })
+            .await?
+    }
+
+    /// What to say of the local ports after a change of the targets. A node that runs goes on with
+    /// more than they carry: each check without one is unknown, and counted.
+    pub(super) async fn short_of_ports(&mut self, fed: Fed) -> anyhow::Result<Option<String>> {
+        if fed.upserted == 0 {
+            return Ok(None);
+        }
+        let short = match self.plan_ports().await {
+            Ok(Some(Fit::Tight(plan))) => format!("local ports are short: {plan}"),
+            Err(error) if error.is::<BadInput>() => format!(
+                "{error}; until then checks that find no port are unknown (connect.local), and the \
+                 next start refuses this plan"
+            ),
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(None),
+        };
+        warn!("{short}");
+        Ok(Some(short))
+    }
+
     async fn carry_out(&mut self, request: Request) -> anyhow::Result<Value> {
         if let Some(answer) = self.at_once(&request).await? {
             return Ok(answer);
@@ -234,7 +262,7 @@ impl Control {
         survives(&error)?;
         if matches!(request, Request::Import(_)) {
             let mut answer = refusal(&format!("{error:#}"));
-            answer["usage"] = json!(error.is::<crate::exit::BadInput>());
+            answer["usage"] = json!(error.is::<BadInput>());
             return Ok(answer);
         }
         warn!("reload refused, the old configuration goes on: {error:#}");
@@ -259,8 +287,9 @@ impl Control {
     }
 
     async fn import(&mut self, order: &ImportOrder) -> anyhow::Result<Value> {
-        let summary = reload::import(self, order).await?;
+        let mut summary = reload::import(self, order).await?;
         let fed = reload::apply_changes(self).await?;
+        summary.local_ports = self.short_of_ports(fed).await?;
         let mut answer = serde_json::to_value(&summary)?;
         answer["ok"] = json!(true);
         answer["applied"] = json!({ "upserted": fed.upserted, "removed": fed.removed });

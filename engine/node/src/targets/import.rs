@@ -49,6 +49,8 @@ pub(crate) struct ImportSummary {
     pub(crate) unjudged: u64,
     /// The first refused lines.
     pub(crate) refused_lines: Vec<String>,
+    /// What a running node says of its local ports, where they are short for its targets now.
+    pub(crate) local_ports: Option<String>,
 }
 
 impl ImportSummary {

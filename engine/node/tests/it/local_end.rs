@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener};
 
 use crate::process::{
-    Node, assert_says, code, import, ringwatch, run, run_command, status_until, stderr, stdout,
-    text,
+    Node, ask, assert_says, code, import, ringwatch, run, run_command, status_until, stderr,
+    stdout, text,
 };
 
 /// TEST-NET-1 (RFC 5737): no machine has it.
@@ -147,4 +147,27 @@ fn a_plan_that_the_local_ports_cannot_carry_is_refused_with_every_number() {
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     assert_says(&output, &format!("ringwatch: {expected}"));
     assert!(!stderr(&output).contains("loaded"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_node_that_runs_says_that_an_import_is_more_than_its_ports_carry_and_goes_on() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
+    let allowed = ["--allow", "203.0.113.0/24", "--uncapped", "203.0.113.7"];
+    let node = Node::loaded(&data, &allowed);
+    // TEST-NET-3 (RFC 5737): nothing is there, and nothing is sent.
+    ask(&data, r#"{"cmd":"pause","on":true}"#);
+    let rows = (0..too_many()).map(|n| format!("http://203.0.113.7/{n},10\n"));
+    fs::write(&list, rows.collect::<String>()).expect("written");
+    let output = import(&list, &data, &[]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(
+        said.contains("too few for the plan: 203.0.113.7:80"),
+        "{said}"
+    );
+    assert!(said.contains("the next start refuses this plan"), "{said}");
+    let status = ask(&data, r#"{"cmd":"status"}"#);
+    assert_eq!(status["state"], "paused");
+    node.kill();
 }
