@@ -235,6 +235,23 @@ pub const STORE_CONNECT_MS: u64 = 10_000;
 /// A statement of the freshness or of the control plane must be answered by a database server
 /// within this time, in ms.
 pub const STORE_STATEMENT_MS: u64 = 30_000;
+/// Changes of legacy rows that came in one transaction of the server, at most; more are not given
+/// one by one, and the table is read again. Changes that wait for whoever uses them are at most
+/// twice as many.
+pub const CHANGED_ROWS_MAX: usize = 10_000;
+/// Largest event of a server's binary log that is taken in, in bytes.
+pub const CHANGE_EVENT_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Changes of legacy rows are gathered for so long before they are given, in ms.
+pub const CHANGE_GATHER_MS: u64 = 50;
+/// A change whose row is still locked is given at once, and again after so long, in ms, until it is
+/// not.
+pub const CHANGE_AGAIN_MS: u64 = 500;
+/// A server without changes says so that often, in ms.
+pub const CHANGE_HEARTBEAT_MS: u64 = 10_000;
+/// A stream of changes that says nothing for so long is dead, in ms.
+pub const CHANGE_SILENCE_MS: u64 = 3 * CHANGE_HEARTBEAT_MS;
+/// Where a stream of changes is gets stored at most once in so long, in ms.
+pub const CHANGE_KEEP_MS: u64 = 5_000;
 /// Facts in one batch.
 pub const BATCH_MAX: usize = 1_000;
 /// Facts that wait for the journal at most before the sink stops draining: then the cores hold

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::changes::{LostChanges, NoChanges};
 use crate::lease::Held;
 
 /// A store that could not be opened, or a request that it could not do. A request that failed
@@ -339,6 +340,25 @@ pub enum StoreError {
     NoLegacy {
         /// The file or the address.
         store: String,
+    },
+    /// A store that does not tell changes of legacy tables.
+    #[error("the store {store} tells no changes of its legacy tables: {why}")]
+    NoChanges {
+        /// The address, its password masked.
+        store: String,
+        /// What is missing.
+        why: NoChanges,
+    },
+    /// Changes cannot be told from the place that was asked for.
+    #[error(
+        "changes of the legacy tables of the store {store} are missing: {why}; every row is read \
+         again"
+    )]
+    ChangesLost {
+        /// The address, its password masked.
+        store: String,
+        /// Why.
+        why: LostChanges,
     },
     /// The server takes no writes, or the store was opened to look only.
     #[error(

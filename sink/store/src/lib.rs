@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod changes;
 mod columns;
 mod error;
 mod lease;
@@ -31,6 +32,7 @@ pub use answer::{
     HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport, OpenEvent,
     StoreCounts, TargetPage,
 };
+pub use changes::{Change, ChangeCounts, Changes, LostChanges, NoChanges, Position, Reader};
 pub use columns::Fingerprint;
 pub use error::StoreError;
 pub use lease::{ALL_SHARDS, Claim, Fence, JournalId, Superseded};

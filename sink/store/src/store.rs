@@ -13,7 +13,8 @@ use crate::answer::{
     HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport, OpenEvent,
     StoreCounts, TargetPage,
 };
-use crate::lease::{Claim, Fence};
+use crate::changes::{Changes, Position, Reader};
+use crate::lease::{Claim, Fence, JournalId};
 use crate::legacy::{BucketTally, Legacy, LegacyRange, LegacyRow};
 use crate::mysql::Lane;
 use crate::schema::{MigrationPlan, MigrationStep};
@@ -344,6 +345,35 @@ impl Store {
     /// The store's. A row that is no valid target is returned as refused.
     pub async fn changes(&self, after_change: u64, limit: usize) -> Result<ChangePage> {
         ask!(self, Control, |db| db.changes(after_change, limit))
+    }
+
+    /// A stream of the changes of the legacy tables, by the server's binary log: each within about
+    /// 50 ms of its commit, with work that does not depend on the size of the tables. It begins at
+    /// `from`, or at this moment. Two streams beside each other of one node end each other.
+    ///
+    /// # Errors
+    /// [`NoChanges`](crate::StoreError::NoChanges) when this store has none, with the reason;
+    /// [`ChangesLost`](crate::StoreError::ChangesLost) when there is none from `from` on: open one
+    /// from now on, then read every row once; the store's.
+    pub async fn legacy_changes(&self, reader: Reader, from: Option<Position>) -> Result<Changes> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_changes()),
+            Backend::Mysql(client) => client.legacy_changes(reader, from).await,
+        }
+    }
+
+    /// Up to where the node with `journal` acknowledged changes of the legacy tables.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn change_position(&self, journal: JournalId) -> Result<Option<Position>> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Mysql(client) => {
+                let work = async move |db: &mut mysql::Session| db.change_position(journal).await;
+                client.ask(Lane::Control, work).await
+            }
+        }
     }
 
     /// Gives the right to write the claimed shards, under a new epoch: whoever had it before writes

@@ -24,6 +24,7 @@ use crate::{Result, StoreError};
 mod look;
 mod put;
 mod row;
+mod stream;
 
 /// Our own settings of single targets.
 const OWN_SETTINGS: &str = "jetpack_monitor_site_check_config";

@@ -102,6 +102,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "check_history",
         sql: include_str!("../../migrations/mysql/0017_check_history.sql"),
     },
+    Migration {
+        version: 18,
+        name: "change_positions",
+        sql: include_str!("../../migrations/mysql/0018_change_positions.sql"),
+    },
 ];
 
 /// How long a migration waits for another one, in s.

@@ -59,6 +59,7 @@ pub(crate) struct Client {
     /// In the order of [`Lane::ALL`].
     lanes: [mpsc::Sender<Request>; Lane::ALL.len()],
     url: Arc<MysqlUrl>,
+    options: OpenOptions,
     ended: watch::Receiver<()>,
 }
 
@@ -78,18 +79,23 @@ impl Client {
         let lanes = channels.each_ref().map(|(sender, _)| sender.clone());
         let inboxes = channels.map(|(_, inbox)| inbox);
         let (ending, ended) = watch::channel(());
-        let of_thread = Arc::clone(&url);
+        let of_thread = (Arc::clone(&url), options.clone());
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                serve(&of_thread, &options, inboxes);
+                serve(&of_thread.0, &of_thread.1, inboxes);
                 drop(ending);
             })
             .map_err(|cause| StoreError::Thread {
                 store: url.to_string(),
                 cause,
             })?;
-        let client = Self { lanes, url, ended };
+        let client = Self {
+            lanes,
+            url,
+            options,
+            ended,
+        };
         client
             .ask(Lane::Control, async |session: &mut Session| {
                 migrate::require_current(session).await?;

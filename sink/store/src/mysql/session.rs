@@ -80,6 +80,8 @@ pub(crate) struct Session {
     shares_no_locks: bool,
     /// How long a statement may take.
     limit: Duration,
+    /// Largest packet that is taken from the server, in bytes; `None`: what the server takes.
+    taken_max: Option<usize>,
 }
 
 impl Session {
@@ -94,7 +96,19 @@ impl Session {
             packet_max: 0,
             shares_no_locks: false,
             limit: lane.statement_limit(),
+            taken_max: None,
         }
+    }
+
+    /// Takes packets of up to `bytes`.
+    pub(super) fn with_packets_up_to(mut self, bytes: usize) -> Self {
+        self.taken_max = Some(bytes);
+        self
+    }
+
+    /// The connection, for another protocol than statements.
+    pub(super) fn into_connection(mut self) -> Option<Conn> {
+        self.connection.take()
     }
 
     /// For statements that may take as long as they like.
@@ -256,15 +270,12 @@ impl Session {
         }
     }
 
-    /// Closes the connection at once. Within a runtime the driver would first wait for the answer
-    /// that did not come, so the connection is dropped on a thread that has none.
+    /// Closes the connection at once.
     fn give_up(&mut self) {
         self.busy = false;
         self.in_transaction = false;
         if let Some(connection) = self.connection.take() {
-            let thread = thread::Builder::new().name("store-hang-up".to_owned());
-            // Without a thread it was dropped with the closure.
-            drop(thread.spawn(move || drop(connection)));
+            hang_up(connection);
         }
     }
 
@@ -387,6 +398,7 @@ impl Session {
             .tcp_nodelay(true)
             .stmt_cache_size(STATEMENTS_MAX)
             .ssl_opts(self.tls_options())
+            .max_allowed_packet(self.taken_max)
     }
 
     fn tls_options(&self) -> Option<SslOpts> {
@@ -479,6 +491,14 @@ impl Session {
             }
         }
     }
+}
+
+/// Closes a connection, or what has one, at once. Within a runtime the driver would first wait for
+/// the answer that did not come, so it is dropped on a thread that has none.
+pub(super) fn hang_up(connection: impl Send + 'static) {
+    let thread = thread::Builder::new().name("store-hang-up".to_owned());
+    // Without a thread it was dropped with the closure.
+    drop(thread.spawn(move || drop(connection)));
 }
 
 #[derive(Default)]

@@ -10,6 +10,7 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
 use self::connection::Db;
+use crate::changes::NoChanges;
 use crate::schema::MigrationPlan;
 use crate::store::OpenOptions;
 use crate::{Result, StoreError};
@@ -107,6 +108,13 @@ impl Client {
     pub(crate) fn no_legacy(&self) -> StoreError {
         StoreError::NoLegacy {
             store: self.path.display().to_string(),
+        }
+    }
+
+    pub(crate) fn no_changes(&self) -> StoreError {
+        StoreError::NoChanges {
+            store: self.path.display().to_string(),
+            why: NoChanges::OwnTargets,
         }
     }
 

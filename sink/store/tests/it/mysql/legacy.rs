@@ -3,6 +3,7 @@
 mod exchange;
 mod freshness;
 mod rows;
+mod stream;
 
 use std::sync::Arc;
 
