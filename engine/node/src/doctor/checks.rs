@@ -7,7 +7,7 @@ use model::CoreIndex;
 use model::inbox::CoreCommand;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
-use store::{OpenOptions, Store, StoreError, StoreUrl};
+use store::{NoChanges, OpenOptions, Reader, Store, StoreError, StoreUrl};
 
 use super::{Finding, dns, ports};
 use crate::config::{Config, DriverWord, Layers, upstreams};
@@ -225,10 +225,11 @@ async fn store(config: &Config) -> Vec<Finding> {
     }
     match Store::open_with(&config.store, config.opening(OpenOptions::look())).await {
         Ok(store) => {
-            let findings = vec![
+            let mut findings = vec![
                 holdings(&store, config).await,
                 ports::plan(&store, config).await,
             ];
+            findings.extend(changes(&store).await);
             // Nothing was written, so closing has nothing to lose.
             let _ = store.close().await;
             findings
@@ -244,6 +245,27 @@ async fn holdings(store: &Store, config: &Config) -> Finding {
             format!("{}: {} active targets", config.store, counts.active),
         ),
         Err(error) => Finding::fail("store", error.to_string(), "see above"),
+    }
+}
+
+/// How changes of legacy rows are seen: as the server tells them, or by reading the table.
+async fn changes(store: &Store) -> Option<Finding> {
+    let sweep = "changes of the legacy table are seen by reading it again";
+    match store.legacy_changes(Reader::Passing, None).await {
+        Ok(changes) => {
+            let place = changes.start().to_string();
+            changes.close().await;
+            let found = format!("stream: the server tells them at once (its log is at {place})");
+            Some(Finding::ok("changes", found))
+        }
+        Err(StoreError::NoChanges {
+            why: NoChanges::OwnTargets,
+            ..
+        }) => None,
+        Err(StoreError::NoChanges { why, .. }) => {
+            Some(Finding::warn("changes", format!("sweep: {why}"), sweep))
+        }
+        Err(error) => Some(Finding::warn("changes", format!("sweep: {error}"), sweep)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::mariadb;
+use crate::mariadb::{self, Server};
 use crate::process::{
     Node, ask, assert_says, code, listed, run, run_command, status_until, stderr, stdout, text,
 };
@@ -30,18 +30,25 @@ const SITES: &str = "CREATE TABLE jetpack_monitor_sites (
 ) ENGINE=InnoDB DEFAULT CHARSET=latin1";
 
 /// A migrated database with the legacy table, and a folder with the configuration of a node.
-struct Bed {
+struct Bed<'a> {
     folder: TempDir,
+    server: &'a Server,
     database: String,
 }
 
-impl Bed {
+impl Bed<'static> {
     fn new(section: &str) -> Self {
+        Self::on(mariadb::shared(), section)
+    }
+}
+
+impl<'a> Bed<'a> {
+    fn on(server: &'a Server, section: &str) -> Self {
         let bed = Self {
             folder: tempfile::tempdir().expect("a folder"),
+            server,
             database: mariadb::fresh_name(),
         };
-        let server = mariadb::shared();
         let name = &bed.database;
         server.sql(&format!("CREATE DATABASE {name}; USE {name}; {SITES};"));
         let address = server.address("ringwatch", name);
@@ -70,7 +77,8 @@ impl Bed {
 
     /// Statements in the database.
     fn sql(&self, statements: &str) -> String {
-        mariadb::shared().sql(&format!("USE {}; {statements};", self.database))
+        self.server
+            .sql(&format!("USE {}; {statements};", self.database))
     }
 
     /// Active rows with the ids `1..=count` in 1,000 buckets, on the server `up`.
@@ -381,4 +389,32 @@ fn a_file_can_be_exported_and_has_no_legacy_table() {
     let refused = place(&["validate", "--config", text(Path::new(&config))]);
     assert_eq!(code(&refused), USAGE);
     assert_says(&refused, "legacy.load: found true");
+}
+
+#[test]
+fn the_doctor_says_in_a_line_whether_changes_are_told_and_why_not() {
+    let found = |bed: &Bed<'_>| {
+        let said = stdout(&bed.run(&["doctor"]));
+        let lines = said.lines().filter(|line| line.contains("changes  "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let bed = Bed::new(LOAD);
+    let sweep = "warn  changes  sweep: ";
+    let off = format!("{sweep}the server keeps no binary log: start it with log_bin");
+    assert_eq!(found(&bed), [off]);
+    assert_eq!(found(&Bed::new("")), Vec::<String>::new());
+    let server = Server::start(&["--log-bin=log", "--binlog-format=ROW"]);
+    let bed = Bed::on(&server, LOAD);
+    let grant = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.*";
+    let lines = found(&bed);
+    let [line] = lines.as_slice() else {
+        panic!("{lines:?}")
+    };
+    assert!(line.starts_with(sweep) && line.ends_with(grant), "{line}");
+    server.sql(&format!("{grant} TO ringwatch@'%'"));
+    let lines = found(&bed);
+    let [line] = lines.as_slice() else {
+        panic!("{lines:?}")
+    };
+    assert!(line.starts_with("ok    changes  stream: "), "{line}");
 }
