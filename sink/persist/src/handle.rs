@@ -11,7 +11,7 @@ use model::inbox::CoreCommand;
 use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX};
 use model::target::Method;
 use model::{CoreIndex, Evidence, Generation, Now, Outcome, Slot, TargetId};
-use store::Store;
+use store::{JournalId, Store};
 use tokio::sync::oneshot;
 
 use crate::ages::FreshnessAges;
@@ -136,6 +136,8 @@ pub struct SinkHandle {
     pub released: Receiver<(CoreIndex, Slot)>,
     /// Its counters.
     pub stats: Arc<SinkStats>,
+    /// Names its journal in every store.
+    pub journal: JournalId,
     /// Its thread; ends after [`SinkCommand::Stop`], or when all command senders are gone; with
     /// [`PersistError::Unwritten`] when facts are lost with it.
     pub thread: JoinHandle<Result<(), PersistError>>,
@@ -175,11 +177,12 @@ pub fn spawn(
         .name("ringwatch-sink".to_owned())
         .spawn(move || run::thread(config, clock, inside, store, &started_inside))
         .map_err(PersistError::Thread)?;
-    if started.recv().is_ok() {
+    if let Ok(journal) = started.recv() {
         return Ok(SinkHandle {
             commands,
             released,
             stats,
+            journal,
             thread,
         });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use store::{ALL_SHARDS, Claim};
+use store::{ALL_SHARDS, Claim, JournalId};
 use tokio::task::LocalSet;
 
 use crate::apply::{self, FactStore};
@@ -26,14 +26,14 @@ const RELEASE_WAIT: Duration = Duration::from_secs(2);
 /// How long the end waits for a store that does not answer; the journal has the facts.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
-/// Runs the sink until it is stopped. `started` is told when the start is over; it is dropped
-/// without a word when the start fails.
+/// Runs the sink until it is stopped. `started` is told the number of the journal when the start is
+/// over; it is dropped without a word when the start fails.
 pub(crate) fn thread<S: FactStore>(
     config: SinkConfig,
     clock: Clock,
     inside: Inside,
     store: S,
-    started: &Sender<()>,
+    started: &Sender<JournalId>,
 ) -> Result<(), PersistError> {
     pin(config.cpu);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -42,9 +42,10 @@ pub(crate) fn thread<S: FactStore>(
         .map_err(PersistError::Thread)?;
     let local = LocalSet::new();
     runtime.block_on(local.run_until(async move {
+        let journal = identity::of(&config.data_dir)?;
         let sink = start(&config, clock, inside, store).await?;
         // The starter waits for this; if it has gone, the command channel ends the loop.
-        let _ = started.send(());
+        let _ = started.send(journal);
         turn_until_stopped(sink).await
     }))
 }

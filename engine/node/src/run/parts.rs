@@ -16,7 +16,7 @@ use prober::SharedConfig;
 use prober::resolver::{IpPolicy, ResolverConfig};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
-use store::{OpenOptions, Store, StoreUrl};
+use store::{JournalId, OpenOptions, Store, StoreUrl};
 use tokio::net::TcpListener;
 
 use super::checked::Checked;
@@ -39,6 +39,7 @@ pub(super) struct RunningCore {
 pub(super) struct RunningSink {
     pub(super) commands: Sender<SinkCommand>,
     pub(super) released: Receiver<(CoreIndex, Slot)>,
+    pub(super) journal: JournalId,
     pub(super) thread: Option<JoinHandle<Result<(), PersistError>>>,
 }
 
@@ -109,6 +110,7 @@ impl Parts {
         let sink = RunningSink {
             commands: sink.commands,
             released: sink.released,
+            journal: sink.journal,
             thread: Some(sink.thread),
         };
         let cores = handles.into_iter().map(running).collect();

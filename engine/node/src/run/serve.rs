@@ -127,11 +127,7 @@ impl Control {
             let now = self.parts.view.clock.mono();
             tokio::select! {
                 Some(call) = self.calls.recv() => self.take(call).await?,
-                woken = legacy::wake(&mut self.legacy, now) => {
-                    if let Some(answer) = woken {
-                        self.take_legacy(answer).await?;
-                    }
-                }
+                woken = legacy::wake(&mut self.legacy, now) => self.take_woken(woken).await?,
                 _ = turns.tick() => {
                     self.turn(turn).await?;
                     turn += 1;

@@ -390,6 +390,28 @@ mod tests {
     }
 
     #[test]
+    fn local_ends_of_connections_are_served() {
+        let mut scrape = scrape();
+        let core = &mut scrape.cores[0];
+        (core.sources_usable, core.sources_absent) = (32, 33);
+        (core.sources_spent, core.sources_wanted) = (34, 35);
+        (core.connections_kept, core.reused, core.reused_dead) = (37, 38, 39);
+        let text = scrape.text().expect("text");
+        for sample in [
+            "sources{core=\"0\",state=\"usable\"} 32\n",
+            "sources{core=\"0\",state=\"absent\"} 33\n",
+            "sources_spent{core=\"0\"} 34\n",
+            "sources_wanted_total{core=\"0\"} 35\n",
+            "pressure{kind=\"ports\"} 1\n",
+            "connections_kept{core=\"0\"} 37\n",
+            "connections_reused_total{core=\"0\",result=\"used\"} 38\n",
+            "connections_reused_total{core=\"0\",result=\"dead\"} 39\n",
+        ] {
+            assert!(text.contains(sample), "{sample} in\n{text}");
+        }
+    }
+
+    #[test]
     fn queues_and_losses_of_the_cores_are_served() {
         let mut scrape = scrape();
         let core = &mut scrape.cores[0];
@@ -401,9 +423,6 @@ mod tests {
         (core.attempt_buffers, core.attempt_buffer_bytes) = (26, 27);
         (core.read_buffers, core.couriers_idle, core.dns.buffers) = (28, 30, 31);
         (core.decoder_bytes, core.tls_session_bytes) = (37, 38);
-        (core.sources_usable, core.sources_absent) = (32, 33);
-        (core.sources_spent, core.sources_wanted) = (34, 35);
-        (core.connections_kept, core.reused, core.reused_dead) = (37, 38, 39);
         (core.tls_chains, core.tls_sessions, core.tls_second_looks) = (17, 18, 19);
         (core.dns.queued, core.dns.sockets, core.dns.refused) = (6, 7, 8);
         (core.dns.streams, core.dns.sick, core.dns.capped) = (17, 1, 18);
@@ -417,11 +436,6 @@ mod tests {
         for sample in [
             "one_shot_pending{core=\"0\"} 5\n",
             "destinations{core=\"0\"} 11\n",
-            "sources{core=\"0\",state=\"usable\"} 32\n",
-            "sources{core=\"0\",state=\"absent\"} 33\n",
-            "sources_spent{core=\"0\"} 34\n",
-            "sources_wanted_total{core=\"0\"} 35\n",
-            "pressure{kind=\"ports\"} 1\n",
             "deferred_waiting{core=\"0\"} 12\n",
             "deferred_total{core=\"0\"} 13\n",
             "tls_issuer_keys{core=\"0\"} 16\n",
@@ -435,9 +449,6 @@ mod tests {
             "read_buffers{core=\"0\"} 28\n",
             "decoder_bytes{core=\"0\"} 37\n",
             "couriers_idle{core=\"0\"} 30\n",
-            "connections_kept{core=\"0\"} 37\n",
-            "connections_reused_total{core=\"0\",result=\"used\"} 38\n",
-            "connections_reused_total{core=\"0\",result=\"dead\"} 39\n",
             "dns_buffers{core=\"0\"} 31\n",
             "tls_chains{core=\"0\"} 17\n",
             "tls_sessions{core=\"0\"} 18\n",

@@ -34,6 +34,22 @@ impl Scrape {
         let waiting = plain(figures.buckets_waiting);
         let help = "Buckets whose rows are not those that we have";
         page.gauge("legacy_buckets_waiting", help, waiting)?;
+        let up = plain(u64::from(figures.is_stream_up));
+        let help = "1 while the server tells changes of legacy rows";
+        page.gauge("legacy_stream_up", help, up)?;
+        let told = &seen.told;
+        let rows = [
+            ("given", told.rows.saturating_sub(told.rows_filtered)),
+            ("filtered", told.rows_filtered),
+        ];
+        let help = "Rows that it told: with a change for us, and without";
+        page.counter("legacy_stream_rows", help, by("kind", &rows))?;
+        let help = "Times that its position could not be stored";
+        page.counter(
+            "legacy_stream_position_errors",
+            help,
+            plain(told.keep_failures),
+        )?;
         let help = "Rows a second that the sweep reads now";
         page.gauge("legacy_sweep_rate", help, plain(figures.rows_per_s))?;
         let progress = vec![(Vec::new(), seen.progress())];

@@ -59,7 +59,6 @@ pub(crate) enum Done {
 /// What the machine is told. Of changes a stream of them tells; without one there are counts and
 /// the pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "no stream is read yet"))]
 pub(crate) enum Event {
     /// Everything is in effect as it was read: there is something to compare with.
     Loaded(Loaded),

@@ -3,7 +3,7 @@
 //! when they are due.
 //!
 //! ```text
-//!  turn, stream, reload ──events──► Sweep ──Read──► store (a task of its own)
+//!  turn, Stream, reload ──events──► Sweep ──Read──► store (a task of its own)
 //!                                     ▲               │ rows, counts
 //!                                     └────Done──── Held ──difference──► fleet
 //! ```
@@ -11,6 +11,7 @@
 mod events;
 mod held;
 pub(crate) mod stats;
+mod stream;
 mod sweep;
 
 use std::collections::{BTreeMap, HashSet};
@@ -26,6 +27,7 @@ use tracing::info;
 use self::events::{Done, Event, Loaded, Next, Read};
 use self::held::{Covered, Feeding, Held};
 use self::stats::Standing;
+use self::stream::Stream;
 use self::sweep::{SLICES, Sweep};
 use super::fleet::Fed;
 use super::pressure;
@@ -41,6 +43,8 @@ const NOTHING: Duration = Duration::from_hours(1);
 pub(super) struct LegacyRows {
     held: Held,
     sweep: Sweep,
+    /// From the first load on.
+    stream: Option<Stream>,
     /// One reading at most.
     tasks: JoinSet<Answer>,
     wake_at: MonoUs,
@@ -73,6 +77,7 @@ impl LegacyRows {
         config.legacy.load.then(|| Self {
             held: Held::new(cores),
             sweep: Sweep::new(config.legacy_sweep_s),
+            stream: None,
             tasks: JoinSet::new(),
             wake_at: MonoUs(0),
             buckets: None,
@@ -83,18 +88,20 @@ impl LegacyRows {
         })
     }
 
-    /// Waits until there is something to do: `None` when something is due, or an answer.
-    pub(super) async fn wake(&mut self, now: MonoUs) -> Option<Answer> {
-        match self.tasks.join_next().await {
-            Some(Ok(answer)) => return Some(answer),
-            Some(Err(broken)) if broken.is_panic() => {
-                std::panic::resume_unwind(broken.into_panic());
-            }
-            _ => {}
-        }
+    /// Waits until there is something to do.
+    pub(super) async fn wake(&mut self, now: MonoUs) -> Woken {
         let wait = Duration::from_micros(self.wake_at.since(now));
-        tokio::time::sleep(wait.min(NOTHING)).await;
-        None
+        tokio::select! {
+            event = told(&mut self.stream) => Woken::Told(event),
+            answer = self.tasks.join_next(), if !self.tasks.is_empty() => match answer {
+                Some(Ok(answer)) => Woken::Read(answer),
+                Some(Err(broken)) if broken.is_panic() => {
+                    std::panic::resume_unwind(broken.into_panic());
+                }
+                _ => Woken::Due,
+            },
+            () = tokio::time::sleep(wait.min(NOTHING)), if self.tasks.is_empty() => Woken::Due,
+        }
     }
 
     /// Begins to read what is due.
@@ -136,8 +143,25 @@ impl LegacyRows {
     }
 }
 
+/// What somebody who waited was woken by.
+pub(super) enum Woken {
+    /// Something is due.
+    Due,
+    /// A reading is over.
+    Read(Answer),
+    /// The server told something.
+    Told(Event),
+}
+
+async fn told(stream: &mut Option<Stream>) -> Event {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits for [`LegacyRows::wake`], or for ever where there are no legacy rows.
-pub(super) async fn wake(legacy: &mut Option<LegacyRows>, now: MonoUs) -> Option<Answer> {
+pub(super) async fn wake(legacy: &mut Option<LegacyRows>, now: MonoUs) -> Woken {
     match legacy {
         Some(legacy) => legacy.wake(now).await,
         None => std::future::pending().await,
@@ -171,6 +195,10 @@ impl Control {
         if let Some(legacy) = &mut self.legacy {
             legacy.tasks = JoinSet::new();
             legacy.buckets = buckets;
+            // Before the first row is read: nothing that changes meanwhile is missed.
+            let (journal, view) = (self.parts.sink.journal, &self.parts.view);
+            let follow = || Stream::follow(store.clone(), journal, Arc::clone(view));
+            legacy.stream.get_or_insert_with(follow);
         }
         let (mut fed, mut after) = (Fed::default(), None);
         loop {
@@ -253,8 +281,24 @@ impl Control {
         legacy.show(self.fleet.len(), view);
     }
 
+    /// Takes in what ended a wait.
+    pub(super) async fn take_woken(&mut self, woken: Woken) -> anyhow::Result<()> {
+        match woken {
+            Woken::Due => Ok(()),
+            Woken::Read(answer) => self.take_legacy(answer).await,
+            Woken::Told(event) => {
+                let now = self.parts.view.clock.mono();
+                if let Some(legacy) = &mut self.legacy {
+                    legacy.sweep.on(event, now);
+                    legacy.show(self.fleet.len(), &self.parts.view);
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Takes in what was read. A store that is away costs freshness of the fleet, never probing.
-    pub(super) async fn take_legacy(&mut self, answer: Answer) -> anyhow::Result<()> {
+    async fn take_legacy(&mut self, answer: Answer) -> anyhow::Result<()> {
         let Answer { read, found, at } = answer;
         let found = match found {
             Ok(found) => found,
@@ -409,11 +453,9 @@ impl Control {
             legacy.go_on(&self.parts.store, &self.parts.view);
             let woken = tokio::select! {
                 woken = legacy.wake(now) => woken,
-                () = tokio::time::sleep(Duration::from_millis(WATCH_MS)) => None,
+                () = tokio::time::sleep(Duration::from_millis(WATCH_MS)) => Woken::Due,
             };
-            if let Some(answer) = woken {
-                self.take_legacy(answer).await?;
-            }
+            self.take_woken(woken).await?;
             self.between_pages().await?;
         }
         let after = self.parts.view.legacy.look().changes;

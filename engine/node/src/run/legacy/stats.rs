@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use model::MonoUs;
 use serde_json::{Value, json};
+use store::ChangeCounts;
 
 use super::events::{Figures, Read};
 
@@ -31,6 +32,7 @@ pub(crate) struct LegacyStats {
     rows_read: AtomicU64,
     read_us: AtomicU64,
     read_errors: AtomicU64,
+    told: Mutex<ChangeCounts>,
     /// `None` where no legacy rows are loaded.
     standing: Mutex<Option<Standing>>,
 }
@@ -53,6 +55,8 @@ pub(crate) struct LegacySeen {
     pub(crate) rows_read: u64,
     pub(crate) read_ms: u64,
     pub(crate) read_errors: u64,
+    /// What the server told.
+    pub(crate) told: ChangeCounts,
     pub(crate) standing: Option<Standing>,
 }
 
@@ -76,6 +80,11 @@ impl LegacyStats {
         }
     }
 
+    /// What the server told since the start.
+    pub(super) fn told(&self, counts: ChangeCounts) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+
     pub(super) fn stands(&self, standing: Standing) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
     }
@@ -88,6 +97,7 @@ impl LegacyStats {
             rows_read: load(&self.rows_read),
             read_ms: load(&self.read_us) / 1_000,
             read_errors: load(&self.read_errors),
+            told: *self.told.lock().unwrap_or_else(PoisonError::into_inner),
             standing: *self.standing.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -134,7 +144,15 @@ impl LegacySeen {
             "ids_waiting": figures.ids_waiting,
             "buckets_waiting": figures.buckets_waiting,
             "counts_buckets": counts_buckets,
-            "stream_up": figures.is_stream_up,
+            "stream": {
+                "up": figures.is_stream_up,
+                "events": self.told.events,
+                "rows": self.told.rows,
+                "rows_filtered": self.told.rows_filtered,
+                "ids": self.told.ids,
+                "position_kept": self.told.kept,
+                "position_errors": self.told.keep_failures,
+            },
             "sweep": {
                 "rows_per_s": figures.rows_per_s,
                 "progress": self.progress(),
