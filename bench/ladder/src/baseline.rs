@@ -353,6 +353,7 @@ impl Course {
             targets: Some(self.targets.clone()),
             probe_cpu: Some(options.bench.probe_cpu),
             histogram_interval_s: 10,
+            store: None,
             flags: self.scheme.node_flags(),
         };
         let mut node = Node::start(plan, &self.farm.ready).await?;

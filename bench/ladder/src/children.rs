@@ -121,6 +121,13 @@ impl Running {
         Ok(text?)
     }
 
+    /// Ends the child at once, as a power cut would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Asks the child to end, and kills it when it does not within `limit`.
     pub(crate) async fn stop(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         if let Some(status) = self.child.try_wait()? {
@@ -135,7 +142,8 @@ impl Running {
         Ok(status)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(self.kernel_pid()?, signal)
             .with_context(|| format!("cannot signal {}", self.name))
     }

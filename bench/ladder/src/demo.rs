@@ -20,6 +20,7 @@ use crate::farm::{Farm, FarmPlan, TlsChain};
 use crate::findings::{self, Findings};
 use crate::gates::{self, Gate};
 use crate::machine::Machine;
+use crate::metrics::Scrape;
 use crate::node::{Node, NodePlan};
 use crate::rings::Rings;
 use crate::{node, procfs, truth};
@@ -128,6 +129,11 @@ struct Observed {
     percentiles: String,
 }
 
+/// Open events by the node's metrics.
+pub(crate) fn open_events(scrape: &Scrape) -> u64 {
+    progress::in_state(scrape, "seems_down") + progress::in_state(scrape, "down")
+}
+
 async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<Observed> {
     let targets = folder.join("targets.csv");
     farm.write_targets(scenario::INTERVAL_S, scenario::TIMEOUT_MS, &targets)
@@ -140,6 +146,7 @@ async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<
         targets: Some(targets),
         probe_cpu: None,
         histogram_interval_s: 5,
+        store: None,
         flags: Vec::new(),
     };
     let mut node = Node::start(plan, &farm.ready).await?;

@@ -4,9 +4,11 @@
 //! farm's observer, the farm's ground truth, `/proc`, and what the node tells any user.
 #![forbid(unsafe_code)]
 
+mod bar;
 mod baseline;
 mod children;
 mod clock;
+mod delay;
 mod demo;
 mod farm;
 mod findings;
@@ -14,15 +16,19 @@ mod gates;
 mod http;
 mod interval_log;
 mod machine;
+mod mariadb;
 mod memory;
 mod metrics;
 mod node;
+mod outage;
 mod procfs;
 mod refusal;
 mod rings;
+mod store;
 mod table;
 mod taken;
 mod truth;
+mod waves;
 
 use std::process::ExitCode;
 
@@ -46,6 +52,10 @@ enum Command {
     Baseline(baseline::BaselineOptions),
     /// Memory per target and per attempt in flight, idle CPU, start from the store, lag under load.
     Memory(memory::MemoryOptions),
+    /// What the stores take, and whether probes notice them in trouble.
+    Store(store::StoreOptions),
+    /// The store away for minutes: nothing lost, doubled or out of order.
+    Outage(outage::OutageOptions),
     #[command(hide = true)]
     ProbeHyper(baseline::child::ChildOptions),
     #[command(hide = true)]
@@ -57,6 +67,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => run_demo(&options),
         Command::Baseline(options) => interruptible(baseline::run(&options)),
         Command::Memory(options) => interruptible(memory::run(&options)),
+        Command::Store(options) => interruptible(store::run(&options)),
+        Command::Outage(options) => interruptible(outage::run(&options)),
         Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
         Command::ProbeFloor(options) => baseline::run_child(baseline::Child::Floor, &options),
     };

@@ -3,7 +3,7 @@
 
 mod attempts;
 mod bars;
-mod lag;
+pub(crate) mod lag;
 mod load;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use tokio::time::sleep;
 
+use crate::bar::{self, Bar};
 use crate::baseline::{BenchOptions, median};
 use crate::clock::Stopwatch;
 use crate::farm::{Farm, FarmPlan, TlsChain};
@@ -21,7 +22,6 @@ use crate::node::{Node, NodePlan};
 use crate::procfs;
 use crate::table::{Table, grouped};
 use attempts::{AttemptOptions, Attempts};
-use bars::Bar;
 use lag::Quantiles;
 use load::Load;
 
@@ -220,9 +220,8 @@ fn conclude(options: &MemoryOptions, report: &Report) -> Result<()> {
     let markdown = markdown(report);
     println!("\n{markdown}");
     options.bench.write(report, &markdown)?;
-    let complaints: Vec<String> = report.bars.iter().filter_map(Bar::complaint).collect();
-    if options.gate && !complaints.is_empty() {
-        bail!("bars that do not hold: {}", complaints.join("; "));
+    if options.gate {
+        bar::require(&report.bars)?;
     }
     Ok(())
 }
@@ -340,6 +339,7 @@ fn plan(options: &MemoryOptions, folder: &Path, targets: Option<PathBuf>) -> Nod
         targets,
         probe_cpu: Some(options.bench.probe_cpu),
         histogram_interval_s: HISTOGRAM_INTERVAL_S,
+        store: None,
         flags: Vec::new(),
     }
 }
@@ -377,7 +377,7 @@ fn markdown(report: &Report) -> String {
         "# {title}\n\n`cargo xtask bench {command}`\n\n{}\n\n{note} Every other number is \
          single.\n\n{}\n{}",
         report.machine.line(),
-        bars::table(report),
+        bar::table(&report.bars),
         report.measured.table(),
     )
 }

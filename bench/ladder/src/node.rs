@@ -33,6 +33,8 @@ pub(crate) struct NodePlan {
     pub(crate) probe_cpu: Option<usize>,
     /// Length of a histogram interval: the lag that `status` shows is the last one's.
     pub(crate) histogram_interval_s: u64,
+    /// Where its targets and facts are; `None`: a file in the folder.
+    pub(crate) store: Option<String>,
     /// More flags of `run`.
     pub(crate) flags: Vec<String>,
 }
@@ -180,7 +182,16 @@ impl NodePlan {
     }
 
     fn store(&self) -> String {
-        format!("sqlite:{}", self.folder.join("ringwatch.db").display())
+        let file = || format!("sqlite:{}", self.folder.join("ringwatch.db").display());
+        self.store.clone().unwrap_or_else(file)
+    }
+
+    /// `ringwatch migrate`: a server is never migrated by a start.
+    pub(crate) fn migrate(&self) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(["migrate", "--store", &self.store()]);
+        command.arg("--data-dir").arg(self.data_dir());
+        self.command(&mut command).map(drop)
     }
 
     /// `ringwatch status --json`.

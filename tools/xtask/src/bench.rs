@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::command;
 use crate::release::{self, Profile};
+use crate::{command, packages};
 
 /// Which measurement.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub(crate) enum Bench {
     Attempts,
     /// Schedule lag under load.
     Lag,
+    /// What the stores take, and whether probes notice them in trouble.
+    Store,
 }
 
 impl Bench {
@@ -26,6 +28,7 @@ impl Bench {
             Self::Idle => &["memory", "--part", "idle"],
             Self::Attempts => &["memory", "--part", "attempts"],
             Self::Lag => &["memory", "--part", "lag"],
+            Self::Store => &["store"],
         }
     }
 
@@ -36,6 +39,7 @@ impl Bench {
             Self::Idle => "idle",
             Self::Attempts => "attempts",
             Self::Lag => "lag",
+            Self::Store => "store",
         }
     }
 }
@@ -43,11 +47,27 @@ impl Bench {
 /// Package and name of the program that counts allocations on the real reactor.
 const ALLOCATIONS: (&str, &str) = ("cores", "allocations");
 
+/// Package and name of the program that measures rows of either store.
+const ROWS: (&str, &str) = ("store", "freshness_rate");
+/// A small run that shows that everything works, and no figures: built in half the time.
+const QUICK: &str = "--quick";
+
 /// Builds and becomes the ladder's command; returns only when that failed.
 pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
-    let programs = release::build(Profile::Release)?;
+    let quick = matches!(bench, Bench::Store) && args.contains(&QUICK);
+    let profile = if quick {
+        Profile::Quick
+    } else {
+        Profile::Release
+    };
+    let programs = release::build(profile)?;
     let file = bench.file();
-    let folder = command::root().join("docs/benchmarks");
+    // What is no figure does not take the place of one.
+    let folder = if quick {
+        release::target_folder()?.join("bench")
+    } else {
+        command::root().join("docs/benchmarks")
+    };
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     let (subcommand, more) = bench.command().split_first().expect("none is empty");
@@ -61,8 +81,16 @@ pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
         .arg(folder.join(format!("{file}.md")));
     if matches!(bench, Bench::Probe) {
         let (package, name) = ALLOCATIONS;
-        let program = release::build_example(package, name)?;
+        let program = release::build_example(package, name, profile)?;
         ladder.arg("--allocations").arg(program);
+    }
+    if matches!(bench, Bench::Store) {
+        packages::require(packages::DATABASE)?;
+        let (package, name) = ROWS;
+        let rows = release::build_example(package, name, profile)?;
+        ladder.arg("--rows-program").arg(rows);
+        let replay = release::build_unit_tests("persist", profile)?;
+        ladder.arg("--replay-program").arg(replay);
     }
     Err(command::become_command(ladder.args(args)))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{clock, command, demo, packages, test, tidy};
+use crate::{clock, command, demo, outage, packages, test, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     ("test", || test::run(&[])),
     ("demo", || demo::check(&[])),
     ("demo epoll", || demo::check(&["--without-io-uring"])),
+    ("outage", || outage::run(&[])),
 ];
 
 /// Runs every step, also after one failed, and prints what took how long.

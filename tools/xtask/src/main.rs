@@ -11,6 +11,7 @@ mod command;
 mod crash;
 mod demo;
 mod fuzz;
+mod outage;
 mod packages;
 mod release;
 mod replay;
@@ -38,11 +39,16 @@ Usage: cargo xtask <command> [arguments]
                        -> docs/benchmarks/attempts.{md,json}
   bench lag [ARGS]     schedule lag at 70 % load
                        -> docs/benchmarks/lag.{md,json}
+  bench store [ARGS]   rows of either store, statements of a healthy fleet, replay, start, and
+                       probes while the store is in trouble (--quick: a trial without figures)
+                       -> docs/benchmarks/store.{md,json}
   bench journal        how fast a long journal is read at a start and taken by the store
                        -> docs/benchmarks/journal.md
   crash [--kills N] [--seed N]
                        the sink killed again and again, by default 200 times
                        -> docs/benchmarks/crash.md
+  outage [ARGS]        the store of a real node away for 20 s, while a part of its sites fails;
+                       --long: for five minutes at 5,000 checks/s -> docs/benchmarks/outage.md
   soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
                        -> docs/benchmarks/soak.md
   fuzz [OPTIONS] [TARGET…]
@@ -64,7 +70,9 @@ fn main() -> ExitCode {
         ["bench", "idle", rest @ ..] => bench::run(bench::Bench::Idle, rest),
         ["bench", "attempts", rest @ ..] => bench::run(bench::Bench::Attempts, rest),
         ["bench", "lag", rest @ ..] => bench::run(bench::Bench::Lag, rest),
+        ["bench", "store", rest @ ..] => bench::run(bench::Bench::Store, rest),
         ["bench", "journal"] => replay::run(),
+        ["outage", rest @ ..] => outage::run(rest),
         ["crash", rest @ ..] => crash::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["soak"] => soak::run(None),

@@ -86,6 +86,10 @@ pub(crate) const TEST: &[Need] = &[
         package: "nsd",
         why: "the real name server of the tests",
     },
+];
+
+/// A real database server.
+pub(crate) const DATABASE: &[Need] = &[
     Need {
         program: "mariadbd",
         package: "mariadb-server",
@@ -114,6 +118,11 @@ pub(crate) const NETWORK: &[Need] = &[
         program: "ip",
         package: "iproute2",
         why: "loopback in that network",
+    },
+    Need {
+        program: "tc",
+        package: "iproute2",
+        why: "packets that get lost in that network",
     },
 ];
 

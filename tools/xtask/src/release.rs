@@ -82,10 +82,40 @@ pub(crate) fn build(profile: Profile) -> Result<Programs> {
 ///
 /// # Errors
 /// When the build fails.
-pub(crate) fn build_example(package: &str, name: &str) -> Result<PathBuf> {
-    let args = ["build", "--release", "-p", package, "--example", name];
+pub(crate) fn build_example(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
+    let profile = profile.name();
+    let args = [
+        "build",
+        "--profile",
+        profile,
+        "-p",
+        package,
+        "--example",
+        name,
+    ];
     command::run(&mut command::cargo(&args))?;
-    Ok(target_folder()?.join("release/examples").join(name))
+    Ok(target_folder()?.join(profile).join("examples").join(name))
+}
+
+/// Builds the unit tests of one package and returns the program.
+///
+/// # Errors
+/// When the build fails.
+pub(crate) fn build_unit_tests(package: &str, profile: Profile) -> Result<PathBuf> {
+    let args = ["test", "--profile", profile.name(), "-p", package, "--lib"];
+    let mut command = command::cargo(&args);
+    command.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    let text = command::output(&mut command)?;
+    let program = test_program(&text);
+    program.with_context(|| format!("cargo built no unit tests of {package}"))
+}
+
+/// The program that cargo's messages name last.
+fn test_program(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().rev();
+    messages
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| Some(message["executable"].as_str()?.into()))
 }
 
 /// Where cargo puts what it builds, whoever configured it.
@@ -103,4 +133,19 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
     Ok(folder
         .context("`cargo metadata` names no target_directory")?
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_of_the_tests_is_in_the_last_message_that_names_one() {
+        let messages = "\
+            {\"reason\":\"compiler-artifact\",\"executable\":null}\n\
+            {\"reason\":\"compiler-artifact\",\"executable\":\"/t/persist-1\"}\n\
+            {\"reason\":\"build-finished\",\"success\":true}\n";
+        assert_eq!(test_program(messages), Some("/t/persist-1".into()));
+        assert_eq!(test_program("no JSON"), None);
+    }
 }

@@ -10,7 +10,13 @@ const RUNS_OTHERS: &[(&str, &[&str])] = &[("ladder", &["-p", "farm", "-p", "node
 
 /// Runs `cargo test ARGS`, of the whole workspace unless ARGS choose packages.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
-    let needs = [packages::BUILD, packages::TEST, packages::NETWORK].concat();
+    let needs = [
+        packages::BUILD,
+        packages::TEST,
+        packages::DATABASE,
+        packages::NETWORK,
+    ]
+    .concat();
     packages::require(&needs)?;
     if let Some(left_out) = packages::left_out() {
         eprintln!("xtask: {left_out}");

@@ -1,14 +1,10 @@
 //! What the bars of `bench.md` §5 say of one run of `ladder memory`. Pure.
-//!
-//! A bar that was measured under other conditions than it asks for is neither held nor missed: it
-//! is *not shown*, with the reason.
 
-use serde::Serialize;
-
+use super::Idle;
 use super::load::Load;
-use super::{Idle, Report};
+use crate::bar::Bar;
 use crate::baseline::engine::CORE_THREAD;
-use crate::table::{Table, grouped};
+use crate::table::grouped;
 
 const BYTES_PER_TARGET_MAX: f64 = 200.0;
 const IDLE_CORE_PERCENT_MAX: f64 = 1.0;
@@ -17,75 +13,6 @@ pub(super) const LAG_P99_MAX_MS: f64 = 15.0;
 pub(super) const LAG_P999_MAX_MS: f64 = 50.0;
 /// An idle node does some of its work once in 30 s: a shorter look may miss it.
 pub(super) const IDLE_WATCH_MIN_S: f64 = 60.0;
-
-/// One bar.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Bar {
-    pub(super) what: String,
-    /// Absent when nothing was measured.
-    measured: Option<f64>,
-    max: f64,
-    unit: &'static str,
-    #[serde(flatten)]
-    verdict: Verdict,
-}
-
-/// Whether a bar holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "verdict", content = "reason", rename_all = "snake_case")]
-enum Verdict {
-    Holds,
-    Missed,
-    /// With the reason.
-    NotShown(String),
-}
-
-impl Bar {
-    /// Judges `measured`, unless `flaw` says why it proves nothing.
-    pub(super) fn new(
-        what: String,
-        measured: Option<f64>,
-        (max, unit): (f64, &'static str),
-        flaw: Option<String>,
-    ) -> Self {
-        let verdict = match (flaw, measured) {
-            (Some(flaw), _) => Verdict::NotShown(flaw),
-            (None, None) => Verdict::NotShown("not measured".to_owned()),
-            (None, Some(measured)) if measured <= max => Verdict::Holds,
-            (None, Some(_)) => Verdict::Missed,
-        };
-        Self {
-            what,
-            measured,
-            max,
-            unit,
-            verdict,
-        }
-    }
-
-    /// What `--gate` says of this bar; `None` when it holds.
-    pub(super) fn complaint(&self) -> Option<String> {
-        match &self.verdict {
-            Verdict::Holds => None,
-            Verdict::Missed => Some(format!("{}: missed", self.what)),
-            Verdict::NotShown(reason) => Some(format!("{}: not shown, {reason}", self.what)),
-        }
-    }
-
-    fn cells(&self) -> [String; 4] {
-        let unit = self.unit;
-        let measured = self
-            .measured
-            .map_or_else(|| "–".to_owned(), |value| format!("{value:.2} {unit}"));
-        let verdict = match &self.verdict {
-            Verdict::Holds => "yes".to_owned(),
-            Verdict::Missed => "NO".to_owned(),
-            Verdict::NotShown(reason) => format!("not shown: {reason}"),
-        };
-        let max = format!("≤ {} {unit}", self.max);
-        [self.what.clone(), measured, max, verdict]
-    }
-}
 
 /// The bars of an idle node.
 pub(super) fn idle_bars(idle: &[Idle], bytes_per_target: f64) -> Vec<Bar> {
@@ -152,27 +79,19 @@ fn at(load: &Load) -> String {
     )
 }
 
-/// The bars of a report for people.
-pub(super) fn table(report: &Report) -> String {
-    let mut table = Table::new(&["what", "measured", "bar", "holds"]);
-    for bar in &report.bars {
-        table.row(bar.cells());
-    }
-    table.markdown()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::load::testbed::load;
     use super::super::testbed::idle;
     use super::*;
+    use crate::bar::Verdict;
 
     fn rows() -> [Idle; 2] {
         [idle(100_000, 1), idle(1_000_000, 2)]
     }
 
     fn verdicts(bars: impl IntoIterator<Item = Bar>) -> Vec<Verdict> {
-        bars.into_iter().map(|bar| bar.verdict).collect()
+        bars.into_iter().map(|bar| bar.verdict().clone()).collect()
     }
 
     #[test]

@@ -28,25 +28,25 @@ const CALM_MIN_S: f64 = 30.0;
 /// Quantiles of the lag of some seconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Quantiles {
-    pub(super) checks: u64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) p999_ms: f64,
+    pub(crate) checks: u64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
 }
 
 /// Schedule lag of one window, or of several.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Lag {
+pub(crate) struct Lag {
     #[serde(skip)]
     every_us: Histogram<u64>,
     #[serde(skip)]
     calm_us: Histogram<u64>,
-    pub(super) every: Quantiles,
-    pub(super) calm: Quantiles,
-    pub(super) calm_s: f64,
-    pub(super) watched_s: f64,
+    pub(crate) every: Quantiles,
+    pub(crate) calm: Quantiles,
+    pub(crate) calm_s: f64,
+    pub(crate) watched_s: f64,
     /// How long others had the probe CPU while the core wanted it, in percent of the time.
-    pub(super) taken_percent: f64,
+    pub(crate) taken_percent: f64,
 }
 
 impl Lag {
@@ -54,7 +54,7 @@ impl Lag {
     ///
     /// # Errors
     /// When the histograms do not fit each other.
-    pub(super) fn of(
+    pub(crate) fn of(
         intervals: &[LagInterval],
         taken: &TakenLog,
         window: &RangeInclusive<u64>,
@@ -87,7 +87,7 @@ impl Lag {
     ///
     /// # Errors
     /// When the histograms do not fit each other.
-    pub(super) fn of_all(windows: &[Self]) -> Result<Option<Self>> {
+    pub(crate) fn of_all(windows: &[Self]) -> Result<Option<Self>> {
         let Some((first, others)) = windows.split_first() else {
             return Ok(None);
         };
@@ -105,12 +105,12 @@ impl Lag {
     }
 
     /// Whether too little is calm to be judged by.
-    pub(super) fn is_disturbed(&self) -> bool {
+    pub(crate) fn is_disturbed(&self) -> bool {
         self.calm_s < CALM_MIN_S
     }
 
     /// What is judged: the calm seconds, or where they are too few every second.
-    pub(super) fn judged(&self) -> &Quantiles {
+    pub(crate) fn judged(&self) -> &Quantiles {
         if self.is_disturbed() {
             &self.every
         } else {
@@ -119,7 +119,7 @@ impl Lag {
     }
 
     /// What others left, for people.
-    pub(super) fn disturbance(&self) -> String {
+    pub(crate) fn disturbance(&self) -> String {
         format!(
             "others had {:.1} % of the probe CPU and left {:.1} calm seconds of {:.0}",
             self.taken_percent, self.calm_s, self.watched_s
@@ -129,7 +129,7 @@ impl Lag {
 
 impl Quantiles {
     /// Whether both bars hold.
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.p99_ms <= LAG_P99_MAX_MS && self.p999_ms <= LAG_P999_MAX_MS
     }
 
@@ -145,7 +145,7 @@ impl Quantiles {
 }
 
 #[cfg(test)]
-pub(super) mod testbed {
+pub(crate) mod testbed {
     use hdrhistogram::Histogram;
 
     use super::{Lag, Quantiles};

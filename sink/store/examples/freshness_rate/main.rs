@@ -1,8 +1,9 @@
 //! Measures a store on this machine: import, paging, freshness and facts, in rows per second and
-//! CPU time, three runs each. The embedded store in a folder, or the server of an address, in a
-//! database that nobody else uses; then with the CPU time of the server, by its process number.
+//! CPU time, three runs each, a line of JSON for each run. The embedded store in a folder, or the
+//! server of an address, in a database that nobody else uses; then with the CPU time of the server,
+//! by its process number. `--freshness`: nothing but that.
 //!
-//! `cargo run --release -p store --example freshness_rate [ROWS] [DIR | mysql://… [PID]]`
+//! `cargo run --release -p store --example freshness_rate -- [--freshness] [ROWS] [DIR | mysql://… [PID]]`
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -26,14 +27,22 @@ const RUNS: u64 = 3;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), AnyError> {
-    let mut arguments = std::env::args().skip(1);
+    let (flags, words): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|word| word.starts_with('-'));
+    let what = match flags.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => What::All,
+        ["--freshness"] => What::Freshness,
+        _ => return Err("the only flag is --freshness".into()),
+    };
+    let mut arguments = words.into_iter();
     let rows: usize = arguments
         .next()
         .map_or(Ok(1_000_000), |text| text.parse())?;
     let place = arguments.next().unwrap_or_default();
     if place.contains("://") {
         let server = arguments.next().map(|text| text.parse()).transpose()?;
-        return measure_server(&place.parse()?, rows, server).await;
+        return measure_server(&place.parse()?, rows, server, what).await;
     }
     let directory = if place.is_empty() {
         std::env::temp_dir()
@@ -42,25 +51,32 @@ async fn main() -> Result<(), AnyError> {
     };
     let path = directory.join(format!("freshness-rate-{}.db", std::process::id()));
     let store = Store::open(&StoreUrl::Sqlite(path.clone())).await?;
-    measure(&store, rows, Cpu { server: None }).await?;
+    measure(&store, rows, Cpu { server: None }, what).await?;
     store.close().await?;
-    report(
-        "file",
-        std::fs::metadata(&path)?.len() as usize / 1_048_576,
-        "MiB",
-    );
     std::fs::remove_file(path)?;
     Ok(())
 }
 
-async fn measure_server(url: &StoreUrl, rows: usize, server: Option<u32>) -> Result<(), AnyError> {
+async fn measure_server(
+    url: &StoreUrl,
+    rows: usize,
+    server: Option<u32>,
+    what: What,
+) -> Result<(), AnyError> {
     Store::migrate(url).await?;
     let store = Store::open(url).await?;
     if store.counts().await?.targets > 0 {
         return Err("the database holds targets already: name an empty one".into());
     }
-    measure(&store, rows, Cpu { server }).await?;
+    measure(&store, rows, Cpu { server }, what).await?;
     Ok(store.close().await?)
+}
+
+/// Which part is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    All,
+    Freshness,
 }
 
 /// Whose CPU time is measured besides ours.
@@ -75,42 +91,44 @@ impl Cpu {
     }
 }
 
-async fn measure(store: &Store, rows: usize, cpu: Cpu) -> Result<(), AnyError> {
+async fn measure(store: &Store, rows: usize, cpu: Cpu, what: What) -> Result<(), AnyError> {
     let fence = store.acquire(&claim()).await?;
-    for run in 0..RUNS {
-        // The first run inserts, the others compare.
-        rate(
-            cpu,
-            if run == 0 { "import" } else { "import again" },
-            rows,
-            async { import(store, rows, ImportId(UnixMs(run + 1))).await },
-        )
-        .await?;
-    }
-    rate(cpu, "prune", rows, async {
-        Ok(store.prune(ImportId(UnixMs(1))).await.map(drop)?)
-    })
-    .await?;
-    for _ in 0..RUNS {
-        rate(cpu, "page targets", rows, page(store)).await?;
+    if what == What::All {
+        measure_targets(store, rows, cpu).await?;
     }
     for run in 0..=RUNS {
         // The first run inserts, the others move every row on.
         let name = if run == 0 {
-            "freshness, new rows"
+            "new freshness"
         } else {
             "freshness"
         };
         rate(cpu, name, rows, freshness(store, fence, rows, run)).await?;
     }
+    let written = store.counts().await?.freshness;
+    if written != rows as u64 {
+        return Err(format!("{written} of {rows} rows are there").into());
+    }
+    if what == What::All {
+        for run in 0..RUNS {
+            let count = 100 * BATCH_MAX;
+            rate(cpu, "facts", count, facts(store, fence, rows, run)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn measure_targets(store: &Store, rows: usize, cpu: Cpu) -> Result<(), AnyError> {
     for run in 0..RUNS {
-        rate(
-            cpu,
-            "facts",
-            100 * BATCH_MAX,
-            facts(store, fence, rows, run),
-        )
-        .await?;
+        // The first run inserts, the others compare.
+        let name = if run == 0 { "import" } else { "import again" };
+        let import_id = ImportId(UnixMs(run + 1));
+        rate(cpu, name, rows, import(store, rows, import_id)).await?;
+    }
+    let pruning = async { Ok(store.prune(ImportId(UnixMs(1))).await.map(drop)?) };
+    rate(cpu, "prune", rows, pruning).await?;
+    for _ in 0..RUNS {
+        rate(cpu, "page targets", rows, page(store)).await?;
     }
     Ok(())
 }
@@ -118,21 +136,24 @@ async fn measure(store: &Store, rows: usize, cpu: Cpu) -> Result<(), AnyError> {
 // A measurement is what a clock is for; nothing is decided by it.
 async fn rate<F: Future<Output = Result<(), AnyError>>>(
     of: Cpu,
-    name: &str,
+    what: &str,
     rows: usize,
     work: F,
 ) -> Result<(), AnyError> {
     let (start, cpu_start, server_start) = (clock::now(), cpu_s("self"), of.server_s());
     work.await?;
-    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_s("self") - cpu_start);
-    let value = (rows as f64 / seconds) as usize;
-    let mut unit = format!("rows/s ({seconds:.2} s, CPU {cpu:.2} s)");
-    if of.server.is_some() {
-        let server = of.server_s() - server_start;
-        let per_row_us = server * 1e6 / rows as f64;
-        unit = format!("{unit}, server {server:.2} s = {per_row_us:.1} us/row");
-    }
-    report(name, value, &unit);
+    let (seconds, cpu_s) = (start.elapsed().as_secs_f64(), cpu_s("self") - cpu_start);
+    let server_cpu_s = of.server.map(|_| of.server_s() - server_start);
+    let line = serde_json::json!({
+        "what": what,
+        "rows": rows,
+        "seconds": seconds,
+        "rows_per_s": (rows as f64 / seconds).round(),
+        "cpu_s": cpu_s,
+        "server_cpu_s": server_cpu_s,
+    });
+    // A measurement whose reader went away is over.
+    drop(writeln!(std::io::stdout(), "{line}"));
     Ok(())
 }
 
@@ -148,19 +169,6 @@ fn cpu_s(process: &str) -> f64 {
         .take(2)
         .filter_map(|field| field.parse().ok());
     ticks.fold(0.0, |sum, ticks: f64| sum + ticks / 100.0)
-}
-
-fn report(name: &str, value: usize, unit: &str) {
-    let rss = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = rss
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap_or_default();
-    // A measurement whose reader went away is over.
-    drop(writeln!(
-        std::io::stdout(),
-        "{name:<20} {value:>9} {unit:<70} {peak}"
-    ));
 }
 
 /// The right to write, for as long as this takes.

@@ -1,8 +1,8 @@
 //! What the memory of attempts in flight comes to: the slope, its bar, and the tables for people.
 //! Pure.
 
-use super::super::bars::Bar;
 use super::{Attempts, End, Kind, Reading};
+use crate::bar::Bar;
 use crate::baseline::median;
 use crate::procfs::Memory;
 use crate::table::{Table, grouped};

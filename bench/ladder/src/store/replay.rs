@@ -1,0 +1,94 @@
+//! A long journal read at a start and taken by the embedded store: the figures of a test of
+//! `persist`, which holds that all of it arrives in order.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::{Found, Place};
+use crate::bar::{Bar, Bound};
+use crate::baseline::median;
+use crate::children::Running;
+
+const LIMIT: Duration = Duration::from_mins(10);
+const RUNS: u32 = 3;
+/// What the test prints before the figures of a run.
+const MARK: &str = "replay: ";
+const RECORDS_PER_S: f64 = 50_000.0;
+const NOTE: &str = "Transitions, each with its job, every second one with evidence, in records of \
+    one or of 1,000. *Start* is every record read, checked and decoded, and open incidents \
+    resumed; *store* is what an empty SQLite file takes afterwards, in order. CPU is that of the \
+    whole process.";
+const HEAD: &str = "| facts per record | records | bytes per fact | start: facts/s | CPU µs per \
+    fact | store: facts/s | records/s | CPU µs per fact |\n|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+
+pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
+    let log = place.folder.join("replay.log");
+    let mut command = Command::new(&place.options.replay_program);
+    command.args(["replay_test", "--nocapture"]);
+    command.env(
+        "RINGWATCH_REPLAY_FACTS",
+        place.sizes.replay_facts.to_string(),
+    );
+    command.env("RINGWATCH_REPLAY_RUNS", RUNS.to_string());
+    let mut running = Running::start("replay", &mut command, &log, Stdio::piped())?;
+    let text = running.finish(&log, LIMIT).await?;
+    let lines: Vec<&str> = text.lines().filter_map(figures).collect();
+    if lines.len() != 2 * RUNS as usize {
+        bail!("{} of {} replays were told:\n{text}", lines.len(), 2 * RUNS);
+    }
+    let bar = |what: &str, column| {
+        let measured = of_single_facts(&lines, column);
+        let bound = (Bound::Min(RECORDS_PER_S), "records/s");
+        Bar::of(what.to_owned(), measured, bound, place.flaw())
+    };
+    Ok(Found {
+        title: "Replay of the journal",
+        note: NOTE,
+        bars: vec![
+            bar("records of one fact, read at a start", 3),
+            bar("records of one fact, taken by the store", 6),
+        ],
+        numbers: serde_json::to_value(&lines)?,
+        table: format!("{HEAD}{}\n", lines.join("\n")),
+    })
+}
+
+fn figures(line: &str) -> Option<&str> {
+    Some(line.split_once(MARK)?.1)
+}
+
+/// The median of a column, counted from 0, over the runs whose records have one fact.
+fn of_single_facts(lines: &[&str], column: usize) -> Option<f64> {
+    let cell = |line: &str, at: usize| {
+        line.trim_matches('|')
+            .split('|')
+            .nth(at)?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let singles = lines.iter().filter(|line| cell(line, 0) == Some(1.0));
+    let values: Vec<f64> = singles.filter_map(|line| cell(line, column)).collect();
+    (!values.is_empty()).then(|| median(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_of_single_facts_are_found() {
+        let lines = [
+            "| 1 | 10 | 300 | 90000 | 1.1 | 60000 | 60000 | 9 |",
+            "| 1000 | 1 | 290 | 99000 | 1.0 | 70000 | 70 | 8 |",
+            "| 1 | 10 | 300 | 70000 | 1.1 | 40000 | 40000 | 9 |",
+            "| 1 | 10 | 300 | 80000 | 1.1 | 50000 | 50000 | 9 |",
+        ];
+        assert_eq!(of_single_facts(&lines, 3), Some(80_000.0));
+        assert_eq!(of_single_facts(&lines, 6), Some(50_000.0));
+        assert_eq!(figures("test x ... replay: | 1 |"), Some("| 1 |"));
+        assert_eq!(figures("running 1 test"), None);
+    }
+}
