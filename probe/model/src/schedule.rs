@@ -17,6 +17,15 @@ pub fn phase_ms(id: TargetId, cadence_ms: u32) -> u32 {
     ((u128::from(hash) * u128::from(cadence_ms)) >> 64) as u32
 }
 
+/// Another number of a target below `over_ms`, evenly spread as its phase is and independent of
+/// it: what follows the phase comes in waves where checks follow it too.
+pub fn spread_ms(id: TargetId, over_ms: u32) -> u32 {
+    // The fraction of the square root of 2, as the phase has that of the golden ratio: no sum of
+    // whole multiples of both is whole.
+    let hash = (id.get() as u64).wrapping_mul(0x6a09_e667_f3bc_c909);
+    ((u128::from(hash) * u128::from(over_ms)) >> 64) as u32
+}
+
 /// The first grid point strictly after `after_ms` (ms since the Unix epoch).
 pub fn next_due_ms(after_ms: u64, cadence_ms: u32, phase_ms: u32) -> u64 {
     let (cadence, phase) = (u64::from(cadence_ms.max(1)), u64::from(phase_ms));

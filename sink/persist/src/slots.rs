@@ -3,7 +3,7 @@
 
 use model::limits::PROJECTION_SLACK_MS;
 use model::outcome::PHASE_ABSENT;
-use model::schedule::{cadence_ms, next_due_ms, phase_ms};
+use model::schedule::{cadence_ms, next_due_ms, phase_ms, spread_ms};
 use model::target::Method;
 use model::{Generation, MonoUs, Outcome, TargetId, UnixMs};
 
@@ -92,10 +92,11 @@ impl Timeline {
             || u64::from(checked.0) + slack >= u64::from(projected.0) + period
     }
 
-    /// When a target counts as projected last, before it ever was: spread by its phase.
+    /// When a target counts as projected last, before it ever was: spread over the interval, and not
+    /// in step with its checks, or all rows of three intervals would come in one.
     fn spread(self, target: TargetId, now: MonoUs) -> Tenths {
-        let phase = phase_ms(target, self.projection_ms as u32);
-        Self::of_ms(Self::ROOM_MS + now.0 / 1_000 - self.projection_ms + u64::from(phase))
+        let later = spread_ms(target, self.projection_ms as u32);
+        Self::of_ms(Self::ROOM_MS + now.0 / 1_000 - self.projection_ms + u64::from(later))
     }
 }
 
@@ -338,7 +339,7 @@ mod tests {
     use model::{CoreIndex, Slot};
 
     use super::*;
-    use crate::testbed::healthy;
+    use crate::testbed::{healthy, target};
 
     const START: MonoUs = MonoUs(5_000_000);
     const WALL: UnixMs = UnixMs(1_800_000_000_000);
@@ -395,6 +396,27 @@ mod tests {
             per_minute[1..15]
                 .iter()
                 .all(|count| (40..=80).contains(count)),
+            "{per_minute:?}"
+        );
+    }
+
+    #[test]
+    fn rows_come_evenly_although_each_target_is_checked_at_its_phase() {
+        let mut slots = slots();
+        (0..9_000).for_each(|slot| seat(&mut slots, slot, i64::from(slot) + 1, 300));
+        let turn = |slot: u32| phase_ms(target(i64::from(slot) + 1), 5);
+        let mut per_minute = Vec::new();
+        for minute in 0..45 {
+            let at = START.plus_ms(minute * 60_000);
+            for slot in (0..9_000).filter(|slot| u64::from(turn(*slot)) == minute % 5) {
+                assert_eq!(admit(&mut slots, slot, at), Admission::Coalesced);
+            }
+            per_minute.push(rows(&mut slots).len());
+        }
+        // Once each was checked after its first share of the interval passed; 600 is that of all.
+        let even = &per_minute[5..];
+        assert!(
+            even.iter().all(|count| (570..=630).contains(count)),
             "{per_minute:?}"
         );
     }

@@ -20,6 +20,10 @@ const HEAD: &str = "INSERT INTO jetpack_monitor_site_runtime \
 const TAIL: &str = "ON DUPLICATE KEY UPDATE \
     last_checked_at = VALUES(last_checked_at), next_check_at = VALUES(next_check_at)";
 
+/// Sizes of statements between two powers of two: an eighth of a chunk, so that a connection
+/// prepares few, and the last chunk of a flush is one statement all the same.
+const SIZE_STEP: usize = FRESHNESS_CHUNK_ROWS / 8;
+
 impl Session {
     /// Writes one chunk, sorted by target, in one transaction.
     ///
@@ -50,8 +54,16 @@ impl Session {
         };
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            let rows = chunk.iter().map(row).collect();
-            let upsert = Many::insert(HEAD, "(?,?,?)", TAIL);
+            let mut rows: Vec<_> = chunk.iter().map(row).collect();
+            let size = statement_rows(rows.len());
+            if let Some(last) = rows.last().cloned() {
+                // Said twice it is the same row.
+                rows.resize(size, last);
+            }
+            let upsert = Many {
+                rows_max: size,
+                ..Many::insert(HEAD, "(?,?,?)", TAIL)
+            };
             session.execute_many(upsert, rows).await
         })
         .await
@@ -80,7 +92,34 @@ impl Session {
     }
 }
 
+/// Rows of the one statement that writes so many.
+fn statement_rows(rows: usize) -> usize {
+    if rows <= SIZE_STEP / 2 {
+        rows.next_power_of_two()
+    } else {
+        rows.next_multiple_of(SIZE_STEP)
+    }
+}
+
 /// The columns have whole seconds. Upwards: a target was never checked before its check.
 fn whole_seconds(at: UnixMs) -> Value {
     Value::Int(at.0.div_ceil(1_000) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_one_statement_of_few_sizes() {
+        let sizes: BTreeSet<usize> = (1..=FRESHNESS_CHUNK_ROWS).map(statement_rows).collect();
+        assert!(sizes.len() <= 16, "{sizes:?}");
+        assert_eq!(sizes.last(), Some(&FRESHNESS_CHUNK_ROWS));
+        for rows in 1..=FRESHNESS_CHUNK_ROWS {
+            let more = statement_rows(rows) - rows;
+            assert!(more < SIZE_STEP.min(rows.max(2)), "{rows}: {more} more");
+        }
+    }
 }

@@ -213,6 +213,26 @@ impl Session {
         done
     }
 
+    /// The rows of one statement alone, which is a picture of its own and needs no transaction: what
+    /// is asked all the time costs the server one statement.
+    pub(super) async fn ask(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>> {
+        self.settle();
+        let is_used = self.connection.is_some();
+        let found = self.ask_once(sql, parameters.clone()).await;
+        match found {
+            // As in `begin`: one more try finds out.
+            Err(StoreError::ConnectionLost { .. }) if is_used => {
+                self.ask_once(sql, parameters).await
+            }
+            found => found,
+        }
+    }
+
+    async fn ask_once(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>> {
+        self.connect().await?;
+        self.fetch(sql, parameters).await
+    }
+
     /// Begins a transaction, on a new connection when the old one is in doubt or gone.
     pub(super) async fn begin(&mut self, statements: &[&str]) -> Result<()> {
         self.settle();

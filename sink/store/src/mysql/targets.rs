@@ -63,17 +63,14 @@ impl Session {
         }
         let after = i64::try_from(after_change).unwrap_or(i64::MAX);
         let page = [after, whole(limit)].map(Value::Int);
-        self.read(async |session: &mut Self| {
-            let sql = select("change_number > ?", "change_number");
-            let rows = session.fetch(&sql, page.to_vec()).await?;
-            let (targets, refused, last) = session.targets_of(&rows)?;
-            Ok(ChangePage {
-                targets,
-                refused,
-                latest_change: last.map_or(after_change, |change| change as u64),
-            })
+        let sql = select("change_number > ?", "change_number");
+        let rows = self.ask(&sql, page.into()).await?;
+        let (targets, refused, last) = self.targets_of(&rows)?;
+        Ok(ChangePage {
+            targets,
+            refused,
+            latest_change: last.map_or(after_change, |change| change as u64),
         })
-        .await
     }
 
     /// The highest change number handed out.
