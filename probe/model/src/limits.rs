@@ -331,3 +331,6 @@ pub const TLS_SECOND_LOOK_MAX_BYTES: usize = 1_024;
 pub const TLS_SECOND_LOOK_KEPT_S: u64 = 86_400;
 /// Findings of second looks that a core remembers.
 pub const TLS_SECOND_LOOKS_MAX: usize = 16_384;
+
+/// Actions of operators that wait for the store.
+pub const AUDIT_WAITING_MAX: usize = 1_024;

@@ -126,6 +126,30 @@ pub struct LegacyReport {
     pub refused: Vec<(i64, FieldError)>,
 }
 
+/// What a slice of the legacy table says of the status of its targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DriftSlice {
+    /// Active rows in it.
+    pub looked: u64,
+    /// Those whose status is not what our open events say.
+    pub drifted: u64,
+    /// The first few of these.
+    pub named: Vec<Drift>,
+    /// Where the next slice begins; `None`: at the first row.
+    pub last: Option<TargetId>,
+}
+
+/// A row of the legacy table whose status is not what our open events say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// Whose.
+    pub target: TargetId,
+    /// In the row.
+    pub found: i64,
+    /// By our events: 0 seems down, 2 down, 1 neither.
+    pub expected: i64,
+}
+
 /// When a target was last checked, and when it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreshnessRow {
@@ -208,6 +232,35 @@ fn ms(us: u32) -> u32 {
     (us / 1_000) + u32::from(us % 1_000 >= 500)
 }
 
+/// Something that an operator had done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// What it was, such as `reload`; at most 64 characters.
+    pub event_type: &'static str,
+    /// Where it was done: the name of a node, or of a command. What is beyond 255 characters is cut.
+    pub source: String,
+    /// What came of it, for people. What is beyond 1,024 characters is cut.
+    pub detail: String,
+    /// When.
+    pub at: UnixMs,
+}
+
+impl AuditRow {
+    pub(crate) fn source(&self) -> &str {
+        cut(&self.source, 255)
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        cut(&self.detail, 1_024)
+    }
+}
+
+/// The first `max` characters.
+fn cut(text: &str, max: usize) -> &str {
+    let end = text.char_indices().nth(max).map(|(at, _)| at);
+    &text[..end.unwrap_or(text.len())]
+}
+
 /// What was deleted because it was old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
@@ -217,6 +270,8 @@ pub struct Forgotten {
     pub transitions: u64,
     /// Rows of the history.
     pub history: u64,
+    /// What operators had done.
+    pub audit: u64,
     /// There may be more.
     pub more: bool,
 }

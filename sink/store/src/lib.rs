@@ -28,9 +28,9 @@ mod store;
 mod url;
 
 pub use answer::{
-    Applied, ChangePage, EventFilter, Floors, Forgotten, FreshnessRow, FreshnessWritten,
-    HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport, OpenEvent,
-    StoreCounts, TargetPage,
+    Applied, AuditRow, ChangePage, Drift, DriftSlice, EventFilter, Floors, Forgotten, FreshnessRow,
+    FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport,
+    OpenEvent, StoreCounts, TargetPage,
 };
 pub use changes::{Change, ChangeCounts, Changes, LostChanges, NoChanges, Position, Reader};
 pub use columns::Fingerprint;

@@ -9,9 +9,9 @@ use model::{FactId, Target, TargetId, UnixMs};
 use tokio::sync::mpsc;
 
 use crate::answer::{
-    Applied, ChangePage, EventFilter, Floors, Forgotten, FreshnessRow, FreshnessWritten,
-    HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport, OpenEvent,
-    StoreCounts, TargetPage,
+    Applied, AuditRow, ChangePage, DriftSlice, EventFilter, Floors, Forgotten, FreshnessRow,
+    FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport,
+    OpenEvent, StoreCounts, TargetPage,
 };
 use crate::changes::{Changes, Position, Reader};
 use crate::lease::{Claim, Fence, JournalId};
@@ -322,6 +322,21 @@ impl Store {
         }
     }
 
+    /// Compares the status in the next `limit` rows of the legacy table after the id `after` with
+    /// our open events. Nothing is changed. A slice costs the server as many reads of two keys.
+    ///
+    /// # Errors
+    /// As [`Store::legacy_targets`].
+    pub async fn legacy_drift(&self, after: Option<TargetId>, limit: usize) -> Result<DriftSlice> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work = async move |db: &mut mysql::Session| db.legacy_drift(after, limit).await;
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
     /// Writes `targets` into the legacy table under their ids: new rows are inserted, others
     /// changed, none is removed. It is one transaction. A target that no legacy row can say in
     /// full is refused, and the others are written.
@@ -517,6 +532,23 @@ impl Store {
                 client.ask(Lane::Control, work).await
             }
         }
+    }
+
+    /// Notes what operators had done. It needs no right to write facts: whoever is refused is noted
+    /// too. A call whose answer was lost may have been done; then its rows are there twice.
+    ///
+    /// # Errors
+    /// The store's; then none of `rows` is noted.
+    pub async fn write_audit(&self, rows: Vec<AuditRow>) -> Result<()> {
+        ask!(self, Control, |db| db.write_audit(&rows))
+    }
+
+    /// Deletes the oldest of what was noted before `before`, at most 1,000 rows.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_audit(&self, before: UnixMs) -> Result<Forgotten> {
+        ask!(self, Control, |db| db.forget_audit(before))
     }
 
     /// Deletes the oldest checks of the history from before `before`, at most 1,000 of them.

@@ -86,8 +86,8 @@ impl Session {
         Ok(Forgotten {
             events,
             transitions,
-            history: 0,
             more: more || !all,
+            ..Forgotten::default()
         })
     }
 

@@ -46,6 +46,13 @@ const ADD_SHARDS: (&str, &str, &str) = (
     "",
 );
 
+/// The rows of nodes under the names that older readers know. The names of ours are bytes.
+const OF_NODE: &str = "JOIN jetpack_monitor_node_names AS n ON n.name = CAST(h.host_id AS BINARY)";
+const SET_HOST: &str = "INSERT INTO jetpack_monitor_hosts \
+    (host_id, bucket_min, bucket_max, last_heartbeat, status) VALUES (?, ?, ?, NOW(3), 'active') \
+    ON DUPLICATE KEY UPDATE bucket_min = VALUES(bucket_min), bucket_max = VALUES(bucket_max), \
+    last_heartbeat = VALUES(last_heartbeat), status = VALUES(status)";
+
 const SUPERSEDED: &str = "SELECT t.shard, t.upto_seq FROM jetpack_monitor_shards_taken AS t \
     JOIN jetpack_monitor_shards AS s ON s.shard = t.shard \
     JOIN jetpack_monitor_journals AS j ON j.journal_id = t.journal_id \
@@ -108,6 +115,11 @@ impl Session {
                 // A row that is as it was counts as not touched, too.
                 session.require(fence).await?;
             }
+            let sql = format!(
+                "UPDATE jetpack_monitor_hosts AS h {OF_NODE} SET h.last_heartbeat = NOW(3) \
+                 WHERE n.node_id = ?"
+            );
+            session.execute(&sql, vec![Value::Int(fence.node)]).await?;
             Ok(())
         })
         .await
@@ -118,10 +130,15 @@ impl Session {
             let sql = "UPDATE jetpack_monitor_nodes SET lease_until = 0 \
                 WHERE node_id = ? AND epoch = ?";
             let row = [fence.node, fence.epoch].map(Value::Int);
-            session.execute(sql, row.into()).await
+            if session.execute(sql, row.into()).await? > 0 {
+                let sql = format!(
+                    "DELETE h FROM jetpack_monitor_hosts AS h {OF_NODE} WHERE n.node_id = ?"
+                );
+                session.execute(&sql, vec![Value::Int(fence.node)]).await?;
+            }
+            Ok(())
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     pub(crate) async fn pass_over(&mut self, fence: Fence, last_seq: u64) -> Result<()> {
@@ -235,8 +252,19 @@ impl Session {
             Value::Int(journal),
         ];
         self.execute(SET_NAME, row).await?;
+        let host = vec![
+            Value::from(&claim.node),
+            Value::Int(from),
+            Value::Int(to - 1),
+        ];
+        self.execute(SET_HOST, host).await?;
+        let nothing = format!(
+            "UPDATE jetpack_monitor_hosts AS h {OF_NODE} \
+             SET h.bucket_min = 0, h.bucket_max = -1 WHERE n.node_id = ?"
+        );
         for &loser in &granted.losers {
             self.execute(LOSE, numbers(&[loser])).await?;
+            self.execute(&nothing, numbers(&[loser])).await?;
         }
         let (head, row, tail) = ADD_SHARDS;
         let missing = granted.missing.iter();

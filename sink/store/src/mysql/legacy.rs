@@ -21,6 +21,7 @@ use crate::legacy::{
 };
 use crate::{Result, StoreError};
 
+mod drift;
 mod look;
 mod put;
 mod row;
@@ -182,9 +183,7 @@ impl Session {
         let legacy = self.named_legacy()?;
         let sql = page(&legacy, false, only_active);
         let place = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
-        let rows = self
-            .read(async |session: &mut Self| session.fetch(&sql, place.to_vec()).await)
-            .await?;
+        let rows = self.ask(&sql, place.into()).await?;
         let mut page = TargetPage::default();
         for row in &rows {
             page.last = Some(self.key(row)?);

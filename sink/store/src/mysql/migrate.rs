@@ -107,6 +107,21 @@ const MIGRATIONS: &[Migration] = &[
         name: "change_positions",
         sql: include_str!("../../migrations/mysql/0018_change_positions.sql"),
     },
+    Migration {
+        version: 19,
+        name: "hosts",
+        sql: include_str!("../../migrations/mysql/0019_hosts.sql"),
+    },
+    Migration {
+        version: 20,
+        name: "audit_log",
+        sql: include_str!("../../migrations/mysql/0020_audit_log.sql"),
+    },
+    Migration {
+        version: 21,
+        name: "false_positives",
+        sql: include_str!("../../migrations/mysql/0021_false_positives.sql"),
+    },
 ];
 
 /// How long a migration waits for another one, in s.

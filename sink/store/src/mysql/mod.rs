@@ -26,6 +26,7 @@ use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
 mod address;
+mod audit;
 mod facts;
 mod failure;
 mod freshness;

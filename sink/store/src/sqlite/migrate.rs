@@ -28,6 +28,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "history",
         sql: include_str!("../../migrations/sqlite/0004_history.sql"),
     },
+    Migration {
+        version: 5,
+        name: "audit_log",
+        sql: include_str!("../../migrations/sqlite/0005_audit_log.sql"),
+    },
 ];
 
 const VERSION_TABLE: &str = "jetpack_monitor_schema_version";

@@ -15,6 +15,7 @@ use crate::schema::MigrationPlan;
 use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
+mod audit;
 mod connection;
 mod facts;
 mod failure;

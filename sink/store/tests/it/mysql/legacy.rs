@@ -1,5 +1,6 @@
 //! The tables of an older system: its rows as targets, and what is written back to them.
 
+mod drift;
 mod exchange;
 mod freshness;
 mod rows;

@@ -3,7 +3,7 @@
 use store::{MysqlUrl, Store, StoreError, StoreUrl};
 
 use super::{Mysql, url};
-use crate::fixture::{Backend, Incident, Writer, batch, open, target};
+use crate::fixture::{Backend, Incident, Writer, batch, claim, open, target};
 use crate::mariadb;
 
 /// The sentence with which the store is refused.
@@ -162,4 +162,46 @@ fn with_prefix(backend: &Mysql, prefix: &str) -> StoreUrl {
 fn the_public_address_parses_by_itself() {
     let address: MysqlUrl = "mysql://u@h/d".parse().expect("valid");
     assert_eq!(address.to_string(), "mysql://u@h:3306/d");
+}
+
+#[tokio::test]
+async fn hosts_say_who_has_which_shards_and_was_heard_of_when() {
+    let backend = Mysql::fresh();
+    let host = |name: &str, column: &str| {
+        backend.number(&format!(
+            "SELECT {column} FROM jetpack_monitor_hosts WHERE host_id = '{name}'"
+        ))
+    };
+    let age_s = "CAST(TIMESTAMPDIFF(SECOND, last_heartbeat, UTC_TIMESTAMP()) AS SIGNED)";
+    let first = open(&backend).await;
+    assert_eq!(
+        (host("test", "bucket_min"), host("test", "bucket_max")),
+        (Some(0), Some(1_023))
+    );
+    backend.number("UPDATE jetpack_monitor_hosts SET last_heartbeat = '2020-01-01'");
+    first.renew(first.fence, 60_000).await.expect("renewed");
+    let age = host("test", age_s).expect("a row");
+    assert!((-60..3_600).contains(&age), "{age}");
+    // Another one takes over; what the loser says then changes nothing.
+    backend.number("UPDATE jetpack_monitor_nodes SET lease_until = 0");
+    let second = Store::open(&backend.url()).await.expect("opens");
+    let second = Writer::claiming(second, &claim("other", 2)).await;
+    assert_eq!(
+        (host("test", "bucket_min"), host("test", "bucket_max")),
+        (Some(0), Some(-1))
+    );
+    assert_eq!(host("other", "bucket_max"), Some(1_023));
+    backend.number("UPDATE jetpack_monitor_hosts SET last_heartbeat = '2020-01-01'");
+    first.renew(first.fence, 60_000).await.expect_err("fenced");
+    first
+        .release(first.fence)
+        .await
+        .expect("nothing to give back");
+    assert!(host("test", age_s).expect("still there") > 86_400);
+    second.release(second.fence).await.expect("given back");
+    assert_eq!(
+        host("other", "bucket_max"),
+        None,
+        "it left in an orderly way"
+    );
 }
