@@ -23,6 +23,7 @@ use crate::control::lock::{self, Taken};
 use crate::control::store_lock;
 use crate::exit::{BadInput, bad_input};
 use crate::out::{self, Out};
+use crate::run::audit;
 use crate::run::plan::Cpus;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 use crate::{check, doctor, events, logging, report, run, targets};
@@ -199,8 +200,21 @@ async fn import_directly(
     })
     .await;
     progress.finish();
+    if let Ok(summary) = &summary {
+        let done = format!("{}: {}", order.path.display(), summary.sentence());
+        note(&store, "import", done).await;
+    }
     store.close().await?;
     summary
+}
+
+/// Notes in the store what was done to it. What was done stays done where that fails.
+pub(super) async fn note(store: &Store, event_type: &'static str, detail: String) {
+    let at = Clock::start().now().unix;
+    let row = audit::row(event_type, "cli", detail, at);
+    if let Err(error) = store.write_audit(vec![row]).await {
+        out::remark(format!("it is not in the audit log: {error}"));
+    }
 }
 
 fn import_through(node: &mut Client, order: ImportOrder) -> anyhow::Result<ImportSummary> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use cores::Clock;
 use store::{ImportId, Legacy, OpenOptions, Store, StoreUrl};
 
-use super::commands::runtime;
+use super::commands::{note, runtime};
 use super::render;
 use crate::config::Config;
 use crate::exit::bad_input;
@@ -28,6 +28,9 @@ pub(super) fn import(config: &Config, prune: bool) -> anyhow::Result<ImportSumma
         })
         .await;
         progress.finish();
+        if let Ok(summary) = &imported {
+            note(&store, "import", format!("{table}: {}", summary.sentence())).await;
+        }
         store.close().await?;
         imported
     })
@@ -38,6 +41,9 @@ pub(super) fn export(config: &Config) -> anyhow::Result<ExitCode> {
     let done = runtime()?.block_on(async {
         let store = open(config).await?;
         let done = legacy::export(&store).await;
+        if let Ok(report) = &done {
+            note(&store, "export", report.sentence()).await;
+        }
         store.close().await?;
         done
     })?;

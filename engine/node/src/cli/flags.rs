@@ -181,6 +181,9 @@ pub(crate) struct RunFlags {
     /// Days for which closed events are kept; 0 = for ever [default: 0]
     #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
     pub(crate) events_days: Option<i64>,
+    /// Days for which operators' actions are kept; 0 = for ever [default: 365]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    pub(crate) audit_days: Option<i64>,
     /// Name of this node in the store [default: that of the machine]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_id: Option<String>,
@@ -224,6 +227,7 @@ impl RunFlags {
         values.extend(text("history", self.history.as_ref()));
         values.extend(whole("history_days", self.history_days));
         values.extend(whole("events_days", self.events_days));
+        values.extend(whole("audit_days", self.audit_days));
         values.extend(text("node_id", self.node_id.as_ref()));
         values.extend(whole("lease_s", self.lease_s));
         values.extend(whole("histogram_interval_s", self.histogram_interval_s));

@@ -61,6 +61,7 @@ impl Config {
             ("history", text(&history_words(self.history))),
             ("history_days", whole(self.history_days)),
             ("events_days", whole(self.events_days)),
+            ("audit_days", whole(self.audit_days)),
             ("histogram_interval_s", whole(self.histogram_interval_s)),
             ("drain_s", whole(self.drain_s)),
             ("log", text(&self.log.as_str())),

@@ -62,6 +62,7 @@ pub(crate) const KEYS: [Key; 35] = [
     key("history", Kind::Text),
     key("history_days", Kind::Whole),
     key("events_days", Kind::Whole),
+    key("audit_days", Kind::Whole),
     key("histogram_interval_s", Kind::Whole),
     key("drain_s", Kind::Whole),
     key("log", Kind::Text),

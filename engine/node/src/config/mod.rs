@@ -139,7 +139,9 @@ words! {
 
 /// Default of `history_days`.
 const HISTORY_DAYS: u32 = 30;
-/// What `history_days` and `events_days` may be at most: a century.
+/// Default of `audit_days`.
+const AUDIT_DAYS: u32 = 365;
+/// What the days of retention may be at most: a century.
 const DAYS_MAX: u32 = 36_500;
 /// What `lease_s` may be.
 const LEASE_RANGE_S: (u32, u32) = (5, 3_600);
@@ -209,6 +211,8 @@ pub(crate) struct Config {
     pub(crate) history_days: u32,
     /// Days for which closed events are kept; 0 = for ever.
     pub(crate) events_days: u32,
+    /// Days for which it is kept what operators had done; 0 = for ever.
+    pub(crate) audit_days: u32,
     /// Length of a histogram interval.
     pub(crate) histogram_interval_s: u32,
     /// Time to finish what runs at shutdown.
@@ -278,6 +282,7 @@ impl Config {
             history: read.history()?,
             history_days: read.whole_or_off("history_days", HISTORY_DAYS, DAYS_MAX)?,
             events_days: read.whole_or_off("events_days", 0, DAYS_MAX)?,
+            audit_days: read.whole_or_off("audit_days", AUDIT_DAYS, DAYS_MAX)?,
             histogram_interval_s: read.whole(
                 "histogram_interval_s",
                 HISTOGRAM_INTERVAL_S,
@@ -509,6 +514,7 @@ mod tests {
             ("history", "history = 'sample 0'"),
             ("history", "history = 'none'"),
             ("history_days", "history_days = -1"),
+            ("audit_days", "audit_days = 36501"),
             ("data_dir", "data_dir = 3"),
         ] {
             let error = resolve(line).expect_err(line).to_string();
@@ -523,7 +529,8 @@ mod tests {
         }
         let config = resolve("").expect("valid");
         assert_eq!(config.history, HistoryMode::Edges);
-        assert_eq!((config.history_days, config.events_days), (30, 0));
+        let days = (config.history_days, config.events_days, config.audit_days);
+        assert_eq!(days, (30, 0, 365));
         assert_eq!(resolve("history_days = 0").expect("valid").history_days, 0);
     }
 

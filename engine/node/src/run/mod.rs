@@ -7,8 +7,10 @@
 //! ```
 
 pub(crate) mod accounts;
+pub(crate) mod audit;
 mod checked;
 mod drain;
+pub(crate) mod drift;
 pub(crate) mod fit;
 mod fleet;
 mod journal;
@@ -83,6 +85,10 @@ async fn node(
     let days = retention::Retention::of(&config);
     let forgetting = retention::run(parts.store.clone(), days, Arc::clone(&view));
     let forgetting = tokio::spawn(forgetting);
+    let comparing = drift::run(parts.store.clone(), config.clone(), Arc::clone(&view));
+    let comparing = tokio::spawn(comparing);
+    let noting = tokio::spawn(audit::run(parts.store.clone(), Arc::clone(&view)));
+    view.note("start", concat!("version ", env!("CARGO_PKG_VERSION")));
     let socket = ControlSocket::bind(&config.data_dir)?;
     let end = End::new();
     let at_once = at_once(&view, &stop, &end);
@@ -94,7 +100,16 @@ async fn node(
         Ok(why) => info!("{why}: draining"),
         Err(broken) => error!("{broken:#}; flushing what can be flushed"),
     }
-    forgetting.abort();
+    view.note(
+        "drain",
+        ended
+            .as_ref()
+            .map_or_else(|broken| format!("{broken:#}"), ToString::to_string),
+    );
+    for task in [forgetting, comparing, noting] {
+        task.abort();
+    }
+    audit::finish(&parts.parts.store, &view).await;
     let drained = parts.drain().await;
     let stopped = first_error([ended.map(drop), drained]);
     end.tell(&stopped).await;

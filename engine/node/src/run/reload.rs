@@ -101,6 +101,8 @@ pub(super) async fn import(
     let importing = import_file(&store, order, id, &mut progress);
     let summary = control.meanwhile(importing).await??;
     control.parts.view.refusals.list(summary.refused);
+    let done = format!("{}: {}", order.path.display(), summary.sentence());
+    control.parts.view.note("import", done);
     for line in summary.refused_lines.iter().take(REFUSED_NAMED_MAX) {
         warn!("{line}");
     }
@@ -149,6 +151,8 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
     control.config.take_live(&newer);
     let mut fed = apply_changes(control).await?;
     fed += control.sweep_now().await?;
+    let done = format!("{} targets upserted, {} removed", fed.upserted, fed.removed);
+    control.parts.view.note("reload", done);
     if !needs_restart.is_empty() {
         warn!("these keys changed and take effect with the next start: {needs_restart:?}");
     }

@@ -1,4 +1,4 @@
-//! Forgetting what is old: checks of the history and closed events, once an hour, in small steps
+//! Forgetting what is old: checks of the history, closed events and what operators had done, once an hour, in small steps
 //! with pauses between them, so that facts are never waited for longer than one step takes.
 
 use std::sync::Arc;
@@ -26,9 +26,11 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How many days are kept; 0 = all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "units come last")]
 pub(crate) struct Retention {
     pub(crate) history_days: u32,
     pub(crate) events_days: u32,
+    pub(crate) audit_days: u32,
 }
 
 impl Retention {
@@ -36,6 +38,7 @@ impl Retention {
         Self {
             history_days: config.history_days,
             events_days: config.events_days,
+            audit_days: config.audit_days,
         }
     }
 }
@@ -46,6 +49,7 @@ pub(crate) struct RetentionStats {
     history: AtomicU64,
     events: AtomicU64,
     transitions: AtomicU64,
+    audit: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -55,10 +59,11 @@ impl RetentionStats {
         self.events.fetch_add(step.events, Ordering::Relaxed);
         self.transitions
             .fetch_add(step.transitions, Ordering::Relaxed);
+        self.audit.fetch_add(step.audit, Ordering::Relaxed);
     }
 
     /// Rows by table.
-    pub(crate) fn rows(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn rows(&self) -> [(&'static str, u64); 4] {
         [
             ("check_history", self.history.load(Ordering::Relaxed)),
             ("events", self.events.load(Ordering::Relaxed)),
@@ -66,6 +71,7 @@ impl RetentionStats {
                 "event_transitions",
                 self.transitions.load(Ordering::Relaxed),
             ),
+            ("audit_log", self.audit.load(Ordering::Relaxed)),
         ]
     }
 
@@ -96,6 +102,7 @@ pub(super) async fn run(store: Store, retention: Retention, view: Arc<View>) {
 enum What {
     History,
     Events,
+    Audit,
 }
 
 /// Forgets everything that is old now.
@@ -105,6 +112,7 @@ async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Resul
     for (what, days) in [
         (What::History, retention.history_days),
         (What::Events, retention.events_days),
+        (What::Audit, retention.audit_days),
     ] {
         let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
         while days > 0 && take_step(store, view, &mut all, (what, before)).await? {}
@@ -114,6 +122,7 @@ async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Resul
             checks = all.history,
             events = all.events,
             transitions = all.transitions,
+            audit = all.audit,
             "old rows were deleted"
         );
     }
@@ -131,12 +140,14 @@ async fn take_step(
     let done = match what {
         What::History => store.forget_history(before).await?,
         What::Events => store.forget_events(before).await?,
+        What::Audit => store.forget_audit(before).await?,
     };
     let took_ms = view.clock.mono().since(begun) / 1_000;
     view.retention.add(&done);
     all.history += done.history;
     all.events += done.events;
     all.transitions += done.transitions;
+    all.audit += done.audit;
     if done.more {
         tokio::time::sleep(pause(took_ms)).await;
     }
@@ -157,7 +168,7 @@ fn pause(took_ms: u64) -> Duration {
 mod tests {
     use model::outcome::Phases;
     use model::{FactId, TargetId};
-    use store::{ALL_SHARDS, Claim, HistoryRow, JournalId, StoreUrl};
+    use store::{ALL_SHARDS, AuditRow, Claim, HistoryRow, JournalId, StoreUrl};
 
     use super::*;
     use crate::run::view::testbed::view;
@@ -204,15 +215,26 @@ mod tests {
         let keep_all = Retention {
             history_days: 0,
             events_days: 0,
+            audit_days: 0,
         };
         sweep(&store, keep_all, &view).await.expect("nothing to do");
         assert_eq!(view.retention.rows()[0].1, 0);
         let days = Retention {
             history_days: 30,
             events_days: 1,
+            audit_days: 365,
         };
+        let noted = |days: u64| AuditRow {
+            event_type: "reload",
+            source: "ringwatch:n".to_owned(),
+            detail: String::new(),
+            at: UnixMs(now.0 - days * DAY_MS),
+        };
+        let noted = [364, 366].map(noted).to_vec();
+        store.write_audit(noted).await.expect("noted");
         sweep(&store, days, &view).await.expect("swept");
         assert_eq!(view.retention.rows()[0], ("check_history", 2_500));
+        assert_eq!(view.retention.rows()[3], ("audit_log", 1));
         sweep(&store, days, &view).await.expect("nothing left");
         assert_eq!(view.retention.rows()[0].1, 2_500);
     }

@@ -32,8 +32,9 @@ use crate::targets::import::{ImportOrder, UNJUDGED};
 
 /// Length of a turn: supervision and histograms.
 const TURN: Duration = Duration::from_millis(200);
-/// Turns between two looks for changed targets: a change is in effect within a second.
-const CHANGES_EVERY: u64 = 2;
+/// Turns between two looks for changed targets: a change is in effect within a second, and an idle
+/// fleet asks its server little else.
+const CHANGES_EVERY: u64 = 4;
 /// Turns between two looks whether the node is short of something.
 const PRESSURE_EVERY: u64 = 5;
 /// Turns between two computations of freshness ages.
@@ -256,6 +257,7 @@ impl Control {
             Err(error) => error,
         };
         survives(&error)?;
+        self.parts.view.note("refused", refused(&request, &error));
         if matches!(request, Request::Import(_)) {
             let mut answer = refusal(&format!("{error:#}"));
             answer["usage"] = json!(error.is::<BadInput>());
@@ -275,6 +277,9 @@ impl Control {
             Request::Pause { on } => {
                 self.paused = *on;
                 self.resume().await?;
+                self.parts
+                    .view
+                    .note(if *on { "pause" } else { "resume" }, "");
                 Some(json!({ "ok": true, "paused": on }))
             }
             Request::Trigger { target } => Some(self.trigger(target).await?),
@@ -318,11 +323,11 @@ impl Control {
         };
         let found = self.fleet.check_now(id).await?;
         let unknown = |id: TargetId| refusal(&format!("no active target has the id {id}"));
-        Ok(if found {
-            json!({ "ok": true })
-        } else {
-            unknown(id)
-        })
+        if !found {
+            return Ok(unknown(id));
+        }
+        self.parts.view.note("trigger", format!("target {id}"));
+        Ok(json!({ "ok": true }))
     }
 
     async fn turn(&mut self, turn: u64) -> anyhow::Result<()> {
@@ -442,6 +447,14 @@ impl Parts {
             }
         }
         result
+    }
+}
+
+/// What was refused, and why.
+fn refused(request: &Request, error: &anyhow::Error) -> String {
+    match request {
+        Request::Import(order) => format!("import of {}: {error:#}", order.path.display()),
+        _ => format!("reload: {error:#}"),
     }
 }
 

@@ -13,6 +13,8 @@ use model::{CoreIndex, UnixMs};
 use persist::{FreshnessAges, SinkCounters, SinkSnapshot, SinkStats};
 
 use super::accounts::Accounts;
+use super::audit::Audit;
+use super::drift::DriftStats;
 use super::legacy::stats::LegacyStats;
 use super::lifetime::Lifetime;
 use super::refusals::Refusals;
@@ -120,6 +122,10 @@ pub(crate) struct View {
     pub(crate) legacy: LegacyStats,
     /// Old rows that were deleted.
     pub(crate) retention: RetentionStats,
+    /// What operators had done, on its way into the store.
+    pub(crate) audit: Audit,
+    /// Legacy rows that differ.
+    pub(crate) drift: DriftStats,
     histograms: Mutex<Vec<Lifetime>>,
     ages: Mutex<Option<FreshnessAges>>,
 }
@@ -143,6 +149,8 @@ impl View {
             refusals: Refusals::default(),
             legacy: LegacyStats::default(),
             retention: RetentionStats::default(),
+            audit: Audit::default(),
+            drift: DriftStats::default(),
             histograms: Mutex::new(histograms),
             ages: Mutex::new(None),
         }

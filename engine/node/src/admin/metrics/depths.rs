@@ -67,6 +67,7 @@ impl Scrape {
         }
         self.lease(page)?;
         self.history(page)?;
+        self.drift(page)?;
         self.journal(page)?;
         let turn_age = self.now_us.saturating_sub(sink.last_loop_mono_us) as f64 / 1e6;
         let help = "Time since the last turn of the sink";
@@ -94,10 +95,22 @@ impl Scrape {
             help,
             plain(self.sink.counters.history_left_out),
         )?;
+        let help = "Actions of operators that wait for the store";
+        page.gauge("audit_waiting", help, plain(self.audit_waiting))?;
+        let help = "Actions of operators left out of the audit log because too many waited";
+        page.counter("audit_left_out", help, plain(self.audit_left_out))?;
         let help = "Old rows deleted, by table";
         page.counter("forgotten_rows", help, by("table", &self.forgotten))?;
         let help = "Failed tries to delete old rows";
         page.counter("forgetting_failed", help, plain(self.forgetting_failed))
+    }
+
+    /// Legacy rows that say something else than our events.
+    fn drift(&self, page: &mut Page<'_>) -> fmt::Result {
+        let help = "Legacy rows whose status is not what the open events say";
+        page.gauge("legacy_drift_rows", help, plain(self.drift_rows))?;
+        let help = "Legacy rows compared, those that differed, and samples that failed";
+        page.counter("legacy_drift", help, by("kind", &self.drift_looks))
     }
 
     /// The disk of the journal.
