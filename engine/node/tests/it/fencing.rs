@@ -1,10 +1,164 @@
 //! A node whose right to write is taken away on a real server, and given back.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::mariadb;
-use crate::process::{Node, ask, code, import, run, status_until, stderr, stdout, text};
+use crate::process::{
+    Node, ask, code, comes, import, run, run_command, status_until, stderr, stdout, text,
+};
 use crate::server::{UNAVAILABLE, serve};
+
+/// A migrated database on the shared server, with one failing target.
+struct Shared {
+    name: String,
+    store: String,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let (server, name) = (mariadb::shared(), mariadb::fresh_name());
+        server.sql(&format!("CREATE DATABASE {name}"));
+        let store = server.address("ringwatch", &name);
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = ["--data-dir", text(folder.path()), "--store", &store];
+        let migrated = run(&[&["migrate"], &place[..]].concat());
+        assert_eq!(code(&migrated), 0, "{}", stderr(&migrated));
+        let list = folder.path().join("sites.csv");
+        let line = format!("http://{}/,86400\n", serve(UNAVAILABLE));
+        std::fs::write(&list, line).expect("written");
+        let imported = import(&list, folder.path(), &["--store", &store]);
+        assert_eq!(code(&imported), 0, "{}", stderr(&imported));
+        Self { name, store }
+    }
+
+    fn flags<'a>(&'a self, node: &'a str) -> [&'a str; 6] {
+        ["--store", &self.store, "--lease-s", "5", "--node-id", node]
+    }
+
+    fn command(&self, node: &str, data_dir: &Path) -> Command {
+        let mut command = run_command(data_dir);
+        command.args(self.flags(node));
+        command
+    }
+
+    /// The answer of a query of our tables, which are called `{…}` in it.
+    fn sql(&self, query: &str) -> String {
+        let query = query.replace('{', "jetpack_monitor_").replace('}', "");
+        mariadb::shared().sql(&format!("USE {}; {query}", self.name))
+    }
+
+    /// Everything that a node may write, but for its lease.
+    fn written(&self) -> String {
+        self.sql(
+            "SELECT (SELECT COUNT(*) FROM {events}), (SELECT SUM(fail_count) FROM {events}), \
+             (SELECT COUNT(*) FROM {event_transitions}), (SELECT COUNT(*) FROM {jobs}), \
+             (SELECT GROUP_CONCAT(journal_id, journal_seq ORDER BY journal_id) FROM {journals})",
+        )
+    }
+}
+
+#[test]
+fn of_two_nodes_that_start_at_once_one_works_and_the_other_is_refused() {
+    let shared = Shared::new();
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let start = |at: usize| {
+        let name = ["one", "two"][at];
+        Node::start(shared.command(name, folders[at].path()))
+    };
+    let mut nodes = [start(0), start(1)];
+    assert!(
+        comes(|| nodes.iter_mut().any(Node::has_ended)),
+        "one is refused"
+    );
+    let [first, second] = nodes;
+    let (mut winner, loser, name) = {
+        let mut first = first;
+        if first.has_ended() {
+            (second, first, "two")
+        } else {
+            (first, second, "one")
+        }
+    };
+    winner.wait_for("loaded");
+    let (exit, log) = loser.end();
+    assert_ne!(exit, 0, "{log}");
+    let refused = format!("belongs to the node \"{name}\"");
+    assert!(
+        log.contains(&refused) && log.contains("stop that one first"),
+        "{log}"
+    );
+    assert_eq!(
+        shared.sql("SELECT COUNT(DISTINCT node_id) FROM {shards}"),
+        "1"
+    );
+    winner.signal("TERM");
+    let (exit, log) = winner.end();
+    assert_eq!(exit, 0, "{log}");
+}
+
+#[test]
+fn a_node_that_stood_still_and_was_taken_over_writes_nothing_until_the_other_one_goes() {
+    let shared = Shared::new();
+    let [mine, other] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let mut first = Node::start(shared.command("one", mine.path()));
+    first.wait_for("loaded");
+    let down = |status: &Value| status["targets"]["down"] == 1 && status["sink"]["apply_lag"] == 0;
+    let trigger = |at: &Path| ask(at, r#"{"cmd":"trigger","target":1}"#);
+    let before = status_until(mine.path(), |status| {
+        trigger(mine.path());
+        down(status)
+    });
+    let held = shared
+        .command("two", other.path())
+        .output()
+        .expect("starts");
+    assert_ne!(code(&held), 0);
+    assert!(
+        stderr(&held).contains("belongs to the node \"one\""),
+        "{}",
+        stderr(&held)
+    );
+    // It stands still until its lease is over, and then another one has its shards.
+    first.signal("STOP");
+    let lease = "SELECT MAX(lease_until) > UNIX_TIMESTAMP(NOW(3)) * 1000 FROM {nodes}";
+    assert!(comes(|| shared.sql(lease) == "0"), "the lease runs out");
+    let mut second = Node::start(shared.command("two", other.path()));
+    second.wait_for("loaded");
+    let stepped = |status: &Value| status["fleet"]["stepped"].as_u64();
+    trigger(other.path());
+    let taken = status_until(other.path(), |status| {
+        stepped(status) > Some(0) && down(status)
+    });
+    assert_eq!(taken["sink"]["lease"], "held");
+    let written = shared.written();
+    first.signal("CONT");
+    first.wait_for("another node took over");
+    let fenced = status_until(mine.path(), |status| status["state"] == "fenced");
+    assert_eq!(fenced["sink"]["lease"], "fenced");
+    // It is asked to check, and does not; the other one is alone.
+    trigger(mine.path());
+    assert_eq!(shared.written(), written);
+    second.signal("TERM");
+    let (exit, log) = second.end();
+    assert_eq!(exit, 0, "{log}");
+    first.wait_for("this node writes again");
+    first.wait_for("loaded again");
+    let after = status_until(mine.path(), down);
+    let epoch = |status: &Value| status["sink"]["epoch"].as_u64();
+    assert!(epoch(&after) > epoch(&before), "{after}");
+    status_until(mine.path(), |status| {
+        trigger(mine.path());
+        stepped(status) > stepped(&after)
+    });
+    let events = shared.sql("SELECT COUNT(*), SUM(ended_at IS NULL) FROM {events}");
+    assert_eq!(events, "1\t1", "its incident is still the one");
+    first.signal("TERM");
+    let (exit, log) = first.end();
+    assert_eq!(exit, 0, "{log}");
+}
 
 #[test]
 fn a_node_that_was_taken_over_stops_loads_again_and_goes_on_with_its_incidents() {

@@ -168,6 +168,11 @@ impl Node {
         (status.code().unwrap_or(-1), self.seen.join("\n"))
     }
 
+    /// Whether the process is over.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the child is ours").is_some()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the child is ours");
@@ -216,7 +221,7 @@ pub(crate) fn ask(data_dir: &Path, request: &str) -> Value {
 }
 
 /// Tries, again and again, until `done`; whether it came to that.
-fn comes(mut done: impl FnMut() -> bool) -> bool {
+pub(crate) fn comes(mut done: impl FnMut() -> bool) -> bool {
     // Nobody sends: the channel only paces the questions.
     let (_sender, pace) = channel::<()>();
     (0..DEADLINE.as_millis() / PACE.as_millis()).any(|_| {
