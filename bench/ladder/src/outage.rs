@@ -296,6 +296,53 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// What the page tells.
+    fn rows(&self) -> [(&'static str, String); 15] {
+        let rate = |count: u64, seconds: f64| format!("{:.0}", count as f64 / seconds.max(0.001));
+        let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+        let most = |count: u64| grouped(count);
+        [
+            ("seconds without the store", format!("{:.0}", self.away_s)),
+            ("checks/s before", rate(self.checks_before, self.before_s)),
+            (
+                "checks/s without the store",
+                rate(self.checks_away, self.away_s),
+            ),
+            ("journal, MB, at most", mb(self.journal_bytes_max)),
+            ("its budget, MB", mb(self.journal_budget_bytes)),
+            (
+                "records that waited, at most",
+                most(self.records_waited_max),
+            ),
+            (
+                "facts in memory for the store, at most",
+                most(self.facts_loaded_max),
+            ),
+            (
+                "rows of freshness that waited, at most",
+                most(self.freshness_pending_max),
+            ),
+            (
+                "rows of freshness written in all",
+                most(self.freshness_rows),
+            ),
+            ("memory before, MB", mb(self.rss_before_bytes)),
+            ("memory, MB, at most", mb(self.rss_max_bytes)),
+            (
+                "s from the server's start until nothing waited",
+                format!("{:.1}", self.replay_s),
+            ),
+            ("transitions taken in that time", most(self.replayed)),
+            (
+                "journal records taken in that time",
+                most(self.replayed_records),
+            ),
+            ("transitions/s", rate(self.replayed, self.replay_s)),
+        ]
+    }
+}
+
 /// What the farm's truth and the node's gauges hold against the run.
 fn complaints_of(found: &Findings, seen: &Seen, sites: u32) -> Complaints {
     let mut complaints = found.shortfalls();
@@ -338,71 +385,28 @@ fn page(
     complaints: &[String],
 ) -> String {
     let mut table = Table::new(&["what", "seen"]);
-    let mut row = |what: &str, value: String| table.row([what.to_owned(), value]);
-    let rate = |count: u64, seconds: f64| format!("{:.0}", count as f64 / seconds.max(0.001));
-    row("seconds without the store", format!("{:.0}", seen.away_s));
-    row("checks/s before", rate(seen.checks_before, seen.before_s));
-    row(
-        "checks/s without the store",
-        rate(seen.checks_away, seen.away_s),
-    );
-    row(
-        "failures of sites, all found, confirmed and ended",
-        grouped(faults as u64),
-    );
-    row("transitions stored", grouped(stored.transitions));
-    row("jobs owed by them", grouped(stored.jobs));
-    row(
-        "lost, doubled or out of order",
-        complaints.len().to_string(),
-    );
-    row(
-        "journal, MB, at most",
-        format!("{:.1}", seen.journal_bytes_max as f64 / 1e6),
-    );
-    row(
-        "its budget, MB",
-        format!("{:.0}", seen.journal_budget_bytes as f64 / 1e6),
-    );
-    row(
-        "records that waited, at most",
-        grouped(seen.records_waited_max),
-    );
-    row(
-        "facts in memory for the store, at most",
-        grouped(seen.facts_loaded_max),
-    );
-    row(
-        "rows of freshness that waited, at most",
-        grouped(seen.freshness_pending_max),
-    );
-    row(
-        "rows of freshness written in all",
-        grouped(seen.freshness_rows),
-    );
-    row(
-        "memory before, MB",
-        format!("{:.0}", seen.rss_before_bytes as f64 / 1e6),
-    );
-    row(
-        "memory, at most, MB",
-        format!("{:.0}", seen.rss_max_bytes as f64 / 1e6),
-    );
-    row(
-        "from the server's start until nothing waited, s",
-        format!("{:.1}", seen.replay_s),
-    );
-    row("transitions taken in that time", grouped(seen.replayed));
-    row(
-        "journal records taken in that time",
-        grouped(seen.replayed_records),
-    );
-    row("transitions/s", rate(seen.replayed, seen.replay_s));
+    let wrong = complaints.len() as u64;
+    let told = [
+        (
+            "failures of sites, all to be found, confirmed and ended",
+            faults as u64,
+        ),
+        ("events stored", stored.events),
+        ("transitions stored", stored.transitions),
+        ("jobs owed by them", stored.jobs),
+        ("lost, doubled, out of order or out of bounds", wrong),
+    ];
+    for (what, count) in told {
+        table.row([what.to_owned(), grouped(count)]);
+    }
+    for (what, value) in seen.rows() {
+        table.row([what.to_owned(), value]);
+    }
     let mut text = format!(
-        "# The store away\n\n`cargo xtask outage --away-s {} --rate {}`\n\n{}\n\n{FAILING_PERCENT} % of \
-         the sites fail at every moment. The server (MariaDB) is stopped by SIGSTOP for the first \
-         half of its absence, killed for the second, and started again; the time until nothing \
-         waits has its start in it.\n\n{}",
+        "# The store away\n\n`cargo xtask outage --away-s {} --rate {}`\n\n{}\n\n\
+         {FAILING_PERCENT} % of the sites fail at every moment. The server (MariaDB) is stopped by \
+         SIGSTOP for the first half of its absence, killed for the second, and started again; the \
+         time until nothing waits has its start in it.\n\n{}",
         options.away_s,
         options.rate,
         machine.line(),

@@ -239,7 +239,8 @@ async fn targets_of(farm: &Farm, folder: &Path, interval_s: u32) -> Result<PathB
 fn markdown(report: &Report) -> String {
     let quick = if report.quick { " -- --quick" } else { "" };
     let mut text = format!(
-        "# The stores\n\n`cargo xtask bench store{quick}`\n\n{}\n\nMariaDB is Debian's, alone on the \
+        "# The stores\n\n`cargo xtask bench store{quick}`\n\n{}\n\nMariaDB is Debian's, \
+         alone on the \
          CPU that the farm has too, with a buffer pool of 1 GiB and a synced log at every commit. \
          CPU is that of the named process alone.\n",
         report.machine.line()

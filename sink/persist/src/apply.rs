@@ -501,7 +501,13 @@ async fn apply_one<S: FactStore>(
         }
         Err(error) => {
             queue.count(|counts| counts.retries += 1);
-            if let Some(suppressed) = queue.may_say("apply") {
+            // A cause that somebody must mend is not kept back behind one that passes.
+            let kind = if error.is_transient() {
+                "apply"
+            } else {
+                "apply refused"
+            };
+            if let Some(suppressed) = queue.may_say(kind) {
                 tracing::warn!(%error, journal_seq = batch.journal_seq, lag = queue.lag(),
                     suppressed,
                     "the store did not take a batch of facts; it is kept and tried again");

@@ -92,8 +92,8 @@ impl Timeline {
             || u64::from(checked.0) + slack >= u64::from(projected.0) + period
     }
 
-    /// When a target counts as projected last, before it ever was: spread over the interval, and not
-    /// in step with its checks, or all rows of three intervals would come in one.
+    /// When a target counts as projected last, before it ever was: spread over the interval, and
+    /// not in step with its checks, or all rows of three intervals would come in one.
     fn spread(self, target: TargetId, now: MonoUs) -> Tenths {
         let later = spread_ms(target, self.projection_ms as u32);
         Self::of_ms(Self::ROOM_MS + now.0 / 1_000 - self.projection_ms + u64::from(later))

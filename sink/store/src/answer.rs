@@ -237,7 +237,8 @@ fn ms(us: u32) -> u32 {
 pub struct AuditRow {
     /// What it was, such as `reload`; at most 64 characters.
     pub event_type: &'static str,
-    /// Where it was done: the name of a node, or of a command. What is beyond 255 characters is cut.
+    /// Where it was done: the name of a node, or of a command; what is beyond 255 characters is
+    /// cut.
     pub source: String,
     /// What came of it, for people. What is beyond 1,024 characters is cut.
     pub detail: String,

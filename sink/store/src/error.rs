@@ -408,6 +408,17 @@ pub enum StoreError {
         /// What was noticed.
         detail: String,
     },
+    /// The disk of the server, or what one of its tables may take, is full.
+    #[error(
+        "the server of the store {store} has no room left ({detail}): free some space on its disk; \
+         what was not written is kept and tried again"
+    )]
+    ServerDiskFull {
+        /// The address, its password masked.
+        store: String,
+        /// What the server said.
+        detail: String,
+    },
     /// One row does not fit into a packet of the server.
     #[error(
         "a row of {bytes} bytes does not fit into a packet of the store {store}: raise \

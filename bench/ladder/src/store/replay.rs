@@ -21,7 +21,8 @@ const NOTE: &str = "Transitions, each with its job, every second one with eviden
     resumed; *store* is what an empty SQLite file takes afterwards, in order. CPU is that of the \
     whole process.";
 const HEAD: &str = "| facts per record | records | bytes per fact | start: facts/s | CPU µs per \
-    fact | store: facts/s | records/s | CPU µs per fact |\n|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+    fact | store: facts/s | records/s | CPU µs per fact |\n\
+    |---:|---:|---:|---:|---:|---:|---:|---:|\n";
 
 pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     let log = place.folder.join("replay.log");

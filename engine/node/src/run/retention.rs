@@ -1,5 +1,6 @@
-//! Forgetting what is old: checks of the history, closed events and what operators had done, once an hour, in small steps
-//! with pauses between them, so that facts are never waited for longer than one step takes.
+//! Forgetting what is old: checks of the history, closed events and what operators had done,
+//! once an hour, in small steps with pauses between them, so that facts are never waited for longer
+//! than one step takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -19,5 +19,6 @@ mod node;
 mod process;
 mod refusal;
 mod server;
+mod store_trouble;
 mod streams;
 mod unfit;

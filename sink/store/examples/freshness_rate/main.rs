@@ -3,7 +3,8 @@
 //! server of an address, in a database that nobody else uses; then with the CPU time of the server,
 //! by its process number. `--freshness`: nothing but that.
 //!
-//! `cargo run --release -p store --example freshness_rate -- [--freshness] [ROWS] [DIR | mysql://… [PID]]`
+//! `cargo run --release -p store --example freshness_rate --
+//! [--freshness] [ROWS] [DIR | mysql://… [PID]]`
 #![forbid(unsafe_code)]
 
 use std::io::Write;

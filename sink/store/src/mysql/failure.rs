@@ -84,6 +84,10 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
         1044 | 1142 | 1143 | 1227 | 1370 => StoreError::NoPrivilege { store, detail },
         // --read-only, a table that may only be read, a transaction, a server in upgrade.
         1290 | 1036 | 1792 | 1836 => StoreError::ServerReadOnly { store, detail },
+        // Disk full, a table that cannot grow, a file that cannot be written.
+        1021 | 1114 | 3 => StoreError::ServerDiskFull { store, detail },
+        // The storage engine's own error: 28 is the system's "no space left on device".
+        1026 | 1030 if detail.contains("28") => StoreError::ServerDiskFull { store, detail },
         // Lock wait timeout, deadlock.
         1205 | 1213 => StoreError::Contended { store, detail },
         // Shutdown, killed, no more connections, "not ready yet".
@@ -119,6 +123,12 @@ mod tests {
         }
         for code in [1045, 1049, 1142, 1290, 1062, 1146] {
             assert!(!told(code).is_transient(), "{code}");
+        }
+        for code in [1021, 1114] {
+            assert!(
+                matches!(told(code), StoreError::ServerDiskFull { .. }),
+                "{code}"
+            );
         }
         for code in [1205, 1213] {
             assert!(matches!(told(code), StoreError::Contended { .. }), "{code}");

@@ -213,8 +213,8 @@ impl Session {
         done
     }
 
-    /// The rows of one statement alone, which is a picture of its own and needs no transaction: what
-    /// is asked all the time costs the server one statement.
+    /// The rows of one statement alone, which is a picture of its own and needs no transaction:
+    /// what is asked all the time costs the server one statement.
     pub(super) async fn ask(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>> {
         self.settle();
         let is_used = self.connection.is_some();

@@ -13,6 +13,7 @@ use crate::mariadb::{self, Server};
 
 mod commits;
 mod legacy;
+mod lossy;
 mod refusals;
 mod schema;
 mod tls;

@@ -1,5 +1,6 @@
 //! Rows of the legacy table whose status is not what our open events say. Looked for a slice at a
-//! time, by primary key, and never repaired: a difference is somebody's doing, and theirs to explain.
+//! time, by primary key, and never repaired: a difference is somebody's doing, and theirs to
+//! explain.
 
 use model::TargetId;
 use model::fact::{CheckType, State};

@@ -221,6 +221,66 @@ async fn statements_shrink_to_what_the_server_takes_in_a_packet() {
 }
 
 #[tokio::test]
+async fn a_server_without_room_says_so_and_takes_what_was_kept_once_there_is_some() {
+    // All tables in one file that may not grow further: what a full disk is without the crash that
+    // the server itself makes of it.
+    let server = Server::start(&[
+        "--innodb-file-per-table=0",
+        "--innodb-data-file-path=ibdata1:12M:autoextend:max:72M",
+    ]);
+    server.sql(
+        "CREATE DATABASE t_own; USE t_own; CREATE TABLE ballast (x LONGBLOB); \
+         INSERT INTO ballast SELECT REPEAT('x', 1000000) FROM seq_1_to_30",
+    );
+    let address = url(&server.address("ringwatch", "t_own"));
+    Store::migrate(&address).await.expect("migrated");
+    let store = Writer::of(Store::open(&address).await.expect("opens")).await;
+    let (mut seq, mut taken) = (1, 0);
+    let refused = loop {
+        match take(&store, seq, taken).await {
+            Ok(more) => (seq, taken) = (seq + 1, more),
+            Err(error) => break error,
+        }
+        assert!(seq < 1_000, "it is not full");
+    };
+    let sentence = refused.to_string();
+    assert!(
+        matches!(refused, StoreError::ServerDiskFull { .. }),
+        "{sentence}"
+    );
+    assert!(sentence.contains("free some space"), "{sentence}");
+    let counts = store.counts().await.expect("it can be read");
+    assert_eq!(counts.transitions, taken, "nothing of the batch");
+    server.sql("USE t_own; DROP TABLE ballast");
+    // The server gives the room of a table back in a while, by itself.
+    let mut again = take(&store, seq, taken).await;
+    for _ in 0..10_000 {
+        if again.is_ok() {
+            break;
+        }
+        again = take(&store, seq, taken).await;
+    }
+    let taken = again.expect("there is room");
+    let counts = store.counts().await.expect("counts");
+    assert_eq!((counts.transitions, counts.jobs), (taken, taken));
+}
+
+/// Applies the next 500 incidents after `taken`; how many there are then.
+async fn take(store: &Writer, seq: u64, taken: u64) -> Result<u64, StoreError> {
+    let ids = taken as i64 + 1..=taken as i64 + 500;
+    let facts: Vec<Fact> = ids
+        .map(|id| Incident::of(target(id), id as u64).open())
+        .collect();
+    loop {
+        match store.apply(&batch(seq, &facts)).await {
+            Ok(_) => return Ok(taken + 500),
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_went_away_and_came_back_is_used_again() {
     let (mut server, address) = own_server().await;
     let store = Writer::of(Store::open(&address).await.expect("opens")).await;
