@@ -154,7 +154,7 @@ fn install(folder: &Path) -> Result<()> {
     command.arg(format!("--datadir={}/data", folder.display()));
     command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
     command.args(["--skip-name-resolve", "--innodb-use-native-aio=0"]);
-    let output = command.output()?;
+    let output = command.env("TMPDIR", folder).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("mariadb-install-db failed: {}", said.trim());
@@ -175,6 +175,8 @@ fn launch(folder: &Path, port: u16, cpu: Option<usize>) -> Result<Running> {
     };
     command.arg("--no-defaults").args(as_root()?);
     command.arg(format!("--datadir={}/data", folder.display()));
+    // A server that starts removes what it finds of others in a folder that they share.
+    command.arg(format!("--tmpdir={}", folder.display()));
     command.arg(format!("--socket={}/socket", folder.display()));
     command.args([
         &format!("--port={port}"),

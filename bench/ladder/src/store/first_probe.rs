@@ -42,7 +42,9 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
         ("MariaDB", place.node("mariadb-node", Some(url))),
     ];
     for (_, plan) in &plans {
-        plan.migrate()?;
+        if plan.store.is_some() {
+            plan.migrate()?;
+        }
         let filling = NodePlan {
             targets: Some(targets.clone()),
             ..plan.clone()

@@ -65,7 +65,7 @@ impl Trouble {
 struct Window {
     unix_ms: RangeInclusive<u64>,
     taken: TakenLog,
-    /// Most records of the journal that waited for the store at its end.
+    /// Records of the journal that waited for the store before the trouble ended.
     apply_lag: u64,
 }
 
@@ -116,7 +116,10 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
         targets: Some(targets),
         ..place.node("node", Some(MariaDb::url("trouble", proxy.port())))
     };
-    plan.migrate()?;
+    // Not through the proxy, which has this thread's runtime.
+    place
+        .node("migrate", Some(MariaDb::url("trouble", server.port())))
+        .migrate()?;
     let mut node = Node::start(plan, &farm.ready).await?;
     engine::warm_up(&mut node, waves.sites()).await?;
     farm.start_scenario().await?;
@@ -171,7 +174,7 @@ impl Bed {
         let calm = self.window(None).await?;
         let troubled = self.window(Some(trouble)).await?;
         println!(
-            "{}: {} records waited at its end",
+            "{}: {} records waited before it ended",
             trouble.words(),
             troubled.apply_lag
         );
@@ -185,43 +188,49 @@ impl Bed {
     async fn window(&mut self, trouble: Option<Trouble>) -> Result<Window> {
         let seconds = (self.window + 2 * EDGE + EDGE).as_secs();
         let core = self.core;
-        let (taken, unix_ms) = tokio::try_join!(TakenLog::watch(core, seconds), async {
-            sleep(EDGE).await;
-            let from_ms = clock::unix_ms();
-            self.befall(trouble).await?;
-            Ok(from_ms..=clock::unix_ms())
-        })?;
+        let (taken, (unix_ms, apply_lag)) =
+            tokio::try_join!(TakenLog::watch(core, seconds), async {
+                sleep(EDGE).await;
+                let from_ms = clock::unix_ms();
+                let apply_lag = self.befall(trouble).await?;
+                Ok((from_ms..=clock::unix_ms(), apply_lag))
+            })?;
         self.node.must_run()?;
         Ok(Window {
             unix_ms,
             taken,
-            apply_lag: self.apply_lag().await?,
+            apply_lag,
         })
     }
 
-    /// Has the trouble for a window, and ends it.
-    async fn befall(&mut self, trouble: Option<Trouble>) -> Result<()> {
+    /// Has the trouble for a window, and ends it; what waited for the store just before.
+    async fn befall(&mut self, trouble: Option<Trouble>) -> Result<u64> {
+        let watch = Stopwatch::start();
         match trouble {
-            None => sleep(self.window).await,
+            None | Some(Trouble::Slow) => {
+                self.proxy.delay(trouble.map_or(0, |_| SLOW_MS));
+                sleep(self.window).await;
+            }
             Some(Trouble::Stalled) => {
                 self.server.freeze()?;
                 sleep(self.window).await;
-                self.server.thaw()?;
             }
             Some(Trouble::Restarted) => {
-                let watch = Stopwatch::start();
                 self.server.kill()?;
                 sleep(self.window / 2).await;
+            }
+        }
+        let apply_lag = self.apply_lag().await?;
+        match trouble {
+            None => {}
+            Some(Trouble::Slow) => self.proxy.delay(0),
+            Some(Trouble::Stalled) => self.server.thaw()?,
+            Some(Trouble::Restarted) => {
                 self.server.start_again().await?;
                 sleep(self.window.saturating_sub(watch.elapsed())).await;
             }
-            Some(Trouble::Slow) => {
-                self.proxy.delay(SLOW_MS);
-                sleep(self.window).await;
-                self.proxy.delay(0);
-            }
         }
-        Ok(())
+        Ok(apply_lag)
     }
 
     async fn apply_lag(&self) -> Result<u64> {

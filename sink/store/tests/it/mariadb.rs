@@ -112,6 +112,8 @@ impl Server {
         arguments.extend(as_root());
         arguments.extend([
             format!("--datadir={folder}/data"),
+            // A server that starts removes what it finds of others in a folder that they share.
+            format!("--tmpdir={folder}"),
             format!("--socket={folder}/socket"),
             format!("--port={}", self.port),
             format!("--ssl-ca={folder}/ca.pem"),
