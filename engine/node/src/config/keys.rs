@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 35] = [
+pub(crate) const KEYS: [Key; 36] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
