@@ -133,6 +133,11 @@ impl FailureClass {
         (self as u8) < Self::DnsResolverSick as u8
     }
 
+    /// A handshake that failed, or was not accepted.
+    pub fn is_tls(self) -> bool {
+        (Self::TlsHandshake as u8..=Self::TlsUnsupported as u8).contains(&(self as u8))
+    }
+
     /// Connect and timeout failures: what our own overload or network also looks like.
     pub fn is_connect_or_timeout(self) -> bool {
         use FailureClass as C;

@@ -96,6 +96,8 @@ named! {
         TlsDeprecated = "tls_deprecated",
         /// Slower than `max_latency_ms`.
         Latency = "latency",
+        /// Up and down in turn, too often to tell of each time.
+        Flapping = "flapping",
     }
 }
 
@@ -264,15 +266,6 @@ impl Fact {
     }
 }
 
-/// What the incident machine asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Keep this, durably.
-    Write(Fact),
-    /// Check the target this often from now on.
-    Cadence(crate::inbox::Cadence),
-}
-
 /// Facts in the order in which they must be applied, as one journal record and one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
@@ -327,7 +320,8 @@ mod tests {
         let found: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(found, reasons);
         let types: Vec<_> = CheckType::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(types, ["http", "tls_expiry", "tls_deprecated", "latency"]);
+        let words = ["http", "tls_expiry", "tls_deprecated", "latency", "flapping"];
+        assert_eq!(types, words);
         assert_eq!(Reason::from_word("opened"), Some(Reason::Opened));
         assert_eq!(CheckType::from_word("Http"), None);
     }

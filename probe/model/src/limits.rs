@@ -218,6 +218,53 @@ pub const DNS_SICK_ALONE_MAX_MS: u64 = 5 * 60 * 1_000;
 pub const CONFIRM_AFTER: u32 = 3;
 /// First connect or timeout failure of an up target is held this long, in ms.
 pub const FIRST_FAILURE_HOLD_MS: u64 = 2_000;
+/// After a recovery a connect or timeout failure is taken for its echo for one interval, but at
+/// least and at most so long, in ms.
+pub const RECOVERY_WINDOW_MS: (u64, u64) = (60_000, 300_000);
+/// After a false alarm such a failure is taken for another one for two intervals, but at least and
+/// at most so long, in ms; each one that is suppressed starts the time again.
+pub const FALSE_ALARM_WINDOW_MS: (u64, u64) = (300_000, 600_000);
+/// Nothing is suppressed for longer without anybody being told, in ms: failures of one target in a
+/// row count from then on, and what a whole node suppresses is an incident of the operator.
+pub const SUPPRESSION_MAX_MS: u64 = 300_000;
+/// Changes between up and failing that make a target flapping.
+pub const FLAP_CHANGES: usize = 4;
+/// Time within which they happened, in ms.
+pub const FLAP_WINDOW_MS: u64 = 30 * 60 * 1_000;
+/// Time without such a change after which it flaps no more, in ms.
+pub const FLAP_QUIET_MS: u64 = 15 * 60 * 1_000;
+/// Checks that latency is judged by: as many good ones in a row end a latency incident.
+pub const LATENCY_CHECKS: u32 = 3;
+/// Slow ones among them that begin one.
+pub const LATENCY_SLOW: u32 = 2;
+/// A certificate with so many days left is worth a warning.
+pub const TLS_EXPIRY_WARNING_DAYS: u16 = 30;
+/// A certificate with so many days left is worse than that.
+pub const TLS_EXPIRY_DEGRADED_DAYS: u16 = 7;
+
+/// Vantages that must agree on a failure, at most.
+pub const QUORUM_MAX: usize = 3;
+/// Vantages that must answer, where two or more are configured.
+pub const HEALTHY_VANTAGES_MIN: usize = 2;
+/// Verifiers that did not answer within this time are not waited for, in ms.
+pub const VERIFIERS_WAIT_MS: u64 = TIMEOUT_MAX_MS as u64 + 5_000;
+/// Pause before verifiers are asked again when too few answered, in ms; doubled each time.
+pub const DEFERRAL_MIN_MS: u64 = 15_000;
+/// Longest such pause, in ms.
+pub const DEFERRAL_MAX_MS: u64 = 300_000;
+
+/// How far back results count for failure pressure, in s.
+pub const PRESSURE_WINDOW_S: usize = 10;
+/// Results in it below which there is none.
+pub const PRESSURE_RESULTS_MIN: u64 = 1_000;
+/// Share of failing ones from which there is, in percent.
+pub const PRESSURE_SHARE_PERCENT: u64 = 25;
+/// How long it lasts after it was seen last, in ms.
+pub const PRESSURE_STICKY_MS: u64 = 2 * 60 * 1_000;
+/// Share of failing results above which our own network may be gone, in percent.
+pub const ISOLATION_SHARE_PERCENT: u64 = 90;
+/// Unrelated /16 networks that must be dark, too, before it is.
+pub const ISOLATION_NETWORKS_MIN: u16 = 3;
 
 /// Journal appends reach the disk within this time, in ms.
 pub const JOURNAL_SYNC_MS: u64 = 50;

@@ -2,32 +2,56 @@
 
 use model::fact::{Event, State};
 use model::inbox::Cadence;
-use model::{Evidence, Generation, MonoUs, UnixMs};
+use model::{Evidence, FactId, Generation, MonoUs, UnixMs};
 
-/// The state of one target. A target that was never seen, or is clean again, is the default value
+use crate::advisory::{Advisories, Expiry};
+use crate::event::Opened;
+use crate::flap::Changes;
+use crate::maintenance::Swallowing;
+use crate::suppress::Echoes;
+
+/// The state of one target. A target that was never seen, or is clear again, is the default value
 /// and need not be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
-    pub(crate) phase: Phase,
+    pub(crate) http: Http,
+    /// What the verifiers are asked, if they are.
+    pub(crate) ballot: Option<Box<Ballot>>,
+    pub(crate) advisories: Advisories,
+    pub(crate) flapping: Option<Box<Opened>>,
+    pub(crate) changes: Changes,
+    pub(crate) echoes: Echoes,
+    pub(crate) swallowing: Swallowing,
     /// Generation and sequence number of the last check that counted.
     pub(crate) seen: Option<(Generation, u32)>,
     /// The cadence that the core was told last; `None` when it may have forgotten.
     pub(crate) commanded: Option<Cadence>,
 }
 
+/// A storm of 100,000 failing targets fits into 64 MiB of them.
+const _: () = assert!(size_of::<Incident>() <= 480);
+
 impl Default for Incident {
     fn default() -> Self {
         Self {
-            phase: Phase::Clear,
+            http: Http::Clear,
+            ballot: None,
+            advisories: Advisories::default(),
+            flapping: None,
+            changes: Changes::default(),
+            echoes: Echoes::default(),
+            swallowing: Swallowing::default(),
             seen: None,
             commanded: Some(Cadence::Grid),
         }
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+/// The `http` identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Http {
     /// Nothing is wrong.
+    #[default]
     Clear,
     /// Failing, but not enough to open an event.
     Suspected(Suspicion),
@@ -43,8 +67,20 @@ pub(crate) struct Suspicion {
     pub(crate) failures: u32,
     /// Number of the class of the last one.
     pub(crate) class: u8,
-    /// A first connect or timeout failure waits for the end of this.
-    pub(crate) hold: Option<Hold>,
+    pub(crate) doubt: Doubt,
+}
+
+/// Why failures opened no event yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// The first connect or timeout failure waits: our own trouble may show meanwhile.
+    Held(Hold),
+    /// Many targets fail: the second failure in a row counts.
+    Deferred,
+    /// Low confidence: only what is confirmed opens an event.
+    LowConfidence,
+    /// The target flaps: only what is confirmed opens an event.
+    Damped,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,42 +89,97 @@ pub(crate) struct Hold {
     pub(crate) evidence: Option<Box<Evidence>>,
 }
 
+/// The verifiers are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
-    pub(crate) event: Event,
-    /// Transitions of the event so far.
-    pub(crate) transitions: u32,
+pub(crate) struct Ballot {
+    pub(crate) stage: Stage,
+    /// When the stage is over.
+    pub(crate) until: MonoUs,
+    /// When they were asked first.
+    pub(crate) since: MonoUs,
+    /// Times that too few answered.
+    pub(crate) deferrals: u32,
+    /// Of the failure that made us ask.
+    pub(crate) evidence: Option<Box<Evidence>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Answers to this request are waited for.
+    Asked(FactId),
+    /// Too few could say: a pause.
+    Deferred,
 }
 
 impl Incident {
-    /// Whether nothing is wrong and the core checks on the grid: then the state may be forgotten.
+    /// Whether nothing is wrong, nothing is remembered and the core checks on the grid: then the
+    /// state may be forgotten.
     pub fn is_clear(&self) -> bool {
-        matches!(self.phase, Phase::Clear) && self.commanded == Some(Cadence::Grid)
+        self.rest() == Some(Expiry::Far)
     }
 
-    /// The state shown for the target.
+    /// What a healthy check must say of its certificate to change nothing at all; `None` where
+    /// every check matters.
+    pub fn rest(&self) -> Option<Expiry> {
+        let rests = matches!(self.http, Http::Clear)
+            && self.ballot.is_none()
+            && self.advisories.is_idle()
+            && self.flapping.is_none()
+            && self.changes.is_empty()
+            && self.echoes.is_empty()
+            && self.swallowing.is_over()
+            && self.commanded == Some(Cadence::Grid);
+        rests.then(|| Expiry::of_event(self.advisories.expiry.as_deref()))
+    }
+
+    /// The state of the target: that of the worst of its open events.
     pub fn state(&self) -> State {
+        let states = self.open_events().map(|event| event.state);
+        states
+            .max_by_key(|state| state.severity())
+            .unwrap_or(State::Up)
+    }
+
+    /// The state as far as HTTP goes: Up, Seems Down or Down.
+    pub fn http_state(&self) -> State {
         self.open_event().map_or(State::Up, |event| event.state)
     }
 
-    /// The open event, if there is one.
+    /// The open event of the `http` identity, if there is one.
     pub fn open_event(&self) -> Option<&Event> {
-        match &self.phase {
-            Phase::Open(opened) => Some(&opened.event),
-            Phase::Clear | Phase::Suspected(_) => None,
+        match &self.http {
+            Http::Open(opened) => Some(&opened.event),
+            Http::Clear | Http::Suspected(_) => None,
         }
+    }
+
+    /// Every open event: at most one per check type.
+    pub fn open_events(&self) -> impl Iterator<Item = &Event> {
+        let Advisories {
+            expiry,
+            deprecated,
+            latency,
+        } = &self.advisories;
+        let others = [expiry, deprecated, &latency.opened, &self.flapping];
+        let others = others.into_iter().flatten().map(|opened| &opened.event);
+        self.open_event().into_iter().chain(others)
     }
 
     /// Whether checks failed without opening an event yet.
     pub fn is_suspected(&self) -> bool {
-        matches!(self.phase, Phase::Suspected(_))
+        matches!(self.http, Http::Suspected(_))
     }
 
     /// When the machine wants a `Tick`, if it wants one.
     pub fn wakes_at(&self) -> Option<MonoUs> {
-        match &self.phase {
-            Phase::Suspected(suspicion) => suspicion.hold.as_ref().map(|hold| hold.until),
-            Phase::Clear | Phase::Open(_) => None,
-        }
+        let hold = match &self.http {
+            Http::Suspected(Suspicion {
+                doubt: Doubt::Held(hold),
+                ..
+            }) => Some(hold.until),
+            _ => None,
+        };
+        let ballot = self.ballot.as_ref().map(|ballot| ballot.until);
+        hold.into_iter().chain(ballot).min()
     }
 }

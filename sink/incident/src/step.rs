@@ -1,23 +1,35 @@
-//! One step of the machine. Every mutation of an event is one transition with its owed job.
+//! One step of the machine: what happened, to which part of it that goes, and what follows.
+
+use std::borrow::Cow;
 
 use model::class::Verdict;
-use model::fact::{CheckType, Effect, Event, Fact, Job, JobKind, Reason, State, Transition};
+use model::fact::{CheckType, Event, Reason};
 use model::ids::FactMint;
 use model::inbox::Cadence;
-use model::limits::{FIRST_FAILURE_HOLD_MS, SUSPECT_RECHECK_MS};
+use model::limits::SUSPECT_RECHECK_MS;
 use model::outcome::flags;
-use model::{Evidence, FactId, FailureClass, Generation, Now, Outcome, TargetId, UnixMs};
+use model::schedule::cadence_ms;
+use model::target::Maintenance;
+use model::{Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, TargetId};
 
-use crate::state::{Hold, Incident, Opened, Phase, Suspicion};
-
-/// Who decided, in transitions made from local checks.
-const SOURCE: &str = "local";
+use crate::advisory::{Advisories, Latency};
+use crate::effect::{AuditKind, Effect};
+use crate::event::{Desk, LOCAL, Opened};
+use crate::flap::Changes;
+use crate::http::Failure;
+use crate::maintenance;
+use crate::pressure::Stance;
+use crate::quorum::Answer;
+use crate::state::{Http, Incident};
 
 /// Rules that the operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Consecutive failures that confirm an incident; 0 counts as 1.
+    /// Consecutive failures that confirm an incident, or that verifiers are asked after; 0 counts
+    /// as 1.
     pub confirm_after: u32,
+    /// Vantages that can be asked; with none, our own checks confirm.
+    pub vantages: usize,
 }
 
 /// Whose incident it is, as configured now.
@@ -29,8 +41,10 @@ pub struct Subject {
     pub group_id: u64,
     /// The current generation; checks of any other are ignored.
     pub generation: Generation,
-    /// The target's cadence, in ms.
-    pub cadence_ms: u32,
+    /// The target's interval, in seconds.
+    pub interval_s: u32,
+    /// Its maintenance window, past or to come.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// What a step may look at and draw from.
@@ -40,6 +54,8 @@ pub struct Context<'a> {
     pub policy: Policy,
     /// Whose.
     pub subject: Subject,
+    /// How far our own checks may be believed.
+    pub stance: Stance,
     /// When.
     pub now: Now,
     /// New ids.
@@ -56,9 +72,16 @@ pub enum Input {
         /// What it saw, if it failed.
         evidence: Option<Box<Evidence>>,
     },
-    /// Time passed: a hold may be over.
+    /// All verifiers that were asked have answered, or will not.
+    Answered {
+        /// What they were asked, as [`Effect::Ask`] named it.
+        request: FactId,
+        /// What they said.
+        answers: Vec<Answer>,
+    },
+    /// Time passed: a wait may be over.
     Tick,
-    /// The target's open event, as the store and the journal have it after a restart.
+    /// An open event of the target, as the store and the journal have it after a restart.
     Resume {
         /// The row.
         event: Box<Event>,
@@ -67,52 +90,77 @@ pub enum Input {
     },
     /// Its core has the target, or a new configuration of it: it checks on the grid.
     Placed,
-    /// The target is watched no more.
-    Retired,
+    /// Somebody closes the open event of this type. If the target still fails, its next check
+    /// opens another.
+    Closed {
+        /// Which.
+        check_type: CheckType,
+        /// Who.
+        by: String,
+    },
+    /// The target is watched no more: it was removed or switched off, or somebody paused it.
+    Retired {
+        /// Who, if it was a person.
+        by: Option<String>,
+    },
 }
 
 /// Moves `state` by `input` and says what to write and to command, in that order.
 pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incident, Vec<Effect>) {
-    let mut turn = Turn {
-        state,
-        effects: Vec::new(),
+    let desk = Desk {
         context,
+        effects: Vec::new(),
+        source: Cow::Borrowed(LOCAL),
     };
+    let mut turn = Turn { state, desk };
     match input {
         Input::Checked { outcome, evidence } => turn.checked(&outcome, evidence),
+        Input::Answered { request, answers } => turn.answered(request, &answers),
         Input::Tick => turn.ticked(),
         Input::Resume { event, transitions } => turn.resumed(*event, transitions),
         Input::Placed => turn.placed(),
-        Input::Retired => turn.retired(),
+        Input::Closed { check_type, by } => turn.closed(check_type, by),
+        Input::Retired { by } => turn.retired(by),
     }
-    (turn.state, turn.effects)
+    (turn.state, turn.desk.effects)
 }
 
-/// What a check means for the `http` identity.
+/// What a check says.
 enum Meaning {
-    Success,
+    /// HTTP works, if slowly.
+    Success { slow: bool },
+    /// HTTP does not.
     Failure(FailureClass),
+    /// Nothing of HTTP, but that its TLS is old.
+    OldTls,
     /// Neither opens, closes nor counts.
     Nothing,
 }
 
 fn meaning(outcome: &Outcome) -> Meaning {
-    match outcome.failure() {
-        None if outcome.class == 0 => Meaning::Success,
-        None => Meaning::Nothing,
-        Some(class) => match class.verdict() {
-            Verdict::Up => Meaning::Success,
-            Verdict::Degraded if outcome.has(flags::HTTP_VERIFIED) => Meaning::Success,
-            Verdict::Degraded | Verdict::Unknown => Meaning::Nothing,
-            Verdict::Down => Meaning::Failure(class),
+    let class = match outcome.failure() {
+        None if outcome.class == 0 => return Meaning::Success { slow: false },
+        None => return Meaning::Nothing,
+        Some(class) => class,
+    };
+    match class.verdict() {
+        Verdict::Up => Meaning::Success { slow: false },
+        Verdict::Degraded if outcome.has(flags::HTTP_VERIFIED) => Meaning::Success {
+            slow: class == FailureClass::Latency,
         },
+        Verdict::Degraded => match class {
+            FailureClass::TlsDeprecated | FailureClass::TlsUnsupported => Meaning::OldTls,
+            _ => Meaning::Nothing,
+        },
+        Verdict::Unknown => Meaning::Nothing,
+        Verdict::Down => Meaning::Failure(class),
     }
 }
 
-struct Turn<'t, 'c> {
-    state: Incident,
-    effects: Vec<Effect>,
-    context: &'t mut Context<'c>,
+/// A state on its way through one step.
+pub(crate) struct Turn<'t, 'c> {
+    pub(crate) state: Incident,
+    pub(crate) desk: Desk<'t, 'c>,
 }
 
 impl Turn<'_, '_> {
@@ -122,16 +170,30 @@ impl Turn<'_, '_> {
             return;
         }
         match meaning {
-            Meaning::Success => self.succeeded(),
-            Meaning::Failure(class) => self.failed(class, outcome.started.get(), evidence),
+            Meaning::Success { slow } => {
+                self.succeeded();
+                self.advise(outcome, slow, evidence);
+            }
+            Meaning::Failure(class) => {
+                self.failed(Failure::of(outcome, class, evidence));
+                // A certificate that was not accepted is what the failure says already.
+                if outcome.not_after_days != 0 && !class.is_tls() {
+                    self.state.advisories.certificate(outcome, &mut self.desk);
+                }
+            }
+            Meaning::OldTls => {
+                let advisories = &mut self.state.advisories;
+                advisories.tls_is_old(outcome, evidence, &mut self.desk);
+            }
             Meaning::Nothing => {}
         }
+        self.settle_flapping();
     }
 
     /// Refuses other generations and sequence numbers that were already seen. A new generation
     /// starts its own numbers, and its core forgot the cadence that it was told.
     fn is_news(&mut self, outcome: &Outcome) -> bool {
-        let current = self.context.subject.generation;
+        let current = self.desk.context.subject.generation;
         if outcome.generation != current {
             return false;
         }
@@ -145,289 +207,166 @@ impl Turn<'_, '_> {
         true
     }
 
-    fn succeeded(&mut self) {
-        if let Some(event) = self.state.open_event() {
-            let reason = match event.state {
-                State::Down => Reason::VerifierCleared,
-                _ => Reason::ProbeCleared,
-            };
-            self.close(reason);
+    /// HTTP works: what is there to say beside that?
+    fn advise(&mut self, outcome: &Outcome, slow: bool, evidence: Option<Box<Evidence>>) {
+        let in_maintenance = self.window().is_some();
+        let Advisories { latency, .. } = &mut self.state.advisories;
+        let is_watched = slow || !latency.is_idle();
+        if is_watched && !in_maintenance {
+            latency.observe(outcome, slow, evidence, &mut self.desk);
         }
-        self.state.phase = Phase::Clear;
-        self.command(Cadence::Grid);
+        self.state.advisories.tls_is_good(&mut self.desk);
+        self.state.advisories.certificate(outcome, &mut self.desk);
     }
 
-    fn failed(&mut self, class: FailureClass, at: UnixMs, evidence: Option<Box<Evidence>>) {
-        match std::mem::replace(&mut self.state.phase, Phase::Clear) {
-            Phase::Clear => self.first_failure(class, at, evidence),
-            Phase::Suspected(suspicion) => self.failed_again(suspicion, class, evidence),
-            Phase::Open(opened) => {
-                self.state.phase = Phase::Open(opened);
-                self.count(class, evidence);
-            }
-        }
-    }
-
-    fn first_failure(&mut self, class: FailureClass, at: UnixMs, evidence: Option<Box<Evidence>>) {
-        let mut suspicion = Suspicion {
-            first: at,
-            failures: 1,
-            class: class as u8,
-            hold: None,
-        };
-        if class.is_low_confidence() {
-            self.doubt(suspicion, evidence);
-        } else if class.is_connect_or_timeout() {
-            let until = self.context.now.mono.plus_ms(FIRST_FAILURE_HOLD_MS);
-            suspicion.hold = Some(Hold { until, evidence });
-            self.state.phase = Phase::Suspected(suspicion);
-            self.command_recheck();
-        } else {
-            self.open(&suspicion, evidence);
-        }
-    }
-
-    fn failed_again(
-        &mut self,
-        mut suspicion: Suspicion,
-        class: FailureClass,
-        evidence: Option<Box<Evidence>>,
-    ) {
-        if let Some(hold) = suspicion.hold.take() {
-            self.open(&suspicion, hold.evidence);
-            self.count(class, evidence);
-            return;
-        }
-        suspicion.failures += 1;
-        suspicion.class = class as u8;
-        if class.is_low_confidence() {
-            self.doubt(suspicion, evidence);
-        } else {
-            self.open(&suspicion, evidence);
-        }
-    }
-
-    /// A low-confidence failure opens nothing before it repeated often enough; then the event is
-    /// born confirmed.
-    fn doubt(&mut self, suspicion: Suspicion, evidence: Option<Box<Evidence>>) {
-        if suspicion.failures < self.confirm_after() {
-            self.state.phase = Phase::Suspected(suspicion);
-            self.command_recheck();
-            return;
-        }
-        let event = self.new_event(&suspicion, State::Down);
-        self.state.phase = Phase::Open(Opened {
-            event,
-            transitions: 0,
-        });
-        self.mutate(None, State::Down, Reason::Opened, evidence);
-        self.command(Cadence::Grid);
-    }
-
-    /// Opens the event as Seems Down, and confirms it at once when enough checks failed before.
-    fn open(&mut self, suspicion: &Suspicion, mut evidence: Option<Box<Evidence>>) {
-        let event = self.new_event(suspicion, State::SeemsDown);
-        let confirmed = suspicion.failures >= self.confirm_after();
-        self.state.phase = Phase::Open(Opened {
-            event,
-            transitions: 0,
-        });
-        let of_opening = if confirmed {
-            evidence.clone()
-        } else {
-            evidence.take()
-        };
-        self.mutate(None, State::SeemsDown, Reason::Opened, of_opening);
-        if confirmed {
-            self.confirm(evidence);
-        } else {
-            self.command_recheck();
-        }
-    }
-
-    /// Another failure of an open event.
-    fn count(&mut self, class: FailureClass, evidence: Option<Box<Evidence>>) {
-        let confirm_after = self.confirm_after();
-        let Phase::Open(opened) = &mut self.state.phase else {
-            return;
-        };
-        let event = &mut opened.event;
-        event.fail_count = event.fail_count.saturating_add(1);
-        if event.state == State::Down {
-            // Nothing is decided from this count any more: the row gets it at each doubling, so
-            // that a kill costs less than half of it, and whole when the event closes.
-            if event.fail_count.is_power_of_two() {
-                self.write_count();
-            }
-            self.command(Cadence::Grid);
-            return;
-        }
-        event.class = class as u8;
-        if event.fail_count >= confirm_after {
-            self.confirm(evidence);
-            return;
-        }
-        self.write_count();
-        self.command_recheck();
-    }
-
-    /// Writes the fail count of the open event, which owes nothing.
-    fn write_count(&mut self) {
-        if let Some(event) = self.state.open_event() {
-            let fact = Fact::Counted {
-                event: event.id,
-                target: event.target,
-                fail_count: event.fail_count,
-            };
-            self.effects.push(Effect::Write(fact));
-        }
-    }
-
-    fn confirm(&mut self, evidence: Option<Box<Evidence>>) {
-        let Phase::Open(opened) = &mut self.state.phase else {
-            return;
-        };
-        let before = opened.event.state;
-        opened.event.state = State::Down;
-        self.mutate(
-            Some(before),
-            State::Down,
-            Reason::VerifierConfirmed,
-            evidence,
-        );
-        self.command(Cadence::Grid);
-    }
-
-    fn close(&mut self, reason: Reason) {
-        let now = self.context.now.unix;
-        let Phase::Open(opened) = &mut self.state.phase else {
-            return;
-        };
-        let before = opened.event.state;
-        opened.event.ended_at = Some(now.max(opened.event.started_at));
-        opened.event.resolution = Some(reason);
-        self.mutate(Some(before), State::Resolved, reason, None);
-        self.state.phase = Phase::Clear;
-    }
-
-    fn ticked(&mut self) {
-        let due = self
-            .state
-            .wakes_at()
-            .is_some_and(|at| at <= self.context.now.mono);
-        if !due {
-            return;
-        }
-        if let Phase::Suspected(mut suspicion) =
-            std::mem::replace(&mut self.state.phase, Phase::Clear)
+    /// A change between up and failing; many of them are an incident of their own.
+    pub(crate) fn note_change(&mut self, class: u8) {
+        let now = self.desk.context.now;
+        self.state.changes.note(now.mono);
+        if self.state.flapping.is_none()
+            && let Some(since) = self.state.changes.flapping_since(now)
         {
-            let evidence = suspicion.hold.take().and_then(|hold| hold.evidence);
-            self.open(&suspicion, evidence);
+            self.state.flapping =
+                Some(Box::new(self.desk.open(Changes::birth(since, class), None)));
+        }
+    }
+
+    fn settle_flapping(&mut self) {
+        let now = self.now();
+        match self
+            .state
+            .flapping
+            .take_if(|_| self.state.changes.is_quiet(now))
+        {
+            Some(opened) => {
+                self.desk.close(*opened, Reason::ProbeCleared);
+                self.state.changes = Changes::default();
+            }
+            None if self.state.flapping.is_none() => self.state.changes.forget_old(now),
+            None => {}
         }
     }
 
     fn resumed(&mut self, event: Event, transitions: u32) {
-        let ours = event.target == self.context.subject.target
-            && event.check_type == CheckType::Http
+        let ours = event.target == self.desk.context.subject.target
+            && event.discriminator.is_none()
             && event.ended_at.is_none();
-        if ours && matches!(self.state.phase, Phase::Clear) {
-            self.state.phase = Phase::Open(Opened { event, transitions });
+        if !ours {
+            return;
         }
+        let now = self.now();
+        let state = &mut self.state;
+        let check_type = event.check_type;
+        let opened = Opened { event, transitions };
+        let place = match check_type {
+            CheckType::Http => {
+                if matches!(state.http, Http::Clear) {
+                    state.http = Http::Open(opened);
+                }
+                return;
+            }
+            CheckType::TlsExpiry => &mut state.advisories.expiry,
+            CheckType::TlsDeprecated => &mut state.advisories.deprecated,
+            CheckType::Latency => {
+                state.advisories.latency.slow = Latency::ALL_SLOW;
+                &mut state.advisories.latency.opened
+            }
+            CheckType::Flapping => {
+                state.changes.note(now);
+                &mut state.flapping
+            }
+        };
+        place.get_or_insert_with(|| Box::new(opened));
     }
 
     /// What is failing and not confirmed is checked again soon, also after a restart or a change.
     fn placed(&mut self) {
         self.state.commanded = Some(Cadence::Grid);
-        let unconfirmed = match &self.state.phase {
-            Phase::Clear => false,
-            Phase::Suspected(_) => true,
-            Phase::Open(opened) => opened.event.state == State::SeemsDown,
+        let unconfirmed = match &self.state.http {
+            Http::Clear => false,
+            Http::Suspected(_) => true,
+            Http::Open(opened) => !opened.is_confirmed(),
         };
         if unconfirmed {
-            self.command_recheck();
+            self.command(self.recheck());
         }
     }
 
-    fn retired(&mut self) {
-        self.close(Reason::ManualOverride);
+    fn closed(&mut self, check_type: CheckType, by: String) {
+        self.desk.source = Cow::Owned(by);
+        if let Some(opened) = self.take(check_type) {
+            self.desk.close(opened, Reason::ManualOverride);
+        }
+    }
+
+    fn retired(&mut self, by: Option<String>) {
+        if let Some(by) = by {
+            self.desk.source = Cow::Owned(by);
+        }
+        for &check_type in CheckType::ALL {
+            if let Some(opened) = self.take(check_type) {
+                self.desk.close(opened, Reason::ManualOverride);
+            }
+        }
         self.state = Incident::default();
     }
 
-    fn new_event(&mut self, suspicion: &Suspicion, state: State) -> Event {
-        let subject = self.context.subject;
-        Event {
-            id: self.mint(subject.target),
-            target: subject.target,
-            group_id: subject.group_id,
-            check_type: CheckType::Http,
-            discriminator: None,
-            state,
-            started_at: suspicion.first,
-            ended_at: None,
-            resolution: None,
-            fail_count: suspicion.failures,
-            class: suspicion.class,
+    /// Takes an open event out of the state, with all that led to it.
+    fn take(&mut self, check_type: CheckType) -> Option<Opened> {
+        let state = &mut self.state;
+        let boxed = match check_type {
+            CheckType::Http => {
+                let opened = state.http.take_open()?;
+                state.ballot = None;
+                self.command(Cadence::Grid);
+                return Some(opened);
+            }
+            CheckType::TlsExpiry => state.advisories.expiry.take(),
+            CheckType::TlsDeprecated => state.advisories.deprecated.take(),
+            CheckType::Latency => std::mem::take(&mut state.advisories.latency).opened,
+            CheckType::Flapping => {
+                state.changes = Changes::default();
+                state.flapping.take()
+            }
+        };
+        boxed.map(|opened| *opened)
+    }
+
+    pub(crate) fn command_recheck(&mut self) {
+        if self.command(self.recheck()) {
+            let event = self.state.open_event().map(|event| event.id);
+            let detail = "a failing check is made again soon";
+            self.desk.audit(AuditKind::RetryDispatched, event, detail);
         }
     }
 
-    /// Writes the open event as it now is, with the transition that led there and its job.
-    fn mutate(
-        &mut self,
-        before: Option<State>,
-        after: State,
-        reason: Reason,
-        evidence: Option<Box<Evidence>>,
-    ) {
-        let target = self.context.subject.target;
-        let (id, job_id) = (self.mint(target), self.mint(target));
-        let Phase::Open(opened) = &mut self.state.phase else {
-            return;
-        };
-        opened.transitions += 1;
-        let changed_at = self.context.now.unix.max(opened.event.started_at);
-        let transition = Transition {
-            id,
-            event: opened.event.id,
-            target: opened.event.target,
-            before,
-            after,
-            reason,
-            source: SOURCE.to_owned(),
-            changed_at,
-            evidence,
-        };
-        let job = Job {
-            id: job_id,
-            kind: JobKind::Fanout,
-            transition: id,
-            seq: opened.transitions,
-            run_at: changed_at,
-        };
-        let event = opened.event.clone();
-        self.effects.push(Effect::Write(Fact::Transitioned {
-            event,
-            transition,
-            job,
-        }));
-    }
-
-    fn command_recheck(&mut self) {
-        let after_ms = self.context.subject.cadence_ms.min(SUSPECT_RECHECK_MS);
-        self.command(Cadence::Recheck { after_ms });
-    }
-
-    fn command(&mut self, cadence: Cadence) {
-        if self.state.commanded != Some(cadence) {
-            self.state.commanded = Some(cadence);
-            self.effects.push(Effect::Cadence(cadence));
+    fn recheck(&self) -> Cadence {
+        let cadence_ms = cadence_ms(self.desk.context.subject.interval_s);
+        Cadence::Recheck {
+            after_ms: cadence_ms.min(SUSPECT_RECHECK_MS),
         }
     }
 
-    fn mint(&mut self, target: TargetId) -> FactId {
-        self.context.ids.mint(target.shard(), self.context.now.unix)
+    /// Says whether the core was told something else before.
+    pub(crate) fn command(&mut self, cadence: Cadence) -> bool {
+        let is_new = self.state.commanded.replace(cadence) != Some(cadence);
+        if is_new {
+            self.desk.effects.push(Effect::Cadence(cadence));
+        }
+        is_new
     }
 
-    fn confirm_after(&self) -> u32 {
-        self.context.policy.confirm_after.max(1)
+    /// The maintenance window that is active.
+    pub(crate) fn window(&self) -> Option<Maintenance> {
+        let window = self.desk.context.subject.maintenance;
+        window.filter(|_| maintenance::is_active(window, self.desk.context.now.unix))
+    }
+
+    pub(crate) fn now(&self) -> MonoUs {
+        self.desk.context.now.mono
+    }
+
+    pub(crate) fn confirm_after(&self) -> u32 {
+        self.desk.context.policy.confirm_after.max(1)
     }
 }

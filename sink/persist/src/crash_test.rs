@@ -78,7 +78,7 @@ fn die(directory: &Path, point: &str, nth: u32) -> u32 {
 fn recover(directory: &Path, point: &str, waves: u32) {
     let wreck = Wreck::of(directory);
     wreck.assert_nothing_is_half_applied();
-    let at = UnixMs(START.0 + 10_000_000);
+    let at = UnixMs(START.0 + 100_000_000);
     wreck.assert_recovery(at);
 
     let mut node = Node::start(directory, at);

@@ -1,7 +1,8 @@
 //! Incident states of the targets that are not clean, in two layers: what is durable, and what was
 //! decided since the last sync. Memory advances only when the journal has it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::mem;
 
 use incident::Incident;
@@ -9,7 +10,7 @@ use model::fact::State;
 use model::inbox::Cadence;
 use model::{Generation, MonoUs, Slot, TargetId};
 
-use crate::start::Resumed;
+use crate::start::{Open, Resumed};
 
 /// A slot of a core: the number of its link, and the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +38,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     fn of(&mut self, incident: &Incident) -> Option<&mut u64> {
-        match incident.state() {
+        match incident.http_state() {
             State::SeemsDown => Some(&mut self.seems_down),
             State::Down => Some(&mut self.down),
             _ if incident.is_suspected() => Some(&mut self.suspected),
@@ -52,10 +53,11 @@ pub(crate) struct Incidents {
     durable: HashMap<Key, Incident>,
     staged: HashMap<Key, Incident>,
     commands: Vec<Command>,
-    /// Holds in the order of their ends: all are equally long.
-    holds: VecDeque<(MonoUs, Key)>,
+    /// When somebody wants a tick, soonest first. What changed its mind meanwhile is ticked in
+    /// vain.
+    wakes: BinaryHeap<Reverse<(MonoUs, Key)>>,
     /// Open events whose target has not been registered.
-    unclaimed: HashMap<TargetId, Resumed>,
+    unclaimed: Open,
     /// Once everything is loaded: whose unclaimed events stay open. `None` again when all others
     /// were taken.
     keep: Option<HashSet<TargetId>>,
@@ -63,12 +65,12 @@ pub(crate) struct Incidents {
 }
 
 impl Incidents {
-    pub(crate) fn new(unclaimed: HashMap<TargetId, Resumed>) -> Self {
+    pub(crate) fn new(unclaimed: Open) -> Self {
         Self {
             durable: HashMap::new(),
             staged: HashMap::new(),
             commands: Vec::new(),
-            holds: VecDeque::new(),
+            wakes: BinaryHeap::new(),
             unclaimed,
             keep: None,
             tally: Tally::default(),
@@ -77,11 +79,11 @@ impl Incidents {
 
     /// The newest state of `key`; a slot without one is clear.
     pub(crate) fn get(&self, key: Key) -> Incident {
-        self.staged
-            .get(&key)
-            .or_else(|| self.durable.get(&key))
-            .cloned()
-            .unwrap_or_default()
+        self.newest(key).cloned().unwrap_or_default()
+    }
+
+    fn newest(&self, key: Key) -> Option<&Incident> {
+        self.staged.get(&key).or_else(|| self.durable.get(&key))
     }
 
     /// Whether a state is kept for `key`.
@@ -96,8 +98,11 @@ impl Incidents {
 
     /// Keeps a decided state until [`Incidents::advance`].
     pub(crate) fn stage(&mut self, key: Key, incident: Incident) {
-        if let Some(at) = incident.wakes_at() {
-            self.holds.push_back((at, key));
+        let wakes_at = incident.wakes_at();
+        if let Some(at) = wakes_at
+            && self.newest(key).and_then(Incident::wakes_at) != wakes_at
+        {
+            self.wakes.push(Reverse((at, key)));
         }
         self.staged.insert(key, incident);
     }
@@ -140,21 +145,23 @@ impl Incidents {
         mem::take(&mut self.commands)
     }
 
-    /// The next slot whose hold is over at `now`.
+    /// The next slot that wanted a tick by `now`.
     pub(crate) fn next_due(&mut self, now: MonoUs) -> Option<Key> {
-        let &(at, key) = self.holds.front()?;
-        (at <= now).then(|| self.holds.pop_front())?;
+        let &Reverse((at, key)) = self.wakes.peek()?;
+        (at <= now).then(|| self.wakes.pop())?;
         Some(key)
     }
 
-    /// Whether a hold is waiting for its end.
-    pub(crate) fn is_holding(&self) -> bool {
-        !self.holds.is_empty()
+    /// Whether somebody wants a tick by `at`.
+    pub(crate) fn wakes_by(&self, at: MonoUs) -> bool {
+        self.wakes
+            .peek()
+            .is_some_and(|&Reverse((wake, _))| wake <= at)
     }
 
-    /// The open event of `target` from before the start, the first time it is asked for.
-    pub(crate) fn claim(&mut self, target: TargetId) -> Option<Resumed> {
-        self.unclaimed.remove(&target)
+    /// The open events of `target` from before the start, the first time they are asked for.
+    pub(crate) fn claim(&mut self, target: TargetId) -> Vec<Resumed> {
+        self.unclaimed.remove(&target).unwrap_or_default()
     }
 
     /// Nobody will claim an event any more, except of the targets in `keep`.
@@ -162,7 +169,7 @@ impl Incidents {
         self.keep = Some(keep);
     }
 
-    /// Takes up to `max` events that nobody will claim, by id.
+    /// Takes the events of up to `max` targets that nobody will claim, by id.
     pub(crate) fn take_abandoned(&mut self, max: usize) -> Vec<Resumed> {
         let Some(keep) = &self.keep else {
             return Vec::new();
@@ -170,8 +177,10 @@ impl Incidents {
         let abandoned = self
             .unclaimed
             .extract_if(|target, _| !keep.contains(target));
-        let mut taken: Vec<Resumed> = abandoned.take(max).map(|(_, event)| event).collect();
-        if taken.len() < max {
+        let abandoned: Vec<Vec<Resumed>> = abandoned.take(max).map(|(_, open)| open).collect();
+        let is_all = abandoned.len() < max;
+        let mut taken: Vec<Resumed> = abandoned.into_iter().flatten().collect();
+        if is_all {
             self.keep = None;
         }
         taken.sort_unstable_by_key(|resumed| resumed.event.id);
@@ -180,7 +189,7 @@ impl Incidents {
 
     /// Open events that nobody claimed.
     pub(crate) fn unclaimed(&self) -> usize {
-        self.unclaimed.len()
+        self.unclaimed.values().map(Vec::len).sum()
     }
 
     /// Targets by state.

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use crossbeam_channel::Receiver;
 use incident::Policy;
 use model::ids::FactMint;
-use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES};
+use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES, FIRST_FAILURE_HOLD_MS};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
 use tokio::sync::oneshot;
 
@@ -136,6 +136,7 @@ impl<S: FactStore> Sink<S> {
             store,
             policy: Policy {
                 confirm_after: config.confirm_after,
+                vantages: 0,
             },
             timeline,
             tenure,
@@ -176,7 +177,7 @@ impl<S: FactStore> Sink<S> {
         self.book_results(now);
         if !self.is_stopping() {
             // A machine that shuts down may have lost its network first.
-            self.end_holds(now);
+            self.end_waits(now);
         }
         self.write_ahead(now, self.is_stopping() || !self.asking.is_empty());
         self.note_flushes();
@@ -187,7 +188,8 @@ impl<S: FactStore> Sink<S> {
         self.answer_waiters();
         self.publish(now);
         let is_asked = self.flush_wanted || !self.asked.is_empty();
-        let waits = self.facts.len() > 0 || self.incidents.is_holding() || is_asked;
+        let soon = now.mono.plus_ms(FIRST_FAILURE_HOLD_MS);
+        let waits = self.facts.len() > 0 || self.incidents.wakes_by(soon) || is_asked;
         Activity {
             busy: drained >= BUSY_RESULTS || waits,
             stop: self.is_stopping(),

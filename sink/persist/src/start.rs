@@ -24,6 +24,9 @@ pub(crate) struct Resumed {
     pub(crate) transitions: u32,
 }
 
+/// Open events from before the start, by target: at most one per identity.
+pub(crate) type Open = HashMap<TargetId, Vec<Resumed>>;
+
 /// The right to write, and what the store knew when it was given.
 #[derive(Debug)]
 pub(crate) struct Right {
@@ -40,7 +43,7 @@ pub(crate) struct Found {
     pub(crate) applied: u64,
     /// Above every id of the store and the journal.
     pub(crate) mint: FactMint,
-    pub(crate) open: HashMap<TargetId, Resumed>,
+    pub(crate) open: Open,
     pub(crate) fence: Fence,
     pub(crate) superseded: SupersededFacts,
 }
@@ -106,7 +109,7 @@ pub(crate) async fn take_right_again<S: FactStore>(
 
 /// What is open once the journal is applied.
 pub(crate) struct Memory {
-    pub(crate) open: HashMap<TargetId, Resumed>,
+    pub(crate) open: Open,
     pub(crate) superseded: SupersededFacts,
 }
 
@@ -114,14 +117,14 @@ impl Memory {
     /// As the store has it.
     pub(crate) fn of(right: &Right, mint: &mut FactMint) -> Self {
         right.floors.newest.iter().for_each(|&id| mint.observe(id));
-        let mut open = HashMap::new();
+        let mut open = Open::new();
         for OpenEvent { event, transitions } in &right.open {
             mint.observe(event.id);
             let resumed = Resumed {
                 event: Box::new(event.clone()),
                 transitions: *transitions,
             };
-            open.insert(event.target, resumed);
+            open.entry(event.target).or_default().push(resumed);
         }
         Self {
             open,
@@ -170,19 +173,18 @@ impl Memory {
     fn take(&mut self, fact: Fact) {
         match fact {
             Fact::Transitioned { event, job, .. } if event.ended_at.is_none() => {
-                let transitions = job.seq;
-                self.open.insert(
-                    event.target,
-                    Resumed {
-                        event: Box::new(event),
-                        transitions,
-                    },
-                );
+                let resumed = Resumed {
+                    event: Box::new(event),
+                    transitions: job.seq,
+                };
+                self.put(resumed);
             }
             Fact::Transitioned { event, .. } => {
-                let is_it = |resumed: &Resumed| resumed.event.id == event.id;
-                if self.open.get(&event.target).is_some_and(is_it) {
-                    self.open.remove(&event.target);
+                if let Some(open) = self.open.get_mut(&event.target) {
+                    open.retain(|resumed| resumed.event.id != event.id);
+                    if open.is_empty() {
+                        self.open.remove(&event.target);
+                    }
                 }
             }
             Fact::Counted {
@@ -190,11 +192,22 @@ impl Memory {
                 target,
                 fail_count,
             } => {
-                let found = self.open.get_mut(&target);
-                if let Some(resumed) = found.filter(|resumed| resumed.event.id == event) {
+                let open = self.open.get_mut(&target).into_iter().flatten();
+                for resumed in open.filter(|resumed| resumed.event.id == event) {
                     resumed.event.fail_count = resumed.event.fail_count.max(fail_count);
                 }
             }
         }
+    }
+
+    /// Whatever was open for the same identity was closed before, or never became a row.
+    fn put(&mut self, resumed: Resumed) {
+        let identity = |resumed: &Resumed| {
+            let event = &resumed.event;
+            (event.check_type, event.discriminator.clone())
+        };
+        let open = self.open.entry(resumed.event.target).or_default();
+        open.retain(|other| identity(other) != identity(&resumed));
+        open.push(resumed);
     }
 }

@@ -1,6 +1,9 @@
 //! The incident machine seen from outside: scripted lives of one target, and the properties that
 //! hold for all of them.
 
+mod beside;
 mod properties;
+mod quiet;
 mod script;
 mod stories;
+mod verifiers;

@@ -1,15 +1,20 @@
 //! A target on a virtual clock, with everything that its incident machine asked for, and the rows
 //! that a store would have.
 
-use incident::{Context, Incident, Input, Policy, Subject, step};
-use model::fact::{Effect, Event, Fact, State, Transition};
+use std::collections::BTreeMap;
+
+use incident::quorum::{Answer, Says, Tally};
+use incident::{AuditKind, Context, Effect, Incident, Input, Policy, Stance, Subject, step};
+use model::fact::{CheckType, Event, Fact, State, Transition};
 use model::ids::FactMint;
 use model::inbox::Cadence;
 use model::outcome::flags;
-use model::{Evidence, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId, UnixMs};
+use model::{
+    Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId, UnixMs,
+};
 
 pub(crate) const START: u64 = 1_800_000_000_000;
-pub(crate) const CADENCE_MS: u32 = 285_000;
+pub(crate) const INTERVAL_S: u32 = 300;
 
 /// One check: its class (`None` = up), and the time since the one before.
 pub(crate) type Check = (Option<FailureClass>, u64);
@@ -23,8 +28,11 @@ pub(crate) struct Life {
     pub(crate) job_seqs: Vec<u32>,
     pub(crate) now_ms: u64,
     pub(crate) seq: u32,
+    /// What the verifiers were asked last.
+    pub(crate) asked: Option<FactId>,
     ids: FactMint,
-    policy: Policy,
+    pub(crate) policy: Policy,
+    pub(crate) stance: Stance,
     pub(crate) subject: Subject,
 }
 
@@ -40,22 +48,27 @@ impl Life {
             job_seqs: Vec::new(),
             now_ms: START,
             seq: 0,
+            asked: None,
             ids: FactMint::default(),
-            policy: Policy { confirm_after: 3 },
+            policy: Policy {
+                confirm_after: 3,
+                vantages: 0,
+            },
+            stance: Stance::Clear,
             subject: Subject {
                 target,
                 group_id: 42,
                 generation,
-                cadence_ms: CADENCE_MS,
+                interval_s: INTERVAL_S,
+                maintenance: None,
             },
         }
     }
 
     pub(crate) fn confirming_after(confirm_after: u32) -> Self {
-        Self {
-            policy: Policy { confirm_after },
-            ..Self::new()
-        }
+        let mut life = Self::new();
+        life.policy.confirm_after = confirm_after;
+        life
     }
 
     pub(crate) fn of(checks: &[Check]) -> Self {
@@ -78,11 +91,20 @@ impl Life {
         }
     }
 
-    /// Lets time pass, delivers a tick that falls due meanwhile, then the check.
+    /// Lets time pass, delivers ticks that fall due meanwhile, then the check.
     pub(crate) fn check(&mut self, (class, after_ms): Check) {
         self.pass(after_ms);
         self.seq += 1;
         self.feed(self.outcome(class, self.seq));
+    }
+
+    /// A check whose outcome `change` makes special.
+    pub(crate) fn check_with(&mut self, check: Check, change: impl FnOnce(&mut Outcome)) {
+        self.pass(check.1);
+        self.seq += 1;
+        let mut outcome = self.outcome(check.0, self.seq);
+        change(&mut outcome);
+        self.feed(outcome);
     }
 
     pub(crate) fn feed(&mut self, outcome: Outcome) {
@@ -97,12 +119,13 @@ impl Life {
 
     pub(crate) fn pass(&mut self, after_ms: u64) {
         let end = self.now_ms + after_ms;
-        if let Some(at) = self.incident.wakes_at() {
-            let at_ms = START + at.0 / 1_000;
-            if at_ms <= end {
-                self.now_ms = at_ms;
-                self.input(Input::Tick);
+        while let Some(at) = self.incident.wakes_at() {
+            let at_ms = START + at.0.div_ceil(1_000);
+            if at_ms > end {
+                break;
             }
+            self.now_ms = self.now_ms.max(at_ms);
+            self.input(Input::Tick);
         }
         self.now_ms = end;
     }
@@ -112,6 +135,7 @@ impl Life {
         let mut context = Context {
             policy: self.policy,
             subject: self.subject,
+            stance: self.stance,
             now: Now {
                 mono,
                 unix: UnixMs(self.now_ms),
@@ -147,20 +171,36 @@ impl Life {
                 let row = self.rows.iter_mut().find(|row| row.id == *event);
                 row.expect("counted after it was opened").fail_count = *fail_count;
             }
-            Effect::Cadence(_) => {}
+            Effect::Ask { request } => self.asked = Some(*request),
+            Effect::Cadence(_) | Effect::Counted(_) | Effect::Audit(_) | Effect::NotKnown => {}
         }
     }
 
-    /// The process ends and starts again: only the rows are left.
+    /// The vantages that were asked last answer.
+    pub(crate) fn answer(&mut self, says: &[Says]) {
+        let request = self.asked.expect("verifiers were asked");
+        let answer = |(vantage, &says)| Answer {
+            request,
+            vantage: format!("vantage {vantage}"),
+            says,
+        };
+        let answers = (1..).zip(says).map(answer).collect();
+        self.input(Input::Answered { request, answers });
+    }
+
+    /// The process ends and starts again, or another one takes over: only the rows are left.
     pub(crate) fn restart(&mut self) {
         self.incident = Incident::default();
         self.seq = 0;
-        if let Some(row) = self.rows.iter().find(|row| row.ended_at.is_none()) {
-            let of_row = |transition: &&Transition| transition.event == row.id;
+        let open = self.rows.iter().filter(|row| row.ended_at.is_none());
+        let open: Vec<Event> = open.cloned().collect();
+        for event in open {
+            let of_row = |transition: &&Transition| transition.event == event.id;
             let transitions = self.transitions.iter().filter(of_row).count() as u32;
-            let event = Box::new(row.clone());
+            let event = Box::new(event);
             self.input(Input::Resume { event, transitions });
         }
+        self.input(Input::Placed);
     }
 
     /// Failures of the open event, as memory has them.
@@ -174,7 +214,7 @@ impl Life {
         let of = |effect: &&Effect| match effect {
             Effect::Write(Fact::Transitioned { event, .. }) => Some(event.id) == id,
             Effect::Write(Fact::Counted { event, .. }) => Some(*event) == id,
-            Effect::Cadence(_) => false,
+            _ => false,
         };
         self.effects.iter().filter(of).count()
     }
@@ -182,27 +222,66 @@ impl Life {
     pub(crate) fn cadences(&self) -> Vec<Cadence> {
         let cadence = |effect: &Effect| match effect {
             Effect::Cadence(cadence) => Some(*cadence),
-            Effect::Write(_) => None,
+            _ => None,
         };
         self.effects.iter().filter_map(cadence).collect()
     }
 
-    /// States after each transition, in words.
-    pub(crate) fn story(&self) -> Vec<(&'static str, &'static str)> {
-        let words = |t: &Transition| (t.after.as_str(), t.reason.as_str());
-        self.transitions.iter().map(words).collect()
+    pub(crate) fn audits(&self) -> Vec<AuditKind> {
+        let kind = |effect: &Effect| match effect {
+            Effect::Audit(audit) => Some(audit.kind),
+            _ => None,
+        };
+        self.effects.iter().filter_map(kind).collect()
     }
 
-    /// The state that the transitions alone lead to.
-    pub(crate) fn rebuilt(&self) -> State {
-        let last = self
-            .transitions
-            .last()
-            .map_or(State::Up, |transition| transition.after);
-        if last == State::Resolved {
-            State::Up
-        } else {
-            last
+    pub(crate) fn tallies(&self) -> Vec<Tally> {
+        let tally = |effect: &Effect| match effect {
+            Effect::Counted(tally) => Some(*tally),
+            _ => None,
+        };
+        self.effects.iter().filter_map(tally).collect()
+    }
+
+    pub(crate) fn not_known(&self) -> usize {
+        let said = |effect: &&Effect| **effect == Effect::NotKnown;
+        self.effects.iter().filter(said).count()
+    }
+
+    /// States after each transition of the events of one type, in words.
+    pub(crate) fn story_of(&self, check_type: CheckType) -> Vec<(&'static str, &'static str)> {
+        let is_of = |t: &&Transition| {
+            let row = self.rows.iter().find(|row| row.id == t.event);
+            row.expect("a row per event").check_type == check_type
+        };
+        let words = |t: &Transition| (t.after.as_str(), t.reason.as_str());
+        self.transitions.iter().filter(is_of).map(words).collect()
+    }
+
+    /// The same of the `http` identity.
+    pub(crate) fn story(&self) -> Vec<(&'static str, &'static str)> {
+        self.story_of(CheckType::Http)
+    }
+
+    /// The open events and their states that the transitions alone lead to, by id.
+    pub(crate) fn rebuilt(&self) -> Vec<(FactId, State)> {
+        let mut states: BTreeMap<FactId, State> = BTreeMap::new();
+        for transition in &self.transitions {
+            let before = states.insert(transition.event, transition.after);
+            assert_eq!(
+                before, transition.before,
+                "each begins where the one before ended"
+            );
         }
+        let open = |&(_, state): &(FactId, State)| state != State::Resolved;
+        states.into_iter().filter(open).collect()
+    }
+
+    /// The open events and their states, as memory has them, by id.
+    pub(crate) fn open(&self) -> Vec<(FactId, State)> {
+        let events = self.incident.open_events();
+        let mut open: Vec<_> = events.map(|event| (event.id, event.state)).collect();
+        open.sort_unstable();
+        open
     }
 }

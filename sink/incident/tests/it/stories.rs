@@ -7,7 +7,7 @@ use model::FailureClass::{
 };
 use model::fact::{Reason, State};
 use model::inbox::Cadence;
-use model::limits::FIRST_FAILURE_HOLD_MS;
+use model::limits::{FIRST_FAILURE_HOLD_MS, FLAP_WINDOW_MS};
 use model::{Generation, UnixMs};
 
 use crate::script::{Check, Life, START};
@@ -61,6 +61,14 @@ fn a_blip_is_cleared_by_the_probe_and_returns_to_the_grid() {
         [("Seems Down", "opened"), ("Resolved", "probe_cleared")]
     );
     assert_eq!(life.cadences(), [RECHECK, Cadence::Grid]);
+}
+
+#[test]
+fn half_an_hour_after_the_last_recovery_nothing_is_remembered() {
+    let mut life = Life::of(&[(Some(HttpStatus), 0), (None, 60_000)]);
+    life.check((None, FLAP_WINDOW_MS));
+    assert!(!life.incident.is_clear());
+    life.check((None, 1));
     assert!(life.incident.is_clear());
 }
 
@@ -169,7 +177,7 @@ fn one_failure_confirms_when_the_operator_says_so() {
 #[test]
 fn a_fast_target_is_rechecked_at_its_own_cadence() {
     let mut life = Life::new();
-    life.subject.cadence_ms = 9_000;
+    life.subject.interval_s = 10;
     life.check((Some(HttpStatus), 0));
     assert_eq!(life.cadences(), [Cadence::Recheck { after_ms: 9_000 }]);
 }
@@ -177,11 +185,11 @@ fn a_fast_target_is_rechecked_at_its_own_cadence() {
 #[test]
 fn a_retired_target_leaves_no_open_event() {
     let mut life = Life::of(&[(Some(HttpStatus), 0)]);
-    life.input(Input::Retired);
+    life.input(Input::Retired { by: None });
     assert_eq!(life.story()[1], ("Resolved", "manual_override"));
     assert!(life.incident.is_clear());
     let mut clean = Life::of(&[(Some(DnsServfail), 0)]);
-    clean.input(Input::Retired);
+    clean.input(Input::Retired { by: None });
     assert_eq!(clean.story(), []);
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use model::fact::{Event, State};
 use model::inbox::CoreCommand;
+use model::limits::FLAP_WINDOW_MS;
 use model::{CoreIndex, Evidence, FailureClass, MonoUs, Now, Outcome, UnixMs};
 use store::{EventFilter, Store, StoreUrl};
 use tokio::sync::oneshot;
@@ -93,7 +94,14 @@ impl Node {
 
     /// Checks every target once, as the wave of this number.
     pub(super) fn check(&mut self, wave: u32) {
-        let at = UnixMs(self.clock_ms.fetch_add(60_000, Ordering::Relaxed));
+        // Outages that follow each other soon would be one target that flaps.
+        let since_last_ms = if wave % 4 == 1 {
+            FLAP_WINDOW_MS
+        } else {
+            60_000
+        };
+        let before_ms = self.clock_ms.fetch_add(since_last_ms, Ordering::Relaxed);
+        let at = UnixMs(before_ms + since_last_ms);
         let class = class_of(wave).map_or(0, |class| class as u8);
         for slot in 0..TARGETS {
             let outcome = Outcome {

@@ -32,7 +32,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 /// When a life starts.
 fn birth(life: u64) -> UnixMs {
-    UnixMs(START.0 + life * 10_000_000)
+    UnixMs(START.0 + life * 100_000_000)
 }
 
 /// Goes on with the waves from the first that was not noted as durable. Each is announced, for the

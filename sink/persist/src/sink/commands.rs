@@ -1,8 +1,8 @@
 //! What the control plane asks of the sink, and its answers.
 
 use crossbeam_channel::{TryRecvError, TrySendError};
-use incident::{Context, Incident, Input, Subject, step};
-use model::fact::{Effect, Event};
+use incident::{Context, Effect, Incident, Input, Stance, Subject, step};
+use model::fact::Event;
 use model::{CoreIndex, Generation, Now, Slot};
 
 use super::{Sink, Stop, Waiter};
@@ -93,8 +93,7 @@ impl<S: FactStore> Sink<S> {
             tracing::error!(slot = key.slot, "a slot number is beyond every limit");
             return;
         }
-        if let Some(resumed) = self.incidents.claim(registration.target) {
-            let (event, transitions) = (resumed.event, resumed.transitions);
+        for Resumed { event, transitions } in self.incidents.claim(registration.target) {
             self.step(key, Input::Resume { event, transitions }, now);
         }
     }
@@ -111,7 +110,7 @@ impl<S: FactStore> Sink<S> {
 
     pub(super) fn retire(&mut self, key: Key, now: Now) {
         if self.incidents.has(key) {
-            self.step(key, Input::Retired, now);
+            self.step(key, Input::Retired { by: None }, now);
         }
         self.slots[usize::from(key.core)].clear(key.slot);
         self.incidents.forget_commands(key);
@@ -135,13 +134,14 @@ impl<S: FactStore> Sink<S> {
             let mut context = Context {
                 policy: self.policy,
                 subject: subject_of(&event),
+                stance: Stance::Clear,
                 now,
                 ids: &mut self.mint,
             };
             let resume = Input::Resume { event, transitions };
             let (resumed, _) = step(Incident::default(), resume, &mut context);
             // There is no slot: neither memory nor a core has anything to learn from it.
-            let (_, effects) = step(resumed, Input::Retired, &mut context);
+            let (_, effects) = step(resumed, Input::Retired { by: None }, &mut context);
             for effect in effects {
                 if let Effect::Write(fact) = effect {
                     self.facts.push(fact, now.mono);
@@ -197,6 +197,7 @@ fn subject_of(event: &Event) -> Subject {
         target: event.target,
         group_id: event.group_id,
         generation: Generation(0),
-        cadence_ms: 0,
+        interval_s: 0,
+        maintenance: None,
     }
 }

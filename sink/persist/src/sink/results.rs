@@ -1,11 +1,9 @@
 //! From the channels to the incident machine: taking results, booking each in its core's account,
 //! stepping those that are not healthy and clean.
 
-use incident::{Context, Incident, Input, Subject, step};
+use incident::{Context, Effect, Incident, Input, Stance, Subject, step};
 use model::class::Verdict;
-use model::fact::Effect;
 use model::outcome::{PHASE_ABSENT, flags};
-use model::schedule::cadence_ms;
 use model::target::Method;
 use model::{Now, Outcome, Slot};
 use store::HistoryRow;
@@ -139,12 +137,13 @@ impl<S: FactStore> Sink<S> {
         let mut context = Context {
             policy: self.policy,
             subject: subject(&tenant),
+            stance: Stance::Clear,
             now,
             ids: &mut self.mint,
         };
         let before = self.incidents.get(key);
         let was_clear = before.is_clear();
-        let known = |incident: &Incident| (incident.state(), incident.is_suspected());
+        let known = |incident: &Incident| (incident.http_state(), incident.is_suspected());
         let known_before = known(&before);
         let (after, effects) = step(before, input, &mut context);
         let is_edge = known(&after) != known_before;
@@ -162,12 +161,14 @@ impl<S: FactStore> Sink<S> {
                     generation: tenant.generation,
                     cadence,
                 }),
+                // There are no verifiers and no audit log yet.
+                Effect::Ask { .. } | Effect::Counted(_) | Effect::Audit(_) | Effect::NotKnown => {}
             }
         }
         is_edge
     }
 
-    pub(super) fn end_holds(&mut self, now: Now) {
+    pub(super) fn end_waits(&mut self, now: Now) {
         while let Some(key) = self.incidents.next_due(now.mono) {
             if self.incidents.has(key) {
                 self.step(key, Input::Tick, now);
@@ -188,7 +189,8 @@ fn subject(tenant: &Tenant) -> Subject {
         target,
         group_id,
         generation,
-        cadence_ms: cadence_ms(interval_s),
+        interval_s,
+        maintenance: None,
     }
 }
 

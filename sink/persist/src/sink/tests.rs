@@ -17,6 +17,7 @@ use std::time::Duration;
 use model::FailureClass::{ConnectRefused, HttpStatus};
 use model::fact::{Reason, State};
 use model::inbox::Cadence;
+use model::limits::FLAP_WINDOW_MS;
 use model::{CoreIndex, Generation, Slot};
 use tempfile::tempdir;
 use tokio::sync::oneshot;
@@ -45,17 +46,17 @@ fn an_outage_reaches_the_store_with_evidence_and_commands_the_core() {
     let dir = tempdir().expect("a directory");
     on_virtual_time(async {
         let mut bed = one_target(config(dir.path())).await;
-        for class in [
-            Some(HttpStatus),
-            Some(HttpStatus),
-            Some(HttpStatus),
-            None,
-            None,
-        ] {
+        for class in [Some(HttpStatus), Some(HttpStatus), Some(HttpStatus), None] {
             bed.check(0, 0, 1, class);
             bed.turns(5).await;
         }
         assert_eq!(bed.store.story(target(7)), OUTAGE);
+        // Once nothing is remembered of it, its healthy checks are stepped no more.
+        bed.pass(FLAP_WINDOW_MS);
+        for _ in 0..2 {
+            bed.check(0, 0, 1, None);
+            bed.turns(5).await;
+        }
         let recheck = Cadence::Recheck { after_ms: 57_000 };
         assert_eq!(bed.cadences(0), [(0, recheck), (0, Cadence::Grid)]);
         let transitions = bed.store.transitions.borrow().clone();
@@ -68,8 +69,8 @@ fn an_outage_reaches_the_store_with_evidence_and_commands_the_core() {
         assert_eq!((seen(0), seen(1), seen(2)), (Some(1), Some(3), None));
         assert_eq!(bed.store.jobs.borrow().len(), 3);
         let account = CoreAccount {
-            drained: 5,
-            stepped: 4,
+            drained: 6,
+            stepped: 5,
             coalesced: 1,
             ..Default::default()
         };
@@ -151,7 +152,12 @@ fn while_the_store_is_away_nothing_is_lost_and_the_order_is_kept() {
                 bed.check(0, slot + 5, 1, None);
             }
             bed.turns(4).await;
-            bed.pass(60_000);
+            let pause_ms = if class.is_some() {
+                60_000
+            } else {
+                FLAP_WINDOW_MS
+            };
+            bed.pass(pause_ms);
         }
         let away = bed.snapshot();
         assert!(away.counters.apply_lag >= 40, "{away:?}");

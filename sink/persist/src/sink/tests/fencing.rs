@@ -8,6 +8,7 @@ use model::UnixMs;
 use model::fact::{Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::ids::FactMint;
 use model::inbox::Cadence;
+use model::limits::FLAP_WINDOW_MS;
 use store::Superseded;
 use tempfile::tempdir;
 use tokio::sync::oneshot;
@@ -299,6 +300,7 @@ fn a_node_whose_journal_is_full_gets_its_right_back_and_what_waited_is_written()
                 bed.check(0, 0, 1, class);
                 bed.turns(5).await;
             }
+            bed.pass(FLAP_WINDOW_MS);
         }
         // One more is open and confirmed in memory alone.
         for _ in 0..3 {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
 use model::fact::State;
+use model::limits::FLAP_CHANGES;
 use model::{Evidence, FactId, FailureClass, Outcome, TargetId};
 
 use crate::handle::SinkConfig;
@@ -186,18 +187,24 @@ impl Fleet {
         let part = slot % STEPS_PER_ROUND;
         let rounds = (self.step + STEPS_PER_ROUND - 1 - part) / STEPS_PER_ROUND;
         let (mut failed, mut story) = (0, Vec::new());
+        // The fourth change makes a target flap, for longer than any of these tests: from then on
+        // only what is confirmed has an event.
+        let mut changes = 0;
         for round in 0..rounds {
-            match (self.fails(slot, round), failed) {
-                (true, 0) => story.push(State::SeemsDown),
+            let fails = self.fails(slot, round);
+            let flaps = changes >= FLAP_CHANGES;
+            match (fails, failed) {
+                (true, 0) if !flaps => story.push(State::SeemsDown),
                 (true, 2) => story.push(State::Down),
-                (false, 1..) => story.push(State::Resolved),
+                (false, 3..) => story.push(State::Resolved),
+                (false, 1..) if !flaps => story.push(State::Resolved),
                 _ => {}
             }
-            failed = if self.fails(slot, round) {
-                failed + 1
-            } else {
-                0
-            };
+            changes += usize::from(fails != (failed > 0));
+            if !flaps && changes >= FLAP_CHANGES {
+                story.push(State::Degraded);
+            }
+            failed = if fails { failed + 1 } else { 0 };
         }
         story
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::FailureClass::{self, ConnectRefused, DnsServfail, HttpStatus, LocalPressure};
+use model::fact::CheckType;
 use model::limits::JOURNAL_SYNC_MS;
 use model::{CoreIndex, Outcome, Slot};
 use proptest::prelude::*;
@@ -149,13 +150,16 @@ proptest! {
                 prop_assert!(account.balances());
                 prop_assert_eq!(account.drained, sent);
             }
-            let open: Vec<_> = store.events.borrow().values()
-                .filter(|event| event.ended_at.is_none()).map(|event| event.target).collect();
+            let mut open: Vec<_> = store.events.borrow().values()
+                .filter(|event| event.ended_at.is_none())
+                .map(|event| (event.target, event.check_type)).collect();
+            open.sort_unstable();
             let mut once = open.clone();
             once.dedup();
-            prop_assert_eq!(&once, &open, "one open event per target");
+            prop_assert_eq!(&once, &open, "one open event per target and type");
             let counters = snapshot.counters;
-            prop_assert_eq!(counters.open_seems_down + counters.open_down, open.len() as u64);
+            let of_http = open.iter().filter(|(_, of)| *of == CheckType::Http).count() as u64;
+            prop_assert_eq!(counters.open_seems_down + counters.open_down, of_http);
             prop_assert_eq!(counters.transitions, store.transitions.borrow().len() as u64);
             prop_assert_eq!(store.jobs.borrow().len(), store.transitions.borrow().len());
             Ok(())

@@ -1,0 +1,124 @@
+//! From enough failures to a decision: by our own checks where there are no verifiers, else by
+//! asking them. It must not know how votes are counted: that is `quorum`.
+
+use std::borrow::Cow;
+
+use model::fact::Reason;
+use model::inbox::Cadence;
+use model::limits::{SUPPRESSION_MAX_MS, VERIFIERS_WAIT_MS};
+use model::{Evidence, FactId};
+
+use crate::effect::{AuditKind, Effect};
+use crate::event::QUORUM;
+use crate::quorum::{Answer, Decision, Tally, deferral_ms};
+use crate::state::{Ballot, Doubt, Http, Stage};
+use crate::step::Turn;
+
+impl Turn<'_, '_> {
+    /// Whether our own checks confirm, because nobody else can be asked.
+    pub(crate) fn confirms_alone(&self) -> bool {
+        self.desk.context.policy.vantages == 0
+    }
+
+    /// Enough checks failed. While verifiers are being asked further failures ask nobody.
+    pub(crate) fn escalate(&mut self, evidence: Option<Box<Evidence>>) {
+        if self.confirms_alone() {
+            return self.confirm(evidence);
+        }
+        if self.state.ballot.is_none() {
+            let now = self.now();
+            let ballot = Ballot {
+                stage: Stage::Deferred,
+                until: now,
+                since: now,
+                deferrals: 0,
+                evidence,
+            };
+            self.ask(Box::new(ballot));
+        }
+        self.command_recheck();
+    }
+
+    fn ask(&mut self, mut ballot: Box<Ballot>) {
+        let request = self.desk.mint();
+        ballot.stage = Stage::Asked(request);
+        ballot.until = self.now().plus_ms(VERIFIERS_WAIT_MS);
+        self.state.ballot = Some(ballot);
+        self.desk.effects.push(Effect::Ask { request });
+    }
+
+    pub(crate) fn answered(&mut self, request: FactId, answers: &[Answer]) {
+        let is_awaited = |ballot: &mut Box<Ballot>| ballot.stage == Stage::Asked(request);
+        let Some(ballot) = self.state.ballot.take_if(is_awaited) else {
+            let tally = Tally::of_nobody(answers);
+            return self.desk.effects.push(Effect::Counted(tally));
+        };
+        let tally = Tally::of(request, answers);
+        self.desk.effects.push(Effect::Counted(tally));
+        if self.window().is_some() {
+            // The next failing check is swallowed; until then nothing gets worse.
+            return self.defer(ballot);
+        }
+        match tally.decide(self.desk.context.policy.vantages) {
+            Decision::Confirmed => {
+                self.desk.source = Cow::Borrowed(QUORUM);
+                self.confirm(ballot.evidence);
+            }
+            Decision::FalseAlarm => {
+                self.desk.source = Cow::Borrowed(QUORUM);
+                self.false_alarm();
+            }
+            Decision::Deferred => self.defer(ballot),
+        }
+    }
+
+    fn false_alarm(&mut self) {
+        self.state.echoes.false_alarm(self.now());
+        match std::mem::take(&mut self.state.http) {
+            Http::Open(opened) => {
+                let class = opened.event.class;
+                self.desk.close(opened, Reason::FalseAlarm);
+                self.note_change(class);
+            }
+            Http::Suspected(suspicion) if suspicion.doubt == Doubt::Damped => {
+                self.note_change(suspicion.class);
+            }
+            Http::Suspected(_) | Http::Clear => {}
+        }
+        self.command(Cadence::Grid);
+    }
+
+    /// Too few could say. A failure that has no event because of that has one after five minutes,
+    /// confirmed or not.
+    fn defer(&mut self, mut ballot: Box<Ballot>) {
+        let now = self.now();
+        ballot.stage = Stage::Deferred;
+        ballot.until = now.plus_ms(deferral_ms(ballot.deferrals));
+        ballot.deferrals = ballot.deferrals.saturating_add(1);
+        let waited_long = now.since(ballot.since) >= SUPPRESSION_MAX_MS * 1_000;
+        let evidence = ballot.evidence.clone();
+        self.state.ballot = Some(ballot);
+        let event = self.state.open_event().map(|event| event.id);
+        let detail = "verifier decision deferred";
+        self.desk.audit(AuditKind::RetryDispatched, event, detail);
+        if waited_long && let Http::Suspected(suspicion) = &self.state.http {
+            let suspicion = suspicion.clone();
+            if suspicion.doubt != Doubt::Damped {
+                self.note_change(suspicion.class);
+            }
+            self.open_unconfirmed(&suspicion, evidence);
+        }
+    }
+
+    pub(crate) fn ticked(&mut self) {
+        self.end_hold();
+        let now = self.now();
+        let Some(ballot) = self.state.ballot.take_if(|ballot| ballot.until <= now) else {
+            return;
+        };
+        match ballot.stage {
+            Stage::Asked(_) => self.defer(ballot),
+            Stage::Deferred => self.ask(ballot),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Open events, whatever they are about, and the only place where they change: every change is one
+//! transition with its owed job. It must not decide anything.
+
+use std::borrow::Cow;
+
+use model::fact::{CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
+use model::{Evidence, FactId, UnixMs};
+
+use crate::effect::{Audit, AuditKind, Effect};
+use crate::step::Context;
+
+/// Who decided, in transitions made from local checks.
+pub(crate) const LOCAL: &str = "local";
+/// Who decided, where verifiers were asked.
+pub(crate) const QUORUM: &str = "quorum";
+
+/// An event that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) event: Event,
+    /// Transitions of the event so far.
+    pub(crate) transitions: u32,
+}
+
+/// What an event begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Birth {
+    pub(crate) check_type: CheckType,
+    pub(crate) state: State,
+    pub(crate) started_at: UnixMs,
+    pub(crate) fail_count: u32,
+    pub(crate) class: u8,
+}
+
+/// Where a step writes: its effects, and what it may look at and draw from.
+pub(crate) struct Desk<'t, 'c> {
+    pub(crate) context: &'t mut Context<'c>,
+    pub(crate) effects: Vec<Effect>,
+    /// Who decides in this step.
+    pub(crate) source: Cow<'static, str>,
+}
+
+impl Desk<'_, '_> {
+    pub(crate) fn open(&mut self, birth: Birth, evidence: Option<Box<Evidence>>) -> Opened {
+        let subject = self.context.subject;
+        let event = Event {
+            id: self.mint(),
+            target: subject.target,
+            group_id: subject.group_id,
+            check_type: birth.check_type,
+            discriminator: None,
+            state: birth.state,
+            started_at: birth.started_at,
+            ended_at: None,
+            resolution: None,
+            fail_count: birth.fail_count,
+            class: birth.class,
+        };
+        let mut opened = Opened {
+            event,
+            transitions: 0,
+        };
+        self.write(&mut opened, (None, birth.state), Reason::Opened, evidence);
+        opened
+    }
+
+    pub(crate) fn change(
+        &mut self,
+        opened: &mut Opened,
+        state: State,
+        reason: Reason,
+        evidence: Option<Box<Evidence>>,
+    ) {
+        let before = std::mem::replace(&mut opened.event.state, state);
+        self.write(opened, (Some(before), state), reason, evidence);
+    }
+
+    /// Takes the event: a closed one changes no more.
+    pub(crate) fn close(&mut self, mut opened: Opened, reason: Reason) {
+        let event = &mut opened.event;
+        event.ended_at = Some(self.context.now.unix.max(event.started_at));
+        event.resolution = Some(reason);
+        let states = (Some(event.state), State::Resolved);
+        self.write(&mut opened, states, reason, None);
+    }
+
+    fn write(
+        &mut self,
+        opened: &mut Opened,
+        (before, after): (Option<State>, State),
+        reason: Reason,
+        evidence: Option<Box<Evidence>>,
+    ) {
+        let (id, job) = (self.mint(), self.mint());
+        opened.transitions += 1;
+        let event = opened.event.clone();
+        let changed_at = self.context.now.unix.max(event.started_at);
+        let transition = Transition {
+            id,
+            event: event.id,
+            target: event.target,
+            before,
+            after,
+            reason,
+            source: self.source.clone().into_owned(),
+            changed_at,
+            evidence,
+        };
+        let job = Job {
+            id: job,
+            kind: JobKind::Fanout,
+            transition: id,
+            seq: opened.transitions,
+            run_at: changed_at,
+        };
+        self.effects.push(Effect::Write(Fact::Transitioned {
+            event,
+            transition,
+            job,
+        }));
+    }
+
+    /// Writes the fail count of an open event, which owes nothing.
+    pub(crate) fn write_count(&mut self, event: &Event) {
+        let fact = Fact::Counted {
+            event: event.id,
+            target: event.target,
+            fail_count: event.fail_count,
+        };
+        self.effects.push(Effect::Write(fact));
+    }
+
+    pub(crate) fn audit(&mut self, kind: AuditKind, event: Option<FactId>, detail: &'static str) {
+        self.effects.push(Effect::Audit(Audit {
+            target: self.context.subject.target,
+            event,
+            kind,
+            detail,
+            at: self.context.now.unix,
+        }));
+    }
+
+    pub(crate) fn mint(&mut self) -> FactId {
+        let shard = self.context.subject.target.shard();
+        self.context.ids.mint(shard, self.context.now.unix)
+    }
+}

@@ -1,0 +1,370 @@
+//! How far our own checks may be believed: signals of our own trouble and of many failures at once,
+//! kept apart, and what each does. One per node; it must not know a target.
+//!
+//! ```text
+//!                       │ what it does to failing checks of targets that are up
+//!  local pressure       │ Doubting: connect and timeout failures are not known
+//!  failure pressure     │ Deferring: such failures count from the second in a row on
+//!    canaries silent    │ Doubting
+//!    no canaries, and   │ Doubting for five minutes at most, then Deferring
+//!      nearly all fail  │
+//!    a sample confirms  │ Clear
+//!  own network gone     │ Isolated: every failure of every target is not known
+//! ```
+//!
+//! Nothing is suppressed for five minutes without one incident of the operator that says so.
+
+mod window;
+
+use model::limits::{
+    ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT, PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT,
+    PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
+};
+use model::{MonoUs, Now, UnixMs};
+
+pub use window::Share;
+use window::Window;
+
+/// How far failing checks are believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stance {
+    /// As they are.
+    #[default]
+    Clear,
+    /// Connect and timeout failures of targets that are up count from the second in a row on.
+    Deferring,
+    /// Connect and timeout failures of targets that are up say nothing.
+    Doubting,
+    /// No failure says anything.
+    Isolated,
+}
+
+impl Stance {
+    /// Whether failures are suppressed, and not only delayed.
+    pub fn suppresses(self) -> bool {
+        matches!(self, Self::Doubting | Self::Isolated)
+    }
+}
+
+/// A set of signals of our own trouble.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Signals(u8);
+
+impl Signals {
+    /// No trouble.
+    pub const NONE: Self = Self(0);
+    /// The loop of a core lags: p99 above 50 ms.
+    pub const LOOP_LAG: Self = Self(1);
+    /// Cores hold results because the sink does not take them.
+    pub const RESULTS_HELD: Self = Self(1 << 1);
+    /// More than 90 % of the file descriptors are used.
+    pub const DESCRIPTORS: Self = Self(1 << 2);
+    /// More than 90 % of the local ports are used.
+    pub const PORTS: Self = Self(1 << 3);
+    /// The resolvers are sick.
+    pub const RESOLVER_SICK: Self = Self(1 << 4);
+    /// Many checks fail, and the canaries do not say that the trouble is not ours.
+    pub const FAILURES: Self = Self(1 << 5);
+    /// Our own network is gone.
+    pub const ISOLATION: Self = Self(1 << 6);
+
+    const NAMES: [(Self, &'static str); 7] = [
+        (Self::LOOP_LAG, "loop_lag"),
+        (Self::RESULTS_HELD, "results_held"),
+        (Self::DESCRIPTORS, "descriptors"),
+        (Self::PORTS, "ports"),
+        (Self::RESOLVER_SICK, "resolver_sick"),
+        (Self::FAILURES, "failures"),
+        (Self::ISOLATION, "isolation"),
+    ];
+
+    /// These and `others`.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// Whether all of `others` are among these.
+    pub fn has(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// The stable names of those that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let set = Self::NAMES
+            .into_iter()
+            .filter(move |(signal, _)| self.has(*signal));
+        set.map(|(_, name)| name)
+    }
+}
+
+/// Canary targets: outside of the fleet, over the same resolvers and routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Canaries {
+    /// How many there are; 0 = none are configured.
+    pub configured: u8,
+    /// How many answered last.
+    pub answering: u8,
+}
+
+impl Canaries {
+    /// Whether at least two of three answer; `None` where there are none.
+    fn are_well(self) -> Option<bool> {
+        let two_thirds = u16::from(self.answering) * 3 >= u16::from(self.configured) * 2;
+        (self.configured > 0).then_some(two_thirds)
+    }
+
+    fn are_silent(self) -> bool {
+        self.configured > 0 && self.answering == 0
+    }
+}
+
+/// How the node is, as far as it knows itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Signals of local pressure.
+    pub signals: Signals,
+    /// Its canaries.
+    pub canaries: Canaries,
+    /// Unrelated /16 networks of the fleet of which more than 90 % of the checks fail.
+    pub dark_networks: u16,
+}
+
+/// What an incident of the operator is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeIncident {
+    /// `node_suppressing`: failures are suppressed for longer than five minutes.
+    Suppressing,
+    /// `node_isolated`: our own network is gone.
+    Isolated,
+}
+
+impl NodeIncident {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Suppressing => "node_suppressing",
+            Self::Isolated => "node_isolated",
+        }
+    }
+}
+
+/// What the operator is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// About what.
+    pub incident: NodeIncident,
+    /// It begins, or it ends.
+    pub begins: bool,
+    /// Since when failures are suppressed.
+    pub since: UnixMs,
+    /// By which signals, since then.
+    pub signals: Signals,
+    /// Targets that are not known.
+    pub targets: u64,
+}
+
+/// A time in which failures are suppressed, interruptions of less than two minutes included.
+#[derive(Clone, Copy, Debug)]
+struct Episode {
+    since: Now,
+    last: MonoUs,
+    signals: Signals,
+    told: bool,
+}
+
+/// Everything that the node knows about its own trouble.
+#[derive(Debug, Default)]
+pub struct Pressure {
+    window: Window,
+    health: Health,
+    /// While failure pressure lasts: since when, and when it was seen last.
+    failing: Option<(MonoUs, MonoUs)>,
+    sample_confirmed: bool,
+    stance: Stance,
+    suppressing: Option<Episode>,
+    isolated: Option<Episode>,
+}
+
+impl Pressure {
+    /// Adds results that were drained: all that said something, and how many of them failed. Those
+    /// of targets that are known to be down are left out. Before any of them is stepped.
+    pub fn drained(&mut self, drained: Share, now: MonoUs) {
+        self.window.add(drained, now);
+    }
+
+    /// Replaces what the node knows of itself.
+    pub fn heard(&mut self, health: Health) {
+        self.health = health;
+    }
+
+    /// Verifiers confirmed a sample of the failures: they are real, as long as they last.
+    pub fn sample_confirmed(&mut self) {
+        self.sample_confirmed = self.failing.is_some();
+    }
+
+    /// How far failing checks are believed now.
+    pub fn stance(&self) -> Stance {
+        self.stance
+    }
+
+    /// Whether many checks fail.
+    pub fn is_failing(&self) -> bool {
+        self.failing.is_some()
+    }
+
+    /// Looks at everything again, after the results of a turn were added and before any of them is
+    /// stepped; `not_known` targets are not known now. Says what the operator must be told.
+    pub fn turn(&mut self, not_known: u64, now: Now) -> Vec<Notice> {
+        let share = self.window.share(now.mono);
+        self.watch_failures(share, now.mono);
+        let (stance, signals) = self.judge(share, now.mono);
+        self.stance = stance;
+        let mut notices = Vec::new();
+        self.keep_isolated(signals, not_known, now, &mut notices);
+        self.keep_suppressing(signals, not_known, now, &mut notices);
+        notices
+    }
+
+    fn watch_failures(&mut self, share: Share, now: MonoUs) {
+        let many = share.results >= PRESSURE_RESULTS_MIN
+            && share.failing * 100 >= share.results * PRESSURE_SHARE_PERCENT;
+        if many {
+            let since = self.failing.map_or(now, |(since, _)| since);
+            self.failing = Some((since, now));
+        }
+        let is_over =
+            |&mut (_, last): &mut (MonoUs, MonoUs)| now.since(last) >= PRESSURE_STICKY_MS * 1_000;
+        if self.failing.take_if(is_over).is_some() || self.failing.is_none() {
+            self.sample_confirmed = false;
+        }
+    }
+
+    fn judge(&self, share: Share, now: MonoUs) -> (Stance, Signals) {
+        let Health {
+            signals,
+            canaries,
+            dark_networks,
+        } = self.health;
+        let nearly_all = share.failing * 100 > share.results * ISOLATION_SHARE_PERCENT;
+        if canaries.are_silent() && nearly_all && dark_networks >= ISOLATION_NETWORKS_MIN {
+            return (Stance::Isolated, signals.and(Signals::ISOLATION));
+        }
+        let failures = self.judge_failures(canaries, nearly_all, now);
+        let stance = if signals.is_empty() {
+            failures
+        } else {
+            Stance::Doubting
+        };
+        let suppressing = failures == Stance::Doubting;
+        let failures = if suppressing {
+            Signals::FAILURES
+        } else {
+            Signals::NONE
+        };
+        (stance, signals.and(failures))
+    }
+
+    fn judge_failures(&self, canaries: Canaries, nearly_all: bool, now: MonoUs) -> Stance {
+        let Some((since, _)) = self.failing else {
+            return Stance::Clear;
+        };
+        if self.sample_confirmed {
+            return Stance::Clear;
+        }
+        // Where there are no canaries, targets that answer stand in for them, if there are some.
+        let is_new = now.since(since) < SUPPRESSION_MAX_MS * 1_000;
+        let is_ours = match canaries.are_well() {
+            Some(well) => !well,
+            None => nearly_all && is_new,
+        };
+        if is_ours {
+            Stance::Doubting
+        } else {
+            Stance::Deferring
+        }
+    }
+
+    fn keep_isolated(
+        &mut self,
+        signals: Signals,
+        targets: u64,
+        now: Now,
+        notices: &mut Vec<Notice>,
+    ) {
+        let is_isolated = self.stance == Stance::Isolated;
+        match &mut self.isolated {
+            None if is_isolated => {
+                let episode = Episode::beginning(signals, now);
+                notices.push(episode.notice(NodeIncident::Isolated, true, targets));
+                self.isolated = Some(episode);
+            }
+            Some(episode) if !is_isolated => {
+                notices.push(episode.notice(NodeIncident::Isolated, false, targets));
+                self.isolated = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// While the node is isolated that is all that is said.
+    fn keep_suppressing(
+        &mut self,
+        signals: Signals,
+        targets: u64,
+        now: Now,
+        notices: &mut Vec<Notice>,
+    ) {
+        if self.stance.suppresses() {
+            let episode = self
+                .suppressing
+                .get_or_insert(Episode::beginning(signals, now));
+            episode.last = now.mono;
+            episode.signals = episode.signals.and(signals);
+            let long = now.mono.since(episode.since.mono) >= SUPPRESSION_MAX_MS * 1_000;
+            if long && !episode.told && self.stance == Stance::Doubting {
+                episode.told = true;
+                notices.push(episode.notice(NodeIncident::Suppressing, true, targets));
+            }
+        } else if let Some(episode) = self
+            .suppressing
+            .take_if(|episode| episode.is_over(now.mono))
+            && episode.told
+        {
+            notices.push(episode.notice(NodeIncident::Suppressing, false, targets));
+        }
+    }
+}
+
+impl Episode {
+    fn beginning(signals: Signals, now: Now) -> Self {
+        Self {
+            since: now,
+            last: now.mono,
+            signals,
+            told: false,
+        }
+    }
+
+    fn is_over(&self, now: MonoUs) -> bool {
+        now.since(self.last) >= PRESSURE_STICKY_MS * 1_000
+    }
+
+    fn notice(&self, incident: NodeIncident, begins: bool, targets: u64) -> Notice {
+        Notice {
+            incident,
+            begins,
+            since: self.since.unix,
+            signals: self.signals,
+            targets,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The signals one by one, and what the operator is told of them.
+
+use super::*;
+
+const START: u64 = 1_800_000_000_000;
+
+fn at(s: u64) -> Now {
+    Now {
+        mono: MonoUs(s * 1_000_000),
+        unix: UnixMs(START + s * 1_000),
+    }
+}
+
+/// A node, turned once a second.
+#[derive(Default)]
+struct Node {
+    pressure: Pressure,
+    second: u64,
+    notices: Vec<(u64, NodeIncident, bool)>,
+}
+
+impl Node {
+    /// Lets seconds pass in each of which 1,000 results come, so many percent of them failing.
+    fn run(&mut self, seconds: u64, failing_percent: u64) -> Stance {
+        for _ in 0..seconds {
+            self.second += 1;
+            let now = at(self.second);
+            let drained = Share {
+                results: 1_000,
+                failing: failing_percent * 10,
+            };
+            self.pressure.drained(drained, now.mono);
+            for notice in self.pressure.turn(7, now) {
+                assert_eq!(notice.targets, 7);
+                self.notices
+                    .push((self.second, notice.incident, notice.begins));
+            }
+        }
+        self.pressure.stance()
+    }
+
+    fn health(&mut self, health: Health) {
+        self.pressure.heard(health);
+    }
+}
+
+fn canaries(configured: u8, answering: u8) -> Health {
+    Health {
+        canaries: Canaries {
+            configured,
+            answering,
+        },
+        ..Health::default()
+    }
+}
+
+fn signals(signals: Signals) -> Health {
+    Health {
+        signals,
+        ..Health::default()
+    }
+}
+
+#[test]
+fn a_quarter_of_a_thousand_results_is_failure_pressure_and_less_of_either_is_none() {
+    let stance = |results, failing| {
+        let mut pressure = Pressure::default();
+        pressure.drained(Share { results, failing }, at(1).mono);
+        pressure.turn(0, at(1));
+        pressure.stance()
+    };
+    assert_eq!(stance(1_000, 250), Stance::Deferring);
+    assert_eq!(stance(1_000, 249), Stance::Clear);
+    assert_eq!(stance(999, 900), Stance::Clear);
+}
+
+#[test]
+fn failure_pressure_lasts_two_minutes_after_it_was_seen_last() {
+    let mut node = Node::default();
+    node.run(20, 50);
+    // Old failures are a quarter of the window for another five seconds, or four.
+    node.run(5, 0);
+    assert_eq!(node.run(119, 0), Stance::Deferring);
+    assert_eq!(node.run(3, 0), Stance::Clear);
+}
+
+#[test]
+fn failures_while_two_of_three_canaries_answer_are_only_deferred_however_long() {
+    let mut node = Node::default();
+    node.health(canaries(3, 2));
+    assert_eq!(node.run(900, 40), Stance::Deferring);
+    assert_eq!(node.notices, []);
+}
+
+#[test]
+fn failures_while_canaries_do_not_answer_say_nothing_and_the_operator_is_told_once() {
+    let mut node = Node::default();
+    node.health(canaries(3, 1));
+    assert_eq!(node.run(1_200, 40), Stance::Doubting);
+    assert_eq!(node.notices, [(301, NodeIncident::Suppressing, true)]);
+    node.health(canaries(3, 3));
+    assert_eq!(node.run(119, 40), Stance::Deferring);
+    assert_eq!(node.notices.len(), 1);
+    node.run(2, 40);
+    assert_eq!(
+        node.notices[1..],
+        [(1_320, NodeIncident::Suppressing, false)]
+    );
+}
+
+#[test]
+fn without_canaries_targets_that_answer_stand_in_for_them() {
+    let mut node = Node::default();
+    assert_eq!(node.run(20, 90), Stance::Deferring);
+    let mut node = Node::default();
+    assert_eq!(node.run(20, 91), Stance::Doubting);
+    assert_eq!(node.run(280, 91), Stance::Doubting);
+    assert_eq!(node.run(1, 91), Stance::Deferring);
+    assert_eq!(node.notices, []);
+}
+
+#[test]
+fn each_signal_of_local_pressure_makes_us_doubt_and_ten_minutes_of_it_are_one_incident() {
+    for signal in [
+        Signals::LOOP_LAG,
+        Signals::RESULTS_HELD,
+        Signals::DESCRIPTORS,
+        Signals::PORTS,
+        Signals::RESOLVER_SICK,
+    ] {
+        let mut node = Node::default();
+        node.health(signals(signal));
+        assert_eq!(node.run(600, 0), Stance::Doubting);
+        node.health(Health::default());
+        assert_eq!(node.run(200, 0), Stance::Clear);
+        let told: Vec<_> = node.notices.iter().map(|&(_, _, begins)| begins).collect();
+        assert_eq!(told, [true, false]);
+        assert_eq!(node.notices[0].0, 301);
+    }
+}
+
+#[test]
+fn short_breaks_do_not_reset_the_five_minutes() {
+    let mut node = Node::default();
+    for _ in 0..3 {
+        node.health(signals(Signals::LOOP_LAG));
+        node.run(60, 0);
+        node.health(Health::default());
+        assert_eq!(node.run(30, 0), Stance::Clear);
+    }
+    node.health(signals(Signals::LOOP_LAG));
+    node.run(30, 0);
+    assert_eq!(node.notices, []);
+    node.run(1, 0);
+    assert_eq!(node.notices, [(301, NodeIncident::Suppressing, true)]);
+    node.health(Health::default());
+    node.run(121, 0);
+    node.health(signals(Signals::LOOP_LAG));
+    node.run(300, 0);
+    assert_eq!(node.notices.len(), 2);
+}
+
+#[test]
+fn a_sample_that_verifiers_confirm_ends_the_deferral_until_the_failures_end() {
+    let mut node = Node::default();
+    node.pressure.sample_confirmed();
+    node.health(canaries(3, 0));
+    assert_eq!(node.run(10, 50), Stance::Doubting);
+    node.pressure.sample_confirmed();
+    assert_eq!(node.run(60, 50), Stance::Clear);
+    assert!(node.pressure.is_failing());
+    node.run(200, 0);
+    assert_eq!(node.run(10, 50), Stance::Doubting);
+}
+
+#[test]
+fn silent_canaries_and_three_dark_networks_isolate_and_that_is_all_that_is_said() {
+    let gone = Health {
+        dark_networks: 3,
+        ..canaries(3, 0)
+    };
+    let not_gone = [
+        Health {
+            dark_networks: 2,
+            ..gone
+        },
+        Health {
+            canaries: Canaries::default(),
+            ..gone
+        },
+        Health {
+            dark_networks: 3,
+            ..canaries(3, 1)
+        },
+    ];
+    for health in not_gone {
+        let mut node = Node::default();
+        node.health(health);
+        assert_ne!(node.run(20, 95), Stance::Isolated);
+    }
+    let mut node = Node::default();
+    node.health(gone);
+    assert_eq!(node.run(20, 90), Stance::Doubting);
+    assert_eq!(node.run(1_000, 95), Stance::Isolated);
+    node.health(canaries(3, 3));
+    assert_eq!(node.run(1, 0), Stance::Deferring);
+    let told: Vec<_> = node
+        .notices
+        .iter()
+        .map(|&(_, incident, begins)| (incident, begins))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (NodeIncident::Isolated, true),
+            (NodeIncident::Isolated, false)
+        ]
+    );
+}
+
+#[test]
+fn a_notice_says_which_signals_and_since_when() {
+    let mut pressure = Pressure::default();
+    pressure.heard(signals(Signals::LOOP_LAG));
+    assert_eq!(pressure.turn(0, at(10)), []);
+    pressure.heard(signals(Signals::PORTS));
+    let notices = pressure.turn(25, at(310));
+    let notice = notices[0];
+    assert_eq!((notice.since, notice.targets), (at(10).unix, 25));
+    let names: Vec<_> = notice.signals.names().collect();
+    assert_eq!(names, ["loop_lag", "ports"]);
+    assert_eq!(notice.incident.as_str(), "node_suppressing");
+}

@@ -1,0 +1,226 @@
+//! What verifiers' answers come to: votes by vantage, quorum, deferral. It must not know how
+//! verifiers are asked.
+//!
+//! A vote is a vantage that saw the target up or down. Replicas behind one vantage add capacity,
+//! not votes; everything else is a non-vote, and counted as what it is.
+
+use model::FactId;
+use model::limits::{DEFERRAL_MAX_MS, DEFERRAL_MIN_MS, HEALTHY_VANTAGES_MIN, QUORUM_MAX};
+
+/// What one verifier said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// The target is up from there.
+    Up,
+    /// It is down from there, too.
+    Down,
+    /// The verifier cannot say.
+    Unknown,
+    /// The verifier has too much to do.
+    Overloaded,
+    /// No answer, an error, or one that cannot be read.
+    Failed,
+}
+
+/// The answer of one verifier to one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it says it answers.
+    pub request: FactId,
+    /// Whose vote it is: the vantage, else the host, else the address; empty is nobody's.
+    pub vantage: String,
+    /// What it says.
+    pub says: Says,
+}
+
+/// How the answers to one request were counted: votes first, then non-votes by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Vantages that saw it down.
+    pub confirming: u32,
+    /// Vantages that saw it up.
+    pub disagreeing: u32,
+    /// Answers that do not know.
+    pub unknown: u32,
+    /// Verifiers that have too much to do.
+    pub overloaded: u32,
+    /// Errors, missing and unreadable answers.
+    pub failed: u32,
+    /// Further answers of a vantage that has voted.
+    pub duplicate: u32,
+    /// Answers to another request, or to none.
+    pub wrong_request: u32,
+}
+
+/// What follows from the votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The target is down.
+    Confirmed,
+    /// It is not: only we saw it so.
+    FalseAlarm,
+    /// Too few could say: ask again later.
+    Deferred,
+}
+
+impl Tally {
+    /// Counts `answers` to `request`.
+    pub fn of(request: FactId, answers: &[Answer]) -> Self {
+        let mut tally = Self::default();
+        let mut voted = Vec::new();
+        for answer in answers {
+            *tally.count_of(request, answer, &mut voted) += 1;
+        }
+        tally
+    }
+
+    fn count_of<'a>(
+        &mut self,
+        request: FactId,
+        answer: &'a Answer,
+        voted: &mut Vec<&'a str>,
+    ) -> &mut u32 {
+        let vantage = answer.vantage.as_str();
+        match answer.says {
+            _ if answer.request != request => return &mut self.wrong_request,
+            Says::Unknown => return &mut self.unknown,
+            Says::Overloaded => return &mut self.overloaded,
+            Says::Failed => return &mut self.failed,
+            Says::Up | Says::Down if vantage.is_empty() => return &mut self.failed,
+            Says::Up | Says::Down if voted.contains(&vantage) => return &mut self.duplicate,
+            Says::Up | Says::Down => voted.push(vantage),
+        }
+        if answer.says == Says::Down {
+            &mut self.confirming
+        } else {
+            &mut self.disagreeing
+        }
+    }
+
+    /// Answers to a request that nobody waits for.
+    pub(crate) fn of_nobody(answers: &[Answer]) -> Self {
+        Self {
+            wrong_request: answers.len() as u32,
+            ..Self::default()
+        }
+    }
+
+    /// Vantages that voted.
+    pub fn healthy(&self) -> usize {
+        (self.confirming + self.disagreeing) as usize
+    }
+
+    /// What follows, where `configured` vantages (at least one) could have voted.
+    pub fn decide(&self, configured: usize) -> Decision {
+        let healthy = self.healthy();
+        let healthy_min = configured.clamp(1, HEALTHY_VANTAGES_MIN);
+        if healthy < healthy_min {
+            Decision::Deferred
+        } else if self.confirming as usize >= QUORUM_MAX.min(healthy) {
+            Decision::Confirmed
+        } else {
+            Decision::FalseAlarm
+        }
+    }
+}
+
+/// How long to wait before asking again, after so many deferrals in a row, in ms.
+pub(crate) fn deferral_ms(deferrals: u32) -> u64 {
+    (DEFERRAL_MIN_MS << deferrals.min(16)).min(DEFERRAL_MAX_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ids::FactMint;
+    use model::{TargetId, UnixMs};
+
+    use super::*;
+
+    fn ids() -> (FactId, FactId) {
+        let shard = TargetId::new(7).expect("positive").shard();
+        let (mut mint, at) = (FactMint::default(), UnixMs(1_800_000_000_000));
+        (mint.mint(shard, at), mint.mint(shard, at))
+    }
+
+    fn tally(answers: &[(&str, Says)]) -> Tally {
+        let (request, _) = ids();
+        let answer = |&(vantage, says): &(&str, Says)| Answer {
+            request,
+            vantage: vantage.to_owned(),
+            says,
+        };
+        let answers: Vec<Answer> = answers.iter().map(answer).collect();
+        Tally::of(request, &answers)
+    }
+
+    #[test]
+    fn as_many_as_answer_must_agree_up_to_three() {
+        use Decision::{Confirmed, FalseAlarm};
+        // (down, up) of a fleet of six vantages.
+        let cases = [
+            ((2, 0), Confirmed),
+            ((1, 1), FalseAlarm),
+            ((0, 2), FalseAlarm),
+            ((3, 0), Confirmed),
+            ((2, 1), FalseAlarm),
+            ((3, 3), Confirmed),
+            ((2, 4), FalseAlarm),
+        ];
+        for ((confirming, disagreeing), expected) in cases {
+            let tally = Tally {
+                confirming,
+                disagreeing,
+                ..Tally::default()
+            };
+            assert_eq!(tally.decide(6), expected, "{confirming}:{disagreeing}");
+        }
+    }
+
+    #[test]
+    fn one_vantage_decides_alone_only_where_there_is_no_other() {
+        let one = tally(&[("oslo", Says::Down)]);
+        assert_eq!(one.decide(1), Decision::Confirmed);
+        assert_eq!(one.decide(2), Decision::Deferred);
+        assert_eq!(tally(&[]).decide(1), Decision::Deferred);
+        assert_eq!(tally(&[("oslo", Says::Up)]).decide(1), Decision::FalseAlarm);
+    }
+
+    #[test]
+    fn replicas_of_a_vantage_have_one_vote_and_the_first_that_votes_has_it() {
+        let tally = tally(&[
+            ("oslo", Says::Overloaded),
+            ("oslo", Says::Down),
+            ("oslo", Says::Up),
+            ("oslo", Says::Down),
+            ("rome", Says::Failed),
+        ]);
+        assert_eq!((tally.confirming, tally.disagreeing), (1, 0));
+        assert_eq!((tally.overloaded, tally.duplicate, tally.failed), (1, 2, 1));
+        assert_eq!(tally.decide(2), Decision::Deferred);
+    }
+
+    #[test]
+    fn what_names_no_vantage_or_another_request_is_no_vote() {
+        let (request, other) = ids();
+        let answer = |request, vantage: &str| Answer {
+            request,
+            vantage: vantage.to_owned(),
+            says: Says::Down,
+        };
+        let answers = [answer(request, ""), answer(other, "oslo")];
+        let tally = Tally::of(request, &answers);
+        assert_eq!(
+            (tally.healthy(), tally.failed, tally.wrong_request),
+            (0, 1, 1)
+        );
+    }
+
+    #[test]
+    fn deferrals_double_up_to_their_limit_and_never_overflow() {
+        let pauses: Vec<u64> = (0..7).map(deferral_ms).collect();
+        let seconds = [15, 30, 60, 120, 240, 300, 300];
+        assert_eq!(pauses, seconds.map(|s| s * 1_000));
+        assert_eq!(deferral_ms(63), DEFERRAL_MAX_MS);
+        assert_eq!(deferral_ms(u32::MAX), DEFERRAL_MAX_MS);
+    }
+}
