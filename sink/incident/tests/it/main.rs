@@ -2,6 +2,7 @@
 //! hold for all of them.
 
 mod beside;
+mod model;
 mod properties;
 mod quiet;
 mod script;

@@ -1,0 +1,345 @@
+//! The machine beside a simple model of what one target should look like: random lives of checks,
+//! restarts, takeovers, verifiers, maintenance, pressure and people.
+//!
+//! `RINGWATCH_INCIDENT_SEEDS` asks for more lives than the 1,000 of a normal run.
+
+mod reference;
+
+use std::collections::HashMap;
+
+use incident::quorum::{Answer, Says};
+use incident::{Expiry, Input, Stance};
+use model::FailureClass::{
+    ConnectRefused, ConnectTimeout, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency,
+    LocalPressure, LocalShed, SafetyBlocked, TlsDeprecated, TlsExpired, TlsUnsupported,
+};
+use model::fact::{CheckType, Event, State};
+use model::target::Maintenance;
+use model::{FactId, FailureClass, Generation};
+
+use crate::script::{Life, START};
+use reference::{Reference, Seen};
+
+const LIVES: u64 = 1_000;
+const STEPS: u32 = 150;
+
+/// A small generator of its own (splitmix64): a seed gives the same life with any release.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// What a target does for a while.
+#[derive(Clone, Copy)]
+enum Mood {
+    Fine,
+    Down,
+    Dark,
+    Nameless,
+    Mixed,
+}
+
+const MIXED: [Option<FailureClass>; 14] = [
+    None,
+    None,
+    Some(HttpStatus),
+    Some(HttpTimeout),
+    Some(ConnectTimeout),
+    Some(ConnectRefused),
+    Some(DnsServfail),
+    Some(Latency),
+    Some(Latency),
+    Some(TlsDeprecated),
+    Some(TlsUnsupported),
+    Some(TlsExpired),
+    Some(LocalPressure),
+    Some(SafetyBlocked),
+];
+
+impl Mood {
+    fn class(self, dice: &mut Dice) -> Option<FailureClass> {
+        if dice.below(12) == 0 {
+            return Some(dice.pick(&[LocalPressure, LocalShed, SafetyBlocked]));
+        }
+        match self {
+            Self::Fine => dice.pick(&[None, None, None, None, None, Some(Latency)]),
+            Self::Down => Some(dice.pick(&[HttpStatus, HttpStatus, HttpTimeout])),
+            Self::Dark => Some(dice.pick(&[ConnectTimeout, ConnectRefused])),
+            Self::Nameless => Some(dice.pick(&[DnsServfail, DnsTimeout])),
+            Self::Mixed => dice.pick(&MIXED),
+        }
+    }
+}
+
+/// One life, with its model.
+struct Pair {
+    life: Life,
+    reference: Reference,
+    dice: Dice,
+    mood: Mood,
+    /// Rows when they were closed: they stay so.
+    closed: HashMap<FactId, Event>,
+    seed: u64,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let mut life = Life::confirming_after(dice.pick(&[1, 2, 3, 3, 3, 5]));
+        life.policy.vantages = dice.pick(&[0, 0, 1, 3]);
+        life.subject.interval_s = dice.pick(&[10, 60, 300, 300, 3_600]);
+        Self {
+            life,
+            reference: Reference::default(),
+            dice,
+            mood: Mood::Fine,
+            closed: HashMap::new(),
+            seed,
+        }
+    }
+
+    fn live(&mut self) {
+        for _ in 0..STEPS {
+            self.act();
+            self.assert_sound();
+        }
+    }
+
+    fn act(&mut self) {
+        match self.dice.below(100) {
+            0..=71 => self.check(),
+            72..=79 => {
+                let moods = [
+                    Mood::Fine,
+                    Mood::Fine,
+                    Mood::Down,
+                    Mood::Dark,
+                    Mood::Nameless,
+                ];
+                self.mood = if self.dice.below(3) == 0 {
+                    Mood::Mixed
+                } else {
+                    self.dice.pick(&moods)
+                };
+            }
+            80..=86 => self.answer(),
+            87..=89 => self.edit_maintenance(),
+            90..=93 => {
+                let stances = [Stance::Doubting, Stance::Deferring, Stance::Isolated];
+                self.life.stance = if self.dice.below(2) == 0 {
+                    Stance::Clear
+                } else {
+                    self.dice.pick(&stances)
+                };
+            }
+            94..=95 => self.restart(),
+            96 => {
+                self.life.subject.generation = Generation(self.life.subject.generation.0 + 1);
+                self.life.seq = 0;
+                self.life.input(Input::Placed);
+            }
+            97 => self.close(),
+            98 => {
+                self.life.input(Input::Retired { by: None });
+                self.reference = Reference::default();
+            }
+            _ => self.make_a_check_of_before(),
+        }
+    }
+
+    /// Lets time pass second by second, so that both hear of every moment.
+    fn pass(&mut self, ms: u64) {
+        let end = self.life.now_ms + ms;
+        while self.life.now_ms < end {
+            let step_ms = (end - self.life.now_ms).min(1_000);
+            self.life.pass(step_ms);
+            self.reference.pass(&self.life);
+        }
+    }
+
+    fn check(&mut self) {
+        let gap_ms = self
+            .dice
+            .pick(&[0, 900, 1_999, 2_000, 30_000, 60_000, 60_000, 285_000]);
+        let gap_ms = if self.dice.below(40) == 0 {
+            2_000_000
+        } else {
+            gap_ms
+        };
+        self.pass(gap_ms);
+        let class = self.mood.class(&mut self.dice);
+        let days_left = self
+            .dice
+            .pick(&[None, Some(90), Some(31), Some(30), Some(8), Some(7)]);
+        let status = self.dice.pick(&[0, 0, 200]);
+        let seen = Seen::of(class, days_left, status);
+        let rows = self.rows();
+        self.life.check_with((class, 0), |outcome| {
+            outcome.status = status;
+            let today = Expiry::today(outcome.started.get());
+            outcome.not_after_days = days_left.map_or(0, |left| today + left);
+        });
+        if seen.is_unknown() {
+            assert_eq!(
+                self.rows(),
+                rows,
+                "seed {}: unknown moves nothing",
+                self.seed
+            );
+        }
+        self.reference.checked(&self.life, seen);
+    }
+
+    /// A check of the configuration before says nothing.
+    fn make_a_check_of_before(&mut self) {
+        let rows = self.rows();
+        let class = self.mood.class(&mut self.dice);
+        let mut outcome = self.life.outcome(class, self.life.seq + 1);
+        outcome.generation = Generation(self.life.subject.generation.0 - 1);
+        self.life.feed(outcome);
+        assert_eq!(self.rows(), rows, "seed {}", self.seed);
+    }
+
+    fn answer(&mut self) {
+        let Some(request) = self.life.asked else {
+            return;
+        };
+        let says = [
+            Says::Up,
+            Says::Down,
+            Says::Down,
+            Says::Unknown,
+            Says::Failed,
+            Says::Overloaded,
+        ];
+        let vantages = ["oslo", "oslo", "rome", "bonn"];
+        let shape = self.dice.below(6);
+        let answers: Vec<Answer> = (0..self.dice.below(6))
+            .map(|_| Answer {
+                request,
+                vantage: self.dice.pick(&vantages).to_owned(),
+                says: match shape {
+                    0 | 1 => Says::Down,
+                    2 => Says::Up,
+                    _ => self.dice.pick(&says),
+                },
+            })
+            .collect();
+        self.reference.answered(&self.life, &answers);
+        self.life.input(Input::Answered { request, answers });
+        // An answer is given once.
+        self.life.asked = None;
+    }
+
+    fn edit_maintenance(&mut self) {
+        let now_ms = self.life.now_ms;
+        self.life.subject.maintenance = match self.dice.below(3) {
+            0 => None,
+            1 => Some(Maintenance {
+                start_ms: now_ms - 1,
+                end_ms: now_ms + 600_000,
+            }),
+            _ => Some(Maintenance {
+                start_ms: now_ms + 60_000,
+                end_ms: now_ms + 300_000,
+            }),
+        };
+    }
+
+    fn restart(&mut self) {
+        self.life.asked = None;
+        self.life.restart();
+        self.reference.restarted(&self.life);
+    }
+
+    fn close(&mut self) {
+        let check_type = self.dice.pick(CheckType::ALL);
+        self.life.input(Input::Closed {
+            check_type,
+            by: "ann".to_owned(),
+        });
+        self.reference.closed(check_type);
+    }
+
+    fn rows(&self) -> Vec<(FactId, State, bool)> {
+        let rows = self.life.rows.iter();
+        rows.map(|row| (row.id, row.state, row.ended_at.is_some()))
+            .collect()
+    }
+
+    fn assert_sound(&mut self) {
+        let seed = self.seed;
+        let open: Vec<_> = self
+            .life
+            .rows
+            .iter()
+            .filter(|row| row.ended_at.is_none())
+            .collect();
+        for row in &open {
+            let same = open
+                .iter()
+                .filter(|other| other.check_type == row.check_type);
+            assert_eq!(
+                same.count(),
+                1,
+                "seed {seed}: two open events of one identity"
+            );
+        }
+        assert_eq!(self.life.rebuilt(), self.life.open(), "seed {seed}");
+        for row in self.life.rows.iter().filter(|row| row.ended_at.is_some()) {
+            let before = self.closed.entry(row.id).or_insert_with(|| row.clone());
+            assert_eq!(before, row, "seed {seed}: a closed event moved");
+        }
+        let states: HashMap<CheckType, State> =
+            open.iter().map(|row| (row.check_type, row.state)).collect();
+        assert_eq!(
+            states,
+            self.reference.states(),
+            "seed {seed} at {}",
+            self.life.now_ms - START
+        );
+    }
+
+    /// Every transition of every event has its own job, numbered without a gap.
+    fn assert_every_transition_owes_a_job(&self) {
+        let mut seqs: HashMap<FactId, u32> = HashMap::new();
+        for (transition, job_seq) in self.life.transitions.iter().zip(&self.life.job_seqs) {
+            let seq = seqs.entry(transition.event).or_default();
+            *seq += 1;
+            assert_eq!(job_seq, seq, "seed {}", self.seed);
+        }
+        assert_eq!(self.life.transitions.len(), self.life.job_seqs.len());
+    }
+}
+
+#[test]
+fn every_life_is_what_the_model_says() {
+    let lives = std::env::var("RINGWATCH_INCIDENT_SEEDS").ok();
+    let lives = lives.map_or(LIVES, |text| text.parse().expect("a number of seeds"));
+    let mut opened: HashMap<CheckType, usize> = HashMap::new();
+    for seed in 0..lives {
+        let mut pair = Pair::new(seed);
+        pair.live();
+        pair.assert_every_transition_owes_a_job();
+        for row in &pair.life.rows {
+            *opened.entry(row.check_type).or_default() += 1;
+        }
+    }
+    for check_type in CheckType::ALL {
+        let count = opened.get(check_type).copied().unwrap_or(0);
+        assert!(
+            count >= 100,
+            "{check_type} was opened {count} times: {opened:?}"
+        );
+    }
+}

@@ -1,0 +1,432 @@
+//! The rules once more, as plain as they can be said: one target, times in ms, no events, no
+//! effects. Numbers are written out here on purpose.
+
+use std::collections::{HashMap, HashSet};
+
+use incident::Stance;
+use incident::quorum::{Answer, Says};
+use model::FailureClass;
+use model::class::Verdict;
+use model::fact::{CheckType, State};
+
+use crate::script::Life;
+
+const MINUTE: u64 = 60_000;
+
+/// What one check says.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    class: Option<FailureClass>,
+    days_left: Option<u16>,
+    status: u16,
+}
+
+impl Seen {
+    pub(crate) fn of(class: Option<FailureClass>, days_left: Option<u16>, status: u16) -> Self {
+        Self {
+            class,
+            days_left,
+            status,
+        }
+    }
+
+    pub(crate) fn is_unknown(self) -> bool {
+        self.class
+            .is_some_and(|class| class.verdict() == Verdict::Unknown)
+    }
+
+    fn is_dns(self) -> bool {
+        self.class
+            .is_some_and(|class| class.as_str().starts_with("dns."))
+    }
+
+    fn is_slow_to_connect(self) -> bool {
+        self.class.is_some_and(|class| {
+            let name = class.as_str();
+            name.starts_with("connect.") || name.ends_with(".timeout")
+        })
+    }
+
+    fn is_tls(self) -> bool {
+        self.class
+            .is_some_and(|class| class.as_str().starts_with("tls."))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Wait {
+    #[default]
+    No,
+    /// Until then, for our own trouble to show.
+    Hold(u64),
+    /// For the second failure in a row.
+    Second,
+    /// For a confirmation; whether because the target flaps.
+    Proof { flaps: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ballot {
+    asked: bool,
+    until: u64,
+    since: u64,
+    deferrals: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Reference {
+    http: Option<State>,
+    failures: u32,
+    wait: Wait,
+    ballot: Option<Ballot>,
+    recovered: Option<u64>,
+    false_alarm: Option<u64>,
+    suppressed_since: Option<u64>,
+    changes: Vec<u64>,
+    flapping: bool,
+    slow: Vec<bool>,
+    latency: bool,
+    expiry: Option<State>,
+    old_tls: bool,
+}
+
+fn in_window(life: &Life, at: u64) -> bool {
+    let window = life.subject.maintenance;
+    window.is_some_and(|window| window.start_ms < at && at < window.end_ms)
+}
+
+impl Reference {
+    pub(crate) fn states(&self) -> HashMap<CheckType, State> {
+        let states = [
+            (CheckType::Http, self.http),
+            (CheckType::TlsExpiry, self.expiry),
+            (
+                CheckType::TlsDeprecated,
+                self.old_tls.then_some(State::Warning),
+            ),
+            (CheckType::Latency, self.latency.then_some(State::Degraded)),
+            (
+                CheckType::Flapping,
+                self.flapping.then_some(State::Degraded),
+            ),
+        ];
+        let open = states
+            .into_iter()
+            .filter_map(|(of, state)| Some((of, state?)));
+        open.collect()
+    }
+
+    pub(crate) fn checked(&mut self, life: &Life, seen: Seen) {
+        if seen.is_unknown() {
+            return;
+        }
+        let now = life.now_ms;
+        match seen.class {
+            None | Some(FailureClass::Latency) => self.succeeded(life, seen),
+            Some(FailureClass::TlsDeprecated | FailureClass::TlsUnsupported) => self.old_tls = true,
+            Some(_) => {
+                self.failed(life, seen);
+                if seen.days_left.is_some() && !seen.is_tls() {
+                    self.certificate(seen);
+                }
+            }
+        }
+        let last = self.changes.last();
+        if self.flapping && last.is_none_or(|&last| now - last >= 15 * MINUTE) {
+            self.flapping = false;
+            self.changes.clear();
+        }
+    }
+
+    fn succeeded(&mut self, life: &Life, seen: Seen) {
+        let (now, window) = (life.now_ms, in_window(life, life.now_ms));
+        self.suppressed_since = None;
+        self.ballot = None;
+        if self.http.is_some() {
+            self.recovered = Some(now);
+        }
+        let flapped = self.wait == Wait::Proof { flaps: true };
+        let changed = flapped || (self.http.is_some() && !window);
+        self.http = None;
+        self.wait = Wait::No;
+        if changed {
+            self.change(now);
+        }
+        if !window {
+            self.slow.push(seen.class.is_some());
+            let last: Vec<bool> = self.slow.iter().rev().take(3).copied().collect();
+            let slow = last.iter().filter(|&&slow| slow).count();
+            self.latency = slow >= 2 || (self.latency && slow > 0);
+        }
+        self.old_tls = false;
+        self.certificate(seen);
+    }
+
+    fn certificate(&mut self, seen: Seen) {
+        self.expiry = match seen.days_left {
+            Some(0..=7) => Some(State::Degraded),
+            Some(8..=30) => Some(State::Warning),
+            _ => None,
+        };
+    }
+
+    fn failed(&mut self, life: &Life, seen: Seen) {
+        let now = life.now_ms;
+        let maybe_ours = seen.is_dns() || seen.is_slow_to_connect();
+        if life.stance == Stance::Isolated {
+            return;
+        }
+        if in_window(life, now) {
+            return self.swallow();
+        }
+        if maybe_ours && self.http.is_none() && life.stance == Stance::Doubting {
+            return;
+        }
+        let untroubled = self.http.is_none() && self.wait == Wait::No;
+        if maybe_ours && untroubled && seen.status == 0 && self.is_echo(life, now) {
+            return;
+        }
+        match (self.http, self.wait) {
+            (Some(State::Down), _) => {}
+            (Some(_), _) => {
+                self.failures += 1;
+                self.escalate_if_enough(life, now, 1);
+            }
+            (None, Wait::No) => {
+                self.suppressed_since = None;
+                self.failures = 1;
+                if seen.is_dns() {
+                    self.prove(life, now, false);
+                } else if seen.is_slow_to_connect() {
+                    self.wait = Wait::Hold(now + 2_000);
+                } else {
+                    self.open(life, now);
+                }
+            }
+            (None, Wait::Hold(_)) => {
+                self.open(life, now);
+                self.failed(life, seen);
+            }
+            (None, Wait::Proof { flaps }) if flaps || seen.is_dns() => {
+                self.failures += 1;
+                self.prove(life, now, flaps);
+            }
+            (None, Wait::Second | Wait::Proof { .. }) => {
+                self.failures += 1;
+                self.open(life, now);
+            }
+        }
+    }
+
+    fn swallow(&mut self) {
+        self.http = None;
+        self.wait = Wait::No;
+        self.ballot = None;
+        self.suppressed_since = None;
+    }
+
+    fn is_echo(&mut self, life: &Life, now: u64) -> bool {
+        let interval = u64::from(life.subject.interval_s) * 1_000;
+        let within = |since: Option<u64>, ms: u64| since.is_some_and(|since| now - since < ms);
+        let false_alarm = within(
+            self.false_alarm,
+            (2 * interval).clamp(5 * MINUTE, 10 * MINUTE),
+        );
+        let recovery = within(self.recovered, interval.clamp(MINUTE, 5 * MINUTE));
+        if !false_alarm && !recovery {
+            return false;
+        }
+        let since = *self.suppressed_since.get_or_insert(now);
+        if now - since >= 5 * MINUTE {
+            return false;
+        }
+        if false_alarm {
+            self.false_alarm = Some(now);
+        }
+        true
+    }
+
+    fn open(&mut self, life: &Life, now: u64) {
+        self.change(now);
+        if self.flapping {
+            self.prove(life, now, true);
+        } else {
+            self.http = Some(State::SeemsDown);
+            self.wait = Wait::No;
+            self.escalate_if_enough(life, now, 1);
+        }
+    }
+
+    fn prove(&mut self, life: &Life, now: u64, flaps: bool) {
+        self.wait = Wait::Proof { flaps };
+        let least = if life.stance == Stance::Deferring {
+            2
+        } else {
+            1
+        };
+        self.escalate_if_enough(life, now, least);
+    }
+
+    fn escalate_if_enough(&mut self, life: &Life, now: u64, least: u32) {
+        if self.failures < life.policy.confirm_after.max(least) {
+            return;
+        }
+        if life.policy.vantages == 0 {
+            self.confirm(now);
+        } else if self.ballot.is_none() {
+            self.ballot = Some(Ballot {
+                asked: true,
+                until: now + 65_000,
+                since: now,
+                deferrals: 0,
+            });
+        }
+    }
+
+    fn confirm(&mut self, now: u64) {
+        self.ballot = None;
+        if self.http.is_none() && self.wait == (Wait::Proof { flaps: false }) {
+            self.change(now);
+        }
+        self.http = Some(State::Down);
+        self.wait = Wait::No;
+    }
+
+    pub(crate) fn answered(&mut self, life: &Life, answers: &[Answer]) {
+        let now = life.now_ms;
+        if !self.ballot.is_some_and(|ballot| ballot.asked) {
+            return;
+        }
+        let mut down = HashMap::new();
+        for answer in answers {
+            if matches!(answer.says, Says::Up | Says::Down) {
+                let vote = answer.says == Says::Down;
+                down.entry(answer.vantage.as_str()).or_insert(vote);
+            }
+        }
+        let healthy = down.len();
+        let confirming = down.values().filter(|&&down| down).count();
+        let needed = if life.policy.vantages == 1 { 1 } else { 2 };
+        if in_window(life, now) || healthy < needed {
+            self.defer(now);
+        } else if confirming >= healthy.min(3) {
+            self.confirm(now);
+        } else {
+            self.ballot = None;
+            self.false_alarm = Some(now);
+            if self.http.is_some() || self.wait == (Wait::Proof { flaps: true }) {
+                self.change(now);
+            }
+            self.http = None;
+            self.wait = Wait::No;
+        }
+    }
+
+    fn defer(&mut self, now: u64) {
+        let ballot = self.ballot.as_mut().expect("somebody was asked");
+        ballot.asked = false;
+        ballot.until = now
+            + [15_000, 30_000, MINUTE, 2 * MINUTE, 4 * MINUTE, 5 * MINUTE]
+                [ballot.deferrals.min(5) as usize];
+        ballot.deferrals += 1;
+        if now - ballot.since >= 5 * MINUTE
+            && let Wait::Proof { flaps } = self.wait
+        {
+            if !flaps {
+                self.change(now);
+            }
+            self.http = Some(State::SeemsDown);
+            self.wait = Wait::No;
+        }
+    }
+
+    fn change(&mut self, now: u64) {
+        self.changes.push(now);
+        let fourth = self.changes.iter().rev().nth(3);
+        self.flapping |= fourth.is_some_and(|&fourth| now - fourth <= 30 * MINUTE);
+    }
+
+    /// Time passed until now; what fell due did so at its moment.
+    pub(crate) fn pass(&mut self, life: &Life) {
+        loop {
+            let now = match (self.wait, self.ballot) {
+                (Wait::Hold(until), _) if until <= life.now_ms => until,
+                (_, Some(ballot)) if ballot.until <= life.now_ms => ballot.until,
+                _ => return,
+            };
+            if matches!(self.wait, Wait::Hold(_)) {
+                self.end_hold(life, now);
+            } else if let Some(ballot) = &mut self.ballot {
+                if ballot.asked {
+                    self.defer(now);
+                } else {
+                    ballot.asked = true;
+                    ballot.until = now + 65_000;
+                }
+            }
+        }
+    }
+
+    fn end_hold(&mut self, life: &Life, now: u64) {
+        if in_window(life, now) {
+            return self.swallow();
+        }
+        match life.stance {
+            Stance::Clear => self.open(life, now),
+            Stance::Deferring => self.wait = Wait::Second,
+            Stance::Doubting | Stance::Isolated => self.wait = Wait::No,
+        }
+    }
+
+    /// Only the rows are left.
+    pub(crate) fn restarted(&mut self, life: &Life) {
+        let now = life.now_ms;
+        *self = Self {
+            http: self.http,
+            failures: self.failures,
+            changes: if self.flapping { vec![now] } else { vec![] },
+            flapping: self.flapping,
+            slow: if self.latency { vec![true; 3] } else { vec![] },
+            latency: self.latency,
+            expiry: self.expiry,
+            old_tls: self.old_tls,
+            ..Self::default()
+        };
+    }
+
+    pub(crate) fn closed(&mut self, check_type: CheckType) {
+        match check_type {
+            CheckType::Http if self.http.is_some() => {
+                self.http = None;
+                self.ballot = None;
+            }
+            CheckType::Http => {}
+            CheckType::TlsExpiry => self.expiry = None,
+            CheckType::TlsDeprecated => self.old_tls = false,
+            CheckType::Latency => {
+                self.latency = false;
+                self.slow.clear();
+            }
+            CheckType::Flapping => {
+                self.flapping = false;
+                self.changes.clear();
+            }
+        }
+    }
+}
+
+/// Words of the classes that this page decides by.
+#[test]
+fn classes_are_told_apart_as_the_machine_does() {
+    let mut sides: HashSet<(bool, bool)> = HashSet::new();
+    for &class in FailureClass::ALL {
+        let seen = Seen::of(Some(class), None, 0);
+        if class.verdict() == Verdict::Down {
+            let ours = (class.is_low_confidence(), class.is_connect_or_timeout());
+            assert_eq!((seen.is_dns(), seen.is_slow_to_connect()), ours, "{class}");
+            assert_eq!(seen.is_tls(), class.is_tls(), "{class}");
+            sides.insert(ours);
+        }
+    }
+    assert_eq!(sides.len(), 4);
+}
