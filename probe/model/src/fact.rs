@@ -320,7 +320,13 @@ mod tests {
         let found: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(found, reasons);
         let types: Vec<_> = CheckType::ALL.iter().map(|kind| kind.as_str()).collect();
-        let words = ["http", "tls_expiry", "tls_deprecated", "latency", "flapping"];
+        let words = [
+            "http",
+            "tls_expiry",
+            "tls_deprecated",
+            "latency",
+            "flapping",
+        ];
         assert_eq!(types, words);
         assert_eq!(Reason::from_word("opened"), Some(Reason::Opened));
         assert_eq!(CheckType::from_word("Http"), None);

@@ -20,7 +20,7 @@ pub enum Effect {
         request: FactId,
     },
     /// How the answers to one request were counted.
-    Counted(Tally),
+    Tallied(Tally),
     /// Something that is no change of an event, and that somebody may ask about later.
     Audit(Audit),
     /// The check failed, but the trouble may be ours: the target is not known.

@@ -51,10 +51,10 @@ impl Turn<'_, '_> {
         let is_awaited = |ballot: &mut Box<Ballot>| ballot.stage == Stage::Asked(request);
         let Some(ballot) = self.state.ballot.take_if(is_awaited) else {
             let tally = Tally::of_nobody(answers);
-            return self.desk.effects.push(Effect::Counted(tally));
+            return self.desk.effects.push(Effect::Tallied(tally));
         };
         let tally = Tally::of(request, answers);
-        self.desk.effects.push(Effect::Counted(tally));
+        self.desk.effects.push(Effect::Tallied(tally));
         if self.window().is_some() {
             // The next failing check is swallowed; until then nothing gets worse.
             return self.defer(ballot);

@@ -84,7 +84,7 @@ fn upper_bound(bucket: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use model::schedule::cadence_ms;
-    use model::{CoreIndex, Generation, Slot, TargetId, UnixMs};
+    use model::{CoreIndex, Generation, Now, Slot, TargetId, UnixMs};
 
     use super::*;
     use crate::handle::Registration;
@@ -118,12 +118,17 @@ mod tests {
                 generation: Generation(0),
                 interval_s: 60,
                 cadence_ms: cadence_ms(60),
+                maintenance: None,
             };
             assert!(slots.register(&registration, start));
         }
         let now = start.plus_ms(100_000);
         (1..=100).for_each(|s| {
             let drained = start.plus_ms(100_000 - u64::from(s) * 1_000);
+            let drained = Now {
+                mono: drained,
+                unix: UnixMs(0),
+            };
             slots.admit(&healthy(s, 0, UnixMs(0)), drained);
         });
         slots.clear(0);

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use incident::pressure::Health;
 use model::inbox::CoreCommand;
 use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX};
-use model::target::Method;
+use model::target::{Maintenance, Method};
 use model::{CoreIndex, Evidence, Generation, Now, Outcome, Slot, TargetId};
 use store::{JournalId, Store};
 use tokio::sync::oneshot;
@@ -80,6 +81,8 @@ pub struct Registration {
     pub interval_s: u32,
     /// Cadence of the target, in ms: always `model::schedule::cadence_ms(interval_s)`.
     pub cadence_ms: u32,
+    /// Its maintenance window, past or to come.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// A command to the sink.
@@ -114,6 +117,9 @@ pub enum SinkCommand {
         /// The answer.
         done: oneshot::Sender<()>,
     },
+    /// How the node is now: replaces what was said before. Until the first one there are no signals
+    /// of local pressure and no canaries.
+    Health(Health),
     /// Computes the age of the last check over all registered targets, from memory.
     Ages {
         /// The answer.

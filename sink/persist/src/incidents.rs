@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::mem;
 
-use incident::Incident;
+use incident::{Expiry, Incident};
 use model::fact::State;
 use model::inbox::Cadence;
 use model::{Generation, MonoUs, Slot, TargetId};
@@ -34,6 +34,9 @@ pub(crate) struct Tally {
     pub(crate) seems_down: u64,
     pub(crate) down: u64,
     pub(crate) suspected: u64,
+    /// Neither of these, with an incident that is worth so much.
+    pub(crate) degraded: u64,
+    pub(crate) warning: u64,
 }
 
 impl Tally {
@@ -42,7 +45,11 @@ impl Tally {
             State::SeemsDown => Some(&mut self.seems_down),
             State::Down => Some(&mut self.down),
             _ if incident.is_suspected() => Some(&mut self.suspected),
-            _ => None,
+            _ => match incident.state() {
+                State::Degraded => Some(&mut self.degraded),
+                State::Warning => Some(&mut self.warning),
+                _ => None,
+            },
         }
     }
 }
@@ -91,6 +98,12 @@ impl Incidents {
         self.staged.contains_key(&key) || self.durable.contains_key(&key)
     }
 
+    /// Whether the target in `key` is down, confirmed.
+    pub(crate) fn is_down(&self, key: Key) -> bool {
+        let incident = self.newest(key);
+        incident.is_some_and(|incident| incident.http_state() == State::Down)
+    }
+
     /// Everybody for whom a state is kept.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
         self.durable.keys().chain(self.staged.keys()).copied()
@@ -124,10 +137,11 @@ impl Incidents {
     }
 
     /// Everything that was decided is durable: it becomes the state. Visits every slot that
-    /// changed, with whether it is clear now; returns the commands to send.
-    pub(crate) fn advance(&mut self, mut visit: impl FnMut(Key, bool)) -> Vec<Command> {
+    /// changed, with what a healthy check must say now to change nothing; returns the commands to
+    /// send.
+    pub(crate) fn advance(&mut self, mut visit: impl FnMut(Key, Option<Expiry>)) -> Vec<Command> {
         for (key, incident) in mem::take(&mut self.staged) {
-            let clear = incident.is_clear();
+            let (clear, rest) = (incident.is_clear(), incident.rest());
             if let Some(count) = self.tally.of(&incident) {
                 *count += 1;
             }
@@ -140,7 +154,7 @@ impl Incidents {
             if let Some(count) = before {
                 *count -= 1;
             }
-            visit(key, clear);
+            visit(key, rest);
         }
         mem::take(&mut self.commands)
     }

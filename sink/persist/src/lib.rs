@@ -46,5 +46,6 @@ pub use ages::FreshnessAges;
 pub use error::PersistError;
 pub use handle::{Clock, CoreLink, Registration, SinkCommand, SinkConfig, SinkHandle, spawn};
 pub use history::HistoryMode;
+pub use incident::pressure::{Canaries, Health, Signals};
 pub use quiet::Quiet;
 pub use stats::{BOUNDS_MS, CoreAccount, Durations, SinkCounters, SinkSnapshot, SinkStats};

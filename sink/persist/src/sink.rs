@@ -5,6 +5,7 @@
 //! it is stepped.
 
 mod commands;
+mod doubt;
 mod results;
 mod tenure;
 mod write_ahead;
@@ -12,7 +13,7 @@ mod write_ahead;
 use std::rc::Rc;
 
 use crossbeam_channel::Receiver;
-use incident::Policy;
+use incident::{Policy, Pressure};
 use model::ids::FactMint;
 use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES, FIRST_FAILURE_HOLD_MS};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
@@ -81,6 +82,7 @@ pub(crate) struct Sink<S> {
     tenure: Tenure,
     quiet: Quiet,
     incidents: Incidents,
+    pressure: Pressure,
     evidence: EvidenceShelf,
     mint: FactMint,
     facts: FactQueue,
@@ -146,6 +148,7 @@ impl<S: FactStore> Sink<S> {
             evidence: EvidenceShelf::new(cores.len()),
             cores,
             incidents: Incidents::new(found.open),
+            pressure: Pressure::default(),
             mint: found.mint,
             facts,
             queue,
@@ -174,6 +177,7 @@ impl<S: FactStore> Sink<S> {
         let drained = self.take_results();
         self.take_commands(now);
         self.close_abandoned(now);
+        self.weigh_results(now);
         self.book_results(now);
         if !self.is_stopping() {
             // A machine that shuts down may have lost its network first.
@@ -262,6 +266,8 @@ impl<S: FactStore> Sink<S> {
         counters.open_seems_down = tally.seems_down;
         counters.open_down = tally.down;
         counters.suspected = tally.suspected;
+        counters.open_degraded = tally.degraded;
+        counters.open_warning = tally.warning;
         counters.unclaimed_events = self.incidents.unclaimed() as u64;
         counters.evidence_waiting = self.evidence.len() as u64;
         counters.evidence_dropped = self.evidence.dropped();
@@ -270,6 +276,7 @@ impl<S: FactStore> Sink<S> {
         for (account, core) in self.ledger.cores.iter_mut().zip(&self.cores) {
             account.queued = core.outcomes.len() as u64;
         }
+        self.publish_doubt();
         self.ledger.store_batch = applies.batches;
         self.ledger.counters.freshness_pending = self.freshness_pending() as u64;
         self.stats.publish(&self.ledger);

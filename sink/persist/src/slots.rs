@@ -1,11 +1,14 @@
 //! Who sits in each slot of each core, and when it was last checked: 24 bytes per slot, indexed,
-//! never hashed. A healthy result of a clean target ends here, with one cache line touched.
+//! never hashed. A healthy result of a target at rest ends here, with one cache line touched.
 
+use std::collections::HashMap;
+
+use incident::Expiry;
 use model::limits::PROJECTION_SLACK_MS;
 use model::outcome::PHASE_ABSENT;
 use model::schedule::{cadence_ms, next_due_ms, phase_ms, spread_ms};
-use model::target::Method;
-use model::{Generation, MonoUs, Outcome, TargetId, UnixMs};
+use model::target::{Maintenance, Method};
+use model::{Generation, MonoUs, Now, Outcome, TargetId, UnixMs};
 
 use crate::handle::Registration;
 
@@ -15,7 +18,12 @@ const PENDING: u32 = 1 << 29;
 /// The method of its requests, in two bits: none, GET, HEAD.
 const METHOD_GET: u32 = 1 << 27;
 const METHOD_HEAD: u32 = 1 << 28;
-const INTERVAL: u32 = METHOD_GET - 1;
+/// The last check could say nothing.
+const NOT_KNOWN: u32 = 1 << 26;
+/// At rest: what a healthy check must say of the certificate to change nothing, in two bits.
+const EXPIRY_SHIFT: u32 = 24;
+const EXPIRY: u32 = 3 << EXPIRY_SHIFT;
+const INTERVAL: u32 = (1 << EXPIRY_SHIFT) - 1;
 
 /// A slot that cannot exist: more slots than this per core are refused.
 const SLOTS_MAX: usize = 1 << 26;
@@ -29,7 +37,7 @@ pub(crate) struct Tenths(pub(crate) u32);
 #[derive(Clone, Copy, Debug)]
 struct Hot {
     generation: u32,
-    /// Seconds, and above them the method and three flags.
+    /// Seconds, and above them the certificate, the method and four flags.
     interval_and_flags: u32,
     checked: Tenths,
     projected: Tenths,
@@ -43,6 +51,10 @@ const EMPTY: Hot = Hot {
 };
 
 const _: () = assert!(size_of::<Hot>() + size_of::<Option<TargetId>>() == 24);
+
+fn expiry_bits(expiry: Expiry) -> u32 {
+    (expiry as u32) << EXPIRY_SHIFT
+}
 
 fn method_bits(method: Option<Method>) -> u32 {
     match method {
@@ -117,7 +129,7 @@ fn began(outcome: &Outcome, now: MonoUs) -> Tenths {
 pub(crate) enum Admission {
     /// Of another generation, or of no registered slot.
     Discarded,
-    /// Healthy result of a clean target: all is done.
+    /// Healthy result of a target at rest: all is done.
     Coalesced,
     /// For the incident machine.
     Stepped,
@@ -131,6 +143,7 @@ pub(crate) struct Tenant {
     pub(crate) method: Option<Method>,
     pub(crate) generation: Generation,
     pub(crate) interval_s: u32,
+    pub(crate) maintenance: Option<Maintenance>,
 }
 
 /// The slots of one core.
@@ -141,9 +154,12 @@ pub(crate) struct CoreSlots {
     targets: Vec<Option<TargetId>>,
     /// Empty until a target has a group.
     groups: Vec<u64>,
+    /// Maintenance windows of the few that have one.
+    windows: HashMap<u32, Maintenance>,
     /// Slots whose freshness waits to be written; each at most once.
     pending: Vec<u32>,
     registered: usize,
+    not_known: usize,
 }
 
 impl CoreSlots {
@@ -153,13 +169,15 @@ impl CoreSlots {
             hot: Vec::new(),
             targets: Vec::new(),
             groups: Vec::new(),
+            windows: HashMap::new(),
             pending: Vec::new(),
             registered: 0,
+            not_known: 0,
         }
     }
 
     /// Books `outcome`, drained at `now`, as far as the slot alone can.
-    pub(crate) fn admit(&mut self, outcome: &Outcome, now: MonoUs) -> Admission {
+    pub(crate) fn admit(&mut self, outcome: &Outcome, now: Now) -> Admission {
         let slot = outcome.slot;
         let Some(hot) = self.hot.get_mut(slot.index()) else {
             return Admission::Discarded;
@@ -168,21 +186,40 @@ impl CoreSlots {
         if flags & REGISTERED == 0 || hot.generation != outcome.generation.0 {
             return Admission::Discarded;
         }
-        if outcome.class != 0 || flags & UNCLEAN != 0 {
+        let expiry = Expiry::of(outcome.not_after_days, Expiry::today(now.unix));
+        if outcome.class != 0 || flags & (UNCLEAN | EXPIRY) != expiry_bits(expiry) {
             return Admission::Stepped;
         }
-        let checked = began(outcome, now);
-        Self::check(hot, checked, self.timeline, &mut self.pending, slot.0);
+        self.checked(outcome, now.mono);
         Admission::Coalesced
     }
 
-    /// Notes that the target of `outcome`, drained at `now`, was checked, whatever came of it.
+    /// Notes that the check of `outcome`, drained at `now`, said something of its target.
     pub(crate) fn checked(&mut self, outcome: &Outcome, now: MonoUs) {
         let slot = outcome.slot;
         if let Some(hot) = self.hot.get_mut(slot.index()) {
+            if hot.interval_and_flags & NOT_KNOWN != 0 {
+                hot.interval_and_flags &= !NOT_KNOWN;
+                self.not_known -= 1;
+            }
             let checked = began(outcome, now);
             Self::check(hot, checked, self.timeline, &mut self.pending, slot.0);
         }
+    }
+
+    /// Notes that a check of the target in `slot` could say nothing. Since when nothing is known is
+    /// when the last one could.
+    pub(crate) fn not_known(&mut self, slot: u32) {
+        let hot = self.hot.get_mut(slot as usize);
+        if let Some(hot) = hot.filter(|hot| hot.interval_and_flags & NOT_KNOWN == 0) {
+            hot.interval_and_flags |= NOT_KNOWN;
+            self.not_known += 1;
+        }
+    }
+
+    /// Targets of which the last check could say nothing.
+    pub(crate) fn unknown(&self) -> usize {
+        self.not_known
     }
 
     fn check(
@@ -212,6 +249,7 @@ impl CoreSlots {
             method: method_of(hot.interval_and_flags),
             generation: Generation(hot.generation),
             interval_s: hot.interval_and_flags & INTERVAL,
+            maintenance: self.windows.get(&slot).copied(),
         })
     }
 
@@ -236,12 +274,17 @@ impl CoreSlots {
         }
         let hot = &mut self.hot[index];
         hot.generation = registration.generation.0;
-        hot.interval_and_flags = (hot.interval_and_flags & (UNCLEAN | PENDING))
+        let kept = UNCLEAN | EXPIRY | NOT_KNOWN | PENDING;
+        hot.interval_and_flags = (hot.interval_and_flags & kept)
             | registration.interval_s.min(INTERVAL)
             | method_bits(registration.method)
             | REGISTERED;
         self.targets[index] = Some(registration.target);
         self.set_group(index, registration.group_id);
+        match registration.maintenance {
+            Some(window) => self.windows.insert(registration.slot.0, window),
+            None => self.windows.remove(&registration.slot.0),
+        };
         true
     }
 
@@ -258,6 +301,8 @@ impl CoreSlots {
     pub(crate) fn clear(&mut self, slot: u32) {
         if self.tenant(slot).is_some() {
             self.registered -= 1;
+            self.not_known -= usize::from(self.is_not_known(slot));
+            self.windows.remove(&slot);
             // The list of pending slots is emptied by the next flush: it skips empty slots, and a
             // new tenant starts without the flag but may be listed twice, which is harmless.
             self.hot[slot as usize] = EMPTY;
@@ -265,14 +310,17 @@ impl CoreSlots {
         }
     }
 
-    /// Sets whether the incident machine keeps a state for the slot.
-    pub(crate) fn set_unclean(&mut self, slot: u32, unclean: bool) {
+    fn is_not_known(&self, slot: u32) -> bool {
+        let hot = self.hot.get(slot as usize);
+        hot.is_some_and(|hot| hot.interval_and_flags & NOT_KNOWN != 0)
+    }
+
+    /// Sets what a healthy check of the target must say of its certificate to change nothing;
+    /// `None` where every check is for the incident machine.
+    pub(crate) fn set_rest(&mut self, slot: u32, rest: Option<Expiry>) {
         if let Some(hot) = self.hot.get_mut(slot as usize) {
-            if unclean {
-                hot.interval_and_flags |= UNCLEAN;
-            } else {
-                hot.interval_and_flags &= !UNCLEAN;
-            }
+            let bits = rest.map_or(UNCLEAN, expiry_bits);
+            hot.interval_and_flags = hot.interval_and_flags & !(UNCLEAN | EXPIRY) | bits;
         }
     }
 
@@ -350,7 +398,11 @@ mod tests {
 
     /// A healthy result of `slot`, drained at `now`.
     fn admit(slots: &mut CoreSlots, slot: u32, now: MonoUs) -> Admission {
-        slots.admit(&healthy(slot, 1, WALL), now)
+        slots.admit(&healthy(slot, 1, WALL), both(now))
+    }
+
+    fn both(mono: MonoUs) -> Now {
+        Now { mono, unix: WALL }
     }
 
     fn seat(slots: &mut CoreSlots, slot: u32, target: i64, interval_s: u32) {
@@ -363,6 +415,7 @@ mod tests {
             generation: Generation(1),
             interval_s,
             cadence_ms: cadence_ms(interval_s),
+            maintenance: None,
         };
         assert!(slots.register(&registration, START));
     }
@@ -447,7 +500,7 @@ mod tests {
         seat(&mut slots, 0, 1, 60);
         let mut outcome = healthy(0, 1, WALL);
         outcome.phases.total_us = 3_000_000;
-        slots.admit(&outcome, START.plus_ms(10_000));
+        slots.admit(&outcome, both(START.plus_ms(10_000)));
         let mut ages = Vec::new();
         slots.ages(START.plus_ms(10_000), |age| ages.push(age));
         assert_eq!(ages, [Some(30)]);
@@ -475,7 +528,7 @@ mod tests {
         let mut slots = slots();
         seat(&mut slots, 2, 1, 60);
         let admit = |slots: &mut CoreSlots, slot, generation| {
-            slots.admit(&healthy(slot, generation, WALL), START)
+            slots.admit(&healthy(slot, generation, WALL), both(START))
         };
         assert_eq!(admit(&mut slots, 9, 1), Admission::Discarded);
         assert_eq!(admit(&mut slots, 0, 0), Admission::Discarded);
@@ -499,6 +552,7 @@ mod tests {
             generation: Generation(2),
             interval_s: 60,
             cadence_ms: 57_000,
+            maintenance: None,
         };
         assert!(slots.register(&registration, START));
         assert_eq!(slots.tenant(5).map(|tenant| tenant.group_id), Some(77));
@@ -506,5 +560,83 @@ mod tests {
         assert_eq!((method(4), method(5)), (None, Some(Method::Head)));
         assert_eq!(slots.tenant(99).map(|tenant| tenant.group_id), Some(0));
         assert_eq!(slots.registered(), 100);
+    }
+
+    #[test]
+    fn a_healthy_check_of_a_known_certificate_never_leaves_its_slot() {
+        let mut slots = slots();
+        seat(&mut slots, 0, 1, 60);
+        let today = Expiry::today(WALL);
+        let mut admit = |rest: Option<Expiry>, not_after_days| {
+            slots.set_rest(0, rest);
+            let outcome = Outcome {
+                not_after_days,
+                ..healthy(0, 1, WALL)
+            };
+            slots.admit(&outcome, both(START))
+        };
+        let (coalesced, stepped) = (Admission::Coalesced, Admission::Stepped);
+        let lefts = [today + 90, today + 20, today + 3, 0];
+        let far = lefts.map(|days| admit(Some(Expiry::Far), days));
+        assert_eq!(far, [coalesced, stepped, stepped, coalesced]);
+        let soon = lefts.map(|days| admit(Some(Expiry::Soon), days));
+        assert_eq!(soon, [stepped, coalesced, stepped, stepped]);
+        let very_soon = lefts.map(|days| admit(Some(Expiry::VerySoon), days));
+        assert_eq!(very_soon, [stepped, stepped, coalesced, stepped]);
+        assert_eq!(lefts.map(|days| admit(None, days)), [stepped; 4]);
+        assert_eq!(slots.tenant(0).map(|tenant| tenant.interval_s), Some(60));
+    }
+
+    #[test]
+    fn what_is_not_known_is_counted_once_until_a_check_says_something_or_the_target_goes() {
+        let mut slots = slots();
+        (0..3).for_each(|slot| seat(&mut slots, slot, 1 + i64::from(slot), 60));
+        for slot in [0, 1, 1, 2, 9] {
+            slots.not_known(slot);
+        }
+        assert_eq!(slots.unknown(), 3);
+        assert_eq!(admit(&mut slots, 0, START), Admission::Coalesced);
+        slots.checked(&healthy(0, 1, WALL), START);
+        assert_eq!(slots.unknown(), 2);
+        seat(&mut slots, 1, 2, 300);
+        assert_eq!(
+            slots.unknown(),
+            2,
+            "a new configuration says nothing either"
+        );
+        slots.clear(1);
+        seat(&mut slots, 2, 7, 60);
+        assert_eq!(slots.unknown(), 0);
+    }
+
+    #[test]
+    fn a_window_stays_with_its_target() {
+        let mut slots = slots();
+        let window = Maintenance {
+            start_ms: 1,
+            end_ms: 2,
+        };
+        seat(&mut slots, 0, 1, 60);
+        let mut registration = Registration {
+            core: CoreIndex(0),
+            slot: Slot(0),
+            target: TargetId::new(1).expect("positive"),
+            group_id: 0,
+            method: None,
+            generation: Generation(1),
+            interval_s: 60,
+            cadence_ms: 57_000,
+            maintenance: Some(window),
+        };
+        let found = |slots: &CoreSlots| slots.tenant(0).and_then(|tenant| tenant.maintenance);
+        slots.register(&registration, START);
+        assert_eq!(found(&slots), Some(window));
+        registration.maintenance = None;
+        slots.register(&registration, START);
+        assert_eq!(found(&slots), None);
+        registration.maintenance = Some(window);
+        slots.register(&registration, START);
+        seat(&mut slots, 0, 2, 60);
+        assert_eq!(found(&slots), None);
     }
 }

@@ -136,6 +136,28 @@ counters! {
     open_down,
     /// Targets that failed and have no incident yet: a held first failure, or DNS (gauge).
     suspected,
+    /// Other targets with an open incident that is worth as much as Degraded (gauge).
+    open_degraded,
+    /// Other targets with an open incident that is a Warning (gauge).
+    open_warning,
+    /// Targets of which the last check could say nothing (gauge).
+    not_known,
+    /// 1 while many checks fail (gauge).
+    failure_pressure,
+    /// 1 while connect and timeout failures count only from the second in a row on (gauge).
+    deferring,
+    /// 1 while such failures, or all, are not believed (gauge).
+    doubting,
+    /// 1 while the operator is told that this lasts for longer than five minutes (gauge).
+    node_suppressing,
+    /// 1 while the operator is told that the node's own network is gone (gauge).
+    node_isolated,
+    /// Maintenance windows that swallowed something.
+    maintenance_active,
+    /// Rows of failures that were suppressed after a recovery or a false alarm.
+    alerts_suppressed,
+    /// Times that a failing target went over to be checked again soon.
+    retries_dispatched,
     /// Open incidents of the store whose target has not been registered (gauge).
     unclaimed_events,
     /// Evidence that waits for its outcome (gauge).

@@ -339,7 +339,20 @@ impl Bed {
     }
 
     pub(crate) fn register(&self, core: u16, slot: u32, generation: u32, id: i64, interval_s: u32) {
-        let registration = Registration {
+        self.register_with(core, slot, generation, id, interval_s, |_| {});
+    }
+
+    /// Registers a target that `change` makes special.
+    pub(crate) fn register_with(
+        &self,
+        core: u16,
+        slot: u32,
+        generation: u32,
+        id: i64,
+        interval_s: u32,
+        change: impl FnOnce(&mut Registration),
+    ) {
+        let mut registration = Registration {
             core: CoreIndex(core),
             slot: Slot(slot),
             target: target(id),
@@ -348,7 +361,9 @@ impl Bed {
             generation: Generation(generation),
             interval_s,
             cadence_ms: cadence_ms(interval_s),
+            maintenance: None,
         };
+        change(&mut registration);
         self.commands
             .send(SinkCommand::Register(vec![registration]))
             .expect("room");
@@ -361,13 +376,26 @@ impl Bed {
         generation: u32,
         class: Option<FailureClass>,
     ) {
+        self.check_with(core, slot, generation, class, |_| {});
+    }
+
+    /// A check whose outcome `change` makes special.
+    pub(crate) fn check_with(
+        &mut self,
+        core: u16,
+        slot: u32,
+        generation: u32,
+        class: Option<FailureClass>,
+        change: impl FnOnce(&mut Outcome),
+    ) {
         self.seq += 1;
         let class = class.map_or(0, |class| class as u8);
-        let outcome = Outcome {
+        let mut outcome = Outcome {
             class,
             seq: self.seq,
             ..healthy(slot, generation, self.now())
         };
+        change(&mut outcome);
         let core = usize::from(core);
         if class != 0 {
             let evidence = Evidence {

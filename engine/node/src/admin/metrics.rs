@@ -199,6 +199,9 @@ impl Scrape {
             ("suspected", counters.suspected),
             ("seems_down", counters.open_seems_down),
             ("down", counters.open_down),
+            ("degraded", counters.open_degraded),
+            ("warning", counters.open_warning),
+            ("not_known", counters.not_known),
         ];
         page.gauge("targets", "Targets by state", by("state", &states))?;
         let in_flight = self.per_core(|_, core| core.in_flight);
@@ -342,15 +345,40 @@ impl Scrape {
         page.gauge("fds", "Open files", plain(self.fds))?;
         let files = self.fds * 10 > self.nofile * 9;
         let kinds = pressure::kinds(&self.cores, &self.sink.counters);
-        let kinds = kinds.into_iter().chain([("fds", files)]);
+        let much_fails = self.sink.counters.failure_pressure > 0;
+        let kinds = kinds
+            .into_iter()
+            .chain([("fds", files), ("failures", much_fails)]);
         let pressure: Vec<(&str, u64)> = kinds
             .map(|(kind, is_short)| (kind, u64::from(is_short)))
             .collect();
         page.gauge(
             "pressure",
-            "1 while we are short of something",
+            "1 while we are short of something, or much fails",
             by("kind", &pressure),
-        )
+        )?;
+        self.doubt(page)
+    }
+
+    /// How far failing checks are believed, and what was not made an incident.
+    fn doubt(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sink = &self.sink.counters;
+        let doubt = [("deferring", sink.deferring), ("doubting", sink.doubting)];
+        let help = "1 while connect failures and timeouts count late (deferring) or not (doubting)";
+        page.gauge("doubt", help, by("kind", &doubt))?;
+        let incidents = [
+            ("node_suppressing", sink.node_suppressing),
+            ("node_isolated", sink.node_isolated),
+        ];
+        let help = "1 while the operator is told of it";
+        page.gauge("operator_incident", help, by("kind", &incidents))?;
+        let audits = [
+            ("maintenance_active", sink.maintenance_active),
+            ("alert_suppressed", sink.alerts_suppressed),
+            ("retry_dispatched", sink.retries_dispatched),
+        ];
+        let help = "What happened beside incidents";
+        page.counter("audits", help, by("kind", &audits))
     }
 
     fn latency_histograms(&self, page: &mut Page<'_>) -> fmt::Result {

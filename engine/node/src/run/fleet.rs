@@ -7,7 +7,6 @@ use model::{CoreIndex, Slot, Target, TargetId};
 use persist::{Registration, SinkCommand};
 
 use super::send::{Ended, send};
-use crate::targets::import::has_unjudged_rules;
 use crate::targets::slots::Slots;
 
 /// Slots of all cores, and the channels to cores and sink.
@@ -24,15 +23,12 @@ pub(crate) struct Fed {
     pub(crate) upserted: u64,
     /// Targets that lost their slot.
     pub(crate) removed: u64,
-    /// Placed targets with rules that are not acted on by this release.
-    pub(crate) unjudged: u64,
 }
 
 impl std::ops::AddAssign for Fed {
     fn add_assign(&mut self, other: Self) {
         self.upserted += other.upserted;
         self.removed += other.removed;
-        self.unjudged += other.unjudged;
     }
 }
 
@@ -69,10 +65,6 @@ impl Fleet {
             fed.removed += u64::from(self.remove(target.id).await?);
         }
         fed.upserted = active.len() as u64;
-        fed.unjudged = active
-            .iter()
-            .filter(|target| has_unjudged_rules(&target.config))
-            .count() as u64;
         self.upsert(active).await?;
         Ok(fed)
     }
@@ -189,6 +181,7 @@ fn registration(core: usize, slot: Slot, target: &Target) -> Registration {
         generation: target.generation,
         interval_s: target.config.interval_s,
         cadence_ms: target.config.cadence_ms(),
+        maintenance: target.config.maintenance,
     }
 }
 
@@ -241,6 +234,28 @@ mod tests {
                 assert_eq!(slot.index(), dense);
                 assert_eq!(usize::from(target.id.shard().core(3).0), index);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sink_hears_of_maintenance_windows_and_of_their_end() {
+        let (inbox, _core) = unbounded();
+        let (sink, heard) = unbounded();
+        let (_release, released) = bounded(8);
+        let mut fleet = Fleet::new(vec![inbox], sink, released);
+        let window = model::target::Maintenance {
+            start_ms: 1_000,
+            end_ms: 2_000,
+        };
+        for maintenance in [Some(window), None] {
+            let mut edited = target(1, true);
+            edited.config.maintenance = maintenance;
+            fleet.feed(vec![edited]).await.expect("fed");
+            let Ok(SinkCommand::Register(registered)) = heard.try_recv() else {
+                panic!("registered")
+            };
+            assert_eq!(registered[0].maintenance, maintenance);
+            assert!(matches!(heard.try_recv(), Ok(SinkCommand::Placed(_))));
         }
     }
 

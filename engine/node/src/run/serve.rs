@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::control::server::{Call, refusal};
 use crate::control::{Request, TargetRef};
 use crate::exit::BadInput;
-use crate::targets::import::{ImportOrder, UNJUDGED};
+use crate::targets::import::ImportOrder;
 
 /// Length of a turn: supervision and histograms.
 const TURN: Duration = Duration::from_millis(200);
@@ -202,18 +202,12 @@ impl Control {
             Some(Fit::Ample(plan)) => info!("local ports: {plan}"),
             None => {}
         }
-        let fed = reload::load_all(self).await?;
+        reload::load_all(self).await?;
         let took_ms = self.parts.view.clock.mono().since(begun) / 1_000;
         info!(targets = self.fleet.len(), took_ms, "loaded");
         if self.fleet.len() == 0 {
             warn!(
                 "there is no active target: import some with `ringwatch targets import FILE.csv`"
-            );
-        }
-        if fed.unjudged > 0 {
-            warn!(
-                targets = fed.unjudged,
-                "targets with {UNJUDGED}, which this release keeps but does not act on"
             );
         }
         Ok(())

@@ -8,7 +8,6 @@ use store::ImportRow;
 use tokio::sync::mpsc;
 
 use super::file::{Refused, TargetFile};
-use super::import::has_unjudged_rules;
 use crate::aside;
 
 /// Records read, and rows given to the store, at once.
@@ -68,8 +67,6 @@ fn read(path: &Path, chunks: &mpsc::Sender<anyhow::Result<Chunk>>) {
 #[derive(Default)]
 pub(super) struct Chunk {
     pub(super) records: u64,
-    /// Targets with a rule that this release stores but does not judge.
-    pub(super) unjudged: u64,
     pub(super) rows: Vec<ImportRow>,
     /// Line of each row.
     pub(super) lines: Vec<u64>,
@@ -86,7 +83,6 @@ impl Chunk {
             chunk.records += 1;
             match next {
                 Ok(row) => {
-                    chunk.unjudged += u64::from(has_unjudged_rules(&row.config));
                     chunk.lines.push(row.line);
                     chunk.rows.push(ImportRow {
                         id: row.id,

@@ -45,8 +45,6 @@ pub(crate) struct ImportSummary {
     pub(crate) pruned: u64,
     /// Why the list was not pruned although that was asked for.
     pub(crate) not_pruned: Option<String>,
-    /// Targets with a rule that this release stores but does not judge.
-    pub(crate) unjudged: u64,
     /// The first refused lines.
     pub(crate) refused_lines: Vec<String>,
     /// What a running node says of its local ports, where they are short for its targets now.
@@ -80,12 +78,6 @@ impl ImportSummary {
         }
         if let Some(why) = &self.not_pruned {
             parts.push(format!("not pruned because {why}"));
-        }
-        if self.unjudged > 0 {
-            parts.push(format!(
-                "{} with {UNJUDGED}, which this release keeps but does not act on",
-                self.unjudged
-            ));
         }
         parts.join(", ")
     }
@@ -135,7 +127,6 @@ async fn import_good_lines(
     loop {
         let mut chunk = list.next().await?;
         summary.rows += chunk.records;
-        summary.unjudged += chunk.unjudged;
         chunk.refused.iter().for_each(|line| summary.refuse(line));
         let report = store.import(std::mem::take(&mut chunk.rows), id).await?;
         summary.add(&report);
@@ -173,7 +164,6 @@ async fn import_whole(
     refused.sort_by_key(|refused| refused.line);
     let mut summary = ImportSummary {
         rows: fed.rows,
-        unjudged: fed.unjudged,
         ..ImportSummary::default()
     };
     summary.add(&report);
@@ -195,7 +185,6 @@ async fn import_whole(
 #[derive(Default)]
 struct Fed {
     rows: u64,
-    unjudged: u64,
     /// Lines that are bad by themselves.
     refused: Vec<Refused>,
     /// Line of each row that was given to the store.
@@ -215,7 +204,6 @@ async fn feed(
     loop {
         let is_last = chunk.is_last();
         fed.rows += chunk.records;
-        fed.unjudged += chunk.unjudged;
         fed.refused.extend(chunk.refused);
         fed.lines.extend(chunk.lines);
         fed.is_cut = !is_last && fed.refused.len() >= REFUSED_SHOWN_MAX;
@@ -233,15 +221,6 @@ async fn feed(
         }
         chunk = list.next().await?;
     }
-}
-
-/// What [`has_unjudged_rules`] looks for, in words.
-pub(crate) const UNJUDGED: &str = "a maintenance window";
-
-/// A rule of the next releases: stored, shown, and not acted on yet. A maintenance window that is
-/// kept and silently ignored would page people.
-pub(crate) fn has_unjudged_rules(config: &model::target::TargetConfig) -> bool {
-    config.maintenance.is_some()
 }
 
 /// A line that is bad today may be a target of yesterday: a list with refused lines switches

@@ -2,7 +2,7 @@
 
 use store::{ImportId, ImportRow, Store};
 
-use super::import::{ImportSummary, end, has_unjudged_rules};
+use super::import::{ImportSummary, end};
 use crate::out;
 
 /// Rows of one page, and of one transaction of an export.
@@ -50,13 +50,11 @@ pub(crate) async fn import(
         for (row, error) in &page.refused {
             summary.refuse(&format_args!("{table} {row}: {error}"));
         }
-        let unjudged = |row: &&ImportRow| has_unjudged_rules(&row.config);
         let rows = page.targets.into_iter().map(|target| ImportRow {
             id: Some(target.id),
             config: target.config,
         });
         let rows: Vec<ImportRow> = rows.collect();
-        summary.unjudged += rows.iter().filter(unjudged).count() as u64;
         let ids: Vec<_> = rows.iter().filter_map(|row| row.id).collect();
         let report = store.import(rows, id).await?;
         summary.add(&report);

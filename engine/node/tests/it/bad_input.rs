@@ -465,25 +465,6 @@ fn looking_leaves_no_trace() {
 }
 
 #[test]
-fn rules_that_are_not_acted_on_yet_are_said_aloud() {
-    let dir = tempfile::tempdir().expect("temp dir");
-    let (list, data) = (dir.path().join("t.csv"), dir.path().join("d"));
-    let columns = "url,maintenance";
-    let window = "2026-01-01T00:00:00Z/2026-01-02T00:00:00Z";
-    fs::write(&list, format!("{columns}\nhttp://a.example/,{window}\n")).expect("written");
-    let output = import(&list, &data, &[]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(
-        stdout(&output).contains("1 with a maintenance window"),
-        "{}{}",
-        stdout(&output),
-        stderr(&output)
-    );
-    let mut node = Node::start(run_command(&data));
-    node.wait_for("which this release keeps but does not act on");
-}
-
-#[test]
 fn a_question_to_no_node_says_where_it_was_looked_for() {
     let dir = tempfile::tempdir().expect("temp dir");
     for command in ["status", "drain", "reload"] {

@@ -1,5 +1,9 @@
 //! The signals one by one, and what the operator is told of them.
 
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
 use super::*;
 
 const START: u64 = 1_800_000_000_000;
@@ -230,4 +234,56 @@ fn a_notice_says_which_signals_and_since_when() {
     let names: Vec<_> = notice.signals.names().collect();
     assert_eq!(names, ["loop_lag", "ports"]);
     assert_eq!(notice.incident.as_str(), "node_suppressing");
+}
+
+fn any_health() -> impl Strategy<Value = Health> {
+    let signal = prop::sample::select(vec![
+        Signals::NONE,
+        Signals::NONE,
+        Signals::LOOP_LAG,
+        Signals::PORTS,
+    ]);
+    (signal, 0u8..4, 0u8..4, 0u16..5).prop_map(|(signals, configured, answering, dark)| Health {
+        signals,
+        canaries: Canaries {
+            configured,
+            answering: answering.min(configured),
+        },
+        dark_networks: dark,
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_we_are_told_nothing_is_suppressed_for_long_in_silence(
+        spells in prop::collection::vec((any_health(), 1u64..400, 0u64..=100), 1..12),
+    ) {
+        let (mut pressure, mut second, mut suppressed_s) = (Pressure::default(), 0, 0);
+        let mut told: HashSet<NodeIncident> = HashSet::new();
+        for (health, seconds, failing_percent) in spells {
+            pressure.heard(health);
+            for _ in 0..seconds {
+                second += 1;
+                let failing = failing_percent * 10;
+                pressure.drained(Share { results: 1_000, failing }, at(second).mono);
+                for notice in pressure.turn(0, at(second)) {
+                    prop_assert!(notice.since <= at(second).unix && !notice.signals.is_empty());
+                    let is_news = if notice.begins {
+                        told.insert(notice.incident)
+                    } else {
+                        told.remove(&notice.incident)
+                    };
+                    prop_assert!(is_news, "{notice:?}");
+                }
+                let stance = pressure.stance();
+                suppressed_s = if stance.suppresses() { suppressed_s + 1 } else { 0 };
+                prop_assert!(suppressed_s <= 300 || !told.is_empty(), "{stance:?} at {second}");
+                let isolated = told.contains(&NodeIncident::Isolated);
+                prop_assert_eq!(isolated, stance == Stance::Isolated);
+                // Without a reason nothing is doubted.
+                let quiet = health.signals.is_empty() && !pressure.is_failing();
+                prop_assert!(!quiet || !stance.suppresses() || isolated);
+            }
+        }
+    }
 }

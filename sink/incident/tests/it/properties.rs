@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use incident::Stance;
+use incident::quorum::Says;
 use model::FailureClass;
 use model::Generation;
 use model::class::Verdict;
-use model::fact::Transition;
+use model::fact::{State, Transition};
 use proptest::prelude::*;
 
 use crate::script::{Check, Life};
@@ -29,6 +31,12 @@ fn checks() -> impl Strategy<Value = Vec<Check>> {
 fn bad_checks() -> impl Strategy<Value = Vec<Check>> {
     let bad = |check: &Check| check.0.is_some_and(|class| class != FailureClass::Latency);
     checks().prop_map(move |checks| checks.into_iter().filter(bad).collect())
+}
+
+fn down() -> impl Strategy<Value = FailureClass> {
+    let down = |class: &FailureClass| class.verdict() == Verdict::Down;
+    let classes: Vec<_> = FailureClass::ALL.iter().copied().filter(down).collect();
+    prop::sample::select(classes)
 }
 
 fn unknown() -> impl Strategy<Value = FailureClass> {
@@ -193,5 +201,31 @@ proptest! {
             let writes = life.writes_of_open_event();
             prop_assert!(writes <= 4 + real.ilog2() as usize, "{writes} for {real}");
         }
+    }
+
+    #[test]
+    fn a_target_that_goes_on_failing_is_not_hidden_for_long(
+        checks in checks(),
+        vantages in prop::sample::select(vec![0usize, 3]),
+        alarm in any::<bool>(),
+        stance in prop::sample::select(vec![Stance::Clear, Stance::Deferring]),
+        class in down(),
+    ) {
+        let mut life = Life::new();
+        life.policy.vantages = vantages;
+        for check in checks {
+            life.check(check);
+            if alarm && life.asked.is_some() {
+                life.answer(&[Says::Up, Says::Up]);
+                life.asked = None;
+            }
+        }
+        // A rule for echoes, one for many failures, and verifiers that never answer, one after the
+        // other: each has its end.
+        life.stance = stance;
+        for _ in 0..15 {
+            life.check((Some(class), 60_000));
+        }
+        prop_assert_ne!(life.incident.http_state(), State::Up);
     }
 }

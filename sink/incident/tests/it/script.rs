@@ -172,7 +172,7 @@ impl Life {
                 row.expect("counted after it was opened").fail_count = *fail_count;
             }
             Effect::Ask { request } => self.asked = Some(*request),
-            Effect::Cadence(_) | Effect::Counted(_) | Effect::Audit(_) | Effect::NotKnown => {}
+            Effect::Cadence(_) | Effect::Tallied(_) | Effect::Audit(_) | Effect::NotKnown => {}
         }
     }
 
@@ -237,7 +237,7 @@ impl Life {
 
     pub(crate) fn tallies(&self) -> Vec<Tally> {
         let tally = |effect: &Effect| match effect {
-            Effect::Counted(tally) => Some(*tally),
+            Effect::Tallied(tally) => Some(*tally),
             _ => None,
         };
         self.effects.iter().filter_map(tally).collect()

@@ -78,6 +78,7 @@ impl Node {
             generation: model::Generation(1),
             interval_s: 60,
             cadence_ms: 57_000,
+            maintenance: None,
         });
         sink.commands
             .send(SinkCommand::Register(seats.collect()))

@@ -53,6 +53,7 @@ impl<S: FactStore> Sink<S> {
                     self.incidents.abandon_all_but(keep);
                 }
             }
+            SinkCommand::Health(health) => self.pressure.heard(health),
             SinkCommand::Flush { done } => self.asked.push(done),
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.
@@ -134,7 +135,7 @@ impl<S: FactStore> Sink<S> {
             let mut context = Context {
                 policy: self.policy,
                 subject: subject_of(&event),
-                stance: Stance::Clear,
+                stance: Stance::default(),
                 now,
                 ids: &mut self.mint,
             };

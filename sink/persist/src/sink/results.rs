@@ -1,7 +1,7 @@
 //! From the channels to the incident machine: taking results, booking each in its core's account,
 //! stepping those that are not healthy and clean.
 
-use incident::{Context, Effect, Incident, Input, Stance, Subject, step};
+use incident::{AuditKind, Context, Effect, Incident, Input, Subject, step};
 use model::class::Verdict;
 use model::outcome::{PHASE_ABSENT, flags};
 use model::target::Method;
@@ -12,6 +12,22 @@ use super::Sink;
 use crate::apply::FactStore;
 use crate::incidents::{Command, Key};
 use crate::slots::{Admission, Tenant};
+
+/// What a step came to, beside what is kept of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stepped {
+    /// Something else is known of the target now.
+    pub(super) is_edge: bool,
+    /// The check said something of the target.
+    pub(super) is_known: bool,
+}
+
+impl Stepped {
+    const NOTHING: Self = Self {
+        is_edge: false,
+        is_known: true,
+    };
+}
 
 impl<S: FactStore> Sink<S> {
     /// Takes all outcomes, then all evidence; says how many outcomes. While too many facts wait for
@@ -68,7 +84,7 @@ impl<S: FactStore> Sink<S> {
         self.ledger.result_age.record(age_ms(outcome, now));
         let account = &mut self.ledger.cores[usize::from(core)];
         account.drained += 1;
-        match self.slots[usize::from(core)].admit(outcome, now.mono) {
+        match self.slots[usize::from(core)].admit(outcome, now) {
             Admission::Coalesced => {
                 account.coalesced += 1;
                 if KEEPS_HEALTHY {
@@ -94,9 +110,6 @@ impl<S: FactStore> Sink<S> {
         } else {
             self.evidence.take(core, outcome)
         };
-        if outcome.verdict() != Verdict::Unknown {
-            self.slots[usize::from(core)].checked(outcome, now.mono);
-        }
         let key = Key {
             core,
             slot: outcome.slot.0,
@@ -105,8 +118,14 @@ impl<S: FactStore> Sink<S> {
             outcome: *outcome,
             evidence,
         };
-        let is_edge = self.step(key, checked, now);
-        self.keep_check(core, outcome, is_edge, now);
+        let stepped = self.step(key, checked, now);
+        let slots = &mut self.slots[usize::from(core)];
+        if stepped.is_known && outcome.verdict() != Verdict::Unknown {
+            slots.checked(outcome, now.mono);
+        } else {
+            slots.not_known(key.slot);
+        }
+        self.keep_check(core, outcome, stepped.is_edge, now);
     }
 
     /// Gives a check to the history, if that wants it.
@@ -128,16 +147,15 @@ impl<S: FactStore> Sink<S> {
         self.history.push(row, now.mono);
     }
 
-    /// Moves one target's incident and keeps what follows until it is durable. Says whether
-    /// something else is known of the target now.
-    pub(super) fn step(&mut self, key: Key, input: Input, now: Now) -> bool {
+    /// Moves one target's incident and keeps what follows until it is durable.
+    pub(super) fn step(&mut self, key: Key, input: Input, now: Now) -> Stepped {
         let Some(tenant) = self.slots[usize::from(key.core)].tenant(key.slot) else {
-            return false;
+            return Stepped::NOTHING;
         };
         let mut context = Context {
             policy: self.policy,
             subject: subject(&tenant),
-            stance: Stance::Clear,
+            stance: self.pressure.stance(),
             now,
             ids: &mut self.mint,
         };
@@ -146,26 +164,43 @@ impl<S: FactStore> Sink<S> {
         let known = |incident: &Incident| (incident.http_state(), incident.is_suspected());
         let known_before = known(&before);
         let (after, effects) = step(before, input, &mut context);
-        let is_edge = known(&after) != known_before;
-        if was_clear && after.is_clear() && effects.is_empty() && !self.incidents.has(key) {
-            return is_edge;
+        let mut stepped = Stepped {
+            is_edge: known(&after) != known_before,
+            ..Stepped::NOTHING
+        };
+        // Most of a storm that is not known ends here: nothing is kept of a target without trouble.
+        let is_kept = !was_clear || !after.is_clear() || self.incidents.has(key);
+        if is_kept {
+            self.slots[usize::from(key.core)].set_rest(key.slot, None);
+            self.incidents.stage(key, after);
         }
-        self.slots[usize::from(key.core)].set_unclean(key.slot, true);
-        self.incidents.stage(key, after);
         for effect in effects {
-            match effect {
-                Effect::Write(fact) => self.facts.push(fact, now.mono),
-                Effect::Cadence(cadence) => self.incidents.command(Command {
-                    core: key.core,
-                    slot: Slot(key.slot),
-                    generation: tenant.generation,
-                    cadence,
-                }),
-                // There are no verifiers and no audit log yet.
-                Effect::Ask { .. } | Effect::Counted(_) | Effect::Audit(_) | Effect::NotKnown => {}
-            }
+            stepped.is_known &= effect != Effect::NotKnown;
+            self.follow(effect, key, &tenant, now);
         }
-        is_edge
+        stepped
+    }
+
+    fn follow(&mut self, effect: Effect, key: Key, tenant: &Tenant, now: Now) {
+        match effect {
+            Effect::Write(fact) => self.facts.push(fact, now.mono),
+            Effect::Cadence(cadence) => self.incidents.command(Command {
+                core: key.core,
+                slot: Slot(key.slot),
+                generation: tenant.generation,
+                cadence,
+            }),
+            Effect::Audit(audit) => {
+                let counters = &mut self.ledger.counters;
+                *match audit.kind {
+                    AuditKind::MaintenanceActive => &mut counters.maintenance_active,
+                    AuditKind::AlertSuppressed => &mut counters.alerts_suppressed,
+                    AuditKind::RetryDispatched => &mut counters.retries_dispatched,
+                } += 1;
+            }
+            // The caller notes it; and while there are no verifiers nobody is asked.
+            Effect::NotKnown | Effect::Ask { .. } | Effect::Tallied(_) => {}
+        }
     }
 
     pub(super) fn end_waits(&mut self, now: Now) {
@@ -183,6 +218,7 @@ fn subject(tenant: &Tenant) -> Subject {
         group_id,
         generation,
         interval_s,
+        maintenance,
         ..
     } = *tenant;
     Subject {
@@ -190,7 +226,7 @@ fn subject(tenant: &Tenant) -> Subject {
         group_id,
         generation,
         interval_s,
-        maintenance: None,
+        maintenance,
     }
 }
 

@@ -118,8 +118,8 @@ impl<S: FactStore> Sink<S> {
 
     fn advance_memory(&mut self) {
         let slots = &mut self.slots;
-        let commands = self.incidents.advance(|key, clear| {
-            slots[usize::from(key.core)].set_unclean(key.slot, !clear);
+        let commands = self.incidents.advance(|key, rest| {
+            slots[usize::from(key.core)].set_rest(key.slot, rest);
         });
         for Command {
             core,

@@ -103,6 +103,7 @@ impl Running {
             generation: Generation(1),
             interval_s: 900,
             cadence_ms: cadence_ms(900),
+            maintenance: None,
         };
         let seats = (0..slots).map(seat).collect();
         self.sink

@@ -390,6 +390,14 @@ mod tests {
             epoch = 119 as "epoch{} 119",
             lease = 2 as "lease{} 2",
             history_waiting = 120 as "history_waiting{} 120",
+            open_degraded = 121 as "targets{state=\"degraded\"} 121",
+            open_warning = 122 as "targets{state=\"warning\"} 122",
+            not_known = 123 as "targets{state=\"not_known\"} 123",
+            failure_pressure = 1 as "pressure{kind=\"failures\"} 1",
+            deferring = 1 as "doubt{kind=\"deferring\"} 1",
+            doubting = 1 as "doubt{kind=\"doubting\"} 1",
+            node_suppressing = 1 as "operator_incident{kind=\"node_suppressing\"} 1",
+            node_isolated = 1 as "operator_incident{kind=\"node_isolated\"} 1",
         };
         let mut scrape = scrape();
         (scrape.sink.counters, scrape.now_us) = (counters, 10_000_000);

@@ -463,7 +463,6 @@ impl Control {
         Ok(Fed {
             upserted: changed + activated,
             removed,
-            unjudged: 0,
         })
     }
 }

@@ -1,0 +1,96 @@
+//! How far the sink believes what it drains: failure pressure from the whole batch, before any
+//! result in it is stepped, and what the operator is told. It must not know where health comes
+//! from.
+
+use incident::Stance;
+use incident::pressure::{NodeIncident, Notice, Share};
+use model::class::Verdict;
+use model::{Now, Outcome};
+
+use super::Sink;
+use crate::apply::FactStore;
+use crate::incidents::Key;
+
+impl<S: FactStore> Sink<S> {
+    /// Adds what was drained to the pressure, and looks at it again.
+    pub(super) fn weigh_results(&mut self, now: Now) {
+        let mut drained = Share::default();
+        for (number, core) in self.cores.iter().enumerate() {
+            for outcome in &core.batch {
+                self.weigh(number as u16, outcome, &mut drained);
+            }
+        }
+        self.pressure.drained(drained, now.mono);
+        let not_known = self.not_known();
+        for notice in self.pressure.turn(not_known, now) {
+            self.tell_operator(notice);
+        }
+    }
+
+    /// What says nothing does not count, and who is known to be down does not count for long.
+    fn weigh(&self, core: u16, outcome: &Outcome, drained: &mut Share) {
+        if outcome.class == 0 {
+            drained.results += 1;
+            return;
+        }
+        let slot = outcome.slot.0;
+        match outcome.verdict() {
+            Verdict::Unknown => {}
+            Verdict::Down if self.incidents.is_down(Key { core, slot }) => {}
+            verdict => {
+                drained.results += 1;
+                drained.failing += u64::from(verdict == Verdict::Down);
+            }
+        }
+    }
+
+    /// Targets of which the last check said nothing.
+    pub(super) fn not_known(&self) -> u64 {
+        self.slots.iter().map(|slots| slots.unknown() as u64).sum()
+    }
+
+    fn tell_operator(&mut self, notice: Notice) {
+        let Notice {
+            incident,
+            begins,
+            since,
+            signals,
+            targets,
+        } = notice;
+        let counters = &mut self.ledger.counters;
+        *match incident {
+            NodeIncident::Suppressing => &mut counters.node_suppressing,
+            NodeIncident::Isolated => &mut counters.node_isolated,
+        } = u64::from(begins);
+        let signals: Vec<&str> = signals.names().collect();
+        let (incident, since_unix_ms) = (incident.as_str(), since.0);
+        if begins {
+            tracing::error!(
+                incident,
+                ?signals,
+                targets,
+                since_unix_ms,
+                "failing checks are not believed, because the trouble may be ours: outages that \
+                 begin now may be missed; see to the signals"
+            );
+        } else {
+            tracing::info!(
+                incident,
+                ?signals,
+                targets,
+                since_unix_ms,
+                "failing checks are believed again"
+            );
+        }
+    }
+
+    /// Gauges of it all.
+    pub(super) fn publish_doubt(&mut self) {
+        let (not_known, stance) = (self.not_known(), self.pressure.stance());
+        let counters = &mut self.ledger.counters;
+        counters.not_known = not_known;
+        counters.failure_pressure = u64::from(self.pressure.is_failing());
+        counters.doubting = u64::from(stance.suppresses());
+        counters.deferring = u64::from(stance == Stance::Deferring);
+    }
+}

@@ -1,0 +1,287 @@
+//! Incidents beside up and down in the sink: certificates, maintenance, and our own trouble.
+
+use std::rc::Rc;
+
+use incident::Expiry;
+use model::FailureClass::{ConnectTimeout, HttpStatus, LocalPressure};
+use model::fact::{CheckType, Reason, State};
+use model::inbox::Cadence;
+use model::limits::{FIRST_FAILURE_HOLD_MS, PRESSURE_RESULTS_MIN, SUPPRESSION_MAX_MS};
+use model::target::Maintenance;
+use model::{FailureClass, UnixMs};
+use tempfile::tempdir;
+
+use super::one_target;
+use crate::handle::SinkCommand;
+use crate::testbed::{Bed, FakeStore, Heard, START, config, on_virtual_time, target};
+use crate::{Health, Signals};
+
+/// A check that sees a certificate with so many days left.
+fn check_certificate(bed: &mut Bed, class: Option<FailureClass>, days_left: u16) {
+    bed.check_with(0, 0, 1, class, |outcome| {
+        outcome.not_after_days = Expiry::today(outcome.started.get()) + days_left;
+    });
+}
+
+fn open_types(bed: &Bed) -> Vec<(CheckType, State)> {
+    let events = bed.store.events.borrow();
+    let open = events.values().filter(|event| event.ended_at.is_none());
+    let mut open: Vec<_> = open.map(|event| (event.check_type, event.state)).collect();
+    open.sort_unstable();
+    open
+}
+
+#[test]
+fn a_certificate_that_expires_is_told_once_and_its_healthy_checks_stay_on_the_short_way() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        for days in [60, 20, 20, 20, 5, 5, 60, 60] {
+            check_certificate(&mut bed, None, days);
+            bed.turns(5).await;
+        }
+        let story = [
+            (State::Warning, Reason::Opened),
+            (State::Degraded, Reason::SeverityEscalation),
+            (State::Resolved, Reason::ProbeCleared),
+        ];
+        assert_eq!(bed.store.story(target(7)), story);
+        let total = bed.snapshot().total();
+        assert_eq!((total.stepped, total.coalesced), (3, 5));
+        assert_eq!(bed.cadences(0), []);
+    });
+}
+
+#[test]
+fn several_open_events_of_a_target_survive_a_restart_and_close_one_by_one() {
+    let dir = tempdir().expect("a directory");
+    let store = on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        check_certificate(&mut bed, None, 20);
+        bed.turns(5).await;
+        // What opens next is in the journal alone.
+        bed.store.away.set(true);
+        check_certificate(&mut bed, Some(HttpStatus), 20);
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.open_seems_down, 1);
+        Rc::clone(&bed.store)
+    });
+    store.away.set(false);
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        assert_eq!(bed.snapshot().counters.unclaimed_events, 2);
+        bed.register(0, 0, 1, 7, 60);
+        bed.turns(5).await;
+        check_certificate(&mut bed, None, 20);
+        bed.flush().await;
+        assert_eq!(open_types(&bed), [(CheckType::TlsExpiry, State::Warning)]);
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.open_warning, counters.open_seems_down), (1, 0));
+        let (_, reason) = *bed.store.story(target(7)).last().expect("a story");
+        assert_eq!(reason, Reason::ProbeCleared);
+        check_certificate(&mut bed, None, 60);
+        bed.flush().await;
+        assert_eq!(open_types(&bed), []);
+        assert_eq!(bed.snapshot().counters.open_warning, 0);
+    });
+}
+
+#[test]
+fn a_retired_target_leaves_no_event_of_any_type() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        check_certificate(&mut bed, Some(HttpStatus), 20);
+        bed.turns(5).await;
+        assert_eq!(open_types(&bed).len(), 2);
+        let retire = SinkCommand::Retire {
+            core: model::CoreIndex(0),
+            slot: model::Slot(0),
+        };
+        bed.commands.send(retire).expect("room");
+        bed.flush().await;
+        assert_eq!(open_types(&bed), []);
+    });
+}
+
+#[test]
+fn a_maintenance_window_of_the_configuration_swallows_and_can_be_edited() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let window = Maintenance {
+            start_ms: START.0,
+            end_ms: START.0 + 3_600_000,
+        };
+        bed.register_with(0, 0, 1, 7, 60, |it| it.maintenance = Some(window));
+        for _ in 0..3 {
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(5).await;
+        }
+        let swallowed = (State::Resolved, Reason::MaintenanceSwallowed);
+        assert_eq!(bed.store.story(target(7))[1..], [swallowed]);
+        assert_eq!(bed.snapshot().counters.maintenance_active, 1);
+        let (_, last) = *bed.cadences(0).last().expect("a command");
+        assert_eq!(last, Cadence::Grid);
+        bed.register(0, 0, 1, 7, 60);
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let opened = (State::SeemsDown, Reason::Opened);
+        assert_eq!(bed.store.story(target(7))[2..], [opened]);
+    });
+}
+
+/// Says that the loop of a core lags, or that it does not.
+fn say_lag(bed: &Bed, lags: bool) {
+    let signals = if lags {
+        Signals::LOOP_LAG
+    } else {
+        Signals::NONE
+    };
+    let health = Health {
+        signals,
+        ..Health::default()
+    };
+    bed.commands
+        .send(SinkCommand::Health(health))
+        .expect("room");
+}
+
+#[test]
+fn a_connect_failure_under_local_pressure_is_not_known_and_moves_no_freshness() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        say_lag(&bed, true);
+        for class in [ConnectTimeout, LocalPressure, ConnectTimeout] {
+            bed.check(0, 0, 1, Some(class));
+            bed.pass(FIRST_FAILURE_HOLD_MS);
+            bed.turns(5).await;
+        }
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.not_known, counters.doubting), (1, 1));
+        assert_eq!((counters.transitions, counters.freshness_pending), (0, 0));
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.not_known, counters.open_seems_down), (0, 1));
+        say_lag(&bed, false);
+        bed.turns(1).await;
+        assert_eq!(bed.snapshot().counters.doubting, 0);
+    });
+}
+
+/// A fleet as large as failure pressure needs.
+async fn fleet(config: crate::SinkConfig) -> (Bed, u32) {
+    let targets = PRESSURE_RESULTS_MIN as u32;
+    let mut bed = Bed::start(config, 1, &Rc::new(FakeStore::default())).await;
+    for slot in 0..targets {
+        bed.register(0, slot, 1, 1 + i64::from(slot), 60);
+        if slot % 500 == 499 {
+            bed.turn().await;
+        }
+    }
+    (bed, targets)
+}
+
+#[test]
+fn the_whole_batch_is_weighed_before_its_first_result_is_stepped() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let (mut bed, targets) = fleet(config(dir.path())).await;
+        // Nearly all fail, and these come first.
+        let failing = targets / 100 * 95;
+        for slot in 0..targets {
+            bed.check(0, slot, 1, (slot < failing).then_some(ConnectTimeout));
+        }
+        bed.turn().await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.failure_pressure, counters.doubting), (1, 1));
+        assert_eq!(
+            (counters.not_known, counters.suspected),
+            (u64::from(failing), 0)
+        );
+    });
+}
+
+#[test]
+fn where_many_fail_the_second_failure_of_each_counts() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let (mut bed, targets) = fleet(config(dir.path())).await;
+        for slot in 0..targets {
+            bed.check(0, slot, 1, (slot < targets / 4).then_some(ConnectTimeout));
+        }
+        bed.turn().await;
+        bed.pass(FIRST_FAILURE_HOLD_MS);
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.failure_pressure, counters.deferring), (1, 1));
+        assert_eq!((counters.transitions, counters.suspected), (0, 250));
+        for slot in 0..targets / 4 {
+            bed.check(0, slot, 1, Some(ConnectTimeout));
+        }
+        bed.flush().await;
+        assert_eq!(bed.snapshot().counters.open_seems_down, 250);
+    });
+}
+
+#[test]
+fn who_is_known_to_be_down_is_no_pressure() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &Rc::new(FakeStore::default())).await;
+        (0..400).for_each(|slot| bed.register(0, slot, 1, 1 + i64::from(slot), 60));
+        for _ in 0..3 {
+            (0..400).for_each(|slot| bed.check(0, slot, 1, Some(HttpStatus)));
+            bed.turns(5).await;
+            bed.pass(60_000);
+        }
+        assert_eq!(bed.snapshot().counters.open_down, 400);
+        bed.pass(600_000);
+        bed.turns(1).await;
+        assert_eq!(bed.snapshot().counters.failure_pressure, 0);
+        for _ in 0..5 {
+            (0..400).for_each(|slot| bed.check(0, slot, 1, Some(HttpStatus)));
+            bed.turns(5).await;
+        }
+        assert_eq!(bed.snapshot().counters.failure_pressure, 0);
+    });
+}
+
+#[test]
+fn the_operator_is_told_once_that_failures_are_not_believed_for_five_minutes() {
+    let dir = tempdir().expect("a directory");
+    let told = Heard::during(
+        || {
+            on_virtual_time(async {
+                let mut bed = one_target(config(dir.path())).await;
+                say_lag(&bed, true);
+                bed.check(0, 0, 1, Some(ConnectTimeout));
+                bed.turn().await;
+                for _ in 0..4 {
+                    bed.pass(SUPPRESSION_MAX_MS / 2);
+                    bed.turns(2).await;
+                }
+                assert_eq!(bed.snapshot().counters.node_suppressing, 1);
+                say_lag(&bed, false);
+                bed.turns(2).await;
+                bed.pass(SUPPRESSION_MAX_MS);
+                bed.turns(2).await;
+                assert_eq!(bed.snapshot().counters.node_suppressing, 0);
+            });
+        },
+        "node_suppressing",
+    );
+    let errors: Vec<_> = told
+        .iter()
+        .filter(|line| line.starts_with("ERROR"))
+        .collect();
+    assert_eq!((errors.len(), told.len()), (1, 2), "{told:#?}");
+    let since = format!("since_unix_ms={}", UnixMs(START.0 + 10).0);
+    for part in ["loop_lag", "targets=1", since.as_str()] {
+        assert!(errors[0].contains(part), "{part} in {errors:?}");
+    }
+}
