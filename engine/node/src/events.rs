@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::fact::{Event, Transition};
+use model::fact::{CheckType, Event, Transition};
 use model::{Evidence, FailureClass, TargetId, UnixMs};
 use serde_json::{Value, json};
 use store::{EventFilter, Store};
@@ -88,12 +88,17 @@ fn line(event: &Event, url: Option<&str>) -> String {
     let started = at(event.started_at);
     let ended = event.ended_at.map_or_else(|| "open".to_owned(), at);
     let class = FailureClass::from_u8(event.class).map_or("-", FailureClass::as_str);
+    // Of the other types there is one class at most.
+    let about = match event.check_type {
+        CheckType::Http => class,
+        other => other.as_str(),
+    };
     let resolution = event
         .resolution
         .map_or(String::new(), |reason| format!("  {reason}"));
     let url = url.unwrap_or("(the target is gone)");
     format!(
-        "{started}  {ended:<24}  {:<10}  {class:<18}  {url}{resolution}",
+        "{started}  {ended:<24}  {:<10}  {about:<18}  {url}{resolution}",
         event.state.as_str()
     )
 }
@@ -141,7 +146,7 @@ fn transition_object(transition: &Transition) -> Value {
 #[cfg(test)]
 mod tests {
     use model::FactId;
-    use model::fact::{CheckType, Reason, State};
+    use model::fact::{Reason, State};
 
     use super::*;
 
@@ -199,6 +204,14 @@ mod tests {
     fn an_event_is_one_line() {
         let (event, _) = event();
         insta::assert_snapshot!(line(&event, Some("http://a.example/")));
+    }
+
+    #[test]
+    fn an_event_beside_up_and_down_says_what_it_is_about() {
+        let (mut event, _) = event();
+        (event.check_type, event.class) = (CheckType::TlsExpiry, 0);
+        let line = line(&event, None);
+        assert!(line.contains("  tls_expiry  "), "{line}");
     }
 
     #[test]
