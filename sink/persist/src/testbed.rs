@@ -3,11 +3,12 @@
 
 mod fake_store;
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -126,17 +127,27 @@ pub(crate) fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
 }
 
 /// What was logged while it listened: a line per message.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Heard(Arc<Mutex<Vec<String>>>);
+/// What a thread says while somebody listens. One subscriber hears all threads: with one for each
+/// test the library may remember, of a line that two of them meet first, that nobody wants it.
+pub(crate) struct Heard;
+
+thread_local! {
+    static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
 
 impl Heard {
     /// Runs `test` while listening; what it heard that contains `text`.
     pub(crate) fn during(test: impl FnOnce(), text: &str) -> Vec<String> {
-        let heard = Self::default();
-        tracing::subscriber::with_default(heard.clone(), test);
-        let lines = heard.0.lock().expect("no panic");
-        let wanted = lines.iter().filter(|line| line.contains(text));
-        wanted.cloned().collect()
+        static LISTENS: Once = Once::new();
+        LISTENS.call_once(|| {
+            tracing::subscriber::set_global_default(Self).expect("the only one");
+        });
+        tracing::callsite::rebuild_interest_cache();
+        LINES.set(Some(Vec::new()));
+        test();
+        let mut lines = LINES.take().expect("nobody else takes them");
+        lines.retain(|line| line.contains(text));
+        lines
     }
 }
 
@@ -154,11 +165,16 @@ impl Subscriber for Heard {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut |field: &Field, value: &dyn Debug| {
-            let _ = write!(line, " {}={value:?}", field.name());
+        LINES.with_borrow_mut(|lines| {
+            let Some(lines) = lines else {
+                return;
+            };
+            let mut line = event.metadata().level().to_string();
+            event.record(&mut |field: &Field, value: &dyn Debug| {
+                let _ = write!(line, " {}={value:?}", field.name());
+            });
+            lines.push(line);
         });
-        self.0.lock().expect("no panic").push(line);
     }
 
     fn enter(&self, _: &Id) {}
