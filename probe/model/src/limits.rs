@@ -66,7 +66,8 @@ pub const ATTEMPT_READ_MAX_BYTES: u32 = 1024 * 1024 - READ_BYTES as u32;
 pub const ATTEMPT_READ_MORE_BYTES: u32 = 256 * 1024;
 /// Memory of the decoders of one core, all together, in bytes. A page under brotli holds 2.2 MB of
 /// it while it comes, a hostile one up to 5.5 MB; one under gzip or deflate [`DECODER_BYTES`]. What
-/// a single block makes beside that, half a mebibyte at most, one decoder at a time does.
+/// a single block makes beside that, half a mebibyte at most under each of two codings, one body at
+/// a time does.
 pub const DECODERS_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Of those, what every decoder takes from its beginning on: state, tables, what comes out of it.
 pub const DECODER_BYTES: usize = 128 * 1024;

@@ -13,7 +13,7 @@ use model::time::MonoUs;
 
 use crate::http1::coding::Decoder;
 use crate::http1::coding::budget::Budget;
-use crate::http1::head::Coding;
+use crate::http1::head::Content;
 
 /// Bytes that are gathered before they are looked at.
 const LOOK_BYTES: usize = 1_024;
@@ -83,11 +83,11 @@ struct Eye {
 }
 
 impl Search {
-    /// The search through a body of this coding, whose head is complete `now`; what it takes to
+    /// The search through a body of these codings, whose head is complete `now`; what it takes to
     /// decode it comes out of `budget`.
-    pub(crate) fn new(coding: Coding, budget: &Budget, now: MonoUs) -> Self {
+    pub(crate) fn new(content: Content, budget: &Budget, now: MonoUs) -> Self {
         Self {
-            decoder: Decoder::new(coding, budget),
+            decoder: Decoder::new(content, budget),
             eye: Eye {
                 window: Vec::new(),
                 looked_at: 0,
@@ -172,6 +172,11 @@ impl Search {
         self.decoder.why()
     }
 
+    /// Where in the head the field lies that names a coding strange to us.
+    pub(crate) fn strange_field(&self) -> Option<(u32, u32)> {
+        self.decoder.strange().map(|strange| strange.field)
+    }
+
     /// The forbidden text that was found.
     pub(crate) fn forbidden<'a>(&self, rules: &'a BodyRules) -> Option<&'a [u8]> {
         let index = self.eye.forbidden?;
@@ -193,10 +198,18 @@ impl Search {
         // A forbidden text is looked for in what could be read. A stream that breaks hides the
         // rest of it, or was damaged; of one that ends early all that came was seen.
         let early = self.decoder.is_cut() && !self.eye.found;
-        if self.decoder.is_broken() || early {
+        if self.decoder.is_broken() || early || self.is_hidden(rules) {
             return Some(FailureClass::HttpBadEncoding);
         }
         (!self.is_satisfied(rules)).then_some(FailureClass::BodyKeywordMissing)
+    }
+
+    /// Whether the body is under a coding that is strange to us, and may have what was not seen in
+    /// its bytes. Not where the keyword was: then they are what they look like. Without a keyword
+    /// to tell, a name that is no coding's is taken for the mistake that it is.
+    fn is_hidden(&self, rules: &BodyRules) -> bool {
+        let strange = self.decoder.strange().filter(|strange| strange.begun);
+        strange.is_some_and(|strange| !self.eye.found && (strange.hides || rules.keyword.is_some()))
     }
 }
 

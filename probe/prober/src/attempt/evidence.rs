@@ -68,6 +68,15 @@ impl Attempt {
         String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
     }
 
+    /// The Content-Encoding that is strange to us, as far as it is in what was kept of the head.
+    fn strange_coding(&self) -> Option<String> {
+        let (start, end) = self.hop.search.as_ref()?.strange_field()?;
+        let head = &self.buffers.carry;
+        let end = (end as usize).min(head.len());
+        let value = head.get(start as usize..end).unwrap_or(b"(not kept)");
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
     /// What happened, to what, and under which rule.
     fn sentence(&self, class: Option<FailureClass>) -> String {
         let text = self.text(class);
@@ -153,6 +162,7 @@ impl Attempt {
                 let text = self.forbidden();
                 format!("the body that {place} sent has the forbidden text {text:?}")
             }
+            FailureClass::HttpBadEncoding => self.bad_encoding(&place),
             FailureClass::RedirectLimit
             | FailureClass::RedirectLoop
             | FailureClass::RedirectRefused
@@ -176,6 +186,16 @@ impl Attempt {
                 "names that end in .{label} are of private networks; add .{label} to `allow` to \
                  ask your own resolver for them"
             ),
+        }
+    }
+
+    /// What is wrong with the coding of the body, or which one is strange to us.
+    fn bad_encoding(&self, place: &str) -> String {
+        match self.strange_coding() {
+            Some(coding) => {
+                format!("we cannot look into the body that {place} sent: its coding is {coding:?}")
+            }
+            None => format!("{place}: {}", self.detail(FailureClass::HttpBadEncoding)),
         }
     }
 

@@ -238,7 +238,15 @@ impl Attempt {
         }
         self.hop.search = self
             .body_rules()
-            .map(|_| Box::new(Search::new(head.coding, &shared.decoders, now.mono)));
+            .map(|_| Box::new(Search::new(head.content, &shared.decoders, now.mono)));
+        let strange = self
+            .hop
+            .search
+            .as_ref()
+            .and_then(|search| search.strange_field());
+        if strange.is_some() {
+            self.flags |= flags::HTTP_SLOPPY;
+        }
         self.hop.body = Body::new(head.framing, self.hop.search.is_some());
         let Some(body) = &self.hop.body else {
             return self.on_end_of_body(now);

@@ -1,327 +1,167 @@
-//! Takes the content coding off a body as it streams by (RFC 9110 §8.4).
+//! Takes the content codings off a body as it streams by (RFC 9110 §8.4): one after the other, the
+//! one that was put on last first. One coding is a `layer`.
 //!
-//! Decoders are fed in blocks that begin at fixed offsets of the stream: what comes out of it, and
-//! where it breaks, does not depend on the pieces in which it arrives. What they may write is
-//! limited in all and handed on in small pieces, and so is the memory that they take: a block of
-//! deflate makes at most a quarter of a mebibyte, brotli has limits of its own in `brotli`. What
-//! the decoders of a core hold together comes out of one [`Budget`]; a body for which nothing is
-//! left in it cannot be judged.
+//! What the decoders of a core hold together comes out of one [`Budget`]; a body for which nothing
+//! is left in it cannot be judged. A body whose coding is strange to us is handed on as it comes,
+//! which is what browsers do: mostly the name is a mistake, and nothing was coded.
 
 mod brotli;
 pub(crate) mod budget;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod layer;
 
-use std::io::{self, Write};
-
-use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
-use model::limits::{BODY_MAX_BYTES, DECODER_BYTES};
-
-use super::head::Coding;
-use brotli::{Brotli, Progress};
-use budget::{Budget, Grant};
-
-/// Bytes of a block. A match may be found so many bytes late, and never later than the end.
-const BLOCK_BYTES: usize = 256;
-/// Decoded bytes that are handed on at a time.
-const PIECE_BYTES: usize = 4 * 1024;
-/// Memory that is kept from one block to the next for what comes out of it.
-const ROOM_KEPT_BYTES: usize = 32 * 1024;
+use super::head::Content;
+use budget::Budget;
+use layer::{BLOCK_BYTES, Layer};
 
 /// A body that is being decoded.
-pub(crate) struct Decoder {
-    kind: Kind,
-    /// Its memory, but for the larger pieces of brotli.
-    granted: Option<Grant>,
-    /// The block that is not complete yet.
-    block: Vec<u8>,
-    /// A byte has come. A body of none is empty, whatever its coding: no browser minds.
-    begun: bool,
-    /// Nothing more comes out: the stream is over, or as much as is looked at came.
-    over: bool,
-    state: State,
-    why: &'static str,
+#[derive(Debug)]
+pub(crate) enum Decoder {
+    /// There is nothing to take off.
+    Plain,
+    Once(Layer),
+    /// The layer that is taken off first, and the one under it.
+    Twice(Box<[Layer; 2]>),
+    /// What is to be taken off is not known.
+    Strange(Strange),
 }
 
-/// What is wrong with a coded stream.
+/// A body that is handed on as it comes, whatever was done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Well,
-    /// It ended before its end.
-    Cut,
-    Broken,
-    /// Nothing, as far as we know: there was no memory for it.
-    Starved,
-}
-
-impl std::fmt::Debug for Decoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decoder")
-            .field("over", &self.over)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
-    }
-}
-
-enum Kind {
-    Identity,
-    Gzip(Box<GzDecoder<Room>>),
-    /// `deflate`, of which no byte has come: whether it is zlib shows in the first one.
-    Unseen,
-    Zlib(Box<ZlibDecoder<Room>>),
-    Deflate(Box<DeflateDecoder<Room>>),
-    /// Beside the decoder, bytes that may still come out of it.
-    Brotli(Box<Brotli>, usize),
-    /// Nothing more comes out.
-    Spent,
-}
-
-/// Where a decoder writes: at most as many bytes in all as anybody looks at.
-struct Room {
-    out: Vec<u8>,
-    left: usize,
-}
-
-impl Room {
-    fn new() -> Self {
-        Self {
-            out: Vec::new(),
-            left: BODY_MAX_BYTES as usize,
-        }
-    }
-}
-
-impl Write for Room {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(self.left);
-        if taken == 0 && !bytes.is_empty() {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.out.extend_from_slice(&bytes[..taken]);
-        self.left -= taken;
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+pub(crate) struct Strange {
+    /// Where the value of the field that says it lies in the head.
+    pub(crate) field: (u32, u32),
+    /// It names codings that there are: what comes is not what the body's user sees.
+    pub(crate) hides: bool,
+    /// A byte has come. Of a body of none nothing is hidden.
+    pub(crate) begun: bool,
 }
 
 impl Decoder {
     /// A decoder whose memory comes out of `budget`.
-    pub(crate) fn new(coding: Coding, budget: &Budget) -> Self {
-        let needs_memory = !matches!(coding, Coding::Identity | Coding::Unknown);
-        let granted = needs_memory.then(|| budget.take(DECODER_BYTES));
-        let starved = matches!(granted, Some(None));
-        let kind = match coding {
-            _ if starved => Kind::Spent,
-            Coding::Identity => Kind::Identity,
-            Coding::Gzip => Kind::Gzip(Box::new(GzDecoder::new(Room::new()))),
-            Coding::Deflate => Kind::Unseen,
-            Coding::Brotli => Kind::Brotli(Box::new(Brotli::new(budget)), BODY_MAX_BYTES as usize),
-            Coding::Unknown => Kind::Spent,
-        };
-        let mut decoder = Self {
-            kind,
-            granted: granted.flatten(),
-            block: Vec::new(),
-            begun: false,
-            over: false,
-            state: State::Well,
-            why: "",
-        };
-        if starved {
-            decoder.starve();
-        } else if coding == Coding::Unknown {
-            decoder.give_up("the body has a content coding that was not offered");
+    pub(crate) fn new(content: Content, budget: &Budget) -> Self {
+        match content {
+            Content::Plain => Self::Plain,
+            Content::Once(coding) => Self::Once(Layer::new(coding, budget)),
+            Content::Twice(inner, outer) => {
+                let mut layers = [outer, inner].map(|coding| Layer::new(coding, budget));
+                if layers.iter().any(Layer::is_starved) {
+                    layers.iter_mut().for_each(Layer::close);
+                }
+                Self::Twice(Box::new(layers))
+            }
+            Content::Strange { field, hides } => Self::Strange(Strange {
+                field,
+                hides,
+                begun: false,
+            }),
         }
-        decoder
     }
 
     /// Gives what `bytes` decode to, as far as whole blocks go, to `data`.
-    pub(crate) fn take(&mut self, mut bytes: &[u8], data: &mut impl FnMut(&[u8])) {
-        if matches!(self.kind, Kind::Identity) {
-            return data(bytes);
-        }
-        self.begun |= !bytes.is_empty();
-        while !bytes.is_empty() && !self.over {
-            let missing = BLOCK_BYTES - self.block.len();
-            let (piece, rest) = bytes.split_at(missing.min(bytes.len()));
-            self.block.extend_from_slice(piece);
-            bytes = rest;
-            if self.block.len() == BLOCK_BYTES {
-                self.run(data);
+    pub(crate) fn take(&mut self, bytes: &[u8], data: &mut impl FnMut(&[u8])) {
+        match self {
+            Self::Plain => data(bytes),
+            Self::Strange(strange) => {
+                strange.begun |= !bytes.is_empty();
+                data(bytes);
+            }
+            Self::Once(layer) => layer.take(bytes, data),
+            Self::Twice(layers) => {
+                let [outer, inner] = &mut **layers;
+                // At most one block at a time: where one layer ends the other one does not depend
+                // on the pieces.
+                for piece in bytes.chunks(BLOCK_BYTES) {
+                    outer.take(piece, &mut |middle| inner.take(middle, data));
+                    end_together(outer, inner, data);
+                }
             }
         }
     }
 
     /// No more bytes are read, by no fault of their sender: gives what is left.
     pub(crate) fn stop(&mut self, data: &mut impl FnMut(&[u8])) {
-        if !self.block.is_empty() && !self.over {
-            self.run(data);
+        match self {
+            Self::Plain | Self::Strange(_) => {}
+            Self::Once(layer) => layer.stop(data),
+            Self::Twice(layers) => {
+                let [outer, inner] = &mut **layers;
+                outer.stop(&mut |middle| inner.take(middle, data));
+                inner.stop(data);
+            }
         }
-        self.close();
     }
 
     /// No more bytes come: gives what is left. A stream that is not whole is cut.
     pub(crate) fn finish(&mut self, data: &mut impl FnMut(&[u8])) {
-        if matches!(self.kind, Kind::Identity) || self.over {
-            return;
-        }
-        if !self.begun {
-            return self.close();
-        }
-        self.run(data);
-        if self.over {
-            return;
-        }
-        let (whole, intact) = match &mut self.kind {
-            Kind::Gzip(decoder) => {
-                let whole = is_over(&mut **decoder);
-                (whole, !whole || decoder.try_finish().is_ok())
+        match self {
+            Self::Plain | Self::Strange(_) => {}
+            Self::Once(layer) => layer.finish(data),
+            Self::Twice(layers) => {
+                let [outer, inner] = &mut **layers;
+                outer.finish(&mut |middle| inner.take(middle, data));
+                end_together(outer, inner, data);
             }
-            Kind::Zlib(decoder) => (is_over(&mut **decoder), true),
-            Kind::Deflate(decoder) => (is_over(&mut **decoder), true),
-            // It is over as soon as it is whole.
-            Kind::Brotli(..) => (false, true),
-            Kind::Identity | Kind::Unseen | Kind::Spent => (true, true),
-        };
-        if !intact {
-            self.give_up("the checksum of the coded body is wrong");
-        } else if !whole {
-            (self.state, self.why) = (State::Cut, "the coded body ends early");
         }
-        self.close();
     }
 
     /// The stream cannot be decoded (any further).
     pub(crate) fn is_broken(&self) -> bool {
-        self.state == State::Broken
+        self.worst().is_some_and(Layer::is_broken)
     }
 
     /// There was no memory to decode it (any further): its sender is not to blame.
     pub(crate) fn is_starved(&self) -> bool {
-        self.state == State::Starved
+        self.worst().is_some_and(Layer::is_starved)
     }
 
     /// Its sender ended the stream early: all of it that came is decoded, but there was to be
     /// more, if only a checksum.
     pub(crate) fn is_cut(&self) -> bool {
-        self.state == State::Cut
+        self.worst().is_some_and(Layer::is_cut)
     }
 
     /// What is wrong with it; empty when nothing is.
     pub(crate) fn why(&self) -> &'static str {
-        self.why
+        self.worst().map_or("", Layer::why)
     }
 
-    /// Decodes the block.
-    fn run(&mut self, data: &mut impl FnMut(&[u8])) {
-        let mut block = std::mem::take(&mut self.block);
-        if let (Kind::Unseen, Some(first)) = (&self.kind, block.first()) {
-            self.kind = deflate_kind(*first);
-        }
-        let progress = match &mut self.kind {
-            Kind::Gzip(decoder) => write(&mut **decoder, &block),
-            Kind::Zlib(decoder) => write(&mut **decoder, &block),
-            Kind::Deflate(decoder) => write(&mut **decoder, &block),
-            Kind::Brotli(decoder, left) => decoder.run(&mut block, &mut |piece| {
-                let seen = &piece[..piece.len().min(*left)];
-                data(seen);
-                *left -= seen.len();
-                *left > 0
-            }),
-            Kind::Identity | Kind::Unseen | Kind::Spent => Progress::More,
-        };
-        self.give(data);
-        self.block = block;
-        self.block.clear();
-        match progress {
-            Progress::Ended => self.close(),
-            _ if self.is_full() => self.close(),
-            Progress::More => {}
-            Progress::Broken => self.give_up("the body cannot be decoded"),
-            Progress::Starved => self.starve(),
+    /// What is known of a coding that is strange to us.
+    pub(crate) fn strange(&self) -> Option<Strange> {
+        match self {
+            Self::Strange(strange) => Some(*strange),
+            _ => None,
         }
     }
 
-    fn give(&mut self, data: &mut impl FnMut(&[u8])) {
-        if let Some(room) = self.room() {
-            room.out.chunks(PIECE_BYTES).for_each(data);
-            room.out.clear();
-            room.out.shrink_to(ROOM_KEPT_BYTES);
-        }
-    }
-
-    /// Whether as much came out as anybody looks at.
-    fn is_full(&mut self) -> bool {
-        match &self.kind {
-            Kind::Brotli(_, left) => *left == 0,
-            _ => self.room().is_some_and(|room| room.left == 0),
-        }
-    }
-
-    fn room(&mut self) -> Option<&mut Room> {
-        match &mut self.kind {
-            Kind::Gzip(decoder) => Some(decoder.get_mut()),
-            Kind::Zlib(decoder) => Some(decoder.get_mut()),
-            Kind::Deflate(decoder) => Some(decoder.get_mut()),
-            Kind::Identity | Kind::Unseen | Kind::Brotli(..) | Kind::Spent => None,
-        }
-    }
-
-    fn give_up(&mut self, why: &'static str) {
-        (self.state, self.why) = (State::Broken, why);
-        self.close();
-    }
-
-    fn starve(&mut self) {
-        self.state = State::Starved;
-        self.why = "the pages that are decoded beside it hold all memory that is set aside for it";
-        self.close();
-    }
-
-    /// Nothing more comes out: the memory goes back at once, the check may go on for long.
-    fn close(&mut self) {
-        self.over = true;
-        (self.kind, self.block, self.granted) = (Kind::Spent, Vec::new(), None);
-    }
-}
-
-/// What a `deflate` body really is. The method of zlib is 8, and its window at most 32 KiB; no
-/// encoder of plain deflate begins so.
-fn deflate_kind(first: u8) -> Kind {
-    if first & 0x0f == 8 && first >> 4 <= 7 {
-        Kind::Zlib(Box::new(ZlibDecoder::new(Room::new())))
-    } else {
-        Kind::Deflate(Box::new(DeflateDecoder::new(Room::new())))
-    }
-}
-
-/// Whether the coded stream has ended, its checksum included: only then does it take no further
-/// byte. Finishing a decoder of deflate says nothing of it, and finishing one of gzip does not
-/// tell a checksum that is wrong from one that is missing. What the byte decodes to is nobody's.
-fn is_over(decoder: &mut impl Write) -> bool {
-    matches!(decoder.write(&[0]), Ok(0))
-}
-
-/// Writes all of `block`. What follows the end of the coded stream is not looked at; what came
-/// before it may still be in the decoder.
-fn write(decoder: &mut impl Write, mut block: &[u8]) -> Progress {
-    let mut progress = Progress::More;
-    while !block.is_empty() && progress == Progress::More {
-        match decoder.write(block) {
-            Ok(0) => progress = Progress::Ended,
-            Ok(taken) => block = &block[taken..],
-            Err(_) => {
-                // It fails again, but lets go of what came before the flaw.
-                let _ = decoder.write(&[]);
-                return Progress::Broken;
+    /// The layer that says what is wrong. Where the inner one fails, what came so far of the outer
+    /// one was well.
+    fn worst(&self) -> Option<&Layer> {
+        match self {
+            Self::Plain | Self::Strange(_) => None,
+            Self::Once(layer) => Some(layer),
+            Self::Twice(layers) => {
+                let [outer, inner] = &**layers;
+                let inner_failed = inner.is_broken() || inner.is_starved();
+                Some(if inner_failed || outer.why().is_empty() {
+                    inner
+                } else {
+                    outer
+                })
             }
         }
     }
-    match decoder.flush() {
-        Ok(()) => progress,
-        Err(_) => Progress::Broken,
+}
+
+/// Where one of two layers is over, so is the other: its memory goes back at once.
+fn end_together(outer: &mut Layer, inner: &mut Layer, data: &mut impl FnMut(&[u8])) {
+    if outer.is_whole() {
+        inner.finish(data);
+    } else if outer.is_over() {
+        inner.stop(data);
+    }
+    if inner.is_over() {
+        outer.close();
     }
 }

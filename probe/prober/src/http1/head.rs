@@ -19,7 +19,7 @@ pub(crate) struct Head {
     /// How the body is framed.
     pub(crate) framing: Framing,
     /// How the body is coded, framing apart.
-    pub(crate) coding: Coding,
+    pub(crate) content: Content,
     /// Where the value of the one Location lies, if there is one that is not empty.
     pub(crate) location: Location,
     /// A tolerance was needed, those of line ends apart.
@@ -59,23 +59,50 @@ pub(crate) enum Location {
     Ambiguous([(u32, u32); 2]),
 }
 
-/// The content coding of a body (RFC 9110 §8.4).
+/// The content codings of a body (RFC 9110 §8.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Coding {
+pub(crate) enum Content {
     #[default]
-    Identity,
+    Plain,
+    Once(Coding),
+    /// The one that was put on first, and the one over it.
+    Twice(Coding, Coding),
+    /// More of them, or a name that we do not know.
+    Strange {
+        /// Start and end in the head of the value of the first field that says it.
+        field: (u32, u32),
+        /// One of the names at least is that of a coding that there is: by those names, the body is
+        /// not what its bytes are.
+        hides: bool,
+    },
+}
+
+/// A content coding that we can take off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
     Gzip,
     /// zlib, or what some servers send under that name: deflate without it.
     Deflate,
     Brotli,
-    /// Another one, or several.
-    Unknown,
 }
+
+/// The other codings that there are (IANA's "HTTP Content Coding Registry"): all that is called
+/// something else is a mistake, `UTF-8` mostly, and no coding of anything.
+const CODINGS_WE_LACK: [&str; 8] = [
+    "aes128gcm",
+    "compress",
+    "dcb",
+    "dcz",
+    "exi",
+    "pack200-gzip",
+    "x-compress",
+    "zstd",
+];
 
 /// What the fields say of the body.
 #[derive(Default)]
 struct Fields {
-    content: Coding,
+    content: Content,
     location: Location,
     length: Option<Result<u64, Flaw>>,
     coding: Option<bool>,
@@ -151,7 +178,7 @@ fn parse_as_is(head: &[u8], method: Method) -> Result<Head, Flaw> {
     Ok(Head {
         status,
         framing,
-        coding: fields.content,
+        content: fields.content,
         location: fields.location,
         sloppy: fields.sloppy,
         lasts: fields.lasts(status, method, old),
@@ -242,7 +269,7 @@ impl Fields {
                 self.note_length(header.value);
             }
             16 if header.name.eq_ignore_ascii_case("content-encoding") => {
-                self.note_content(header.value);
+                self.note_content(head, header.value);
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                 // Codings add up over several fields: the last of all frames the body.
@@ -287,18 +314,30 @@ impl Fields {
         }
     }
 
-    fn note_content(&mut self, value: &[u8]) {
+    fn note_content(&mut self, head: &[u8], value: &[u8]) {
+        let start = value.as_ptr() as usize - head.as_ptr() as usize;
+        let here = (start as u32, (start + value.len()) as u32);
         for name in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            let coding = match name.to_ascii_lowercase().as_slice() {
-                b"" | b"identity" | b"none" => continue,
-                b"gzip" | b"x-gzip" => Coding::Gzip,
-                b"deflate" => Coding::Deflate,
-                b"br" => Coding::Brotli,
-                _ => Coding::Unknown,
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            let coding = match name {
+                _ if ["", "identity", "none"].into_iter().any(is) => continue,
+                _ if is("gzip") || is("x-gzip") => Some(Coding::Gzip),
+                _ if is("deflate") => Some(Coding::Deflate),
+                _ if is("br") => Some(Coding::Brotli),
+                _ => None,
             };
-            self.content = match self.content {
-                Coding::Identity => coding,
-                _ => Coding::Unknown,
+            let exists = coding.is_some() || CODINGS_WE_LACK.into_iter().any(is);
+            self.content = match (self.content, coding) {
+                (Content::Plain, Some(coding)) => Content::Once(coding),
+                (Content::Once(first), Some(coding)) => Content::Twice(first, coding),
+                (Content::Strange { field, hides }, _) => Content::Strange {
+                    field,
+                    hides: hides || exists,
+                },
+                (known, _) => Content::Strange {
+                    field: here,
+                    hides: exists || known != Content::Plain,
+                },
             };
         }
     }
@@ -485,18 +524,43 @@ mod tests {
 
     #[test]
     fn the_content_coding_is_what_the_fields_add_up_to() {
-        for (fields, coding) in [
-            ("", Coding::Identity),
-            ("Content-Encoding: identity\r\n", Coding::Identity),
-            ("Content-Encoding: GZIP\r\n", Coding::Gzip),
-            ("Content-Encoding: , x-gzip\r\n", Coding::Gzip),
-            ("Content-Encoding: deflate\r\n", Coding::Deflate),
-            ("content-encoding: br\r\n", Coding::Brotli),
-            ("Content-Encoding: zstd\r\n", Coding::Unknown),
-            ("Content-Encoding: gzip, br\r\n", Coding::Unknown),
+        use Coding::{Brotli, Deflate, Gzip};
+        for (fields, content) in [
+            ("", Content::Plain),
+            ("Content-Encoding: identity\r\n", Content::Plain),
+            ("Content-Encoding: None, ,\r\n", Content::Plain),
+            ("Content-Encoding: GZIP\r\n", Content::Once(Gzip)),
+            ("Content-Encoding: , x-gzip\r\n", Content::Once(Gzip)),
+            ("Content-Encoding: deflate\r\n", Content::Once(Deflate)),
+            ("content-encoding: br, identity\r\n", Content::Once(Brotli)),
+            (
+                "Content-Encoding: gzip, br\r\n",
+                Content::Twice(Gzip, Brotli),
+            ),
+            (
+                "Content-Encoding: br\r\nContent-Encoding: gzip\r\n",
+                Content::Twice(Brotli, Gzip),
+            ),
         ] {
             let head = get(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).expect(fields);
-            assert_eq!(head.coding, coding, "{fields:?}");
+            assert_eq!((head.content, head.sloppy), (content, false), "{fields:?}");
+        }
+        for (fields, named, hidden) in [
+            ("Content-Encoding: UTF-8\r\n", "UTF-8", false),
+            ("Content-Encoding: utf-8, none\r\n", "utf-8, none", false),
+            ("Content-Encoding: x\r\nContent-Encoding: y\r\n", "x", false),
+            ("Content-Encoding: ZStd\r\n", "ZStd", true),
+            ("Content-Encoding: utf-8, gzip\r\n", "utf-8, gzip", true),
+            ("Content-Encoding: gzip, utf-8\r\n", "gzip, utf-8", true),
+            ("Content-Encoding: br, br,br\r\n", "br, br,br", true),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            let head = get(&text).expect(fields);
+            let Content::Strange { field, hides } = head.content else {
+                panic!("{fields:?}: {:?}", head.content);
+            };
+            let value = &text[field.0 as usize..field.1 as usize];
+            assert_eq!((value, hides), (named, hidden), "{fields:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use model::limits::{ATTEMPT_READ_MAX_BYTES, ATTEMPT_READ_MORE_BYTES};
+use model::outcome::flags;
 use model::target::TargetSpec;
 use model::{Generation, Slot};
 use prober::{AttemptSpec, Rules};
@@ -187,7 +188,7 @@ fn codings_are_offered_and_decoded() {
 }
 
 #[test]
-fn a_coding_that_is_broken_or_unknown_is_told_unless_the_keyword_came_before() {
+fn a_coding_that_is_broken_is_told_unless_the_keyword_came_before() {
     let body = long("the end");
     let start = String::from_utf8(body[20_000..20_020].to_vec()).expect("ASCII");
     let mut broken = gzip(&body);
@@ -210,11 +211,97 @@ fn a_coding_that_is_broken_or_unknown_is_told_unless_the_keyword_came_before() {
         verdict("br", b"\xff\xff\xff\xff", "x"),
         Some("http.bad_encoding")
     );
-    assert_eq!(verdict("zstd", b"whatever", "x"), Some("http.bad_encoding"));
     let plain = http();
-    let answer = answer("Content-Encoding: zstd\r\n", b"whatever");
+    let answer = answer("Content-Encoding: gzip\r\n", b"whatever");
     let unasked = run(&plain, Script::answering(vec![&answer], End::Silence), true);
     assert_eq!(unasked.class(), None, "nobody looks into it");
+}
+
+#[test]
+fn a_body_under_a_strange_coding_is_looked_at_as_it_is_and_the_coding_named() {
+    let verdict = |coding: &str, body: &str, keyword: &str, forbidden: &[&str]| {
+        let fields = format!("Server: x\r\nContent-Encoding: {coding}\r\n");
+        let answer = answer(&fields, body.as_bytes());
+        let run = check(&rules(keyword, forbidden), vec![&answer], End::Silence);
+        let sloppy = run.report().flags & flags::HTTP_SLOPPY != 0;
+        assert_eq!(sloppy, !["none", "identity"].contains(&coding), "{coding}");
+        let evidence = run.attempt.evidence(Slot(1), Generation(1), 1);
+        (run.class(), evidence.text)
+    };
+    let class =
+        |coding, body, keyword, forbidden: &[&str]| verdict(coding, body, keyword, forbidden).0;
+    let page = "you are welcome here";
+    for coding in ["UTF-8", "zstd", "gzip, x", "br, br, br"] {
+        assert_eq!(class(coding, page, "welcome", &[]), None, "{coding}");
+        assert_eq!(class(coding, page, "welcome", &["fatal"]), None, "{coding}");
+        assert_eq!(
+            class(coding, page, "welcome", &["here"]),
+            Some("body.forbidden")
+        );
+        assert_eq!(class(coding, page, "", &["here"]), Some("body.forbidden"));
+        assert_eq!(
+            class(coding, "", "welcome", &[]),
+            Some("body.keyword_missing")
+        );
+        let (class, text) = verdict(coding, page, "absent", &["fatal"]);
+        assert_eq!(class, Some("http.bad_encoding"), "{coding}");
+        assert!(
+            text.ends_with(&format!("its coding is {coding:?}")),
+            "{text}"
+        );
+    }
+    // Without a keyword nothing shows that the body is what it looks like.
+    assert_eq!(class("UTF-8", page, "", &["fatal"]), None);
+    let hidden = verdict("zstd", page, "", &["fatal"]);
+    assert_eq!(hidden.0, Some("http.bad_encoding"));
+    assert!(
+        hidden.1.contains("cannot look into the body"),
+        "{}",
+        hidden.1
+    );
+    assert_eq!(
+        class("none", page, "absent", &[]),
+        Some("body.keyword_missing")
+    );
+}
+
+#[test]
+fn a_strange_coding_that_was_not_kept_with_the_head_is_told_without_its_name() {
+    let fields = format!("A: {}\r\nContent-Encoding: UTF-8\r\n", "a".repeat(2_000));
+    let answer = answer(&fields, b"welcome");
+    let run = check(&rules("absent", &[]), vec![&answer], End::Silence);
+    let text = run.attempt.evidence(Slot(1), Generation(1), 1).text;
+    assert!(text.ends_with("its coding is \"(not kept)\""), "{text}");
+}
+
+#[test]
+fn two_codings_are_taken_off_one_after_the_other() {
+    let page = long("the end");
+    for (codings, coded) in [
+        ("gzip, gzip", gzip(&gzip(&page))),
+        ("deflate, x-gzip", gzip(&zlib(&page))),
+        ("gzip, deflate", deflate(&gzip(&page))),
+        ("br, deflate", zlib(BROTLI)),
+    ] {
+        let keyword = if codings.starts_with("br") {
+            "keyword world"
+        } else {
+            "the end"
+        };
+        let verdict = |coded: &[u8], keyword: &str| {
+            let answer = answer(&format!("Content-Encoding: {codings}\r\n"), coded);
+            check(&rules(keyword, &[]), vec![&answer], End::Silence).class()
+        };
+        assert_eq!(verdict(&coded, keyword), None, "{codings}");
+        let absent = verdict(&coded, "absent");
+        assert_eq!(absent, Some("body.keyword_missing"), "{codings}");
+        let cut = &coded[..coded.len() - 12];
+        assert_eq!(
+            verdict(cut, "absent"),
+            Some("http.bad_encoding"),
+            "{codings}"
+        );
+    }
 }
 
 #[test]

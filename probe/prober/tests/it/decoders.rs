@@ -145,3 +145,26 @@ fn a_body_that_is_over_holds_no_memory_while_the_check_goes_on() {
     let attempt = begun(&shared, &rules, &whole);
     assert_eq!((class(&attempt), shared.decoder_bytes()), (None, 0));
 }
+
+#[test]
+fn a_body_under_two_codings_counts_with_both_and_is_refused_without_room_for_one() {
+    let shared = shared();
+    let rules = wants("absent");
+    let waiting = answer("gzip, deflate", b"\x78");
+    let mut held = vec![begun(&shared, &rules, &waiting)];
+    assert_eq!(shared.decoder_bytes(), 2 * DECODER_BYTES);
+    let one = answer("gzip", b"\x1f\x8b");
+    while shared.decoder_bytes() + DECODER_BYTES < DECODERS_MAX_BYTES {
+        held.push(begun(&shared, &rules, &one));
+    }
+    let used_bytes = shared.decoder_bytes();
+    let refused = begun(&shared, &rules, &waiting);
+    assert_eq!(class(&refused), Some(FailureClass::LocalPressure));
+    assert_eq!(
+        shared.decoder_bytes(),
+        used_bytes,
+        "who was refused holds nothing"
+    );
+    held.clear();
+    assert_eq!(shared.decoder_bytes(), 0);
+}

@@ -6,16 +6,20 @@ use std::io::Read;
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use model::limits::BODY_MAX_BYTES;
 
+use super::Decoder;
 use super::brotli::{Brotli, LIVE_MAX_BYTES, Progress};
 use super::budget::Budget;
-use super::{BLOCK_BYTES, Decoder, Kind, PIECE_BYTES};
+use super::layer::{BLOCK_BYTES, Kind, Layer, PIECE_BYTES};
 use crate::fuzzing::pieces;
-use crate::http1::head::Coding;
+use crate::http1::head::{Coding, Content};
 
 /// Memory of one decoder, whatever it is sent: for brotli all that it asks for by its end.
 const MEMORY_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// What a block of deflate can make, and what was under way.
 const ROOM_MAX_BYTES: usize = 1_032 * BLOCK_BYTES + 64 * 1024;
+
+/// From here on the first byte of an input chooses two codings.
+const TWICE_FROM: u8 = 216;
 
 /// What came of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,34 +38,59 @@ enum End {
 }
 
 /// Whatever the pieces, a body decodes to the same, at most a mebibyte, in pieces and in memory
-/// that are bounded; what is whole is what another reader of it finds.
+/// that are bounded; what is whole is what another reader of it finds. Two codings decode to what
+/// one after the other does.
 pub(crate) fn coding(data: &[u8]) {
     let Some((&control, bytes)) = data.split_first() else {
         return;
     };
-    let coding = [Coding::Gzip, Coding::Deflate, Coding::Brotli][usize::from(control % 3)];
-    let whole = any_split(coding, bytes, control, End::Stream);
-    assert!(!(whole.broken && whole.cut));
-    assert_eq!(whole.broken || whole.cut, !whole.why.is_empty());
-    let stopped = any_split(coding, bytes, control, End::Ours);
-    assert!(!stopped.cut, "who stops is to blame, not the sender");
-    assert!(whole.data.starts_with(&stopped.data));
-    match coding {
+    let choice = |of: u8| [Coding::Gzip, Coding::Deflate, Coding::Brotli][usize::from(of % 3)];
+    let (outer, inner) = (choice(control), choice(control / 3));
+    if control >= TWICE_FROM {
+        return twice(outer, inner, bytes, control);
+    }
+    let whole = ended_by_either(Content::Once(outer), bytes, control);
+    match outer {
         Coding::Brotli => agrees_with_a_larger_window(&whole, bytes),
-        _ => agrees_with_another_reader(&whole, coding, bytes),
+        _ => agrees_with_another_reader(&whole, outer, bytes),
     }
 }
 
-fn any_split(coding: Coding, bytes: &[u8], control: u8, end: End) -> Decoded {
-    let whole = decode(coding, [bytes], end);
-    assert_eq!(decode(coding, pieces(bytes, control), end), whole);
-    assert_eq!(decode(coding, bytes.chunks(1), end), whole);
+fn twice(outer: Coding, inner: Coding, bytes: &[u8], control: u8) {
+    let whole = ended_by_either(Content::Twice(inner, outer), bytes, control);
+    let middle = decode(Content::Once(outer), [bytes], End::Stream);
+    let is_whole = middle.why.is_empty() && (middle.data.len() as u64) < BODY_MAX_BYTES;
+    let end = if is_whole { End::Stream } else { End::Ours };
+    let last = decode(Content::Once(inner), [&middle.data[..]], end);
+    assert!(
+        whole.data == last.data,
+        "not what one after the other gives"
+    );
+    if is_whole || last.broken {
+        assert_eq!((whole.broken, whole.cut), (last.broken, last.cut));
+    }
+}
+
+fn ended_by_either(content: Content, bytes: &[u8], control: u8) -> Decoded {
+    let whole = any_split(content, bytes, control, End::Stream);
+    assert!(!(whole.broken && whole.cut));
+    assert_eq!(whole.broken || whole.cut, !whole.why.is_empty());
+    let stopped = any_split(content, bytes, control, End::Ours);
+    assert!(!stopped.cut, "who stops is to blame, not the sender");
+    assert!(whole.data.starts_with(&stopped.data));
     whole
 }
 
-fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>, end: End) -> Decoded {
-    let budget = Budget::new(LIVE_MAX_BYTES);
-    let mut decoder = Decoder::new(coding, &budget);
+fn any_split(content: Content, bytes: &[u8], control: u8, end: End) -> Decoded {
+    let whole = decode(content, [bytes], end);
+    assert_eq!(decode(content, pieces(bytes, control), end), whole);
+    assert_eq!(decode(content, bytes.chunks(1), end), whole);
+    whole
+}
+
+fn decode<'a>(content: Content, pieces: impl IntoIterator<Item = &'a [u8]>, end: End) -> Decoded {
+    let budget = Budget::new(2 * LIVE_MAX_BYTES);
+    let mut decoder = Decoder::new(content, &budget);
     let mut data = Vec::new();
     let mut keep = |piece: &[u8]| {
         assert!(piece.len() <= PIECE_BYTES);
@@ -69,7 +98,11 @@ fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>, end: E
     };
     for piece in pieces {
         decoder.take(piece, &mut keep);
-        check_memory(&mut decoder);
+        match &mut decoder {
+            Decoder::Once(layer) => check_memory(layer),
+            Decoder::Twice(layers) => layers.iter_mut().for_each(check_memory),
+            Decoder::Plain | Decoder::Strange(_) => unreachable!("the body is coded"),
+        }
     }
     match end {
         End::Stream => decoder.finish(&mut keep),
@@ -89,12 +122,12 @@ fn decode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>, end: E
     }
 }
 
-fn check_memory(decoder: &mut Decoder) {
-    assert!(decoder.block.capacity() <= 2 * BLOCK_BYTES);
-    if let Kind::Brotli(brotli, _) = &decoder.kind {
+fn check_memory(layer: &mut Layer) {
+    assert!(layer.block.capacity() <= 2 * BLOCK_BYTES);
+    if let Kind::Brotli(brotli, _) = &layer.kind {
         assert!(brotli.memory_bytes() <= MEMORY_MAX_BYTES);
     }
-    if let Some(room) = decoder.room() {
+    if let Some(room) = layer.room() {
         assert!(room.out.is_empty() && room.out.capacity() <= 2 * ROOM_MAX_BYTES);
     }
 }
