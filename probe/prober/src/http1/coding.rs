@@ -9,6 +9,7 @@ mod brotli;
 pub(crate) mod budget;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod gzip;
 mod layer;
 
 use super::head::Content;

@@ -7,11 +7,12 @@
 
 use std::io::{self, Write};
 
-use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use flate2::write::{DeflateDecoder, ZlibDecoder};
 use model::limits::{BODY_MAX_BYTES, DECODER_BYTES};
 
 use super::brotli::{Brotli, Progress};
 use super::budget::{Budget, Grant};
+use super::gzip::Gzip;
 use crate::http1::head::Coding;
 
 /// Bytes of a block. A match may be found so many bytes late, and never later than the end.
@@ -59,7 +60,7 @@ impl std::fmt::Debug for Layer {
 }
 
 pub(super) enum Kind {
-    Gzip(Box<GzDecoder<Room>>),
+    Gzip(Box<Gzip<Room>>),
     /// `deflate`, of which no byte has come: whether it is zlib shows in the first one.
     Unseen,
     Zlib(Box<ZlibDecoder<Room>>),
@@ -108,7 +109,7 @@ impl Layer {
         let starved = granted.is_none();
         let kind = match coding {
             _ if starved => Kind::Spent,
-            Coding::Gzip => Kind::Gzip(Box::new(GzDecoder::new(Room::new()))),
+            Coding::Gzip => Kind::Gzip(Box::new(Gzip::new(Room::new()))),
             Coding::Deflate => Kind::Unseen,
             Coding::Brotli => Kind::Brotli(Box::new(Brotli::new(budget)), BODY_MAX_BYTES as usize),
         };
@@ -161,20 +162,15 @@ impl Layer {
         if self.over {
             return;
         }
-        let (whole, intact) = match &mut self.kind {
-            Kind::Gzip(decoder) => {
-                let whole = is_over(&mut **decoder);
-                (whole, !whole || decoder.try_finish().is_ok())
-            }
-            Kind::Zlib(decoder) => (is_over(&mut **decoder), true),
-            Kind::Deflate(decoder) => (is_over(&mut **decoder), true),
+        let whole = match &mut self.kind {
+            Kind::Gzip(decoder) => decoder.is_whole(),
+            Kind::Zlib(decoder) => is_over(&mut **decoder),
+            Kind::Deflate(decoder) => is_over(&mut **decoder),
             // It is over as soon as it is whole.
-            Kind::Brotli(..) => (false, true),
-            Kind::Unseen | Kind::Spent => (true, true),
+            Kind::Brotli(..) => false,
+            Kind::Unseen | Kind::Spent => true,
         };
-        if !intact {
-            self.give_up("the checksum of the coded body is wrong");
-        } else if !whole {
+        if !whole {
             (self.state, self.why) = (State::Cut, "the coded body ends early");
         }
         self.close();
@@ -239,7 +235,7 @@ impl Layer {
                 self.close();
             }
             Progress::More => {}
-            Progress::Broken => self.give_up("the body cannot be decoded"),
+            Progress::Broken => self.give_up(),
             Progress::Starved => self.starve(),
         }
     }
@@ -269,8 +265,12 @@ impl Layer {
         }
     }
 
-    fn give_up(&mut self, why: &'static str) {
-        (self.state, self.why) = (State::Broken, why);
+    fn give_up(&mut self) {
+        self.state = State::Broken;
+        self.why = match &self.kind {
+            Kind::Gzip(decoder) if decoder.is_forged() => "the checksum of the coded body is wrong",
+            _ => "the body cannot be decoded",
+        };
         self.close();
     }
 
@@ -298,8 +298,7 @@ fn deflate_kind(first: u8) -> Kind {
 }
 
 /// Whether the coded stream has ended, its checksum included: only then does it take no further
-/// byte. Finishing a decoder of deflate says nothing of it, and finishing one of gzip does not
-/// tell a checksum that is wrong from one that is missing. What the byte decodes to is nobody's.
+/// byte. Finishing the decoder says nothing of it. What the byte decodes to is nobody's.
 fn is_over(decoder: &mut impl Write) -> bool {
     matches!(decoder.write(&[0]), Ok(0))
 }
