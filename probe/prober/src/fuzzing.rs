@@ -13,7 +13,7 @@ use crate::http1::coding::fuzzing::coding;
 use crate::http1::fuzzing::{chunked, head};
 use crate::resolver::fuzzing::message as dns_message;
 use crate::resolver::fuzzing::trace::trace as dns_trace;
-use crate::tls::fuzzing::server_hello;
+use crate::tls::fuzzing::{certificate, server_hello};
 
 /// A target's name, which is that of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -28,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("url", url),
     ("location", location),
     ("server_hello", server_hello),
+    ("certificate", certificate),
 ];
 
 /// A URL that is accepted has one form, which a request line and a log can carry.

@@ -293,13 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn the_nine_targets_are_the_corpora() {
+    fn the_ten_targets_are_the_corpora() {
         let names: Vec<String> = corpora()
             .expect("checked in")
             .iter()
             .map(|corpus| file_name(corpus))
             .collect();
         let expected = [
+            "certificate",
             "chunked",
             "coding",
             "dns_message",

@@ -1,5 +1,10 @@
-//! Fuzz body of the second look: what a server sends to a legacy hello.
+//! Fuzz bodies of the second look, what a server sends to a legacy hello, and of the certificates
+//! that are read by hand.
 
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::chain;
 use super::server_hello::{ServerHelloSeen, sniff_server_hello};
 
 /// What is said of the first bytes is never taken back, and a hello is what stands in them.
@@ -46,4 +51,40 @@ fn read_plainly(mut bytes: &[u8]) -> Option<(u16, u16)> {
     };
     let id = usize::from(*message.get(38)?);
     Some((word(4)?, word(39 + id)?))
+}
+
+/// Of a certificate, whatever its bytes, little is read and nothing panics; what another reader of
+/// it accepts says the same here, as far as it is read here.
+pub(crate) fn certificate(data: &[u8]) {
+    let one = CertificateDer::from(data);
+    let chain = [one.clone(), one];
+    let read = chain::validity(&chain[..1], None);
+    assert_eq!(chain::validity(&chain, None), read);
+    assert_eq!(chain::validity_of_all(chain.iter()), read);
+    if let Some(validity) = read {
+        let followed = CertificateDer::from([data, data].concat());
+        assert_eq!(chain::validity(&[followed], None), read);
+        for at in [validity.not_before, validity.not_after] {
+            // A year has four digits; a month and a day of 99 are read as they stand.
+            assert!((10..=11).contains(&chain::date(at).len()), "{at}");
+            assert!(chain::days(at) > 0);
+        }
+    }
+    let subjects = chain::subjects(&chain[..1]);
+    assert!(subjects.len() == 1 && subjects[0].len() <= 64 + 8 * data.len());
+    // Its signed part, or any bytes in the place of one.
+    let _ = chain::is_authority(data);
+    let Ok((_, theirs)) = X509Certificate::from_der(data) else {
+        return;
+    };
+    // They read more than we do: classes of tags and lengths that DER has not, parts of seconds.
+    if let Some(validity) = read {
+        let their = theirs.validity();
+        assert_eq!(validity.not_before, their.not_before.timestamp());
+        assert_eq!(validity.not_after, their.not_after.timestamp());
+    }
+    if let Ok(Some(constraints)) = theirs.basic_constraints() {
+        let is_authority = chain::is_authority(theirs.tbs_certificate.as_ref());
+        assert!(constraints.value.ca || !is_authority);
+    }
 }
