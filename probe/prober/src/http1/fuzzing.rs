@@ -17,6 +17,7 @@ struct Accepted {
     status: u16,
     framing: Framing,
     sloppy: bool,
+    lasts: bool,
 }
 
 /// Whatever the pieces, a head is the same; and an accepted head is one.
@@ -53,6 +54,8 @@ fn read_head<'a>(
                 status: head.status,
                 framing: head.framing,
                 sloppy: head.sloppy || scan.sloppy(),
+                // Only the scan sees line ends: what it tolerates is for its caller to count.
+                lasts: head.lasts && !scan.sloppy(),
             }));
         }
     }
@@ -73,7 +76,30 @@ fn judge_head(accepted: Accepted, head: &[u8], method: Method) -> Accepted {
         Framing::Chunked => assert!(!bodiless && text.contains("chunked")),
         Framing::ToClose => assert!(!bodiless),
     }
+    if accepted.lasts {
+        assert!(!accepted.sloppy && accepted.status != 101);
+        let options = connection_options(&text);
+        assert!(
+            !options.contains(&"close"),
+            "it is to be closed: {options:?}"
+        );
+        let old = text.trim_start().starts_with("http/1.0");
+        assert!(!old || options.contains(&"keep-alive"), "{options:?}");
+    }
     accepted
+}
+
+/// The options of every Connection field of a head in lower case and without tolerances.
+fn connection_options(text: &str) -> Vec<&str> {
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields
+        .filter(|(name, _)| *name == "connection")
+        .flat_map(|(_, value)| {
+            value
+                .split(',')
+                .map(|option| option.trim_matches([' ', '\t']))
+        })
+        .collect()
 }
 
 /// How far a chunked body came.
