@@ -21,6 +21,7 @@ mod error;
 mod lease;
 mod legacy;
 mod mysql;
+mod options;
 mod rules;
 mod schema;
 mod sqlite;
@@ -41,8 +42,9 @@ pub use legacy::{
     LegacyState, Name,
 };
 pub use mysql::MysqlUrl;
+pub use options::OpenOptions;
 pub use schema::{MigrationPlan, MigrationStep};
-pub use store::{OpenOptions, Store};
+pub use store::Store;
 pub use url::StoreUrl;
 
 /// What the store answers, or why it could not.

@@ -1,10 +1,7 @@
 //! The handle that everyone holds, and the choice of the backend behind it.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use model::fact::{Batch, Event, Transition};
-use model::limits::{FRESHNESS_CHUNK_ROWS, HISTORY_CHUNK_ROWS, STORE_BUSY_MS};
+use model::limits::{FRESHNESS_CHUNK_ROWS, HISTORY_CHUNK_ROWS};
 use model::{FactId, Target, TargetId, UnixMs};
 use tokio::sync::mpsc;
 
@@ -15,47 +12,12 @@ use crate::answer::{
 };
 use crate::changes::{Changes, Position, Reader};
 use crate::lease::{Claim, Fence, JournalId};
-use crate::legacy::{BucketTally, Legacy, LegacyRange, LegacyRow};
+use crate::legacy::{BucketTally, LegacyRange, LegacyRow};
 use crate::mysql::Lane;
+use crate::options::OpenOptions;
 use crate::schema::{MigrationPlan, MigrationStep};
 use crate::url::StoreUrl;
 use crate::{Result, StoreError, mysql, sqlite};
-
-/// How to open a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenOptions {
-    /// Make the store, and its directory, when there is none.
-    pub create: bool,
-    /// Change nothing: no migration, no write, and a store that may only be read will do.
-    pub look_only: bool,
-    /// How long a request waits for the lock of another process.
-    pub busy_timeout: Duration,
-    /// Tables of an older system beside ours, on a server.
-    pub legacy: Option<Arc<Legacy>>,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self {
-            create: true,
-            look_only: false,
-            busy_timeout: Duration::from_millis(STORE_BUSY_MS),
-            legacy: None,
-        }
-    }
-}
-
-impl OpenOptions {
-    /// For a store that is there, to look only.
-    #[must_use]
-    pub fn look() -> Self {
-        Self {
-            create: false,
-            look_only: true,
-            ..Self::default()
-        }
-    }
-}
 
 /// Rows of one import transaction: an apply waits for one of them at most (≈ 50 ms).
 const IMPORT_CHUNK_ROWS: usize = 2_000;

@@ -11,8 +11,8 @@ use mysql_async::Value;
 use super::address::MysqlUrl;
 use super::session::{Lane, Session, read};
 use super::structure;
+use crate::options::OpenOptions;
 use crate::schema::{self, Migration, MigrationPlan, MigrationStep, Mismatch};
-use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
 /// Every migration, in order, versions from 1 without gaps. A released file never changes.

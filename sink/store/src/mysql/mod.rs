@@ -22,7 +22,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use self::session::KEEP_ALIVE;
-use crate::store::OpenOptions;
+use crate::options::OpenOptions;
 use crate::{Result, StoreError};
 
 mod address;

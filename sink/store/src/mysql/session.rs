@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::address::{MysqlUrl, Tls};
 use super::failure::{connecting, working};
 use crate::legacy::Legacy;
-use crate::store::OpenOptions;
+use crate::options::OpenOptions;
 use crate::{Result, StoreError};
 
 /// Prepared statements that a connection keeps: more than the shapes of ours.

@@ -10,8 +10,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::failure::Failure;
 use super::migrate::{migrate, plan, plan_of_nothing, require_current};
+use crate::options::OpenOptions;
 use crate::schema::MigrationPlan;
-use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
 /// Page cache, in KiB. At 1 M targets the tables are ≈ 350 MB; everything hot at a time (the end

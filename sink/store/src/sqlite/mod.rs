@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::connection::Db;
 use crate::changes::NoChanges;
+use crate::options::OpenOptions;
 use crate::schema::MigrationPlan;
-use crate::store::OpenOptions;
 use crate::{Result, StoreError};
 
 mod audit;

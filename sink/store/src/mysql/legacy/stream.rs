@@ -38,7 +38,7 @@ use super::super::session::{Lane, Session, hang_up};
 use super::OWN_SETTINGS;
 use crate::changes::{Change, Changes, Counters, Feed, LostChanges, NoChanges, Position, Reader};
 use crate::legacy::Legacy;
-use crate::store::OpenOptions;
+use crate::options::OpenOptions;
 use crate::{Result, StoreError};
 
 mod gather;
