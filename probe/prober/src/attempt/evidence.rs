@@ -87,7 +87,11 @@ impl Attempt {
         let session = self.session_note().filter(|_| is_of("tls."));
         let other = self.hop.dns.other_family(self.hop.route.is_ipv4());
         let other = other.filter(|_| is_of("dns.") && !self.hop.route.is_empty());
-        let notes = [each, left_out, session, other].into_iter().flatten();
+        let reuse = self.reuse_note().map(str::to_owned);
+        let reuse = reuse.filter(|_| ["connect.", "http."].into_iter().any(is_of));
+        let notes = [each, left_out, session, other, reuse]
+            .into_iter()
+            .flatten();
         notes.fold(text, |text, note| format!("{text}; {note}"))
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use model::FailureClass;
 use model::evidence::{HopSeen, shorten};
-use model::limits::REDIRECTS_MAX;
+use model::limits::{ATTEMPT_READ_MAX_BYTES, REDIRECTS_MAX};
 use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Redirect;
 use model::time::{MonoUs, Now};
@@ -52,6 +52,8 @@ pub(super) struct Journey {
     pub(super) left: Option<(Conn, SocketAddr)>,
     /// Kept connections that brought no answer, in hops that are over.
     pub(super) reuses_refused: u32,
+    /// Flags, and bytes that are still read, as the hops that are over have left them.
+    pub(super) before: (u16, u32),
 }
 
 impl Journey {
@@ -67,6 +69,7 @@ impl Journey {
             not_followed: String::new(),
             left: None,
             reuses_refused: 0,
+            before: (0, ATTEMPT_READ_MAX_BYTES),
         }
     }
 
@@ -298,7 +301,7 @@ impl Attempt {
         self.buffers.carry.clear();
         self.write_request(&spec, credentials, shared);
         self.note_reuse();
-        let refused = self.reuses_refused();
+        let (refused, before) = (self.reuses_refused(), (self.flags, self.read_left));
         let left = self.left_to_keep();
         self.leave_connection();
         self.tls = TlsLink::of(&spec);
@@ -313,6 +316,7 @@ impl Attempt {
         let journey = self.journey.as_mut();
         let journey = journey.expect("a turn is part of a journey");
         (journey.left, journey.reuses_refused) = (left, refused);
+        journey.before = before;
         if let Some((conn, _)) = left {
             self.closing &= !bit(conn);
             self.pending |= pending::KEEP;

@@ -6,18 +6,20 @@
 //!     └───────► Reused ────► Sending ─► … ─► an answer ─► as on any other connection
 //!                               └► closed, reset, nonsense ─► Turning ─► Connecting, on its own
 //! ```
-//! What is kept here to save time is never why a site is down: a kept connection that brings no
-//! answer is given up for a new one to the same address, once in a hop and inside the same
-//! deadline. An answer that was read counts, but for the two that speak of the connection.
+//! A kept connection that brings no answer is given up for a new one to the same address, once in a
+//! hop and inside the same deadline. Where it took so long that the deadline passed, nothing is
+//! known of the site: [`Attempt::unheard_at`] says so, for another attempt. An answer that was
+//! read counts, but for the two that speak of the connection.
 //!
 //! Of an answer it knows only where it must have ended. Bytes behind it that were read rule the
 //! connection out here; those that come later are for the shell to see before it gives the
 //! connection out: so it does not matter how they were split.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use model::FailureClass;
 use model::Verdict;
+use model::limits::ATTEMPT_READ_MAX_BYTES;
 use model::outcome::{PHASE_ABSENT, flags};
 use model::time::Now;
 use model::url::Scheme;
@@ -30,6 +32,13 @@ use crate::shared::Shared;
 /// 408 is what some servers say to a connection that is idle for too long, 421 to a host that they
 /// do not serve on it: the request may be repeated on another one (RFC 9110, §15.5.9, §15.5.20).
 const OF_THE_CONNECTION: [u16; 2] = [408, 421];
+
+/// What it may be called that the time was up.
+const TIMEOUTS: [FailureClass; 3] = [
+    FailureClass::ConnectTimeout,
+    FailureClass::TlsTimeout,
+    FailureClass::HttpTimeout,
+];
 
 /// How the request of a hop is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +89,32 @@ impl Attempt {
     pub fn reuses_refused(&self) -> u32 {
         let before = self.journey.as_ref();
         let before = before.map_or(0, |journey| journey.reuses_refused);
-        before + u32::from(self.carrier == Carrier::Renewed)
+        before + u32::from(self.carrier == Carrier::Renewed || self.met_silence())
+    }
+
+    /// The address towards which kept connections used up the deadline, or a part of it: they
+    /// brought no answer, and the time was up before another one did. The verdict, which is a
+    /// timeout, may then speak of them alone.
+    pub fn unheard_at(&self) -> Option<IpAddr> {
+        let timed_out = self.class.is_some_and(|class| TIMEOUTS.contains(&class));
+        let is_unheard = timed_out && self.reuses_refused() > 0;
+        self.route().address().filter(|_| is_unheard)
+    }
+
+    /// The time was up, and nothing had come of a kept connection.
+    fn met_silence(&self) -> bool {
+        let timed_out = self.class == Some(FailureClass::HttpTimeout);
+        timed_out && self.carrier == Carrier::Reused && self.status == 0
+    }
+
+    /// That a kept connection took time of the check and brought nothing.
+    pub(super) fn reuse_note(&self) -> Option<&'static str> {
+        let note = if self.met_silence() {
+            "it was asked over a connection that an earlier check had left"
+        } else {
+            "a connection that an earlier check had left was tried before and brought no answer"
+        };
+        (self.reuses_refused() > 0).then_some(note)
     }
 
     /// A kept connection was taken instead of a new one: there is no phase of connecting.
@@ -175,8 +209,18 @@ impl Attempt {
         (self.phases.ttfb_us, self.phases.body_us) = (PHASE_ABSENT, PHASE_ABSENT);
         (self.status, self.sending, self.why) = (0, false, "");
         (self.errno, self.send_errno) = (None, None);
+        self.forget_answer();
         (self.stage, self.pending, self.mark) = (Stage::Connecting, 0, now.mono);
         self.open(self.hop.lane, shared, now);
         self.arm();
+    }
+
+    /// What was read over the kept connection is no part of the hop: neither what was tolerated in
+    /// it nor how much it was.
+    fn forget_answer(&mut self) {
+        let before = self.journey.as_ref();
+        let before = before.map_or((0, ATTEMPT_READ_MAX_BYTES), |journey| journey.before);
+        self.flags &= before.0 | !flags::HTTP_SLOPPY;
+        self.read_left = before.1;
     }
 }

@@ -5,10 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
-use model::limits::HEAD_MAX_BYTES;
-use model::outcome::{PHASE_ABSENT, flags};
+use model::limits::{HEAD_MAX_BYTES, INTERIM_RESPONSES_MAX};
+use model::outcome::{PHASE_ABSENT, Phases, flags};
 use model::target::Method;
 use model::url::Scheme;
+use model::{Generation, Slot};
 use prober::resolver::{ResolvedName, Scope};
 use prober::{
     Attempt, AttemptSpec, Buffers, Command, Conn, ErrnoAt, Event, HostRef, Report, Roots, Shared,
@@ -23,6 +24,8 @@ use crate::splits::pieces;
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const HOP: &[u8] = b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n";
 const ETIMEDOUT: i32 = 110;
+/// From one event to the next, in µs.
+const PACE_US: u64 = 10;
 
 /// Made once per thread: it is no other one's, and parsing the Mozilla roots takes its time.
 fn with_reuse() -> &'static Shared {
@@ -90,13 +93,18 @@ impl<'a> Shell<'a> {
             did: Vec::new(),
             sent: Vec::new(),
             kept: Vec::new(),
+            asked_us: Vec::new(),
         };
         let mut lines = HashMap::new();
+        let mut now_us = 0;
         for _ in 0..1_000_000 {
             let event = match played.attempt.next() {
                 Command::Done => return played,
                 Command::Resolve => Event::Resolved(Ok(&self.dns)),
-                Command::Connect { conn, .. } => self.connect(conn, &mut played, &mut lines),
+                Command::Connect { conn, .. } => {
+                    played.asked_us.push(now_us);
+                    self.connect(conn, &mut played, &mut lines)
+                }
                 Command::Send { conn } => self.send(conn, &mut played),
                 Command::Recv { conn } => {
                     let line = lines.get_mut(&conn.0).expect("an open connection");
@@ -117,9 +125,13 @@ impl<'a> Shell<'a> {
                 }
                 Command::Timer { .. } => continue,
                 Command::Widen => panic!("there is nothing more to be had"),
-                Command::Wait => Event::Deadline { ours: false },
+                Command::Wait => {
+                    now_us = u64::from(spec.timeout_ms) * 1_000;
+                    Event::Deadline { ours: false }
+                }
             };
-            played.attempt.on(event, shared, at(0));
+            now_us += PACE_US;
+            played.attempt.on(event, shared, at(now_us));
         }
         panic!("it never ends: {:?}", played.did)
     }
@@ -178,6 +190,8 @@ struct Played {
     sent: Vec<Vec<u8>>,
     /// Where it leads, and whether nothing was left unread.
     kept: Vec<(SocketAddr, bool)>,
+    /// When connections were asked for, in µs since the start.
+    asked_us: Vec<u64>,
 }
 
 impl Played {
@@ -191,6 +205,11 @@ impl Played {
 
     fn is_flagged(&self) -> bool {
         self.report().flags & flags::CONNECTION_REUSED != 0
+    }
+
+    fn text(&self) -> String {
+        let evidence = self.attempt.evidence(Slot(0), Generation(1), 1);
+        evidence.text
     }
 
     /// Whether another request may ever go out on a connection of it.
@@ -320,10 +339,20 @@ fn duds() -> Vec<Line<'static>> {
         bytes.resize(HEAD_MAX_BYTES + 9, b'x');
         bytes
     });
+    static INTERIM: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut bytes = b"HTTP/1.1 103 Early Hints\r\nA: ".to_vec();
+        bytes.resize(HEAD_MAX_BYTES - 9, b'x');
+        bytes.extend_from_slice(b"\r\n\r\n");
+        bytes
+    });
     let timeout = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    // Together nearly as much as is read in a check.
+    let interims = [&INTERIM[..]; INTERIM_RESPONSES_MAX as usize - 1];
     vec![
         Line::new([], End::Eof),
         Line::new([], End::Errno(ECONNRESET)),
+        Line::new(interims, End::Eof),
+        Line::whole(b"HTTP/1.1 408 Request Timeout\nContent-Length: 0\n\n"),
         Line::new([], End::Errno(ETIMEDOUT)),
         Line::new([&b"HTTP/1.1 200"[..]], End::Eof),
         Line::new([&b"HTTP/1.1 100 Go on\r\n\r\n"[..]], End::Eof),
@@ -335,7 +364,7 @@ fn duds() -> Vec<Line<'static>> {
 }
 
 #[test]
-fn a_kept_connection_that_brings_no_answer_is_never_why_a_site_is_down() {
+fn a_kept_connection_that_brings_no_answer_is_given_up_for_a_new_one() {
     for (number, dud) in duds().into_iter().enumerate() {
         let shell = Shell::new(vec![dud], vec![Line::whole(OK)]);
         let played = shell.play(&http(), with_reuse());
@@ -347,9 +376,105 @@ fn a_kept_connection_that_brings_no_answer_is_never_why_a_site_is_down() {
             "{number}"
         );
         assert_eq!(played.sent[0], played.sent[1]);
-        assert_ne!(report.phases.connect_us, PHASE_ABSENT);
         assert!(!played.is_flagged(), "the answer came on a fresh one");
+        assert_eq!(report.flags & flags::HTTP_SLOPPY, 0, "{number}");
         assert_eq!(played.attempt.reuses_refused(), 1);
+        assert_eq!(played.attempt.unheard_at(), None, "there was time enough");
+    }
+}
+
+#[test]
+fn what_a_refused_connection_took_is_in_the_whole_and_in_no_phase() {
+    for (number, dud) in duds().into_iter().enumerate() {
+        let played = Shell::new(vec![dud], vec![Line::whole(OK)]).play(&http(), with_reuse());
+        let [reused_us, renewed_us] = played.asked_us[..] else {
+            panic!("{number}: {:?}", played.asked_us)
+        };
+        assert!(renewed_us >= reused_us + 2 * PACE_US, "{number}");
+        // Connected, sent, answered: of the writing alone no phase tells.
+        let report = played.report();
+        let total_us = renewed_us + 3 * PACE_US;
+        assert_eq!(u64::from(report.phases.total_us), total_us, "{number}");
+        let phases = [report.phases.connect_us, report.phases.ttfb_us];
+        assert_eq!(phases.map(u64::from), [PACE_US; 2], "{number}");
+    }
+}
+
+#[test]
+fn how_much_a_refused_connection_brought_is_not_counted() {
+    // With what the dud brought it would be more than is read in a check.
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nA: {}\r\n",
+        "x".repeat(HEAD_MAX_BYTES / 2)
+    );
+    let long = head.clone() + "Content-Length: 2\r\n\r\nok";
+    let interim = head.replace("200 OK", "103 Hints") + "\r\n";
+    let interims = || [interim.as_bytes(); 4];
+    let fresh = || Line::new(interims().into_iter().chain([long.as_bytes()]), End::Eof);
+    for dud in duds() {
+        let played = Shell::new(vec![dud], vec![fresh()]).play(&http(), with_reuse());
+        assert_eq!(played.class(), None);
+    }
+    // What the hops before have used is used.
+    let hop = head.replace("200 OK", "302 Found") + "Location: /next\r\n";
+    let hop = hop + "Content-Length: 0\r\n\r\n";
+    let first = Line::new([hop.as_bytes()], End::Silence);
+    let second = duds().swap_remove(2);
+    let played = Shell::new(Vec::new(), vec![first, second, fresh()]).play(&http(), with_reuse());
+    assert_eq!((played.class(), played.report().hops), (None, 1));
+    assert_eq!(played.attempt.reuses_refused(), 1);
+}
+
+#[test]
+fn what_was_tolerated_in_a_hop_before_is_still_said() {
+    let sloppy = b"HTTP/1.1 302 Found\nLocation: /next\nContent-Length: 0\n\n";
+    let kept = vec![Line::new([], End::Eof), Line::whole(sloppy)];
+    let played = Shell::new(kept, vec![Line::whole(OK)]).play(&http(), with_reuse());
+    assert_eq!(
+        played.did[..],
+        ["reuse", "close", "reuse", "close", "connect", "close"]
+    );
+    assert_ne!(played.report().flags & flags::HTTP_SLOPPY, 0);
+}
+
+#[test]
+fn of_a_site_nothing_is_known_where_a_kept_connection_used_up_the_time() {
+    let silent = || Line::new([], End::Silence);
+    let play = |kept, fresh| Shell::new(kept, fresh).play(&http(), with_reuse());
+    let address = Some(local(1));
+    let alone = play(vec![silent()], vec![Line::whole(OK)]);
+    assert_eq!(alone.class(), Some("http.timeout"));
+    assert_eq!(
+        (alone.attempt.unheard_at(), alone.is_flagged()),
+        (address, true)
+    );
+    assert_eq!(alone.attempt.reuses_refused(), 1);
+    let note = "; it was asked over a connection that an earlier check had left";
+    assert!(alone.text().ends_with(note), "{}", alone.text());
+    // It may have been refused a moment before the end.
+    let before = "; a connection that an earlier check had left was tried before and brought no \
+                  answer";
+    for (fresh, class, unheard_at) in [
+        (vec![silent()], "http.timeout", address),
+        (vec![Line::new([], End::Eof)], "http.truncated", None),
+        (Vec::new(), "connect.refused", None),
+    ] {
+        let played = play(vec![Line::new([], End::Eof)], fresh);
+        assert_eq!(played.class(), Some(class));
+        assert_eq!(played.attempt.unheard_at(), unheard_at, "{class}");
+        assert_eq!(played.attempt.reuses_refused(), 1);
+        assert!(played.text().ends_with(before), "{}", played.text());
+    }
+    let begun = Line::whole(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok");
+    for (kept, fresh) in [(vec![begun], Vec::new()), (Vec::new(), vec![silent()])] {
+        let played = play(kept, fresh);
+        assert_eq!(played.class(), Some("http.timeout"));
+        assert_eq!(played.attempt.unheard_at(), None);
+        assert!(
+            !played.text().contains("earlier check"),
+            "{}",
+            played.text()
+        );
     }
 }
 
@@ -485,7 +610,12 @@ fn reusable(case: &Case, surplus: &[u8], cuts: &[usize]) -> (Report, Vec<SocketA
         .iter()
         .map(|bytes| Line::new(pieces(bytes, cuts), case.end));
     let played = Shell::new(Vec::new(), lines.collect()).play(&spec, with_reuse());
-    (played.report(), played.reusable())
+    // How long it took depends on the split.
+    let report = Report {
+        phases: Phases::NONE,
+        ..played.report()
+    };
+    (report, played.reusable())
 }
 
 #[test]
