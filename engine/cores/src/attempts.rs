@@ -73,6 +73,8 @@ pub(crate) struct InFlight {
     pub(crate) beside: u8,
     /// The I/O under way opens a connection, as far as the core knows.
     pub(crate) connecting: bool,
+    /// Since when the connection that was asked for last is there.
+    pub(crate) connected: MonoUs,
     /// Whether it has begun to connect.
     pub(crate) connects: bool,
     /// Whether the resolver owes an answer.

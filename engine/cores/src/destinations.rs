@@ -105,14 +105,19 @@ impl Destinations {
         self.known.len() - self.free.len()
     }
 
+    /// Whether `address` has caps.
+    pub(crate) fn has_caps(&self, address: IpAddr) -> bool {
+        let (address, uncapped) = (address.to_canonical(), &self.caps.uncapped);
+        !uncapped.iter().any(|block| block.contains(address))
+    }
+
     /// The number of `address`, `None` when it has no caps. A new one must be started or waited
     /// for, or it is never forgotten.
     pub(crate) fn find(&mut self, address: IpAddr, now: MonoUs) -> Option<DestinationId> {
-        let address = address.to_canonical();
-        let uncapped = &self.caps.uncapped;
-        if uncapped.iter().any(|block| block.contains(address)) {
+        if !self.has_caps(address) {
             return None;
         }
+        let address = address.to_canonical();
         let (known, free) = (&mut self.known, &mut self.free);
         let id = *self.by_address.entry(address).or_insert_with(|| {
             let new = Destination {

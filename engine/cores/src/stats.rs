@@ -98,8 +98,7 @@ pub struct CoreSnapshot {
     pub sources_wanted: u64,
     /// Connections that are kept for the next checks (gauge).
     pub connections_kept: u64,
-    /// Checks of which a request went over a kept connection and was answered, or had no time for
-    /// another one.
+    /// Checks of which a request went over a kept connection and was answered.
     pub reused: u64,
     /// Kept connections that were found to be of no use any more.
     pub reused_dead: u64,

@@ -7,7 +7,7 @@ use model::inbox::Cadence;
 use model::schedule::{next_due_ms, phase_ms};
 use model::target::Method;
 use model::url::{Host, Scheme};
-use model::{Generation, Slot, Target, TargetId};
+use model::{Generation, Slot, Target, TargetId, Verdict};
 use prober::attempt::{AttemptSpec, HostRef, Rules};
 use prober::resolver::{HostId, Resolver};
 
@@ -34,6 +34,8 @@ mod flag {
     pub(super) const QUESTION: u16 = 1 << 9;
     /// Of an answer only the head is judged.
     pub(super) const HEAD_ONLY: u16 = 1 << 10;
+    /// The last check of this configuration that said anything of the target found it up.
+    pub(super) const UP: u16 = 1 << 11;
 }
 
 /// No attempt in flight.
@@ -166,6 +168,7 @@ impl Targets {
         if kept.generation != target.generation.0 {
             // Commands spoke of the old configuration; the sink repeats what still holds.
             kept.recheck_ms = 0;
+            kept.flags &= !flag::UP;
         }
         let bit = |condition: bool, flag: u16| if condition { flag } else { 0 };
         let root = check.path() == "/";
@@ -194,7 +197,7 @@ impl Targets {
                 | bit(!check.connects(), flag::QUESTION)
                 | bit(check.is_head_only(), flag::HEAD_ONLY)
                 | bit(check.method_word() == Method::Head.as_str(), flag::HEAD)
-                | (kept.flags & (flag::STARVED | flag::COMMANDED | flag::AGAIN)),
+                | (kept.flags & (flag::STARVED | flag::COMMANDED | flag::AGAIN | flag::UP)),
             ..kept
         };
         self.active += 1;
@@ -352,6 +355,21 @@ impl Targets {
     pub(crate) fn is_commanded(&self, slot: Slot) -> bool {
         let hot = &self.hot[slot.index()];
         hot.recheck_ms > 0 || hot.flags & flag::COMMANDED != 0
+    }
+
+    /// Whether the last check that said anything of the target as it is found it up.
+    pub(crate) fn is_up(&self, slot: Slot) -> bool {
+        self.hot[slot.index()].flags & flag::UP != 0
+    }
+
+    /// Remembers what a check said of the target.
+    pub(crate) fn judged(&mut self, slot: Slot, verdict: Verdict) {
+        let hot = &mut self.hot[slot.index()];
+        match verdict {
+            Verdict::Up => hot.flags |= flag::UP,
+            Verdict::Degraded | Verdict::Down => hot.flags &= !flag::UP,
+            Verdict::Unknown => {}
+        }
     }
 
     /// Whether the last due check was shed.

@@ -135,6 +135,8 @@ pub const TIME_WAIT_MS: u64 = 60_000;
 pub const TIME_WAIT_REUSE_MS: u64 = 1_000;
 /// How long a connection is kept for the next check, in ms.
 pub const KEPT_IDLE_MS: u64 = 30_000;
+/// Age from which a connection is not kept any more, in ms.
+pub const KEPT_AGE_MS: u64 = 300_000;
 /// Connections that a core keeps for the next checks; no more than may be in flight.
 pub const KEPT_PER_CORE_MAX: u32 = 4_096;
 /// Of those of a node, towards one address and port, from one local address.

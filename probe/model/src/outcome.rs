@@ -27,7 +27,8 @@ pub mod flags {
     pub const REDIRECT_DOWNGRADE: u16 = 1 << 7;
     /// HTTP was verified although the verdict is `degraded`.
     pub const HTTP_VERIFIED: u16 = 1 << 8;
-    /// A suspect re-check or a `CheckNow`, not the routine check.
+    /// A suspect re-check, a `CheckNow`, or a check that is made again since it had spent its time
+    /// on a kept connection; not the routine check.
     pub const COMMANDED: u16 = 1 << 9;
     /// The target was redirected, and is configured to say so (`redirect = alert`).
     pub const REDIRECT_ALERT: u16 = 1 << 10;

@@ -1,5 +1,7 @@
 //! From finished to accounted: outcome, evidence, one-shot report, and the next due time.
 
+use std::net::IpAddr;
+
 use crossbeam_channel::TrySendError;
 use model::inbox::OneShotReport;
 use model::outcome::{Outcome, flags};
@@ -29,7 +31,8 @@ impl Core {
         };
         let end = End::of(entry, ending, reap_us, now);
         self.account.reused_dead += u64::from(entry.attempt.reuses_refused());
-        self.account.reused += u64::from(end.outcome.has(flags::CONNECTION_REUSED));
+        let answered = end.outcome.has(flags::CONNECTION_REUSED) && end.unheard_at.is_none();
+        self.account.reused += u64::from(answered);
         let (host, destination) = (entry.host, entry.destination);
         let (rival, beside) = (entry.rival, entry.beside);
         if let Some(host) = host.filter(|_| entry.resolving) {
@@ -39,6 +42,9 @@ impl Core {
         self.leave_destination(destination, now);
         self.leave_destination(rival, now);
         self.close_all_beside(key, beside);
+        if let Some(address) = end.unheard_at {
+            self.kept.forsake(address);
+        }
         match end.owner {
             Owner::Slot(slot) => self.finish_slot(slot, end, now),
             Owner::OneShot { ticket } => self.finish_one_shot(ticket, end),
@@ -63,12 +69,28 @@ impl Core {
         self.account.in_flight -= 1;
         if end.outcome.failure() == Some(FailureClass::LocalCancelled) {
             self.account.cancelled += 1;
-        } else if self.targets.generation(slot) == end.outcome.generation {
-            self.account_probed(end);
-        } else {
+        } else if self.targets.generation(slot) != end.outcome.generation {
             self.account.stale += 1;
+        } else if end.unheard_at.is_some() {
+            return self.ask_again(slot, now);
+        } else {
+            self.targets.judged(slot, end.outcome.verdict());
+            self.account_probed(end);
         }
         self.reschedule(slot, now);
+    }
+
+    /// A kept connection took the time of the check, and nothing is known of the site: the check is
+    /// made again at once, as a commanded one on a connection of its own.
+    fn ask_again(&mut self, slot: Slot, now: Now) {
+        self.targets.ended(slot);
+        if self.drain_by.is_some() {
+            self.account.cancelled += 1;
+            return;
+        }
+        self.targets.set_commanded(slot);
+        self.wheel
+            .enqueue(QUEUE_COMMANDED, slot.0, tick_at(now.mono));
     }
 
     fn account_probed(&mut self, end: End) {
@@ -258,6 +280,8 @@ struct End {
     outcome: Outcome,
     /// Of a failed check, and of every one-shot.
     evidence: Option<Box<Evidence>>,
+    /// Where a kept connection used up its time.
+    unheard_at: Option<IpAddr>,
 }
 
 impl End {
@@ -277,6 +301,7 @@ impl End {
             owner: entry.owner,
             outcome,
             evidence,
+            unheard_at: entry.attempt.unheard_at(),
         }
     }
 }

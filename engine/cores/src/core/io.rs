@@ -142,7 +142,7 @@ impl Core {
                 Command::Widen => self.widen(key, now),
                 Command::Timer { at } => self.arm_timer(key, at),
                 Command::Connect { conn, address } => {
-                    entry.connecting = true;
+                    (entry.connecting, entry.connected) = (true, now.mono);
                     let goes_on = entry.attempt.has_commands();
                     if self.meet(key, address.ip(), now) == Meeting::Postponed {
                         return Io::Gone;

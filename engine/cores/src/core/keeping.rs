@@ -1,5 +1,8 @@
 //! Connections that checks leave for those that come after them, and where a check may go over
 //! one. Which there are is in `kept`; whether an answer leaves one is for the attempt to say.
+//!
+//! Silence on a kept connection opens no incident: the check is made again. And no answer over one
+//! closes an incident: a check of a site that was not up last opens its own.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,13 +11,15 @@ use prober::attempt::{Command, Conn};
 
 use super::Core;
 use crate::attempts::{AttemptKey, InFlight, Owner};
-use crate::kept::{KeptId, Place};
+use crate::kept::{Keepsake, KeptId, Place};
+use crate::targets::Targets;
 
 impl Core {
-    /// Under which number the reactor is to keep a connection to `address`; `None`: it is to be
-    /// closed. `local`: our address of it, asked for only where it matters.
+    /// Under which number the reactor is to keep a connection of the attempt to `address`; `None`:
+    /// it is to be closed. `local`: our address of it, asked for only where it matters.
     pub fn keep(
         &mut self,
+        key: AttemptKey,
         address: SocketAddr,
         local: impl FnOnce() -> Option<IpAddr>,
         now: Now,
@@ -27,7 +32,12 @@ impl Core {
             to: address,
             source,
         };
-        self.kept.keep(place, now.mono)
+        let keepsake = Keepsake {
+            place,
+            since: self.attempts.get_mut(key)?.connected,
+            capped: self.destinations.has_caps(address.ip()),
+        };
+        self.kept.keep(keepsake, now.mono)
     }
 
     /// The connection of [`Io::Reuse`](super::Io::Reuse) had ended, or had something to say that
@@ -48,22 +58,25 @@ impl Core {
         now: Now,
     ) -> Option<KeptId> {
         let entry = self.attempts.get_mut(key)?;
-        if needs_its_own(entry) || !entry.attempt.may_reuse(conn) {
+        if needs_its_own(entry, &self.targets) || !entry.attempt.may_reuse(conn) {
             return None;
         }
         let place = Place {
             to: address,
             source: self.sources.in_turn(address),
         };
-        let kept = self.kept.take(place, now.mono)?;
-        entry.connecting = false;
+        let (kept, since) = self.kept.take(place, now.mono)?;
+        (entry.connecting, entry.connected) = (false, since);
         self.sources.pass(address);
         Some(kept)
     }
 }
 
-/// Whether the check confirms what another one has found: nothing of that one may have a part in
-/// it.
-fn needs_its_own(entry: &InFlight) -> bool {
-    entry.commanded && matches!(entry.owner, Owner::Slot(_))
+/// Whether nothing of another check may have a part in this one: it confirms what one has found, or
+/// says that a site is up which was not, as far as is known here.
+fn needs_its_own(entry: &InFlight, targets: &Targets) -> bool {
+    match entry.owner {
+        Owner::Slot(slot) => entry.commanded || !targets.is_up(slot),
+        Owner::OneShot { .. } => false,
+    }
 }

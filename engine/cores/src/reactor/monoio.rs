@@ -344,7 +344,7 @@ async fn drive(shell: &Rc<Shell>, key: AttemptKey) {
                 kept,
             } => kept::reuse(shell, key, (conn, address), kept, &mut streams),
             Io::Keep { conn, address } => {
-                kept::keep(shell, conn, address, &mut streams, now);
+                kept::keep(shell, key, (conn, address), &mut streams, now);
                 continue;
             }
             Io::Send { conn, bytes } => send(shell, key, conn, &mut streams, bytes).await,

@@ -440,7 +440,7 @@ impl<W: World> Sim<W> {
             return;
         };
         // The world does not ask where a connection comes from.
-        if let Some(KeptId(at)) = self.core.keep(address, || None, self.now()) {
+        if let Some(KeptId(at)) = self.core.keep(key, address, || None, self.now()) {
             let at = at as usize;
             self.kept.resize(self.kept.len().max(at + 1), None);
             self.kept[at] = Some(state);

@@ -29,7 +29,9 @@ const ANSWERS: [(bool, &[u8]); 2] = [
 const AMPLE: KeptLimits = KeptLimits {
     per_core: 4_096,
     per_address: 8,
+    per_capped: 8,
     idle_ms: 30_000,
+    age_ms: 300_000,
 };
 
 #[test]

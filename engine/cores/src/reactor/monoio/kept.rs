@@ -45,8 +45,8 @@ impl Kept {
 /// Keeps the attempt's connection, or closes it.
 pub(super) fn keep(
     shell: &Shell,
-    conn: Conn,
-    address: SocketAddr,
+    key: AttemptKey,
+    (conn, address): (Conn, SocketAddr),
     streams: &mut Streams,
     now: Now,
 ) {
@@ -54,7 +54,9 @@ pub(super) fn keep(
         return streams.close(conn);
     };
     let local = || Some(stream.local_addr().ok()?.ip());
-    let kept = shell.core.borrow_mut().keep(address, local, now);
+    let mut core = shell.core.borrow_mut();
+    let kept = core.keep(key, address, local, now);
+    drop(core);
     match kept {
         Some(kept) => shell.kept.put(kept, stream),
         None => close_now(stream),

@@ -17,11 +17,15 @@ use streets::{Visit, real_streets, streets};
 
 /// Longer than any machine is busy.
 const TIMEOUT_MS: i64 = 20_000;
+/// For a server that says nothing: so long that a busy machine is not to blame.
+const HUSH_MS: i64 = 3_000;
 /// Room for all that these tests leave.
 const AMPLE: KeptLimits = KeptLimits {
     per_core: 64,
     per_address: 16,
+    per_capped: 16,
     idle_ms: 30_000,
+    age_ms: 300_000,
 };
 
 /// A core that keeps connections, and servers that do.
@@ -59,6 +63,7 @@ fn script(request: &str, nth: usize) -> Script {
         "/close" => (ok("Connection: close\r\n"), End::Eof),
         "/leave" => (ok(""), End::Eof),
         "/once" if nth > 1 => (String::new(), End::Reset),
+        "/hush" if nth > 1 => (String::new(), End::Silence),
         "/garbage" => (ok("") + "HTTP/1.1 500 No\r\n\r\n", End::Silence),
         "/hop" => {
             let head = "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n";
@@ -228,6 +233,43 @@ fn a_connection_that_is_idle_for_too_long_is_closed() {
     });
 }
 
+/// Makes some checks at once, after which so many connections are kept.
+fn leave_some(street: &mut dyn Street, left: u64) {
+    let url = format!("http://127.0.0.1:{}/together", street.port());
+    for _ in 0..streets::TOGETHER {
+        street.tell(CoreCommand::OneShot {
+            target: target(&url, TIMEOUT_MS),
+            ticket: Ticket(1),
+        });
+    }
+    for _ in 0..streets::TOGETHER {
+        assert!(!is_reused(&street.report()));
+    }
+    street.wait_for(&|core| {
+        let over = core.one_shot.in_flight == 0 && core.one_shot.done > 0;
+        over && core.connections_kept == left
+    });
+}
+
+#[test]
+fn a_kept_connection_that_falls_silent_is_told_and_the_others_to_its_address_are_closed() {
+    in_each_street(AMPLE, |street| {
+        leave_some(street, streets::TOGETHER as u64);
+        let url = format!("http://127.0.0.1:{}/hush", street.port());
+        let report = check_target(street, target(&url, HUSH_MS));
+        let class = report.outcome.failure();
+        assert_eq!(class, Some(FailureClass::HttpTimeout), "{report:?}");
+        assert!(is_reused(&report));
+        let text = &report.evidence.text;
+        assert!(text.contains("an earlier check had left"), "{text}");
+        street.wait_for(&|core| {
+            let counts = (core.connections_kept, core.reused, core.reused_dead);
+            counts == (0, 0, 1)
+        });
+        assert!(!up(street, &url));
+    });
+}
+
 #[test]
 fn no_more_connections_are_kept_than_the_limits_say() {
     let tight = KeptLimits {
@@ -240,23 +282,7 @@ fn no_more_connections_are_kept_than_the_limits_say() {
         ..AMPLE
     };
     for (limits, left) in [(tight, 2), (lonely, 1), (KeptLimits::default(), 0)] {
-        in_each_street(limits, |street| {
-            let url = format!("http://127.0.0.1:{}/together", street.port());
-            for _ in 0..streets::TOGETHER {
-                street.tell(CoreCommand::OneShot {
-                    target: target(&url, TIMEOUT_MS),
-                    ticket: Ticket(1),
-                });
-            }
-            for _ in 0..streets::TOGETHER {
-                assert!(!is_reused(&street.report()));
-            }
-            let left = left as u64;
-            street.wait_for(&|core| {
-                let over = core.one_shot.in_flight == 0 && core.one_shot.done > 0;
-                over && core.connections_kept == left
-            });
-        });
+        in_each_street(limits, |street| leave_some(street, left));
     }
 }
 
