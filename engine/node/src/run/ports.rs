@@ -237,7 +237,7 @@ impl PortsPlan {
         };
         need.kept = match (load.keeps, need.capped) {
             (false, _) => 0,
-            // Only what was in flight once is kept, and it is used before another one is opened.
+            // As many as may be in flight there, whatever the ports and sources.
             (true, true) => u64::from(ADDRESS_IN_FLIGHT_MAX),
             (true, false) => u64::from(KEPT_PER_ADDRESS_MAX) * self.sources_for(to) as u64,
         };
@@ -377,6 +377,7 @@ fn held(per_gs: u64, hold_ms: u64) -> u64 {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use cores::KeptLimits;
     use model::TargetSpec;
 
     use super::*;
@@ -487,6 +488,12 @@ mod tests {
                 (kept, 685 + kept),
                 "{lines} {url}"
             );
+        }
+        // What the cores keep together.
+        for cores in 1..=64 {
+            let share = KeptLimits::share(cores, u32::MAX);
+            assert!(share.per_address as usize * cores <= 256);
+            assert!(share.per_capped as usize * cores <= 32, "{cores}");
         }
         let said = ample(&plan(
             ports(RANGE, "", "2"),
