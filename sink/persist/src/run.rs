@@ -42,10 +42,9 @@ pub(crate) fn thread<S: FactStore>(
         .map_err(PersistError::Thread)?;
     let local = LocalSet::new();
     runtime.block_on(local.run_until(async move {
-        let journal = identity::of(&config.data_dir)?;
         let sink = start(&config, clock, inside, store).await?;
         // The starter waits for this; if it has gone, the command channel ends the loop.
-        let _ = started.send(journal);
+        let _ = started.send(sink.journal());
         turn_until_stopped(sink).await
     }))
 }

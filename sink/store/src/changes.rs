@@ -222,6 +222,18 @@ pub struct ChangeCounts {
     pub keep_failures: u64,
 }
 
+impl std::ops::AddAssign for ChangeCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.rows += other.rows;
+        self.rows_filtered += other.rows_filtered;
+        self.ids += other.ids;
+        self.ids_again += other.ids_again;
+        self.kept += other.kept;
+        self.keep_failures += other.keep_failures;
+    }
+}
+
 /// [`ChangeCounts`] while they grow.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {

@@ -11,10 +11,10 @@ use std::io::Write;
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, GzBuilder};
 use model::target::TargetSpec;
-use prober::{Attempt, Buffers, Command, Event, Rules, Shared};
+use prober::{Attempt, Rules, Shared};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use driver::{at, local, name, shared, with_rules};
+use driver::{begun_with, shared};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -28,25 +28,10 @@ fn begun(shared: &Shared, rules: &Rules, coding: &str, body: &[u8]) -> Attempt {
         "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
         body.len() + 1_000
     );
-    let mut pieces = [head.as_bytes()].into_iter().chain(body.chunks(4_096));
-    let mut attempt = Attempt::start(&with_rules(rules), shared, Buffers::default(), at(0));
-    loop {
-        let event = match attempt.next() {
-            Command::Resolve => {
-                let name = name(&[local(1)]);
-                attempt.on(Event::Resolved(Ok(&name)), shared, at(0));
-                continue;
-            }
-            Command::Connect { conn, .. } => Event::Connected { conn, sent: true },
-            Command::Recv { conn } => match pieces.next() {
-                Some(bytes) => Event::Bytes { conn, bytes },
-                None => return attempt,
-            },
-            Command::Done => panic!("{coding}: {:?}", attempt.report().class),
-            _ => continue,
-        };
-        attempt.on(event, shared, at(0));
-    }
+    let pieces = [head.as_bytes()].into_iter().chain(body.chunks(4_096));
+    let attempt = begun_with(shared, rules, pieces);
+    assert_eq!(attempt.report().class, None, "{coding}: it goes on");
+    attempt
 }
 
 /// Text that fills the window of deflate, and more.

@@ -3,9 +3,9 @@
 use model::limits::{DECODER_BYTES, DECODERS_MAX_BYTES};
 use model::target::TargetSpec;
 use model::{FailureClass, Generation, Slot};
-use prober::{Attempt, Buffers, Command, Event, Rules, Shared};
+use prober::{Attempt, Rules, Shared};
 
-use crate::driver::{End, Run, Script, at, http, local, name, run_on, shared, with_rules};
+use crate::driver::{End, Run, Script, begun_with, http, run_on, shared, with_rules};
 
 /// Some hundred bytes that make a decoder of brotli hold all that it can, and wait for more; before
 /// them what chooses the coding of the fuzz target.
@@ -35,25 +35,7 @@ fn answer(coding: &str, begun: &[u8]) -> Vec<u8> {
 
 /// A check that has read `bytes` and goes on waiting, unless that was enough for a verdict.
 fn begun(shared: &Shared, rules: &Rules, bytes: &[u8]) -> Attempt {
-    let mut attempt = Attempt::start(&with_rules(rules), shared, Buffers::default(), at(0));
-    let mut bytes = Some(bytes);
-    loop {
-        let event = match attempt.next() {
-            Command::Resolve => {
-                let name = name(&[local(1)]);
-                attempt.on(Event::Resolved(Ok(&name)), shared, at(0));
-                continue;
-            }
-            Command::Connect { conn, .. } => Event::Connected { conn, sent: true },
-            Command::Recv { conn } => match bytes.take() {
-                Some(bytes) => Event::Bytes { conn, bytes },
-                None => return attempt,
-            },
-            Command::Done => return attempt,
-            _ => continue,
-        };
-        attempt.on(event, shared, at(0));
-    }
+    begun_with(shared, rules, [bytes].into_iter())
 }
 
 fn class(attempt: &Attempt) -> Option<FailureClass> {

@@ -283,3 +283,29 @@ fn silent(timer: &mut Option<u64>, deadline_us: u64, clock_us: &mut u64) -> Even
     *clock_us = (*clock_us).max(due.unwrap_or(deadline_us));
     due.map_or(Event::Deadline { ours: false }, |_| Event::Timer)
 }
+
+/// A check that has read `pieces` and goes on waiting, unless they were enough for a verdict.
+pub(crate) fn begun_with<'a>(
+    shared: &Shared,
+    rules: &Rules,
+    mut pieces: impl Iterator<Item = &'a [u8]>,
+) -> Attempt {
+    let mut attempt = Attempt::start(&with_rules(rules), shared, Buffers::default(), at(0));
+    loop {
+        let event = match attempt.next() {
+            Command::Resolve => {
+                let name = name(&[local(1)]);
+                attempt.on(Event::Resolved(Ok(&name)), shared, at(0));
+                continue;
+            }
+            Command::Connect { conn, .. } => Event::Connected { conn, sent: true },
+            Command::Recv { conn } => match pieces.next() {
+                Some(bytes) => Event::Bytes { conn, bytes },
+                None => return attempt,
+            },
+            Command::Done => return attempt,
+            _ => continue,
+        };
+        attempt.on(event, shared, at(0));
+    }
+}

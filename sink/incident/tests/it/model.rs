@@ -14,6 +14,7 @@ use model::FailureClass::{
     LocalPressure, LocalShed, SafetyBlocked, TlsDeprecated, TlsExpired, TlsUnsupported,
 };
 use model::fact::{CheckType, Event, State};
+use model::ids::splitmix64;
 use model::target::Maintenance;
 use model::{FactId, FailureClass, Generation};
 
@@ -23,15 +24,13 @@ use reference::{Reference, Seen};
 const LIVES: u64 = 1_000;
 const STEPS: u32 = 150;
 
-/// A small generator of its own (splitmix64): a seed gives the same life with any release.
+/// A small generator of its own: a seed gives the same life with any release.
 struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit
+        self.0 = splitmix64(self.0);
+        self.0 % limit
     }
 
     fn pick<T: Copy>(&mut self, of: &[T]) -> T {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use model::UnixMs;
+use model::ids::splitmix64;
 
 use super::life::{Node, TARGETS, events, note, noted, now, open, whole_chain};
 use super::wreck::{Wreck, tear};
@@ -60,15 +61,13 @@ enum Death {
     After(u64),
 }
 
-/// A small generator of its own (splitmix64): a seed gives the same kills with any release.
+/// A small generator of its own: a seed gives the same kills with any release.
 struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit
+        self.0 = splitmix64(self.0);
+        self.0 % limit
     }
 
     fn death(&mut self) -> Death {

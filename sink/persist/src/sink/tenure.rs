@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use model::inbox::Cadence;
 use model::{Now, Slot};
-use store::{Claim, StoreError};
+use store::{Claim, JournalId, StoreError};
 
 use super::Sink;
 use crate::apply::FactStore;
@@ -48,6 +48,11 @@ impl Tenure {
 }
 
 impl<S: FactStore> Sink<S> {
+    /// Names the journal in every store.
+    pub(crate) fn journal(&self) -> JournalId {
+        self.tenure.claim.journal
+    }
+
     /// Takes what came of the last question and of writes, and asks the next one.
     pub(super) fn keep_tenure(&mut self, now: Now) {
         let reply = self.tenure.reply.take();

@@ -126,3 +126,18 @@ pub(crate) async fn root(server: &Server) -> Conn {
         .user(Some("root"));
     Conn::new(options).await.expect("root may connect")
 }
+
+/// Until a transaction on the shared server waits for another one.
+pub(crate) async fn until_somebody_waits_for_a_lock() {
+    let waits = "SELECT COUNT(*), SLEEP(0.15) FROM information_schema.innodb_trx \
+        WHERE trx_state = 'LOCK WAIT'";
+    let mut watcher = root(mariadb::shared()).await;
+    while watcher
+        .query_first::<(i64, i64), _>(waits)
+        .await
+        .expect("seen")
+        == Some((0, 0))
+    {
+        tokio::task::yield_now().await;
+    }
+}

@@ -88,7 +88,7 @@ impl Follower {
                         return changes.close().await;
                     };
                     let heard = changes.counts().events > 0;
-                    self.before = sum(self.before, changes.counts());
+                    self.before += changes.counts();
                     from = changes.resume_from();
                     pause = if heard { RETRY } else { longer(pause) };
                     warn!("changes of legacy rows are not told for now: {ended}");
@@ -149,7 +149,8 @@ impl Follower {
                 Ok(Change::Lost(why)) => break why.to_string(),
                 Err(error) => break error.to_string(),
             }
-            let counts = sum(self.before, changes.counts());
+            let mut counts = self.before;
+            counts += changes.counts();
             self.view.legacy.told(counts);
         };
         self.send(Event::StreamLost).await?;
@@ -177,16 +178,4 @@ impl Follower {
 
 fn longer(pause: Duration) -> Duration {
     (pause * 2).min(RETRY_MAX)
-}
-
-fn sum(a: ChangeCounts, b: ChangeCounts) -> ChangeCounts {
-    ChangeCounts {
-        events: a.events + b.events,
-        rows: a.rows + b.rows,
-        rows_filtered: a.rows_filtered + b.rows_filtered,
-        ids: a.ids + b.ids,
-        ids_again: a.ids_again + b.ids_again,
-        kept: a.kept + b.kept,
-        keep_failures: a.keep_failures + b.keep_failures,
-    }
 }

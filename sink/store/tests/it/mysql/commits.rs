@@ -6,7 +6,7 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use store::{OpenOptions, Store, StoreError, StoreUrl};
 
-use super::{Mysql, root, url};
+use super::{Mysql, root, until_somebody_waits_for_a_lock, url};
 use crate::fixture::{Backend, Incident, Writer, batch, claim, import_id, open, row, target};
 use crate::mariadb;
 use crate::proxy::{Cut, Proxy};
@@ -237,17 +237,7 @@ async fn the_loser_of_a_deadlock_does_its_work_again() {
         let store = store.clone();
         async move { store.import(rows(60), import_id(1)).await }
     });
-    let waits = "SELECT COUNT(*), SLEEP(0.15) FROM information_schema.innodb_trx \
-        WHERE trx_state = 'LOCK WAIT'";
-    let mut watcher = root(mariadb::shared()).await;
-    while watcher
-        .query_first::<(i64, i64), _>(waits)
-        .await
-        .expect("seen")
-        == Some((0, 0))
-    {
-        tokio::task::yield_now().await;
-    }
+    until_somebody_waits_for_a_lock().await;
     let counters = format!("SELECT * FROM {name}.jetpack_monitor_counters FOR UPDATE");
     other
         .query_drop(counters)

@@ -3,7 +3,7 @@
 use mysql_async::prelude::Queryable;
 use store::{Legacy, LegacyFreshness, StoreError};
 
-use super::super::{Mysql, root};
+use super::super::{Mysql, root, until_somebody_waits_for_a_lock};
 use super::{described, fresh, insert, open_as, with_sites};
 use crate::fixture::{Backend, import_id, open, row};
 use crate::mariadb;
@@ -111,17 +111,7 @@ async fn a_chunk_that_somebody_holds_is_left_and_the_others_are_written() {
         let (store, left) = (store.clone(), written.left);
         async move { store.write_freshness(left).await }
     });
-    let waits = "SELECT COUNT(*), SLEEP(0.15) FROM information_schema.innodb_trx \
-        WHERE trx_state = 'LOCK WAIT'";
-    let mut watcher = root(mariadb::shared()).await;
-    while watcher
-        .query_first::<(i64, i64), _>(waits)
-        .await
-        .expect("seen")
-        == Some((0, 0))
-    {
-        tokio::task::yield_now().await;
-    }
+    until_somebody_waits_for_a_lock().await;
     other.query_drop("ROLLBACK").await.expect("let go");
     let written = writing.await.expect("no panic");
     assert_eq!(written.all().expect("written"), 1_000);
