@@ -5,11 +5,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::mariadb;
 use crate::process::{
     Node, ask, code, comes, import, run, run_command, status_until, stderr, stdout, text,
 };
 use crate::server::{UNAVAILABLE, serve};
+use rig::mariadb;
 
 /// A migrated database on the shared server, with one failing target.
 struct Shared {

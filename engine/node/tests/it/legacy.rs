@@ -7,11 +7,11 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::mariadb::{self, Server};
 use crate::process::{
     Node, ask, assert_says, code, listed, run, run_command, status_until, stderr, stdout, text,
 };
 use crate::server::{OK, UNAVAILABLE, serve};
+use rig::mariadb::{self, Server};
 
 const USAGE: i32 = 2;
 

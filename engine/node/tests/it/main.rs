@@ -11,8 +11,6 @@ mod legacy;
 mod local_end;
 /// The same server as in the tests of the store, which use more of it.
 #[allow(dead_code)]
-#[path = "../../../../sink/store/tests/it/mariadb.rs"]
-mod mariadb;
 mod migrate;
 mod nginx;
 mod node;

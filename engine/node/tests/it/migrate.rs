@@ -4,8 +4,8 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::mariadb::{self, Server};
 use crate::process::{Node, assert_says, code, import, run, run_command, stderr, stdout, text};
+use rig::mariadb::{self, Server};
 
 /// Exit code of a store that cannot be used.
 const FAILED: i32 = 1;

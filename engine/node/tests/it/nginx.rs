@@ -1,11 +1,10 @@
 //! `check` and `run` against a real nginx: what an ordinary server says is read as it is meant.
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rig::{certificates, free_port, program};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,7 +25,7 @@ impl Nginx {
         let folder = tempfile::tempdir().expect("a folder");
         let (http, https) = (free_port(), free_port());
         write_site(folder.path());
-        write_certificates(folder.path());
+        certificates::write(folder.path());
         std::fs::write(
             folder.path().join("nginx.conf"),
             configuration(folder.path(), http, https),
@@ -44,7 +43,7 @@ impl Nginx {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(program("nginx"));
         let folder = self.folder.path();
         command.arg("-p").arg(folder);
         command.arg("-c").arg(folder.join("nginx.conf"));
@@ -72,21 +71,6 @@ impl Drop for Nginx {
     }
 }
 
-/// Debian keeps servers where a person's PATH does not look.
-fn program() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-        .map(|folder| folder.join("nginx"))
-        .find(|program| program.is_file())
-        .expect("nginx is missing: `cargo xtask test` installs it or says how")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
-}
-
 fn write_site(folder: &Path) {
     let site = folder.join("site");
     std::fs::create_dir(&site).expect("a new folder");
@@ -104,22 +88,6 @@ fn write_site(folder: &Path) {
     ] {
         std::fs::write(site.join(name), text).expect("the page is written");
     }
-}
-
-fn write_certificates(folder: &Path) {
-    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    let certificate = authority.self_signed(&key).expect("a certificate");
-    std::fs::write(folder.join("ca.pem"), certificate.pem()).expect("written");
-    let issuer = Issuer::new(authority, key);
-    let leaf_key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .expect("an address")
-        .signed_by(&leaf_key, &issuer)
-        .expect("a certificate");
-    std::fs::write(folder.join("cert.pem"), leaf.pem()).expect("written");
-    std::fs::write(folder.join("key.pem"), leaf_key.serialize_pem()).expect("written");
 }
 
 fn configuration(folder: &Path, http: u16, https: u16) -> String {

@@ -3,9 +3,9 @@
 
 use tempfile::TempDir;
 
-use crate::mariadb::Server;
 use crate::process::{Node, ask, assert_says, code, import, run, status_until, stderr, text};
 use crate::server::{Answer, serve};
+use rig::mariadb::Server;
 
 /// A page that fails, with a head that no small packet takes.
 const FAILING: Answer = Answer::Say(

@@ -4,48 +4,19 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use model::FailureClass;
 use persist::{FreshnessAges, SinkCommand, SinkCounters};
+use rig::namespace::Own;
 use store::EventFilter;
 
 use super::{Running, open_store, start, wait};
 
-/// Set in the process that has the small disk: where it is.
-const SMALL_DISK: &str = "PERSIST_TEST_SMALL_DISK";
+/// Where the small disk is, for a test that has its own mounts.
+const DISK: &str = "/mnt";
+/// A file system of 4 MiB.
+const SMALL_DISK: &str = "mount -t tmpfs -o size=4m tmpfs /mnt";
 const SITES: u32 = 200;
-
-/// Runs the rest of the test called `name` with a file system of 4 MiB: its folder, there. `None`
-/// here, after it ended well; also where nobody may mount one.
-fn on_a_small_disk(name: &str) -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os(SMALL_DISK) {
-        return Some(folder.into());
-    }
-    let dir = tempfile::tempdir().expect("a directory");
-    let unshare = |then: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "sh", "-c"]);
-        command.arg(format!("mount -t tmpfs -o size=4m tmpfs \"$0\" {then}"));
-        command.arg(dir.path());
-        command
-    };
-    if !unshare("").status().is_ok_and(|status| status.success()) {
-        eprintln!("no file system can be mounted here: {name} is left out");
-        return None;
-    }
-    let child = unshare("&& exec \"$1\" --exact --nocapture \"$2\"")
-        .arg(std::env::current_exe().expect("this program"))
-        .arg(format!("disk_full::{name}"))
-        .env(SMALL_DISK, dir.path())
-        .output()
-        .expect("unshare runs");
-    let said = String::from_utf8_lossy(&child.stdout);
-    let errors = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{said}{errors}");
-    assert!(said.contains("1 passed"), "{said}{errors}");
-    None
-}
 
 /// Fills the disk but for `room` bytes.
 fn fill(folder: &Path, room: usize) -> PathBuf {
@@ -76,15 +47,16 @@ impl Running {
 
 #[test]
 fn a_full_disk_of_the_journal_holds_facts_in_memory_until_there_is_room() {
-    let name = "a_full_disk_of_the_journal_holds_facts_in_memory_until_there_is_room";
-    let Some(folder) = on_a_small_disk(name) else {
+    let name = "disk_full::a_full_disk_of_the_journal_holds_facts_in_memory_until_there_is_room";
+    if !Own::Mounts.hosts(name, SMALL_DISK) {
         return;
-    };
-    let store = open_store(&folder);
-    let node = start(&folder, store.clone()).expect("starts");
+    }
+    let folder = Path::new(DISK);
+    let store = open_store(folder);
+    let node = start(folder, store.clone()).expect("starts");
     node.register(SITES);
     node.flush();
-    let ballast = fill(&folder, 0);
+    let ballast = fill(folder, 0);
     node.check_all(1);
     let full = node.until(|now| now.journal_errors >= 3);
     assert_eq!((full.journal_alarm, full.journal_full), (1, 0), "{full:?}");
@@ -115,15 +87,17 @@ fn a_full_disk_of_the_journal_holds_facts_in_memory_until_there_is_room() {
 
 #[test]
 fn a_full_disk_of_the_store_alone_lets_the_journal_grow_until_there_is_room() {
-    let name = "a_full_disk_of_the_store_alone_lets_the_journal_grow_until_there_is_room";
-    let Some(folder) = on_a_small_disk(name) else {
+    let name =
+        "disk_full::a_full_disk_of_the_store_alone_lets_the_journal_grow_until_there_is_room";
+    if !Own::Mounts.hosts(name, SMALL_DISK) {
         return;
-    };
-    let store = open_store(&folder);
-    let node = start(&folder, store.clone()).expect("starts");
+    }
+    let folder = Path::new(DISK);
+    let store = open_store(folder);
+    let node = start(folder, store.clone()).expect("starts");
     node.register(SITES);
     node.flush();
-    let ballast = fill(&folder, 64 * 1_024);
+    let ballast = fill(folder, 64 * 1_024);
     node.check_all(1);
     let full = node.until(|now| now.apply_retries >= 3);
     assert_eq!((full.journal_alarm, full.facts_waiting), (0, 0), "{full:?}");

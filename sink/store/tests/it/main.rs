@@ -5,7 +5,6 @@
 
 mod conformance;
 mod fixture;
-mod mariadb;
 mod mysql;
 mod proxy;
 mod sqlite;

@@ -9,7 +9,7 @@ use store::{Store, StoreUrl};
 
 use crate::conformance::conformance;
 use crate::fixture::Backend;
-use crate::mariadb::{self, Server};
+use rig::mariadb::{self, Server};
 
 mod commits;
 mod legacy;

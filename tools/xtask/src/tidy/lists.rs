@@ -15,20 +15,23 @@ pub(super) const MAY_DENY_UNSAFE: &[&str] = &["cores", "farm"];
 /// Crates that read no clock, open no socket, spawn nothing and log nothing.
 pub(super) const PURE: &[&str] = &["model", "prober", "incident"];
 
-/// Which of our crates each of our crates may use.
+/// Which of our crates each of our crates may use, its tests included: `rig` is for tests alone.
 pub(super) const DIRECTION: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("prober", &["model"]),
-    ("cores", &["model", "prober"]),
+    ("cores", &["model", "prober", "rig"]),
     ("incident", &["model"]),
-    ("store", &["model"]),
-    ("persist", &["incident", "model", "store"]),
+    ("store", &["model", "rig"]),
+    ("persist", &["incident", "model", "rig", "store"]),
     (
         "node",
-        &["cores", "incident", "model", "persist", "prober", "store"],
+        &[
+            "cores", "incident", "model", "persist", "prober", "rig", "store",
+        ],
     ),
     ("farm", &["model"]),
     ("ladder", &["model", "prober"]),
+    ("rig", &[]),
     ("xtask", &[]),
     ("fuzz", &["model", "prober"]),
 ];

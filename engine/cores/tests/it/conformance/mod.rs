@@ -6,7 +6,6 @@ mod families;
 mod name_servers;
 mod names;
 mod openssl;
-mod own_network;
 mod peers;
 mod real;
 mod reuse;

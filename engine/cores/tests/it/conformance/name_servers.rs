@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -79,7 +79,7 @@ impl NameServers {
         let conf = unbound_conf(folder.path(), unbound, nsd);
         write(folder.path(), "unbound.conf", &conf);
         let command = |name: &str| {
-            let mut command = Command::new(program(name));
+            let mut command = Command::new(rig::program(name));
             command.arg("-d");
             command
                 .arg("-c")
@@ -95,16 +95,6 @@ impl NameServers {
             _folder: folder,
         })
     }
-}
-
-/// Debian keeps servers where a person's PATH does not look.
-pub(super) fn program(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-        .map(|folder| folder.join(name))
-        .find(|program| program.is_file())
-        .unwrap_or_else(|| panic!("{name} is missing: `cargo xtask test` installs it or says how"))
 }
 
 fn free_port() -> SocketAddr {

@@ -14,8 +14,8 @@ use cores::{Clock, Close, CoreError, CoreHandle, Driver, LocalEnd};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::{FailureClass, Ticket, Verdict};
 use prober::Guard;
+use rig::namespace::Own;
 
-use super::own_network::in_own_network;
 use super::peers::Tls;
 use super::real::{self, PATIENCE};
 use super::{TRIES, drivers, target};
@@ -322,8 +322,9 @@ fn leave_few_ports() {
 
 #[test]
 fn ports_are_shared_between_destinations_and_without_one_a_check_is_unknown() {
-    let name = "sources::ports_are_shared_between_destinations_and_without_one_a_check_is_unknown";
-    if !in_own_network(name, UP) {
+    let name = "conformance::sources::\
+                ports_are_shared_between_destinations_and_without_one_a_check_is_unknown";
+    if !Own::Network.hosts(name, UP) {
         return;
     }
     let (silent, (other, _seen)) = (Silent::new(), server(loopback(1)));
@@ -355,8 +356,8 @@ fn ports_are_shared_between_destinations_and_without_one_a_check_is_unknown() {
 
 #[test]
 fn closed_in_order_ports_run_out_and_by_reset_they_do_not() {
-    let name = "sources::closed_in_order_ports_run_out_and_by_reset_they_do_not";
-    if !in_own_network(name, UP) {
+    let name = "conformance::sources::closed_in_order_ports_run_out_and_by_reset_they_do_not";
+    if !Own::Network.hosts(name, UP) {
         return;
     }
     let servers = [(); 4].map(|()| server(loopback(1)));

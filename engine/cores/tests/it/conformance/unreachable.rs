@@ -9,8 +9,8 @@ use cores::{Clock, Driver};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::{FailureClass, Ticket, Verdict};
 use prober::Guard;
+use rig::namespace::Own;
 
-use super::own_network::in_own_network;
 use super::peers::Tls;
 use super::real::{self, PATIENCE};
 use super::sources::eventually;
@@ -88,8 +88,8 @@ fn check(driver: Driver) -> OneShotReport {
 
 #[test]
 fn a_host_that_a_router_cannot_reach_is_unreachable() {
-    let name = "unreachable::a_host_that_a_router_cannot_reach_is_unreachable";
-    if !in_own_network(name, "ip link set lo up") {
+    let name = "conformance::unreachable::a_host_that_a_router_cannot_reach_is_unreachable";
+    if !Own::Network.hosts(name, "ip link set lo up") {
         return;
     }
     let _router = Router::start();

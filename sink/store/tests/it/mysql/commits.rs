@@ -8,8 +8,8 @@ use store::{OpenOptions, Store, StoreError, StoreUrl};
 
 use super::{Mysql, root, until_somebody_waits_for_a_lock, url};
 use crate::fixture::{Backend, Incident, Writer, batch, claim, import_id, open, row, target};
-use crate::mariadb;
 use crate::proxy::{Cut, Proxy};
+use rig::mariadb;
 
 /// A store whose connections go through the proxy.
 async fn behind(proxy: &Proxy, backend: &Mysql) -> Writer {

@@ -17,7 +17,7 @@ use store::{
 
 use super::{Mysql, url};
 use crate::fixture::{Backend, Incident, Writer, batch, import_id, row, target};
-use crate::mariadb::{self, Server};
+use rig::mariadb::{self, Server};
 
 /// The table as it is in production.
 const SITES: &str = "CREATE TABLE jetpack_monitor_sites (

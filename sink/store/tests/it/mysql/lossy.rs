@@ -4,43 +4,12 @@
 use std::process::Command;
 
 use model::fact::Fact;
+use rig::namespace::Own;
 use store::{FreshnessRow, Store};
 
 use super::url;
 use crate::fixture::{Incident, START, Writer, batch, target};
-use crate::mariadb::Server;
-
-/// Set in the child.
-const OWN_NETWORK: &str = "STORE_TEST_OWN_NETWORK";
-
-/// Runs the rest of the test `name` in a network namespace, after a shell has done `up` in it:
-/// `true` there. `false` here, after it ended well; also where nobody may make one.
-fn in_own_network(name: &str, up: &str) -> bool {
-    if std::env::var_os(OWN_NETWORK).is_some() {
-        return true;
-    }
-    let unshare = |then: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--net", "sh", "-c"]);
-        command.arg(format!("{up} {then}"));
-        command
-    };
-    if !unshare("").status().is_ok_and(|status| status.success()) {
-        eprintln!("no network of our own can be made here: {name} is left out");
-        return false;
-    }
-    let child = unshare("&& exec \"$0\" --exact --nocapture \"$1\"")
-        .arg(std::env::current_exe().expect("this program"))
-        .arg(format!("mysql::lossy::{name}"))
-        .env(OWN_NETWORK, "1")
-        .output()
-        .expect("unshare runs");
-    let said = String::from_utf8_lossy(&child.stdout);
-    let errors = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{said}{errors}");
-    assert!(said.contains("1 passed"), "{said}{errors}");
-    false
-}
+use rig::mariadb::Server;
 
 async fn migrated(server: &Server) -> Writer {
     server.sql("CREATE DATABASE t_own");
@@ -70,12 +39,12 @@ fn dropped() -> u64 {
 
 #[tokio::test]
 async fn a_network_that_loses_packets_loses_and_doubles_no_row() {
-    let name = "a_network_that_loses_packets_loses_and_doubles_no_row";
+    let name = "mysql::lossy::a_network_that_loses_packets_loses_and_doubles_no_row";
     // A short queue at a low rate drops what comes too fast, which is every statement of a
     // thousand rows.
     let network = "ip link set lo mtu 1500 up \
         && tc qdisc add dev lo root tbf rate 40mbit burst 6000 limit 12000";
-    if !in_own_network(name, network) {
+    if !Own::Network.hosts(name, network) {
         return;
     }
     let server = Server::start(&[]);

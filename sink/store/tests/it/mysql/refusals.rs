@@ -8,7 +8,7 @@ use super::{Mysql, url};
 use crate::fixture::{
     Backend, Incident, START, Writer, batch, claim, import_id, open, sites, target,
 };
-use crate::mariadb::{self, Server};
+use rig::mariadb::{self, Server};
 
 /// The sentence with which `address` is refused.
 async fn refusal(address: &StoreUrl) -> (StoreError, String) {

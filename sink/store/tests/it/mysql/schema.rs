@@ -4,7 +4,7 @@ use store::{MysqlUrl, Store, StoreError, StoreUrl};
 
 use super::{Mysql, url};
 use crate::fixture::{Backend, Incident, Writer, batch, claim, open, target};
-use crate::mariadb;
+use rig::mariadb;
 
 /// The sentence with which the store is refused.
 async fn refusal(backend: &Mysql) -> (StoreError, String) {

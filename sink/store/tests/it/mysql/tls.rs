@@ -4,7 +4,7 @@ use store::{Store, StoreError};
 
 use super::{Mysql, url};
 use crate::fixture::Backend;
-use crate::mariadb;
+use rig::mariadb;
 
 fn address(backend: &Mysql, options: &str) -> store::StoreUrl {
     let address = mariadb::shared().address("secure", &backend.name);

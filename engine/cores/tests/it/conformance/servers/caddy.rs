@@ -6,7 +6,6 @@ use std::process::Command;
 
 use super::cells::Seen;
 use super::{Brand, Coding, Framing, Ports, page, write};
-use crate::conformance::name_servers::program;
 use crate::conformance::peers::SITE;
 use model::FailureClass as C;
 
@@ -28,7 +27,7 @@ pub(super) const BRAND: Brand = Brand {
 };
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(program("caddy"));
+    let mut command = Command::new(rig::program("caddy"));
     command.args(["run", "--adapter", "caddyfile", "--config"]);
     command.arg(folder.join("Caddyfile"));
     // Where it keeps what it learns.

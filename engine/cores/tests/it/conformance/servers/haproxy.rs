@@ -8,7 +8,6 @@ use std::process::Command;
 
 use super::cells::Seen;
 use super::{Brand, Coding, Framing, Ports, packed, page, write};
-use crate::conformance::name_servers::program;
 use crate::conformance::peers::SITE;
 use model::FailureClass as C;
 
@@ -30,7 +29,7 @@ pub(super) const BRAND: Brand = Brand {
 };
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(program("haproxy"));
+    let mut command = Command::new(rig::program("haproxy"));
     // A master and its worker: the master says when the worker is ready.
     command.arg("-W").arg("-f").arg(folder.join("haproxy.cfg"));
     command

@@ -6,7 +6,6 @@ use std::process::Command;
 
 use super::cells::Seen;
 use super::{Brand, Coding, Framing, Ports, write};
-use crate::conformance::name_servers::program;
 use crate::conformance::peers::SITE;
 use model::FailureClass as C;
 
@@ -28,7 +27,7 @@ pub(super) const BRAND: Brand = Brand {
 };
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(program("lighttpd"));
+    let mut command = Command::new(rig::program("lighttpd"));
     command
         .arg("-D")
         .arg("-f")

@@ -5,7 +5,6 @@ use std::process::Command;
 
 use super::cells::Seen;
 use super::{Brand, Coding, Framing, Ports, write};
-use crate::conformance::name_servers::program;
 use crate::conformance::peers::SITE;
 use model::FailureClass as C;
 
@@ -28,7 +27,7 @@ pub(super) const BRAND: Brand = Brand {
 };
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(program("nginx"));
+    let mut command = Command::new(rig::program("nginx"));
     command.arg("-p").arg(folder);
     command.arg("-c").arg(folder.join("nginx.conf"));
     // Also what it says before it has read its configuration.

@@ -6,7 +6,7 @@ use store::{Legacy, LegacyFreshness, StoreError};
 use super::super::{Mysql, root, until_somebody_waits_for_a_lock};
 use super::{described, fresh, insert, open_as, with_sites};
 use crate::fixture::{Backend, import_id, open, row};
-use crate::mariadb;
+use rig::mariadb;
 
 fn with_freshness_columns() -> (Mysql, Legacy) {
     let backend =

@@ -18,7 +18,7 @@ use store::{
 use super::super::root;
 use super::{SITES, described, fresh, name};
 use crate::fixture::{Incident, Writer, batch, claim, target};
-use crate::mariadb::{self, Server};
+use rig::mariadb::{self, Server};
 
 /// What a server needs for a stream; and one that is killed must not forget what it committed.
 const LOGGING: [&str; 4] = [

@@ -6,7 +6,7 @@ use store::{NoChanges, OpenOptions, Reader, Store, StoreError, StoreUrl};
 
 use super::super::{SITES, described};
 use super::{Fleet, LOGGING, logging, start};
-use crate::mariadb;
+use rig::mariadb;
 
 async fn refusal(fleet: &Fleet) -> (NoChanges, String) {
     let store = fleet.open(described()).await;

@@ -1,17 +1,14 @@
 //! A real MariaDB for tests: a private folder, socket and loopback port, started once per test
 //! binary (or for one test alone) and ended by its process number, whatever becomes of the tests.
-//! It must not know what is tested; the tests of other crates use this file too.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use crate::{certificates, free_port, is_root, program};
 
 /// The user of most tests may do everything in databases called `t_…`. Its password shows what
 /// must be escaped in an address.
@@ -38,33 +35,33 @@ wait $pid 2>/dev/null
 ";
 
 /// A server that runs until this value, or this process, is gone.
-pub(crate) struct Server {
+pub struct Server {
     folder: PathBuf,
     port: u16,
     keeper: Option<Child>,
 }
 
 /// The server that the tests of this process share.
-pub(crate) fn shared() -> &'static Server {
+pub fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| Server::start(&[]))
 }
 
 /// The name of a database that no other test has.
-pub(crate) fn fresh_name() -> String {
+pub fn fresh_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     format!("t_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Server {
     /// Starts a server of its own with more options.
-    pub(crate) fn start(options: &[&str]) -> Self {
+    pub fn start(options: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("ringwatch-mariadb-")
             .tempdir()
             .expect("a folder")
             .keep();
-        write_certificates(&folder);
+        certificates::write(&folder);
         install(&folder);
         let mut server = Self {
             folder,
@@ -77,7 +74,7 @@ impl Server {
     }
 
     /// Ends the server at once, as a power cut would; its data stay.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut keeper) = self.keeper.take() {
             let mut word = keeper.stdin.take().expect("piped");
             word.write_all(b"keep\n").expect("the keeper listens");
@@ -87,7 +84,7 @@ impl Server {
     }
 
     /// Starts it again on its data and its port.
-    pub(crate) fn run(&mut self, options: &[&str]) {
+    pub fn run(&mut self, options: &[&str]) {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&self.folder)
@@ -117,8 +114,8 @@ impl Server {
             format!("--socket={folder}/socket"),
             format!("--port={}", self.port),
             format!("--ssl-ca={folder}/ca.pem"),
-            format!("--ssl-cert={folder}/leaf.pem"),
-            format!("--ssl-key={folder}/leaf.key"),
+            format!("--ssl-cert={folder}/cert.pem"),
+            format!("--ssl-key={folder}/key.pem"),
             "--bind-address=127.0.0.1".to_owned(),
             "--skip-name-resolve".to_owned(),
             "--max-connections=400".to_owned(),
@@ -131,28 +128,28 @@ impl Server {
     }
 
     /// Port of 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Its Unix socket, where root needs no password.
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("socket")
     }
 
     /// Who signed its certificate.
-    pub(crate) fn ca_file(&self) -> PathBuf {
+    pub fn ca_file(&self) -> PathBuf {
         self.folder.join("ca.pem")
     }
 
     /// The address of `database` for a user, who has the password of all of them.
-    pub(crate) fn address(&self, user: &str, database: &str) -> String {
+    pub fn address(&self, user: &str, database: &str) -> String {
         let port = self.port;
         format!("mysql://{user}:pa%3Ass%40word@127.0.0.1:{port}/{database}")
     }
 
     /// Runs statements as root, with the server's own client.
-    pub(crate) fn sql(&self, statements: &str) -> String {
+    pub fn sql(&self, statements: &str) -> String {
         let mut client = Command::new(program("mariadb"))
             .args(["--no-defaults", "--user=root", "-N", "-B"])
             .arg(format!("--socket={}", self.socket().display()))
@@ -213,37 +210,5 @@ fn install(folder: &Path) {
 
 /// The server refuses to run as root unless it is told to.
 fn as_root() -> Option<String> {
-    let user = std::fs::metadata("/proc/self").expect("there").uid();
-    (user == 0).then(|| "--user=root".to_owned())
-}
-
-/// Debian keeps servers where a person's PATH does not look.
-fn program(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-        .map(|folder| folder.join(name))
-        .find(|program| program.is_file())
-        .unwrap_or_else(|| panic!("{name} is missing: `cargo xtask test` installs it or says how"))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
-}
-
-fn write_certificates(folder: &Path) {
-    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    let certificate = authority.self_signed(&key).expect("a certificate");
-    std::fs::write(folder.join("ca.pem"), certificate.pem()).expect("written");
-    let issuer = Issuer::new(authority, key);
-    let leaf_key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .expect("an address")
-        .signed_by(&leaf_key, &issuer)
-        .expect("a certificate");
-    std::fs::write(folder.join("leaf.pem"), leaf.pem()).expect("written");
-    std::fs::write(folder.join("leaf.key"), leaf_key.serialize_pem()).expect("written");
+    is_root().then(|| "--user=root".to_owned())
 }
