@@ -64,11 +64,14 @@ pub const ATTEMPT_READ_MAX_BYTES: u32 = 1024 * 1024 - READ_BYTES as u32;
 /// How much more where the body must be seen to its end, or to its limit for a rule, in bytes: four
 /// heads at their limit, for what came before it and what TLS adds.
 pub const ATTEMPT_READ_MORE_BYTES: u32 = 256 * 1024;
-/// Memory of the decoders of one core, all together, in bytes. A page under brotli holds 2.2 MB of
-/// it while it comes, a hostile one up to 5.5 MB; one under gzip or deflate [`DECODER_BYTES`]. What
-/// a single block makes beside that, half a mebibyte at most under each of two codings, one body at
-/// a time does.
+/// Memory of the decoders of one core, all together, in bytes. A page under brotli holds 0.3 to 2.4
+/// MB of it while it comes, one above a mebibyte up to 3.5 MB, a hostile one 5.5 MB; one under gzip
+/// or deflate [`DECODER_BYTES`]. What a single block makes beside that, half a mebibyte at most under
+/// each of two codings, one body at a time does.
 pub const DECODERS_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// Most of those that one body holds and is still counted as a page of the world, in bytes. What
+/// holds more shares half of all with its like.
+pub const DECODED_PAGE_BYTES: usize = 2_500 * 1024;
 /// Of those, what every decoder takes from its beginning on: state, tables, what comes out of it.
 pub const DECODER_BYTES: usize = 128 * 1024;
 /// How long a body of unknown or larger size is read after the head, in ms.

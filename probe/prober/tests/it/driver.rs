@@ -288,9 +288,15 @@ fn silent(timer: &mut Option<u64>, deadline_us: u64, clock_us: &mut u64) -> Even
 pub(crate) fn begun_with<'a>(
     shared: &Shared,
     rules: &Rules,
-    mut pieces: impl Iterator<Item = &'a [u8]>,
+    pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Attempt {
     let mut attempt = Attempt::start(&with_rules(rules), shared, Buffers::default(), at(0));
+    go_on(&mut attempt, shared, pieces);
+    attempt
+}
+
+/// Lets a check that waits for the first of `pieces` read them, and whatever it does beside that.
+fn go_on<'a>(attempt: &mut Attempt, shared: &Shared, mut pieces: impl Iterator<Item = &'a [u8]>) {
     loop {
         let event = match attempt.next() {
             Command::Resolve => {
@@ -301,11 +307,18 @@ pub(crate) fn begun_with<'a>(
             Command::Connect { conn, .. } => Event::Connected { conn, sent: true },
             Command::Recv { conn } => match pieces.next() {
                 Some(bytes) => Event::Bytes { conn, bytes },
-                None => return attempt,
+                None => return,
             },
-            Command::Done => return attempt,
+            Command::Done => return,
             _ => continue,
         };
         attempt.on(event, shared, at(0));
     }
+}
+
+/// The check, which waits for more, reads `bytes` and waits again, or is over.
+pub(crate) fn feed(attempt: &mut Attempt, shared: &Shared, bytes: &[u8]) {
+    let conn = Conn(0);
+    attempt.on(Event::Bytes { conn, bytes }, shared, at(0));
+    go_on(attempt, shared, std::iter::empty());
 }

@@ -91,7 +91,7 @@ fn any_split(content: Content, bytes: &[u8], control: u8, end: End) -> Decoded {
 }
 
 fn decode<'a>(content: Content, pieces: impl IntoIterator<Item = &'a [u8]>, end: End) -> Decoded {
-    let budget = Budget::new(2 * LIVE_MAX_BYTES);
+    let budget = Budget::new(4 * LIVE_MAX_BYTES);
     let mut decoder = Decoder::new(content, &budget);
     let mut data = Vec::new();
     let mut keep = |piece: &[u8]| {
@@ -136,7 +136,7 @@ fn check_memory(layer: &mut Layer) {
 
 /// What is looked at does not depend on the window that the stream asks for.
 fn agrees_with_a_larger_window(whole: &Decoded, bytes: &[u8]) {
-    let mut other = Brotli::uncut(&Budget::new(MEMORY_MAX_BYTES));
+    let mut other = Brotli::uncut(&Budget::new(MEMORY_MAX_BYTES).share());
     let mut data = Vec::new();
     let mut ended = false;
     for block in bytes.chunks(BLOCK_BYTES) {

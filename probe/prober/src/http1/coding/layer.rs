@@ -11,7 +11,7 @@ use flate2::write::{DeflateDecoder, ZlibDecoder};
 use model::limits::{BODY_MAX_BYTES, DECODER_BYTES};
 
 use super::brotli::{Brotli, Progress};
-use super::budget::{Budget, Grant};
+use super::budget::{Grant, Share};
 use super::gzip::Gzip;
 use crate::http1::head::Coding;
 
@@ -103,15 +103,15 @@ impl Write for Room {
 }
 
 impl Layer {
-    /// A decoder whose memory comes out of `budget`.
-    pub(super) fn new(coding: Coding, budget: &Budget) -> Self {
-        let granted = budget.take(DECODER_BYTES);
+    /// A decoder whose memory is taken for `share`.
+    pub(super) fn new(coding: Coding, share: &Share) -> Self {
+        let granted = share.take(DECODER_BYTES);
         let starved = granted.is_none();
         let kind = match coding {
             _ if starved => Kind::Spent,
             Coding::Gzip => Kind::Gzip(Box::new(Gzip::new(Room::new()))),
             Coding::Deflate => Kind::Unseen,
-            Coding::Brotli => Kind::Brotli(Box::new(Brotli::new(budget)), BODY_MAX_BYTES as usize),
+            Coding::Brotli => Kind::Brotli(Box::new(Brotli::new(share)), BODY_MAX_BYTES as usize),
         };
         let mut layer = Self {
             kind,
