@@ -307,7 +307,7 @@ published! {
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
       timeouts, malformed, truncated, ignored, socket_errors, refused, stream_queries,
       streams_refused, misspelled, capped, prefetches, sick_answers, hosts, flights, queued,
-      sockets, buffers, streams, sick
+      sockets, buffers, streams, sick, names_failing, names_judged
 }
 
 impl CoreStats {

@@ -45,11 +45,12 @@ use model::url::Scheme;
 use crate::http1::body::Body;
 use crate::http1::request::{self, Credentials};
 use crate::http1::scan::Scan;
-use crate::resolver::{DnsFailure, ResolvedName, Scope};
+use crate::resolver::{DnsFailure, NamesFailing, ResolvedName, Scope};
 use crate::rules::Search;
 use crate::shared::Shared;
 use crate::tls::TlsLink;
 use dns::Dns;
+use errno::Errno;
 use families::{Lane, Other};
 use redirect::Journey;
 use reuse::{After, Carrier};
@@ -138,7 +139,10 @@ pub struct Attempt {
     status: u16,
     errno: Option<i32>,
     /// Why the request could not be written; told only when no answer came either.
-    send_errno: Option<i32>,
+    send_errno: Option<Errno>,
+    /// Of how many names our resolvers fail, where that is the verdict; in the hop it would take 8 B
+    /// more.
+    many: Option<NamesFailing>,
     /// A phrase for people; empty when the class says it all.
     why: &'static str,
 }
@@ -188,6 +192,7 @@ impl Attempt {
             status: 0,
             errno: None,
             send_errno: None,
+            many: None,
             why: "",
         };
         attempt.start_hop(spec.host, shared, now);
@@ -422,6 +427,7 @@ impl Attempt {
 
     fn on_no_answer(&mut self, failure: DnsFailure, now: Now) {
         self.hop.dns = Dns::of_failure(&failure);
+        self.many = failure.many;
         self.finish(Some(failure.class), now);
     }
 
@@ -429,7 +435,7 @@ impl Attempt {
     /// of both failed.
     fn on_first_flight_error(&mut self, conn: Conn, errno: i32, shared: &Shared, now: Now) {
         if self.lane_of(conn).is_some() && errno::was_established(errno) {
-            self.send_errno = Some(errno);
+            self.send_errno = Some(Errno::new(errno));
             self.on_connected(conn, true, shared, now);
             self.on_send_error(errno);
         } else {
@@ -526,7 +532,7 @@ impl Attempt {
         if self.sending && self.send_errno.is_none() && listens {
             return self.on_send_error(errno);
         }
-        let errno = self.send_errno.unwrap_or(errno);
+        let errno = self.send_errno.map_or(errno, Errno::get);
         self.errno = Some(errno);
         let class = match self.stage {
             Stage::Handshaking => errno::handshake_class(errno),
@@ -540,12 +546,13 @@ impl Attempt {
     /// not listen to the end.
     fn on_send_error(&mut self, errno: i32) {
         self.sending = false;
-        self.send_errno = Some(errno);
+        self.send_errno = Some(Errno::new(errno));
         self.pending |= pending::RECV;
     }
 
     fn on_eof(&mut self, now: Now) {
-        if let (Some(errno), true) = (self.send_errno, self.stage < Stage::Head) {
+        let send_errno = self.send_errno.map(Errno::get);
+        if let (Some(errno), true) = (send_errno, self.stage < Stage::Head) {
             return self.on_io_error(errno, now);
         }
         if self.stage == Stage::Handshaking {

@@ -151,11 +151,17 @@ impl Troubles {
         let of = |core: &CoreSnapshot| core.failed(FailureClass::DnsResolverSick);
         let unknown: u64 = cores.iter().map(of).sum();
         let news = unknown.saturating_sub(self.sick_said);
+        let sum = |of: fn(&CoreSnapshot) -> u64| cores.iter().map(of).sum::<u64>();
+        let failing = sum(|core| core.dns.names_failing);
+        let share = match sum(|core| core.dns.names_judged) {
+            0 => String::new(),
+            names => format!(" ({failing} of {names})"),
+        };
         let text = || {
             format!(
-                "the resolvers refuse, do not listen, or fail for too many names to be believed: \
-                 {news} checks are unknown (dns.resolver_sick); `ringwatch doctor` asks each of \
-                 them"
+                "the resolvers refuse, do not listen, or fail for too many names{share} to be \
+                 believed: {news} checks are unknown (dns.resolver_sick); `ringwatch doctor` asks \
+                 each of them"
             )
         };
         let complaint = (is_sick || news > 0).then(|| self.complaint("resolvers", now, text))??;
@@ -225,6 +231,16 @@ mod tests {
         assert!(say(3, 1).is_some_and(|text| text.contains("believed: 3 checks are unknown")));
         assert_eq!(say(3, 100), None, "no new ones");
         assert!(say(5, 101).is_some_and(|text| text.contains("believed: 2 checks are unknown")));
+    }
+
+    #[test]
+    fn of_sick_resolvers_it_says_for_how_many_names_they_fail_on_all_cores() {
+        let (mut failing, mut more) = (sick(), sick());
+        (failing.dns.names_failing, failing.dns.names_judged) = (60, 200);
+        (more.dns.names_failing, more.dns.names_judged) = (15, 40);
+        let cores = [failing, more, CoreSnapshot::default()];
+        let found = Troubles::new().look(&SinkCounters::default(), &cores, at(1));
+        assert!(found[0].text.contains("too many names (75 of 240) to be"));
     }
 
     #[test]

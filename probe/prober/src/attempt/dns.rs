@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::FailureClass;
 use model::evidence::DnsSeen;
-use model::limits::DNS_ADDRESSES_MAX;
+use model::limits::{DNS_ADDRESSES_MAX, DNS_SICK_WINDOW_MS};
 
-use crate::resolver::{DnsFailure, Records, ResolvedName};
+use crate::resolver::{DnsFailure, NamesFailing, Records, ResolvedName};
 
 /// What DNS said.
 #[derive(Debug, Default)]
@@ -103,8 +103,12 @@ impl Dns {
     }
 
     /// What failed of a name for which nobody had an address, and on which side; `None`: another
-    /// class says it all.
-    pub(super) fn sentence(&self, class: FailureClass) -> Option<String> {
+    /// class says it all. `many`: of how many names that is said of our resolvers.
+    pub(super) fn sentence(
+        &self,
+        class: FailureClass,
+        many: Option<NamesFailing>,
+    ) -> Option<String> {
         let who = match self.server {
             Some(server) => format!("our resolver {server}"),
             None => "our resolver".to_owned(),
@@ -128,16 +132,7 @@ impl Dns {
                 "{who} gave an answer that does not parse or leads nowhere: it, or the name \
                  servers of the name, are broken"
             ),
-            (FailureClass::DnsResolverSick, Some(said)) if self.refused() => {
-                format!("{who} does not resolve this name for us, it answered {said}: {UNKNOWN}")
-            }
-            (FailureClass::DnsResolverSick, Some(said)) => {
-                format!("our resolvers fail for many names, {who} answered {said}: {UNKNOWN}")
-            }
-            (FailureClass::DnsResolverSick, None) => format!(
-                "{who} did not answer; it does not listen, or our resolvers fail for many names: \
-                 {UNKNOWN}"
-            ),
+            (FailureClass::DnsResolverSick, said) => self.of_resolvers(&who, said, many),
             (FailureClass::ConnectLocal, _) if self.server.is_none() => {
                 "this host has no resolver to ask: give one with `dns`".to_owned()
             }
@@ -148,14 +143,38 @@ impl Dns {
         })
     }
 
+    /// What our resolvers did, by which nothing is known of the site.
+    fn of_resolvers(&self, who: &str, said: Option<String>, many: Option<NamesFailing>) -> String {
+        let share = many.map_or_else(|| "many names".to_owned(), share);
+        let what = match said {
+            Some(said) if self.refused() => {
+                format!("{who} does not resolve this name for us, it answered {said}")
+            }
+            Some(said) => format!("our resolvers fail for {share}; {who} answered {said}"),
+            None if many.is_some() => {
+                format!("{who} did not answer, and our resolvers fail for {share}")
+            }
+            None => {
+                format!(
+                    "{who} did not answer; it does not listen, or our resolvers fail for {share}"
+                )
+            }
+        };
+        format!("{what}: nothing is known of the site")
+    }
+
     /// The answer says that the resolver did not try.
     fn refused(&self) -> bool {
         matches!(self.rcode, Some(1 | 4 | 5))
     }
 }
 
-/// What failures of our resolvers say of the site.
-const UNKNOWN: &str = "nothing is known of the site";
+/// How many names fail.
+fn share(many: NamesFailing) -> String {
+    let NamesFailing { failing, names } = many;
+    let window_s = DNS_SICK_WINDOW_MS / 1_000;
+    format!("{failing} of {names} names asked for in {window_s} s")
+}
 
 /// The name of a response code (IANA).
 fn code(rcode: u16) -> String {
@@ -174,20 +193,27 @@ fn code(rcode: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
     use super::*;
 
     #[test]
     fn each_failure_names_the_resolver_what_it_said_and_the_side() {
         use FailureClass as F;
-        let sentence = |class, rcode, server: Option<&str>, tries| {
+        let sick = NamesFailing {
+            failing: 61,
+            names: NonZeroU16::new(210).expect("not zero"),
+        };
+        let sentence = |class, rcode, server: Option<&str>, many| {
             let server = server.map(|text| text.parse().expect("an address"));
             let failure = DnsFailure {
                 class,
                 rcode,
                 server,
-                tries,
+                tries: 3,
+                many,
             };
-            Dns::of_failure(&failure).sentence(class)
+            Dns::of_failure(&failure).sentence(class, many)
         };
         let at = Some("192.0.2.53:53");
         for (class, rcode, server, has) in [
@@ -219,13 +245,13 @@ mod tests {
                 F::DnsResolverSick,
                 Some(2),
                 at,
-                "many names, our resolver 192.0.2.53:53 answered SERVFAIL",
+                "fail for many names; our resolver 192.0.2.53:53 answered SERVFAIL",
             ),
             (
                 F::DnsResolverSick,
                 None,
                 at,
-                "our resolver 192.0.2.53:53 did not answer; it does not listen",
+                "our resolver 192.0.2.53:53 did not answer; it does not listen, or our resolvers",
             ),
             (
                 F::ConnectLocal,
@@ -240,11 +266,27 @@ mod tests {
                 "this host has no resolver to ask",
             ),
         ] {
-            let said = sentence(class, rcode, server, 3).expect("a sentence");
+            let said = sentence(class, rcode, server, None).expect("a sentence");
             assert!(said.contains(has), "{said}");
             let unknown = class == F::DnsResolverSick;
-            assert_eq!(said.ends_with(UNKNOWN), unknown, "{said}");
+            let ends = said.ends_with("nothing is known of the site");
+            assert_eq!(ends, unknown, "{said}");
         }
-        assert_eq!(sentence(F::DnsNxdomain, Some(3), at, 1), None);
+        for (rcode, expected) in [
+            (
+                Some(2),
+                "our resolvers fail for 61 of 210 names asked for in 30 s; our resolver \
+                 192.0.2.53:53 answered SERVFAIL: nothing is known of the site",
+            ),
+            (
+                None,
+                "our resolver 192.0.2.53:53 did not answer, and our resolvers fail for 61 of 210 \
+                 names asked for in 30 s: nothing is known of the site",
+            ),
+        ] {
+            let said = sentence(F::DnsResolverSick, rcode, at, Some(sick));
+            assert_eq!(said.as_deref(), Some(expected));
+        }
+        assert_eq!(sentence(F::DnsNxdomain, Some(3), at, None), None);
     }
 }

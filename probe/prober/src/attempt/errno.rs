@@ -10,6 +10,20 @@ const ETIMEDOUT: i32 = 110;
 const ECONNREFUSED: i32 = 111;
 const EPIPE: i32 = 32;
 
+/// One in two bytes: the kernel has none above 4,095.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Errno(u16);
+
+impl Errno {
+    pub(super) fn new(errno: i32) -> Self {
+        Self(u16::try_from(errno).unwrap_or_default())
+    }
+
+    pub(super) fn get(self) -> i32 {
+        i32::from(self.0)
+    }
+}
+
 /// Of a connection that got no answer in its share of the time.
 pub(super) const NO_ANSWER: i32 = ETIMEDOUT;
 

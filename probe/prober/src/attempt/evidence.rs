@@ -119,7 +119,7 @@ impl Attempt {
         };
         // Where there is an address, that is what this host cannot connect to.
         let is_of_dns = class != FailureClass::ConnectLocal || self.hop.route.is_empty();
-        let of_dns = is_of_dns.then(|| self.hop.dns.sentence(class));
+        let of_dns = is_of_dns.then(|| self.hop.dns.sentence(class, self.many));
         if let Some(sentence) = of_dns.flatten() {
             return sentence;
         }

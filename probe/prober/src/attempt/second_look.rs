@@ -12,6 +12,7 @@
 use model::FailureClass;
 use model::time::Now;
 
+use super::errno::Errno;
 use super::spec::{Conn, ErrnoAt, Event};
 use super::{Attempt, Stage, bit, errno, pending};
 use crate::shared::Shared;
@@ -33,7 +34,7 @@ impl Attempt {
         let closed = link.is_unheard() && self.is_closed_by(event);
         if closed {
             if let Event::IoError { errno, .. } = *event {
-                self.send_errno = self.send_errno.or(Some(errno));
+                self.send_errno = self.send_errno.or(Some(Errno::new(errno)));
             }
             self.why = "the server closed the connection instead of an answer to the TLS hello";
             self.look_again(Refusal::Closed, shared, now);
@@ -126,7 +127,7 @@ impl Attempt {
 
     fn end_look(&mut self, class: FailureClass, now: Now) {
         if class == FailureClass::TlsHandshake {
-            self.errno = self.send_errno;
+            self.errno = self.send_errno.map(Errno::get);
         }
         self.finish(Some(class), now);
     }

@@ -9,6 +9,7 @@ use model::outcome::PHASE_ABSENT;
 use model::time::Now;
 use model::url::Scheme;
 
+use super::errno::Errno;
 use super::{Attempt, AttemptSpec, Rules, Stage, pending};
 
 /// What is said over a bare connection, and what must come back.
@@ -76,7 +77,7 @@ impl Attempt {
         }
         let Some(expected) = self.rules.as_ref().and_then(expected_by) else {
             // Read for the reason alone, and there is none in it.
-            return self.on_io_error(self.send_errno.unwrap_or_default(), now);
+            return self.on_io_error(self.send_errno.map_or(0, Errno::get), now);
         };
         let heard = &mut self.buffers.carry;
         let known = heard.len();

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use model::FailureClass;
 use model::limits::DNS_ADDRESSES_MAX;
 
+use super::sick::NamesFailing;
+
 /// Addresses of a name, at most eight, inline: those of the preferred family first, those of the
 /// other one after them, if both were asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +157,8 @@ pub struct DnsFailure {
     pub server: Option<SocketAddr>,
     /// Tries of the question that failed.
     pub tries: u8,
+    /// Where the failures of many names say that it is the resolvers': of how many.
+    pub many: Option<NamesFailing>,
 }
 
 #[cfg(test)]

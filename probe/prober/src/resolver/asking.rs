@@ -68,6 +68,7 @@ impl Resolver {
                 rcode: None,
                 server: None,
                 tries: 0,
+                many: None,
             };
             self.land(flight, Err(failure));
         }

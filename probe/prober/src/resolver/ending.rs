@@ -338,6 +338,7 @@ impl Resolver {
             rcode,
             server,
         } = negative;
+        let many = self.health.sick().filter(|_| is_of_resolvers(class));
         let class = self.told(class);
         self.stats.sick_answers += u64::from(class == FailureClass::DnsResolverSick);
         let server = self.sockets.upstreams().get(usize::from(server)).copied();
@@ -346,6 +347,7 @@ impl Resolver {
             rcode,
             server,
             tries,
+            many,
         }
     }
 

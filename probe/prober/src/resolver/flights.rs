@@ -399,6 +399,7 @@ mod tests {
             rcode: None,
             server: None,
             tries: 3,
+            many: None,
         })
     }
 

@@ -61,6 +61,7 @@ use turns::Turns;
 pub use answer::{Addresses, DnsFailure, ResolvedName, Scope};
 pub use config::{IpPolicy, ResolverConfig};
 pub use question::Records;
+pub use sick::NamesFailing;
 pub use stats::ResolverStats;
 
 /// A name held by the resolver; valid from [`Resolver::intern`] to the last [`Resolver::release`].
@@ -448,6 +449,7 @@ impl Resolver {
 
     /// Counters and gauges.
     pub fn stats(&self) -> ResolverStats {
+        let sick = self.health.sick();
         ResolverStats {
             hosts: self.hosts.len() as u64,
             flights: self.flights.len() as u64,
@@ -455,7 +457,9 @@ impl Resolver {
             sockets: self.sockets.len() as u64,
             buffers: self.buffers.len() as u64,
             streams: self.streams.len() as u64,
-            sick: u64::from(self.health.is_sick()),
+            sick: u64::from(sick.is_some()),
+            names_failing: sick.map_or(0, |many| u64::from(many.failing)),
+            names_judged: sick.map_or(0, |many| u64::from(many.names.get())),
             ..self.stats
         }
     }
@@ -524,6 +528,7 @@ impl Resolver {
             rcode: None,
             server: None,
             tries: 0,
+            many: None,
         };
         if !codec::is_askable(self.hosts.name(host)) {
             // No server can know a name that no query can carry.

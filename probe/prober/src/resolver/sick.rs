@@ -11,6 +11,8 @@
 //! of more than that the latest of each set of eight are kept, a fair sample. It knows neither
 //! queries nor flights.
 
+use std::num::NonZeroU16;
+
 use model::MonoUs;
 use model::limits::{
     DNS_SICK_ALONE_MAX_MS, DNS_SICK_NAMES_FLOOR, DNS_SICK_SHARE_PERCENT, DNS_SICK_WINDOW_MS,
@@ -51,10 +53,21 @@ pub(super) struct Health {
     failed_ds: u32,
     judge_at: MonoUs,
     ask_at: MonoUs,
-    sick: bool,
+    /// What makes them sick, while they are.
+    sick: Option<NamesFailing>,
     /// Without canaries: since when the share has been too high, and since when it has not.
     high_since: Option<MonoUs>,
     low_since: Option<MonoUs>,
+}
+
+/// Names that were asked for in the last [`DNS_SICK_WINDOW_MS`], as far as they are remembered, and
+/// how many of them failed: why the resolvers are said to be sick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamesFailing {
+    /// Those whose latest answer was a failure.
+    pub failing: u16,
+    /// All of them.
+    pub names: NonZeroU16,
 }
 
 /// Names of the window.
@@ -64,10 +77,20 @@ struct Count {
     failing: usize,
 }
 
+const _: () = assert!(SETS * WAYS <= u16::MAX as usize);
+
 impl Count {
     /// More than `percent` of at least `min` names fail.
     fn exceeds(self, min: usize, percent: usize) -> bool {
         self.names >= min && self.failing * 100 > self.names * percent
+    }
+
+    /// For others; `None` of no names.
+    fn told(self) -> Option<NamesFailing> {
+        Some(NamesFailing {
+            failing: self.failing as u16,
+            names: NonZeroU16::new(self.names as u16)?,
+        })
     }
 }
 
@@ -81,7 +104,7 @@ impl Health {
             failed_ds: 0,
             judge_at: MonoUs(0),
             ask_at: MonoUs(0),
-            sick: false,
+            sick: None,
             high_since: None,
             low_since: None,
         }
@@ -89,6 +112,11 @@ impl Health {
 
     /// Whether failures speak of the resolvers now.
     pub(super) fn is_sick(&self) -> bool {
+        self.sick.is_some()
+    }
+
+    /// Of how many names they did so, when that was last judged; `None` when they do not.
+    pub(super) fn sick(&self) -> Option<NamesFailing> {
         self.sick
     }
 
@@ -123,11 +151,12 @@ impl Health {
         let count = self.count(since);
         let high = count.exceeds(self.names_min, DNS_SICK_SHARE_PERCENT);
         if self.canaries.is_empty() {
-            self.sick = high;
-            self.limit(high, now);
+            let is_news = self.is_news(high, now);
+            self.sick = count.told().filter(|_| high && !is_news);
             return false;
         }
-        self.sick = high && self.do_canaries_fail(since);
+        let is_sick = high && self.do_canaries_fail(since);
+        self.sick = count.told().filter(|_| is_sick);
         let suspected = count.exceeds(self.names_min / 2, DNS_SICK_SHARE_PERCENT / 2);
         let ask = suspected && now >= self.ask_at;
         if ask {
@@ -157,19 +186,19 @@ impl Health {
         2 * self.canaries.iter().filter(failing).count() > self.canaries.len()
     }
 
-    /// A share that stays high is news after a while, not noise; only a whole window below it
-    /// begins anew.
-    fn limit(&mut self, high: bool, now: MonoUs) {
+    /// Whether the share has been high for so long that it is news, not noise; only a whole window
+    /// below it begins anew.
+    fn is_news(&mut self, high: bool, now: MonoUs) -> bool {
         if high {
             self.low_since = None;
             let since = *self.high_since.get_or_insert(now);
-            self.sick = now < since.plus_ms(DNS_SICK_ALONE_MAX_MS);
-            return;
+            return now >= since.plus_ms(DNS_SICK_ALONE_MAX_MS);
         }
         let since = *self.low_since.get_or_insert(now);
         if now >= since.plus_ms(DNS_SICK_WINDOW_MS) {
             self.high_since = None;
         }
+        false
     }
 }
 
@@ -266,11 +295,13 @@ mod tests {
             count(0, 0),
             "nothing failed since"
         );
-        note(&mut health, 300, 300, at(0));
+        note(&mut health, 300, 299, at(0));
+        assert_eq!(health.sick(), None, "not judged yet");
         health.judge(at(29));
-        assert!(health.is_sick());
+        let told = health.sick().map(|told| (told.failing, told.names.get()));
+        assert_eq!(told, Some((299, 301)));
         health.judge(at(31));
-        assert!(!health.is_sick(), "the window has passed");
+        assert_eq!(health.sick(), None, "the window has passed");
     }
 
     #[test]

@@ -59,4 +59,8 @@ pub struct ResolverStats {
     pub streams: u64,
     /// 1 while the resolvers are sick (gauge).
     pub sick: u64,
+    /// While they are: names whose latest answer was a failure (gauge).
+    pub names_failing: u64,
+    /// While they are: names that this was judged by (gauge).
+    pub names_judged: u64,
 }

@@ -140,6 +140,7 @@ fn dns_failures_keep_their_class_and_their_details() {
             rcode: Some(3),
             server,
             tries: 2,
+            many: None,
         });
         let script = Script {
             dns,

@@ -120,6 +120,7 @@ fn no_answer_and_a_late_one_are_told_as_for_any_name() {
         rcode: Some(0),
         server: None,
         tries: 1,
+        many: None,
     };
     let (attempt, evidence) = answered(rules("CAA", &[], None).as_ref(), Err(failure));
     assert_eq!(attempt.report().class, Some(FailureClass::DnsNoAddress));

@@ -186,6 +186,7 @@ const FAILURE: DnsFailure = DnsFailure {
     rcode: Some(2),
     server: None,
     tries: 3,
+    many: None,
 };
 
 /// What will happen.
