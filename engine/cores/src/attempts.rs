@@ -1,7 +1,7 @@
 //! Attempts in flight: a slab with epochs, so that a key of a finished attempt finds nothing.
 
 use model::limits::ATTEMPT_BUFFERS_MAX;
-use model::{Generation, MonoUs, Now, Slot, Ticket};
+use model::{Generation, MonoUs, Now, Slot, Target, Ticket};
 use prober::attempt::{Attempt, Buffers, Command};
 use prober::resolver::HostId;
 
@@ -40,6 +40,17 @@ pub(crate) enum Owner {
         /// Names the report.
         ticket: Ticket,
     },
+}
+
+/// A one-shot that waits for its start.
+#[derive(Debug)]
+pub(crate) struct OneShot {
+    /// What to check.
+    pub(crate) target: Box<Target>,
+    /// Names the report.
+    pub(crate) ticket: Ticket,
+    /// It was asked before, over a kept connection that took its time: now it has its own.
+    pub(crate) is_again: bool,
 }
 
 /// One attempt in flight.

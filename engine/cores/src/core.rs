@@ -18,18 +18,18 @@ mod inbox;
 mod io;
 mod keeping;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::limits::{REST_TICKS_MAX, STALL_TURN_US, TICK_MS};
-use model::{CoreIndex, Evidence, MonoUs, Now, Outcome, Target, Ticket, UnixMs};
+use model::{CoreIndex, Evidence, MonoUs, Now, Outcome, Target, UnixMs};
 use prober::Shared;
 use prober::resolver::Resolver;
 
 use crate::admission::Admission;
-use crate::attempts::{AttemptKey, Attempts};
+use crate::attempts::{AttemptKey, Attempts, OneShot};
 use crate::destinations::{DestinationCaps, Destinations};
 use crate::histograms::CoreHistograms;
 use crate::kept::Kept;
@@ -125,7 +125,10 @@ pub struct Core {
     destinations: Destinations,
     sources: Sources,
     kept: Kept,
-    one_shots: VecDeque<(Box<Target>, Ticket)>,
+    one_shots: VecDeque<OneShot>,
+    /// What the one-shots in flight check that are made again where a kept connection takes their
+    /// time.
+    askable: HashMap<AttemptKey, Box<Target>>,
     /// Outcomes that found the channel full, oldest first.
     held: VecDeque<Outcome>,
     /// Cut evidence that found its channel full, oldest first; its outcomes are held behind it.
@@ -187,6 +190,7 @@ impl Core {
             sources: Sources::new(&parts.local_end, parts.index.0),
             kept: Kept::new(parts.local_end.kept),
             one_shots: VecDeque::new(),
+            askable: HashMap::new(),
             held: VecDeque::new(),
             held_evidence: VecDeque::new(),
             pools: ReactorPools::default(),

@@ -197,6 +197,11 @@ impl Kept {
         self.all.len == 0
     }
 
+    /// Whether one may be kept at all.
+    pub(crate) fn keeps_any(&self) -> bool {
+        self.limits.per_core > 0 && self.limits.per_address > 0
+    }
+
     /// Keeps a connection; the oldest one of a place or an address without room, or of all, goes
     /// for it. `None` where nothing is kept, and for one that is too old.
     pub(crate) fn keep(&mut self, keepsake: Keepsake, now: MonoUs) -> Option<KeptId> {
@@ -206,7 +211,7 @@ impl Kept {
             capped,
         } = keepsake;
         let limits = self.limits;
-        let nothing = limits.per_core == 0 || limits.per_address == 0;
+        let nothing = !self.keeps_any();
         if nothing || capped && limits.per_capped == 0 || since.plus_ms(limits.age_ms) <= now {
             return None;
         }

@@ -2,13 +2,13 @@
 
 use model::limits::{FAMILY_DELAY_MS, SHED_LAG_MAX_MS, STALL_SHARE_PERCENT};
 use model::target::Method;
-use model::{MonoUs, Now, Slot, Target, Ticket};
+use model::{MonoUs, Now, Slot};
 use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
 use prober::resolver::HostId;
 
 use super::deferral::Ready;
 use super::{Core, QUEUE_COMMANDED, QUEUE_ROUTINE, QUEUE_STARVED};
-use crate::attempts::{AttemptKey, InFlight, Owner};
+use crate::attempts::{AttemptKey, InFlight, OneShot, Owner};
 use crate::tick::{tick_after, tick_at, tick_start};
 
 impl Core {
@@ -114,10 +114,10 @@ impl Core {
         }
         let limit = self.admission.limit() as usize;
         while self.attempts.len() < limit {
-            let Some((target, ticket)) = self.one_shots.pop_front() else {
+            let Some(one_shot) = self.one_shots.pop_front() else {
                 break;
             };
-            self.start_one_shot(&target, ticket, now);
+            self.start_one_shot(one_shot, now);
         }
         self.shed_late(now);
         let has_place = |core: &Self| core.attempts.len() + core.held.len() < limit;
@@ -233,7 +233,12 @@ impl Core {
         self.launch(entry);
     }
 
-    fn start_one_shot(&mut self, target: &Target, ticket: Ticket, now: Now) {
+    fn start_one_shot(&mut self, one_shot: OneShot, now: Now) {
+        let OneShot {
+            target,
+            ticket,
+            is_again,
+        } = one_shot;
         let config = &target.config;
         let rules = Rules::from_config(config);
         let (host_ref, host): (HostRef<'_>, Option<HostId>) = match config.check.host() {
@@ -273,16 +278,20 @@ impl Core {
             attempt,
         };
         self.account.one_shot.pending -= 1;
-        self.launch(entry);
+        let key = self.launch(entry);
+        if self.kept.keeps_any() && !is_again {
+            self.askable.insert(key, target);
+        }
     }
 
-    fn launch(&mut self, entry: InFlight) {
+    fn launch(&mut self, entry: InFlight) -> AttemptKey {
         match entry.owner {
             Owner::Slot(_) => self.account.in_flight += 1,
             Owner::OneShot { .. } => self.account.one_shot.in_flight += 1,
         }
         let key = self.attempts.insert(entry);
         self.started.push_back(key);
+        key
     }
 
     /// The reactor takes the attempt up: from now on it counts, and its deadline runs. Of a batch

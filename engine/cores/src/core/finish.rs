@@ -10,7 +10,7 @@ use prober::attempt::Event;
 use prober::resolver::HostId;
 
 use super::{Core, QUEUE_COMMANDED};
-use crate::attempts::{AttemptKey, InFlight, Owner};
+use crate::attempts::{AttemptKey, InFlight, OneShot, Owner};
 use crate::tick::{tick_after, tick_at};
 
 /// The slot of a one-shot's outcome.
@@ -47,7 +47,7 @@ impl Core {
         }
         match end.owner {
             Owner::Slot(slot) => self.finish_slot(slot, end, now),
-            Owner::OneShot { ticket } => self.finish_one_shot(ticket, end),
+            Owner::OneShot { ticket } => self.finish_one_shot(key, ticket, end),
         }
         if ending == Ending::CutShort {
             // Whoever drives it waits for I/O that nobody wants any more.
@@ -152,8 +152,21 @@ impl Core {
         }
     }
 
-    fn finish_one_shot(&mut self, ticket: Ticket, end: End) {
+    /// Tells what came of it, or asks again. Beside those that were taken, no more wait than were in
+    /// flight.
+    fn finish_one_shot(&mut self, key: AttemptKey, ticket: Ticket, end: End) {
         self.account.one_shot.in_flight -= 1;
+        let target = self.askable.remove(&key);
+        let again = end.unheard_at.is_some() && self.drain_by.is_none();
+        if let Some(target) = target.filter(|_| again) {
+            self.account.one_shot.pending += 1;
+            self.one_shots.push_front(OneShot {
+                target,
+                ticket,
+                is_again: true,
+            });
+            return;
+        }
         self.account.one_shot.done += 1;
         self.report(OneShotReport {
             ticket,

@@ -6,6 +6,7 @@ use model::outcome::Outcome;
 use model::{FailureClass, Generation, Now, Slot, Target, Ticket};
 
 use super::{Core, QUEUE_COMMANDED};
+use crate::attempts::OneShot;
 use crate::tick::{tick_after, tick_at};
 
 impl Core {
@@ -131,7 +132,11 @@ impl Core {
         } else if self.one_shots.len() >= INBOX_MAX {
             self.refuse_one_shot(ticket, FailureClass::LocalShed, now);
         } else {
-            self.one_shots.push_back((target, ticket));
+            self.one_shots.push_back(OneShot {
+                target,
+                ticket,
+                is_again: false,
+            });
             self.account.one_shot.pending += 1;
         }
     }
@@ -147,7 +152,7 @@ impl Core {
                 self.wheel.cancel(index);
             }
         }
-        while let Some((_, ticket)) = self.one_shots.pop_front() {
+        while let Some(OneShot { ticket, .. }) = self.one_shots.pop_front() {
             self.account.one_shot.pending -= 1;
             self.refuse_one_shot(ticket, FailureClass::LocalCancelled, now);
         }

@@ -10,9 +10,8 @@ use model::Now;
 use prober::attempt::{Command, Conn};
 
 use super::Core;
-use crate::attempts::{AttemptKey, InFlight, Owner};
+use crate::attempts::{AttemptKey, Owner};
 use crate::kept::{Keepsake, KeptId, Place};
-use crate::targets::Targets;
 
 impl Core {
     /// Under which number the reactor is to keep a connection of the attempt to `address`; `None`:
@@ -49,7 +48,9 @@ impl Core {
         }
     }
 
-    /// A kept connection for `conn`, if there is one and it will do.
+    /// A kept connection for `conn`, if there is one and it will do. Not for a check that confirms
+    /// what another one has found, or says that a site is up which was not, as far as is known
+    /// here; nor for a one-shot that is not made again: nothing of another check has a part in it.
     pub(super) fn take_kept(
         &mut self,
         key: AttemptKey,
@@ -58,7 +59,11 @@ impl Core {
         now: Now,
     ) -> Option<KeptId> {
         let entry = self.attempts.get_mut(key)?;
-        if needs_its_own(entry, &self.targets) || !entry.attempt.may_reuse(conn) {
+        let may_reuse = match entry.owner {
+            Owner::Slot(slot) => !entry.commanded && self.targets.is_up(slot),
+            Owner::OneShot { .. } => self.askable.contains_key(&key),
+        };
+        if !may_reuse || !entry.attempt.may_reuse(conn) {
             return None;
         }
         let place = Place {
@@ -69,14 +74,5 @@ impl Core {
         (entry.connecting, entry.connected) = (false, since);
         self.sources.pass(address);
         Some(kept)
-    }
-}
-
-/// Whether nothing of another check may have a part in this one: it confirms what one has found, or
-/// says that a site is up which was not, as far as is known here.
-fn needs_its_own(entry: &InFlight, targets: &Targets) -> bool {
-    match entry.owner {
-        Owner::Slot(slot) => entry.commanded || !targets.is_up(slot),
-        Owner::OneShot { .. } => false,
     }
 }

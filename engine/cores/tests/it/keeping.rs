@@ -9,7 +9,7 @@ use cores::reactor::sim::{Dial, End, Peer, Reply, World};
 use cores::{CoreSnapshot, KeptLimits};
 use model::inbox::CoreCommand;
 use model::outcome::flags;
-use model::{FailureClass, MonoUs, Outcome};
+use model::{FailureClass, MonoUs, Outcome, Ticket};
 use prober::SharedConfig;
 
 use crate::world::{Bench, Chance, GRID_ZERO, Sizes, bench_in, shared_config, write_answer};
@@ -308,6 +308,69 @@ fn a_site_that_was_not_up_is_up_when_it_is_on_a_connection_of_its_own() {
     assert!(found.len() > 2 && found.iter().all(|up| up.failure().is_none()));
     let reused: Vec<_> = found.iter().map(is_reused).collect();
     assert!(!reused[0] && !reused[1..].contains(&false), "{reused:?}");
+}
+
+/// A one-shot of this target, with a deadline of 5 s.
+fn one_shot(bench: &Bench<Front>, target: i64, ticket: u64) {
+    bench.tell(CoreCommand::OneShot {
+        target: crate::world::target(target, 10),
+        ticket: Ticket(ticket),
+    });
+}
+
+#[test]
+fn a_one_shot_over_a_connection_that_fell_silent_is_asked_again_on_its_own() {
+    let mut bench = Front::new().watched(2, LASTING);
+    assert!(bench.sim.core().account().connections_kept > 0);
+    bench.sim.world_mut().forget();
+    bench.tell(CoreCommand::Pause(true));
+    one_shot(&bench, 1, 7);
+    bench.run_s(4);
+    let waiting = bench.sim.core().account();
+    assert_eq!((waiting.one_shot.in_flight, waiting.one_shot.done), (1, 0));
+    bench.run_s(3);
+    let report = bench.one_shots.try_recv().expect("answered");
+    assert_eq!((report.ticket, report.outcome.failure()), (Ticket(7), None));
+    assert!(!is_reused(&report.outcome));
+    let account = bench.sim.core().account();
+    assert_eq!(account.reused_dead, 1);
+    assert_eq!((account.one_shot.due, account.one_shot.done), (1, 1));
+    assert!(account.balances(), "{account:?}");
+    assert!(bench.one_shots.try_recv().is_err(), "it is told once");
+}
+
+#[test]
+fn a_one_shot_of_a_silent_site_is_told_by_a_connection_of_its_own_after_two_deadlines() {
+    let mut bench = Front::new().watched(2, LASTING);
+    bench.sim.world_mut().hung = "s-1";
+    bench.tell(CoreCommand::Pause(true));
+    one_shot(&bench, 1, 7);
+    bench.run_s(9);
+    assert!(bench.one_shots.try_recv().is_err(), "asked twice");
+    bench.run_s(3);
+    let report = bench.one_shots.try_recv().expect("answered");
+    let class = report.outcome.failure();
+    assert_eq!(class, Some(FailureClass::HttpTimeout));
+    assert!(!is_reused(&report.outcome));
+    let took_us = report.outcome.phases.total_us;
+    assert!((5_000_000..5_100_000).contains(&took_us), "{took_us}");
+}
+
+#[test]
+fn a_one_shot_over_a_silent_connection_that_a_drain_meets_says_over_which_it_was_asked() {
+    let mut bench = Front::new().watched(2, LASTING);
+    bench.sim.world_mut().forget();
+    one_shot(&bench, 1, 7);
+    bench.run_s(1);
+    bench.tell(CoreCommand::Drain { within_ms: 30_000 });
+    bench.run_s(10);
+    let report = bench.one_shots.try_recv().expect("answered");
+    let class = report.outcome.failure();
+    assert_eq!(class, Some(FailureClass::HttpTimeout));
+    let text = &report.evidence.text;
+    assert!(text.contains("an earlier check had left"), "{text}");
+    let account = bench.sim.core().account();
+    assert_eq!((account.one_shot.done, account.one_shot.in_flight), (1, 0));
 }
 
 #[test]
