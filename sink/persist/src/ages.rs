@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::handle::Registration;
-    use crate::slots::Timeline;
+    use crate::slots::{Drained, Timeline};
     use crate::testbed::healthy;
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
                 mono: drained,
                 unix: UnixMs(0),
             };
-            slots.admit(&healthy(s, 0, UnixMs(0)), drained);
+            slots.admit(&healthy(s, 0, UnixMs(0)), Drained::at(drained));
         });
         slots.clear(0);
         let ages = FreshnessAges::of([&slots].into_iter(), now);

@@ -124,6 +124,22 @@ fn began(outcome: &Outcome, now: MonoUs) -> Tenths {
     Timeline::tenths(MonoUs(now.0.saturating_sub(took_us)))
 }
 
+/// When a batch of outcomes was drained; the day is worked out once for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drained {
+    pub(crate) now: Now,
+    today: u16,
+}
+
+impl Drained {
+    pub(crate) fn at(now: Now) -> Self {
+        Self {
+            now,
+            today: Expiry::today(now.unix),
+        }
+    }
+}
+
 /// Where an outcome goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -176,8 +192,8 @@ impl CoreSlots {
         }
     }
 
-    /// Books `outcome`, drained at `now`, as far as the slot alone can.
-    pub(crate) fn admit(&mut self, outcome: &Outcome, now: Now) -> Admission {
+    /// Books `outcome` as far as the slot alone can.
+    pub(crate) fn admit(&mut self, outcome: &Outcome, drained: Drained) -> Admission {
         let slot = outcome.slot;
         let Some(hot) = self.hot.get_mut(slot.index()) else {
             return Admission::Discarded;
@@ -186,11 +202,11 @@ impl CoreSlots {
         if flags & REGISTERED == 0 || hot.generation != outcome.generation.0 {
             return Admission::Discarded;
         }
-        let expiry = Expiry::of(outcome.not_after_days, Expiry::today(now.unix));
+        let expiry = Expiry::of(outcome.not_after_days, drained.today);
         if outcome.class != 0 || flags & (UNCLEAN | EXPIRY) != expiry_bits(expiry) {
             return Admission::Stepped;
         }
-        self.checked(outcome, now.mono);
+        self.checked(outcome, drained.now.mono);
         Admission::Coalesced
     }
 
@@ -401,8 +417,8 @@ mod tests {
         slots.admit(&healthy(slot, 1, WALL), both(now))
     }
 
-    fn both(mono: MonoUs) -> Now {
-        Now { mono, unix: WALL }
+    fn both(mono: MonoUs) -> Drained {
+        Drained::at(Now { mono, unix: WALL })
     }
 
     fn seat(slots: &mut CoreSlots, slot: u32, target: i64, interval_s: u32) {

@@ -11,7 +11,7 @@ use store::HistoryRow;
 use super::Sink;
 use crate::apply::FactStore;
 use crate::incidents::{Command, Key};
-use crate::slots::{Admission, Tenant};
+use crate::slots::{Admission, Drained, Tenant};
 
 /// What a step came to, beside what is kept of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +54,14 @@ impl<S: FactStore> Sink<S> {
     pub(super) fn book_results(&mut self, now: Now) {
         // Where no healthy check is kept, none pays for the question.
         let keeps_healthy = self.history.takes_healthy();
+        let drained = Drained::at(now);
         for number in 0..self.cores.len() {
             let batch = std::mem::take(&mut self.cores[number].batch);
             if keeps_healthy {
-                let book = |outcome: &Outcome| self.book::<true>(number as u16, outcome, now);
+                let book = |outcome: &Outcome| self.book::<true>(number as u16, outcome, drained);
                 batch.iter().for_each(book);
             } else {
-                let book = |outcome: &Outcome| self.book::<false>(number as u16, outcome, now);
+                let book = |outcome: &Outcome| self.book::<false>(number as u16, outcome, drained);
                 batch.iter().for_each(book);
             }
             self.cores[number].batch = batch;
@@ -68,7 +69,8 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    fn book<const KEEPS_HEALTHY: bool>(&mut self, core: u16, outcome: &Outcome, now: Now) {
+    fn book<const KEEPS_HEALTHY: bool>(&mut self, core: u16, outcome: &Outcome, drained: Drained) {
+        let now = drained.now;
         if outcome.has(flags::SLOT_RELEASED) {
             self.retire(
                 Key {
@@ -84,7 +86,7 @@ impl<S: FactStore> Sink<S> {
         self.ledger.result_age.record(age_ms(outcome, now));
         let account = &mut self.ledger.cores[usize::from(core)];
         account.drained += 1;
-        match self.slots[usize::from(core)].admit(outcome, now) {
+        match self.slots[usize::from(core)].admit(outcome, drained) {
             Admission::Coalesced => {
                 account.coalesced += 1;
                 if KEEPS_HEALTHY {
