@@ -151,7 +151,7 @@ pub(crate) static ROWS: &[Row] = &[
         ),
         NAME,
         &[
-            ("evidence.text", "our resolvers fail for many names"),
+            ("evidence.text", "our resolvers fail for"),
             ("evidence.text", "nothing is known of the site"),
         ],
     ),
@@ -176,10 +176,11 @@ pub(crate) static ROWS: &[Row] = &[
     down(
         C::ConnectReset,
         2,
-        // No peer on loopback can bring it about: Linux calls a reset in answer to a SYN a refusal,
-        // be it of a closed port or of a firewall, and one behind the handshake comes to a
-        // connection that stands, so that it is of TLS or HTTP (`http.reset`, by
-        // `reset_at_accept`). Other stacks and tunnels say it of a connect; so it is injected.
+        // No peer can bring it about at will: Linux calls a reset in answer to a SYN a refusal, be
+        // it of a closed port or of a firewall, and one behind the handshake is of TLS or HTTP
+        // (`http.reset`, by `reset_at_accept`) where the check speaks first, as all do but a bare
+        // `tcp://`. That one is up or reset by who comes first, the reset or our look at the
+        // connection: a real one is in `sockets.rs` of the cores, where the look waits for it.
         by_test(
             "probe/prober/tests/it/attempts.rs",
             "the_first_failure_of_the_remote_names_the_class",

@@ -232,6 +232,28 @@ mod tests {
         assert_eq!(NO_STREAM, Errno::BADF.raw_os_error());
     }
 
+    /// The only way to a reset of the connect itself on this machine: whoever speaks first learns of
+    /// it by what it says, on a connection that stood.
+    #[test]
+    fn a_connection_that_is_reset_before_we_looked_never_stood() {
+        let runtime = RuntimeBuilder::<LegacyDriver>::new().build();
+        let found = runtime.expect("epoll is everywhere").block_on(async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+            let address = listener.local_addr().expect("it is bound");
+            let mut stream = start_connect(address, Local::PLAIN, false).expect("it listens");
+            let (peer, _) = listener.accept().expect("it came");
+            sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).expect("a socket");
+            drop(peer);
+            let is_reset = |_| {
+                std::thread::yield_now();
+                stream.peer_addr().is_err()
+            };
+            assert!((0..1_000_000).any(is_reset), "the reset does not come");
+            established(&mut stream).await
+        });
+        assert_eq!(found, Err(Errno::CONNRESET.raw_os_error()));
+    }
+
     async fn connected(address: SocketAddr, speaks_first: bool) -> TcpStream {
         let mut stream =
             start_connect(address, Local::PLAIN, speaks_first).expect("loopback connects");
