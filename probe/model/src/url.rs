@@ -416,7 +416,10 @@ mod tests {
             "http://xn--bcher-kva.example/%C3%BC"
         );
         assert_eq!(canonical("http://[::1]:8080/x"), "http://[::1]:8080/x");
-        assert_eq!(canonical("http://0x7f.1/"), "http://127.0.0.1/");
+        for spelled in ["0x7f.1", "127.1", "0177.0.0.1", "2130706433", "127.0.0.1."] {
+            let url = format!("http://{spelled}/");
+            assert_eq!(canonical(&url), "http://127.0.0.1/", "{spelled}");
+        }
     }
 
     #[test]

@@ -189,7 +189,20 @@ fn a_location_that_leads_nowhere_is_told() {
 
 #[test]
 fn a_private_address_is_blocked_again_at_every_hop() {
-    for location in ["http://10.0.0.1/", "http://[::1]/", "http://0x0a000001/"] {
+    for location in [
+        "http://10.0.0.1/",
+        "//10.0.0.1/",
+        "http://10.1/",
+        "http://167772161/",
+        "http://012.0.0.1/",
+        "http://0x0a000001/",
+        "http://10.0.0.1./",
+        "http://%31%30.0.0.1/",
+        "http://１０.0.0.1/",
+        "http://[::1]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[::ffff:a00:1]/",
+    ] {
         let run = follow(&http(), &[&to(location), OK]);
         assert_eq!(run.class(), Some("safety.blocked"), "{location}");
         let connects = |command: &&Command| matches!(command, Command::Connect { .. });
