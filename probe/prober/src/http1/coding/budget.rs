@@ -15,12 +15,13 @@ use model::limits::DECODED_PAGE_BYTES;
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Rc<Account>);
 
+/// All in bytes.
 #[derive(Debug)]
 struct Account {
-    used_bytes: Cell<usize>,
+    used: Cell<usize>,
     /// Of those, what bodies hold that have grown.
-    grown_bytes: Cell<usize>,
-    max_bytes: usize,
+    grown: Cell<usize>,
+    max: usize,
 }
 
 /// What one body has taken from a budget. Copies of it are one and the same.
@@ -43,9 +44,9 @@ pub(crate) struct Grant {
 impl Budget {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self(Rc::new(Account {
-            used_bytes: Cell::new(0),
-            grown_bytes: Cell::new(0),
-            max_bytes,
+            used: Cell::new(0),
+            grown: Cell::new(0),
+            max: max_bytes,
         }))
     }
 
@@ -59,7 +60,7 @@ impl Budget {
 
     /// Bytes that are taken and not given back.
     pub(crate) fn used_bytes(&self) -> usize {
-        self.0.used_bytes.get()
+        self.0.used.get()
     }
 }
 
@@ -71,15 +72,11 @@ impl Share {
             budget,
             bytes: held,
         } = &*self.0;
-        let Account {
-            used_bytes,
-            grown_bytes,
-            max_bytes,
-        } = &*budget.0;
+        let account = &*budget.0;
         let after = held.get().checked_add(bytes)?;
-        let used = used_bytes.get().checked_add(bytes)?;
-        let grown = grown_bytes.get() - grown_of(held.get()) + grown_of(after);
-        (used <= *max_bytes && grown <= *max_bytes / 2).then(|| {
+        let used = account.used.get().checked_add(bytes)?;
+        let grown = account.grown.get() - grown_of(held.get()) + grown_of(after);
+        (used <= account.max && grown <= account.max / 2).then(|| {
             self.book(after);
             Grant {
                 share: self.clone(),
@@ -94,14 +91,10 @@ impl Share {
             budget,
             bytes: held,
         } = &*self.0;
-        let Account {
-            used_bytes,
-            grown_bytes,
-            ..
-        } = &*budget.0;
+        let Account { used, grown, .. } = &*budget.0;
         let before = held.replace(bytes);
-        used_bytes.set(used_bytes.get() - before + bytes);
-        grown_bytes.set(grown_bytes.get() - grown_of(before) + grown_of(bytes));
+        used.set(used.get() - before + bytes);
+        grown.set(grown.get() - grown_of(before) + grown_of(bytes));
     }
 }
 
@@ -160,6 +153,6 @@ mod tests {
         drop(held.remove(3));
         assert!(shares[2].take(page).is_some());
         held.clear();
-        assert_eq!((budget.used_bytes(), budget.0.grown_bytes.get()), (0, 0));
+        assert_eq!((budget.used_bytes(), budget.0.grown.get()), (0, 0));
     }
 }
