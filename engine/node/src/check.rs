@@ -26,8 +26,8 @@ use crate::run::sources;
 
 /// Attempts in flight of one `check` at most; there are no more than URLs.
 const IN_FLIGHT: u32 = 64;
-/// How long the core may be silent before it is taken for dead: longer than any two deadlines, since
-/// a check whose time went into a kept connection is made again.
+/// How long the core may be silent before it is taken for dead: longer than any two deadlines,
+/// since a check whose time went into a kept connection is made again.
 const SILENCE: Duration = Duration::from_secs(150);
 
 /// Checks every spec once and prints the results in the order given.

@@ -66,8 +66,8 @@ pub const ATTEMPT_READ_MAX_BYTES: u32 = 1024 * 1024 - READ_BYTES as u32;
 pub const ATTEMPT_READ_MORE_BYTES: u32 = 256 * 1024;
 /// Memory of the decoders of one core, all together, in bytes. A page under brotli holds 0.3 to 2.4
 /// MB of it while it comes, one above a mebibyte up to 3.5 MB, a hostile one 5.5 MB; one under gzip
-/// or deflate [`DECODER_BYTES`]. What a single block makes beside that, half a mebibyte at most under
-/// each of two codings, one body at a time does.
+/// or deflate [`DECODER_BYTES`]. What a single block makes beside that, half a mebibyte at most
+/// under each of two codings, one body at a time does.
 pub const DECODERS_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Most of those that one body holds and is still counted as a page of the world, in bytes. What
 /// holds more shares half of all with its like.

@@ -140,8 +140,8 @@ pub struct Attempt {
     errno: Option<i32>,
     /// Why the request could not be written; told only when no answer came either.
     send_errno: Option<Errno>,
-    /// Of how many names our resolvers fail, where that is the verdict; in the hop it would take 8 B
-    /// more.
+    /// Of how many names our resolvers fail, where that is the verdict; in the hop it would take
+    /// 8 B more.
     many: Option<NamesFailing>,
     /// A phrase for people; empty when the class says it all.
     why: &'static str,

@@ -152,8 +152,8 @@ impl Core {
         }
     }
 
-    /// Tells what came of it, or asks again. Beside those that were taken, no more wait than were in
-    /// flight.
+    /// Tells what came of it, or asks again. Beside those that were taken, no more wait than were
+    /// in flight.
     fn finish_one_shot(&mut self, key: AttemptKey, ticket: Ticket, end: End) {
         self.account.one_shot.in_flight -= 1;
         let target = self.askable.remove(&key);

@@ -197,24 +197,26 @@ mod tests {
 
     use super::*;
 
+    /// What is said of a failure after three tries.
+    fn sentence(
+        class: FailureClass,
+        rcode: Option<u16>,
+        server: Option<&str>,
+        many: Option<NamesFailing>,
+    ) -> Option<String> {
+        let failure = DnsFailure {
+            class,
+            rcode,
+            server: server.map(|text| text.parse().expect("an address")),
+            tries: 3,
+            many,
+        };
+        Dns::of_failure(&failure).sentence(class, many)
+    }
+
     #[test]
     fn each_failure_names_the_resolver_what_it_said_and_the_side() {
         use FailureClass as F;
-        let sick = NamesFailing {
-            failing: 61,
-            names: NonZeroU16::new(210).expect("not zero"),
-        };
-        let sentence = |class, rcode, server: Option<&str>, many| {
-            let server = server.map(|text| text.parse().expect("an address"));
-            let failure = DnsFailure {
-                class,
-                rcode,
-                server,
-                tries: 3,
-                many,
-            };
-            Dns::of_failure(&failure).sentence(class, many)
-        };
         let at = Some("192.0.2.53:53");
         for (class, rcode, server, has) in [
             (
@@ -272,6 +274,15 @@ mod tests {
             let ends = said.ends_with("nothing is known of the site");
             assert_eq!(ends, unknown, "{said}");
         }
+        assert_eq!(sentence(F::DnsNxdomain, Some(3), at, None), None);
+    }
+
+    #[test]
+    fn of_sick_resolvers_it_is_said_for_how_many_names_they_fail() {
+        let many = NamesFailing {
+            failing: 61,
+            names: NonZeroU16::new(210).expect("not zero"),
+        };
         for (rcode, expected) in [
             (
                 Some(2),
@@ -284,9 +295,9 @@ mod tests {
                  names asked for in 30 s: nothing is known of the site",
             ),
         ] {
-            let said = sentence(F::DnsResolverSick, rcode, at, Some(sick));
+            let class = FailureClass::DnsResolverSick;
+            let said = sentence(class, rcode, Some("192.0.2.53:53"), Some(many));
             assert_eq!(said.as_deref(), Some(expected));
         }
-        assert_eq!(sentence(F::DnsNxdomain, Some(3), at, None), None);
     }
 }

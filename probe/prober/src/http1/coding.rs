@@ -1,10 +1,10 @@
 //! Takes the content codings off a body as it streams by (RFC 9110 §8.4): one after the other, the
 //! one that was put on last first. One coding is a `layer`.
 //!
-//! What the decoders of a core hold together comes out of one [`Budget`], what both layers of a body
-//! hold is its share; a body for which nothing is left cannot be judged. A body whose coding is
-//! strange to us is handed on as it comes, which is what browsers do: mostly the name is a mistake,
-//! and nothing was coded.
+//! What the decoders of a core hold together comes out of one [`Budget`], what both layers of a
+//! body hold is its share; a body for which nothing is left cannot be judged. A body whose coding
+//! is strange to us is handed on as it comes, which is what browsers do: mostly the name is a
+//! mistake, and nothing was coded.
 
 mod brotli;
 pub(crate) mod budget;

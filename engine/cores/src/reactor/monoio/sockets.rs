@@ -232,8 +232,8 @@ mod tests {
         assert_eq!(NO_STREAM, Errno::BADF.raw_os_error());
     }
 
-    /// The only way to a reset of the connect itself on this machine: whoever speaks first learns of
-    /// it by what it says, on a connection that stood.
+    /// The only way to a reset of the connect itself on this machine: whoever speaks first learns
+    /// of it by what it says, on a connection that stood.
     #[test]
     fn a_connection_that_is_reset_before_we_looked_never_stood() {
         let runtime = RuntimeBuilder::<LegacyDriver>::new().build();
