@@ -7,6 +7,7 @@
 //! ```
 
 pub(crate) mod accounts;
+mod ahead;
 pub(crate) mod audit;
 mod checked;
 mod drain;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use store::ImportId;
 use tracing::{info, warn};
 
+use super::ahead::Ahead;
 use super::fleet::Fed;
 use super::send::send;
 use super::serve::{Control, PAGE, reading};
@@ -32,12 +33,21 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
 }
 
 async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
-    let (mut after, mut fed, mut first) = (None, Fed::default(), true);
+    let (mut fed, mut first) = (Fed::default(), true);
     let mut refused = Refused::default();
     let mut keep = HashSet::new();
     let epoch = control.epoch();
+    let store = control.parts.store.clone();
+    let read = |after| {
+        let store = store.clone();
+        async move { store.targets(after, PAGE, true).await }
+    };
+    let mut pages = Ahead::of(read(None)).await;
     loop {
-        let page = reading(control.parts.store.targets(after, PAGE, true).await)?;
+        let page = reading(pages.next().await)?;
+        if page.last.is_some() {
+            pages.ask(read(page.last)).await;
+        }
         // Later the changes are followed from where they are: of these pages none shows a target
         // that is switched off meanwhile.
         if first && control.change == 0 {
@@ -55,7 +65,6 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
             control.fed_for.epoch = epoch;
             return Ok(fed);
         }
-        after = page.last;
     }
 }
 

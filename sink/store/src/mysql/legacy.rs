@@ -203,25 +203,27 @@ impl Session {
     ) -> Result<Vec<LegacyRow>> {
         let legacy = self.named_legacy()?;
         let raw = |id: Option<TargetId>| Value::Int(id.map_or(0, TargetId::get));
-        let rows = self
-            .read(async |session: &mut Self| match range {
-                LegacyRange::After { id, limit } => {
-                    let place = vec![raw(*id), Value::Int(whole(*limit))];
-                    session.fetch(&page(&legacy, buckets, true), place).await
-                }
-                LegacyRange::Bucket { bucket, id, limit } => {
-                    let bucket = Value::Int(i64::from(*bucket));
-                    let place = vec![bucket, raw(*id), Value::Int(whole(*limit))];
-                    session.fetch(&page_of_bucket(&legacy), place).await
-                }
-                LegacyRange::Ids(ids) => {
-                    let head = select(&legacy, buckets);
-                    let head = format!("{head} s.{} IN", legacy.columns.id.quoted());
-                    let ids = ids.iter().map(|id| Value::Int(id.get())).collect();
+        // A page is one statement, and a picture of its own.
+        let rows = match range {
+            LegacyRange::After { id, limit } => {
+                let place = vec![raw(*id), Value::Int(whole(*limit))];
+                self.ask(&page(&legacy, buckets, true), place).await?
+            }
+            LegacyRange::Bucket { bucket, id, limit } => {
+                let bucket = Value::Int(i64::from(*bucket));
+                let place = vec![bucket, raw(*id), Value::Int(whole(*limit))];
+                self.ask(&page_of_bucket(&legacy), place).await?
+            }
+            LegacyRange::Ids(ids) => {
+                let head = select(&legacy, buckets);
+                let head = format!("{head} s.{} IN", legacy.columns.id.quoted());
+                let ids = ids.iter().map(|id| Value::Int(id.get())).collect();
+                self.read(async |session: &mut Self| {
                     session.fetch_many((&head, ""), &[], ids).await
-                }
-            })
-            .await?;
+                })
+                .await?
+            }
+        };
         let seen = |row: &Row| Ok(read_seen(self.key(row)?, row));
         rows.iter().map(seen).collect()
     }
@@ -235,9 +237,7 @@ impl Session {
         let legacy = self.named_legacy()?;
         let sql = tally(&legacy);
         let range = [first, last].map(|bucket| Value::Int(i64::from(bucket)));
-        let rows = self
-            .read(async |session: &mut Self| session.fetch(&sql, range.to_vec()).await)
-            .await?;
+        let rows = self.ask(&sql, range.into()).await?;
         let counted = |row| {
             let (bucket, rows, marks): (u16, u64, u64) = super::session::read(self.url(), row)?;
             Ok((bucket, BucketTally { rows, marks }))

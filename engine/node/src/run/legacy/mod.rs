@@ -29,6 +29,7 @@ use self::held::{Covered, Feeding, Held};
 use self::stats::Standing;
 use self::stream::Stream;
 use self::sweep::{SLICES, Sweep};
+use super::ahead::Ahead;
 use super::fleet::Fed;
 use super::pressure;
 use super::reload::Refused;
@@ -201,13 +202,18 @@ impl Control {
             legacy.stream.get_or_insert_with(follow);
         }
         let (mut fed, mut after) = (Fed::default(), None);
+        let read = |id| {
+            let (store, buckets) = (store.clone(), buckets.is_some());
+            let range = LegacyRange::After { id, limit: PAGE };
+            async move { store.legacy_rows(range, buckets).await }
+        };
+        let mut pages = Ahead::of(read(None)).await;
         loop {
-            let range = LegacyRange::After {
-                id: after,
-                limit: PAGE,
-            };
-            let rows = reading(store.legacy_rows(range, buckets.is_some()).await)?;
+            let rows = reading(pages.next().await)?;
             let next = next_of(&rows, PAGE);
+            if next.is_some() {
+                pages.ask(read(next)).await;
+            }
             let covered = Covered::Between(after, next);
             fed += self.feed_legacy(rows, covered, Feeding::All).await?.fed;
             self.between_pages().await?;
