@@ -299,10 +299,9 @@ pub const CHANGE_GATHER_MS: u64 = 50;
 /// A change whose row is still locked is given at once, and again after so long, in ms, until it is
 /// not.
 pub const CHANGE_AGAIN_MS: u64 = 500;
-/// A server without changes says so that often, in ms.
-pub const CHANGE_HEARTBEAT_MS: u64 = 10_000;
-/// A stream of changes that says nothing for so long is dead, in ms.
-pub const CHANGE_SILENCE_MS: u64 = 3 * CHANGE_HEARTBEAT_MS;
+/// A stream of changes that says nothing for so long is dead, in ms; a server without changes is
+/// asked to say so three times as often.
+pub const CHANGE_SILENCE_MS: u64 = 30_000;
 /// Where a stream of changes is gets stored at most once in so long, in ms.
 pub const CHANGE_KEEP_MS: u64 = 5_000;
 /// Facts in one batch.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::limits::STORE_BUSY_MS;
+use model::limits::{CHANGE_SILENCE_MS, STORE_BUSY_MS};
 
 use crate::legacy::Legacy;
 
@@ -18,6 +18,9 @@ pub struct OpenOptions {
     pub busy_timeout: Duration,
     /// Tables of an older system beside ours, on a server.
     pub legacy: Option<Arc<Legacy>>,
+    /// A stream of changes that says nothing for so long is dead. The server is asked to say
+    /// something three times as often.
+    pub change_silence: Duration,
 }
 
 impl Default for OpenOptions {
@@ -27,6 +30,7 @@ impl Default for OpenOptions {
             look_only: false,
             busy_timeout: Duration::from_millis(STORE_BUSY_MS),
             legacy: None,
+            change_silence: Duration::from_millis(CHANGE_SILENCE_MS),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -28,8 +28,20 @@ const COM_QUERY: u8 = 3;
 
 pub(crate) struct Proxy {
     address: SocketAddr,
+    /// Port of the server.
+    server: u16,
     cut: Arc<AtomicU8>,
+    hush: Arc<Hush>,
     closed: Mutex<Receiver<()>>,
+}
+
+/// Which connections nothing arrives on any more.
+#[derive(Default)]
+struct Hush {
+    /// Connections so far.
+    accepted: AtomicU32,
+    /// Those with a number below it are hushed.
+    below: AtomicU32,
 }
 
 impl Proxy {
@@ -39,30 +51,43 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let cut = Arc::new(AtomicU8::new(0));
         let (closing, closed) = channel();
-        let of_thread = Arc::clone(&cut);
+        let hush = Arc::new(Hush::default());
+        let of_thread = (Arc::clone(&cut), Arc::clone(&hush));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
                     continue;
                 };
-                pump(client, server, &of_thread, &closing);
+                let (cut, hush) = &of_thread;
+                pump((client, server), cut, hush, &closing);
             }
         });
         Self {
             address,
+            server: port,
             cut,
+            hush,
             closed: Mutex::new(closed),
         }
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
+    /// The address `direct` of the server, by way of the proxy.
+    pub(crate) fn address(&self, direct: &str) -> String {
+        let server = format!("127.0.0.1:{}/", self.server);
+        direct.replace(&server, &format!("{}/", self.address))
     }
 
     /// Does `cut` once.
     pub(crate) fn next(&self, cut: Cut) {
         let at = CUTS.iter().position(|known| *known == cut);
         self.cut.store(at.expect("listed") as u8, Ordering::SeqCst);
+    }
+
+    /// From now on nothing that the server says arrives on the connections that there are; they
+    /// stay, and the server hears everything.
+    pub(crate) fn hush(&self) {
+        let accepted = self.hush.accepted.load(Ordering::SeqCst);
+        self.hush.below.store(accepted, Ordering::SeqCst);
     }
 
     /// Waits until the client closed a connection on which nothing arrives any more.
@@ -72,7 +97,16 @@ impl Proxy {
     }
 }
 
-fn pump(client: TcpStream, server: TcpStream, cut: &Arc<AtomicU8>, closing: &Sender<()>) {
+fn pump(
+    (client, server): (TcpStream, TcpStream),
+    cut: &Arc<AtomicU8>,
+    hush: &Arc<Hush>,
+    closing: &Sender<()>,
+) {
+    let (hush, number) = (
+        Arc::clone(hush),
+        hush.accepted.fetch_add(1, Ordering::SeqCst),
+    );
     let (mut from_server, mut to_client) = (clone(&server), clone(&client));
     let lost = Arc::new(AtomicU8::new(0));
     let (cut, of_answers) = (Arc::clone(cut), Arc::clone(&lost));
@@ -81,6 +115,9 @@ fn pump(client: TcpStream, server: TcpStream, cut: &Arc<AtomicU8>, closing: &Sen
     std::thread::spawn(move || {
         let mut buffer = [0; 4_096];
         while let Ok(count @ 1..) = from_server.read(&mut buffer) {
+            if number < hush.below.load(Ordering::SeqCst) {
+                continue;
+            }
             let is_lost = of_answers.load(Ordering::SeqCst) != 0;
             if is_lost || to_client.write_all(&buffer[..count]).is_err() {
                 break;

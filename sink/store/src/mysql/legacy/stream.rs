@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use model::limits::{
-    CHANGE_AGAIN_MS, CHANGE_EVENT_MAX_BYTES, CHANGE_GATHER_MS, CHANGE_HEARTBEAT_MS, CHANGE_KEEP_MS,
-    CHANGE_SILENCE_MS, CHANGED_ROWS_MAX, STORE_CONNECT_MS,
+    CHANGE_AGAIN_MS, CHANGE_EVENT_MAX_BYTES, CHANGE_GATHER_MS, CHANGE_KEEP_MS, CHANGED_ROWS_MAX,
+    STORE_CONNECT_MS,
 };
 use mysql_async::binlog::events::Event;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Error as DriverError, IoError};
@@ -59,6 +59,8 @@ const CAPABILITY: u8 = 4;
 /// So much of the log may be read again after a restart before its position is told for itself:
 /// keeping a position is written into the log too.
 const POSITION_STEP_BYTES: u64 = 1024 * 1024;
+/// Heartbeats that are missed before a stream is dead.
+const HEARTBEATS_MISSED: u32 = 3;
 /// How a session waits for a row that somebody holds: no change waits for longer.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
@@ -205,7 +207,8 @@ impl Plan {
     async fn begin(&self, log: &mut Log) -> Result<()> {
         let limit = Duration::from_millis(STORE_CONNECT_MS);
         while !log.gather.is_described() {
-            let taken = log.take(&self.url, limit).await;
+            let taken = timeout(limit, log.take(&self.url)).await;
+            let taken = taken.unwrap_or_else(|_| Err(self.silent(limit).into()));
             taken.map_err(|end| self.unopened(end))?;
         }
         let found = log.gather.reached();
@@ -226,7 +229,7 @@ impl Plan {
         let replica = Replica::of(self.reader, own.unwrap_or(0), connection.unwrap_or(0));
         // Older servers know the older names alone, and all of them take variables that they do
         // not know.
-        let nanoseconds = CHANGE_HEARTBEAT_MS * 1_000_000;
+        let nanoseconds = (self.options.change_silence / HEARTBEATS_MISSED).as_nanos();
         session
             .say(&format!(
                 "SET @master_heartbeat_period = {nanoseconds}, \
@@ -244,7 +247,7 @@ impl Plan {
         };
         let limit = Duration::from_millis(STORE_CONNECT_MS);
         let asked = timeout(limit, dump(connection, &replica, start)).await;
-        let stream = asked.map_err(|_| self.silent(STORE_CONNECT_MS))?;
+        let stream = asked.map_err(|_| self.silent(limit))?;
         stream.map_err(|error| match error {
             error @ DriverError::Server(_) => working(&self.url, error),
             error => connecting(&self.url, error),
@@ -255,7 +258,7 @@ impl Plan {
         match end {
             End::Broken(error) => with_grant(error),
             End::Lost(why) => self.lost(why),
-            End::Unheard => self.silent(STORE_CONNECT_MS),
+            End::Unheard => self.silent(Duration::from_millis(STORE_CONNECT_MS)),
         }
     }
 
@@ -266,12 +269,20 @@ impl Plan {
         }
     }
 
-    fn silent(&self, limit_ms: u64) -> StoreError {
+    fn silent(&self, limit: Duration) -> StoreError {
         StoreError::TimedOut {
             store: self.url.to_string(),
             doing: "its binary log",
-            limit_ms,
+            limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// How often positions are kept: more often than a stream may be silent.
+    fn keeping(&self) -> Interval {
+        let pause = Duration::from_millis(CHANGE_KEEP_MS).min(self.options.change_silence / 6);
+        let mut keeping = interval(pause);
+        keeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        keeping
     }
 }
 
@@ -323,16 +334,10 @@ impl Replica {
 }
 
 impl Log {
-    /// Takes in the next event, which must come within `limit`.
-    async fn take(&mut self, url: &MysqlUrl, limit: Duration) -> Result<(), End> {
+    /// Takes in the next event. A future of it that is dropped loses none.
+    async fn take(&mut self, url: &MysqlUrl) -> Result<(), End> {
         let mut stream = Pin::new(&mut self.stream);
-        let next = poll_fn(|context| stream.as_mut().poll_next(context));
-        let next = timeout(limit, next).await;
-        let event = next.map_err(|_| StoreError::TimedOut {
-            store: url.to_string(),
-            doing: "its binary log",
-            limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-        })?;
+        let event = poll_fn(|context| stream.as_mut().poll_next(context)).await;
         let event: Event = event
             .unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()))
             .map_err(|error| failed(url, error))?;
@@ -412,7 +417,10 @@ impl Follower {
     }
 
     async fn read(&mut self, log: &mut Log) -> Result<(), End> {
-        let mut keeping = keeping();
+        let limit = self.plan.options.change_silence;
+        // Of the server alone: whatever else is done meanwhile does not begin it anew.
+        let mut silence = pin!(sleep(limit));
+        let mut keeping = self.plan.keeping();
         let mut pause = pin!(sleep(Duration::ZERO));
         let mut is_gathering = false;
         let unheard = self.feed.changes.clone();
@@ -425,7 +433,12 @@ impl Follower {
                     self.tell_position(&log.gather).await?;
                 }
                 () = pause.as_mut(), if is_gathering => self.give(&mut log.gather).await?,
-                taken = log.take(&self.plan.url, SILENCE) => taken?,
+                taken = log.take(&self.plan.url) => {
+                    taken?;
+                    silence.set(sleep(limit));
+                }
+                // What came while nobody took a message is taken first.
+                () = silence.as_mut() => return Err(self.plan.silent(limit).into()),
             }
             if log.gather.is_full() {
                 self.give(&mut log.gather).await?;
@@ -530,14 +543,6 @@ impl Follower {
             Err(_) => Counters::add(&counters.keep_failures, 1),
         }
     }
-}
-
-const SILENCE: Duration = Duration::from_millis(CHANGE_SILENCE_MS);
-
-fn keeping() -> Interval {
-    let mut keeping = interval(Duration::from_millis(CHANGE_KEEP_MS));
-    keeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    keeping
 }
 
 #[cfg(test)]

@@ -13,9 +13,7 @@ use rig::mariadb;
 
 /// A store whose connections go through the proxy.
 async fn behind(proxy: &Proxy, backend: &Mysql) -> Writer {
-    let direct = mariadb::shared().address("ringwatch", &backend.name);
-    let port = |port: u16| format!("127.0.0.1:{port}/");
-    let address = direct.replace(&port(mariadb::shared().port()), &port(proxy.port()));
+    let address = proxy.address(&mariadb::shared().address("ringwatch", &backend.name));
     Writer::of(Store::open(&url(&address)).await.expect("opens")).await
 }
 

@@ -102,7 +102,11 @@ impl Fleet {
             legacy: Some(Arc::new(legacy)),
             ..OpenOptions::default()
         };
-        let opened = Store::open_with(&self.address, options).await;
+        self.open_with(&self.address, options).await
+    }
+
+    async fn open_with(&self, address: &StoreUrl, options: OpenOptions) -> Store {
+        let opened = Store::open_with(address, options).await;
         opened.expect("the store opens")
     }
 

@@ -1,9 +1,13 @@
 //! Where a stream cannot go on: it says so, and the next one begins where nothing is missing.
 
-use store::{Change, LostChanges, Reader, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::{Change, LostChanges, OpenOptions, Reader, StoreError};
 
 use super::super::{described, name};
 use super::{BLOG_SETTINGS, Fleet, LAST, LOGGING, last_word, logging, start, told};
+use crate::proxy::Proxy;
 
 #[tokio::test]
 async fn a_position_whose_log_was_purged_or_replaced_is_lost_and_now_is_not() {
@@ -229,4 +233,49 @@ async fn a_server_that_was_killed_goes_on_where_it_was() {
     assert!(changes.counts().ids >= 3);
     fleet.set(LAST, "monitor_active = 0").await;
     assert_eq!(told(&mut changes).await.0, Vec::<i64>::new());
+}
+
+/// The connection lives, and nothing arrives on it: no event, no heartbeat. Positions are kept and
+/// rows are read meanwhile, which is no word of the server.
+#[tokio::test]
+async fn a_server_that_falls_silent_ends_its_stream_and_the_next_one_misses_nothing() {
+    let server = logging();
+    let proxy = Proxy::start(server.port());
+    let mut fleet = Fleet::on(server).await;
+    let options = OpenOptions {
+        legacy: Some(Arc::new(described())),
+        change_silence: Duration::from_secs(3),
+        ..OpenOptions::default()
+    };
+    let behind = proxy.address(&server.address("ringwatch", &fleet.name));
+    let behind = behind.parse().expect("valid");
+    let store = fleet.open_with(&behind, options).await;
+    let mut changes = fleet.stream(&store, None).await;
+    let start = changes.start().clone();
+    fleet.set(5, "monitor_active = 0").await;
+    assert_eq!(fleet.told(&mut changes).await.0, [5]);
+    proxy.hush();
+    fleet.set(6, "monitor_active = 0").await;
+    let error = loop {
+        match changes.next().await {
+            Ok(change) => assert!(!matches!(change, Change::Lost(_)), "{change:?}"),
+            Err(error) => break error,
+        }
+    };
+    let sentence = error.to_string();
+    assert!(
+        matches!(
+            error,
+            StoreError::TimedOut {
+                limit_ms: 3_000,
+                ..
+            }
+        ),
+        "{sentence}"
+    );
+    assert!(sentence.contains("its binary log"), "{sentence}");
+    let from = changes.resume_from();
+    assert_eq!(from, Some(start), "nothing was acknowledged");
+    let mut changes = fleet.stream(&store, from).await;
+    assert_eq!(fleet.told(&mut changes).await.0, [5, 6]);
 }
