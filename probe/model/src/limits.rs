@@ -324,8 +324,9 @@ pub const NODE_ID_MAX_BYTES: usize = 255;
 pub const SINK_COMMANDS_MAX: usize = 1_024;
 /// Released slots that wait for the control plane; more wait inside the sink.
 pub const SLOTS_RELEASED_MAX: usize = 16_384;
-/// Rows of one freshness statement.
-pub const FRESHNESS_CHUNK_ROWS: usize = 1_000;
+/// Rows of one freshness statement. It is one of four of its transaction: with half as many rows a
+/// healthy fleet of 500,000 asked more of its server than once in 500 checks.
+pub const FRESHNESS_CHUNK_ROWS: usize = 2_000;
 /// Pause between two freshness flushes, in ms.
 pub const FRESHNESS_FLUSH_MS: u64 = 10_000;
 /// Rows of the history of one transaction.

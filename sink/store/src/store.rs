@@ -432,7 +432,7 @@ impl Store {
         ask!(self, Facts, |db| db.sync())
     }
 
-    /// Writes when targets were checked, in primary-key order, 1,000 rows to a transaction;
+    /// Writes when targets were checked, in primary-key order, 2,000 rows to a transaction;
     /// other requests go between two of them. The later call stays, whatever its times say, as the
     /// wall clock may step back: its one writer must not have two calls under way.
     ///

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 const SQLITE_ROWS_PER_S: f64 = 200_000.0;
 const MARIADB_ROWS_PER_S: f64 = 100_000.0;
 const SERVER_US_PER_ROW: f64 = 10.0;
-const NOTE: &str = "Every target's row, 1,000 rows to a transaction. *New* rows are inserted, the \
+const NOTE: &str = "Every target's row, 2,000 rows to a transaction. *New* rows are inserted, the \
     others exist and are moved on, which is what a running fleet does. Bars are held against the \
     median of the latter; the stores took turns.";
 

@@ -17,9 +17,9 @@ use crate::table::{Table, grouped};
 
 const INTERVAL_S: u32 = 300;
 const CHECKS_PER_STATEMENT: f64 = 500.0;
-const NOTE: &str = "Every site answers 200. Statements that read or write rows are held against \
-    the bar; what begins and ends their transactions is beside them, and both are the server's own \
-    counts over the whole window, nothing left out.";
+const NOTE: &str = "Every site answers 200. Everything that is said to the server is held against \
+    the bar, what begins and ends transactions too; these are the server's own counts over the \
+    whole window, nothing left out.";
 
 /// Counters of `SHOW GLOBAL STATUS`: all statements of clients, and those around transactions.
 const COUNTERS: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Com_begin', \
@@ -129,7 +129,7 @@ fn found(place: &Place<'_>, window: &Window) -> Result<Found> {
             "checks per statement, {} targets every {INTERVAL_S} s",
             grouped(window.targets.into())
         ),
-        Some(per_check(window.work())),
+        Some(per_check(window.questions)),
         (Bound::Min(CHECKS_PER_STATEMENT), "checks"),
         place.flaw().or(failed),
     );
@@ -142,8 +142,8 @@ fn found(place: &Place<'_>, window: &Window) -> Result<Found> {
         ]);
     };
     row("checks", window.checks);
-    row("statements that read or write rows", window.work());
-    row("everything said, begins and commits too", window.questions);
+    row("everything said to the server", window.questions);
+    row("of it, statements that read or write rows", window.work());
     row("rows of freshness", window.freshness_rows);
     for (kind, count) in window
         .by_kind

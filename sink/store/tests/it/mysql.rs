@@ -16,6 +16,7 @@ mod legacy;
 mod lossy;
 mod refusals;
 mod schema;
+mod statements;
 mod tls;
 
 /// A migrated database of its own on the shared server.

@@ -46,10 +46,10 @@ pub(crate) async fn freshness_follows_the_writer_also_when_its_clock_steps_back<
 pub(crate) async fn many_rows_are_written_in_chunks<B: Backend>() {
     let backend = B::fresh();
     let store = open(&backend).await;
-    let rows: Vec<FreshnessRow> = (1..=2_500).rev().map(|id| checked(id, 10, 20)).collect();
+    let rows: Vec<FreshnessRow> = (1..=4_500).rev().map(|id| checked(id, 10, 20)).collect();
     assert_eq!(
         store.write_freshness(rows).await.all().expect("write"),
-        2_500
+        4_500
     );
     assert_eq!(
         store
@@ -59,5 +59,5 @@ pub(crate) async fn many_rows_are_written_in_chunks<B: Backend>() {
             .expect("nothing"),
         0
     );
-    assert_eq!(store.counts().await.expect("counts").freshness, 2_500);
+    assert_eq!(store.counts().await.expect("counts").freshness, 4_500);
 }

@@ -40,8 +40,8 @@ fn dropped() -> u64 {
 #[tokio::test]
 async fn a_network_that_loses_packets_loses_and_doubles_no_row() {
     let name = "mysql::lossy::a_network_that_loses_packets_loses_and_doubles_no_row";
-    // A short queue at a low rate drops what comes too fast, which is every statement of a
-    // thousand rows.
+    // A short queue at a low rate drops what comes too fast, which is every statement of
+    // thousands of rows.
     let network = "ip link set lo mtu 1500 up \
         && tc qdisc add dev lo root tbf rate 40mbit burst 6000 limit 12000";
     if !Own::Network.hosts(name, network) {

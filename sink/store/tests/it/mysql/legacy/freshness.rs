@@ -85,27 +85,27 @@ async fn who_lost_the_right_to_write_does_not_write_there_either() {
 #[tokio::test]
 async fn a_chunk_that_somebody_holds_is_left_and_the_others_are_written() {
     let (backend, legacy) = with_freshness_columns();
-    let more = (1_001..=3_000).map(|id| format!("({id}, 1, 0, 'http://s.test/', 1, 5)"));
+    let more = (1_001..=5_000).map(|id| format!("({id}, 1, 0, 'http://s.test/', 1, 5)"));
     insert(&backend, &more.collect::<Vec<_>>().join(","));
     let store = open_as(&backend.url(), legacy).await.expect("opens");
     let mut other = root(mariadb::shared()).await;
     let hold = format!(
-        "SELECT * FROM {}.jetpack_monitor_sites WHERE jetpack_monitor_site_id = 2500 FOR UPDATE",
+        "SELECT * FROM {}.jetpack_monitor_sites WHERE jetpack_monitor_site_id = 4500 FOR UPDATE",
         backend.name
     );
     other.query_drop("START TRANSACTION").await.expect("begun");
     other.query_drop(hold).await.expect("held");
     // In no order: chunks are made in the order of the primary key.
-    let rows = |from: i64| (from..=3_000).rev().map(|id| fresh(id, 1_800_000_000_000));
+    let rows = |from: i64| (from..=5_000).rev().map(|id| fresh(id, 1_800_000_000_000));
     let written = store.write_freshness(rows(1_001).collect()).await;
     assert!(
         matches!(written.error, Some(StoreError::Contended { .. })),
         "{:?}",
         written.error
     );
-    assert_eq!((written.rows, written.left.len()), (1_000, 1_000));
+    assert_eq!((written.rows, written.left.len()), (2_000, 2_000));
     let left: Vec<i64> = written.left.iter().map(|row| row.target.get()).collect();
-    assert_eq!(left, (2_001..=3_000).collect::<Vec<_>>());
+    assert_eq!(left, (3_001..=5_000).collect::<Vec<_>>());
     // The other one goes while the chunk is tried again.
     let writing = tokio::spawn({
         let (store, left) = (store.clone(), written.left);
@@ -114,7 +114,7 @@ async fn a_chunk_that_somebody_holds_is_left_and_the_others_are_written() {
     until_somebody_waits_for_a_lock().await;
     other.query_drop("ROLLBACK").await.expect("let go");
     let written = writing.await.expect("no panic");
-    assert_eq!(written.all().expect("written"), 1_000);
+    assert_eq!(written.all().expect("written"), 2_000);
 }
 
 #[tokio::test]
