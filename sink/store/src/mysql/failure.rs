@@ -88,8 +88,9 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
         1021 | 1114 | 3 => StoreError::ServerDiskFull { store, detail },
         // The storage engine's own error: 28 is the system's "no space left on device".
         1026 | 1030 if detail.contains("28") => StoreError::ServerDiskFull { store, detail },
-        // Lock wait timeout, deadlock.
-        1205 | 1213 => StoreError::Contended { store, detail },
+        // Lock wait timeout, deadlock; TiDB's conflicts of writes and of a table that changed
+        // meanwhile, which it says may be done again.
+        1205 | 1213 | 8002 | 8005 | 8022 | 8028 | 9007 => StoreError::Contended { store, detail },
         // Shutdown, killed, no more connections, "not ready yet".
         1053 | 1077 | 1079 | 1152 | 1317 | 1040 | 1203 | 1226 | 1927 | 4031 => {
             StoreError::ConnectionLost { store, detail }

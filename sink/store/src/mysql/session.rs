@@ -394,9 +394,11 @@ impl Session {
         if taken == Some(1) {
             return Ok(());
         }
+        // Whose it is, where the server can say: TiDB cannot before 7.4.
         let holder = self
             .number("SELECT IS_USED_LOCK(?)", vec![Value::from(&name)])
-            .await?;
+            .await
+            .unwrap_or(None);
         Err(StoreError::InUse {
             store: self.url.to_string(),
             connection: holder.map_or_else(|| "unknown".to_owned(), |id| id.to_string()),
