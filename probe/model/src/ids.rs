@@ -138,6 +138,13 @@ impl FactMint {
         *last = (*last).max(tick);
     }
 
+    /// Raises every floor to where `other` stands.
+    pub fn observe_all(&mut self, other: &Self) {
+        for (last, seen) in self.last.iter_mut().zip(&other.last) {
+            *last = (*last).max(*seen);
+        }
+    }
+
     /// The next id of `shard` at wall time `now`; a clock that stepped back is waited out by
     /// running ahead of it.
     pub fn mint(&mut self, shard: Shard, now: UnixMs) -> FactId {

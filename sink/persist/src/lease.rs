@@ -32,8 +32,9 @@ pub(crate) enum Ask {
 pub(crate) enum Answer {
     /// The lease runs again.
     Renewed,
-    /// The right is back, under this epoch, and what the store knows is in memory.
-    Granted { epoch: u64 },
+    /// The right is back, under this epoch, and what the store knows is in memory. The lease runs
+    /// from `since` on.
+    Granted { epoch: u64, since: MonoUs },
     /// Somebody else has a lease for so long.
     Refused { left_ms: u64 },
     /// The store could not be asked.
@@ -79,6 +80,11 @@ impl Lease {
         }
     }
 
+    /// When it was asked for, or renewed the last time.
+    pub(crate) fn since(&self) -> MonoUs {
+        MonoUs(self.runs_until.0.saturating_sub(self.length_ms * 1_000))
+    }
+
     /// The epoch, also when it is over.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
@@ -119,8 +125,8 @@ impl Lease {
             return false;
         };
         match (ask, answer) {
-            (Ask::Acquire, Answer::Granted { epoch }) => {
-                *self = Self::granted(self.length_ms, epoch, asked);
+            (Ask::Acquire, Answer::Granted { epoch, since }) => {
+                *self = Self::granted(self.length_ms, epoch, since);
             }
             // The answer to a question of an epoch that is over says nothing.
             (Ask::Renew, _) if self.is_lost => {}
@@ -194,17 +200,21 @@ mod tests {
         lease.answered(Answer::Refused { left_ms: 20_000 }, at(10));
         assert_eq!(lease.poll(at(20_009), true), None);
         assert_eq!(lease.poll(at(20_010), true), Some(Ask::Acquire));
-        lease.answered(Answer::Granted { epoch: 6 }, at(20_020));
+        let since = at(20_015);
+        lease.answered(Answer::Granted { epoch: 6, since }, at(20_020));
         assert_eq!(
-            (lease.epoch(), lease.standing(at(20_021))),
-            (6, Standing::Held)
+            (lease.epoch(), lease.standing(at(20_021)), lease.since()),
+            (6, Standing::Held, since)
         );
     }
 
     fn answer() -> impl Strategy<Value = Answer> {
         prop_oneof![
             Just(Answer::Renewed),
-            (2u64..9).prop_map(|epoch| Answer::Granted { epoch }),
+            (2u64..9).prop_map(|epoch| Answer::Granted {
+                epoch,
+                since: at(0)
+            }),
             (0u64..90_000).prop_map(|left_ms| Answer::Refused { left_ms }),
             Just(Answer::Failed),
             Just(Answer::Fenced),
@@ -239,6 +249,13 @@ mod tests {
                 match step {
                     Step::Pass(passed) => ms += passed,
                     Step::Answer(answer) => {
+                        let answer = match answer {
+                            Answer::Granted { epoch, .. } => Answer::Granted {
+                                epoch,
+                                since: at(ms),
+                            },
+                            other => other,
+                        };
                         let lost = lease.answered(answer, at(ms));
                         losses += u32::from(lost);
                         prop_assert!(!lost || !was_lost, "lost once");

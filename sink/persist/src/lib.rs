@@ -26,6 +26,7 @@ mod history;
 mod identity;
 mod incidents;
 mod journal;
+mod keeper;
 mod lease;
 mod quiet;
 mod run;

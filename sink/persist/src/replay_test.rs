@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use crate::apply::{self, ApplyQueue, FactStore};
+use crate::handle::Clock;
 use crate::journal::Journal;
 use crate::start;
 use crate::testbed::{START, target};
@@ -197,14 +198,14 @@ async fn replay(directory: &Path, store: &Store, records: u64) -> (Spent, Spent)
         alone: true,
         lost: None,
     };
-    let finding = start::find(&*watched, directory, u64::MAX, &claim);
-    let (found, start) = timed(finding).await;
-    let found = found.expect("starts");
-    assert_eq!((found.applied, found.journal.last_seq()), (0, records));
-    let clock = std::sync::Arc::new(|| Now {
+    let clock: Clock = std::sync::Arc::new(|| Now {
         mono: MonoUs(0),
         unix: START,
     });
+    let finding = start::find(&*watched, directory, u64::MAX, &claim, &clock);
+    let (found, start) = timed(finding).await;
+    let found = found.expect("starts");
+    assert_eq!((found.applied, found.journal.last_seq()), (0, records));
     let queue = ApplyQueue::new(found.journal, found.applied, found.fence, clock);
     let local = LocalSet::new();
     let ((), apply) = timed(local.run_until(async {

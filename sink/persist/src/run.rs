@@ -59,13 +59,13 @@ pub(crate) async fn start<S: FactStore>(
     let store = Rc::new(store);
     let directory = config.data_dir.join("journal");
     let claim = claim(config)?;
-    // The lease runs from the question on.
-    let asked = clock();
-    let found = start::find(&*store, &directory, config.journal_max_bytes, &claim).await?;
-    let tenure = Tenure::new(claim, found.fence.epoch(), asked);
+    let budget = config.journal_max_bytes;
+    let found = start::find(&*store, &directory, budget, &claim, &clock).await?;
+    let tenure = Tenure::new(claim, found.fence.epoch(), found.since);
+    let now = clock();
     let mut sink = Sink::new(config, clock, inside, (Rc::clone(&store), tenure), found);
     // Whoever waits for the start reads the epoch next.
-    sink.publish(asked);
+    sink.publish(now);
     let applier = apply::run(store, Rc::clone(&sink.queue));
     tokio::task::spawn_local(applier);
     Ok(sink)

@@ -1,19 +1,21 @@
 //! The start, and the start over after the right to write was lost: where the store stands, plus
 //! what the journal has and the store does not.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 
-use model::TargetId;
 use model::fact::{Batch, Event, Fact};
 use model::ids::FactMint;
 use model::limits::BATCH_MAX;
+use model::{MonoUs, TargetId};
 use store::{Claim, Fence, Floors, OpenEvent, StoreError};
 
 use crate::apply::FactStore;
 use crate::error::PersistError;
-use crate::journal::Journal;
+use crate::handle::Clock;
+use crate::journal::{Journal, Opening};
+use crate::keeper::Keeper;
 use crate::superseded::SupersededFacts;
 
 /// An open event from before the start.
@@ -45,30 +47,40 @@ pub(crate) struct Found {
     pub(crate) mint: FactMint,
     pub(crate) open: Open,
     pub(crate) fence: Fence,
+    /// When the lease began that runs.
+    pub(crate) since: MonoUs,
     pub(crate) superseded: SupersededFacts,
 }
 
-/// Takes the right to write and reads the store and the journal under `directory`.
+/// Takes the right to write and reads the store and the journal under `directory`, a segment at a
+/// time: the lease is renewed in between.
 pub(crate) async fn find<S: FactStore>(
     store: &S,
     directory: &Path,
     journal_max_bytes: u64,
     claim: &Claim,
+    clock: &Clock,
 ) -> Result<Found, PersistError> {
     let failed = |cause| PersistError::Store {
         doing: "the right to write, its newest ids and its open events",
         cause,
     };
+    // The lease runs from the question on.
+    let asked = clock().mono;
     let fence = store.acquire(claim).await.map_err(failed)?;
+    let mut keeper = Keeper::of((store, clock), (fence, claim.lease_ms), asked);
     let right = look(store, fence).await.map_err(failed)?;
     let mut mint = FactMint::default();
     let mut memory = Memory::of(&right, &mut mint);
     let mut first_unapplied = None;
-    let floor = right.floors.journal_seq;
-    let journal = Journal::open(directory, journal_max_bytes, floor, |batch| {
+    let mut opening = Opening::of(directory, journal_max_bytes, right.floors.journal_seq)?;
+    while opening.read_next(&mut |batch| {
         first_unapplied.get_or_insert(batch.journal_seq);
         memory.replay(batch, &mut mint);
-    })?;
+    })? {
+        keeper.keep().await.map_err(failed)?;
+    }
+    let journal = opening.finish();
     let passed_over = store.pass_over(right.fence, journal.last_seq()).await;
     passed_over.map_err(failed)?;
     let applied = first_unapplied.map_or(journal.last_seq(), |first| first - 1);
@@ -77,6 +89,7 @@ pub(crate) async fn find<S: FactStore>(
         mint,
         open: memory.open,
         fence: right.fence,
+        since: keeper.since(),
         superseded: memory.superseded.up_to(journal.last_seq()),
         journal,
     })
@@ -91,20 +104,70 @@ async fn look<S: FactStore>(store: &S, fence: Fence) -> Result<Right, StoreError
     })
 }
 
-/// Takes the right to write for a journal that is open and whose last batch is `last_seq`, and
-/// reads the store. `given` is set to the new epoch as soon as there is one: whatever fails after
-/// that, the lease is this node's own.
+/// The right to write once more, and what the store and the journal say under it.
+pub(crate) struct Regained {
+    pub(crate) fence: Fence,
+    /// When the lease began that runs.
+    pub(crate) since: MonoUs,
+    /// Number of the last batch that the store has.
+    pub(crate) floor: u64,
+    pub(crate) memory: Memory,
+    /// Above every id that was met.
+    pub(crate) mint: FactMint,
+    /// The journal was read up to this number; it may have more by now.
+    pub(crate) read: u64,
+}
+
+/// Why it was not regained.
+pub(crate) enum Refusal {
+    Store(StoreError),
+    Journal(PersistError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<PersistError> for Refusal {
+    fn from(error: PersistError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+/// Takes the right to write for `journal`, which is open and shared, whose last batch will be
+/// `last_seq`, and reads the store and the journal, in pieces: between two of them the lease is
+/// renewed, and others on this thread go on. `given` is set to the new epoch as soon as there is
+/// one: whatever fails after that, the lease is this node's own.
 pub(crate) async fn take_right_again<S: FactStore>(
-    store: &S,
+    (store, clock): (&S, &Clock),
     claim: &Claim,
-    last_seq: u64,
+    (journal, last_seq): (&RefCell<Journal>, u64),
     given: &Cell<u64>,
-) -> Result<Right, StoreError> {
+) -> Result<Regained, Refusal> {
+    let asked = clock().mono;
     let fence = store.acquire(claim).await?;
     given.set(fence.epoch());
+    let mut keeper = Keeper::of((store, clock), (fence, claim.lease_ms), asked);
     let right = look(store, fence).await?;
     store.pass_over(fence, last_seq).await?;
-    Ok(right)
+    let mut mint = FactMint::default();
+    let mut memory = Memory::of(&right, &mut mint);
+    let floor = right.floors.journal_seq;
+    let mut read = floor;
+    while memory.read(&mut journal.borrow_mut(), &mut read, &mut mint)? {
+        keeper.keep().await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(Regained {
+        fence,
+        since: keeper.since(),
+        floor,
+        memory,
+        mint,
+        read,
+    })
 }
 
 /// What is open once the journal is applied.
@@ -132,23 +195,26 @@ impl Memory {
         }
     }
 
-    /// Adds what an open journal has behind the floor.
+    /// Adds what an open journal has next behind the number `read`, which moves on; `false` when
+    /// there is nothing.
     pub(crate) fn read(
         &mut self,
         journal: &mut Journal,
-        floor: u64,
+        read: &mut u64,
         mint: &mut FactMint,
-    ) -> Result<(), PersistError> {
-        let mut next = journal.next_held(floor + 1);
-        while let Some(from) = next {
-            let batches = journal.read(from, BATCH_MAX)?;
-            let last = batches.last().map(|batch| batch.journal_seq);
-            next = last.and_then(|last| journal.next_held(last + 1));
-            for batch in batches {
-                self.replay(batch, mint);
-            }
+    ) -> Result<bool, PersistError> {
+        let Some(from) = journal.next_held(*read + 1) else {
+            return Ok(false);
+        };
+        let batches = journal.read(from, BATCH_MAX)?;
+        let Some(last) = batches.last().map(|batch| batch.journal_seq) else {
+            return Ok(false);
+        };
+        for batch in batches {
+            self.replay(batch, mint);
         }
-        Ok(())
+        *read = last;
+        Ok(true)
     }
 
     /// Ids of facts that are not applied any more are not given again either.

@@ -126,7 +126,6 @@ pub(crate) fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
     })
 }
 
-/// What was logged while it listened: a line per message.
 /// What a thread says while somebody listens. One subscriber hears all threads: with one for each
 /// test the library may remember, of a line that two of them meet first, that nobody wants it.
 pub(crate) struct Heard;
@@ -196,6 +195,8 @@ pub(crate) struct Bed {
     pub(crate) clock_ms: Arc<AtomicU64>,
     /// How far the wall clock alone was set forward (or back) from that.
     step_ms: Arc<AtomicI64>,
+    /// What passes between two looks at the clock: a machine on which everything takes long.
+    pub(crate) pace_ms: Arc<AtomicU64>,
     seq: u32,
 }
 
@@ -253,7 +254,18 @@ impl Bed {
         store: &Rc<FakeStore>,
         start: UnixMs,
     ) -> Self {
-        let started = Self::try_start_at(config, cores, store, start).await;
+        let clock_ms = Arc::new(AtomicU64::new(start.0));
+        let started = Self::try_start_with(config, cores, store, (clock_ms, 0)).await;
+        started.expect("starts")
+    }
+
+    /// On a machine on which `pace_ms` pass between two looks at the clock.
+    pub(crate) async fn start_slowly(
+        config: SinkConfig,
+        store: &Rc<FakeStore>,
+        (clock_ms, pace_ms): (Arc<AtomicU64>, u64),
+    ) -> Self {
+        let started = Self::try_start_with(config, 1, store, (clock_ms, pace_ms)).await;
         started.expect("starts")
     }
 
@@ -261,20 +273,22 @@ impl Bed {
         config: SinkConfig,
         store: &Rc<FakeStore>,
     ) -> Result<Self, PersistError> {
-        Self::try_start_at(config, 1, store, START).await
+        let clock_ms = Arc::new(AtomicU64::new(START.0));
+        Self::try_start_with(config, 1, store, (clock_ms, 0)).await
     }
 
-    async fn try_start_at(
+    async fn try_start_with(
         config: SinkConfig,
         cores: u16,
         store: &Rc<FakeStore>,
-        start: UnixMs,
+        (clock_ms, pace_ms): (Arc<AtomicU64>, u64),
     ) -> Result<Self, PersistError> {
-        let clock_ms = Arc::new(AtomicU64::new(start.0));
         let step_ms = Arc::new(AtomicI64::new(0));
+        let pace_ms = Arc::new(AtomicU64::new(pace_ms));
         let (read, stepped) = (Arc::clone(&clock_ms), Arc::clone(&step_ms));
+        let pace = Arc::clone(&pace_ms);
         let clock: Clock = Arc::new(move || {
-            let ms = read.load(Ordering::Relaxed);
+            let ms = read.fetch_add(pace.load(Ordering::Relaxed), Ordering::Relaxed);
             Now {
                 mono: MonoUs((ms - START.0) * 1_000),
                 unix: UnixMs(ms.saturating_add_signed(stepped.load(Ordering::Relaxed))),
@@ -317,6 +331,7 @@ impl Bed {
             stats,
             clock_ms,
             step_ms,
+            pace_ms,
             seq: 0,
         })
     }

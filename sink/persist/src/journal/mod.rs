@@ -19,6 +19,7 @@ use model::limits::JOURNAL_SEGMENT_MAX_BYTES;
 use crate::error::PersistError;
 use crate::failpoint;
 use disk::{Appended, Disk};
+pub(crate) use open::Opening;
 use record::{SEGMENT_HEADER, segment_header};
 use segment::{Cursor, Segment, create, cut, failed, path_of, read_back};
 

@@ -15,35 +15,36 @@ use super::{Journal, segment_max_bytes};
 use crate::error::PersistError;
 use crate::failpoint;
 
-impl Journal {
-    /// Opens the journal in `directory`, which is made if need be. `floor` is the number of the
-    /// last batch that the store has; later ones are given to `visit` in order. New batches go
-    /// into a new segment.
+/// A journal on its way to be open, a segment at a time: whoever opens a long one has other things
+/// to do in between.
+pub(crate) struct Opening {
+    journal: Journal,
+    floor: u64,
+    before: Before,
+    /// Files that were not read yet.
+    files: std::vec::IntoIter<u64>,
+}
+
+impl Opening {
+    /// Begins to open the journal in `directory`, which is made if need be. `floor` is the number
+    /// of the last batch that the store has. New batches go into a new segment.
     ///
     /// # Errors
-    /// [`PersistError::JournalIo`]; [`PersistError::JournalDamaged`], [`PersistError::JournalGap`]
-    /// and [`PersistError::JournalVersion`] when batches that the store does not have are damaged,
-    /// missing although no file is, or written by another release.
-    pub(crate) fn open(
-        directory: &Path,
-        max_bytes: u64,
-        floor: u64,
-        visit: impl FnMut(Batch),
-    ) -> Result<Self, PersistError> {
-        Self::open_on(Box::new(RealDisk), directory, max_bytes, floor, visit)
+    /// [`PersistError::JournalIo`].
+    pub(crate) fn of(directory: &Path, max_bytes: u64, floor: u64) -> Result<Self, PersistError> {
+        Self::on(Box::new(RealDisk), directory, max_bytes, floor)
     }
 
     /// The same on any disk.
-    pub(super) fn open_on(
+    pub(super) fn on(
         disk: Box<dyn Disk>,
         directory: &Path,
         max_bytes: u64,
         floor: u64,
-        mut visit: impl FnMut(Batch),
     ) -> Result<Self, PersistError> {
         fs::create_dir_all(directory).map_err(failed(directory, "creating the directory"))?;
         let numbers = list(directory)?;
-        let mut journal = Self {
+        let journal = Journal {
             disk,
             directory: directory.to_owned(),
             max_bytes,
@@ -55,21 +56,73 @@ impl Journal {
             cursor: None,
             syncs: 0,
         };
-        let mut before = Before::default();
-        for &number in &numbers {
-            let segment = journal.load(number, floor, before, &mut visit)?;
-            before.file = Some(number);
-            if let Some(segment) = segment {
-                before.last_seq = before.last_seq.max(Some(segment.last_seq));
-                journal.segments.push_back(segment);
-            }
+        Ok(Self {
+            journal,
+            floor,
+            before: Before::default(),
+            files: numbers.into_iter(),
+        })
+    }
+
+    /// Reads the next segment: batches that the store does not have are given to `visit` in order.
+    /// `false` when there is none left.
+    ///
+    /// # Errors
+    /// [`PersistError::JournalIo`]; [`PersistError::JournalDamaged`], [`PersistError::JournalGap`]
+    /// and [`PersistError::JournalVersion`] when batches that the store does not have are damaged,
+    /// missing although no file is, or written by another release.
+    pub(crate) fn read_next(
+        &mut self,
+        visit: &mut impl FnMut(Batch),
+    ) -> Result<bool, PersistError> {
+        let Some(number) = self.files.next() else {
+            return Ok(false);
+        };
+        let segment = self.journal.load(number, self.floor, self.before, visit)?;
+        self.before.file = Some(number);
+        if let Some(segment) = segment {
+            self.before.last_seq = self.before.last_seq.max(Some(segment.last_seq));
+            self.journal.segments.push_back(segment);
         }
-        journal.next_seq = before.last_seq.unwrap_or(0).max(floor) + 1;
-        if let Some(&last) = numbers.last() {
+        Ok(true)
+    }
+
+    /// The journal, once every segment is read.
+    pub(crate) fn finish(mut self) -> Journal {
+        debug_assert!(self.files.as_slice().is_empty(), "every segment is read");
+        self.journal.next_seq = self.before.known(self.floor) + 1;
+        if let Some(last) = self.before.file {
             // A torn file that is gone leaves its name to the next one.
-            journal.give_back(last);
+            self.journal.give_back(last);
         }
-        Ok(journal)
+        self.journal
+    }
+}
+
+impl Journal {
+    /// Opens a journal in one go.
+    #[cfg(test)]
+    pub(crate) fn open(
+        directory: &Path,
+        max_bytes: u64,
+        floor: u64,
+        visit: impl FnMut(Batch),
+    ) -> Result<Self, PersistError> {
+        Self::open_on(Box::new(RealDisk), directory, max_bytes, floor, visit)
+    }
+
+    /// The same on any disk.
+    #[cfg(test)]
+    pub(super) fn open_on(
+        disk: Box<dyn Disk>,
+        directory: &Path,
+        max_bytes: u64,
+        floor: u64,
+        mut visit: impl FnMut(Batch),
+    ) -> Result<Self, PersistError> {
+        let mut opening = Opening::on(disk, directory, max_bytes, floor)?;
+        while opening.read_next(&mut visit)? {}
+        Ok(opening.finish())
     }
 
     /// Reads one segment; `None` when nothing of it is left.

@@ -6,19 +6,23 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use model::inbox::Cadence;
-use model::{Now, Slot};
+use model::{MonoUs, Now, Slot};
 use store::{Claim, JournalId, StoreError};
 
 use super::Sink;
 use crate::apply::FactStore;
 use crate::error::PersistError;
+use crate::handle::Clock;
 use crate::incidents::Incidents;
 use crate::lease::{Answer, Ask, Lease};
 use crate::slots::CoreSlots;
-use crate::start::{self, Memory, Right};
+use crate::start::{Refusal, Regained, take_right_again};
 
 /// What a question to the store came to.
-type Reply = Result<Option<Right>, StoreError>;
+enum Reply {
+    Renewed(Result<(), StoreError>),
+    Acquired(Box<Result<Regained, Refusal>>),
+}
 
 /// The lease, and who is asked for it.
 pub(crate) struct Tenure {
@@ -32,9 +36,10 @@ pub(crate) struct Tenure {
 }
 
 impl Tenure {
-    pub(crate) fn new(claim: Claim, epoch: u64, asked: Now) -> Self {
+    /// Of a right whose lease runs since `since`.
+    pub(crate) fn new(claim: Claim, epoch: u64, since: MonoUs) -> Self {
         Self {
-            lease: Lease::granted(claim.lease_ms, epoch, asked.mono),
+            lease: Lease::granted(claim.lease_ms, epoch, since),
             claim,
             given: Rc::new(Cell::new(epoch)),
             reply: Rc::default(),
@@ -78,20 +83,30 @@ impl<S: FactStore> Sink<S> {
     /// Whether the right was lost by it.
     fn take_reply(&mut self, reply: Reply, now: Now) -> bool {
         let answer = match reply {
-            Ok(None) => Answer::Renewed,
-            Ok(Some(right)) => match self.load_again(&right) {
-                Ok(epoch) => Answer::Granted { epoch },
-                Err(error) => {
-                    if let Some(suppressed) = self.quiet.allows("unreadable", now.mono) {
-                        tracing::error!(%error, suppressed,
-                            "the journal cannot be read back: this node checks nothing until it can"
-                        );
-                    }
-                    Answer::Failed
-                }
+            Reply::Renewed(Ok(())) => Ok(Answer::Renewed),
+            Reply::Renewed(Err(error)) => Err(Refusal::Store(error)),
+            Reply::Acquired(acquired) => match *acquired {
+                Ok(regained) => self.load_again(regained).map_err(Refusal::Journal),
+                Err(refusal) => Err(refusal),
             },
-            Err(StoreError::Fenced { .. }) => Answer::Fenced,
-            Err(StoreError::Held {
+        };
+        let answer = answer.unwrap_or_else(|refusal| self.refused(refusal, now));
+        self.tenure.lease.answered(answer, now.mono)
+    }
+
+    /// Says why there is no right.
+    fn refused(&mut self, refusal: Refusal, now: Now) -> Answer {
+        match refusal {
+            Refusal::Journal(error) => {
+                if let Some(suppressed) = self.quiet.allows("unreadable", now.mono) {
+                    tracing::error!(%error, suppressed,
+                        "the journal cannot be read back: this node checks nothing until it can"
+                    );
+                }
+                Answer::Failed
+            }
+            Refusal::Store(StoreError::Fenced { .. }) => Answer::Fenced,
+            Refusal::Store(StoreError::Held {
                 node,
                 holder,
                 left_s,
@@ -109,14 +124,13 @@ impl<S: FactStore> Sink<S> {
                 let left_ms = left_s * 1_000;
                 Answer::Refused { left_ms }
             }
-            Err(error) => {
+            Refusal::Store(error) => {
                 if let Some(suppressed) = self.quiet.allows("lease", now.mono) {
                     tracing::warn!(%error, suppressed, "the lease could not be renewed");
                 }
                 Answer::Failed
             }
-        };
-        self.tenure.lease.answered(answer, now.mono)
+        }
     }
 
     fn renew(&self) {
@@ -127,13 +141,14 @@ impl<S: FactStore> Sink<S> {
         let lease_ms = self.tenure.claim.lease_ms;
         tokio::task::spawn_local(async move {
             let renewed = store.renew(fence, lease_ms).await;
-            *reply.borrow_mut() = Some(renewed.map(|()| None));
+            *reply.borrow_mut() = Some(Reply::Renewed(renewed));
         });
     }
 
     /// Nothing is decided until the answer is there, so that what waits for the journal now is the
     /// end of what the old epoch decided. It need not be written before: a journal that is full has
-    /// room again only when the store is given its facts.
+    /// room again only when the store is given its facts. What is written meanwhile is read when
+    /// the answer is taken.
     fn acquire_again(&mut self) {
         let (store, reply) = (Rc::clone(&self.store), Rc::clone(&self.tenure.reply));
         let given = Rc::clone(&self.tenure.given);
@@ -143,9 +158,11 @@ impl<S: FactStore> Sink<S> {
         };
         let _ = self.facts.seal();
         let last_seq = self.facts.last_seq();
+        let (queue, clock) = (Rc::clone(&self.queue), Clock::clone(&self.clock));
         tokio::task::spawn_local(async move {
-            let right = start::take_right_again(&*store, &claim, last_seq, &given).await;
-            *reply.borrow_mut() = Some(right.map(Some));
+            let journal = (&queue.journal, last_seq);
+            let acquired = take_right_again((&*store, &clock), &claim, journal, &given).await;
+            *reply.borrow_mut() = Some(Reply::Acquired(Box::new(acquired)));
         });
     }
 
@@ -174,18 +191,26 @@ impl<S: FactStore> Sink<S> {
         self.incidents = Incidents::new(HashMap::new());
     }
 
-    /// Memory as a start has it, and with what waits for the journal; the new epoch.
-    fn load_again(&mut self, right: &Right) -> Result<u64, PersistError> {
-        let floor = right.floors.journal_seq;
-        let mut memory = Memory::of(right, &mut self.mint);
+    /// Memory as a start has it, and with what came to the journal since it was read, or waits for
+    /// it.
+    fn load_again(&mut self, regained: Regained) -> Result<Answer, PersistError> {
+        let Regained {
+            fence,
+            since,
+            floor,
+            mut memory,
+            mint,
+            mut read,
+        } = regained;
+        self.mint.observe_all(&mint);
         let mut journal = self.queue.journal.borrow_mut();
-        memory.read(&mut journal, floor, &mut self.mint)?;
+        while memory.read(&mut journal, &mut read, &mut self.mint)? {}
         drop(journal);
         for batch in self.facts.seal() {
             memory.replay(batch.clone(), &mut self.mint);
         }
         let superseded = memory.superseded.up_to(self.facts.last_seq());
-        let epoch = right.fence.epoch();
+        let epoch = fence.epoch();
         tracing::info!(
             epoch,
             open_events = memory.open.len(),
@@ -193,7 +218,7 @@ impl<S: FactStore> Sink<S> {
             "this node writes again; its targets are loaded next"
         );
         self.incidents = Incidents::new(memory.open);
-        self.queue.go_on(right.fence, floor, superseded);
-        Ok(epoch)
+        self.queue.go_on(fence, floor, superseded);
+        Ok(Answer::Granted { epoch, since })
     }
 }

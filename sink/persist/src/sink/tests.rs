@@ -1,6 +1,7 @@
 //! The sink turned by hand: what it promises while the store is away, slow or lost, and while
 //! slots come and go.
 
+mod backlog;
 mod beside;
 mod budget;
 mod clock_steps;

@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
@@ -65,6 +67,10 @@ pub(crate) struct FakeStore {
     pub(crate) refuses_history: Cell<bool>,
     pub(crate) history: RefCell<Vec<HistoryRow>>,
     pub(crate) renewals: Cell<u32>,
+    /// The clock of another node, which takes over as soon as the lease is over.
+    standby: RefCell<Option<Arc<AtomicU64>>>,
+    /// The lease, by that clock.
+    lease_until_ms: Cell<u64>,
     pub(crate) releases: Cell<u32>,
     /// Writes that it refused because their epoch was over.
     pub(crate) refusals: Cell<u32>,
@@ -84,12 +90,36 @@ impl FakeStore {
         Ok(())
     }
 
+    /// From now on another node waits for the end of the lease, which has `left_ms` by `clock`.
+    pub(crate) fn stand_by(&self, clock: &Arc<AtomicU64>, left_ms: u64) {
+        *self.standby.borrow_mut() = Some(Arc::clone(clock));
+        self.lease(left_ms);
+    }
+
     /// Another node takes over.
     pub(crate) fn bump(&self) {
         self.epoch.set(self.epoch.get() + 1);
     }
 
+    /// The lease runs from now on.
+    fn lease(&self, length_ms: u64) {
+        if let Some(now_ms) = self.now_ms() {
+            self.lease_until_ms.set(now_ms + length_ms);
+        }
+    }
+
+    fn now_ms(&self) -> Option<u64> {
+        let standby = self.standby.borrow();
+        standby.as_ref().map(|clock| clock.load(Ordering::Relaxed))
+    }
+
     fn require(&self, fence: Fence) -> Result<(), StoreError> {
+        if self
+            .now_ms()
+            .is_some_and(|now| now >= self.lease_until_ms.get())
+        {
+            self.bump();
+        }
         if fence.epoch() == self.epoch.get() {
             return Ok(());
         }
@@ -168,12 +198,14 @@ impl FactStore for Rc<FakeStore> {
         }
         self.lost_epochs.borrow_mut().push(claim.lost);
         self.bump();
+        self.lease(claim.lease_ms);
         Ok(Fence::of(1, self.epoch.get(), claim.journal))
     }
 
-    async fn renew(&self, fence: Fence, _: u64) -> Result<(), StoreError> {
+    async fn renew(&self, fence: Fence, lease_ms: u64) -> Result<(), StoreError> {
         self.answer()?;
         self.require(fence)?;
+        self.lease(lease_ms);
         self.renewals.set(self.renewals.get() + 1);
         Ok(())
     }
