@@ -12,6 +12,7 @@ use crate::fixture::Backend;
 use rig::mariadb::{self, Server};
 
 mod commits;
+mod dialect;
 mod legacy;
 mod lossy;
 mod refusals;
