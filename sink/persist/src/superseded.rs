@@ -12,10 +12,14 @@ use store::Superseded;
 pub(crate) struct SupersededFacts(HashMap<Shard, u64>);
 
 impl SupersededFacts {
-    /// As the store says; without an end it is everything.
+    /// As the store says; without an end it is everything, and of two ends the later one counts.
     pub(crate) fn of(all: &[Superseded]) -> Self {
-        let upto = |one: &Superseded| (one.shard, one.upto.unwrap_or(u64::MAX));
-        Self(all.iter().map(upto).collect())
+        let mut known = HashMap::new();
+        for one in all {
+            let upto = known.entry(one.shard).or_default();
+            *upto = one.upto.unwrap_or(u64::MAX).max(*upto);
+        }
+        Self(known)
     }
 
     /// Everything is up to `last_seq`: what the journal takes from now on is good.
@@ -63,6 +67,8 @@ mod tests {
         let known = SupersededFacts::of(&[of(Some(9))]);
         assert!(known.has(9, target(7)) && !known.has(10, target(7)));
         assert!(!known.has(9, target(8)));
+        let twice = SupersededFacts::of(&[of(Some(9)), of(Some(3))]);
+        assert_eq!(twice, known);
         let all = SupersededFacts::of(&[of(None)]);
         assert!(all.has(u64::MAX, target(7)));
         let all = all.up_to(12);

@@ -273,6 +273,8 @@ pub struct Forgotten {
     pub history: u64,
     /// What operators had done.
     pub audit: u64,
+    /// Shards that were taken from journals which did not come back.
+    pub taken: u64,
     /// There may be more.
     pub more: bool,
 }

@@ -9,8 +9,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use model::Shard;
 use model::limits::SHARDS;
+use model::{Shard, UnixMs};
+
+use crate::rules::first_id_at;
+
+/// Stands for the journal as a whole among the shards that were taken from it. Its `newest_fact` is
+/// no fact of the journal: it is the least id of the moment when a shard was taken last, or
+/// [`FORGOTTEN`].
+pub(crate) const WHOLE_JOURNAL: u16 = SHARDS;
+/// Which facts were the newest is not known any more: every shard counts as written by others.
+pub(crate) const FORGOTTEN: i64 = -1;
 
 /// Every shard.
 pub const ALL_SHARDS: Range<u16> = 0..SHARDS;
@@ -134,6 +143,8 @@ pub(crate) struct Held {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Takeover {
     pub(crate) fence: Fence,
+    /// Now, by the database's clock, in ms since the Unix epoch.
+    pub(crate) now_ms: i64,
     pub(crate) lease_until: i64,
     /// Where the journal begins when the store has not met it.
     pub(crate) first_position: i64,
@@ -169,6 +180,7 @@ pub(crate) fn decide(claim: &Claim, picture: &Picture) -> Result<Takeover, Held>
             epoch: last_epoch + 1,
             journal: claim.journal.get(),
         },
+        now_ms: picture.now_ms,
         lease_until: picture.now_ms.saturating_add(lease_ms),
         first_position: me.first_position,
         losers: losers.into_iter().collect(),
@@ -227,6 +239,13 @@ impl Picture {
             holder: named.map_or_else(|| "unknown".to_owned(), |name| name.holder.clone()),
             left_ms: left_ms as u64,
         })
+    }
+}
+
+impl Takeover {
+    /// What is kept of the moment with the shards that are taken.
+    pub(crate) fn taken_at(&self) -> i64 {
+        first_id_at(UnixMs(self.now_ms.max(0) as u64))
     }
 }
 

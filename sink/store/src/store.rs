@@ -530,6 +530,16 @@ impl Store {
         ask!(self, Control, |db| db.forget_events(before))
     }
 
+    /// Forgets the shards of one journal that lost them before `before` and did not come back, at
+    /// most 1,000 of them. When all are forgotten one row stays: if the journal comes back after
+    /// all, every fact that it has not applied by then is superseded.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_taken(&self, before: UnixMs) -> Result<Forgotten> {
+        ask!(self, Control, |db| db.forget_taken(before))
+    }
+
     /// The newest events that pass `filter`, newest first.
     ///
     /// # Errors

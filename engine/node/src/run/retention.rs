@@ -23,6 +23,8 @@ const PAUSE_MIN_MS: u64 = 20;
 /// A step is followed by a pause of so many times its length: the store has two thirds of the time
 /// for others.
 const PAUSE_FACTOR: u64 = 2;
+/// Shards that were taken from a journal which did not come back are forgotten after so many days.
+const TAKEN_DAYS: u32 = 90;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How many days are kept; 0 = all.
@@ -51,6 +53,7 @@ pub(crate) struct RetentionStats {
     events: AtomicU64,
     transitions: AtomicU64,
     audit: AtomicU64,
+    taken: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -61,10 +64,11 @@ impl RetentionStats {
         self.transitions
             .fetch_add(step.transitions, Ordering::Relaxed);
         self.audit.fetch_add(step.audit, Ordering::Relaxed);
+        self.taken.fetch_add(step.taken, Ordering::Relaxed);
     }
 
     /// Rows by table.
-    pub(crate) fn rows(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn rows(&self) -> [(&'static str, u64); 5] {
         [
             ("check_history", self.history.load(Ordering::Relaxed)),
             ("events", self.events.load(Ordering::Relaxed)),
@@ -73,6 +77,7 @@ impl RetentionStats {
                 self.transitions.load(Ordering::Relaxed),
             ),
             ("audit_log", self.audit.load(Ordering::Relaxed)),
+            ("shards_taken", self.taken.load(Ordering::Relaxed)),
         ]
     }
 
@@ -104,6 +109,7 @@ enum What {
     History,
     Events,
     Audit,
+    Taken,
 }
 
 /// Forgets everything that is old now.
@@ -114,6 +120,7 @@ async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Resul
         (What::History, retention.history_days),
         (What::Events, retention.events_days),
         (What::Audit, retention.audit_days),
+        (What::Taken, TAKEN_DAYS),
     ] {
         let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
         while days > 0 && take_step(store, view, &mut all, (what, before)).await? {}
@@ -124,6 +131,7 @@ async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Resul
             events = all.events,
             transitions = all.transitions,
             audit = all.audit,
+            taken = all.taken,
             "old rows were deleted"
         );
     }
@@ -142,6 +150,7 @@ async fn take_step(
         What::History => store.forget_history(before).await?,
         What::Events => store.forget_events(before).await?,
         What::Audit => store.forget_audit(before).await?,
+        What::Taken => store.forget_taken(before).await?,
     };
     let took_ms = view.clock.mono().since(begun) / 1_000;
     view.retention.add(&done);
@@ -149,6 +158,7 @@ async fn take_step(
     all.events += done.events;
     all.transitions += done.transitions;
     all.audit += done.audit;
+    all.taken += done.taken;
     if done.more {
         tokio::time::sleep(pause(took_ms)).await;
     }

@@ -5,7 +5,9 @@ use mysql_async::Value;
 
 use super::insert::Many;
 use super::session::{Session, read};
-use crate::lease::{Claim, Fence, Held, NameRow, NodeRow, Picture, Superseded, Takeover, decide};
+use crate::lease::{
+    Claim, Fence, Held, NameRow, NodeRow, Picture, Superseded, Takeover, WHOLE_JOURNAL, decide,
+};
 use crate::{Result, StoreError};
 
 /// The clock of the server, in ms since the Unix epoch. `NOW`, never `SYSDATE`: a session can be
@@ -14,17 +16,6 @@ const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// Asked with a lock to the end of the transaction: whoever takes the right waits for it.
 const EPOCH: &str = "SELECT epoch FROM jetpack_monitor_nodes WHERE node_id = ?";
-
-/// What a journal had applied of a shard when that was taken; settled rows that are done with go.
-const FORGET_TAKEN: &str = "DELETE FROM jetpack_monitor_shards_taken WHERE upto_seq <= (\
-    SELECT j.journal_seq FROM jetpack_monitor_journals AS j \
-    WHERE j.journal_id = jetpack_monitor_shards_taken.journal_id)";
-const NOTE_TAKEN: &str = "INSERT INTO jetpack_monitor_shards_taken \
-    (journal_id, shard, newest_fact, upto_seq) \
-    SELECT n.journal_id, s.shard, s.newest_fact, NULL FROM jetpack_monitor_shards AS s \
-    JOIN jetpack_monitor_node_names AS n ON n.node_id = s.node_id \
-    WHERE s.shard >= ? AND s.shard < ? AND n.journal_id <> ? \
-    ON DUPLICATE KEY UPDATE upto_seq = NULL";
 
 const TAKE_SHARDS: &str = "UPDATE jetpack_monitor_shards SET node_id = ?, since_epoch = ? \
     WHERE shard >= ? AND shard < ? AND (node_id <> ? OR NOT EXISTS (\
@@ -53,11 +44,17 @@ const SET_HOST: &str = "INSERT INTO jetpack_monitor_hosts \
     ON DUPLICATE KEY UPDATE bucket_min = VALUES(bucket_min), bucket_max = VALUES(bucket_max), \
     last_heartbeat = VALUES(last_heartbeat), status = VALUES(status)";
 
+/// The row of a journal that was forgotten stands for every shard.
 const SUPERSEDED: &str = "SELECT t.shard, t.upto_seq FROM jetpack_monitor_shards_taken AS t \
     JOIN jetpack_monitor_shards AS s ON s.shard = t.shard \
     JOIN jetpack_monitor_journals AS j ON j.journal_id = t.journal_id \
     WHERE t.journal_id = ? AND (t.upto_seq > j.journal_seq \
-    OR (t.upto_seq IS NULL AND t.newest_fact <> s.newest_fact)) ORDER BY t.shard";
+    OR (t.upto_seq IS NULL AND t.newest_fact <> s.newest_fact)) \
+    UNION ALL SELECT s.shard, t.upto_seq FROM jetpack_monitor_shards AS s \
+    JOIN jetpack_monitor_shards_taken AS t ON t.newest_fact = -1 \
+    JOIN jetpack_monitor_journals AS j ON j.journal_id = t.journal_id \
+    WHERE t.journal_id = ? AND t.shard = ? \
+    AND (t.upto_seq > j.journal_seq OR t.upto_seq IS NULL) ORDER BY 1";
 
 impl Session {
     pub(crate) async fn acquire(&mut self, claim: &Claim) -> Result<Fence> {
@@ -177,7 +174,8 @@ impl Session {
     /// Facts of `journal` that are not applied any more.
     pub(super) async fn superseded(&mut self, journal: i64) -> Result<Vec<Superseded>> {
         let mut all = Vec::new();
-        for row in self.fetch(SUPERSEDED, vec![Value::Int(journal)]).await? {
+        let of_journal = [journal, journal, i64::from(WHOLE_JOURNAL)].map(Value::Int);
+        for row in self.fetch(SUPERSEDED, of_journal.into()).await? {
             let (shard, upto): (u16, Option<u64>) = read(self.url(), row)?;
             all.extend(Shard::new(shard).map(|shard| Superseded { shard, upto }));
         }
@@ -232,10 +230,8 @@ impl Session {
             journal,
         } = granted.fence;
         let [from, to] = [claim.shards.start, claim.shards.end].map(i64::from);
-        self.execute(FORGET_TAKEN, Vec::new()).await?;
+        self.note_taken(claim, granted).await?;
         let numbers = |all: &[i64]| all.iter().copied().map(Value::Int).collect::<Vec<_>>();
-        self.execute(NOTE_TAKEN, numbers(&[from, to, journal]))
-            .await?;
         let took = numbers(&[node, epoch, from, to, node, node, journal]);
         self.execute(TAKE_SHARDS, took).await?;
         self.execute(SET_NODE, numbers(&[node, epoch, granted.lease_until]))

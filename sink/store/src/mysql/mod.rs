@@ -39,6 +39,7 @@ mod migrate;
 mod queries;
 mod session;
 mod structure;
+mod taken;
 mod targets;
 
 pub use address::MysqlUrl;

@@ -394,7 +394,7 @@ impl Session {
         if taken == Some(1) {
             return Ok(());
         }
-        // Whose it is, where the server can say: TiDB cannot before 7.4.
+        // Whose it is, where the server can say: older ones of TiDB cannot.
         let holder = self
             .number("SELECT IS_USED_LOCK(?)", vec![Value::from(&name)])
             .await

@@ -5,23 +5,14 @@ use rusqlite::{Connection, OptionalExtension, Transaction, named_params};
 
 use super::connection::Db;
 use super::failure::Failure;
+use super::taken;
 use crate::Result;
-use crate::lease::{Claim, Fence, NameRow, NodeRow, Picture, Superseded, Takeover, decide};
+use crate::lease::{
+    Claim, Fence, NameRow, NodeRow, Picture, Superseded, Takeover, WHOLE_JOURNAL, decide,
+};
 
 /// The clock of the database, in ms since the Unix epoch.
-const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
-
-/// What a journal had applied of a shard when that was taken; settled rows that are done with go.
-const FORGET_TAKEN: &str = "
-    DELETE FROM jetpack_monitor_shards_taken WHERE upto_seq <= (
-        SELECT journal_seq FROM jetpack_monitor_journals AS j
-        WHERE j.journal_id = jetpack_monitor_shards_taken.journal_id)";
-const NOTE_TAKEN: &str = "
-    INSERT INTO jetpack_monitor_shards_taken (journal_id, shard, newest_fact, upto_seq)
-    SELECT n.journal_id, s.shard, s.newest_fact, NULL
-    FROM jetpack_monitor_shards AS s JOIN jetpack_monitor_node_names AS n ON n.node_id = s.node_id
-    WHERE s.shard >= :from AND s.shard < :to AND n.journal_id <> :journal
-    ON CONFLICT (journal_id, shard) DO UPDATE SET upto_seq = NULL";
+pub(super) const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
 
 const TAKE_SHARDS: &str = "
     UPDATE jetpack_monitor_shards SET node_id = :node, since_epoch = :epoch
@@ -29,12 +20,18 @@ const TAKE_SHARDS: &str = "
         SELECT 1 FROM jetpack_monitor_node_names
         WHERE node_id = :node AND journal_id = :journal))";
 
+/// The row of a journal that was forgotten stands for every shard.
 const SUPERSEDED: &str = "
     SELECT t.shard, t.upto_seq FROM jetpack_monitor_shards_taken AS t
     JOIN jetpack_monitor_shards AS s ON s.shard = t.shard
     JOIN jetpack_monitor_journals AS j ON j.journal_id = t.journal_id
     WHERE t.journal_id = ?1 AND (t.upto_seq > j.journal_seq
-          OR (t.upto_seq IS NULL AND t.newest_fact <> s.newest_fact)) ORDER BY t.shard";
+          OR (t.upto_seq IS NULL AND t.newest_fact <> s.newest_fact))
+    UNION ALL SELECT s.shard, t.upto_seq FROM jetpack_monitor_shards AS s
+    JOIN jetpack_monitor_shards_taken AS t ON t.newest_fact = -1
+    JOIN jetpack_monitor_journals AS j ON j.journal_id = t.journal_id
+    WHERE t.journal_id = ?1 AND t.shard = ?2
+          AND (t.upto_seq > j.journal_seq OR t.upto_seq IS NULL) ORDER BY 1";
 
 impl Db {
     pub(crate) fn acquire(&mut self, claim: &Claim) -> Result<Fence> {
@@ -104,7 +101,7 @@ pub(super) fn superseded(
     journal: i64,
 ) -> Result<Vec<Superseded>, Failure> {
     let mut statement = connection.prepare(SUPERSEDED)?;
-    let mut rows = statement.query([journal])?;
+    let mut rows = statement.query((journal, WHOLE_JOURNAL))?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
         let upto: Option<i64> = row.get(1)?;
@@ -167,9 +164,7 @@ fn take_over(
         journal,
     } = granted.fence;
     let (from, to) = (claim.shards.start, claim.shards.end);
-    transaction.execute(FORGET_TAKEN, [])?;
-    let taken = named_params! { ":from": from, ":to": to, ":journal": journal };
-    transaction.execute(NOTE_TAKEN, taken)?;
+    taken::note(transaction, claim, granted)?;
     let took = named_params! {
         ":node": node, ":epoch": epoch, ":from": from, ":to": to, ":journal": journal,
     };

@@ -26,6 +26,7 @@ mod import;
 mod lease;
 mod migrate;
 mod queries;
+mod taken;
 mod targets;
 
 /// What the store at `path` lacks; nothing is changed, nor made.

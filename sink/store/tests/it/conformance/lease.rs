@@ -234,3 +234,85 @@ pub(crate) async fn a_store_from_before_nodes_had_names_goes_on_at_its_position<
     let other = Writer::claiming(plain, &claim("other", 2)).await;
     assert_eq!(other.floors().await.expect("floors").journal_seq, 0);
 }
+
+pub(crate) async fn shards_of_a_journal_that_does_not_come_back_are_one_row_in_the_end<
+    B: Backend,
+>() {
+    let backend = B::fresh();
+    let gone = open(&backend).await;
+    let mut incident = Incident::of(target(5), 1);
+    let opened = batch(1, &[incident.open()]);
+    gone.apply(&opened).await.expect("its own");
+    run_out(&backend);
+    let plain: Store = Store::clone(&gone);
+    let rows = |which: &str| {
+        let sql = format!("SELECT COUNT(*) FROM jetpack_monitor_shards_taken WHERE {which}");
+        backend.number(&sql).expect("counted")
+    };
+    Writer::claiming(plain.clone(), &claim("new", 2)).await;
+    let shards = i64::from(SHARDS);
+    assert_eq!((rows("shard < 1024"), rows("shard = 1024")), (shards, 1));
+    // An hour ago it was there.
+    let now = backend.number(&format!("SELECT {}", B::NOW_MS));
+    let now = UnixMs(now.expect("a time") as u64);
+    let hour_ago = UnixMs(now.0 - 3_600_000);
+    let nothing = plain.forget_taken(hour_ago).await.expect("looked");
+    assert_eq!((nothing.taken, nothing.more), (0, false));
+    // From a build that noted no moment: it was lost when it is looked at first.
+    backend.number("DELETE FROM jetpack_monitor_shards_taken WHERE shard = 1024");
+    let nothing = plain.forget_taken(hour_ago).await.expect("looked");
+    assert_eq!((nothing.more, rows("shard = 1024")), (false, 1));
+    let mut steps = Vec::new();
+    loop {
+        let step = plain.forget_taken(now.plus_ms(3_600_000)).await;
+        let step = step.expect("forgotten");
+        if !step.more {
+            break;
+        }
+        steps.push(step.taken);
+    }
+    assert_eq!(steps, [1_000, 24]);
+    assert_eq!((rows("1 = 1"), rows("newest_fact = -1")), (1, 1));
+    // It comes back after all: nobody wrote, and nobody knows that any more.
+    run_out(&backend);
+    let back = open(&backend).await;
+    let floors = back.floors().await.expect("floors");
+    assert_eq!(floors.journal_seq, 1);
+    assert_eq!(floors.superseded.len(), usize::from(SHARDS));
+    assert!(floors.superseded.iter().all(|one| one.upto.is_none()));
+    back.pass_over(back.fence, 3).await.expect("settled");
+    let again = open(&backend).await;
+    let floors = again.floors().await.expect("floors");
+    assert!(floors.superseded.iter().all(|one| one.upto == Some(3)));
+    again.apply(&batch(3, &[])).await.expect("passed over");
+    let last = open(&backend).await;
+    assert_eq!(last.floors().await.expect("floors").superseded, []);
+    // What the other one lost is all that is left.
+    assert_eq!(rows("journal_id = 1"), 0);
+}
+
+pub(crate) async fn a_journal_that_is_back_is_not_forgotten<B: Backend>() {
+    let backend = B::fresh();
+    let gone = open(&backend).await;
+    run_out(&backend);
+    let plain: Store = Store::clone(&gone);
+    let new = Writer::claiming(plain.clone(), &claim("new", 2)).await;
+    new.apply(&batch(1, &[Incident::of(target(5), 1).open()]))
+        .await
+        .expect("its own");
+    // Long ago, by the rows; it comes back, and has not settled yet what it lost.
+    backend.number("UPDATE jetpack_monitor_shards_taken SET newest_fact = 7 WHERE shard = 1024");
+    run_out(&backend);
+    let back = open(&backend).await;
+    let now = backend.number(&format!("SELECT {}", B::NOW_MS));
+    let hour_ago = UnixMs(now.expect("a time") as u64 - 3_600_000);
+    assert!(!plain.forget_taken(hour_ago).await.expect("looked").more);
+    let shard = target(5).shard();
+    let floors = back.floors().await.expect("floors");
+    assert_eq!(floors.superseded, [Superseded { shard, upto: None }]);
+    // Settled, it is here for good.
+    back.pass_over(back.fence, 1).await.expect("settled");
+    let later = UnixMs(hour_ago.0 + 7_200_000);
+    backend.number("DELETE FROM jetpack_monitor_shards_taken WHERE journal_id = 2");
+    assert!(!plain.forget_taken(later).await.expect("looked").more);
+}

@@ -52,6 +52,8 @@ macro_rules! conformance {
             lease: two_nodes_with_shards_of_their_own_work_side_by_side,
             lease: facts_of_a_shard_that_others_wrote_are_superseded,
             lease: a_takeover_that_wrote_nothing_supersedes_nothing,
+            lease: shards_of_a_journal_that_does_not_come_back_are_one_row_in_the_end,
+            lease: a_journal_that_is_back_is_not_forgotten,
             lease: a_store_from_before_nodes_had_names_goes_on_at_its_position,
         }
 
