@@ -1,5 +1,5 @@
-//! The right to write while a long backlog is read: the lease is renewed between two pieces, so that
-//! however long that takes nobody takes over from a node that works. Knows no journal.
+//! The right to write while a long backlog is read: the lease is renewed between two pieces, so
+//! that however long that takes nobody takes over from a node that works. Knows no journal.
 
 use model::MonoUs;
 use store::{Fence, StoreError};

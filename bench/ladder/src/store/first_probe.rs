@@ -1,5 +1,5 @@
-//! A node with many targets: from the start of its process to its first check, on both stores and on
-//! the table of an older system.
+//! A node with many targets: from the start of its process to its first check, on both stores and
+//! on the table of an older system.
 
 use std::time::Duration;
 

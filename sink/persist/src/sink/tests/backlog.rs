@@ -1,5 +1,5 @@
-//! A backlog that takes three leases to read, or to apply: nobody takes over from a node that works.
-//! The other node of these tests takes over as soon as it may.
+//! A backlog that takes three leases to read, or to apply: nobody takes over from a node that
+//! works. The other node of these tests takes over as soon as it may.
 
 use std::path::Path;
 use std::rc::Rc;

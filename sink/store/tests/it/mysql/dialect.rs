@@ -36,11 +36,12 @@ const UNCOMMON: [(&str, &str); 24] = [
 ];
 
 /// Words that one of them reserves and that would pass for names on another.
-const RESERVED: &str = "cube cume_dist dense_rank empty except first_value function grouping groups \
-    intersect json_table lag last_value lateral lead library manual nth_value ntile of offset over \
-    parallel percent_rank period qualify rank recursive returning row row_number rows stats system \
-    tablesample vector window array change condition interval key keys lock range read release \
-    schema signal slow general usage write mod div index order group limit match option";
+const RESERVED: &str = "cube cume_dist dense_rank empty except first_value function grouping \
+    groups intersect json_table lag last_value lateral lead library manual nth_value ntile of \
+    offset over parallel percent_rank period qualify rank recursive returning row row_number rows \
+    stats system tablesample window vector array change condition interval key keys lock range \
+    read release schema signal slow general usage write mod div index order group limit match \
+    option";
 
 /// Statements, and the pieces that they are made of, begin with one of these.
 const BEGINNINGS: &str = "SELECT INSERT UPDATE DELETE CREATE SET SHOW START COMMIT ROLLBACK DO ON \

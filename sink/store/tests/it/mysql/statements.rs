@@ -1,4 +1,4 @@
-//! What a server is asked: how often by a fleet in which nothing happens, by the server's own count.
+//! What a server is asked: how often by a fleet in which nothing happens, by its own count.
 
 use model::limits::FRESHNESS_FLUSH_MS;
 use rig::mariadb::Server;
