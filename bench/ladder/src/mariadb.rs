@@ -28,22 +28,33 @@ pub(crate) struct MariaDb {
     folder: PathBuf,
     port: u16,
     cpu: Option<usize>,
+    options: &'static [&'static str],
     frozen: bool,
 }
 
 impl MariaDb {
     /// Makes a server in `folder` and waits until it answers; `cpu`: all of it runs there.
     pub(crate) async fn start(folder: &Path, cpu: Option<usize>) -> Result<Self> {
+        Self::start_with(folder, cpu, &[]).await
+    }
+
+    /// The same with more options.
+    pub(crate) async fn start_with(
+        folder: &Path,
+        cpu: Option<usize>,
+        options: &'static [&'static str],
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         install(&folder)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let running = launch(&folder, port, cpu)?;
+        let running = launch(&folder, port, cpu, options)?;
         let mut server = Self {
             running,
             folder,
             port,
             cpu,
+            options,
             frozen: false,
         };
         server.wait_ready().await?;
@@ -116,7 +127,7 @@ impl MariaDb {
 
     /// Starts it again on its data and its port.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
-        self.running = launch(&self.folder, self.port, self.cpu)?;
+        self.running = launch(&self.folder, self.port, self.cpu, self.options)?;
         self.wait_ready().await
     }
 
@@ -162,7 +173,7 @@ fn install(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn launch(folder: &Path, port: u16, cpu: Option<usize>) -> Result<Running> {
+fn launch(folder: &Path, port: u16, cpu: Option<usize>, options: &[&str]) -> Result<Running> {
     let server = program("mariadbd")?;
     let mut command = match cpu {
         None => Command::new(&server),
@@ -187,6 +198,7 @@ fn launch(folder: &Path, port: u16, cpu: Option<usize>) -> Result<Running> {
         "--innodb-flush-log-at-trx-commit=1",
         "--innodb-use-native-aio=0",
     ]);
+    command.args(options);
     let log = folder.join("mariadbd.log");
     Running::start("mariadbd", &mut command, &log, Stdio::null())
 }

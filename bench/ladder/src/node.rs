@@ -194,6 +194,14 @@ impl NodePlan {
         self.command(&mut command).map(drop)
     }
 
+    /// `ringwatch targets WORDS`.
+    pub(crate) fn targets(&self, words: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("targets").args(words);
+        command.args(["--store", &self.store(), "--data-dir"]);
+        self.command(command.arg(self.data_dir())).map(drop)
+    }
+
     /// `ringwatch status --json`.
     pub(crate) fn status(&self) -> Result<Value> {
         let data_dir = self.data_dir();

@@ -2,6 +2,8 @@
 //! is there again, and whether probes notice a store in trouble. From outside: programs, their CPU
 //! time, their metrics, and the server's own counters.
 
+mod changes;
+mod filled;
 mod first_probe;
 mod replay;
 mod rows;
@@ -51,15 +53,18 @@ enum Part {
     Replay,
     /// A start with many targets.
     FirstProbe,
+    /// One target among many is changed.
+    Changes,
     /// Schedule lag while the store is in trouble.
     Trouble,
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     Part::Rows,
     Part::Statements,
     Part::Replay,
     Part::FirstProbe,
+    Part::Changes,
     Part::Trouble,
 ];
 
@@ -74,6 +79,7 @@ struct Sizes {
     replay_facts: u32,
     start_sites: u32,
     starts: u32,
+    changes: u32,
     trouble_rate: u32,
     trouble_window_s: u64,
     trouble_rounds: u32,
@@ -88,6 +94,7 @@ const FULL: Sizes = Sizes {
     replay_facts: 300_000,
     start_sites: 1_000_000,
     starts: 3,
+    changes: 5,
     trouble_rate: 4_000,
     trouble_window_s: 20,
     trouble_rounds: 5,
@@ -102,6 +109,7 @@ const QUICK: Sizes = Sizes {
     replay_facts: 20_000,
     start_sites: 50_000,
     starts: 1,
+    changes: 2,
     trouble_rate: 1_000,
     trouble_window_s: 5,
     trouble_rounds: 1,
@@ -159,6 +167,7 @@ pub(crate) async fn run(options: &StoreOptions) -> Result<()> {
             Part::Statements => statements::measure(&place).await?,
             Part::Replay => replay::measure(&place).await?,
             Part::FirstProbe => first_probe::measure(&place).await?,
+            Part::Changes => changes::measure(&place).await?,
             Part::Trouble => trouble::measure(&place).await?,
         };
         println!("\n{}\n{}", found.title, found.table);

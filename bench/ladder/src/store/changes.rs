@@ -1,0 +1,301 @@
+//! One target among many is added, changed and switched off while a node runs: when that is in
+//! effect on its probe core, by the core's own gauges, and what it made the server read.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::filled::{self, LEGACY, LEGACY_TABLE, PLACES, SQLITE, filled};
+use super::{Found, Place};
+use crate::bar::Bar;
+use crate::baseline::median;
+use crate::clock::Stopwatch;
+use crate::mariadb::MariaDb;
+use crate::metrics::Scrape;
+use crate::node::Node;
+use crate::table::{Table, grouped};
+
+const MAX_S: f64 = 1.0;
+const LIMIT: Duration = Duration::from_mins(2);
+const POLL: Duration = Duration::from_millis(10);
+/// Ids of the targets that are added: above those of the fleet.
+const ID_MIN: u64 = 2_000_000_001;
+/// What the server is asked to write for a change stream.
+const BINLOG: [&str; 3] = ["--log-bin=binlog", "--binlog-format=ROW", "--server-id=1"];
+/// Rows that the server looked at, for whomever.
+const ROWS_READ: &str = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.GLOBAL_STATUS \
+    WHERE VARIABLE_NAME IN ('Handler_read_first', 'Handler_read_key', 'Handler_read_next', \
+    'Handler_read_prev', 'Handler_read_rnd')";
+const NOTE: &str = "From just before the command is started (our own tables: `targets import` of a \
+    list of one row, `targets pause`) or the statement is sent (the legacy table, with the server's \
+    change stream) until the gauges of the probe core show it; the targets are checked once a day. \
+    Rows are all that the server looked at meanwhile, the node's regular questions and the count \
+    itself included. Bars are held against the longest.";
+
+/// What is done to one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Change {
+    Added,
+    Changed,
+    SwitchedOff,
+}
+
+const CHANGES: [Change; 3] = [Change::Added, Change::Changed, Change::SwitchedOff];
+
+impl Change {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::SwitchedOff => "switched off",
+        }
+    }
+}
+
+/// One change, and when it was in effect.
+#[derive(Clone, Debug, Serialize)]
+struct Effect {
+    store: &'static str,
+    change: Change,
+    seconds: f64,
+    /// Absent where there is no server.
+    rows_read: Option<u64>,
+}
+
+/// What the gauges of the probe core say of its targets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Fleet {
+    targets: f64,
+    rate: f64,
+}
+
+impl Fleet {
+    fn of(scrape: &Scrape) -> Self {
+        let sum = |name, labels: &[_]| scrape.sum(name, labels).unwrap_or(0.0);
+        Self {
+            targets: sum("ringwatch_targets", &[("state", "active")]),
+            rate: sum("ringwatch_required_rate", &[]),
+        }
+    }
+
+    /// Whether `change`, made when it was `self`, is in effect `now`.
+    fn shows(self, change: Change, now: Self) -> bool {
+        match change {
+            Change::Added => now.targets > self.targets,
+            // Checked once a minute from now on.
+            Change::Changed => now.rate > self.rate,
+            Change::SwitchedOff => now.targets < self.targets,
+        }
+    }
+}
+
+/// A running node, and the way in which its targets are changed.
+struct Bed<'a> {
+    store: &'static str,
+    node: Node,
+    server: &'a MariaDb,
+}
+
+pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
+    let cpu = Some(place.server_cpu());
+    let mut server = MariaDb::start_with(&place.server_folder(), cpu, &BINLOG).await?;
+    let sites = place.sizes.start_sites;
+    let mut farm = place.farm(sites, filled::INTERVAL_S, None).await?;
+    let plans = filled(place, &server, &farm).await?;
+    let mut effects = Vec::new();
+    for (store, plan) in plans {
+        let node = Node::start(plan, &farm.ready).await?;
+        let mut bed = Bed {
+            store,
+            node,
+            server: &server,
+        };
+        bed.wait_stream().await?;
+        for round in 0..place.sizes.changes {
+            for change in CHANGES {
+                effects.push(bed.effect(change, ID_MIN + u64::from(round)).await?);
+            }
+        }
+        bed.node.stop().await?;
+    }
+    farm.stop().await?;
+    server.stop().await?;
+    Ok(Found {
+        title: "One change among many",
+        note: NOTE,
+        bars: PLACES
+            .iter()
+            .flat_map(|store| CHANGES.map(|change| bar(place, &effects, store, change)))
+            .collect(),
+        table: table(&effects),
+        numbers: serde_json::to_value(&effects)?,
+    })
+}
+
+impl Bed<'_> {
+    fn is_legacy(&self) -> bool {
+        self.store == LEGACY
+    }
+
+    /// Changes of a legacy table are told once the stream is up.
+    async fn wait_stream(&mut self) -> Result<()> {
+        let is_up = |scrape: &Scrape| scrape.sum("ringwatch_legacy_stream_up", &[]) == Some(1.0);
+        if self.is_legacy() {
+            self.until("the change stream", is_up).await?;
+        }
+        Ok(())
+    }
+
+    async fn effect(&mut self, change: Change, id: u64) -> Result<Effect> {
+        let before = Fleet::of(&self.node.scrape().await?);
+        let rows = self.rows_read()?;
+        let watch = Stopwatch::start();
+        if self.is_legacy() {
+            self.server.sql(&statement(change, id))?;
+        } else {
+            self.command(change, id)?;
+        }
+        let shown = |scrape: &Scrape| before.shows(change, Fleet::of(scrape));
+        self.until(change.words(), shown).await?;
+        let seconds = watch.seconds();
+        let rows_read = rows.zip(self.rows_read()?);
+        Ok(Effect {
+            store: self.store,
+            change,
+            seconds,
+            rows_read: rows_read.map(|(before, after)| after.saturating_sub(before)),
+        })
+    }
+
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Scrape) -> bool) -> Result<()> {
+        let watch = Stopwatch::start();
+        while !is_so(&self.node.scrape().await?) {
+            self.node.must_run()?;
+            if watch.elapsed() > LIMIT {
+                bail!("{}: {what}: not in effect within {LIMIT:?}", self.store);
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    fn rows_read(&self) -> Result<Option<u64>> {
+        if self.store == SQLITE {
+            return Ok(None);
+        }
+        Ok(Some(self.server.sql(ROWS_READ)?.parse()?))
+    }
+
+    /// As a person changes a target of our own tables.
+    fn command(&self, change: Change, id: u64) -> Result<()> {
+        let plan = self.node.plan();
+        let interval_s = match change {
+            Change::Added => filled::INTERVAL_S,
+            Change::Changed => 60,
+            Change::SwitchedOff => return plan.targets(&["pause", &id.to_string()]),
+        };
+        let list = plan.folder.join("change.csv");
+        std::fs::write(
+            &list,
+            format!("id,url,interval_s\n{id},{},{interval_s}\n", url(id)),
+        )?;
+        plan.targets(&["import", &list.display().to_string()])
+    }
+}
+
+/// Nobody listens there, and nobody looks within the day.
+fn url(id: u64) -> String {
+    format!("http://127.0.0.1:9/{id}")
+}
+
+fn statement(change: Change, id: u64) -> String {
+    let one = format!("WHERE jetpack_monitor_site_id = {id}");
+    match change {
+        Change::Added => format!(
+            "INSERT INTO {LEGACY_TABLE} (jetpack_monitor_site_id, blog_id, bucket_no, monitor_url, \
+             check_interval) VALUES ({id}, {id}, {}, '{}', 1440)",
+            id % 512,
+            url(id)
+        ),
+        Change::Changed => format!("UPDATE {LEGACY_TABLE} SET check_interval = 1 {one}"),
+        Change::SwitchedOff => format!("UPDATE {LEGACY_TABLE} SET monitor_active = 0 {one}"),
+    }
+}
+
+fn of<'e>(effects: &'e [Effect], store: &str, change: Change) -> impl Iterator<Item = &'e Effect> {
+    let is_meant = move |effect: &&Effect| (effect.store, effect.change) == (store, change);
+    effects.iter().filter(is_meant)
+}
+
+fn bar(place: &Place<'_>, effects: &[Effect], store: &str, change: Change) -> Bar {
+    let seconds = of(effects, store, change).map(|effect| effect.seconds);
+    let what = format!(
+        "one of {} {}, {store}",
+        grouped(place.sizes.start_sites.into()),
+        change.words()
+    );
+    Bar::new(what, seconds.reduce(f64::max), (MAX_S, "s"), place.flaw())
+}
+
+fn table(effects: &[Effect]) -> String {
+    let mut table = Table::new(&[
+        "store",
+        "one target",
+        "in effect, s: median",
+        "longest",
+        "rows read: median",
+    ]);
+    for store in PLACES {
+        for change in CHANGES {
+            let seconds: Vec<f64> = of(effects, store, change).map(|one| one.seconds).collect();
+            let rows: Vec<f64> = of(effects, store, change)
+                .filter_map(|one| one.rows_read)
+                .map(|rows| rows as f64)
+                .collect();
+            let longest = seconds.iter().copied().fold(0.0, f64::max);
+            let rows = if rows.is_empty() {
+                "–".to_owned()
+            } else {
+                grouped(median(rows) as u64)
+            };
+            table.row([
+                store.to_owned(),
+                change.words().to_owned(),
+                format!("{:.3}", median(seconds)),
+                format!("{longest:.3}"),
+                rows,
+            ]);
+        }
+    }
+    table.markdown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_shows_in_what_it_moves_and_nowhere_else() {
+        let before = Fleet {
+            targets: 10.0,
+            rate: 1.0,
+        };
+        let more = Fleet {
+            targets: 11.0,
+            rate: 1.0,
+        };
+        let faster = Fleet {
+            rate: 1.016,
+            ..before
+        };
+        assert!(before.shows(Change::Added, more) && more.shows(Change::SwitchedOff, before));
+        assert!(before.shows(Change::Changed, faster));
+        for change in CHANGES {
+            assert!(!before.shows(change, before));
+        }
+        assert!(!before.shows(Change::Added, faster));
+    }
+}
