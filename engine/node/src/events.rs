@@ -1,5 +1,7 @@
 //! `events list`: incidents with their transitions, newest first, from the store.
 
+mod known;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -140,13 +142,16 @@ fn transition_object(transition: &Transition) -> Value {
         "class": evidence.and_then(Evidence::failure).map(FailureClass::as_str),
         "status": evidence.map(|seen| seen.status).filter(|&status| status > 0),
         "evidence": evidence.map(check::evidence_object),
+        "known": transition.metadata.as_deref().map(known::object),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use model::FactId;
+    use model::belief::{Belief, Canaries, Signals, Stance};
     use model::fact::{Reason, State};
+    use model::metadata::{Observation, Says, Vote, Votes};
+    use model::{FactId, Metadata};
 
     use super::*;
 
@@ -182,8 +187,48 @@ mod tests {
             source: "local".into(),
             changed_at: event.started_at,
             evidence: Some(Box::new(evidence)),
+            metadata: Some(Box::new(metadata())),
         };
         (event, transition)
+    }
+
+    fn metadata() -> Metadata {
+        let observation = Observation {
+            checked_at: Some(UnixMs(1_795_000_000_123)),
+            previous_known_good_at: Some(UnixMs(1_794_999_940_000)),
+            normal_check_interval_seconds: Some(300),
+            next_check_interval_seconds: Some(60),
+            ..Observation::default()
+        };
+        let belief = Belief {
+            stance: Stance::Deferring,
+            signals: Signals::LOOP_LAG.and(Signals::FAILURES),
+            canaries: Canaries {
+                configured: 3,
+                answering: 2,
+            },
+        };
+        let vote = Vote {
+            vantage: "oslo".to_owned(),
+            says: Says::Down,
+            http_code: Some(503),
+            rtt_ms: Some(12),
+            error: None,
+        };
+        let votes = Votes {
+            results: vec![vote],
+            quorum: 1,
+            min_healthy: 1,
+            healthy: 1,
+            confirmed: 1,
+            ..Votes::default()
+        };
+        Metadata {
+            observation,
+            belief,
+            votes: Some(Box::new(votes)),
+            suppression: None,
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
 use crate::ids::{FactId, TargetId};
+use crate::metadata::Metadata;
 use crate::time::UnixMs;
 
 macro_rules! named {
@@ -187,6 +188,17 @@ pub struct Transition {
     pub changed_at: UnixMs,
     /// What was seen; only transitions store evidence.
     pub evidence: Option<Box<Evidence>>,
+    /// What was known beside that; of transitions of earlier releases there is none.
+    pub metadata: Option<Box<Metadata>>,
+}
+
+impl Transition {
+    /// Memory held behind the fixed part, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        let evidence = self.evidence.as_deref().map_or(0, Evidence::size_bytes);
+        let metadata = self.metadata.as_deref().map_or(0, Metadata::size_bytes);
+        evidence + metadata
+    }
 }
 
 /// Kind of an owed job.

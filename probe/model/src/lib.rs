@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod belief;
 pub mod check;
 pub mod class;
 pub mod evidence;
@@ -13,6 +14,7 @@ pub mod ids;
 pub mod inbox;
 pub mod limits;
 pub mod mask;
+pub mod metadata;
 pub mod outcome;
 pub mod record;
 pub mod schedule;
@@ -20,10 +22,12 @@ pub mod target;
 pub mod time;
 pub mod url;
 
+pub use belief::Belief;
 pub use check::Check;
 pub use class::{FailureClass, Verdict};
 pub use evidence::Evidence;
 pub use ids::{CoreIndex, FactId, Generation, Shard, Slot, TargetId, Ticket};
+pub use metadata::Metadata;
 pub use outcome::Outcome;
 pub use target::{FieldError, Target, TargetSpec};
 pub use time::{MonoUs, Now, UnixMs};

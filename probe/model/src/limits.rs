@@ -258,6 +258,14 @@ pub const VERIFIERS_WAIT_MS: u64 = TIMEOUT_MAX_MS as u64 + 5_000;
 pub const DEFERRAL_MIN_MS: u64 = 15_000;
 /// Longest such pause, in ms.
 pub const DEFERRAL_MAX_MS: u64 = 300_000;
+/// Answers of verifiers that are kept with a decision.
+pub const VOTES_KEPT_MAX: usize = 16;
+/// Longest name of a vantage that is kept with its vote, in bytes.
+pub const VANTAGE_MAX_BYTES: usize = 64;
+/// Longest error that is kept with an answer, in bytes.
+pub const VOTE_ERROR_MAX_BYTES: usize = 100;
+/// Memory of what is kept with a transition beside its evidence, at most.
+pub const METADATA_MAX_BYTES: usize = 4 * 1024;
 
 /// How far back results count for failure pressure, in s.
 pub const PRESSURE_WINDOW_S: usize = 10;

@@ -9,7 +9,7 @@ use model::limits::{SUPPRESSION_MAX_MS, VERIFIERS_WAIT_MS};
 use model::{Evidence, FactId};
 
 use crate::effect::{AuditKind, Effect};
-use crate::event::QUORUM;
+use crate::event::{QUORUM, Seen};
 use crate::quorum::{Answer, Decision, Tally, deferral_ms};
 use crate::state::{Ballot, Doubt, Http, Stage};
 use crate::step::Turn;
@@ -32,6 +32,7 @@ impl Turn<'_, '_> {
                 until: now,
                 since: now,
                 deferrals: 0,
+                checked_at: self.desk.seen.checked_at,
                 evidence,
             };
             self.ask(Box::new(ballot));
@@ -53,31 +54,38 @@ impl Turn<'_, '_> {
             let tally = Tally::of_nobody(answers);
             return self.desk.effects.push(Effect::Tallied(tally));
         };
+        let configured = self.desk.context.policy.vantages;
         let tally = Tally::of(request, answers);
         self.desk.effects.push(Effect::Tallied(tally));
+        self.desk.seen = Seen {
+            checked_at: ballot.checked_at,
+            votes: Some(Box::new(tally.votes(request, answers, configured))),
+            ..Seen::default()
+        };
         if self.window().is_some() {
             // The next failing check is swallowed; until then nothing gets worse.
             return self.defer(ballot);
         }
-        match tally.decide(self.desk.context.policy.vantages) {
+        match tally.decide(configured) {
             Decision::Confirmed => {
                 self.desk.source = Cow::Borrowed(QUORUM);
                 self.confirm(ballot.evidence);
             }
             Decision::FalseAlarm => {
                 self.desk.source = Cow::Borrowed(QUORUM);
-                self.false_alarm();
+                self.false_alarm(ballot.evidence);
             }
             Decision::Deferred => self.defer(ballot),
         }
     }
 
-    fn false_alarm(&mut self) {
+    /// The transition says what only we saw.
+    fn false_alarm(&mut self, evidence: Option<Box<Evidence>>) {
         self.state.echoes.false_alarm(self.now());
         match std::mem::take(&mut self.state.http) {
             Http::Open(opened) => {
                 let class = opened.event.class;
-                self.desk.close(opened, Reason::FalseAlarm);
+                self.desk.close_on(opened, Reason::FalseAlarm, evidence);
                 self.note_change(class);
             }
             Http::Suspected(suspicion) if suspicion.doubt == Doubt::Damped => {

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 
 use model::fact::{CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
-use model::{Evidence, FactId, UnixMs};
+use model::inbox::Cadence;
+use model::metadata::{Observation, Votes};
+use model::{Evidence, FactId, Metadata, UnixMs};
 
 use crate::effect::{Audit, AuditKind, Effect};
 use crate::step::Context;
@@ -38,6 +40,19 @@ pub(crate) struct Desk<'t, 'c> {
     pub(crate) effects: Vec<Effect>,
     /// Who decides in this step.
     pub(crate) source: Cow<'static, str>,
+    /// What it decides from, for the metadata of what it changes.
+    pub(crate) seen: Seen,
+}
+
+/// What a step has before it.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Start of the check that it is about.
+    pub(crate) checked_at: Option<UnixMs>,
+    /// Start of the last good check before the first failure, while an event is opened.
+    pub(crate) known_good: Option<UnixMs>,
+    /// How verifiers voted.
+    pub(crate) votes: Option<Box<Votes>>,
 }
 
 impl Desk<'_, '_> {
@@ -76,12 +91,22 @@ impl Desk<'_, '_> {
     }
 
     /// Takes the event: a closed one changes no more.
-    pub(crate) fn close(&mut self, mut opened: Opened, reason: Reason) {
+    pub(crate) fn close(&mut self, opened: Opened, reason: Reason) {
+        self.close_on(opened, reason, None);
+    }
+
+    /// The same, on what was seen.
+    pub(crate) fn close_on(
+        &mut self,
+        mut opened: Opened,
+        reason: Reason,
+        evidence: Option<Box<Evidence>>,
+    ) {
         let event = &mut opened.event;
         event.ended_at = Some(self.context.now.unix.max(event.started_at));
         event.resolution = Some(reason);
         let states = (Some(event.state), State::Resolved);
-        self.write(&mut opened, states, reason, None);
+        self.write(&mut opened, states, reason, evidence);
     }
 
     fn write(
@@ -105,6 +130,7 @@ impl Desk<'_, '_> {
             source: self.source.clone().into_owned(),
             changed_at,
             evidence,
+            metadata: None,
         };
         let job = Job {
             id: job,
@@ -118,6 +144,36 @@ impl Desk<'_, '_> {
             transition,
             job,
         }));
+    }
+
+    /// Adds what was known to everything that changed, once the step has `commanded` a cadence.
+    pub(crate) fn describe(&mut self, commanded: Option<Cadence>) {
+        let (interval_s, belief) = (self.context.subject.interval_s, self.context.belief);
+        let normal = Some(interval_s).filter(|&seconds| seconds > 0);
+        let next = match commanded {
+            Some(Cadence::Recheck { after_ms }) => normal.map(|_| after_ms.div_ceil(1_000)),
+            Some(Cadence::Grid) | None => normal,
+        };
+        for effect in &mut self.effects {
+            let Effect::Write(Fact::Transitioned {
+                event, transition, ..
+            }) = effect
+            else {
+                continue;
+            };
+            let observation = Observation {
+                normal_check_interval_seconds: normal,
+                next_check_interval_seconds: next,
+                ..self.seen.of(event, transition)
+            };
+            let is_http = event.check_type == CheckType::Http;
+            transition.metadata = Some(Box::new(Metadata {
+                observation,
+                belief,
+                votes: self.seen.votes.clone().filter(|_| is_http),
+                suppression: None,
+            }));
+        }
     }
 
     /// Writes the fail count of an open event, which owes nothing.
@@ -143,5 +199,25 @@ impl Desk<'_, '_> {
     pub(crate) fn mint(&mut self) -> FactId {
         let shard = self.context.subject.target.shard();
         self.context.ids.mint(shard, self.context.now.unix)
+    }
+}
+
+impl Seen {
+    /// As far as it is about this change of this event.
+    fn of(&self, event: &Event, transition: &Transition) -> Observation {
+        let is_http = event.check_type == CheckType::Http;
+        let is_opened = is_http && transition.before.is_none();
+        let is_recovery = matches!(
+            transition.reason,
+            Reason::VerifierCleared | Reason::ProbeCleared
+        );
+        Observation {
+            checked_at: self.checked_at,
+            first_failed_at: is_http.then_some(event.started_at),
+            previous_known_good_at: self.known_good.filter(|_| is_opened),
+            first_recovered_at: self.checked_at.filter(|_| is_recovery),
+            closed_at: event.ended_at,
+            ..Observation::default()
+        }
     }
 }

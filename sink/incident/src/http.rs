@@ -124,7 +124,7 @@ impl Turn<'_, '_> {
     }
 
     pub(crate) fn failed(&mut self, failure: Failure) {
-        let stance = self.desk.context.stance;
+        let stance = self.desk.context.belief.stance;
         if stance == Stance::Isolated {
             return self.not_known();
         }
@@ -191,11 +191,13 @@ impl Turn<'_, '_> {
     }
 
     fn first_failure(&mut self, failure: Failure) {
+        let known_good = self.desk.context.known_good;
         let suppressed = self.state.echoes.count_again();
         let suspicion = |doubt| Suspicion {
             first: suppressed.unwrap_or(failure.at),
             failures: 1,
             class: failure.class as u8,
+            known_good,
             doubt,
         };
         let evidence = failure.evidence;
@@ -235,7 +237,7 @@ impl Turn<'_, '_> {
     /// What opens no event before it is confirmed; then the event is born confirmed.
     fn prove(&mut self, suspicion: Suspicion, evidence: Option<Box<Evidence>>) {
         // Where many targets fail one failure is not enough, whatever the operator says.
-        let least = match self.desk.context.stance {
+        let least = match self.desk.context.belief.stance {
             Stance::Deferring => 2,
             Stance::Clear | Stance::Doubting | Stance::Isolated => 1,
         };
@@ -270,15 +272,23 @@ impl Turn<'_, '_> {
         } else {
             evidence.take()
         };
-        let opened = self
-            .desk
-            .open(suspicion.birth(State::SeemsDown), of_opening);
+        let opened = self.open_from(suspicion, State::SeemsDown, of_opening);
         self.state.http = Http::Open(opened);
         if escalates {
             self.escalate(evidence);
         } else {
             self.command_recheck();
         }
+    }
+
+    fn open_from(
+        &mut self,
+        suspicion: &Suspicion,
+        state: State,
+        evidence: Option<Box<Evidence>>,
+    ) -> Opened {
+        self.desk.seen.known_good = suspicion.known_good;
+        self.desk.open(suspicion.birth(state), evidence)
     }
 
     /// Another failure of an event that is not confirmed.
@@ -321,7 +331,7 @@ impl Turn<'_, '_> {
                 if suspicion.doubt != Doubt::Damped {
                     self.note_change(suspicion.class);
                 }
-                let opened = self.desk.open(suspicion.birth(State::Down), evidence);
+                let opened = self.open_from(&suspicion, State::Down, evidence);
                 self.state.http = Http::Open(opened);
             }
             Http::Open(mut opened) => {
@@ -350,7 +360,8 @@ impl Turn<'_, '_> {
         if let Some(window) = self.window() {
             return self.swallow(window);
         }
-        match self.desk.context.stance {
+        self.desk.seen.checked_at = Some(suspicion.first);
+        match self.desk.context.belief.stance {
             Stance::Clear => self.open(suspicion, evidence),
             Stance::Deferring => self.state.http = Http::Suspected(suspicion),
             Stance::Doubting | Stance::Isolated => {

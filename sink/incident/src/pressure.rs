@@ -20,108 +20,20 @@ use model::limits::{
     ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT, PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT,
     PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
 };
-use model::{MonoUs, Now, UnixMs};
+use model::{Belief, MonoUs, Now, UnixMs};
 
+pub use model::belief::{Canaries, Signals, Stance};
 pub use window::Share;
 use window::Window;
 
-/// How far failing checks are believed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stance {
-    /// As they are.
-    #[default]
-    Clear,
-    /// Connect and timeout failures of targets that are up count from the second in a row on.
-    Deferring,
-    /// Connect and timeout failures of targets that are up say nothing.
-    Doubting,
-    /// No failure says anything.
-    Isolated,
+/// Whether at least two of three answer; `None` where there are none.
+fn are_well(canaries: Canaries) -> Option<bool> {
+    let two_thirds = u16::from(canaries.answering) * 3 >= u16::from(canaries.configured) * 2;
+    (canaries.configured > 0).then_some(two_thirds)
 }
 
-impl Stance {
-    /// Whether failures are suppressed, and not only delayed.
-    pub fn suppresses(self) -> bool {
-        matches!(self, Self::Doubting | Self::Isolated)
-    }
-}
-
-/// A set of signals of our own trouble.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Signals(u8);
-
-impl Signals {
-    /// No trouble.
-    pub const NONE: Self = Self(0);
-    /// The loop of a core lags: p99 above 50 ms.
-    pub const LOOP_LAG: Self = Self(1);
-    /// Cores hold results because the sink does not take them.
-    pub const RESULTS_HELD: Self = Self(1 << 1);
-    /// More than 90 % of the file descriptors are used.
-    pub const DESCRIPTORS: Self = Self(1 << 2);
-    /// More than 90 % of the local ports are used.
-    pub const PORTS: Self = Self(1 << 3);
-    /// The resolvers are sick.
-    pub const RESOLVER_SICK: Self = Self(1 << 4);
-    /// Many checks fail, and the canaries do not say that the trouble is not ours.
-    pub const FAILURES: Self = Self(1 << 5);
-    /// Our own network is gone.
-    pub const ISOLATION: Self = Self(1 << 6);
-
-    const NAMES: [(Self, &'static str); 7] = [
-        (Self::LOOP_LAG, "loop_lag"),
-        (Self::RESULTS_HELD, "results_held"),
-        (Self::DESCRIPTORS, "descriptors"),
-        (Self::PORTS, "ports"),
-        (Self::RESOLVER_SICK, "resolver_sick"),
-        (Self::FAILURES, "failures"),
-        (Self::ISOLATION, "isolation"),
-    ];
-
-    /// These and `others`.
-    #[must_use]
-    pub const fn and(self, others: Self) -> Self {
-        Self(self.0 | others.0)
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(self) -> bool {
-        self == Self::NONE
-    }
-
-    /// Whether all of `others` are among these.
-    pub fn has(self, others: Self) -> bool {
-        self.0 & others.0 == others.0
-    }
-
-    /// The stable names of those that are set.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let set = Self::NAMES
-            .into_iter()
-            .filter(move |(signal, _)| self.has(*signal));
-        set.map(|(_, name)| name)
-    }
-}
-
-/// Canary targets: outside of the fleet, over the same resolvers and routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Canaries {
-    /// How many there are; 0 = none are configured.
-    pub configured: u8,
-    /// How many answered last.
-    pub answering: u8,
-}
-
-impl Canaries {
-    /// Whether at least two of three answer; `None` where there are none.
-    fn are_well(self) -> Option<bool> {
-        let two_thirds = u16::from(self.answering) * 3 >= u16::from(self.configured) * 2;
-        (self.configured > 0).then_some(two_thirds)
-    }
-
-    fn are_silent(self) -> bool {
-        self.configured > 0 && self.answering == 0
-    }
+fn are_silent(canaries: Canaries) -> bool {
+    canaries.configured > 0 && canaries.answering == 0
 }
 
 /// How the node is, as far as it knows itself.
@@ -187,6 +99,8 @@ pub struct Pressure {
     failing: Option<(MonoUs, MonoUs)>,
     sample_confirmed: bool,
     stance: Stance,
+    /// What it is because of.
+    signals: Signals,
     suppressing: Option<Episode>,
     isolated: Option<Episode>,
 }
@@ -213,6 +127,15 @@ impl Pressure {
         self.stance
     }
 
+    /// The same with what it is because of.
+    pub fn belief(&self) -> Belief {
+        Belief {
+            stance: self.stance,
+            signals: self.signals,
+            canaries: self.health.canaries,
+        }
+    }
+
     /// Whether many checks fail.
     pub fn is_failing(&self) -> bool {
         self.failing.is_some()
@@ -224,7 +147,7 @@ impl Pressure {
         let share = self.window.share(now.mono);
         self.watch_failures(share, now.mono);
         let (stance, signals) = self.judge(share, now.mono);
-        self.stance = stance;
+        (self.stance, self.signals) = (stance, signals);
         let mut notices = Vec::new();
         self.keep_isolated(signals, not_known, now, &mut notices);
         self.keep_suppressing(signals, not_known, now, &mut notices);
@@ -252,7 +175,7 @@ impl Pressure {
             dark_networks,
         } = self.health;
         let nearly_all = share.failing * 100 > share.results * ISOLATION_SHARE_PERCENT;
-        if canaries.are_silent() && nearly_all && dark_networks >= ISOLATION_NETWORKS_MIN {
+        if are_silent(canaries) && nearly_all && dark_networks >= ISOLATION_NETWORKS_MIN {
             return (Stance::Isolated, signals.and(Signals::ISOLATION));
         }
         let failures = self.judge_failures(canaries, nearly_all, now);
@@ -279,7 +202,7 @@ impl Pressure {
         }
         // Where there are no canaries, targets that answer stand in for them, if there are some.
         let is_new = now.since(since) < SUPPRESSION_MAX_MS * 1_000;
-        let is_ours = match canaries.are_well() {
+        let is_ours = match are_well(canaries) {
             Some(well) => !well,
             None => nearly_all && is_new,
         };

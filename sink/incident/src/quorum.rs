@@ -5,22 +5,12 @@
 //! not votes; everything else is a non-vote, and counted as what it is.
 
 use model::FactId;
-use model::limits::{DEFERRAL_MAX_MS, DEFERRAL_MIN_MS, HEALTHY_VANTAGES_MIN, QUORUM_MAX};
+use model::limits::{
+    DEFERRAL_MAX_MS, DEFERRAL_MIN_MS, HEALTHY_VANTAGES_MIN, QUORUM_MAX, VOTES_KEPT_MAX,
+};
+use model::metadata::{Vote, Votes};
 
-/// What one verifier said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Says {
-    /// The target is up from there.
-    Up,
-    /// It is down from there, too.
-    Down,
-    /// The verifier cannot say.
-    Unknown,
-    /// The verifier has too much to do.
-    Overloaded,
-    /// No answer, an error, or one that cannot be read.
-    Failed,
-}
+pub use model::metadata::Says;
 
 /// The answer of one verifier to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +21,37 @@ pub struct Answer {
     pub vantage: String,
     /// What it says.
     pub says: Says,
+    /// HTTP status that it saw, if it came so far.
+    pub http_code: Option<u16>,
+    /// How long its check took, in ms.
+    pub rtt_ms: Option<u32>,
+    /// What went wrong, in words: of its check, or of asking it.
+    pub error: Option<String>,
+}
+
+impl Answer {
+    /// An answer of which nothing else is known.
+    pub fn of(request: FactId, vantage: impl Into<String>, says: Says) -> Self {
+        Self {
+            request,
+            vantage: vantage.into(),
+            says,
+            http_code: None,
+            rtt_ms: None,
+            error: None,
+        }
+    }
+
+    fn vote(&self) -> Vote {
+        let vote = Vote {
+            vantage: self.vantage.clone(),
+            says: self.says,
+            http_code: self.http_code,
+            rtt_ms: self.rtt_ms,
+            error: self.error.clone(),
+        };
+        vote.bounded()
+    }
 }
 
 /// How the answers to one request were counted: votes first, then non-votes by reason.
@@ -110,18 +131,40 @@ impl Tally {
         (self.confirming + self.disagreeing) as usize
     }
 
+    /// Votes for down that confirm: of all that voted, up to three.
+    fn quorum(&self, configured: usize) -> usize {
+        QUORUM_MAX.min(self.healthy()).max(healthy_min(configured))
+    }
+
     /// What follows, where `configured` vantages (at least one) could have voted.
     pub fn decide(&self, configured: usize) -> Decision {
-        let healthy = self.healthy();
-        let healthy_min = configured.clamp(1, HEALTHY_VANTAGES_MIN);
-        if healthy < healthy_min {
+        if self.healthy() < healthy_min(configured) {
             Decision::Deferred
-        } else if self.confirming as usize >= QUORUM_MAX.min(healthy) {
+        } else if self.confirming as usize >= self.quorum(configured) {
             Decision::Confirmed
         } else {
             Decision::FalseAlarm
         }
     }
+
+    /// What is kept of it with the decision: `answers` to `request` are what was counted.
+    pub(crate) fn votes(&self, request: FactId, answers: &[Answer], configured: usize) -> Votes {
+        let ours = answers.iter().filter(|answer| answer.request == request);
+        Votes {
+            results: ours.take(VOTES_KEPT_MAX).map(Answer::vote).collect(),
+            quorum: self.quorum(configured) as u32,
+            min_healthy: healthy_min(configured) as u32,
+            healthy: self.healthy() as u32,
+            confirmed: self.confirming,
+            disagreed: self.disagreeing,
+            duplicates: self.duplicate,
+        }
+    }
+}
+
+/// Vantages that must vote for a decision, where so many are configured.
+fn healthy_min(configured: usize) -> usize {
+    configured.clamp(1, HEALTHY_VANTAGES_MIN)
 }
 
 /// How long to wait before asking again, after so many deferrals in a row, in ms.
@@ -132,6 +175,7 @@ pub(crate) fn deferral_ms(deferrals: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use model::ids::FactMint;
+    use model::limits::VANTAGE_MAX_BYTES;
     use model::{TargetId, UnixMs};
 
     use super::*;
@@ -144,11 +188,7 @@ mod tests {
 
     fn tally(answers: &[(&str, Says)]) -> Tally {
         let (request, _) = ids();
-        let answer = |&(vantage, says): &(&str, Says)| Answer {
-            request,
-            vantage: vantage.to_owned(),
-            says,
-        };
+        let answer = |&(vantage, says): &(&str, Says)| Answer::of(request, vantage, says);
         let answers: Vec<Answer> = answers.iter().map(answer).collect();
         Tally::of(request, &answers)
     }
@@ -202,17 +242,44 @@ mod tests {
     #[test]
     fn what_names_no_vantage_or_another_request_is_no_vote() {
         let (request, other) = ids();
-        let answer = |request, vantage: &str| Answer {
-            request,
-            vantage: vantage.to_owned(),
-            says: Says::Down,
-        };
+        let answer = |request, vantage| Answer::of(request, vantage, Says::Down);
         let answers = [answer(request, ""), answer(other, "oslo")];
         let tally = Tally::of(request, &answers);
         assert_eq!(
             (tally.healthy(), tally.failed, tally.wrong_request),
             (0, 1, 1)
         );
+    }
+
+    #[test]
+    fn a_decision_keeps_each_answer_to_its_request_and_how_it_was_counted() {
+        let (request, other) = ids();
+        let seen = Answer {
+            http_code: Some(503),
+            rtt_ms: Some(12),
+            ..Answer::of(request, "oslo", Says::Down)
+        };
+        let failed = Answer {
+            error: Some("no route to host ".repeat(100)),
+            ..Answer::of(request, "v".repeat(300), Says::Failed)
+        };
+        let stray = Answer::of(other, "rome", Says::Up);
+        let answers = [seen.clone(), seen, failed, stray];
+        let votes = Tally::of(request, &answers).votes(request, &answers, 3);
+        let counts = (votes.quorum, votes.min_healthy, votes.healthy);
+        assert_eq!(counts, (2, 2, 1), "what lacked for a decision");
+        assert_eq!(
+            (votes.confirmed, votes.disagreed, votes.duplicates),
+            (1, 0, 1)
+        );
+        let of: Vec<_> = votes.results.iter().map(|vote| vote.http_code).collect();
+        assert_eq!(of, [Some(503), Some(503), None]);
+        assert_eq!(votes.results[0].rtt_ms, Some(12));
+        assert_eq!(votes.results[2].vantage.len(), VANTAGE_MAX_BYTES);
+
+        let many = vec![Answer::of(request, "oslo", Says::Unknown); 3 * VOTES_KEPT_MAX];
+        let votes = Tally::of(request, &many).votes(request, &many, 3);
+        assert_eq!(votes.results.len(), VOTES_KEPT_MAX);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Suspicion {
     pub(crate) failures: u32,
     /// Number of the class of the last one.
     pub(crate) class: u8,
+    /// Start of the last good check before them, where it is known.
+    pub(crate) known_good: Option<UnixMs>,
     pub(crate) doubt: Doubt,
 }
 
@@ -99,7 +101,8 @@ pub(crate) struct Ballot {
     pub(crate) since: MonoUs,
     /// Times that too few answered.
     pub(crate) deferrals: u32,
-    /// Of the failure that made us ask.
+    /// Start of the check that made us ask, and what it saw.
+    pub(crate) checked_at: Option<UnixMs>,
     pub(crate) evidence: Option<Box<Evidence>>,
 }
 

@@ -10,15 +10,16 @@ use model::limits::SUSPECT_RECHECK_MS;
 use model::outcome::flags;
 use model::schedule::cadence_ms;
 use model::target::Maintenance;
-use model::{Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, TargetId};
+use model::{
+    Belief, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, TargetId, UnixMs,
+};
 
 use crate::advisory::{Advisories, Latency};
 use crate::effect::{AuditKind, Effect};
-use crate::event::{Desk, LOCAL, Opened};
+use crate::event::{Desk, LOCAL, Opened, Seen};
 use crate::flap::Changes;
 use crate::http::Failure;
 use crate::maintenance;
-use crate::pressure::Stance;
 use crate::quorum::Answer;
 use crate::state::{Http, Incident};
 
@@ -54,8 +55,11 @@ pub struct Context<'a> {
     pub policy: Policy,
     /// Whose.
     pub subject: Subject,
-    /// How far our own checks may be believed.
-    pub stance: Stance,
+    /// How far our own checks may be believed, and why.
+    pub belief: Belief,
+    /// Start of the target's last good check, where it is known and was the last one that said
+    /// anything.
+    pub known_good: Option<UnixMs>,
     /// When.
     pub now: Now,
     /// New ids.
@@ -111,6 +115,7 @@ pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incide
         context,
         effects: Vec::new(),
         source: Cow::Borrowed(LOCAL),
+        seen: Seen::default(),
     };
     let mut turn = Turn { state, desk };
     match input {
@@ -122,6 +127,7 @@ pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incide
         Input::Closed { check_type, by } => turn.closed(check_type, by),
         Input::Retired { by } => turn.retired(by),
     }
+    turn.desk.describe(turn.state.commanded);
     (turn.state, turn.desk.effects)
 }
 
@@ -169,6 +175,7 @@ impl Turn<'_, '_> {
         if matches!(meaning, Meaning::Nothing) || !self.is_news(outcome) {
             return;
         }
+        self.desk.seen.checked_at = Some(outcome.started.get());
         match meaning {
             Meaning::Success { slow } => {
                 self.succeeded();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use model::fact::{Batch, Fact};
 use model::limits::BATCH_MAX;
-use model::{Evidence, MonoUs, limits::JOURNAL_SYNC_MS};
+use model::{MonoUs, limits::JOURNAL_SYNC_MS};
 
 /// Facts wait this long for company before they are written: half the promise, so that one more
 /// turn of the loop and the sync itself fit into it.
@@ -94,9 +94,9 @@ impl FactQueue {
 }
 
 fn size_bytes(fact: &Fact) -> usize {
-    let evidence = match fact {
-        Fact::Transitioned { transition, .. } => transition.evidence.as_deref(),
-        Fact::Counted { .. } => None,
+    let beside = match fact {
+        Fact::Transitioned { transition, .. } => transition.size_bytes(),
+        Fact::Counted { .. } => 0,
     };
-    size_of::<Fact>() + evidence.map_or(0, Evidence::size_bytes)
+    size_of::<Fact>() + beside
 }

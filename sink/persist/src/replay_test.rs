@@ -143,6 +143,7 @@ impl Story {
             source: "local".to_owned(),
             changed_at: now,
             evidence: is_open.then(|| Box::new(evidence())),
+            metadata: None,
         };
         let job = Job {
             id: id(),

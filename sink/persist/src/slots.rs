@@ -23,7 +23,9 @@ const NOT_KNOWN: u32 = 1 << 26;
 /// At rest: what a healthy check must say of the certificate to change nothing, in two bits.
 const EXPIRY_SHIFT: u32 = 24;
 const EXPIRY: u32 = 3 << EXPIRY_SHIFT;
-const INTERVAL: u32 = (1 << EXPIRY_SHIFT) - 1;
+/// The last check that could say something said nothing good.
+const FAILED: u32 = 1 << 23;
+const INTERVAL: u32 = FAILED - 1;
 
 /// A slot that cannot exist: more slots than this per core are refused.
 const SLOTS_MAX: usize = 1 << 26;
@@ -37,7 +39,7 @@ pub(crate) struct Tenths(pub(crate) u32);
 #[derive(Clone, Copy, Debug)]
 struct Hot {
     generation: u32,
-    /// Seconds, and above them the certificate, the method and four flags.
+    /// Seconds, and above them the certificate, the method and five flags.
     interval_and_flags: u32,
     checked: Tenths,
     projected: Tenths,
@@ -214,13 +216,29 @@ impl CoreSlots {
     pub(crate) fn checked(&mut self, outcome: &Outcome, now: MonoUs) {
         let slot = outcome.slot;
         if let Some(hot) = self.hot.get_mut(slot.index()) {
-            if hot.interval_and_flags & NOT_KNOWN != 0 {
-                hot.interval_and_flags &= !NOT_KNOWN;
-                self.not_known -= 1;
+            let flags = hot.interval_and_flags;
+            if flags & (NOT_KNOWN | FAILED) != 0 {
+                hot.interval_and_flags &= !(NOT_KNOWN | FAILED);
+                self.not_known -= usize::from(flags & NOT_KNOWN != 0);
             }
             let checked = began(outcome, now);
             Self::check(hot, checked, self.timeline, &mut self.pending, slot.0);
         }
+    }
+
+    /// Notes that the check that was noted last said nothing good.
+    pub(crate) fn failed(&mut self, slot: u32) {
+        if let Some(hot) = self.hot.get_mut(slot as usize) {
+            hot.interval_and_flags |= FAILED;
+        }
+    }
+
+    /// When the last check of the target in `slot` that could say something began, if it was good.
+    pub(crate) fn known_good(&self, slot: u32, now: Now) -> Option<UnixMs> {
+        let hot = self.hot.get(slot as usize)?;
+        let is_known = hot.checked != Tenths(0) && hot.interval_and_flags & FAILED == 0;
+        let age = Timeline::tenths(now.mono).0.saturating_sub(hot.checked.0);
+        is_known.then(|| UnixMs(now.unix.0.saturating_sub(u64::from(age) * 100)))
     }
 
     /// Notes that a check of the target in `slot` could say nothing. Since when nothing is known is
@@ -290,7 +308,7 @@ impl CoreSlots {
         }
         let hot = &mut self.hot[index];
         hot.generation = registration.generation.0;
-        let kept = UNCLEAN | EXPIRY | NOT_KNOWN | PENDING;
+        let kept = UNCLEAN | EXPIRY | NOT_KNOWN | FAILED | PENDING;
         hot.interval_and_flags = (hot.interval_and_flags & kept)
             | registration.interval_s.min(INTERVAL)
             | method_bits(registration.method)
@@ -400,6 +418,7 @@ impl CoreSlots {
 #[cfg(test)]
 mod tests {
     use model::limits::PROJECTION_INTERVAL_MS;
+    use model::outcome::Phases;
     use model::{CoreIndex, Slot};
 
     use super::*;
@@ -443,6 +462,30 @@ mod tests {
             rows.push((slot, target.get()));
         });
         rows
+    }
+
+    #[test]
+    fn the_last_check_that_said_something_is_known_as_good_unless_it_failed() {
+        let mut slots = slots();
+        seat(&mut slots, 3, 7, 300);
+        assert_eq!(slots.known_good(3, both(START)), None, "never checked");
+        let outcome = Outcome {
+            phases: Phases::NONE,
+            ..healthy(3, 1, WALL)
+        };
+        slots.checked(&outcome, START);
+        let later = Now {
+            mono: START.plus_ms(60_000),
+            unix: WALL.plus_ms(60_000),
+        };
+        assert_eq!(slots.known_good(3, later), Some(WALL));
+        slots.not_known(3);
+        assert_eq!(slots.known_good(3, later), Some(WALL), "it said nothing");
+        slots.checked(&outcome, later.mono);
+        slots.failed(3);
+        assert_eq!((slots.known_good(3, later), slots.unknown()), (None, 0));
+        slots.checked(&outcome, later.mono);
+        assert_eq!(slots.known_good(3, later), Some(later.unix));
     }
 
     #[test]

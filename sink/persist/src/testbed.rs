@@ -12,8 +12,10 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use model::belief::{Belief, Signals};
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::inbox::{Cadence, CoreCommand};
+use model::metadata::{Says, Vote, Votes};
 use model::schedule::cadence_ms;
 use model::target::Method;
 use model::{
@@ -103,6 +105,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
                 source: "local".to_owned(),
                 changed_at: UnixMs(2),
                 evidence: Some(Box::new(evidence)),
+                metadata: (fail_count % 2 == 1).then(|| Box::new(metadata(fail_count))),
             },
             job: Job {
                 id,
@@ -113,6 +116,27 @@ fn any_fact() -> impl Strategy<Value = Fact> {
             },
         }
     })
+}
+
+fn metadata(number: u32) -> model::Metadata {
+    let vote = Vote {
+        vantage: "oslo".to_owned(),
+        says: Says::Failed,
+        http_code: None,
+        rtt_ms: Some(number),
+        error: Some("connection refused".to_owned()),
+    };
+    model::Metadata {
+        belief: Belief {
+            signals: Signals::PORTS.and(Signals::ISOLATION),
+            ..Belief::default()
+        },
+        votes: Some(Box::new(Votes {
+            results: vec![vote; number as usize % 3],
+            ..Votes::default()
+        })),
+        ..model::Metadata::default()
+    }
 }
 
 /// Random batches numbered without gaps.

@@ -20,6 +20,7 @@ mod columns;
 mod error;
 mod lease;
 mod legacy;
+mod metadata;
 mod mysql;
 mod options;
 mod rules;

@@ -224,14 +224,14 @@ impl Pair {
         let vantages = ["oslo", "oslo", "rome", "bonn"];
         let shape = self.dice.below(6);
         let answers: Vec<Answer> = (0..self.dice.below(6))
-            .map(|_| Answer {
-                request,
-                vantage: self.dice.pick(&vantages).to_owned(),
-                says: match shape {
+            .map(|_| {
+                let vantage = self.dice.pick(&vantages);
+                let says = match shape {
                     0 | 1 => Says::Down,
                     2 => Says::Up,
                     _ => self.dice.pick(&says),
-                },
+                };
+                Answer::of(request, vantage, says)
             })
             .collect();
         self.reference.answered(&self.life, &answers);

@@ -10,7 +10,8 @@ use model::ids::FactMint;
 use model::inbox::Cadence;
 use model::outcome::flags;
 use model::{
-    Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId, UnixMs,
+    Belief, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
+    UnixMs,
 };
 
 pub(crate) const START: u64 = 1_800_000_000_000;
@@ -33,6 +34,7 @@ pub(crate) struct Life {
     ids: FactMint,
     pub(crate) policy: Policy,
     pub(crate) stance: Stance,
+    pub(crate) known_good: Option<UnixMs>,
     pub(crate) subject: Subject,
 }
 
@@ -55,6 +57,7 @@ impl Life {
                 vantages: 0,
             },
             stance: Stance::Clear,
+            known_good: None,
             subject: Subject {
                 target,
                 group_id: 42,
@@ -135,7 +138,11 @@ impl Life {
         let mut context = Context {
             policy: self.policy,
             subject: self.subject,
-            stance: self.stance,
+            belief: Belief {
+                stance: self.stance,
+                ..Belief::default()
+            },
+            known_good: self.known_good,
             now: Now {
                 mono,
                 unix: UnixMs(self.now_ms),
@@ -179,11 +186,7 @@ impl Life {
     /// The vantages that were asked last answer.
     pub(crate) fn answer(&mut self, says: &[Says]) {
         let request = self.asked.expect("verifiers were asked");
-        let answer = |(vantage, &says)| Answer {
-            request,
-            vantage: format!("vantage {vantage}"),
-            says,
-        };
+        let answer = |(vantage, &says)| Answer::of(request, format!("vantage {vantage}"), says);
         let answers = (1..).zip(says).map(answer).collect();
         self.input(Input::Answered { request, answers });
     }

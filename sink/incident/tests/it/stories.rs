@@ -1,6 +1,6 @@
 //! Lives of one target, told one by one.
 
-use incident::Input;
+use incident::{Input, Stance};
 use model::FailureClass::{
     ConnectRefused, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency, LocalPressure,
     TlsDeprecated, TlsUnsupported,
@@ -8,9 +8,68 @@ use model::FailureClass::{
 use model::fact::{Reason, State};
 use model::inbox::Cadence;
 use model::limits::{FIRST_FAILURE_HOLD_MS, FLAP_WINDOW_MS};
+use model::metadata::Observation;
 use model::{Generation, UnixMs};
 
 use crate::script::{Check, Life, START};
+
+/// When what was seen, of each transition of a life.
+fn observations(life: &Life) -> Vec<Observation> {
+    let known = life.transitions.iter().map(|t| t.metadata.as_deref());
+    known
+        .map(|known| known.expect("known").observation)
+        .collect()
+}
+
+#[test]
+fn each_transition_says_when_what_was_seen_and_when_the_next_check_is() {
+    let mut life = Life::new();
+    life.known_good = Some(UnixMs(START - 250_000));
+    for check in [
+        (Some(HttpTimeout), 1_000),
+        (Some(HttpStatus), 60_000),
+        (Some(HttpStatus), 60_000),
+        (None, 300_000),
+    ] {
+        life.check(check);
+        life.known_good = None;
+    }
+    let at = |ms| Some(UnixMs(START + ms));
+    let always = Observation {
+        first_failed_at: at(1_000),
+        normal_check_interval_seconds: Some(300),
+        next_check_interval_seconds: Some(300),
+        ..Observation::default()
+    };
+    // A timeout is held for a moment: it opens at a tick, and not at the check.
+    let opened = Observation {
+        checked_at: at(1_000),
+        previous_known_good_at: Some(UnixMs(START - 250_000)),
+        next_check_interval_seconds: Some(60),
+        ..always
+    };
+    let confirmed = Observation {
+        checked_at: at(121_000),
+        ..always
+    };
+    let closed = Observation {
+        checked_at: at(421_000),
+        first_recovered_at: at(421_000),
+        closed_at: at(421_000),
+        ..always
+    };
+    assert_eq!(observations(&life), [opened, confirmed, closed]);
+}
+
+#[test]
+fn each_transition_says_how_far_the_node_believed_itself() {
+    let mut life = Life::new();
+    life.stance = Stance::Deferring;
+    life.check((Some(HttpStatus), 0));
+    let known = life.transitions[0].metadata.as_deref();
+    let stance = known.map(|known| known.belief.stance);
+    assert_eq!(stance, Some(Stance::Deferring));
+}
 
 const RECHECK: Cadence = Cadence::Recheck { after_ms: 60_000 };
 

@@ -4,10 +4,10 @@ use incident::AuditKind;
 use incident::Input;
 use incident::quorum::Says::{Down, Failed, Overloaded, Unknown, Up};
 use incident::quorum::{Answer, Tally};
-use model::FailureClass;
 use model::FailureClass::{ConnectTimeout, DnsServfail, HttpStatus};
 use model::fact::State;
 use model::limits::{SUPPRESSION_MAX_MS, VERIFIERS_WAIT_MS};
+use model::{FailureClass, UnixMs};
 
 use crate::script::Life;
 
@@ -38,6 +38,71 @@ fn a_quorum_confirms_with_what_our_own_check_saw() {
         ..Tally::default()
     };
     assert_eq!(life.tallies(), [tally]);
+}
+
+#[test]
+fn every_vote_is_kept_with_the_transition_that_it_led_to() {
+    let mut life = asked(HttpStatus);
+    let asked_at = UnixMs(life.now_ms);
+    let request = life.asked.expect("a request");
+    life.pass(1_000);
+    let seen = Answer {
+        http_code: Some(503),
+        rtt_ms: Some(40),
+        ..Answer::of(request, "oslo", Down)
+    };
+    let lost = Answer {
+        error: Some("no answer within 15 s".to_owned()),
+        ..Answer::of(request, "rome", Failed)
+    };
+    let answers = vec![seen, lost, Answer::of(request, "bonn", Down)];
+    life.input(Input::Answered { request, answers });
+    let metadata = |life: &Life, nth: usize| {
+        let transition = &life.transitions[nth];
+        transition.metadata.as_deref().cloned().expect("known")
+    };
+    assert_eq!(
+        metadata(&life, 0).votes,
+        None,
+        "nobody was asked to open it"
+    );
+    let confirmed = metadata(&life, 1);
+    assert_eq!(confirmed.observation.checked_at, Some(asked_at));
+    let votes = confirmed.votes.expect("votes");
+    let counts = (
+        votes.quorum,
+        votes.min_healthy,
+        votes.healthy,
+        votes.confirmed,
+    );
+    assert_eq!(counts, (2, 2, 2, 2));
+    let results: Vec<_> = votes
+        .results
+        .iter()
+        .map(|vote| (vote.says, vote.rtt_ms))
+        .collect();
+    assert_eq!(results, [(Down, Some(40)), (Failed, None), (Down, None)]);
+    let error = votes.results[1].error.as_deref();
+    assert_eq!(error, Some("no answer within 15 s"));
+    life.check((None, MINUTE));
+    assert_eq!(metadata(&life, 2).votes, None, "our own check closed it");
+}
+
+#[test]
+fn a_false_alarm_says_what_only_we_saw() {
+    let mut life = asked(HttpStatus);
+    life.answer(&[Up, Down, Up]);
+    let closed = &life.transitions[1];
+    assert_eq!(
+        closed.evidence.as_ref().map(|evidence| evidence.seq),
+        Some(3)
+    );
+    let votes = closed
+        .metadata
+        .as_ref()
+        .and_then(|known| known.votes.as_ref());
+    let counts = votes.map(|votes| (votes.confirmed, votes.disagreed));
+    assert_eq!(counts, Some((1, 2)));
 }
 
 #[test]
@@ -125,13 +190,8 @@ fn a_late_answer_and_one_to_another_request_are_no_votes() {
     let first = life.asked.expect("a request");
     life.pass(VERIFIERS_WAIT_MS + 15_000);
     let second = life.asked.expect("another");
-    let answers = |request| {
-        ["oslo", "rome", "bonn"].map(|vantage| Answer {
-            request,
-            vantage: vantage.to_owned(),
-            says: Down,
-        })
-    };
+    let answers =
+        |request| ["oslo", "rome", "bonn"].map(|vantage| Answer::of(request, vantage, Down));
     let late = Input::Answered {
         request: first,
         answers: answers(first).to_vec(),

@@ -5,6 +5,7 @@
 //! sink's loop, and results wait in the channels meanwhile.
 
 mod disk;
+mod earlier;
 mod open;
 mod record;
 mod segment;
@@ -20,7 +21,7 @@ use crate::error::PersistError;
 use crate::failpoint;
 use disk::{Appended, Disk};
 pub(crate) use open::Opening;
-use record::{SEGMENT_HEADER, segment_header};
+use record::{Format, SEGMENT_HEADER, segment_header};
 use segment::{Cursor, Segment, create, cut, failed, path_of, read_back};
 
 #[cfg(test)]
@@ -236,6 +237,7 @@ impl Journal {
         self.file = Some(file);
         self.segments.push_back(Segment {
             number,
+            format: Format::Current,
             first_seq: self.next_seq,
             last_seq: self.next_seq - 1,
             bytes: SEGMENT_HEADER as u64,

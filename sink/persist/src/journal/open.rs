@@ -9,7 +9,7 @@ use std::path::Path;
 use model::fact::Batch;
 
 use super::disk::{Disk, RealDisk};
-use super::record::{End, SEGMENT_HEADER, VERSION, parse_segment_header, walk};
+use super::record::{End, Format, SEGMENT_HEADER, VERSION, parse_segment_header, walk};
 use super::segment::{Segment, cut, failed, list, path_of};
 use super::{Journal, segment_max_bytes};
 use crate::error::PersistError;
@@ -135,7 +135,7 @@ impl Journal {
     ) -> Result<Option<Segment>, PersistError> {
         let path = path_of(&self.directory, number);
         let bytes = fs::read(&path).map_err(failed(&path, "reading a segment"))?;
-        let first_seq = parse_segment_header(&bytes).unwrap_or(0);
+        let (format, first_seq) = parse_segment_header(&bytes).unwrap_or((Format::Current, 0));
         let known = before.known(floor);
         if first_seq > known + 1 {
             if !before.explains_a_gap(number) {
@@ -152,6 +152,7 @@ impl Journal {
         }
         let mut segment = Segment {
             number,
+            format,
             first_seq,
             last_seq: 0,
             bytes: bytes.len() as u64,
@@ -238,7 +239,7 @@ impl Journal {
         let mut header = [0; SEGMENT_HEADER];
         let mut file = fs::File::open(path_of(&self.directory, number)).ok()?;
         file.read_exact(&mut header).ok()?;
-        parse_segment_header(&header)
+        parse_segment_header(&header).map(|(_, first_seq)| first_seq)
     }
 }
 

@@ -6,16 +6,19 @@
 //! record  = body length u32 · journal number u64 · crc32 of both u32 · crc32 of body u32 · body
 //! ```
 //!
-//! All numbers are little-endian; the body is the batch in postcard. The length has a checksum of
+//! All numbers are little-endian; the body is the batch in postcard. (That of a format before this
+//! one is read by `earlier`.) The length has a checksum of
 //! its own, so that a flipped bit in it is not taken for an incomplete write. The segment header is
 //! the same in every version of the format: its magic ends with the version of what follows.
 
 use model::fact::Batch;
 
+use super::earlier;
+
 /// First bytes of a segment, before the version.
 const MAGIC: [u8; 7] = *b"RWFACTS";
-/// Version of the format that is written, and the only one that is read.
-pub(crate) const VERSION: u8 = 2;
+/// Version of the format that is written; the one before is read, too.
+pub(crate) const VERSION: u8 = 3;
 /// Bytes of a segment header.
 pub(crate) const SEGMENT_HEADER: usize = 20;
 /// Bytes of a record header.
@@ -39,18 +42,38 @@ pub(super) fn header_of(version: u8, first_seq: u64) -> [u8; SEGMENT_HEADER] {
     header
 }
 
-/// The first journal number of a segment, if its header is whole and right.
-pub(crate) fn parse_segment_header(bytes: &[u8]) -> Option<u64> {
-    let first_seq = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
-    (bytes.get(..SEGMENT_HEADER)? == segment_header(first_seq)).then_some(first_seq)
+/// A format that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The one that is written.
+    Current,
+    /// The one before.
+    Earlier,
 }
 
-/// The version of a segment that is none of ours, if its header is whole and right.
-fn other_version(bytes: &[u8]) -> Option<u8> {
+impl Format {
+    fn of(version: u8) -> Option<Self> {
+        match version {
+            VERSION => Some(Self::Current),
+            earlier::VERSION => Some(Self::Earlier),
+            _ => None,
+        }
+    }
+}
+
+/// The format of a segment and its first journal number, if its header is whole and right, and the
+/// format can be read.
+pub(crate) fn parse_segment_header(bytes: &[u8]) -> Option<(Format, u64)> {
+    let (version, first_seq) = whole_header(bytes)?;
+    Some((Format::of(version)?, first_seq))
+}
+
+/// Version and first journal number, if the header is whole and right.
+fn whole_header(bytes: &[u8]) -> Option<(u8, u64)> {
     let first_seq = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
     let version = *bytes.get(7)?;
     let is_whole = bytes.get(..SEGMENT_HEADER)? == header_of(version, first_seq);
-    (is_whole && version != VERSION).then_some(version)
+    is_whole.then_some((version, first_seq))
 }
 
 /// Appends the record of `batch` to `out`.
@@ -103,11 +126,14 @@ impl RecordHeader {
     }
 
     /// The batch in `body`, if it is the one that was written.
-    pub(crate) fn decode(&self, body: &[u8]) -> Option<Batch> {
+    pub(crate) fn decode(&self, format: Format, body: &[u8]) -> Option<Batch> {
         if crc32fast::hash(body) != self.body_crc {
             return None;
         }
-        let batch: Batch = postcard::from_bytes(body).ok()?;
+        let batch: Batch = match format {
+            Format::Current => postcard::from_bytes(body).ok()?,
+            Format::Earlier => earlier::decode(body)?,
+        };
         (batch.journal_seq == self.journal_seq).then_some(batch)
     }
 }
@@ -121,7 +147,7 @@ pub(crate) enum End {
     Torn(u64),
     /// What is at this offset is not what was written.
     Damaged(u64),
-    /// It was written whole, in this version of the format.
+    /// It was written whole, in this version of the format, which cannot be read.
     OtherVersion(u8),
 }
 
@@ -129,7 +155,7 @@ pub(crate) enum End {
 /// last one and how the segment ends. Up to `known` nobody needs them: those are stepped over
 /// without a look at their contents, whatever became of those.
 pub(crate) fn walk(bytes: &[u8], known: u64, mut visit: impl FnMut(Batch)) -> (u64, End) {
-    let Some(first_seq) = parse_segment_header(bytes) else {
+    let Some((format, first_seq)) = parse_segment_header(bytes) else {
         return (0, end_of_headless(bytes));
     };
     let (mut offset, mut expected) = (SEGMENT_HEADER, first_seq);
@@ -137,7 +163,7 @@ pub(crate) fn walk(bytes: &[u8], known: u64, mut visit: impl FnMut(Batch)) -> (u
         if offset >= bytes.len() {
             break End::Whole;
         }
-        match record_at(bytes, offset, known) {
+        match record_at(format, bytes, offset, known) {
             Read::Record { header, batch } if header.journal_seq == expected => {
                 if let Some(batch) = batch {
                     visit(batch);
@@ -154,7 +180,7 @@ pub(crate) fn walk(bytes: &[u8], known: u64, mut visit: impl FnMut(Batch)) -> (u
 
 /// What a file without a header of ours is.
 fn end_of_headless(bytes: &[u8]) -> End {
-    if let Some(version) = other_version(bytes) {
+    if let Some((version, _)) = whole_header(bytes) {
         return End::OtherVersion(version);
     }
     let torn = bytes.len() < SEGMENT_HEADER || is_zero(bytes) || ends_in_a_hole(bytes, 0);
@@ -171,7 +197,7 @@ enum Read {
     Damaged,
 }
 
-fn record_at(bytes: &[u8], offset: usize, known: u64) -> Read {
+fn record_at(format: Format, bytes: &[u8], offset: usize, known: u64) -> Read {
     let rest = &bytes[offset..];
     if rest.len() < RECORD_HEADER || is_zero(rest) {
         return Read::Torn;
@@ -194,7 +220,7 @@ fn record_at(bytes: &[u8], offset: usize, known: u64) -> Read {
         let batch = None;
         return Read::Record { header, batch };
     }
-    match header.decode(body) {
+    match header.decode(format, body) {
         Some(batch) => Read::Record {
             header,
             batch: Some(batch),

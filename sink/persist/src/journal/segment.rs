@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use model::fact::Batch;
 
 use super::disk::{Appended, Disk};
-use super::record::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
+use super::record::{Format, RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
 use crate::error::PersistError;
 
 /// One segment file.
@@ -17,6 +17,8 @@ use crate::error::PersistError;
 pub(crate) struct Segment {
     /// Rises by one with each file.
     pub(crate) number: u64,
+    /// What its records are written in.
+    pub(crate) format: Format,
     /// Journal number of its first record.
     pub(crate) first_seq: u64,
     /// Journal number of its last record; `first_seq - 1` while it has none.
@@ -144,7 +146,7 @@ pub(crate) fn read_back(
             let body = window
                 .at(at, u64::from(header.length))
                 .map_err(failed(&path, "reading a record"))?;
-            let batch = header.decode(body).ok_or_else(damaged)?;
+            let batch = header.decode(segment.format, body).ok_or_else(damaged)?;
             facts += batch.facts.len();
             batches.push(batch);
         }

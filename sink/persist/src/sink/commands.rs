@@ -1,9 +1,9 @@
 //! What the control plane asks of the sink, and its answers.
 
 use crossbeam_channel::{TryRecvError, TrySendError};
-use incident::{Context, Effect, Incident, Input, Stance, Subject, step};
+use incident::{Context, Effect, Incident, Input, Subject, step};
 use model::fact::Event;
-use model::{CoreIndex, Generation, Now, Slot};
+use model::{Belief, CoreIndex, Generation, Now, Slot};
 
 use super::{Sink, Stop, Waiter};
 use crate::ages::FreshnessAges;
@@ -135,7 +135,8 @@ impl<S: FactStore> Sink<S> {
             let mut context = Context {
                 policy: self.policy,
                 subject: subject_of(&event),
-                stance: Stance::default(),
+                belief: Belief::default(),
+                known_good: None,
                 now,
                 ids: &mut self.mint,
             };

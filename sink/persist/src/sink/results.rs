@@ -124,6 +124,9 @@ impl<S: FactStore> Sink<S> {
         let slots = &mut self.slots[usize::from(core)];
         if stepped.is_known && outcome.verdict() != Verdict::Unknown {
             slots.checked(outcome, now.mono);
+            if !is_good(outcome) {
+                slots.failed(key.slot);
+            }
         } else {
             slots.not_known(key.slot);
         }
@@ -157,7 +160,8 @@ impl<S: FactStore> Sink<S> {
         let mut context = Context {
             policy: self.policy,
             subject: subject(&tenant),
-            stance: self.pressure.stance(),
+            belief: self.pressure.belief(),
+            known_good: self.slots[usize::from(key.core)].known_good(key.slot, now),
             now,
             ids: &mut self.mint,
         };
@@ -229,6 +233,16 @@ fn subject(tenant: &Tenant) -> Subject {
         generation,
         interval_s,
         maintenance,
+    }
+}
+
+/// Whether HTTP worked, if slowly.
+fn is_good(outcome: &Outcome) -> bool {
+    let is_verified = outcome.has(flags::HTTP_VERIFIED);
+    match outcome.verdict() {
+        Verdict::Up => true,
+        Verdict::Degraded => is_verified,
+        Verdict::Down | Verdict::Unknown => false,
     }
 }
 

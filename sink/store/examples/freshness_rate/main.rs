@@ -284,6 +284,7 @@ fn opened(mint: &mut FactMint, target: TargetId, now: UnixMs, run: u64) -> Fact 
             text: "x".repeat(200),
             ..Evidence::default()
         })),
+        metadata: None,
     };
     let job = Job {
         id: id(),

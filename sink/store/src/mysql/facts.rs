@@ -17,6 +17,7 @@ use super::legacy;
 use super::session::{Session, read};
 use crate::answer::Applied;
 use crate::lease::Fence;
+use crate::metadata;
 use crate::rules::{JOB_ATTEMPTS_MAX, QUEUE_INTERNAL};
 use crate::{Result, StoreError};
 
@@ -244,8 +245,7 @@ fn ids(fact: &Fact) -> impl Iterator<Item = FactId> {
 }
 
 fn transition_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Result<Vec<Value>> {
-    let metadata = transition.evidence.as_deref().map(serde_json::to_string);
-    let metadata = metadata.transpose().map_err(|error| StoreError::BadRow {
+    let metadata = metadata::written(transition).map_err(|error| StoreError::BadRow {
         table: "jetpack_monitor_event_transitions",
         id: transition.id.get(),
         column: "metadata",

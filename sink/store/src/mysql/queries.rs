@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use model::fact::{CheckType, Event, Reason, State, Transition};
-use model::{Evidence, FactId, TargetId, UnixMs};
+use model::{FactId, TargetId, UnixMs};
 use mysql_async::{Row, Value};
 
 use super::session::{Session, read};
 use super::targets::whole;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
 use crate::lease::Fence;
+use crate::metadata;
 use crate::{Result, StoreError};
 
 const EVENTS: &str = "jetpack_monitor_events";
@@ -220,10 +221,9 @@ fn event(row: EventRow) -> Result<Event> {
 fn transition(row: TransitionRow) -> Result<Transition> {
     let (id, event, target, before, after, reason, source, metadata, changed_at) = row;
     let state = |column, word: &str| known(TRANSITIONS, id, column, word, State::from_word);
-    let evidence = |json: String| {
-        serde_json::from_str::<Box<Evidence>>(&json)
-            .map_err(|_| bad_row(TRANSITIONS, id, "metadata", &json))
-    };
+    let json = metadata.as_deref().unwrap_or("{}");
+    let known_then =
+        metadata::read(json).map_err(|_| bad_row(TRANSITIONS, id, "metadata", json))?;
     Ok(Transition {
         id: fact_id(TRANSITIONS, id, "id", id)?,
         event: fact_id(TRANSITIONS, id, "event_id", event)?,
@@ -235,7 +235,8 @@ fn transition(row: TransitionRow) -> Result<Transition> {
         reason: known(TRANSITIONS, id, "reason", &reason, Reason::from_word)?,
         source,
         changed_at: UnixMs(changed_at as u64),
-        evidence: metadata.map(evidence).transpose()?,
+        evidence: known_then.evidence,
+        metadata: known_then.metadata,
     })
 }
 

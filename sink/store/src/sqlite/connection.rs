@@ -269,6 +269,7 @@ mod tests {
                 source: "x".repeat(500),
                 changed_at: UnixMs(1),
                 evidence: None,
+                metadata: None,
             },
             job: Job {
                 id: id(nth * 3 + 2),

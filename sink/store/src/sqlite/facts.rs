@@ -13,6 +13,7 @@ use super::lease;
 use crate::Result;
 use crate::answer::Applied;
 use crate::lease::Fence;
+use crate::metadata;
 use crate::rules::{JOB_ATTEMPTS_MAX, QUEUE_INTERNAL};
 
 /// Nothing is inserted for a transition that is known or whose event is closed.
@@ -222,9 +223,7 @@ impl<'a> Statements<'a> {
         event: &Event,
         transition: &Transition,
     ) -> Result<bool, Failure> {
-        let metadata = transition.evidence.as_deref().map(serde_json::to_string);
-        let metadata = metadata
-            .transpose()
+        let metadata = metadata::written(transition)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let inserted = self.transition.execute(named_params! {
             ":id": transition.id.get(),

@@ -1,7 +1,7 @@
 //! Events and transitions on their way out, where a restart resumes, and counts.
 
 use model::fact::{CheckType, Event, Reason, State, Transition};
-use model::{Evidence, FactId, TargetId, UnixMs};
+use model::{FactId, TargetId, UnixMs};
 use rusqlite::{Connection, Params, Row};
 
 use super::connection::Db;
@@ -10,6 +10,7 @@ use super::lease;
 use crate::Result;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
 use crate::lease::Fence;
+use crate::metadata;
 
 const EVENTS: &str = "jetpack_monitor_events";
 const TRANSITIONS: &str = "jetpack_monitor_event_transitions";
@@ -177,10 +178,9 @@ fn read_transition(row: &Row<'_>) -> Result<Transition, Failure> {
     let before: Option<String> = row.get(3)?;
     let reason: String = row.get(5)?;
     let metadata: Option<String> = row.get(7)?;
-    let evidence = |json: String| {
-        serde_json::from_str::<Box<Evidence>>(&json)
-            .map_err(|_| Failure::row(TRANSITIONS, id, "metadata", &json))
-    };
+    let json = metadata.as_deref().unwrap_or("{}");
+    let known_then =
+        metadata::read(json).map_err(|_| Failure::row(TRANSITIONS, id, "metadata", json))?;
     Ok(Transition {
         id: fact_id(TRANSITIONS, id, "id", id)?,
         event: fact_id(TRANSITIONS, id, "event_id", row.get(1)?)?,
@@ -192,7 +192,8 @@ fn read_transition(row: &Row<'_>) -> Result<Transition, Failure> {
         reason: known(TRANSITIONS, id, "reason", &reason, Reason::from_word)?,
         source: row.get(6)?,
         changed_at: UnixMs(row.get::<_, i64>(8)? as u64),
-        evidence: metadata.map(evidence).transpose()?,
+        evidence: known_then.evidence,
+        metadata: known_then.metadata,
     })
 }
 

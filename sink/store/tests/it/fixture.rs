@@ -2,11 +2,13 @@
 
 use std::ops::Deref;
 
+use model::belief::{Belief, Signals, Stance};
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::ids::FactMint;
 use model::limits::FACT_EPOCH_UNIX_MS;
+use model::metadata::{Observation, Says, Vote, Votes};
 use model::target::TargetConfig;
-use model::{Evidence, FactId, TargetId, TargetSpec, UnixMs};
+use model::{Evidence, FactId, Metadata, TargetId, TargetSpec, UnixMs};
 use store::{
     ALL_SHARDS, Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, ImportId, ImportRow,
     JournalId, Store, StoreError, StoreUrl,
@@ -211,6 +213,7 @@ impl Incident {
             source: "local".to_owned(),
             changed_at: self.now,
             evidence: Some(Box::new(evidence(self.seq))),
+            metadata: Some(Box::new(metadata(self.seq, self.now))),
         };
         let job = Job {
             id: self.mint.mint(shard, self.now),
@@ -224,6 +227,37 @@ impl Incident {
             transition,
             job,
         }
+    }
+}
+
+/// The second one of an event has votes.
+fn metadata(seq: u32, now: UnixMs) -> Metadata {
+    let vote = Vote {
+        vantage: "oslo \"north\"".to_owned(),
+        says: Says::Down,
+        http_code: Some(503),
+        rtt_ms: Some(12),
+        error: None,
+    };
+    let votes = Votes {
+        results: vec![vote],
+        quorum: 2,
+        confirmed: 1,
+        ..Votes::default()
+    };
+    Metadata {
+        observation: Observation {
+            checked_at: Some(now),
+            normal_check_interval_seconds: Some(300),
+            ..Observation::default()
+        },
+        belief: Belief {
+            stance: Stance::Deferring,
+            signals: Signals::FAILURES.and(Signals::PORTS),
+            ..Belief::default()
+        },
+        votes: (seq == 2).then(|| Box::new(votes)),
+        suppression: None,
     }
 }
 

@@ -134,6 +134,7 @@ fn closed_elsewhere(event: &Event) -> Fact {
         source: "local".to_owned(),
         changed_at: now,
         evidence: None,
+        metadata: None,
     };
     let job = Job {
         id: id(),

@@ -106,6 +106,7 @@ fn fact(choice: &Choice) -> Fact {
         source: format!("{}", choice.fail_count),
         changed_at: at,
         evidence: None,
+        metadata: (choice.fail_count % 2 == 1).then(Box::default),
     };
     let job = Job {
         id: job_id,

@@ -1,0 +1,74 @@
+//! What was known when an incident changed, beside the evidence, for programs.
+
+use model::Metadata;
+use model::metadata::{Observation, Says, Vote, Votes};
+use serde_json::{Value, json};
+
+/// One object; what is not known is `null`.
+pub(super) fn object(metadata: &Metadata) -> Value {
+    let Metadata {
+        observation,
+        belief,
+        votes,
+        suppression,
+    } = metadata;
+    json!({
+        "observation": observation_object(observation),
+        "node": {
+            "stance": belief.stance.as_str(),
+            "signals": belief.signals.names().collect::<Vec<_>>(),
+            "canaries": {
+                "configured": belief.canaries.configured,
+                "answering": belief.canaries.answering,
+            },
+        },
+        "verifiers": votes.as_deref().map(votes_object),
+        "suppression": suppression.map(|suppression| json!({
+            "since_ms": suppression.since.0,
+            "targets": suppression.targets,
+        })),
+    })
+}
+
+fn observation_object(observation: &Observation) -> Value {
+    let Observation {
+        checked_at,
+        first_failed_at,
+        previous_known_good_at,
+        normal_check_interval_seconds,
+        next_check_interval_seconds,
+        first_recovered_at,
+        closed_at,
+    } = observation;
+    json!({
+        "checked_at_ms": checked_at,
+        "first_failed_at_ms": first_failed_at,
+        "previous_known_good_at_ms": previous_known_good_at,
+        "normal_check_interval_seconds": normal_check_interval_seconds,
+        "next_check_interval_seconds": next_check_interval_seconds,
+        "first_recovered_at_ms": first_recovered_at,
+        "closed_at_ms": closed_at,
+    })
+}
+
+fn votes_object(votes: &Votes) -> Value {
+    json!({
+        "quorum": votes.quorum,
+        "min_healthy": votes.min_healthy,
+        "healthy": votes.healthy,
+        "confirmed": votes.confirmed,
+        "disagreed": votes.disagreed,
+        "duplicates": votes.duplicates,
+        "results": votes.results.iter().map(vote_object).collect::<Vec<_>>(),
+    })
+}
+
+fn vote_object(vote: &Vote) -> Value {
+    json!({
+        "vantage": vote.vantage,
+        "says": Says::as_str(vote.says),
+        "http_code": vote.http_code,
+        "rtt_ms": vote.rtt_ms,
+        "error": vote.error,
+    })
+}

@@ -1,0 +1,187 @@
+//! How far a node believes its own checks, and the signals of its own trouble: their names, and
+//! their numbers in the journal. It must not decide: that is the incident machine.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// How far failing checks are believed. The order is the number in the journal.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Stance {
+    /// As they are.
+    #[default]
+    Clear,
+    /// Connect and timeout failures of targets that are up count from the second in a row on.
+    Deferring,
+    /// Connect and timeout failures of targets that are up say nothing.
+    Doubting,
+    /// No failure says anything.
+    Isolated,
+}
+
+impl Stance {
+    /// Whether failures are suppressed, and not only delayed.
+    pub fn suppresses(self) -> bool {
+        matches!(self, Self::Doubting | Self::Isolated)
+    }
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Deferring => "deferring",
+            Self::Doubting => "doubting",
+            Self::Isolated => "isolated",
+        }
+    }
+}
+
+/// A set of signals of our own trouble. Their bits are in the journal; for people, and in the
+/// store, they are a list of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Signals(u8);
+
+impl Signals {
+    /// No trouble.
+    pub const NONE: Self = Self(0);
+    /// The loop of a core lags: p99 above 50 ms.
+    pub const LOOP_LAG: Self = Self(1);
+    /// Cores hold results because the sink does not take them.
+    pub const RESULTS_HELD: Self = Self(1 << 1);
+    /// More than 90 % of the file descriptors are used.
+    pub const DESCRIPTORS: Self = Self(1 << 2);
+    /// More than 90 % of the local ports are used.
+    pub const PORTS: Self = Self(1 << 3);
+    /// The resolvers are sick.
+    pub const RESOLVER_SICK: Self = Self(1 << 4);
+    /// Many checks fail, and the canaries do not say that the trouble is not ours.
+    pub const FAILURES: Self = Self(1 << 5);
+    /// Our own network is gone.
+    pub const ISOLATION: Self = Self(1 << 6);
+
+    const NAMES: [(Self, &'static str); 7] = [
+        (Self::LOOP_LAG, "loop_lag"),
+        (Self::RESULTS_HELD, "results_held"),
+        (Self::DESCRIPTORS, "descriptors"),
+        (Self::PORTS, "ports"),
+        (Self::RESOLVER_SICK, "resolver_sick"),
+        (Self::FAILURES, "failures"),
+        (Self::ISOLATION, "isolation"),
+    ];
+
+    /// These and `others`.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// Whether all of `others` are among these.
+    pub fn has(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// The stable names of those that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let set = Self::NAMES
+            .into_iter()
+            .filter(move |(signal, _)| self.has(*signal));
+        set.map(|(_, name)| name)
+    }
+
+    /// Those of `names` that are known: a row may be of a later release.
+    fn named(names: &[String]) -> Self {
+        let is_named = |name: &str| names.iter().any(|other| other == name);
+        let found = Self::NAMES.into_iter().filter(|(_, name)| is_named(name));
+        found.fold(Self::NONE, |all, (signal, _)| all.and(signal))
+    }
+}
+
+impl Serialize for Signals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_seq(self.names())
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Signals {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            Vec::<String>::deserialize(deserializer).map(|names| Self::named(&names))
+        } else {
+            u8::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// Canary targets: outside of the fleet, over the same resolvers and routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canaries {
+    /// How many there are; 0 = none are configured.
+    pub configured: u8,
+    /// How many answered last.
+    pub answering: u8,
+}
+
+/// How far failing checks were believed at a moment, and what told against them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Belief {
+    /// How far.
+    pub stance: Stance,
+    /// The signals in force.
+    pub signals: Signals,
+    /// What the canaries said.
+    pub canaries: Canaries,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_and_stances_have_the_names_and_numbers_that_readers_know() {
+        // The place in the list is the bit in the journal.
+        let names = [
+            "loop_lag",
+            "results_held",
+            "descriptors",
+            "ports",
+            "resolver_sick",
+            "failures",
+            "isolation",
+        ];
+        for (bit, name) in names.into_iter().enumerate() {
+            assert_eq!(Signals(1 << bit).names().collect::<Vec<_>>(), [name]);
+        }
+        let stances = [
+            Stance::Clear,
+            Stance::Deferring,
+            Stance::Doubting,
+            Stance::Isolated,
+        ];
+        for (number, stance) in stances.into_iter().enumerate() {
+            assert_eq!(stance as usize, number);
+        }
+        assert_eq!(
+            stances.map(Stance::as_str),
+            ["clear", "deferring", "doubting", "isolated"]
+        );
+    }
+
+    #[test]
+    fn names_of_a_later_release_are_passed_over() {
+        let names = ["ports", "moon_phase", "loop_lag"].map(str::to_owned);
+        assert_eq!(
+            Signals::named(&names),
+            Signals::LOOP_LAG.and(Signals::PORTS)
+        );
+    }
+}
