@@ -395,3 +395,7 @@ pub const TLS_SECOND_LOOKS_MAX: usize = 16_384;
 
 /// Actions of operators that wait for the store.
 pub const AUDIT_WAITING_MAX: usize = 1_024;
+/// Lines of the incident machine that wait for the audit log at most; further ones are left out.
+pub const AUDIT_TRAIL_MAX: usize = 16_384;
+/// Those of them that take the votes of verifiers along, of [`METADATA_MAX_BYTES`] at most.
+pub const AUDIT_TRAIL_VOTES_MAX: usize = 2_048;

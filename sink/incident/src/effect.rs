@@ -2,6 +2,7 @@
 
 use model::fact::Fact;
 use model::inbox::Cadence;
+use model::metadata::Votes;
 use model::{FactId, TargetId, UnixMs};
 
 use crate::quorum::Tally;
@@ -58,7 +59,7 @@ impl AuditKind {
 }
 
 /// One line of the audit log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     /// About whom.
     pub target: TargetId,
@@ -68,6 +69,8 @@ pub struct Audit {
     pub kind: AuditKind,
     /// In words.
     pub detail: &'static str,
+    /// What verifiers said, where it is about that.
+    pub votes: Option<Box<Votes>>,
     /// When.
     pub at: UnixMs,
 }

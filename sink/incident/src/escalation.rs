@@ -108,7 +108,8 @@ impl Turn<'_, '_> {
         self.state.ballot = Some(ballot);
         let event = self.state.open_event().map(|event| event.id);
         let detail = "verifier decision deferred";
-        self.desk.audit(AuditKind::RetryDispatched, event, detail);
+        let (kind, votes) = (AuditKind::RetryDispatched, self.desk.seen.votes.clone());
+        self.desk.audit_votes(kind, event, detail, votes);
         if waited_long && let Http::Suspected(suspicion) = &self.state.http {
             let suspicion = suspicion.clone();
             if suspicion.doubt != Doubt::Damped {

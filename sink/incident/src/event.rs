@@ -187,11 +187,23 @@ impl Desk<'_, '_> {
     }
 
     pub(crate) fn audit(&mut self, kind: AuditKind, event: Option<FactId>, detail: &'static str) {
+        self.audit_votes(kind, event, detail, None);
+    }
+
+    /// The same of what verifiers said.
+    pub(crate) fn audit_votes(
+        &mut self,
+        kind: AuditKind,
+        event: Option<FactId>,
+        detail: &'static str,
+        votes: Option<Box<Votes>>,
+    ) {
         self.effects.push(Effect::Audit(Audit {
             target: self.context.subject.target,
             event,
             kind,
             detail,
+            votes,
             at: self.context.now.unix,
         }));
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use model::fact::Batch;
 use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS, BATCH_MAX};
 use store::{
-    Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow, OpenEvent,
+    Applied, AuditRow, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow, OpenEvent,
     StoreError,
 };
 use tokio::sync::Notify;
@@ -58,6 +58,12 @@ pub(crate) trait FactStore: 'static {
         fence: Fence,
         rows: Vec<HistoryRow>,
     ) -> impl Future<Output = Result<u64, StoreError>>;
+    /// Writes lines about targets to the audit log.
+    fn write_trail(
+        &self,
+        fence: Fence,
+        rows: Vec<AuditRow>,
+    ) -> impl Future<Output = Result<(), StoreError>>;
     fn floors(&self, fence: Fence) -> impl Future<Output = Result<Floors, StoreError>>;
     fn open_events(&self) -> impl Future<Output = Result<Vec<OpenEvent>, StoreError>>;
 }
@@ -97,6 +103,10 @@ impl FactStore for store::Store {
 
     async fn write_history(&self, fence: Fence, rows: Vec<HistoryRow>) -> Result<u64, StoreError> {
         Self::write_history(self, fence, rows).await
+    }
+
+    async fn write_trail(&self, fence: Fence, rows: Vec<AuditRow>) -> Result<(), StoreError> {
+        Self::write_trail(self, fence, rows).await
     }
 
     async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {

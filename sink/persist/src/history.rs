@@ -1,25 +1,17 @@
-//! Single checks on their way to the store's history: which are kept, how many may wait, and one
-//! flight at a time. They are no facts: when too many wait the next ones are left out, counted, and
-//! nothing else is held up.
+//! Single checks on their way to the store's history: which are kept, and how many may wait. They
+//! are no facts: when too many wait the next ones are left out, counted, and nothing else is held
+//! up.
 
-use std::cell::Cell;
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use model::limits::{HISTORY_CHUNK_ROWS, HISTORY_WAITING_MAX};
+use model::limits::HISTORY_WAITING_MAX;
 use model::{MonoUs, Outcome};
-use store::{Fence, HistoryRow, StoreError};
+use store::{Fence, HistoryRow};
 
 use crate::apply::FactStore;
+use crate::flight::Flights;
 use crate::quiet::Quiet;
-
-/// Rows wait this long for company, in ms.
-const GATHER_MS: u64 = 250;
-/// Rows of one flight: ten transactions.
-const FLIGHT_ROWS_MAX: usize = 10 * HISTORY_CHUNK_ROWS;
-/// Pause after a failed flight, in ms.
-const RETRY_MS: u64 = 1_000;
 
 /// Which checks the history keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,44 +25,24 @@ pub enum HistoryMode {
     All,
 }
 
-struct Flight {
-    rows: Vec<HistoryRow>,
-    /// `Some` once it ended, with the rows that were new.
-    landed: Rc<Cell<Option<Result<u64, StoreError>>>>,
-}
-
 /// The checks that wait, and what became of the others.
 pub(crate) struct History {
     mode: HistoryMode,
-    waiting: VecDeque<HistoryRow>,
-    /// When the first of them came.
-    oldest: Option<MonoUs>,
-    flight: Option<Flight>,
-    retry_at: Option<MonoUs>,
+    flights: Flights<HistoryRow>,
     /// Healthy checks since one was kept.
     passed: u32,
-    /// An epoch under which the store refused to write.
-    refused: Option<u64>,
     quiet: Quiet,
-    pub(crate) rows: u64,
     pub(crate) left_out: u64,
-    pub(crate) failed: u64,
 }
 
 impl History {
     pub(crate) fn new(mode: HistoryMode) -> Self {
         Self {
             mode,
-            waiting: VecDeque::new(),
-            oldest: None,
-            flight: None,
-            retry_at: None,
+            flights: Flights::default(),
             passed: 0,
-            refused: None,
             quiet: Quiet::default(),
-            rows: 0,
             left_out: 0,
-            failed: 0,
         }
     }
 
@@ -108,9 +80,7 @@ impl History {
             HISTORY_WAITING_MAX
         };
         if self.len() < room {
-            self.oldest.get_or_insert(now);
-            self.waiting.push_back(row);
-            return;
+            return self.flights.push(row, now);
         }
         self.left_out += 1;
         if let Some(suppressed) = self.quiet.allows("full", now) {
@@ -125,36 +95,29 @@ impl History {
 
     /// Rows that wait, those on their way included.
     pub(crate) fn len(&self) -> usize {
-        let flying = self.flight.as_ref().map_or(0, |flight| flight.rows.len());
-        self.waiting.len() + flying
+        self.flights.len()
+    }
+
+    /// Rows that the store has.
+    pub(crate) fn rows(&self) -> u64 {
+        self.flights.written
+    }
+
+    /// Flights that failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.flights.failed
     }
 
     /// An epoch under which the store refused to write since the last time.
     pub(crate) fn take_refused(&mut self) -> Option<u64> {
-        self.refused.take()
+        self.flights.take_refused()
     }
 
-    /// Ends a flight that landed; rows that were not written wait again, in front.
+    /// Ends a flight that landed.
     pub(crate) fn land(&mut self, now: MonoUs) {
-        let Some(result) = self.flight.as_ref().and_then(|flight| flight.landed.take()) else {
-            return;
-        };
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        let Err(error) = result else {
-            self.rows += flight.rows.len() as u64;
-            return;
-        };
-        for row in flight.rows.into_iter().rev() {
-            self.waiting.push_front(row);
-        }
-        self.oldest.get_or_insert(now);
-        self.failed += 1;
-        self.retry_at = Some(now.plus_ms(RETRY_MS));
-        if let StoreError::Fenced { epoch, .. } = error {
-            self.refused = Some(epoch);
-        } else if let Some(suppressed) = self.quiet.allows("history", now) {
+        if let Some(error) = self.flights.land(now)
+            && let Some(suppressed) = self.quiet.allows("history", now)
+        {
             tracing::warn!(%error, suppressed, "the history was not written; its rows wait again");
         }
     }
@@ -167,21 +130,12 @@ impl History {
         now: MonoUs,
         at_once: bool,
     ) {
-        let is_old = |oldest: MonoUs| now.since(oldest) >= GATHER_MS * 1_000;
-        let is_time =
-            at_once || self.waiting.len() >= HISTORY_CHUNK_ROWS || self.oldest.is_some_and(is_old);
-        let may = self.retry_at.is_none_or(|at| at <= now);
-        if self.waiting.is_empty() || self.flight.is_some() || !is_time || !may {
+        let Some((rows, landing)) = self.flights.depart(now, at_once) else {
             return;
-        }
-        let count = self.waiting.len().min(FLIGHT_ROWS_MAX);
-        let rows: Vec<HistoryRow> = self.waiting.drain(..count).collect();
-        self.oldest = (!self.waiting.is_empty()).then_some(now);
-        let landed = Rc::new(Cell::new(None));
-        let (store, told, given) = (Rc::clone(store), Rc::clone(&landed), rows.clone());
-        self.flight = Some(Flight { rows, landed });
+        };
+        let store = Rc::clone(store);
         tokio::task::spawn_local(async move {
-            told.set(Some(store.write_history(fence, given).await));
+            landing.set(Some(store.write_history(fence, rows).await.map(drop)));
         });
     }
 }

@@ -15,11 +15,13 @@
 
 mod ages;
 mod apply;
+mod audit;
 mod cadences;
 mod error;
 mod evidence;
 mod facts;
 mod failpoint;
+mod flight;
 mod freshness;
 mod handle;
 mod history;

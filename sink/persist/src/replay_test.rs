@@ -11,8 +11,8 @@ use model::ids::FactMint;
 use model::limits::BATCH_MAX;
 use model::{Evidence, MonoUs, Now, UnixMs};
 use store::{
-    ALL_SHARDS, Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow,
-    JournalId, OpenEvent, Store, StoreError, StoreUrl,
+    ALL_SHARDS, Applied, AuditRow, Claim, Fence, Floors, FreshnessRow, FreshnessWritten,
+    HistoryRow, JournalId, OpenEvent, Store, StoreError, StoreUrl,
 };
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -79,6 +79,10 @@ impl FactStore for Watched {
 
     async fn write_history(&self, fence: Fence, rows: Vec<HistoryRow>) -> Result<u64, StoreError> {
         self.store.write_history(fence, rows).await
+    }
+
+    async fn write_trail(&self, fence: Fence, rows: Vec<AuditRow>) -> Result<(), StoreError> {
+        self.store.write_trail(fence, rows).await
     }
 
     async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {

@@ -144,6 +144,13 @@ fn say_unsettled<S: FactStore>(sink: &Sink<S>) {
             "the store did not take the last checks of the history"
         );
     }
+    let lines = sink.audit_waiting();
+    if lines > 0 {
+        tracing::warn!(
+            lines,
+            "the store did not take the last lines about targets: they are in no audit log"
+        );
+    }
 }
 
 fn pin(cpu: Option<usize>) {

@@ -20,6 +20,7 @@ use model::{CoreIndex, Evidence, Now, Outcome, Slot};
 use tokio::sync::oneshot;
 
 use crate::apply::{ApplyQueue, FactStore};
+use crate::audit::AuditTrail;
 use crate::cadences::CadenceOutbox;
 use crate::evidence::EvidenceShelf;
 use crate::facts::FactQueue;
@@ -94,6 +95,7 @@ pub(crate) struct Sink<S> {
     standing: Standing,
     flushes: Flushes,
     history: History,
+    audit: AuditTrail,
     flush_wanted: bool,
     commands: Receiver<SinkCommand>,
     /// Flushes that were asked for in this turn. Results that were sent before them may have come
@@ -157,6 +159,7 @@ impl<S: FactStore> Sink<S> {
             standing: Standing::default(),
             flushes: Flushes::default(),
             history: History::new(config.history),
+            audit: AuditTrail::new(&config.node),
             flush_wanted: false,
             commands: inside.commands,
             asked: Vec::new(),
@@ -188,7 +191,7 @@ impl<S: FactStore> Sink<S> {
         self.cores.iter_mut().for_each(|core| core.outbox.send());
         self.send_released();
         self.flush_freshness(now);
-        self.flush_history(now);
+        self.flush_notes(now);
         self.answer_waiters();
         self.publish(now);
         let is_asked = self.flush_wanted || !self.asked.is_empty();
@@ -215,11 +218,14 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    fn flush_history(&mut self, now: Now) {
+    /// What is no fact: single checks, and lines of the audit log.
+    fn flush_notes(&mut self, now: Now) {
         self.history.land(now.mono);
+        self.audit.land(now.mono);
         if let Some(fence) = self.queue.fence() {
             let at_once = self.is_stopping();
             self.history.start(&self.store, fence, now.mono, at_once);
+            self.audit.start(&self.store, fence, now.mono, at_once);
         }
     }
 
@@ -254,10 +260,14 @@ impl<S: FactStore> Sink<S> {
         counters.epoch = self.tenure.lease.epoch();
         counters.lease = self.tenure.lease.standing(now.mono) as u64;
         counters.fenced = self.tenure.fenced;
-        counters.history_rows = self.history.rows;
+        counters.history_rows = self.history.rows();
         counters.history_waiting = self.history.len() as u64;
         counters.history_left_out = self.history.left_out;
-        counters.history_retries = self.history.failed;
+        counters.history_retries = self.history.failed();
+        counters.audit_rows = self.audit.rows();
+        counters.audit_waiting = self.audit.len() as u64;
+        counters.audit_left_out = self.audit.left_out;
+        counters.audit_retries = self.audit.failed();
         counters.transition_rows = applies.transition_rows;
         counters.job_rows = applies.job_rows;
         counters.freshness_rows = self.flushes.rows;
@@ -305,7 +315,7 @@ impl<S: FactStore> Sink<S> {
     /// Whether everything that was drained is in the store, freshness included.
     pub(crate) fn is_settled(&self) -> bool {
         let is_written = self.facts.len() == 0 && self.queue.is_settled();
-        is_written && self.is_fresh() && self.history.len() == 0
+        is_written && self.is_fresh() && self.history.len() == 0 && self.audit.len() == 0
     }
 
     /// Whether the store has every check time.
@@ -316,6 +326,11 @@ impl<S: FactStore> Sink<S> {
     /// Checks that would be missing in the history if the process ended now.
     pub(crate) fn history_waiting(&self) -> usize {
         self.history.len()
+    }
+
+    /// Lines that would be missing in the audit log if the process ended now.
+    pub(crate) fn audit_waiting(&self) -> usize {
+        self.audit.len()
     }
 
     /// Facts that would be lost if the process ended now: the journal could not take them. They

@@ -116,6 +116,14 @@ counters! {
     history_left_out,
     /// Writes of it that failed; their rows wait again.
     history_retries,
+    /// Lines about targets written to the audit log.
+    audit_rows,
+    /// Lines about targets that wait for it (gauge).
+    audit_waiting,
+    /// Lines that were left out of it because too many waited.
+    audit_left_out,
+    /// Writes of them that failed; they wait again.
+    audit_retries,
     /// Freshness rows written.
     freshness_rows,
     /// Targets whose freshness waits to be written (gauge).

@@ -2,6 +2,7 @@
 
 use crate::lease::Superseded;
 use model::fact::Event;
+use model::metadata::Votes;
 use model::outcome::Phases;
 use model::target::TargetConfig;
 use model::{FactId, FailureClass, FieldError, Target, TargetId, UnixMs};
@@ -232,7 +233,7 @@ fn ms(us: u32) -> u32 {
     (us / 1_000) + u32::from(us % 1_000 >= 500)
 }
 
-/// Something that an operator had done.
+/// Something that an operator had done, or that was done with a target beside its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRow {
     /// What it was, such as `reload`; at most 64 characters.
@@ -244,9 +245,34 @@ pub struct AuditRow {
     pub detail: String,
     /// When.
     pub at: UnixMs,
+    /// With whom, if with a single target.
+    pub subject: Option<AuditSubject>,
+}
+
+/// The target that a line of the audit log is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditSubject {
+    /// Which; a member `endpoint_id` of the row's metadata.
+    pub target: TargetId,
+    /// Its legacy `blog_id`, or 0.
+    pub group_id: u64,
+    /// Its open event, if it is about that.
+    pub event: Option<FactId>,
+    /// What verifiers said; members of the row's metadata, as those of a transition.
+    pub votes: Option<Box<Votes>>,
 }
 
 impl AuditRow {
+    pub(crate) fn group_id(&self) -> Option<i64> {
+        let group_id = self.subject.as_ref().map_or(0, |subject| subject.group_id);
+        (group_id > 0).then_some(group_id as i64)
+    }
+
+    pub(crate) fn event(&self) -> Option<i64> {
+        let event = self.subject.as_ref()?.event;
+        event.map(FactId::get)
+    }
+
     pub(crate) fn source(&self) -> &str {
         cut(&self.source, 255)
     }

@@ -30,9 +30,9 @@ mod store;
 mod url;
 
 pub use answer::{
-    Applied, AuditRow, ChangePage, Drift, DriftSlice, EventFilter, Floors, Forgotten, FreshnessRow,
-    FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, LegacyReport,
-    OpenEvent, StoreCounts, TargetPage,
+    Applied, AuditRow, AuditSubject, ChangePage, Drift, DriftSlice, EventFilter, Floors, Forgotten,
+    FreshnessRow, FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport, ImportRow,
+    LegacyReport, OpenEvent, StoreCounts, TargetPage,
 };
 pub use changes::{Change, ChangeCounts, Changes, LostChanges, NoChanges, Position, Reader};
 pub use columns::Fingerprint;

@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, from_value, to_value};
 
+use crate::answer::AuditRow;
+
 type Object = Map<String, Value>;
 
 /// A member that every evidence has, and one that all votes have.
@@ -30,6 +32,16 @@ pub(crate) fn written(transition: &Transition) -> serde_json::Result<Option<Stri
     if let Some(suppression) = metadata.suppression {
         members.insert("suppression".to_owned(), to_value(suppression)?);
     }
+    serde_json::to_string(&members).map(Some)
+}
+
+/// The same of a line of the audit log.
+pub(crate) fn of_audit(row: &AuditRow) -> serde_json::Result<Option<String>> {
+    let Some(subject) = &row.subject else {
+        return Ok(None);
+    };
+    let mut members = object(&subject.votes)?;
+    members.insert("endpoint_id".to_owned(), subject.target.get().into());
     serde_json::to_string(&members).map(Some)
 }
 

@@ -505,6 +505,19 @@ impl Store {
         ask!(self, Control, |db| db.write_audit(&rows))
     }
 
+    /// Notes what was done with targets beside their events, 1,000 rows to a transaction. A call
+    /// whose answer was lost may have been done; then its rows are there twice.
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::StoreError::Fenced), and the store's; then the first chunks may be noted.
+    pub async fn write_trail(&self, fence: Fence, rows: Vec<AuditRow>) -> Result<()> {
+        for chunk in rows.chunks(HISTORY_CHUNK_ROWS) {
+            let chunk = chunk.to_vec();
+            ask!(self, Freshness, |db| db.write_trail(fence, &chunk))?;
+        }
+        Ok(())
+    }
+
     /// Deletes the oldest of what was noted before `before`, at most 1,000 rows.
     ///
     /// # Errors

@@ -273,12 +273,14 @@ impl Scrape {
             ("jobs", sink.job_rows),
             ("freshness", sink.freshness_rows),
             ("check_history", sink.history_rows),
+            ("audit_log", sink.audit_rows),
         ];
         page.counter("store_rows", "Rows written, by table", by("table", &rows))?;
         let retries = [
             ("apply", sink.apply_retries),
             ("freshness", sink.freshness_retries),
             ("history", sink.history_retries),
+            ("audit", sink.audit_retries),
         ];
         page.counter(
             "store_retries",

@@ -103,6 +103,7 @@ pub(crate) fn row(event_type: &'static str, source: &str, detail: String, at: Un
         source: format!("ringwatch:{source}"),
         detail,
         at,
+        subject: None,
     }
 }
 

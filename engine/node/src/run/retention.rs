@@ -240,6 +240,7 @@ mod tests {
             source: "ringwatch:n".to_owned(),
             detail: String::new(),
             at: UnixMs(now.0 - days * DAY_MS),
+            subject: None,
         };
         let noted = [364, 366].map(noted).to_vec();
         store.write_audit(noted).await.expect("noted");

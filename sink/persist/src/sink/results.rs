@@ -203,6 +203,7 @@ impl<S: FactStore> Sink<S> {
                     AuditKind::AlertSuppressed => &mut counters.alerts_suppressed,
                     AuditKind::RetryDispatched => &mut counters.retries_dispatched,
                 } += 1;
+                self.audit.note(audit, tenant.group_id, now.mono);
             }
             // The caller notes it; and while there are no verifiers nobody is asked.
             Effect::NotKnown | Effect::Ask { .. } | Effect::Tallied(_) => {}

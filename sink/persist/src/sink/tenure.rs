@@ -66,6 +66,7 @@ impl<S: FactStore> Sink<S> {
             self.queue.take_refused(),
             self.flushes.take_refused(),
             self.history.take_refused(),
+            self.audit.take_refused(),
         ];
         for epoch in refused.into_iter().flatten() {
             lost |= self.tenure.lease.refused(epoch, now.mono);

@@ -1,6 +1,7 @@
 //! The sink turned by hand: what it promises while the store is away, slow or lost, and while
 //! slots come and go.
 
+mod audit;
 mod backlog;
 mod beside;
 mod budget;
@@ -256,15 +257,16 @@ fn a_store_that_stays_away_is_not_complained_about_at_every_try() {
     };
     let (apply, freshness) = (of("did not take a batch"), of("freshness was not written"));
     let (lease, history) = (of("could not be renewed"), of("history was not written"));
+    let audit = of("to the audit log");
     // Two minutes: at once, and then once in 30 s at most.
-    for said in [&apply, &freshness, &lease, &history] {
+    for said in [&apply, &freshness, &lease, &history, &audit] {
         assert!((3..=5).contains(&said.len()), "{warnings:#?}");
         assert!(said[0].contains("suppressed=0"), "{warnings:#?}");
         assert!(!said[1].contains("suppressed=0"), "{warnings:#?}");
     }
     assert_eq!(
         warnings.len(),
-        apply.len() + freshness.len() + lease.len() + history.len(),
+        apply.len() + freshness.len() + lease.len() + history.len() + audit.len(),
         "{warnings:#?}"
     );
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
 use model::{FactId, TargetId};
 use store::{
-    Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow, OpenEvent,
+    Applied, AuditRow, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow, OpenEvent,
     StoreError, Superseded,
 };
 use tokio::sync::Notify;
@@ -66,6 +66,8 @@ pub(crate) struct FakeStore {
     pub(crate) passed_over: RefCell<Vec<u64>>,
     pub(crate) refuses_history: Cell<bool>,
     pub(crate) history: RefCell<Vec<HistoryRow>>,
+    pub(crate) refuses_trail: Cell<bool>,
+    pub(crate) trail: RefCell<Vec<AuditRow>>,
     pub(crate) renewals: Cell<u32>,
     /// The clock of another node, which takes over as soon as the lease is over.
     standby: RefCell<Option<Arc<AtomicU64>>>,
@@ -297,6 +299,16 @@ impl FactStore for Rc<FakeStore> {
         let count = rows.len() as u64;
         self.history.borrow_mut().extend(rows);
         Ok(count)
+    }
+
+    async fn write_trail(&self, fence: Fence, rows: Vec<AuditRow>) -> Result<(), StoreError> {
+        if self.refuses_trail.get() {
+            return Err(refusal("refused"));
+        }
+        self.answer()?;
+        self.require(fence)?;
+        self.trail.borrow_mut().extend(rows);
+        Ok(())
     }
 
     async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {

@@ -1,17 +1,20 @@
-//! What operators had done, on a server.
+//! What operators had done, and what was done with targets beside their events, on a server.
 
 use model::UnixMs;
 use mysql_async::Value;
 
 use super::insert::Many;
 use super::session::Session;
-use crate::Result;
 use crate::answer::{AuditRow, Forgotten};
+use crate::lease::Fence;
+use crate::metadata;
 use crate::rules::OLD_ROWS_MAX;
+use crate::{Result, StoreError};
 
 const INSERT: (&str, &str, &str) = (
-    "INSERT INTO jetpack_monitor_audit_log (event_type, source, detail, created_at) VALUES",
-    "(?,?,?,?)",
+    "INSERT INTO jetpack_monitor_audit_log (blog_id, event_id, event_type, source, detail, \
+     metadata, created_at) VALUES",
+    "(?,?,?,?,?,?,?)",
     "",
 );
 
@@ -20,22 +23,23 @@ const OLD: &str =
 
 impl Session {
     pub(crate) async fn write_audit(&mut self, rows: &[AuditRow]) -> Result<()> {
-        let values = |row: &AuditRow| {
-            vec![
-                Value::from(row.event_type),
-                Value::from(row.source()),
-                Value::from(row.detail()),
-                Value::Int(row.at.0 as i64),
-            ]
-        };
-        let (head, row, tail) = INSERT;
+        self.write(async |session: &mut Self| session.insert_audit(rows).await)
+            .await
+    }
+
+    pub(crate) async fn write_trail(&mut self, fence: Fence, rows: &[AuditRow]) -> Result<()> {
         self.write(async |session: &mut Self| {
-            let rows = rows.iter().map(values).collect();
-            let insert = Many::insert(head, row, tail);
-            session.execute_many(insert, rows).await
+            session.require(fence).await?;
+            session.insert_audit(rows).await
         })
         .await
-        .map(drop)
+    }
+
+    async fn insert_audit(&mut self, rows: &[AuditRow]) -> Result<()> {
+        let (head, row, tail) = INSERT;
+        let rows = rows.iter().map(values).collect::<Result<_>>()?;
+        let insert = Many::insert(head, row, tail);
+        self.execute_many(insert, rows).await.map(drop)
     }
 
     pub(crate) async fn forget_audit(&mut self, before: UnixMs) -> Result<Forgotten> {
@@ -49,4 +53,22 @@ impl Session {
             ..Forgotten::default()
         })
     }
+}
+
+fn values(row: &AuditRow) -> Result<Vec<Value>> {
+    let metadata = metadata::of_audit(row).map_err(|error| StoreError::BadRow {
+        table: "jetpack_monitor_audit_log",
+        id: row.event().unwrap_or(0),
+        column: "metadata",
+        found: error.to_string(),
+    })?;
+    Ok(vec![
+        Value::from(row.group_id()),
+        Value::from(row.event()),
+        Value::from(row.event_type),
+        Value::from(row.source()),
+        Value::from(row.detail()),
+        Value::from(metadata),
+        Value::Int(row.at.0 as i64),
+    ])
 }

@@ -1,15 +1,21 @@
-//! What operators had done, in SQLite.
+//! What operators had done, and what was done with targets beside their events, in SQLite.
 
 use model::UnixMs;
+use rusqlite::Transaction;
 
 use super::connection::Db;
+use super::failure::Failure;
+use super::lease;
 use crate::Result;
 use crate::answer::{AuditRow, Forgotten};
+use crate::lease::Fence;
+use crate::metadata;
 use crate::rules::OLD_ROWS_MAX;
 
 const INSERT: &str = "
-    INSERT INTO jetpack_monitor_audit_log (event_type, source, detail, created_at)
-    VALUES (?1, ?2, ?3, ?4)";
+    INSERT INTO jetpack_monitor_audit_log
+        (blog_id, event_id, event_type, source, detail, metadata, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const OLD: &str = "
     DELETE FROM jetpack_monitor_audit_log WHERE id IN (
@@ -18,13 +24,13 @@ const OLD: &str = "
 
 impl Db {
     pub(crate) fn write_audit(&mut self, rows: &[AuditRow]) -> Result<()> {
+        self.write(|transaction| insert(transaction, rows))
+    }
+
+    pub(crate) fn write_trail(&mut self, fence: Fence, rows: &[AuditRow]) -> Result<()> {
         self.write(|transaction| {
-            let mut insert = transaction.prepare_cached(INSERT)?;
-            for row in rows {
-                let at = row.at.0 as i64;
-                insert.execute((row.event_type, row.source(), row.detail(), at))?;
-            }
-            Ok(())
+            lease::require(transaction, fence)?;
+            insert(transaction, rows)
         })
     }
 
@@ -39,4 +45,22 @@ impl Db {
             })
         })
     }
+}
+
+fn insert(transaction: &Transaction<'_>, rows: &[AuditRow]) -> Result<(), Failure> {
+    let mut insert = transaction.prepare_cached(INSERT)?;
+    for row in rows {
+        let metadata = metadata::of_audit(row)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        insert.execute((
+            row.group_id(),
+            row.event(),
+            row.event_type,
+            row.source(),
+            row.detail(),
+            metadata,
+            row.at.0 as i64,
+        ))?;
+    }
+    Ok(())
 }

@@ -95,10 +95,19 @@ impl Scrape {
             help,
             plain(self.sink.counters.history_left_out),
         )?;
-        let help = "Actions of operators that wait for the store";
-        page.gauge("audit_waiting", help, plain(self.audit_waiting))?;
-        let help = "Actions of operators left out of the audit log because too many waited";
-        page.counter("audit_left_out", help, plain(self.audit_left_out))?;
+        let sink = &self.sink.counters;
+        let waiting = [
+            ("operators", self.audit_waiting),
+            ("targets", sink.audit_waiting),
+        ];
+        let help = "Lines of the audit log that wait for the store";
+        page.gauge("audit_waiting", help, by("about", &waiting))?;
+        let left_out = [
+            ("operators", self.audit_left_out),
+            ("targets", sink.audit_left_out),
+        ];
+        let help = "Lines left out of the audit log because too many waited";
+        page.counter("audit_left_out", help, by("about", &left_out))?;
         let help = "Old rows deleted, by table";
         page.counter("forgotten_rows", help, by("table", &self.forgotten))?;
         let help = "Failed tries to delete old rows";
@@ -390,6 +399,7 @@ mod tests {
             epoch = 119 as "epoch{} 119",
             lease = 2 as "lease{} 2",
             history_waiting = 120 as "history_waiting{} 120",
+            audit_waiting = 124 as "audit_waiting{about=\"targets\"} 124",
             open_degraded = 121 as "targets{state=\"degraded\"} 121",
             open_warning = 122 as "targets{state=\"warning\"} 122",
             not_known = 123 as "targets{state=\"not_known\"} 123",

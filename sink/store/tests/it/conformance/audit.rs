@@ -1,9 +1,55 @@
-//! What operators had done: noted without the right to write facts, and forgotten when it is old.
+//! What operators had done: noted without the right to write facts, and forgotten when it is old;
+//! and what was done with targets, which needs that right.
 
 use model::UnixMs;
-use store::{AuditRow, Forgotten, Store};
+use model::metadata::Votes;
+use store::{AuditRow, AuditSubject, Forgotten, Store, StoreError};
 
-use crate::fixture::{Backend, START};
+use crate::fixture::{Backend, Incident, START, open, target};
+
+pub(crate) async fn a_line_about_a_target_says_which_and_needs_the_right_to_write<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let incident = Incident::of(target(7), 1);
+    let votes = Votes {
+        quorum: 2,
+        healthy: 1,
+        ..Votes::default()
+    };
+    let line = |group_id, votes| AuditRow {
+        event_type: "retry_dispatched",
+        source: "ringwatch:n".to_owned(),
+        detail: "verifier decision deferred".to_owned(),
+        at: START,
+        subject: Some(AuditSubject {
+            target: target(7),
+            group_id,
+            event: Some(incident.id()),
+            votes,
+        }),
+    };
+    let lines = vec![line(42, Some(Box::new(votes))), line(0, None)];
+    store
+        .write_trail(store.fence, lines.clone())
+        .await
+        .expect("noted");
+    let number = |sql: &str| backend.number(&format!("{sql} FROM jetpack_monitor_audit_log"));
+    assert_eq!(number("SELECT MAX(blog_id)"), Some(42));
+    assert_eq!(number("SELECT SUM(blog_id IS NULL)"), Some(1));
+    assert_eq!(number("SELECT MIN(event_id)"), Some(incident.id().get()));
+    let said = |what: &str| number(&format!("SELECT SUM(metadata LIKE '%{what}%')"));
+    assert_eq!(said("\"endpoint_id\":7"), Some(2));
+    assert_eq!(said("\"verifier_healthy\":1"), Some(1));
+
+    let again = open(&backend).await;
+    assert!(again.fence.epoch() > store.fence.epoch());
+    let refused = store.write_trail(store.fence, lines).await;
+    assert!(
+        matches!(refused, Err(StoreError::Fenced { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(number("SELECT COUNT(*)"), Some(2));
+}
 
 pub(crate) async fn actions_are_noted_as_they_were_and_old_ones_forgotten<B: Backend>() {
     let backend = B::fresh();
@@ -13,6 +59,7 @@ pub(crate) async fn actions_are_noted_as_they_were_and_old_ones_forgotten<B: Bac
         source: "ringwatch:n".to_owned(),
         detail: detail.to_owned(),
         at,
+        subject: None,
     };
     let long = "\u{fc}".repeat(2_000);
     let rows = vec![

@@ -47,6 +47,7 @@ macro_rules! conformance {
             history: old_checks_are_forgotten_in_bounded_steps,
             history: closed_events_are_forgotten_with_their_transitions_and_open_ones_stay,
             history: an_event_with_many_transitions_goes_in_several_steps,
+            audit: a_line_about_a_target_says_which_and_needs_the_right_to_write,
             audit: actions_are_noted_as_they_were_and_old_ones_forgotten,
             lease: a_lease_runs_by_the_clock_of_the_database,
             lease: two_nodes_with_shards_of_their_own_work_side_by_side,

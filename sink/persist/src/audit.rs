@@ -1,0 +1,143 @@
+//! What the incident machine did beside its events (swallowed, suppressed, asked again), on its way
+//! to the audit log. They are no facts: nothing is owed for them and they are not in the journal.
+//! When too many wait the next ones are left out, counted, and nothing else is held up.
+
+use std::rc::Rc;
+
+use incident::Audit;
+use model::MonoUs;
+use model::limits::{AUDIT_TRAIL_MAX, AUDIT_TRAIL_VOTES_MAX};
+use store::{AuditRow, AuditSubject, Fence};
+
+use crate::apply::FactStore;
+use crate::flight::Flights;
+use crate::quiet::Quiet;
+
+/// The lines that wait, and what became of the others.
+pub(crate) struct AuditTrail {
+    /// Who writes them.
+    source: String,
+    flights: Flights<AuditRow>,
+    quiet: Quiet,
+    pub(crate) left_out: u64,
+}
+
+impl AuditTrail {
+    /// Of the node called `node`.
+    pub(crate) fn new(node: &str) -> Self {
+        Self {
+            source: format!("ringwatch:{node}"),
+            flights: Flights::default(),
+            quiet: Quiet::default(),
+            left_out: 0,
+        }
+    }
+
+    /// Keeps a line about a target of `group_id`. Where many wait, lines go without their votes.
+    pub(crate) fn note(&mut self, audit: Audit, group_id: u64, now: MonoUs) {
+        let waiting = self.flights.len();
+        if waiting >= AUDIT_TRAIL_MAX {
+            self.left_out += 1;
+            if let Some(suppressed) = self.quiet.allows("full", now) {
+                tracing::warn!(
+                    waiting,
+                    suppressed,
+                    "lines about targets are left out of the audit log: the store does not take \
+                     them as fast as they come; see to the store"
+                );
+            }
+            return;
+        }
+        let subject = AuditSubject {
+            target: audit.target,
+            group_id,
+            event: audit.event,
+            votes: audit.votes.filter(|_| waiting < AUDIT_TRAIL_VOTES_MAX),
+        };
+        let row = AuditRow {
+            event_type: audit.kind.as_str(),
+            source: self.source.clone(),
+            detail: audit.detail.to_owned(),
+            at: audit.at,
+            subject: Some(subject),
+        };
+        self.flights.push(row, now);
+    }
+
+    /// Lines that wait, those on their way included.
+    pub(crate) fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Lines that the store has.
+    pub(crate) fn rows(&self) -> u64 {
+        self.flights.written
+    }
+
+    /// Writes that failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.flights.failed
+    }
+
+    /// An epoch under which the store refused to write since the last time.
+    pub(crate) fn take_refused(&mut self) -> Option<u64> {
+        self.flights.take_refused()
+    }
+
+    /// Ends a write that landed.
+    pub(crate) fn land(&mut self, now: MonoUs) {
+        if let Some(error) = self.flights.land(now)
+            && let Some(suppressed) = self.quiet.allows("audit", now)
+        {
+            tracing::warn!(%error, suppressed,
+                "lines about targets were not written to the audit log; they wait again");
+        }
+    }
+
+    /// Starts the next write when it is time. Must run on a tokio `LocalSet`.
+    pub(crate) fn start<S: FactStore>(
+        &mut self,
+        store: &Rc<S>,
+        fence: Fence,
+        now: MonoUs,
+        at_once: bool,
+    ) {
+        let Some((rows, landing)) = self.flights.depart(now, at_once) else {
+            return;
+        };
+        let store = Rc::clone(store);
+        tokio::task::spawn_local(async move {
+            landing.set(Some(store.write_trail(fence, rows).await));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use incident::AuditKind;
+    use model::metadata::Votes;
+
+    use super::*;
+    use crate::testbed::{START, target};
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_votes_go_before_lines() {
+        let mut trail = AuditTrail::new("n");
+        let line = Audit {
+            target: target(7),
+            event: None,
+            kind: AuditKind::RetryDispatched,
+            detail: "verifier decision deferred",
+            votes: Some(Box::default()),
+            at: START,
+        };
+        for _ in 0..AUDIT_TRAIL_MAX + 3 {
+            trail.note(line.clone(), 0, MonoUs(0));
+        }
+        assert_eq!((trail.len(), trail.left_out), (AUDIT_TRAIL_MAX, 3));
+        let (rows, _) = trail.flights.depart(MonoUs(0), true).expect("a flight");
+        let votes = |row: &AuditRow| row.subject.as_ref().and_then(|s| s.votes.clone());
+        assert_eq!(votes(&rows[0]), Some(Box::<Votes>::default()));
+        assert!(votes(&rows[AUDIT_TRAIL_VOTES_MAX]).is_none());
+    }
+}
