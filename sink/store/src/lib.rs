@@ -18,6 +18,7 @@ mod answer;
 mod changes;
 mod columns;
 mod error;
+mod false_alarm;
 mod lease;
 mod legacy;
 mod metadata;

@@ -16,6 +16,7 @@ use super::insert::Many;
 use super::legacy;
 use super::session::{Session, read};
 use crate::answer::Applied;
+use crate::false_alarm::FalsePositive;
 use crate::lease::Fence;
 use crate::metadata;
 use crate::rules::{JOB_ATTEMPTS_MAX, QUEUE_INTERNAL};
@@ -57,6 +58,13 @@ const INSERT_JOBS: (&str, &str, &str) = (
     "INSERT INTO jetpack_monitor_jobs (id, kind, queue, endpoint_id, incident_id, transition_id, \
      seq, run_at, max_attempts, ukey, created_at) VALUES",
     "(?,?,?,?,?,?,?,?,?,?,?)",
+    "ON DUPLICATE KEY UPDATE id = id",
+);
+
+const INSERT_FALSE_POSITIVES: (&str, &str, &str) = (
+    "INSERT INTO jetpack_monitor_false_positives (id, blog_id, http_code, error_code, created_at) \
+     VALUES",
+    "(?,?,?,?,?)",
     "ON DUPLICATE KEY UPDATE id = id",
 );
 
@@ -188,6 +196,10 @@ impl Session {
         self.execute_many(Many::join(head, row, tail), rows.collect())
             .await?;
         self.project_statuses(decided).await?;
+        let (head, row, tail) = INSERT_FALSE_POSITIVES;
+        let rows = decided.new.iter().filter_map(false_positive_row).collect();
+        self.execute_many(Many::insert(head, row, tail), rows)
+            .await?;
         let (head, row, tail) = INSERT_JOBS;
         let rows = decided.new.iter().map(job_row).collect();
         self.execute_many(Many::insert(head, row, tail), rows).await
@@ -264,6 +276,17 @@ fn transition_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Resu
         Value::from(within(&transition.source)),
         Value::from(metadata),
         Value::Int(transition.changed_at.0 as i64),
+    ])
+}
+
+fn false_positive_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Option<Vec<Value>> {
+    let row = FalsePositive::of(event, transition)?;
+    Some(vec![
+        Value::Int(row.id.get()),
+        Value::Int(row.group_id as i64),
+        Value::from(row.http_code),
+        Value::from(row.error_code),
+        Value::Int(row.at.0 as i64),
     ])
 }
 

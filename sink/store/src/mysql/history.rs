@@ -77,6 +77,7 @@ impl Session {
         }
         // Events go when none of their transitions is left, perhaps the next time.
         let all = transitions.len() < OLD_ROWS_MAX;
+        self.delete("false_positives", transitions.clone()).await?;
         let transitions = self.delete("event_transitions", transitions).await?;
         let events = if all {
             self.delete("events", events).await?

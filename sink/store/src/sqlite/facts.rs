@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::lease;
 use crate::Result;
 use crate::answer::Applied;
+use crate::false_alarm::FalsePositive;
 use crate::lease::Fence;
 use crate::metadata;
 use crate::rules::{JOB_ATTEMPTS_MAX, QUEUE_INTERNAL};
@@ -56,6 +57,11 @@ const INSERT_JOB: &str = "
     VALUES (:id, :kind, :queue, :target, :event, :transition, :seq, :run_at, :max_attempts,
             :ukey, :created_at)
     ON CONFLICT DO NOTHING";
+
+const INSERT_FALSE_POSITIVE: &str = "
+    INSERT INTO jetpack_monitor_false_positives (id, blog_id, http_code, error_code, created_at)
+    VALUES (:id, :blog, :http_code, :error_code, :created_at)
+    ON CONFLICT (id) DO NOTHING";
 
 /// The legacy status of a target: Down before Seems Down before up, whichever events are open.
 const PROJECT_STATUS: &str = "
@@ -168,6 +174,7 @@ struct Statements<'a> {
     other_open: CachedStatement<'a>,
     event: CachedStatement<'a>,
     job: CachedStatement<'a>,
+    false_positive: CachedStatement<'a>,
     status: CachedStatement<'a>,
     count: CachedStatement<'a>,
 }
@@ -179,6 +186,7 @@ impl<'a> Statements<'a> {
             other_open: transaction.prepare_cached(OTHER_OPEN)?,
             event: transaction.prepare_cached(UPSERT_EVENT)?,
             job: transaction.prepare_cached(INSERT_JOB)?,
+            false_positive: transaction.prepare_cached(INSERT_FALSE_POSITIVE)?,
             status: transaction.prepare_cached(PROJECT_STATUS)?,
             count: transaction.prepare_cached(RAISE_COUNT)?,
         })
@@ -202,6 +210,9 @@ impl<'a> Statements<'a> {
         applied.transitions += 1;
         self.upsert_event(event, transition.changed_at)?;
         applied.jobs += self.insert_job(event, transition, job)?;
+        if let Some(row) = FalsePositive::of(event, transition) {
+            self.insert_false_positive(row)?;
+        }
         self.project_status(event.target, event.check_type, transition.changed_at)
     }
 
@@ -281,6 +292,17 @@ impl<'a> Statements<'a> {
             ":created_at": transition.changed_at.0 as i64,
         })?;
         Ok(inserted as u64)
+    }
+
+    fn insert_false_positive(&mut self, row: FalsePositive) -> Result<(), Failure> {
+        self.false_positive.execute(named_params! {
+            ":id": row.id.get(),
+            ":blog": row.group_id as i64,
+            ":http_code": row.http_code,
+            ":error_code": row.error_code,
+            ":created_at": row.at.0 as i64,
+        })?;
+        Ok(())
     }
 
     /// Only the HTTP check speaks for the legacy status.

@@ -62,9 +62,13 @@ impl Db {
                            SELECT id FROM jetpack_monitor_event_transitions
                            WHERE event_id = ?1 LIMIT ?2)";
             let mut transitions = transaction.prepare_cached(sql)?;
+            let sql = "DELETE FROM jetpack_monitor_false_positives WHERE id IN (
+                           SELECT id FROM jetpack_monitor_event_transitions WHERE event_id = ?1)";
+            let mut false_positive = transaction.prepare_cached(sql)?;
             let mut event =
                 transaction.prepare_cached("DELETE FROM jetpack_monitor_events WHERE id = ?1")?;
             for id in &events {
+                false_positive.execute([id])?;
                 let gone = transitions.execute((id, room as i64))?;
                 forgotten.transitions += gone as u64;
                 room -= gone;

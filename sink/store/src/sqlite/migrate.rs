@@ -33,6 +33,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "audit_log",
         sql: include_str!("../../migrations/sqlite/0005_audit_log.sql"),
     },
+    Migration {
+        version: 6,
+        name: "false_positives",
+        sql: include_str!("../../migrations/sqlite/0006_false_positives.sql"),
+    },
 ];
 
 const VERSION_TABLE: &str = "jetpack_monitor_schema_version";

@@ -181,6 +181,14 @@ impl Incident {
         self.step(Some(before), State::Down, Reason::VerifierConfirmed)
     }
 
+    /// Verifiers did not see what our check saw.
+    pub(crate) fn false_alarm(&mut self) -> Fact {
+        self.event.ended_at = Some(self.now.plus_ms(1_000));
+        self.event.resolution = Some(Reason::FalseAlarm);
+        let before = Some(self.event.state);
+        self.step(before, State::Resolved, Reason::FalseAlarm)
+    }
+
     pub(crate) fn close(&mut self) -> Fact {
         self.event.ended_at = Some(self.now.plus_ms(1_000));
         self.event.resolution = Some(Reason::ProbeCleared);

@@ -173,6 +173,7 @@ async fn targets_of_an_older_store_are_what_they_were() {
         DROP TABLE jetpack_monitor_shards_taken;
         DROP TABLE jetpack_monitor_check_history;
         DROP TABLE jetpack_monitor_audit_log;
+        DROP TABLE jetpack_monitor_false_positives;
         DROP INDEX jetpack_monitor_events_ended;
         DELETE FROM jetpack_monitor_schema_version WHERE version > 1;";
     backend.connection().execute_batch(older).expect("older");

@@ -1,7 +1,7 @@
 //! Facts: idempotence, immutability, one open event per identity, the status projection.
 
 use model::fact::{CheckType, Fact, State};
-use model::{FactId, UnixMs};
+use model::{FactId, FailureClass, UnixMs};
 use store::EventFilter;
 
 use crate::fixture::{Backend, Incident, START, batch, import_id, open, row, target, transition};
@@ -223,6 +223,32 @@ pub(crate) async fn counts_only_rise_and_only_while_the_event_is_open<B: Backend
     assert_eq!((applied.counted, applied.skipped), (0, 1));
     let events = store.events(&EventFilter::default()).await.expect("events");
     assert_eq!(events[0].fail_count, 4);
+}
+
+pub(crate) async fn a_false_alarm_is_a_false_positive_once<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let (mut real, mut false_one) = (Incident::of(target(5), 1), Incident::of(target(6), 2));
+    (real.event.group_id, false_one.event.group_id) = (41, 42);
+    let mut facts = vec![real.open(), real.close(), false_one.open()];
+    facts.push(false_one.false_alarm());
+    let closing = transition(&facts[3]);
+    store.apply(&batch(1, &facts)).await.expect("applied");
+    // A commit whose answer was lost is done again, in another batch.
+    store.apply(&batch(2, &facts)).await.expect("looked at");
+    let number = |what: &str| {
+        let sql = format!("SELECT {what} FROM jetpack_monitor_false_positives");
+        backend.number(&sql)
+    };
+    assert_eq!(number("COUNT(*)"), Some(1));
+    let row = ["id", "blog_id", "http_code", "created_at"].map(number);
+    let at = closing.changed_at.0 as i64;
+    assert_eq!(row, [closing.id.get(), 42, 503, at].map(Some));
+    let code = FailureClass::from_u8(false_one.event.class).and_then(FailureClass::legacy_code);
+    assert_eq!(number("error_code"), code.map(i64::from));
+    let before = closing.changed_at.plus_ms(86_400_000);
+    store.forget_events(before).await.expect("a step");
+    assert_eq!(number("COUNT(*)"), Some(0), "it goes with its transition");
 }
 
 pub(crate) async fn evidence_comes_back_as_it_was_seen<B: Backend>() {
