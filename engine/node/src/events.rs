@@ -75,6 +75,9 @@ struct Urls(BTreeMap<TargetId, Option<String>>);
 
 impl Urls {
     async fn of(&mut self, store: &Store, id: TargetId) -> anyhow::Result<Option<String>> {
+        if id == TargetId::NODE {
+            return Ok(None);
+        }
         if let Some(known) = self.0.get(&id) {
             return Ok(known.clone());
         }
@@ -98,11 +101,21 @@ fn line(event: &Event, url: Option<&str>) -> String {
     let resolution = event
         .resolution
         .map_or(String::new(), |reason| format!("  {reason}"));
-    let url = url.unwrap_or("(the target is gone)");
+    let whose = whose(event, url);
     format!(
-        "{started}  {ended:<24}  {:<10}  {about:<18}  {url}{resolution}",
+        "{started}  {ended:<24}  {:<10}  {about:<18}  {whose}{resolution}",
         event.state.as_str()
     )
+}
+
+/// What an event is shown under: the URL of its target, or the node's name.
+fn whose(event: &Event, url: Option<&str>) -> String {
+    let gone = || "(the target is gone)".to_owned();
+    match (&event.discriminator, url) {
+        (Some(node), _) if event.target == TargetId::NODE => format!("node {node}"),
+        (_, Some(url)) => url.to_owned(),
+        (_, None) => gone(),
+    }
 }
 
 fn at(instant: UnixMs) -> String {
@@ -257,6 +270,16 @@ mod tests {
         (event.check_type, event.class) = (CheckType::TlsExpiry, 0);
         let line = line(&event, None);
         assert!(line.contains("  tls_expiry  "), "{line}");
+    }
+
+    #[test]
+    fn an_incident_of_the_node_is_shown_as_its_own() {
+        let (mut event, _) = event();
+        (event.check_type, event.class) = (CheckType::NodeIsolated, 0);
+        (event.target, event.discriminator) = (TargetId::NODE, Some("a".to_owned()));
+        let line = line(&event, None);
+        assert!(line.contains("  node_isolated       node a"), "{line}");
+        assert_eq!(object(&event, None, &[])["target"], json!(0));
     }
 
     #[test]

@@ -59,8 +59,10 @@ impl Signals {
     pub const FAILURES: Self = Self(1 << 5);
     /// Our own network is gone.
     pub const ISOLATION: Self = Self(1 << 6);
+    /// Nothing was told of the node for a while: it stood still, or who tells of it did.
+    pub const STALLED: Self = Self(1 << 7);
 
-    const NAMES: [(Self, &'static str); 7] = [
+    const NAMES: [(Self, &'static str); 8] = [
         (Self::LOOP_LAG, "loop_lag"),
         (Self::RESULTS_HELD, "results_held"),
         (Self::DESCRIPTORS, "descriptors"),
@@ -68,7 +70,24 @@ impl Signals {
         (Self::RESOLVER_SICK, "resolver_sick"),
         (Self::FAILURES, "failures"),
         (Self::ISOLATION, "isolation"),
+        (Self::STALLED, "stalled"),
     ];
+
+    /// The set as one number, for a counter.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set that [`Signals::bits`] made.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    /// The stable name of every signal, and whether it is among these.
+    pub fn each(self) -> impl Iterator<Item = (&'static str, bool)> {
+        let of = move |(signal, name)| (name, self.has(signal));
+        Self::NAMES.into_iter().map(of)
+    }
 
     /// These and `others`.
     #[must_use]
@@ -88,10 +107,8 @@ impl Signals {
 
     /// The stable names of those that are set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let set = Self::NAMES
-            .into_iter()
-            .filter(move |(signal, _)| self.has(*signal));
-        set.map(|(_, name)| name)
+        let set = self.each().filter(|(_, is_set)| *is_set);
+        set.map(|(name, _)| name)
     }
 
     /// Those of `names` that are known: a row may be of a later release.
@@ -107,7 +124,8 @@ impl Serialize for Signals {
         if serializer.is_human_readable() {
             serializer.collect_seq(self.names())
         } else {
-            self.0.serialize(serializer)
+            // A number of any length: there may be more of them one day.
+            u32::from(self.0).serialize(serializer)
         }
     }
 }
@@ -117,7 +135,7 @@ impl<'de> Deserialize<'de> for Signals {
         if deserializer.is_human_readable() {
             Vec::<String>::deserialize(deserializer).map(|names| Self::named(&names))
         } else {
-            u8::deserialize(deserializer).map(Self)
+            u32::deserialize(deserializer).map(|bits| Self(bits as u8))
         }
     }
 }
@@ -125,10 +143,23 @@ impl<'de> Deserialize<'de> for Signals {
 /// Canary targets: outside of the fleet, over the same resolvers and routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canaries {
-    /// How many there are; 0 = none are configured.
+    /// How many there are that can be asked; 0 = none are configured.
     pub configured: u8,
     /// How many answered last.
     pub answering: u8,
+}
+
+impl Canaries {
+    /// Whether at least two of three answer; `None` where there are none.
+    pub fn are_well(self) -> Option<bool> {
+        let two_thirds = u16::from(self.answering) * 3 >= u16::from(self.configured) * 2;
+        (self.configured > 0).then_some(two_thirds)
+    }
+
+    /// Whether there are some, and none answers.
+    pub fn are_silent(self) -> bool {
+        self.configured > 0 && self.answering == 0
+    }
 }
 
 /// How far failing checks were believed at a moment, and what told against them.
@@ -157,6 +188,7 @@ mod tests {
             "resolver_sick",
             "failures",
             "isolation",
+            "stalled",
         ];
         for (bit, name) in names.into_iter().enumerate() {
             assert_eq!(Signals(1 << bit).names().collect::<Vec<_>>(), [name]);

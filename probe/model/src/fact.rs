@@ -99,7 +99,22 @@ named! {
         Latency = "latency",
         /// Up and down in turn, too often to tell of each time.
         Flapping = "flapping",
+        /// The node's own: it does not believe failing checks.
+        NodeSuppressing = "node_suppressing",
+        /// The node's own: its network is gone.
+        NodeIsolated = "node_isolated",
     }
+}
+
+impl CheckType {
+    /// Every type that an event of a target has; the others are of a node.
+    pub const OF_TARGETS: [Self; 5] = [
+        Self::Http,
+        Self::TlsExpiry,
+        Self::TlsDeprecated,
+        Self::Latency,
+        Self::Flapping,
+    ];
 }
 
 named! {
@@ -338,6 +353,8 @@ mod tests {
             "tls_deprecated",
             "latency",
             "flapping",
+            "node_suppressing",
+            "node_isolated",
         ];
         assert_eq!(types, words);
         assert_eq!(Reason::from_word("opened"), Some(Reason::Opened));

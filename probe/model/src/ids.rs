@@ -18,9 +18,21 @@ impl TargetId {
         NonZeroI64::new(raw).filter(|id| id.get() > 0).map(Self)
     }
 
+    /// Stands for a node in its own incidents, where no target is: 0 in the database.
+    pub const NODE: Self = Self(NonZeroI64::MIN);
+
+    /// The id of an incident's row, or `None` when it is negative: 0 is [`TargetId::NODE`].
+    pub fn of_incident(raw: i64) -> Option<Self> {
+        if raw == 0 {
+            Some(Self::NODE)
+        } else {
+            Self::new(raw)
+        }
+    }
+
     /// The id as the database stores it.
     pub fn get(self) -> i64 {
-        self.0.get()
+        self.0.get().max(0)
     }
 
     /// The shard that owns this target: the top 10 bits of splitmix64(id).
@@ -31,7 +43,7 @@ impl TargetId {
 
 impl fmt::Display for TargetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.get().fmt(f)
     }
 }
 

@@ -178,7 +178,7 @@ mod tests {
         };
         assert!(metadata.size_bytes() <= METADATA_MAX_BYTES);
         let plain = Metadata::default().size_bytes();
-        assert!(plain <= 192, "{plain} B for each transition of a storm");
+        assert!(plain <= 136, "{plain} B for each transition of a storm");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use model::fact::{CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::inbox::Cadence;
-use model::metadata::{Observation, Votes};
+use model::metadata::{Observation, Suppression, Votes};
 use model::{Evidence, FactId, Metadata, UnixMs};
 
 use crate::effect::{Audit, AuditKind, Effect};
@@ -42,6 +42,8 @@ pub(crate) struct Desk<'t, 'c> {
     pub(crate) source: Cow<'static, str>,
     /// What it decides from, for the metadata of what it changes.
     pub(crate) seen: Seen,
+    /// Tells apart events of one target and type.
+    pub(crate) discriminator: Option<String>,
 }
 
 /// What a step has before it.
@@ -53,6 +55,8 @@ pub(crate) struct Seen {
     pub(crate) known_good: Option<UnixMs>,
     /// How verifiers voted.
     pub(crate) votes: Option<Box<Votes>>,
+    /// Of the node's own incidents.
+    pub(crate) suppression: Option<Suppression>,
 }
 
 impl Desk<'_, '_> {
@@ -63,7 +67,7 @@ impl Desk<'_, '_> {
             target: subject.target,
             group_id: subject.group_id,
             check_type: birth.check_type,
-            discriminator: None,
+            discriminator: self.discriminator.clone(),
             state: birth.state,
             started_at: birth.started_at,
             ended_at: None,
@@ -171,7 +175,7 @@ impl Desk<'_, '_> {
                 observation,
                 belief,
                 votes: self.seen.votes.clone().filter(|_| is_http),
-                suppression: None,
+                suppression: self.seen.suppression,
             }));
         }
     }

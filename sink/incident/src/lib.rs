@@ -15,7 +15,7 @@
 //! `http` is that identity; `advisory` has the ones beside it; `flap` the one that stands for many
 //! short ones; `suppress` and `maintenance` say what opens nothing; `escalation` and `quorum` how
 //! verifiers are asked and counted. `pressure` is the node's: how far any failing check may be
-//! believed. Events change in one place, `event`.
+//! believed. `node` has the incidents of the node itself. Events change in one place, `event`.
 //!
 //! `Unknown` outcomes, old generations and repeated sequence numbers move nothing.
 
@@ -28,6 +28,7 @@ mod event;
 mod flap;
 mod http;
 mod maintenance;
+mod node;
 pub mod pressure;
 pub mod quorum;
 mod state;
@@ -36,6 +37,7 @@ mod suppress;
 
 pub use advisory::Expiry;
 pub use effect::{Audit, AuditKind, Effect};
+pub use node::{NodeContext, NodeEvents};
 pub use pressure::{Pressure, Stance};
 pub use state::Incident;
 pub use step::{Context, Input, Policy, Subject, step};

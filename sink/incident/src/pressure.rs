@@ -26,16 +26,6 @@ pub use model::belief::{Canaries, Signals, Stance};
 pub use window::Share;
 use window::Window;
 
-/// Whether at least two of three answer; `None` where there are none.
-fn are_well(canaries: Canaries) -> Option<bool> {
-    let two_thirds = u16::from(canaries.answering) * 3 >= u16::from(canaries.configured) * 2;
-    (canaries.configured > 0).then_some(two_thirds)
-}
-
-fn are_silent(canaries: Canaries) -> bool {
-    canaries.configured > 0 && canaries.answering == 0
-}
-
 /// How the node is, as far as it knows itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
@@ -57,6 +47,9 @@ pub enum NodeIncident {
 }
 
 impl NodeIncident {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Suppressing, Self::Isolated];
+
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,6 +74,15 @@ pub struct Notice {
     pub targets: u64,
 }
 
+/// What the operator is told now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Since when failures are suppressed.
+    pub since: UnixMs,
+    /// By which signals, since then.
+    pub signals: Signals,
+}
+
 /// A time in which failures are suppressed, interruptions of less than two minutes included.
 #[derive(Clone, Copy, Debug)]
 struct Episode {
@@ -88,6 +90,8 @@ struct Episode {
     last: MonoUs,
     signals: Signals,
     told: bool,
+    /// It goes on until then, whatever is known: before a restart it was told.
+    resumed_until: Option<MonoUs>,
 }
 
 /// Everything that the node knows about its own trouble.
@@ -136,6 +140,27 @@ impl Pressure {
         }
     }
 
+    /// What the operator is told of `incident` now.
+    pub fn told(&self, incident: NodeIncident) -> Option<Told> {
+        let episode = match incident {
+            NodeIncident::Suppressing => self.suppressing.filter(|episode| episode.told),
+            NodeIncident::Isolated => self.isolated,
+        };
+        episode.map(|Episode { since, signals, .. }| Told {
+            since: since.unix,
+            signals,
+        })
+    }
+
+    /// The operator was told of `incident` before a restart, and not that it is over.
+    pub fn resume(&mut self, incident: NodeIncident, since: UnixMs, now: Now) {
+        let place = match incident {
+            NodeIncident::Suppressing => &mut self.suppressing,
+            NodeIncident::Isolated => &mut self.isolated,
+        };
+        place.get_or_insert(Episode::resumed(since, now));
+    }
+
     /// Whether many checks fail.
     pub fn is_failing(&self) -> bool {
         self.failing.is_some()
@@ -175,7 +200,7 @@ impl Pressure {
             dark_networks,
         } = self.health;
         let nearly_all = share.failing * 100 > share.results * ISOLATION_SHARE_PERCENT;
-        if are_silent(canaries) && nearly_all && dark_networks >= ISOLATION_NETWORKS_MIN {
+        if canaries.are_silent() && nearly_all && dark_networks >= ISOLATION_NETWORKS_MIN {
             return (Stance::Isolated, signals.and(Signals::ISOLATION));
         }
         let failures = self.judge_failures(canaries, nearly_all, now);
@@ -202,7 +227,7 @@ impl Pressure {
         }
         // Where there are no canaries, targets that answer stand in for them, if there are some.
         let is_new = now.since(since) < SUPPRESSION_MAX_MS * 1_000;
-        let is_ours = match are_well(canaries) {
+        let is_ours = match canaries.are_well() {
             Some(well) => !well,
             None => nearly_all && is_new,
         };
@@ -227,7 +252,11 @@ impl Pressure {
                 notices.push(episode.notice(NodeIncident::Isolated, true, targets));
                 self.isolated = Some(episode);
             }
-            Some(episode) if !is_isolated => {
+            Some(episode) if is_isolated => {
+                episode.signals = episode.signals.and(signals);
+                episode.resumed_until = None;
+            }
+            Some(episode) if episode.resumed_until.is_none_or(|until| until <= now.mono) => {
                 notices.push(episode.notice(NodeIncident::Isolated, false, targets));
                 self.isolated = None;
             }
@@ -271,6 +300,22 @@ impl Episode {
             last: now.mono,
             signals,
             told: false,
+            resumed_until: None,
+        }
+    }
+
+    /// One that the operator was told of before a restart: it has the time of an interruption for
+    /// being seen again.
+    fn resumed(since: UnixMs, now: Now) -> Self {
+        Self {
+            since: Now {
+                mono: now.mono,
+                unix: since,
+            },
+            last: now.mono,
+            signals: Signals::NONE,
+            told: true,
+            resumed_until: Some(now.mono.plus_ms(PRESSURE_STICKY_MS)),
         }
     }
 

@@ -116,6 +116,7 @@ pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incide
         effects: Vec::new(),
         source: Cow::Borrowed(LOCAL),
         seen: Seen::default(),
+        discriminator: None,
     };
     let mut turn = Turn { state, desk };
     match input {
@@ -282,6 +283,7 @@ impl Turn<'_, '_> {
                 state.changes.note(now);
                 &mut state.flapping
             }
+            CheckType::NodeSuppressing | CheckType::NodeIsolated => return,
         };
         place.get_or_insert_with(|| Box::new(opened));
     }
@@ -310,7 +312,7 @@ impl Turn<'_, '_> {
         if let Some(by) = by {
             self.desk.source = Cow::Owned(by);
         }
-        for &check_type in CheckType::ALL {
+        for check_type in CheckType::OF_TARGETS {
             if let Some(opened) = self.take(check_type) {
                 self.desk.close(opened, Reason::ManualOverride);
             }
@@ -335,6 +337,7 @@ impl Turn<'_, '_> {
                 state.changes = Changes::default();
                 state.flapping.take()
             }
+            CheckType::NodeSuppressing | CheckType::NodeIsolated => None,
         };
         boxed.map(|opened| *opened)
     }

@@ -6,6 +6,7 @@
 
 mod commands;
 mod doubt;
+mod operator;
 mod results;
 mod tenure;
 mod write_ahead;
@@ -13,7 +14,7 @@ mod write_ahead;
 use std::rc::Rc;
 
 use crossbeam_channel::Receiver;
-use incident::{Policy, Pressure};
+use incident::{NodeEvents, Policy, Pressure};
 use model::ids::FactMint;
 use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES, FIRST_FAILURE_HOLD_MS};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
@@ -30,7 +31,7 @@ use crate::history::History;
 use crate::incidents::Incidents;
 use crate::quiet::Quiet;
 use crate::slots::{CoreSlots, Timeline};
-use crate::start::Found;
+use crate::start::{Found, Open};
 use crate::stats::{Ledger, SinkStats};
 pub(crate) use tenure::Tenure;
 use write_ahead::Standing;
@@ -84,6 +85,9 @@ pub(crate) struct Sink<S> {
     quiet: Quiet,
     incidents: Incidents,
     pressure: Pressure,
+    /// The node's own incidents, and its name in them.
+    own: NodeEvents,
+    node: String,
     evidence: EvidenceShelf,
     mint: FactMint,
     facts: FactQueue,
@@ -117,7 +121,7 @@ impl<S: FactStore> Sink<S> {
         clock: Clock,
         inside: Inside,
         (store, tenure): (Rc<S>, Tenure),
-        found: Found,
+        mut found: Found,
     ) -> Self {
         let timeline = Timeline::new(config.projection_interval_ms);
         let cores: Vec<Core> = inside
@@ -135,7 +139,7 @@ impl<S: FactStore> Sink<S> {
         let own_clock = Clock::clone(&clock);
         let queue = ApplyQueue::new(found.journal, found.applied, found.fence, own_clock);
         queue.go_on(found.fence, found.applied, found.superseded);
-        Self {
+        let mut sink = Self {
             clock,
             store,
             policy: Policy {
@@ -149,8 +153,10 @@ impl<S: FactStore> Sink<S> {
             ledger: Ledger::new(cores.len()),
             evidence: EvidenceShelf::new(cores.len()),
             cores,
-            incidents: Incidents::new(found.open),
+            incidents: Incidents::new(Open::new()),
             pressure: Pressure::default(),
+            own: NodeEvents::default(),
+            node: config.node.clone(),
             mint: found.mint,
             facts,
             queue,
@@ -169,7 +175,11 @@ impl<S: FactStore> Sink<S> {
             released: inside.released,
             to_release: std::collections::VecDeque::new(),
             stats: inside.stats,
-        }
+        };
+        let now = (sink.clock)();
+        sink.resume_own(&mut found.open, now);
+        sink.incidents = Incidents::new(found.open);
+        sink
     }
 
     /// Does everything that there is to do now. Must run on a tokio `LocalSet`.
@@ -181,6 +191,7 @@ impl<S: FactStore> Sink<S> {
         self.take_commands(now);
         self.close_abandoned(now);
         self.weigh_results(now);
+        self.follow_own(now);
         self.book_results(now);
         if !self.is_stopping() {
             // A machine that shuts down may have lost its network first.

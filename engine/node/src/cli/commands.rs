@@ -283,9 +283,11 @@ fn look(
 
 fn target_id(given: Option<i64>) -> anyhow::Result<Option<TargetId>> {
     let Some(raw) = given else { return Ok(None) };
-    match TargetId::new(raw) {
+    match TargetId::of_incident(raw) {
         Some(id) => Ok(Some(id)),
-        None => bad_input(format!("--target: found {raw}, accepted is an id from 1")),
+        None => bad_input(format!(
+            "--target: found {raw}, accepted is an id from 1, or 0 for incidents of nodes"
+        )),
     }
 }
 

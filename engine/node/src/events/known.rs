@@ -24,7 +24,7 @@ pub(super) fn object(metadata: &Metadata) -> Value {
         },
         "verifiers": votes.as_deref().map(votes_object),
         "suppression": suppression.map(|suppression| json!({
-            "since_ms": suppression.since.0,
+            "began_at_ms": suppression.since.0,
             "targets": suppression.targets,
         })),
     })

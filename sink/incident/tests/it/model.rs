@@ -8,7 +8,7 @@ mod reference;
 use std::collections::HashMap;
 
 use incident::quorum::{Answer, Says};
-use incident::{Expiry, Input, Stance};
+use incident::{AuditKind, Effect, Expiry, Input, Stance};
 use model::FailureClass::{
     ConnectRefused, ConnectTimeout, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency,
     LocalPressure, LocalShed, SafetyBlocked, TlsDeprecated, TlsExpired, TlsUnsupported,
@@ -262,7 +262,7 @@ impl Pair {
     }
 
     fn close(&mut self) {
-        let check_type = self.dice.pick(CheckType::ALL);
+        let check_type = self.dice.pick(&CheckType::OF_TARGETS);
         self.life.input(Input::Closed {
             check_type,
             by: "ann".to_owned(),
@@ -319,6 +319,45 @@ impl Pair {
         }
         assert_eq!(self.life.transitions.len(), self.life.job_seqs.len());
     }
+
+    /// Votes are with what verifiers decided, and nowhere else.
+    fn assert_every_transition_says_what_was_known(&self) {
+        let seed = self.seed;
+        for transition in &self.life.transitions {
+            let known = transition.metadata.as_deref().expect("known");
+            let row = self.life.rows.iter().find(|row| row.id == transition.event);
+            let row = row.expect("its event");
+            let is_http = row.check_type == CheckType::Http;
+            let observation = known.observation;
+            let first = is_http.then_some(row.started_at);
+            assert_eq!(observation.first_failed_at, first, "seed {seed}");
+            let is_closed = transition.after == State::Resolved;
+            let closed = row.ended_at.filter(|_| is_closed);
+            assert_eq!(observation.closed_at, closed, "seed {seed}");
+            if is_http && transition.source == "quorum" {
+                let votes = known.votes.as_deref().expect("votes");
+                let all = votes.confirmed + votes.disagreed;
+                assert_eq!(votes.healthy, all, "seed {seed}");
+                let confirms = votes.confirmed >= votes.quorum;
+                let is_down = transition.after == State::Down;
+                assert_eq!(confirms, is_down, "seed {seed}");
+            }
+            assert!(known.suppression.is_none(), "seed {seed}");
+        }
+    }
+
+    fn assert_every_audit_names_an_event_of_the_target(&self) {
+        for effect in &self.life.effects {
+            let Effect::Audit(audit) = effect else {
+                continue;
+            };
+            assert_eq!(audit.target, self.life.subject.target);
+            let is_there = |id| self.life.rows.iter().any(|row| row.id == id);
+            assert!(audit.event.is_none_or(is_there), "seed {}", self.seed);
+            let is_asking = audit.kind == AuditKind::RetryDispatched;
+            assert!(is_asking || audit.votes.is_none(), "seed {}", self.seed);
+        }
+    }
 }
 
 #[test]
@@ -330,12 +369,14 @@ fn every_life_is_what_the_model_says() {
         let mut pair = Pair::new(seed);
         pair.live();
         pair.assert_every_transition_owes_a_job();
+        pair.assert_every_transition_says_what_was_known();
+        pair.assert_every_audit_names_an_event_of_the_target();
         for row in &pair.life.rows {
             *opened.entry(row.check_type).or_default() += 1;
         }
     }
-    for check_type in CheckType::ALL {
-        let count = opened.get(check_type).copied().unwrap_or(0);
+    for check_type in CheckType::OF_TARGETS {
+        let count = opened.get(&check_type).copied().unwrap_or(0);
         assert!(
             count >= 100,
             "{check_type} was opened {count} times: {opened:?}"

@@ -23,7 +23,7 @@ impl<S: FactStore> Sink<S> {
         self.pressure.drained(drained, now.mono);
         let not_known = self.not_known();
         for notice in self.pressure.turn(not_known, now) {
-            self.tell_operator(notice);
+            Self::tell_operator(notice);
         }
     }
 
@@ -49,7 +49,8 @@ impl<S: FactStore> Sink<S> {
         self.slots.iter().map(|slots| slots.unknown() as u64).sum()
     }
 
-    fn tell_operator(&mut self, notice: Notice) {
+    /// Says it; the incident in the store follows in the same turn.
+    fn tell_operator(notice: Notice) {
         let Notice {
             incident,
             begins,
@@ -57,11 +58,6 @@ impl<S: FactStore> Sink<S> {
             signals,
             targets,
         } = notice;
-        let counters = &mut self.ledger.counters;
-        *match incident {
-            NodeIncident::Suppressing => &mut counters.node_suppressing,
-            NodeIncident::Isolated => &mut counters.node_isolated,
-        } = u64::from(begins);
         let signals: Vec<&str> = signals.names().collect();
         let (incident, since_unix_ms) = (incident.as_str(), since.0);
         if begins {
@@ -88,6 +84,9 @@ impl<S: FactStore> Sink<S> {
     pub(super) fn publish_doubt(&mut self) {
         let (not_known, stance) = (self.not_known(), self.pressure.stance());
         let counters = &mut self.ledger.counters;
+        let told = |incident| u64::from(self.pressure.told(incident).is_some());
+        counters.node_suppressing = told(NodeIncident::Suppressing);
+        counters.node_isolated = told(NodeIncident::Isolated);
         counters.not_known = not_known;
         counters.failure_pressure = u64::from(self.pressure.is_failing());
         counters.doubting = u64::from(stance.suppresses());

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use incident::NodeEvents;
 use model::inbox::Cadence;
 use model::{MonoUs, Now, Slot};
 use store::{Claim, JournalId, StoreError};
@@ -87,7 +88,7 @@ impl<S: FactStore> Sink<S> {
             Reply::Renewed(Ok(())) => Ok(Answer::Renewed),
             Reply::Renewed(Err(error)) => Err(Refusal::Store(error)),
             Reply::Acquired(acquired) => match *acquired {
-                Ok(regained) => self.load_again(regained).map_err(Refusal::Journal),
+                Ok(regained) => self.load_again(regained, now).map_err(Refusal::Journal),
                 Err(refusal) => Err(refusal),
             },
         };
@@ -190,11 +191,12 @@ impl<S: FactStore> Sink<S> {
             *slots = CoreSlots::new(self.timeline);
         }
         self.incidents = Incidents::new(HashMap::new());
+        self.own = NodeEvents::default();
     }
 
     /// Memory as a start has it, and with what came to the journal since it was read, or waits for
     /// it.
-    fn load_again(&mut self, regained: Regained) -> Result<Answer, PersistError> {
+    fn load_again(&mut self, regained: Regained, now: Now) -> Result<Answer, PersistError> {
         let Regained {
             fence,
             since,
@@ -218,8 +220,9 @@ impl<S: FactStore> Sink<S> {
             lag = self.queue.lag(),
             "this node writes again; its targets are loaded next"
         );
-        self.incidents = Incidents::new(memory.open);
         self.queue.go_on(fence, floor, superseded);
+        self.resume_own(&mut memory.open, now);
+        self.incidents = Incidents::new(memory.open);
         Ok(Answer::Granted { epoch, since })
     }
 }

@@ -9,6 +9,7 @@ mod clock_steps;
 mod fencing;
 mod fleet;
 mod history;
+mod operator;
 mod outage;
 mod properties;
 mod restart;

@@ -245,7 +245,7 @@ fn fact_id(table: &'static str, row: i64, column: &'static str, raw: i64) -> Res
 }
 
 fn target_id(table: &'static str, row: i64, raw: i64) -> Result<TargetId> {
-    TargetId::new(raw).ok_or_else(|| bad_row(table, row, "endpoint_id", &raw.to_string()))
+    TargetId::of_incident(raw).ok_or_else(|| bad_row(table, row, "endpoint_id", &raw.to_string()))
 }
 
 fn known<T>(

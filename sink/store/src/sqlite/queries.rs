@@ -207,7 +207,8 @@ fn fact_id(
 }
 
 fn target_id(table: &'static str, row: i64, raw: i64) -> Result<TargetId, Failure> {
-    TargetId::new(raw).ok_or_else(|| Failure::row(table, row, "endpoint_id", &raw.to_string()))
+    TargetId::of_incident(raw)
+        .ok_or_else(|| Failure::row(table, row, "endpoint_id", &raw.to_string()))
 }
 
 fn state(

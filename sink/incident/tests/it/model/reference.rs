@@ -411,6 +411,7 @@ impl Reference {
                 self.flapping = false;
                 self.changes.clear();
             }
+            CheckType::NodeSuppressing | CheckType::NodeIsolated => {}
         }
     }
 }

@@ -134,7 +134,7 @@ fn a_maintenance_window_of_the_configuration_swallows_and_can_be_edited() {
 }
 
 /// Says that the loop of a core lags, or that it does not.
-fn say_lag(bed: &Bed, lags: bool) {
+pub(super) fn say_lag(bed: &Bed, lags: bool) {
     let signals = if lags {
         Signals::LOOP_LAG
     } else {

@@ -162,6 +162,14 @@ proptest! {
             prop_assert_eq!(counters.open_seems_down + counters.open_down, of_http);
             prop_assert_eq!(counters.transitions, store.transitions.borrow().len() as u64);
             prop_assert_eq!(store.jobs.borrow().len(), store.transitions.borrow().len());
+            // Their rows are gathered for a moment longer.
+            bed.pass(1_000);
+            bed.turns(100).await;
+            let counters = bed.snapshot().counters;
+            let noted = counters.maintenance_active + counters.alerts_suppressed
+                + counters.retries_dispatched;
+            prop_assert_eq!(noted, store.trail.borrow().len() as u64, "each is one line");
+            prop_assert_eq!((counters.audit_rows, counters.audit_left_out), (noted, 0));
             Ok(())
         })?;
     }

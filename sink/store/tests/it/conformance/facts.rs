@@ -1,7 +1,7 @@
 //! Facts: idempotence, immutability, one open event per identity, the status projection.
 
 use model::fact::{CheckType, Fact, State};
-use model::{FactId, FailureClass, UnixMs};
+use model::{FactId, FailureClass, TargetId, UnixMs};
 use store::EventFilter;
 
 use crate::fixture::{Backend, Incident, START, batch, import_id, open, row, target, transition};
@@ -223,6 +223,45 @@ pub(crate) async fn counts_only_rise_and_only_while_the_event_is_open<B: Backend
     assert_eq!((applied.counted, applied.skipped), (0, 1));
     let events = store.events(&EventFilter::default()).await.expect("events");
     assert_eq!(events[0].fail_count, 4);
+}
+
+pub(crate) async fn an_incident_of_a_node_is_of_no_target<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    store
+        .import(vec![row(5, "http://a.test/")], import_id(0))
+        .await
+        .expect("import");
+    let of_node = |nth, node: &str| {
+        let mut incident = Incident::of(TargetId::NODE, nth);
+        incident.event.check_type = CheckType::NodeIsolated;
+        incident.event.state = State::Down;
+        incident.event.discriminator = Some(node.to_owned());
+        incident
+    };
+    let (mut ours, mut theirs) = (of_node(1, "a"), of_node(2, "b"));
+    let mut again = of_node(3, "a");
+    let facts = [ours.open(), theirs.open(), again.open()];
+    let applied = store.apply(&batch(1, &facts)).await.expect("applied");
+    assert_eq!((applied.transitions, applied.jobs), (2, 2));
+    assert_eq!(applied.conflicts, [again.id()]);
+    let filter = EventFilter {
+        target: Some(TargetId::NODE),
+        ..EventFilter::default()
+    };
+    let listed = store.events(&filter).await.expect("events");
+    assert_eq!(listed, [theirs.event.clone(), ours.event.clone()]);
+    let open = store.open_events().await.expect("open events");
+    assert!(open.iter().all(|it| it.event.target == TargetId::NODE) && open.len() == 2);
+    let stored = store.transitions(ours.id()).await.expect("transitions");
+    assert_eq!(stored, [transition(&facts[0])]);
+    let at_zero = "SELECT COUNT(*) FROM jetpack_monitor_events WHERE endpoint_id = 0";
+    assert_eq!(backend.number(at_zero), Some(2));
+    let status = status_sql(5);
+    let before = backend.number(&status);
+    let closed = batch(2, &[ours.close()]);
+    store.apply(&closed).await.expect("applied");
+    assert_eq!(backend.number(&status), before, "no site's status moves");
 }
 
 pub(crate) async fn a_false_alarm_is_a_false_positive_once<B: Backend>() {

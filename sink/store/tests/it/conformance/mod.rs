@@ -21,6 +21,7 @@ macro_rules! conformance {
             facts: started_at_and_identity_never_move,
             facts: one_identity_has_one_open_event,
             facts: counts_only_rise_and_only_while_the_event_is_open,
+            facts: an_incident_of_a_node_is_of_no_target,
             facts: a_false_alarm_is_a_false_positive_once,
             facts: evidence_comes_back_as_it_was_seen,
             facts: the_status_follows_the_worst_open_http_event,

@@ -1,0 +1,46 @@
+//! The node's own incidents: kept beside those of targets, in the same journal and store. What was
+//! open before a start or a takeover is taken up again. It must not know what they are about.
+
+use incident::NodeContext;
+use model::{Now, TargetId};
+
+use super::Sink;
+use crate::apply::FactStore;
+use crate::start::{Open, Resumed};
+
+impl<S: FactStore> Sink<S> {
+    /// Takes the node's events out of what a start found open; the others are for their targets.
+    pub(super) fn resume_own(&mut self, open: &mut Open, now: Now) {
+        let own = open.remove(&TargetId::NODE).unwrap_or_default();
+        for Resumed { event, transitions } in own {
+            let mut context = NodeContext {
+                node: &self.node,
+                not_known: 0,
+                now,
+                ids: &mut self.mint,
+            };
+            let pressure = &mut self.pressure;
+            let fact = self.own.resume(*event, transitions, pressure, &mut context);
+            fact.into_iter()
+                .for_each(|fact| self.facts.push(fact, now.mono));
+        }
+    }
+
+    /// Writes what changed of the node's own incidents. Without the right to write nothing is
+    /// decided: it is made up for once that is back.
+    pub(super) fn follow_own(&mut self, now: Now) {
+        if self.tenure.is_lost() {
+            return;
+        }
+        let not_known = self.not_known();
+        let mut context = NodeContext {
+            node: &self.node,
+            not_known,
+            now,
+            ids: &mut self.mint,
+        };
+        for fact in self.own.follow(&self.pressure, &mut context) {
+            self.facts.push(fact, now.mono);
+        }
+    }
+}
