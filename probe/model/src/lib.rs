@@ -21,6 +21,7 @@ pub mod schedule;
 pub mod target;
 pub mod time;
 pub mod url;
+pub mod window;
 
 pub use belief::Belief;
 pub use check::Check;
@@ -32,3 +33,4 @@ pub use outcome::Outcome;
 pub use target::{FieldError, Target, TargetSpec};
 pub use time::{MonoUs, Now, UnixMs};
 pub use url::TargetUrl;
+pub use window::{Window, WindowId};

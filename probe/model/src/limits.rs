@@ -399,3 +399,14 @@ pub const AUDIT_WAITING_MAX: usize = 1_024;
 pub const AUDIT_TRAIL_MAX: usize = 16_384;
 /// Those of them that take the votes of verifiers along, of [`METADATA_MAX_BYTES`] at most.
 pub const AUDIT_TRAIL_VOTES_MAX: usize = 2_048;
+
+/// Longest maintenance window that operators add, in ms: 7 days.
+pub const WINDOW_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Windows that a store keeps.
+pub const WINDOWS_MAX: usize = 1_000;
+/// Why there is a window, in bytes.
+pub const WINDOW_REASON_MAX_BYTES: usize = 500;
+/// Name of a time zone, in bytes.
+pub const WINDOW_ZONE_MAX_BYTES: usize = 64;
+/// A window that was once is kept so long after its end, in ms: 30 days.
+pub const WINDOW_KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1_000;

@@ -173,7 +173,7 @@ impl fmt::Display for ExpectStatus {
 }
 
 /// A maintenance window in ms since the Unix epoch; both ends are outside of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Maintenance {
     /// Failures after this instant are swallowed.
     pub start_ms: u64,

@@ -206,6 +206,16 @@ pub enum StoreError {
         "the import brought no target, so pruning would switch off every target: check the list"
     )]
     NothingImported,
+    /// There are as many maintenance windows as a store keeps.
+    #[error(
+        "the store {store} has {} maintenance windows, and keeps no more: remove some with \
+         `ringwatch maintenance remove ID`, or add one for a group instead of one for each target",
+        model::limits::WINDOWS_MAX
+    )]
+    TooManyWindows {
+        /// The file or the address.
+        store: String,
+    },
     /// The store was closed, or its thread is gone.
     #[error("the store {store} is closed: this request came too late")]
     Closed {

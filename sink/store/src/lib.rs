@@ -23,6 +23,7 @@ mod lease;
 mod legacy;
 mod metadata;
 mod mysql;
+mod operators;
 mod options;
 mod rules;
 mod schema;
@@ -44,6 +45,7 @@ pub use legacy::{
     LegacyState, Name,
 };
 pub use mysql::MysqlUrl;
+pub use operators::{PausedTarget, Switched, WindowRow};
 pub use options::OpenOptions;
 pub use schema::{MigrationPlan, MigrationStep};
 pub use store::Store;

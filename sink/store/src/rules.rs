@@ -16,6 +16,11 @@ pub(crate) fn first_id_at(at: UnixMs) -> i64 {
     (at.0.saturating_sub(FACT_EPOCH_UNIX_MS) << 22) as i64
 }
 
+/// Whether a target is checked: it is in a list, and nobody paused it.
+pub(crate) const IS_CHECKED: &str = "(monitor_active = 1 AND NOT EXISTS \
+    (SELECT 1 FROM jetpack_monitor_paused_targets AS paused \
+     WHERE paused.target_id = jetpack_monitor_check_targets.id))";
+
 /// Queue of internal jobs.
 pub(crate) const QUEUE_INTERNAL: u8 = 3;
 /// Attempts of a job before it is dead.

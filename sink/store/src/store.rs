@@ -50,6 +50,8 @@ macro_rules! ask {
     };
 }
 
+mod operators;
+
 impl Store {
     /// Opens the store at `url`; an embedded one is made and migrated when needed.
     ///
@@ -569,6 +571,47 @@ impl Store {
     /// The store's, and a row that this build cannot read.
     pub async fn transitions(&self, event: FactId) -> Result<Vec<Transition>> {
         ask!(self, Control, |db| db.transitions(event))
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// The store's, and a row that this build cannot read.
+    pub async fn event(&self, event: FactId) -> Result<Option<Event>> {
+        ask!(self, Control, |db| db.event(event))
+    }
+
+    /// The highest fact id that was ever applied, of each shard that has one. Facts of a shard are
+    /// applied in the order of their ids, so what is new of it is above what was its newest before.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn newest_facts(&self) -> Result<Vec<FactId>> {
+        ask!(self, Control, |db| db.newest_facts())
+    }
+
+    /// The first `limit` transitions with ids above `after` and up to `upto`, by id, with what was
+    /// seen.
+    ///
+    /// # Errors
+    /// As [`Store::transitions`].
+    pub async fn transitions_between(
+        &self,
+        after: i64,
+        upto: FactId,
+        limit: usize,
+    ) -> Result<Vec<Transition>> {
+        ask!(self, Control, |db| db
+            .transitions_between(after, upto, limit))
+    }
+
+    /// When a target was last checked, as it was written last; `None` where that never was, or is
+    /// in a legacy table.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn freshness(&self, target: TargetId) -> Result<Option<FreshnessRow>> {
+        ask!(self, Control, |db| db.freshness(target))
     }
 
     /// Rows per table.

@@ -1,13 +1,13 @@
 //! Writes when targets were checked: the most frequent write of all, so it touches one table with
 //! one key and nothing else.
 
-use model::UnixMs;
 use model::limits::FRESHNESS_CHUNK_ROWS;
+use model::{TargetId, UnixMs};
 use mysql_async::Value;
 
 use super::insert::Many;
 use super::legacy;
-use super::session::Session;
+use super::session::{Session, read};
 use crate::Result;
 use crate::answer::FreshnessRow;
 use crate::lease::Fence;
@@ -24,7 +24,23 @@ const TAIL: &str = "ON DUPLICATE KEY UPDATE \
 /// prepares few, and the last chunk of a flush is one statement all the same.
 const SIZE_STEP: usize = FRESHNESS_CHUNK_ROWS / 8;
 
+const ONE: &str = "SELECT last_checked_at, next_check_at FROM jetpack_monitor_site_runtime \
+    WHERE target_id = ?";
+
 impl Session {
+    pub(crate) async fn freshness(&mut self, target: TargetId) -> Result<Option<FreshnessRow>> {
+        let rows = self.ask(ONE, vec![Value::Int(target.get())]).await?;
+        let Some(row) = rows.into_iter().next() else {
+            return Ok(None);
+        };
+        let (last, next): (i64, i64) = read(self.url(), row)?;
+        Ok(Some(FreshnessRow {
+            target,
+            last_checked: UnixMs(last as u64),
+            next_check: UnixMs(next as u64),
+        }))
+    }
+
     /// Writes one chunk, sorted by target, in one transaction.
     ///
     /// The commit is a request of its own: a statement that arrives late, when its connection was

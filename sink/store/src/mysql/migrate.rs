@@ -122,6 +122,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "false_positives",
         sql: include_str!("../../migrations/mysql/0021_false_positives.sql"),
     },
+    Migration {
+        version: 22,
+        name: "maintenance_windows",
+        sql: include_str!("../../migrations/mysql/0022_maintenance_windows.sql"),
+    },
+    Migration {
+        version: 23,
+        name: "paused_targets",
+        sql: include_str!("../../migrations/mysql/0023_paused_targets.sql"),
+    },
 ];
 
 /// How long a migration waits for another one, in s.

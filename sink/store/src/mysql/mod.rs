@@ -36,6 +36,7 @@ mod insert;
 mod lease;
 mod legacy;
 mod migrate;
+mod operators;
 mod queries;
 mod session;
 mod structure;

@@ -11,6 +11,7 @@ use super::targets::whole;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
 use crate::lease::Fence;
 use crate::metadata;
+use crate::rules::IS_CHECKED;
 use crate::{Result, StoreError};
 
 const EVENTS: &str = "jetpack_monitor_events";
@@ -21,6 +22,13 @@ const OPEN_EVENTS_PAGE: usize = 2_000;
 
 const EVENT_COLUMNS: &str = "id, blog_id, endpoint_id, check_type, discriminator, state, \
     started_at, ended_at, resolution_reason, fail_count, failure_class";
+
+const TRANSITION_COLUMNS: &str = "id, event_id, endpoint_id, state_before, state_after, reason, \
+    source, metadata, changed_at";
+
+/// Shards that have facts.
+const NEWEST: &str = "SELECT shard, newest_fact FROM jetpack_monitor_shards \
+    WHERE newest_fact > 0 ORDER BY shard";
 
 type EventRow = (
     i64,
@@ -117,36 +125,58 @@ impl Session {
 
     pub(crate) async fn transitions(&mut self, event: FactId) -> Result<Vec<Transition>> {
         let sql = format!(
-            "SELECT id, event_id, endpoint_id, state_before, state_after, reason, source,
-                    metadata, changed_at
-             FROM {TRANSITIONS} WHERE event_id = ? ORDER BY id"
+            "SELECT {TRANSITION_COLUMNS} FROM {TRANSITIONS} WHERE event_id = ? ORDER BY id"
         );
-        self.read(async |session: &mut Self| {
-            let rows = session.fetch(&sql, vec![Value::Int(event.get())]).await?;
-            rows.into_iter()
-                .map(|row| transition(read(session.url(), row)?))
-                .collect()
-        })
-        .await
+        let rows = self.ask(&sql, vec![Value::Int(event.get())]).await?;
+        self.transitions_of(rows)
+    }
+
+    pub(crate) async fn transitions_between(
+        &mut self,
+        after: i64,
+        upto: FactId,
+        limit: usize,
+    ) -> Result<Vec<Transition>> {
+        let sql = format!(
+            "SELECT {TRANSITION_COLUMNS} FROM {TRANSITIONS} WHERE id > ? AND id <= ? \
+             ORDER BY id LIMIT ?"
+        );
+        let range = [after, upto.get(), whole(limit)].map(Value::Int);
+        let rows = self.ask(&sql, range.into()).await?;
+        self.transitions_of(rows)
+    }
+
+    fn transitions_of(&self, rows: Vec<Row>) -> Result<Vec<Transition>> {
+        rows.into_iter()
+            .map(|row| transition(read(self.url(), row)?))
+            .collect()
+    }
+
+    pub(crate) async fn event(&mut self, event: FactId) -> Result<Option<Event>> {
+        let sql = format!("SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE id = ?");
+        let rows = self.ask(&sql, vec![Value::Int(event.get())]).await?;
+        Ok(self.events_of(rows)?.pop())
+    }
+
+    pub(crate) async fn newest_facts(&mut self) -> Result<Vec<FactId>> {
+        let rows = self.ask(NEWEST, Vec::new()).await?;
+        self.newest_of(rows)
+    }
+
+    fn newest_of(&self, rows: Vec<Row>) -> Result<Vec<FactId>> {
+        let newest = |row: Row| {
+            let (shard, raw): (i64, i64) = read(self.url(), row)?;
+            fact_id("jetpack_monitor_shards", shard, "newest_fact", raw)
+        };
+        rows.into_iter().map(newest).collect()
     }
 
     pub(crate) async fn floors(&mut self, fence: Fence) -> Result<Floors> {
         // One snapshot: a position without its ids would let an id be minted twice.
         self.read(async |session: &mut Self| {
-            let sql = "SELECT shard, newest_fact FROM jetpack_monitor_shards \
-                WHERE newest_fact > 0 ORDER BY shard";
-            let mut newest = Vec::new();
-            for row in session.fetch(sql, Vec::new()).await? {
-                let (shard, raw): (i64, i64) = read(session.url(), row)?;
-                newest.push(fact_id(
-                    "jetpack_monitor_shards",
-                    shard,
-                    "newest_fact",
-                    raw,
-                )?);
-            }
+            let newest = session.fetch(NEWEST, Vec::new()).await?;
             Ok(Floors {
-                newest,
+                newest: session.newest_of(newest)?,
                 journal_seq: session.journal_seq("journal_id = ?", fence.journal).await?,
                 superseded: session.superseded(fence.journal).await?,
             })
@@ -161,7 +191,7 @@ impl Session {
                 None => (
                     session.count("check_targets").await?,
                     session
-                        .count("check_targets WHERE monitor_active = 1")
+                        .count(&format!("check_targets WHERE {IS_CHECKED}"))
                         .await?,
                 ),
             };
@@ -258,7 +288,12 @@ fn known<T>(
     from_word(word).ok_or_else(|| bad_row(table, row, column, word))
 }
 
-fn bad_row(table: &'static str, id: i64, column: &'static str, found: &str) -> StoreError {
+pub(super) fn bad_row(
+    table: &'static str,
+    id: i64,
+    column: &'static str,
+    found: &str,
+) -> StoreError {
     StoreError::BadRow {
         table,
         id,

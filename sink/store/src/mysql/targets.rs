@@ -6,6 +6,7 @@ use mysql_async::{Row, Value};
 use super::session::Session;
 use crate::answer::{ChangePage, TargetPage};
 use crate::columns::{CONFIG_LEN, Field, Head, config_list, read_target};
+use crate::rules::IS_CHECKED;
 use crate::{Result, StoreError};
 
 /// Columns before the configuration.
@@ -14,7 +15,7 @@ const HEAD_LEN: usize = 3;
 /// Rows for [`read_target`], with the change number after them.
 fn select(which: &str, order: &str) -> String {
     format!(
-        "SELECT id, generation, monitor_active, {}, change_number
+        "SELECT id, generation, {IS_CHECKED}, {}, change_number
          FROM jetpack_monitor_check_targets WHERE {which} ORDER BY {order} LIMIT ?",
         config_list()
     )
@@ -31,7 +32,7 @@ impl Session {
             return self.legacy_targets(after, limit, only_active).await;
         }
         let which = if only_active {
-            "id > ? AND monitor_active = 1"
+            &format!("id > ? AND {IS_CHECKED}")
         } else {
             "id > ?"
         };

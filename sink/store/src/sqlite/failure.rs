@@ -33,6 +33,8 @@ pub(super) enum Failure {
     ReadOnly,
     /// An import without rows was to be pruned.
     NothingImported,
+    /// There are as many maintenance windows as there may be.
+    TooManyWindows,
     /// Somebody else has the right to write.
     Held(Held),
     /// The right to write was taken.
@@ -92,6 +94,9 @@ impl Failure {
                 detail: "no permission to write".to_owned(),
             },
             Self::NothingImported => StoreError::NothingImported,
+            Self::TooManyWindows => StoreError::TooManyWindows {
+                store: path.display().to_string(),
+            },
             Self::Held(held) => StoreError::held(path.display().to_string(), held),
             Self::Fenced(fence) => StoreError::Fenced {
                 store: path.display().to_string(),

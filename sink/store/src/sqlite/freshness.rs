@@ -2,6 +2,8 @@
 //! one key and nothing else.
 
 use model::limits::FRESHNESS_CHUNK_ROWS;
+use model::{TargetId, UnixMs};
+use rusqlite::{OptionalExtension, Row};
 
 use super::connection::Db;
 use super::lease;
@@ -17,7 +19,24 @@ const UPSERT: &str = "
     ON CONFLICT (target_id) DO UPDATE
     SET last_checked_at = excluded.last_checked_at, next_check_at = excluded.next_check_at";
 
+const ONE: &str = "
+    SELECT last_checked_at, next_check_at FROM jetpack_monitor_site_runtime WHERE target_id = ?1";
+
 impl Db {
+    pub(crate) fn freshness(&mut self, target: TargetId) -> Result<Option<FreshnessRow>> {
+        self.run(|connection| {
+            let read = |row: &Row<'_>| {
+                Ok(FreshnessRow {
+                    target,
+                    last_checked: UnixMs(row.get::<_, i64>(0)? as u64),
+                    next_check: UnixMs(row.get::<_, i64>(1)? as u64),
+                })
+            };
+            let mut statement = connection.prepare_cached(ONE)?;
+            Ok(statement.query_row([target.get()], read).optional()?)
+        })
+    }
+
     /// Writes one chunk, sorted by target, in one transaction.
     pub(crate) fn write_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<u64> {
         debug_assert!(chunk.len() <= FRESHNESS_CHUNK_ROWS);

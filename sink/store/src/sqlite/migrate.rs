@@ -38,6 +38,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "false_positives",
         sql: include_str!("../../migrations/sqlite/0006_false_positives.sql"),
     },
+    Migration {
+        version: 7,
+        name: "operators",
+        sql: include_str!("../../migrations/sqlite/0007_operators.sql"),
+    },
 ];
 
 const VERSION_TABLE: &str = "jetpack_monitor_schema_version";

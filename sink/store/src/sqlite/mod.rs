@@ -25,6 +25,7 @@ mod history;
 mod import;
 mod lease;
 mod migrate;
+mod operators;
 mod queries;
 mod taken;
 mod targets;

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
 use crate::lease::Fence;
 use crate::metadata;
+use crate::rules::IS_CHECKED;
 
 const EVENTS: &str = "jetpack_monitor_events";
 const TRANSITIONS: &str = "jetpack_monitor_event_transitions";
@@ -21,6 +22,9 @@ const NEWEST: &str = "SELECT shard, newest_fact FROM jetpack_monitor_shards
 
 const EVENT_COLUMNS: &str = "id, blog_id, endpoint_id, check_type, discriminator, state, \
     started_at, ended_at, resolution_reason, fail_count, failure_class";
+
+const TRANSITION_COLUMNS: &str = "id, event_id, endpoint_id, state_before, state_after, reason, \
+    source, metadata, changed_at";
 
 /// Without statistics the planner would walk every closed event to find the few open ones.
 const OPEN: &str = "INDEXED BY jetpack_monitor_events_open WHERE ended_at IS NULL";
@@ -62,39 +66,39 @@ impl Db {
 
     pub(crate) fn transitions(&mut self, event: FactId) -> Result<Vec<Transition>> {
         let sql = format!(
-            "SELECT id, event_id, endpoint_id, state_before, state_after, reason, source,
-                    metadata, changed_at
-             FROM {TRANSITIONS} WHERE event_id = ?1 ORDER BY id"
+            "SELECT {TRANSITION_COLUMNS} FROM {TRANSITIONS} WHERE event_id = ?1 ORDER BY id"
         );
-        self.run(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query([event.get()])?;
-            let mut transitions = Vec::new();
-            while let Some(row) = rows.next()? {
-                transitions.push(read_transition(row)?);
-            }
-            Ok(transitions)
-        })
+        self.run(|connection| read_transitions(connection, &sql, [event.get()]))
+    }
+
+    pub(crate) fn event(&mut self, event: FactId) -> Result<Option<Event>> {
+        let sql = format!("SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE id = ?1");
+        self.run(|connection| Ok(read_events(connection, &sql, [event.get()])?.pop()))
+    }
+
+    pub(crate) fn newest_facts(&mut self) -> Result<Vec<FactId>> {
+        self.run(|connection| newest_facts(connection))
+    }
+
+    pub(crate) fn transitions_between(
+        &mut self,
+        after: i64,
+        upto: FactId,
+        limit: usize,
+    ) -> Result<Vec<Transition>> {
+        let sql = format!(
+            "SELECT {TRANSITION_COLUMNS} FROM {TRANSITIONS}
+             WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3"
+        );
+        self.run(|connection| read_transitions(connection, &sql, (after, upto.get(), limit as i64)))
     }
 
     pub(crate) fn floors(&mut self, fence: Fence) -> Result<Floors> {
         self.run(|connection| {
             // One snapshot: a position without its ids would let an id be minted twice.
             let snapshot = connection.transaction()?;
-            let mut statement = snapshot.prepare(NEWEST)?;
-            let mut rows = statement.query([])?;
-            let mut newest = Vec::new();
-            while let Some(row) = rows.next()? {
-                let raw: i64 = row.get(1)?;
-                newest.push(fact_id(
-                    "jetpack_monitor_shards",
-                    row.get(0)?,
-                    "newest_fact",
-                    raw,
-                )?);
-            }
             Ok(Floors {
-                newest,
+                newest: newest_facts(&snapshot)?,
                 journal_seq: journal_seq(&snapshot, "journal_id = ?1", fence.journal)?,
                 superseded: lease::superseded(&snapshot, fence.journal)?,
             })
@@ -111,7 +115,7 @@ impl Db {
             };
             Ok(StoreCounts {
                 targets: count("check_targets")?,
-                active: count("check_targets WHERE monitor_active = 1")?,
+                active: count(&format!("check_targets WHERE {IS_CHECKED}"))?,
                 events: count("events")?,
                 open_events: count("events WHERE ended_at IS NULL")?,
                 transitions: count("event_transitions")?,
@@ -122,6 +126,36 @@ impl Db {
             })
         })
     }
+}
+
+fn newest_facts(connection: &Connection) -> Result<Vec<FactId>, Failure> {
+    let mut statement = connection.prepare_cached(NEWEST)?;
+    let mut rows = statement.query([])?;
+    let mut newest = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (shard, raw): (i64, i64) = (row.get(0)?, row.get(1)?);
+        newest.push(fact_id(
+            "jetpack_monitor_shards",
+            shard,
+            "newest_fact",
+            raw,
+        )?);
+    }
+    Ok(newest)
+}
+
+fn read_transitions(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<Vec<Transition>, Failure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut transitions = Vec::new();
+    while let Some(row) = rows.next()? {
+        transitions.push(read_transition(row)?);
+    }
+    Ok(transitions)
 }
 
 fn journal_seq(connection: &Connection, which: &str, journal: i64) -> Result<u64, Failure> {

@@ -12,16 +12,17 @@ use super::field::field;
 use crate::Result;
 use crate::answer::{ChangePage, TargetPage};
 use crate::columns::{Head, ReadTarget, config_list, plain, read_target};
+use crate::rules::IS_CHECKED;
 
 static PAGE: LazyLock<String> = LazyLock::new(|| select("id > ?1", "id"));
 static ACTIVE_PAGE: LazyLock<String> =
-    LazyLock::new(|| select("id > ?1 AND monitor_active = 1", "id"));
+    LazyLock::new(|| select(&format!("id > ?1 AND {IS_CHECKED}"), "id"));
 static CHANGES: LazyLock<String> = LazyLock::new(|| select("change_number > ?1", "change_number"));
 
 /// Rows for [`read_row`], with the change number after them.
 fn select(which: &str, order: &str) -> String {
     format!(
-        "SELECT id, generation, monitor_active, {} AS plain, {}, change_number
+        "SELECT id, generation, {IS_CHECKED}, {} AS plain, {}, change_number
          FROM jetpack_monitor_check_targets WHERE {which} ORDER BY {order} LIMIT ?2",
         plain(),
         config_list()

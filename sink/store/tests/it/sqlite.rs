@@ -174,6 +174,8 @@ async fn targets_of_an_older_store_are_what_they_were() {
         DROP TABLE jetpack_monitor_check_history;
         DROP TABLE jetpack_monitor_audit_log;
         DROP TABLE jetpack_monitor_false_positives;
+        DROP TABLE jetpack_monitor_maintenance_windows;
+        DROP TABLE jetpack_monitor_paused_targets;
         DROP INDEX jetpack_monitor_events_ended;
         DELETE FROM jetpack_monitor_schema_version WHERE version > 1;";
     backend.connection().execute_batch(older).expect("older");

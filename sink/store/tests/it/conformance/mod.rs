@@ -6,6 +6,7 @@ pub(crate) mod facts;
 pub(crate) mod freshness;
 pub(crate) mod history;
 pub(crate) mod lease;
+pub(crate) mod operators;
 pub(crate) mod random;
 pub(crate) mod targets;
 
@@ -51,6 +52,12 @@ macro_rules! conformance {
             history: an_event_with_many_transitions_goes_in_several_steps,
             audit: a_line_about_a_target_says_which_and_needs_the_right_to_write,
             audit: actions_are_noted_as_they_were_and_old_ones_forgotten,
+            operators: a_window_comes_back_as_it_was_added,
+            operators: old_windows_go_and_there_is_a_limit,
+            operators: a_paused_target_is_not_active_whatever_lists_say,
+            operators: a_pause_is_kept_with_who_did_it_and_ends_once,
+            operators: what_is_new_of_each_shard_can_be_followed,
+            operators: the_last_check_of_a_target_is_told,
             lease: a_lease_runs_by_the_clock_of_the_database,
             lease: two_nodes_with_shards_of_their_own_work_side_by_side,
             lease: facts_of_a_shard_that_others_wrote_are_superseded,

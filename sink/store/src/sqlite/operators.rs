@@ -1,0 +1,171 @@
+//! Maintenance windows and pauses, in SQLite.
+
+use model::limits::{WINDOW_KEPT_MS, WINDOWS_MAX};
+use model::{TargetId, UnixMs, Window, WindowId};
+use rusqlite::{Row, Transaction};
+
+use super::connection::Db;
+use super::failure::Failure;
+use crate::Result;
+use crate::operators::{PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowRow};
+
+const PAUSED: &str = "SELECT target_id, paused_by, paused_at FROM jetpack_monitor_paused_targets";
+
+impl Db {
+    pub(crate) fn add_window(
+        &mut self,
+        window: &Window,
+        by: &str,
+        now: UnixMs,
+    ) -> Result<WindowId> {
+        let forget = format!("DELETE FROM {WINDOWS} WHERE ends_at < ?1");
+        let count = format!("SELECT count(*) FROM {WINDOWS}");
+        let insert = format!(
+            "INSERT INTO {WINDOWS} ({WINDOW_COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        );
+        let columns = WindowColumns::of(window);
+        let [target, group, starts, ends, days, at, length] = columns.numbers;
+        self.write(|transaction| {
+            transaction.execute(&forget, [now.0.saturating_sub(WINDOW_KEPT_MS) as i64])?;
+            let kept: i64 = transaction.query_row(&count, [], |row| row.get(0))?;
+            if kept as usize >= WINDOWS_MAX {
+                return Err(Failure::TooManyWindows);
+            }
+            let timing = (starts, ends, days, at, length);
+            transaction.execute(
+                &insert,
+                (
+                    target,
+                    group,
+                    timing.0,
+                    timing.1,
+                    timing.2,
+                    timing.3,
+                    timing.4,
+                    columns.zone,
+                    columns.reason,
+                    by,
+                    now.0 as i64,
+                ),
+            )?;
+            Ok(WindowId(transaction.last_insert_rowid()))
+        })
+    }
+
+    pub(crate) fn windows(&mut self) -> Result<Vec<WindowRow>> {
+        let sql = format!("SELECT id, {WINDOW_COLUMNS} FROM {WINDOWS} ORDER BY id");
+        self.run(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([])?;
+            let mut windows = Vec::new();
+            while let Some(row) = rows.next()? {
+                windows.push(read_window(row)?);
+            }
+            Ok(windows)
+        })
+    }
+
+    pub(crate) fn remove_window(&mut self, id: WindowId) -> Result<bool> {
+        let sql = format!("DELETE FROM {WINDOWS} WHERE id = ?1");
+        self.write(|transaction| Ok(transaction.execute(&sql, [id.0])? > 0))
+    }
+
+    pub(crate) fn pause_target(
+        &mut self,
+        target: TargetId,
+        by: &str,
+        now: UnixMs,
+    ) -> Result<Switched> {
+        let sql = "INSERT INTO jetpack_monitor_paused_targets (target_id, paused_by, paused_at)
+             SELECT id, ?2, ?3 FROM jetpack_monitor_check_targets WHERE id = ?1
+             ON CONFLICT DO NOTHING";
+        self.write(|transaction| {
+            let added = transaction.execute(sql, (target.get(), by, now.0 as i64))?;
+            switched(transaction, target, added)
+        })
+    }
+
+    pub(crate) fn resume_target(&mut self, target: TargetId) -> Result<Switched> {
+        let sql = "DELETE FROM jetpack_monitor_paused_targets WHERE target_id = ?1";
+        self.write(|transaction| {
+            let removed = transaction.execute(sql, [target.get()])?;
+            switched(transaction, target, removed)
+        })
+    }
+
+    pub(crate) fn paused_targets(&mut self, only: Option<TargetId>) -> Result<Vec<PausedTarget>> {
+        let (which, target) = match only {
+            Some(target) => ("target_id = ?1", target.get()),
+            None => ("?1 = 0", 0),
+        };
+        let sql = format!("{PAUSED} WHERE {which} ORDER BY target_id");
+        self.run(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([target])?;
+            let mut paused = Vec::new();
+            while let Some(row) = rows.next()? {
+                let id: i64 = row.get(0)?;
+                let table = "jetpack_monitor_paused_targets";
+                let bad = || Failure::row(table, id, "target_id", &id.to_string());
+                paused.push(PausedTarget {
+                    target: TargetId::new(id).ok_or_else(bad)?,
+                    by: row.get(1)?,
+                    at: UnixMs(row.get::<_, i64>(2)? as u64),
+                });
+            }
+            Ok(paused)
+        })
+    }
+
+    pub(crate) fn count_paused(&mut self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM jetpack_monitor_paused_targets";
+        self.run(|connection| {
+            let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+            Ok(count as u64)
+        })
+    }
+}
+
+/// Gives a target that was switched a new change number, so that every node hears of it.
+fn switched(
+    transaction: &Transaction<'_>,
+    target: TargetId,
+    rows: usize,
+) -> Result<Switched, Failure> {
+    let id = target.get();
+    if rows == 0 {
+        let sql = "SELECT count(*) FROM jetpack_monitor_check_targets WHERE id = ?1";
+        let known: i64 = transaction.query_row(sql, [id], |row| row.get(0))?;
+        return Ok(if known == 0 {
+            Switched::Absent
+        } else {
+            Switched::Already
+        });
+    }
+    let count = "UPDATE jetpack_monitor_counters SET value = value + 1 WHERE name = 'change'";
+    transaction.execute(count, [])?;
+    let change = super::targets::latest_change(transaction)? as i64;
+    let sql = "UPDATE jetpack_monitor_check_targets SET change_number = ?2 WHERE id = ?1";
+    transaction.execute(sql, (id, change))?;
+    Ok(Switched::Done)
+}
+
+fn read_window(row: &Row<'_>) -> Result<WindowRow, Failure> {
+    let id: i64 = row.get(0)?;
+    let mut columns = WindowColumns {
+        zone: row.get(8)?,
+        reason: row.get(9)?,
+        ..WindowColumns::default()
+    };
+    for (at, number) in columns.numbers.iter_mut().enumerate() {
+        *number = row.get(at + 1)?;
+    }
+    let bad = |error: model::FieldError| Failure::row(WINDOWS, id, error.field, &error.found);
+    Ok(WindowRow {
+        id: WindowId(id),
+        window: columns.window().map_err(bad)?,
+        added_by: row.get(10)?,
+        added_at: UnixMs(row.get::<_, i64>(11)? as u64),
+    })
+}

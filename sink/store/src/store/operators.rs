@@ -1,0 +1,73 @@
+//! What operators decide about targets: maintenance windows and pauses.
+
+use model::{TargetId, UnixMs, Window, WindowId};
+
+use super::{Backend, Store};
+use crate::Result;
+use crate::mysql::{self, Lane};
+use crate::operators::{PausedTarget, Switched, WindowRow};
+
+impl Store {
+    /// Keeps a maintenance window that `by` adds at `now`, and forgets those that were once and
+    /// ended 30 days before.
+    ///
+    /// # Errors
+    /// [`TooManyWindows`](crate::StoreError::TooManyWindows); the store's.
+    pub async fn add_window(&self, window: Window, by: String, now: UnixMs) -> Result<WindowId> {
+        ask!(self, Control, |db| db.add_window(&window, &by, now))
+    }
+
+    /// Every maintenance window, by number.
+    ///
+    /// # Errors
+    /// The store's, and a row that is no window.
+    pub async fn windows(&self) -> Result<Vec<WindowRow>> {
+        ask!(self, Control, |db| db.windows())
+    }
+
+    /// Removes a maintenance window; whether there was one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn remove_window(&self, id: WindowId) -> Result<bool> {
+        ask!(self, Control, |db| db.remove_window(id))
+    }
+
+    /// Pauses a target: it is not active until it is resumed, whatever imports say. It gets a new
+    /// change number. Its open events are its node's business.
+    ///
+    /// # Errors
+    /// [`LegacyTargets`](crate::StoreError::LegacyTargets); the store's.
+    pub async fn pause_target(
+        &self,
+        target: TargetId,
+        by: String,
+        now: UnixMs,
+    ) -> Result<Switched> {
+        ask!(self, Control, |db| db.pause_target(target, &by, now))
+    }
+
+    /// Resumes a target that was paused; it gets a new change number.
+    ///
+    /// # Errors
+    /// As [`Store::pause_target`].
+    pub async fn resume_target(&self, target: TargetId) -> Result<Switched> {
+        ask!(self, Control, |db| db.resume_target(target))
+    }
+
+    /// Targets that are paused, by id: all, or this one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn paused_targets(&self, only: Option<TargetId>) -> Result<Vec<PausedTarget>> {
+        ask!(self, Control, |db| db.paused_targets(only))
+    }
+
+    /// How many targets are paused.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn count_paused(&self) -> Result<u64> {
+        ask!(self, Control, |db| db.count_paused())
+    }
+}
