@@ -114,7 +114,7 @@ impl Turn<'_, '_> {
             return self.desk.audit(kind, Some(event), detail);
         }
         let class = opened.event.class;
-        let reason = if opened.is_confirmed() {
+        let reason = if opened.is_confirmed() && !self.is_asked {
             Reason::VerifierCleared
         } else {
             Reason::ProbeCleared

@@ -76,6 +76,13 @@ pub enum Input {
         /// What it saw, if it failed.
         evidence: Option<Box<Evidence>>,
     },
+    /// A check finished that an operator asked for: the operator's word for its success.
+    Asked {
+        /// Its result.
+        outcome: Outcome,
+        /// What it saw, if it failed.
+        evidence: Option<Box<Evidence>>,
+    },
     /// All verifiers that were asked have answered, or will not.
     Answered {
         /// What they were asked, as [`Effect::Ask`] named it.
@@ -118,9 +125,17 @@ pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incide
         seen: Seen::default(),
         discriminator: None,
     };
-    let mut turn = Turn { state, desk };
+    let mut turn = Turn {
+        state,
+        desk,
+        is_asked: false,
+    };
     match input {
         Input::Checked { outcome, evidence } => turn.checked(&outcome, evidence),
+        Input::Asked { outcome, evidence } => {
+            turn.is_asked = true;
+            turn.checked(&outcome, evidence);
+        }
         Input::Answered { request, answers } => turn.answered(request, &answers),
         Input::Tick => turn.ticked(),
         Input::Resume { event, transitions } => turn.resumed(*event, transitions),
@@ -168,6 +183,8 @@ fn meaning(outcome: &Outcome) -> Meaning {
 pub(crate) struct Turn<'t, 'c> {
     pub(crate) state: Incident,
     pub(crate) desk: Desk<'t, 'c>,
+    /// The check was asked for by an operator.
+    pub(crate) is_asked: bool,
 }
 
 impl Turn<'_, '_> {

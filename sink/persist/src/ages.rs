@@ -11,6 +11,8 @@ pub struct FreshnessAges {
     pub targets: u64,
     /// Of these, never checked since the start: in none of the ages.
     pub never_checked: u64,
+    /// Of the targets, inside of a maintenance window.
+    pub in_maintenance: u64,
     /// Median.
     pub p50_ms: u64,
     /// 90 % are younger.

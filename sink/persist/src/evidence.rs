@@ -57,6 +57,12 @@ impl EvidenceShelf {
         found
     }
 
+    /// A copy of the evidence of `outcome`.
+    pub(crate) fn look(&self, core: u16, outcome: &Outcome) -> Option<Box<Evidence>> {
+        let check = (core, outcome.slot.0, outcome.generation.0, outcome.seq);
+        self.waiting.get(&check).cloned()
+    }
+
     /// Records that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

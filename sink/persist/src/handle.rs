@@ -8,10 +8,14 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use incident::pressure::Health;
+use model::fact::State;
 use model::inbox::CoreCommand;
 use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX};
 use model::target::{Maintenance, Method};
-use model::{CoreIndex, Evidence, Generation, Now, Outcome, Slot, TargetId};
+use model::window::Occurrence;
+use model::{
+    CoreIndex, Evidence, FactId, Generation, MonoUs, Now, Outcome, Slot, TargetId, UnixMs,
+};
 use store::{JournalId, Store};
 use tokio::sync::oneshot;
 
@@ -85,6 +89,36 @@ pub struct Registration {
     pub maintenance: Option<Maintenance>,
 }
 
+/// What memory knows of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// That of the worst of its open events.
+    pub state: State,
+    /// Checks failed that have opened no event yet.
+    pub is_suspected: bool,
+    /// The last check said something.
+    pub is_known: bool,
+    /// Age of the last check that did, in ms; `None` where none did since the start.
+    pub checked_ms: Option<u64>,
+    /// When it is checked next.
+    pub next_check: UnixMs,
+    /// The maintenance window that it is in.
+    pub maintenance: Option<Maintenance>,
+}
+
+/// A check that somebody waited for.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Its result.
+    pub outcome: Outcome,
+    /// What it saw, if it failed.
+    pub evidence: Option<Box<Evidence>>,
+    /// State of the target after it.
+    pub state: State,
+    /// Checks failed that have opened no event yet.
+    pub is_suspected: bool,
+}
+
 /// A command to the sink.
 #[derive(Debug)]
 pub enum SinkCommand {
@@ -101,6 +135,41 @@ pub enum SinkCommand {
         core: CoreIndex,
         /// The slot on that core.
         slot: Slot,
+        /// Who paused it, if that is why.
+        by: Option<String>,
+    },
+    /// Closes an open event by hand. The target is up then, until its next failing check.
+    Close {
+        /// Which.
+        event: FactId,
+        /// Who.
+        by: String,
+        /// Whether an event of that id was open.
+        reply: oneshot::Sender<bool>,
+    },
+    /// The maintenance windows that operators added, as they are in the days around now: replaces
+    /// what was said before. What the configuration of a target says is beside them.
+    Windows(Vec<Occurrence>),
+    /// What is known of a target.
+    Look {
+        /// The probe core.
+        core: CoreIndex,
+        /// The slot on that core.
+        slot: Slot,
+        /// The answer; `None` where the slot is empty.
+        reply: oneshot::Sender<Option<Look>>,
+    },
+    /// Answers with the first check of a target that began after the question. It counts as asked
+    /// for: a success closes as `probe_cleared`. Dropped when the target goes, or too many wait.
+    Watch {
+        /// The probe core.
+        core: CoreIndex,
+        /// The slot on that core.
+        slot: Slot,
+        /// When it was asked: what began before is no answer.
+        since: MonoUs,
+        /// The answer.
+        reply: oneshot::Sender<Box<Watched>>,
     },
     /// Every target that is watched has been registered. Open events from before the start whose
     /// target was not are closed as by hand: it was switched off while no node ran.

@@ -8,7 +8,7 @@ use std::mem;
 use incident::{Expiry, Incident};
 use model::fact::State;
 use model::inbox::Cadence;
-use model::{Generation, MonoUs, Slot, TargetId};
+use model::{FactId, Generation, MonoUs, Slot, TargetId};
 
 use crate::start::{Open, Resumed};
 
@@ -87,6 +87,11 @@ impl Incidents {
     /// The newest state of `key`; a slot without one is clear.
     pub(crate) fn get(&self, key: Key) -> Incident {
         self.newest(key).cloned().unwrap_or_default()
+    }
+
+    /// As [`Incidents::get`], where one is kept.
+    pub(crate) fn get_ref(&self, key: Key) -> Option<&Incident> {
+        self.newest(key)
     }
 
     fn newest(&self, key: Key) -> Option<&Incident> {
@@ -176,6 +181,18 @@ impl Incidents {
     /// The open events of `target` from before the start, the first time they are asked for.
     pub(crate) fn claim(&mut self, target: TargetId) -> Vec<Resumed> {
         self.unclaimed.remove(&target).unwrap_or_default()
+    }
+
+    /// Takes one open event from before the start whose target has not been registered.
+    pub(crate) fn claim_event(&mut self, event: FactId) -> Option<Resumed> {
+        let of = |open: &Vec<Resumed>| open.iter().position(|resumed| resumed.event.id == event);
+        let mut found = self.unclaimed.iter_mut();
+        let (&target, open) = found.find(|(_, open)| of(open).is_some())?;
+        let resumed = open.remove(of(open)?);
+        if open.is_empty() {
+            self.unclaimed.remove(&target);
+        }
+        Some(resumed)
     }
 
     /// Nobody will claim an event any more, except of the targets in `keep`.

@@ -37,6 +37,8 @@ mod slots;
 mod start;
 mod stats;
 mod superseded;
+mod watches;
+mod windows;
 
 #[cfg(test)]
 mod crash_test;
@@ -47,7 +49,9 @@ mod testbed;
 
 pub use ages::FreshnessAges;
 pub use error::PersistError;
-pub use handle::{Clock, CoreLink, Registration, SinkCommand, SinkConfig, SinkHandle, spawn};
+pub use handle::{
+    Clock, CoreLink, Look, Registration, SinkCommand, SinkConfig, SinkHandle, Watched, spawn,
+};
 pub use history::HistoryMode;
 pub use incident::pressure::{Canaries, Health, Signals};
 pub use quiet::Quiet;

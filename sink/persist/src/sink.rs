@@ -7,6 +7,7 @@
 mod commands;
 mod doubt;
 mod operator;
+mod operators;
 mod results;
 mod tenure;
 mod write_ahead;
@@ -33,6 +34,8 @@ use crate::quiet::Quiet;
 use crate::slots::{CoreSlots, Timeline};
 use crate::start::{Found, Open};
 use crate::stats::{Ledger, SinkStats};
+use crate::watches::Watches;
+use crate::windows::Windows;
 pub(crate) use tenure::Tenure;
 use write_ahead::Standing;
 
@@ -89,6 +92,8 @@ pub(crate) struct Sink<S> {
     own: NodeEvents,
     node: String,
     evidence: EvidenceShelf,
+    windows: Windows,
+    watches: Watches,
     mint: FactMint,
     facts: FactQueue,
     pub(crate) queue: Rc<ApplyQueue>,
@@ -157,6 +162,8 @@ impl<S: FactStore> Sink<S> {
             pressure: Pressure::default(),
             own: NodeEvents::default(),
             node: config.node.clone(),
+            windows: Windows::default(),
+            watches: Watches::default(),
             mint: found.mint,
             facts,
             queue,
@@ -192,7 +199,9 @@ impl<S: FactStore> Sink<S> {
         self.close_abandoned(now);
         self.weigh_results(now);
         self.follow_own(now);
+        self.see_watched(now);
         self.book_results(now);
+        self.answer_watches();
         if !self.is_stopping() {
             // A machine that shuts down may have lost its network first.
             self.end_waits(now);

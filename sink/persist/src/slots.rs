@@ -11,6 +11,7 @@ use model::target::{Maintenance, Method};
 use model::{Generation, MonoUs, Now, Outcome, TargetId, UnixMs};
 
 use crate::handle::Registration;
+use crate::windows::{Active, is_active};
 
 const REGISTERED: u32 = 1 << 31;
 const UNCLEAN: u32 = 1 << 30;
@@ -344,7 +345,8 @@ impl CoreSlots {
         }
     }
 
-    fn is_not_known(&self, slot: u32) -> bool {
+    /// Whether the last check could say nothing.
+    pub(crate) fn is_not_known(&self, slot: u32) -> bool {
         let hot = self.hot.get(slot as usize);
         hot.is_some_and(|hot| hot.interval_and_flags & NOT_KNOWN != 0)
     }
@@ -400,6 +402,46 @@ impl CoreSlots {
             *flags |= PENDING;
             self.pending.push(slot);
         }
+    }
+
+    /// Age of the last check of `slot` that said something, in ms; `None` where none did.
+    pub(crate) fn age_ms(&self, slot: u32, now: MonoUs) -> Option<u64> {
+        let hot = self.hot.get(slot as usize)?;
+        let age = Timeline::tenths(now).0.saturating_sub(hot.checked.0);
+        (hot.checked != Tenths(0)).then_some(u64::from(age) * 100)
+    }
+
+    /// When the target in `slot` is due after `now`, on the grid, in ms since the Unix epoch.
+    pub(crate) fn next_due_ms(&self, slot: u32, now: UnixMs) -> Option<u64> {
+        let tenant = self.tenant(slot)?;
+        let cadence = cadence_ms(tenant.interval_s);
+        Some(next_due_ms(
+            now.0,
+            cadence,
+            phase_ms(tenant.target, cadence),
+        ))
+    }
+
+    /// Targets inside of a maintenance window, of their own or one of those that are `active`.
+    pub(crate) fn in_maintenance(&self, active: &Active, now: UnixMs) -> u64 {
+        if active.all {
+            return self.registered as u64;
+        }
+        let own = |slot: u32| {
+            self.windows
+                .get(&slot)
+                .is_some_and(|span| is_active(*span, now))
+        };
+        if active.is_empty() {
+            return self.windows.keys().filter(|slot| own(**slot)).count() as u64;
+        }
+        let slots = (0..).zip(&self.targets);
+        let seated = slots.filter_map(|(slot, target)| Some((slot, (*target)?)));
+        let covered = seated.filter(|&(slot, target)| {
+            let group_id = self.groups.get(slot as usize).copied().unwrap_or(0);
+            own(slot) || active.covers(target, group_id)
+        });
+        covered.count() as u64
     }
 
     /// Visits the age of the last check of every registered slot, in tenths of a second, `None`
@@ -468,7 +510,11 @@ mod tests {
     fn the_last_check_that_said_something_is_known_as_good_unless_it_failed() {
         let mut slots = slots();
         seat(&mut slots, 3, 7, 300);
-        assert_eq!(slots.known_good(3, both(START)), None, "never checked");
+        let now = Now {
+            mono: START,
+            unix: WALL,
+        };
+        assert_eq!(slots.known_good(3, now), None, "never checked");
         let outcome = Outcome {
             phases: Phases::NONE,
             ..healthy(3, 1, WALL)

@@ -370,6 +370,11 @@ impl Bed {
         )
     }
 
+    /// The monotonic clock.
+    pub(crate) fn mono(&self) -> MonoUs {
+        MonoUs((self.clock_ms.load(Ordering::Relaxed) - START.0) * 1_000)
+    }
+
     /// Sets the wall clock to `ms` from where it would be had nobody ever set it.
     pub(crate) fn set_wall_clock(&self, ms: i64) {
         self.step_ms.store(ms, Ordering::Relaxed);

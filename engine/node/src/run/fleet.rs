@@ -158,7 +158,16 @@ impl Fleet {
             return Ok(false);
         };
         let index = CoreIndex(core as u16);
-        send(&self.sink, SinkCommand::Retire { core: index, slot }, SINK).await?;
+        send(
+            &self.sink,
+            SinkCommand::Retire {
+                core: index,
+                slot,
+                by: None,
+            },
+            SINK,
+        )
+        .await?;
         send(&self.cores[core].1, CoreCommand::Remove { slot }, CORE).await?;
         Ok(true)
     }

@@ -242,6 +242,17 @@ fn somebody_closes_an_event_and_the_next_failure_opens_another() {
 }
 
 #[test]
+fn a_success_that_somebody_asked_for_is_told_as_cleared_by_the_probe() {
+    let mut life = Life::of(&[(Some(HttpStatus), 0); 3]);
+    assert_eq!(life.incident.state(), State::Down);
+    life.input(Input::Asked {
+        outcome: life.outcome(None, 4),
+        evidence: None,
+    });
+    assert_eq!(life.story()[2..], [("Resolved", "probe_cleared")]);
+}
+
+#[test]
 fn whoever_pauses_a_target_closes_all_that_is_open() {
     let mut life = Life::of(&[
         (Some(Latency), 0),

@@ -1,9 +1,9 @@
 //! What the control plane asks of the sink, and its answers.
 
 use crossbeam_channel::{TryRecvError, TrySendError};
-use incident::{Context, Effect, Incident, Input, Subject, step};
+use incident::{Input, Subject};
 use model::fact::Event;
-use model::{Belief, CoreIndex, Generation, Now, Slot};
+use model::{CoreIndex, Generation, Now, Slot};
 
 use super::{Sink, Stop, Waiter};
 use crate::ages::FreshnessAges;
@@ -11,6 +11,7 @@ use crate::apply::FactStore;
 use crate::handle::{Registration, SinkCommand};
 use crate::incidents::Key;
 use crate::start::Resumed;
+use crate::windows::Windows;
 
 impl<S: FactStore> Sink<S> {
     pub(super) fn take_commands(&mut self, now: Now) {
@@ -43,9 +44,28 @@ impl<S: FactStore> Sink<S> {
                     self.placed(core, slot, now);
                 }
             }
-            SinkCommand::Retire { core, slot } => {
-                if let Some(core) = self.number_of(core) {
-                    self.retire(Key { core, slot: slot.0 }, now);
+            SinkCommand::Retire { core, slot, by } => {
+                if let Some(key) = self.key_of(core, slot) {
+                    self.retire(key, by, now);
+                }
+            }
+            // Whoever asked may have gone: then the answers are for nobody.
+            SinkCommand::Close { event, by, reply } => {
+                let _ = reply.send(!self.tenure.is_lost() && self.close_event(event, by, now));
+            }
+            SinkCommand::Windows(occurrences) => self.windows = Windows::of(occurrences),
+            SinkCommand::Look { core, slot, reply } => {
+                let key = self.key_of(core, slot);
+                let _ = reply.send(key.and_then(|key| self.look_at(key, now)));
+            }
+            SinkCommand::Watch {
+                core,
+                slot,
+                since,
+                reply,
+            } => {
+                if let Some(key) = self.key_of(core, slot) {
+                    self.watches.add(key, since, reply);
                 }
             }
             SinkCommand::Loaded { keep, epoch } => {
@@ -57,7 +77,10 @@ impl<S: FactStore> Sink<S> {
             SinkCommand::Flush { done } => self.asked.push(done),
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.
-                let _ = reply.send(FreshnessAges::of(self.slots.iter(), now.mono));
+                let _ = reply.send(FreshnessAges {
+                    in_maintenance: self.in_maintenance(now.unix),
+                    ..FreshnessAges::of(self.slots.iter(), now.mono)
+                });
             }
             SinkCommand::Stop { done } => self.stop = Stop::Asked(done),
         }
@@ -74,6 +97,11 @@ impl<S: FactStore> Sink<S> {
         number.map(|number| number as u16)
     }
 
+    fn key_of(&self, core: CoreIndex, slot: Slot) -> Option<Key> {
+        let core = self.number_of(core)?;
+        Some(Key { core, slot: slot.0 })
+    }
+
     pub(super) fn register(&mut self, registration: &Registration, now: Now) {
         let Some(core) = self.number_of(registration.core) else {
             return;
@@ -88,7 +116,7 @@ impl<S: FactStore> Sink<S> {
                 slot = key.slot,
                 "a slot was given away before it was released"
             );
-            self.retire(key, now);
+            self.retire(key, None, now);
         }
         if !self.slots[usize::from(core)].register(registration, now.mono) {
             tracing::error!(slot = key.slot, "a slot number is beyond every limit");
@@ -109,10 +137,11 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    pub(super) fn retire(&mut self, key: Key, now: Now) {
+    pub(super) fn retire(&mut self, key: Key, by: Option<String>, now: Now) {
         if self.incidents.has(key) {
-            self.step(key, Input::Retired { by: None }, now);
+            self.step(key, Input::Retired { by }, now);
         }
+        self.watches.forget(key);
         self.slots[usize::from(key.core)].clear(key.slot);
         self.incidents.forget_commands(key);
         self.cores[usize::from(key.core)]
@@ -131,24 +160,8 @@ impl<S: FactStore> Sink<S> {
                 "open events are closed: their targets were switched off while no node ran"
             );
         }
-        for Resumed { event, transitions } in abandoned {
-            let mut context = Context {
-                policy: self.policy,
-                subject: subject_of(&event),
-                belief: Belief::default(),
-                known_good: None,
-                now,
-                ids: &mut self.mint,
-            };
-            let resume = Input::Resume { event, transitions };
-            let (resumed, _) = step(Incident::default(), resume, &mut context);
-            // There is no slot: neither memory nor a core has anything to learn from it.
-            let (_, effects) = step(resumed, Input::Retired { by: None }, &mut context);
-            for effect in effects {
-                if let Effect::Write(fact) = effect {
-                    self.facts.push(fact, now.mono);
-                }
-            }
+        for resumed in abandoned {
+            self.end_unseated(resumed, Input::Retired { by: None }, now);
         }
     }
 
@@ -194,7 +207,7 @@ impl<S: FactStore> Sink<S> {
 }
 
 /// Whose `event` is, when no slot says it: nothing is probed, so there is no cadence.
-fn subject_of(event: &Event) -> Subject {
+pub(super) fn subject_of(event: &Event) -> Subject {
     Subject {
         target: event.target,
         group_id: event.group_id,

@@ -5,13 +5,14 @@ use incident::{AuditKind, Context, Effect, Incident, Input, Subject, step};
 use model::class::Verdict;
 use model::outcome::{PHASE_ABSENT, flags};
 use model::target::Method;
-use model::{Now, Outcome, Slot};
+use model::{Now, Outcome, Slot, UnixMs};
 use store::HistoryRow;
 
 use super::Sink;
 use crate::apply::FactStore;
 use crate::incidents::{Command, Key};
 use crate::slots::{Admission, Drained, Tenant};
+use crate::windows::Windows;
 
 /// What a step came to, beside what is kept of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,7 @@ impl<S: FactStore> Sink<S> {
                     core,
                     slot: outcome.slot.0,
                 },
+                None,
                 now,
             );
             self.to_release
@@ -116,9 +118,17 @@ impl<S: FactStore> Sink<S> {
             core,
             slot: outcome.slot.0,
         };
-        let checked = Input::Checked {
-            outcome: *outcome,
-            evidence,
+        let (outcome_of, is_asked) = (*outcome, self.watches.asked_for(core, outcome));
+        let checked = if is_asked {
+            Input::Asked {
+                outcome: outcome_of,
+                evidence,
+            }
+        } else {
+            Input::Checked {
+                outcome: outcome_of,
+                evidence,
+            }
         };
         let stepped = self.step(key, checked, now);
         let slots = &mut self.slots[usize::from(core)];
@@ -159,7 +169,7 @@ impl<S: FactStore> Sink<S> {
         };
         let mut context = Context {
             policy: self.policy,
-            subject: subject(&tenant),
+            subject: subject(&tenant, &self.windows, now.unix),
             belief: self.pressure.belief(),
             known_good: self.slots[usize::from(key.core)].known_good(key.slot, now),
             now,
@@ -219,7 +229,7 @@ impl<S: FactStore> Sink<S> {
     }
 }
 
-fn subject(tenant: &Tenant) -> Subject {
+fn subject(tenant: &Tenant, windows: &Windows, now: UnixMs) -> Subject {
     let Tenant {
         target,
         group_id,
@@ -233,7 +243,7 @@ fn subject(tenant: &Tenant) -> Subject {
         group_id,
         generation,
         interval_s,
-        maintenance,
+        maintenance: windows.of_target((target, group_id), maintenance, now),
     }
 }
 

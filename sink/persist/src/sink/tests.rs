@@ -10,6 +10,7 @@ mod fencing;
 mod fleet;
 mod history;
 mod operator;
+mod operators;
 mod outage;
 mod properties;
 mod restart;
@@ -405,6 +406,7 @@ fn retired_targets_leave_no_open_event_and_their_slot_is_released_once() {
         let retire = SinkCommand::Retire {
             core: CoreIndex(0),
             slot: Slot(0),
+            by: None,
         };
         bed.commands.send(retire).expect("room");
         bed.check(0, 0, 1, None);

@@ -97,6 +97,7 @@ fn a_retired_target_leaves_no_event_of_any_type() {
         let retire = SinkCommand::Retire {
             core: model::CoreIndex(0),
             slot: model::Slot(0),
+            by: None,
         };
         bed.commands.send(retire).expect("room");
         bed.flush().await;

@@ -100,6 +100,29 @@ fn a_fenced_sink_stops_loads_again_and_neither_loses_nor_doubles_a_fact() {
 }
 
 #[test]
+fn a_fail_count_goes_on_after_a_takeover() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        for _ in 0..2 {
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(5).await;
+        }
+        bed.store.bump();
+        bed.store.held_ms.set(20_000);
+        turn_until(&mut bed, |bed| bed.snapshot().counters.lease == LOST).await;
+        is_back(&mut bed).await;
+        bed.register(0, 0, 1, 7, 60);
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(6).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+        let counts = bed.store.events.borrow();
+        let counts: Vec<_> = counts.values().map(|event| event.fail_count).collect();
+        assert_eq!(counts, [3]);
+    });
+}
+
+#[test]
 fn a_fenced_sink_whose_store_is_away_asks_until_it_is_back() {
     let dir = tempdir().expect("a directory");
     on_virtual_time(async {

@@ -120,7 +120,8 @@ proptest! {
                     }
                     Act::Retire => {
                         let (core, slot) = (CoreIndex(core), Slot(slot));
-                        bed.commands.send(SinkCommand::Retire { core, slot }).expect("room");
+                        let by = None;
+                        bed.commands.send(SinkCommand::Retire { core, slot, by }).expect("room");
                     }
                     Act::Release => {
                         bed.release(core, slot);

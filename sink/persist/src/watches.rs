@@ -1,0 +1,92 @@
+//! Checks that somebody asked for and waits for: the first of a target that ends after the question
+//! and began after it. Must not know what a check means.
+
+use model::{Evidence, MonoUs, Outcome};
+use tokio::sync::oneshot;
+
+use crate::handle::Watched;
+use crate::incidents::Key;
+
+/// Questions that wait at most; who asks beyond it gets no answer.
+const WATCHES_MAX: usize = 64;
+
+/// A question.
+#[derive(Debug)]
+struct Watch {
+    key: Key,
+    since: MonoUs,
+    /// Number of the check that answers it, and what that saw.
+    found: Option<(Outcome, Option<Box<Evidence>>)>,
+    reply: oneshot::Sender<Box<Watched>>,
+}
+
+/// Questions that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Watches(Vec<Watch>);
+
+impl Watches {
+    pub(crate) fn add(&mut self, key: Key, since: MonoUs, reply: oneshot::Sender<Box<Watched>>) {
+        self.0.retain(|watch| !watch.reply.is_closed());
+        if self.0.len() < WATCHES_MAX {
+            self.0.push(Watch {
+                key,
+                since,
+                found: None,
+                reply,
+            });
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Looks whether a check of core number `core`, drained at `now`, is waited for.
+    pub(crate) fn see(
+        &mut self,
+        core: u16,
+        outcome: &Outcome,
+        now: MonoUs,
+        evidence: impl Fn(u16, &Outcome) -> Option<Box<Evidence>>,
+    ) {
+        for watch in &mut self.0 {
+            let took_us = outcome.phases.values()[5].unwrap_or(0);
+            let began = now.0.saturating_sub(u64::from(took_us));
+            let is_it = (watch.key.core, watch.key.slot) == (core, outcome.slot.0);
+            if is_it && watch.found.is_none() && began >= watch.since.0 {
+                watch.found = Some((*outcome, evidence(core, outcome)));
+            }
+        }
+    }
+
+    /// Whether somebody asked for this check.
+    pub(crate) fn asked_for(&self, core: u16, outcome: &Outcome) -> bool {
+        self.0.iter().any(|watch| {
+            let found = watch
+                .found
+                .as_ref()
+                .map(|(found, _)| (found.slot, found.seq));
+            watch.key.core == core && found == Some((outcome.slot, outcome.seq))
+        })
+    }
+
+    /// Answers what was found.
+    pub(crate) fn answer(
+        &mut self,
+        finish: impl Fn(Key, Outcome, Option<Box<Evidence>>) -> Watched,
+    ) {
+        for watch in self.0.extract_if(.., |watch| watch.found.is_some()) {
+            if let Some((outcome, evidence)) = watch.found {
+                // Whoever asked may have gone: then nobody waits for the answer.
+                let _ = watch
+                    .reply
+                    .send(Box::new(finish(watch.key, outcome, evidence)));
+            }
+        }
+    }
+
+    /// Forgets who asked for a target that is not watched any more: the answer never comes.
+    pub(crate) fn forget(&mut self, key: Key) {
+        self.0.retain(|watch| watch.key != key);
+    }
+}
