@@ -60,7 +60,7 @@ pub(crate) fn run(
 }
 
 /// 0 up, 1 down, 3 unknown, 4 degraded.
-fn code(verdict: Verdict) -> u8 {
+pub(crate) fn code(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Up => 0,
         Verdict::Down => 1,
@@ -167,7 +167,7 @@ fn collect(core: &CoreHandle, targets: &[Target]) -> anyhow::Result<Vec<OneShotR
 const STRING: &str = "a String takes every write";
 
 /// The line for a person.
-fn line(target: &Target, outcome: &Outcome, evidence: &Evidence) -> String {
+pub(crate) fn line(target: &Target, outcome: &Outcome, evidence: &Evidence) -> String {
     let mut text = format!("{:<8} {}", outcome.verdict().as_str(), target.config.check);
     if outcome.status > 0 {
         write!(text, "  {}", outcome.status).expect(STRING);
@@ -203,7 +203,7 @@ fn address(evidence: &Evidence) -> Option<IpAddr> {
 }
 
 /// The object of `--json`.
-fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
+pub(crate) fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) -> Value {
     let class = outcome.failure();
     json!({
         "url": target.config.check.to_string(),

@@ -14,11 +14,14 @@ mod events;
 mod exit;
 mod json_ids;
 mod logging;
+mod operate;
+mod operator;
 mod out;
 mod report;
 mod run;
 mod suggest;
 mod targets;
+mod windows;
 
 use std::process::ExitCode;
 

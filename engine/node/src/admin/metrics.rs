@@ -5,6 +5,7 @@ mod depths;
 mod legacy;
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use cores::CoreSnapshot;
 use model::outcome::Phases;
@@ -27,6 +28,7 @@ struct Scrape {
     cores: Vec<CoreSnapshot>,
     sink: SinkSnapshot,
     targets_refused: u64,
+    paused: u64,
     forgotten: [(&'static str, u64); 5],
     forgetting_failed: u64,
     audit_waiting: u64,
@@ -69,6 +71,7 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         cores,
         sink,
         targets_refused: view.refusals.total(),
+        paused: view.paused.load(Ordering::Relaxed),
         forgotten: view.retention.rows(),
         forgetting_failed: view.retention.failed(),
         audit_waiting: view.audit.waiting(),
@@ -202,6 +205,11 @@ impl Scrape {
             ("degraded", counters.open_degraded),
             ("warning", counters.open_warning),
             ("not_known", counters.not_known),
+            (
+                "maintenance",
+                self.ages.map_or(0, |ages| ages.in_maintenance),
+            ),
+            ("paused", self.paused),
         ];
         page.gauge("targets", "Targets by state", by("state", &states))?;
         let in_flight = self.per_core(|_, core| core.in_flight);
@@ -530,6 +538,7 @@ mod tests {
             cores: vec![core],
             sink: SinkSnapshot::default(),
             targets_refused: 4,
+            paused: 2,
             forgotten: [
                 ("check_history", 5),
                 ("events", 6),

@@ -14,7 +14,7 @@ use store::{EventFilter, ImportId, OpenOptions, Store, StoreError, StoreUrl};
 use super::flags::{ConfigFlags, ListFlags, NodeFlags, PlaceFlags, SettingsFlags, Values};
 use super::{
     CheckCommand, Command, DoctorCommand, EventsCommand, MigrateCommand, StatusCommand,
-    TargetsCommand, exchange, render,
+    TargetsCommand, exchange, operate, render,
 };
 use crate::config::{Config, Layers};
 use crate::control::Request;
@@ -26,10 +26,11 @@ use crate::out::{self, Out};
 use crate::run::audit;
 use crate::run::plan::Cpus;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
+use crate::targets::list::Which;
 use crate::{check, doctor, events, logging, report, run, targets};
 
 /// How long a node may take to answer a question about itself.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// Incidents that are listed when nobody says how many.
 const EVENTS_LISTED: usize = 1_000;
 /// What a drain may take beyond `drain_s`.
@@ -57,6 +58,8 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 events::write(store, &filter, json, out).await
             })
         }
+        Command::Events(command) => operate::of_event(command),
+        Command::Maintenance(command) => operate::of_maintenance(command),
         Command::Status(command) => status(&command),
         Command::Drain(node) => drain(&node),
         Command::Reload(node) => reload(&node),
@@ -107,16 +110,27 @@ fn of_targets(command: TargetsCommand) -> anyhow::Result<ExitCode> {
                 Ok(())
             })
         }
-        TargetsCommand::List { all, json, place } => {
+        TargetsCommand::List {
+            all,
+            state,
+            json,
+            place,
+        } => {
+            let state = operate::wanted_state(state.as_deref())?;
+            let (which, now) = (Which { all, state }, Clock::start().now().unix);
             look(&place, async |store: &Store, out: &mut Out| {
-                targets::list::write(store, all, json, out).await
+                targets::list::write(store, which, now, json, out).await
             })
         }
+        TargetsCommand::Show { id, json, place } => operate::show(id, json, &place),
+        TargetsCommand::Check { id, json, node } => operate::check(id, json, &node),
+        TargetsCommand::Pause { id, place } => operate::switch(id, true, &place),
+        TargetsCommand::Resume { id, place } => operate::switch(id, false, &place),
     }
 }
 
 /// The effective configuration and where its values came from.
-fn read(config: &ConfigFlags, flags: Values) -> anyhow::Result<(Config, Layers)> {
+pub(super) fn read(config: &ConfigFlags, flags: Values) -> anyhow::Result<(Config, Layers)> {
     let environment = || {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -226,7 +240,7 @@ fn import_through(node: &mut Client, order: ImportOrder) -> anyhow::Result<Impor
 }
 
 /// A list must not land in another store than the one that was named.
-fn require_same_store(config: &Config, node: &mut Client) -> anyhow::Result<()> {
+pub(super) fn require_same_store(config: &Config, node: &mut Client) -> anyhow::Result<()> {
     let status = node.ask(&Request::Status, Some(ANSWER))?;
     let theirs = status["store"].as_str().unwrap_or_default();
     if !config.store_chosen || same_store(&config.store, theirs) {
@@ -253,7 +267,7 @@ fn same_store(ours: &StoreUrl, theirs: &str) -> bool {
 }
 
 /// The store while no node runs: the one that was named, else that of the last node.
-fn store_at_rest(config: &Config) -> anyhow::Result<StoreUrl> {
+pub(super) fn store_at_rest(config: &Config) -> anyhow::Result<StoreUrl> {
     let recorded = lock::recorded_store(&config.data_dir).filter(|_| !config.store_chosen);
     match recorded.map(|url| url.parse::<StoreUrl>()) {
         Some(Ok(url)) => Ok(url),
@@ -263,7 +277,7 @@ fn store_at_rest(config: &Config) -> anyhow::Result<StoreUrl> {
 }
 
 /// Opens the store to look only.
-fn look(
+pub(super) fn look(
     place: &PlaceFlags,
     show: impl AsyncFnOnce(&Store, &mut Out) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
@@ -304,7 +318,7 @@ fn events_limit(given: Option<i64>) -> anyhow::Result<usize> {
     }
 }
 
-fn connect(flags: &NodeFlags) -> anyhow::Result<Client> {
+pub(super) fn connect(flags: &NodeFlags) -> anyhow::Result<Client> {
     let (config, _) = read(&flags.config, flags.data_dir.values())?;
     Client::connect_or_refuse(&config.data_dir)
 }

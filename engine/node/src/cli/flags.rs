@@ -7,6 +7,8 @@ use clap::Args;
 use model::TargetSpec;
 use toml::Value;
 
+use crate::windows::spec::WindowSpec;
+
 /// Values by key, as the configuration takes them.
 pub(crate) type Values = Vec<(&'static str, Value)>;
 
@@ -257,6 +259,64 @@ impl ListFlags {
             .filter(|(_, on)| *on)
             .map(|(key, on)| (key, Value::Boolean(on)))
             .collect()
+    }
+}
+
+/// A maintenance window.
+#[derive(Debug, Default, Args)]
+pub(crate) struct WindowFlags {
+    /// For this target
+    #[arg(long, value_name = "ID", allow_negative_numbers = true)]
+    pub(crate) target: Option<i64>,
+    /// For the targets of this group (`group_id`)
+    #[arg(long, value_name = "ID")]
+    pub(crate) group: Option<u64>,
+    /// For every target
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// When it begins, with the offset to UTC [default: now]
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) start: Option<String>,
+    /// When it ends
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) end: Option<String>,
+    /// How long it is, in whole minutes: 90m, 2h, 1d; at most 7d
+    #[arg(long, value_name = "LENGTH", allow_hyphen_values = true)]
+    pub(crate) length: Option<String>,
+    /// Days of the week on which it begins: mon,tue,wed,thu,fri,sat,sun
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) weekly: Option<String>,
+    /// Time of the day at which a weekly one begins, by the clocks of its zone
+    #[arg(long, value_name = "HH:MM")]
+    pub(crate) at: Option<String>,
+    /// Time zone of a weekly one, by its IANA name
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
+    /// Why, for people
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) reason: String,
+}
+
+impl WindowFlags {
+    /// The window that is asked for.
+    pub(super) fn spec(&self) -> WindowSpec {
+        WindowSpec {
+            target: self.target,
+            group: self.group,
+            all: self.all,
+            start: self.start.clone(),
+            end: self.end.clone(),
+            length: self.length.clone(),
+            weekly: self.weekly.clone(),
+            at: self.at.clone(),
+            zone: self.zone.clone(),
+            reason: self.reason.clone(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod commands;
 mod exchange;
 mod flags;
+mod operate;
 pub(crate) mod render;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use flags::{
     ConfigFlags, ListFlags, NodeFlags, PlaceFlags, ProbeFlags, SettingsFlags, TargetFlags,
+    WindowFlags,
 };
 
 /// Uptime monitoring for very large fleets: one node checks millions of sites.
@@ -33,14 +35,18 @@ pub(crate) enum Command {
     /// Check URLs once, now, without a store
     #[command(after_help = CHECK_HELP)]
     Check(CheckCommand),
-    /// Import, export or list targets
+    /// Import, export, list, show, check, pause and resume targets
     #[command(subcommand)]
     #[command(after_help = "Example: ringwatch targets import sites.csv")]
     Targets(TargetsCommand),
-    /// List incidents
+    /// List, show, follow and close incidents
     #[command(subcommand)]
     #[command(after_help = "Example: ringwatch events list --open")]
     Events(EventsCommand),
+    /// Add, list and remove maintenance windows
+    #[command(subcommand)]
+    #[command(after_help = "Example: ringwatch maintenance add --group 12 --length 2h")]
+    Maintenance(MaintenanceCommand),
     /// Show the accounts and gauges of the running node
     #[command(after_help = "Example: ringwatch status --json | jq .fleet")]
     Status(StatusCommand),
@@ -131,14 +137,59 @@ pub(crate) enum TargetsCommand {
         place: PlaceFlags,
     },
     /// List the targets of the store
-    #[command(after_help = "Example: ringwatch targets list --all --json")]
+    #[command(after_help = "Example: ringwatch targets list --state down --json")]
     List {
         /// Inactive ones too
         #[arg(long)]
         all: bool,
+        /// In this state only: up, warning, degraded, seems-down, down, maintenance, paused
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
         /// Print one JSON object per target
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Show a target: its state and since when, its last and next check, its open incidents
+    #[command(after_help = "Example: ringwatch targets show 1234 --json")]
+    Show {
+        /// Its id
+        #[arg(value_name = "ID", allow_negative_numbers = true)]
+        id: i64,
+        /// Print it as one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Have the running node check a target now, and print the result
+    #[command(after_help = TARGETS_CHECK_HELP)]
+    Check {
+        /// Its id
+        #[arg(value_name = "ID", allow_negative_numbers = true)]
+        id: i64,
+        /// Print the result as one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        node: NodeFlags,
+    },
+    /// Check a target no more until it is resumed; its open incidents are closed
+    #[command(after_help = "Example: ringwatch targets pause 1234")]
+    Pause {
+        /// Its id
+        #[arg(value_name = "ID", allow_negative_numbers = true)]
+        id: i64,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Check a target again that was paused
+    #[command(after_help = "Example: ringwatch targets resume 1234")]
+    Resume {
+        /// Its id
+        #[arg(value_name = "ID", allow_negative_numbers = true)]
+        id: i64,
         #[command(flatten)]
         place: PlaceFlags,
     },
@@ -173,7 +224,102 @@ pub(crate) enum EventsCommand {
         #[command(flatten)]
         place: PlaceFlags,
     },
+    /// Show one incident with its transitions, and what was seen at each
+    #[command(after_help = "Example: ringwatch events show 247000000000000001")]
+    Show {
+        /// Its id, as `events list --json` has it
+        #[arg(value_name = "EVENT-ID", allow_negative_numbers = true)]
+        id: i64,
+        /// Print it as one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Print transitions as they happen, until Ctrl-C
+    #[command(after_help = FOLLOW_HELP)]
+    Follow {
+        /// Begin after this transition, not now
+        #[arg(long, value_name = "ID", allow_negative_numbers = true)]
+        after: Option<i64>,
+        /// Print one JSON object per transition
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Close an open incident by hand; if its target still fails, the next check opens another
+    #[command(
+        after_help = "Example: ringwatch events close 247000000000000001 --reason 'known, fixed'"
+    )]
+    Close {
+        /// Its id, as `events list --json` has it
+        #[arg(value_name = "EVENT-ID", allow_negative_numbers = true)]
+        id: i64,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
 }
+
+const TARGETS_CHECK_HELP: &str = "The check counts as any other, and a success closes what is open \
+as probe_cleared. Exit codes: 0 up, 1 down, 2 usage, 3 unknown, 4 degraded.\n\nExample: ringwatch \
+targets check 1234";
+
+const FOLLOW_HELP: &str = "It reads the store, so it goes on while nodes come and go. Each line \
+has the id of its transition, after which another one can go on.\n\nExample: ringwatch events \
+follow --json";
+
+/// `maintenance …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MaintenanceCommand {
+    /// Add a window, once or each week
+    #[command(after_help = WINDOW_HELP)]
+    Add(AddCommand),
+    /// List windows, with when they are next
+    #[command(after_help = "Example: ringwatch maintenance list --target 1234")]
+    List {
+        /// Those that this target is in
+        #[arg(long, value_name = "ID", allow_negative_numbers = true)]
+        target: Option<i64>,
+        /// Print one JSON object per window
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+    /// Remove a window; one that is active ends at once
+    #[command(after_help = "Example: ringwatch maintenance remove 3")]
+    Remove {
+        /// Its number
+        #[arg(value_name = "NUMBER", allow_negative_numbers = true)]
+        id: i64,
+        /// Print what was removed as one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: PlaceFlags,
+    },
+}
+
+/// `maintenance add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddCommand {
+    #[command(flatten)]
+    pub(crate) window: WindowFlags,
+    /// Print the window as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceFlags,
+}
+
+const WINDOW_HELP: &str = "What fails inside of a window opens no incident, and what is open \
+closes at its first failing check. A weekly window begins by the clocks of its zone and lasts for \
+its length of real time.\n\nExample: ringwatch maintenance add --group 12 --weekly sun --at 02:00 \
+--length 2h --zone Europe/Berlin --reason backup";
 
 /// `status`.
 #[derive(Debug, Args)]

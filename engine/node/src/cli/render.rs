@@ -133,10 +133,13 @@ pub(super) fn status(answer: &Value) -> String {
     let node = format!("{state} (pid {pid}, ringwatch {version}, up {uptime} s)");
     let mut lines = vec![
         ("node".to_owned(), node),
+        ("identity".to_owned(), identity(&answer["identity"])),
         ("driver".to_owned(), text("driver")),
         ("store".to_owned(), text("store")),
         ("admin".to_owned(), format!("http://{}", text("admin"))),
         ("targets".to_owned(), targets(answer)),
+        ("states".to_owned(), states(&answer["states"])),
+        ("pressure".to_owned(), pressure(&answer["pressure"])),
         ("account".to_owned(), account(&answer["fleet"])),
         ("results".to_owned(), results(&answer["fleet"])),
         ("verdicts".to_owned(), verdicts(answer)),
@@ -170,6 +173,62 @@ fn targets(answer: &Value) -> String {
         "{active} active, {seems_down} seem down, {down} down, {refused} refused; {rate:.1} \
          checks/s required"
     )
+}
+
+fn identity(identity: &Value) -> String {
+    let text = |key: &str| identity[key].as_str().unwrap_or("-");
+    let epoch = number(&identity["epoch"]);
+    format!(
+        "{}, epoch {epoch}, boot {}",
+        text("node_id"),
+        text("boot_id")
+    )
+}
+
+/// States of targets, in the order in which `status` names them.
+const STATES: [&str; 8] = [
+    "up",
+    "warning",
+    "degraded",
+    "seems_down",
+    "down",
+    "unknown",
+    "maintenance",
+    "paused",
+];
+
+/// Signals by which the node doubts what it sees.
+const DOUBTS: [&str; 5] = [
+    "failure_pressure",
+    "deferring",
+    "doubting",
+    "node_suppressing",
+    "node_isolated",
+];
+
+/// Targets by state; those of which there are none are left out.
+fn states(states: &Value) -> String {
+    let counts = STATES.map(|name| (name, number(&states[name])));
+    let some = counts
+        .into_iter()
+        .filter(|&(name, count)| count > 0 || name == "up");
+    let told = some.map(|(name, count)| format!("{count} {}", name.replace('_', " ")));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn pressure(pressure: &Value) -> String {
+    let short = pressure["short_of"].as_array().into_iter().flatten();
+    let short = short
+        .filter_map(Value::as_str)
+        .map(|kind| format!("short of {kind}"));
+    let doubts = DOUBTS.into_iter().filter(|kind| pressure[*kind] == true);
+    let told: Vec<String> = short
+        .chain(doubts.map(|kind| kind.replace('_', " ")))
+        .collect();
+    if told.is_empty() {
+        return "none".to_owned();
+    }
+    told.join(", ")
 }
 
 /// How far the sweep is, and what reading the rows again came to.

@@ -213,7 +213,8 @@ fn parse(line: &[u8]) -> Result<Request, Value> {
         return Err(refusal("a request is one line of at most 65536 bytes"));
     }
     serde_json::from_slice(line).map_err(|error| {
-        let known = "status, drain, reload, pause, trigger, import";
+        let known = "status, drain, reload, pause, trigger, look, close, pause_target, add_window, \
+                     remove_window, import";
         refusal(&format!(
             "not a request ({error}); `cmd` is one of: {known}"
         ))

@@ -1,4 +1,6 @@
-//! `events list`: incidents with their transitions, newest first, from the store.
+//! `events`: incidents with their transitions, from the store: a list, newest first, or one.
+
+pub(crate) mod follow;
 
 mod known;
 
@@ -6,11 +8,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use model::fact::{CheckType, Event, Transition};
-use model::{Evidence, FailureClass, TargetId, UnixMs};
+use model::{Evidence, FactId, FailureClass, TargetId, UnixMs};
 use serde_json::{Value, json};
 use store::{EventFilter, Store};
 
 use crate::check;
+use crate::exit::bad_input;
 use crate::json_ids::json_id;
 use crate::out::{self, Out};
 
@@ -50,6 +53,74 @@ pub(crate) async fn write(
     Ok(())
 }
 
+/// Writes one event to `out`, with its transitions and what was seen.
+pub(crate) async fn show(
+    store: &Store,
+    id: FactId,
+    as_json: bool,
+    out: &mut Out,
+) -> anyhow::Result<()> {
+    let Some(event) = store.event(id).await? else {
+        return bad_input(format!(
+            "no incident has the id {id}: look with `ringwatch events list --json`"
+        ));
+    };
+    let url = Urls::default().of(store, event.target).await?;
+    let transitions = store.transitions(id).await?;
+    let object = object(&event, url.as_deref(), &transitions);
+    if as_json {
+        out.line(object);
+        return Ok(());
+    }
+    out.line(line(&event, url.as_deref()));
+    out.line(format_args!(
+        "id {id}, target {}, {} failed checks",
+        event.target, event.fail_count
+    ));
+    for told in object["transitions"].as_array().into_iter().flatten() {
+        fields(told, 0, out);
+    }
+    Ok(())
+}
+
+/// Writes what an object has, a line for each field that says something, whatever it is.
+fn fields(value: &Value, depth: usize, out: &mut Out) {
+    let indent = "  ".repeat(depth);
+    let Some(object) = value.as_object() else {
+        out.line(format_args!("{indent}{value}"));
+        return;
+    };
+    if depth == 0 {
+        out.line("");
+    }
+    for (name, value) in object {
+        match value {
+            Value::Null => {}
+            Value::String(text) if text.is_empty() => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::Object(_) => {
+                out.line(format_args!("{indent}{name}:"));
+                fields(value, depth + 1, out);
+            }
+            Value::Array(items) => {
+                out.line(format_args!("{indent}{name}:"));
+                for item in items {
+                    fields(item, depth + 1, out);
+                }
+            }
+            Value::Number(ms) if name.ends_with("_at_ms") => {
+                let instant = at(UnixMs(ms.as_u64().unwrap_or(0)));
+                out.line(format_args!("{indent}{name}: {instant}"));
+            }
+            Value::String(text) => {
+                let lines = text.trim_end().replace('\n', &format!("\n{indent}  "));
+                out.line(format_args!("{indent}{name}: {lines}"));
+            }
+            other => out.line(format_args!("{indent}{name}: {other}")),
+        }
+    }
+}
+
 /// What to say of a listing for which `found` events came, one more than wanted at most.
 fn note(found: usize, filter: &EventFilter) -> Option<String> {
     if found > filter.limit {
@@ -87,9 +158,16 @@ impl Urls {
         self.0.insert(id, url.clone());
         Ok(url)
     }
+
+    /// Forgets all where more than `max` are known.
+    fn forget_beyond(&mut self, max: usize) {
+        if self.0.len() > max {
+            self.0.clear();
+        }
+    }
 }
 
-fn line(event: &Event, url: Option<&str>) -> String {
+pub(crate) fn line(event: &Event, url: Option<&str>) -> String {
     let started = at(event.started_at);
     let ended = event.ended_at.map_or_else(|| "open".to_owned(), at);
     let class = FailureClass::from_u8(event.class).map_or("-", FailureClass::as_str);
@@ -124,7 +202,7 @@ fn at(instant: UnixMs) -> String {
 }
 
 /// One event with its transitions.
-fn object(event: &Event, url: Option<&str>, transitions: &[Transition]) -> Value {
+pub(crate) fn object(event: &Event, url: Option<&str>, transitions: &[Transition]) -> Value {
     json!({
         "id": json_id(event.id.get()),
         "target": json_id(event.target.get()),

@@ -62,7 +62,7 @@ impl Fleet {
             targets.into_iter().partition(|target| target.active);
         let mut fed = Fed::default();
         for target in inactive {
-            fed.removed += u64::from(self.remove(target.id).await?);
+            fed.removed += u64::from(self.remove(target.id, None).await?);
         }
         fed.upserted = active.len() as u64;
         self.upsert(active).await?;
@@ -73,9 +73,14 @@ impl Fleet {
     pub(crate) async fn take_away(&mut self, ids: &[TargetId]) -> Result<u64, Ended> {
         let mut removed = 0;
         for &id in ids {
-            removed += u64::from(self.remove(id).await?);
+            removed += u64::from(self.remove(id, None).await?);
         }
         Ok(removed)
+    }
+
+    /// Takes a target away that somebody paused; whether it had a place.
+    pub(crate) async fn pause_target(&mut self, id: TargetId, by: &str) -> Result<bool, Ended> {
+        self.remove(id, Some(by.to_owned())).await
     }
 
     /// Where the target `id` is.
@@ -152,22 +157,18 @@ impl Fleet {
         Ok(())
     }
 
-    async fn remove(&mut self, id: TargetId) -> Result<bool, Ended> {
+    async fn remove(&mut self, id: TargetId, by: Option<String>) -> Result<bool, Ended> {
         let core = self.core_of(id);
         let Some(slot) = self.cores[core].0.retire(id) else {
             return Ok(false);
         };
         let index = CoreIndex(core as u16);
-        send(
-            &self.sink,
-            SinkCommand::Retire {
-                core: index,
-                slot,
-                by: None,
-            },
-            SINK,
-        )
-        .await?;
+        let retire = SinkCommand::Retire {
+            core: index,
+            slot,
+            by,
+        };
+        send(&self.sink, retire, SINK).await?;
         send(&self.cores[core].1, CoreCommand::Remove { slot }, CORE).await?;
         Ok(true)
     }

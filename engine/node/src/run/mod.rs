@@ -18,6 +18,7 @@ mod journal;
 pub(crate) mod lease;
 pub(crate) mod legacy;
 pub(crate) mod lifetime;
+mod operators;
 pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod ports;
@@ -34,6 +35,7 @@ mod summary;
 mod threads;
 mod trouble;
 pub(crate) mod view;
+mod windows;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -80,8 +80,8 @@ impl Parts {
         let store = Store::open_with(&config.store, config.opening(OpenOptions::default())).await?;
         let started = spawn_cores(config, &prober, clock, &cpus, files, &upstreams)?;
         let handles = started.handles;
-        let node_id = config.node_id.clone().unwrap_or_else(lease::host_name);
-        let sink_config = sink_config(config, &cpus, &node_id)?;
+        let node_id = node_id(config);
+        let sink_config = sink_config(config, Some(cpus.sink))?;
         let links = handles.iter().map(link).collect();
         let now = Arc::new(move || clock.now());
         let sink = persist::spawn(sink_config, now, links, store.clone())?;
@@ -91,6 +91,7 @@ impl Parts {
             data_dir: std::path::absolute(&config.data_dir)?,
             store: absolute_store(&config.store),
             node_id,
+            boot_id: boot_id(),
             admin: listener.local_addr()?.to_string(),
             driver: started.driver,
             driver_note: started.note,
@@ -125,14 +126,15 @@ impl Parts {
     }
 }
 
-fn sink_config(config: &Config, cpus: &Cpus, node_id: &str) -> anyhow::Result<SinkConfig> {
+/// The settings of a sink on `cpu`.
+pub(crate) fn sink_config(config: &Config, cpu: Option<usize>) -> anyhow::Result<SinkConfig> {
     let data_dir = std::path::absolute(&config.data_dir)?;
     Ok(SinkConfig {
-        cpu: Some(cpus.sink),
+        cpu,
         confirm_after: config.confirm_after,
         projection_interval_ms: u64::from(config.projection_interval_s) * 1_000,
         journal_max_bytes: u64::from(config.journal_max_mib) << 20,
-        node: node_id.to_owned(),
+        node: node_id(config),
         holder: format!("{}:{}", lease::host_name(), data_dir.display()),
         lease_ms: u64::from(config.lease_s) * 1_000,
         // Its file is locked, see `control::store_lock`.
@@ -140,6 +142,18 @@ fn sink_config(config: &Config, cpus: &Cpus, node_id: &str) -> anyhow::Result<Si
         history: config.history,
         data_dir: config.data_dir.clone(),
     })
+}
+
+/// The boot of the machine that this process belongs to, as the kernel names it; empty where it
+/// does not.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
+}
+
+/// The name of the node in its store.
+fn node_id(config: &Config) -> String {
+    config.node_id.clone().unwrap_or_else(lease::host_name)
 }
 
 fn link(core: &CoreHandle) -> CoreLink {

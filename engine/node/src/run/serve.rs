@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use model::TargetId;
 use persist::SinkCommand;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -25,16 +24,19 @@ use super::trouble::{Complaint, Troubles};
 use super::view::Stage;
 use super::{ReadConfig, send};
 use crate::config::Config;
+use crate::control::Request;
 use crate::control::server::{Call, refusal};
-use crate::control::{Request, TargetRef};
 use crate::exit::BadInput;
 use crate::targets::import::ImportOrder;
+use crate::windows::Known;
 
 /// Length of a turn: supervision and histograms.
 const TURN: Duration = Duration::from_millis(200);
 /// Turns between two looks for changed targets: a change is in effect within a second, and an idle
 /// fleet asks its server little else.
 const CHANGES_EVERY: u64 = 4;
+/// Turns between two looks for maintenance windows that another node's operator changed.
+const WINDOWS_EVERY: u64 = 50;
 /// Turns between two looks whether the node is short of something.
 const PRESSURE_EVERY: u64 = 5;
 /// Turns between two computations of freshness ages.
@@ -52,10 +54,12 @@ pub(super) struct Control {
     pub(super) read_config: ReadConfig,
     /// Every change up to this number is in the fleet.
     pub(super) change: u64,
-    paused: bool,
+    pub(super) paused: bool,
     /// Every active target has its place.
     loaded: bool,
     pub(super) fed_for: Loaded,
+    /// The maintenance windows, as the sink was told.
+    pub(super) windows: Known,
     /// Where the targets are legacy rows.
     pub(super) legacy: Option<LegacyRows>,
     calls: mpsc::Receiver<Call>,
@@ -88,6 +92,7 @@ impl Control {
             paused: false,
             loaded: false,
             fed_for: Loaded::default(),
+            windows: Known::default(),
             calls,
             deferred: VecDeque::new(),
             troubles: Troubles::new(),
@@ -138,6 +143,9 @@ impl Control {
     }
 
     async fn take(&mut self, call: Call) -> anyhow::Result<()> {
+        let Some(call) = self.hear(call).await? else {
+            return Ok(());
+        };
         let answer = self.carry_out(call.request).await?;
         // A client that hung up has no use for the answer.
         let _ = call.reply.send(answer);
@@ -157,6 +165,7 @@ impl Control {
             tokio::select! {
                 done = &mut work => return Ok(done),
                 Some(call) = self.calls.recv() => {
+                    let Some(call) = self.hear(call).await? else { continue };
                     let answer = match self.at_once(&call.request).await? {
                         Some(answer) => answer,
                         None => busy(),
@@ -175,6 +184,9 @@ impl Control {
     /// has to wait is refused; later pages are few, and it waits.
     pub(super) async fn between_pages(&mut self) -> anyhow::Result<()> {
         while let Ok(call) = self.calls.try_recv() {
+            let Some(call) = self.hear(call).await? else {
+                continue;
+            };
             match self.at_once(&call.request).await? {
                 Some(answer) => drop(call.reply.send(answer)),
                 None if !self.loaded => drop(call.reply.send(busy())),
@@ -202,6 +214,8 @@ impl Control {
             Some(Fit::Ample(plan)) => info!("local ports: {plan}"),
             None => {}
         }
+        // Before the first check, or it could open what a window swallows.
+        self.follow_windows().await?;
         reload::load_all(self).await?;
         let took_ms = self.parts.view.clock.mono().since(begun) / 1_000;
         info!(targets = self.fleet.len(), took_ms, "loaded");
@@ -244,7 +258,8 @@ impl Control {
         }
         let result = match &request {
             Request::Import(order) => self.import(order).await,
-            _ => reload::reload(self).await,
+            Request::Reload => reload::reload(self).await,
+            _ => self.operate(&request).await,
         };
         let error = match result {
             Ok(answer) => return Ok(answer),
@@ -252,7 +267,7 @@ impl Control {
         };
         survives(&error)?;
         self.parts.view.note("refused", refused(&request, &error));
-        if matches!(request, Request::Import(_)) {
+        if request != Request::Reload {
             let mut answer = refusal(&format!("{error:#}"));
             answer["usage"] = json!(error.is::<BadInput>());
             return Ok(answer);
@@ -276,8 +291,14 @@ impl Control {
                     .note(if *on { "pause" } else { "resume" }, "");
                 Some(json!({ "ok": true, "paused": on }))
             }
-            Request::Trigger { target } => Some(self.trigger(target).await?),
-            Request::Reload | Request::Import(_) => None,
+            Request::Trigger { target, by, .. } => Some(self.trigger(target, by).await?),
+            Request::Look { target } => Some(self.look_at(target).await?),
+            Request::Reload
+            | Request::Import(_)
+            | Request::PauseTarget { .. }
+            | Request::Close { .. }
+            | Request::AddWindow { .. }
+            | Request::RemoveWindow { .. } => None,
         })
     }
 
@@ -311,29 +332,20 @@ impl Control {
         Ok(())
     }
 
-    async fn trigger(&self, target: &TargetRef) -> anyhow::Result<Value> {
-        let Some(id) = target.id() else {
-            return Ok(refusal("target: accepted is an id, a whole number from 1"));
-        };
-        let found = self.fleet.check_now(id).await?;
-        let unknown = |id: TargetId| refusal(&format!("no active target has the id {id}"));
-        if !found {
-            return Ok(unknown(id));
-        }
-        self.parts.view.note("trigger", format!("target {id}"));
-        Ok(json!({ "ok": true }))
-    }
-
     async fn turn(&mut self, turn: u64) -> anyhow::Result<()> {
         self.watch()?;
         self.parts.view.set_drain_s(self.config.drain_s);
         self.follow_lease().await?;
         if turn.is_multiple_of(AGES_EVERY) {
             self.ask_ages();
+            self.count_paused().await;
         }
         self.collect_ages();
         if turn.is_multiple_of(CHANGES_EVERY) && !self.fed_for.is_fenced {
             self.follow_changes().await?;
+        }
+        if turn.is_multiple_of(WINDOWS_EVERY) {
+            self.follow_windows().await?;
         }
         if turn.is_multiple_of(PRESSURE_EVERY) {
             self.look_for_pressure();
@@ -448,7 +460,8 @@ impl Parts {
 fn refused(request: &Request, error: &anyhow::Error) -> String {
     match request {
         Request::Import(order) => format!("import of {}: {error:#}", order.path.display()),
-        _ => format!("reload: {error:#}"),
+        Request::Reload => format!("reload: {error:#}"),
+        _ => format!("{}: {error:#}", super::operators::asked(request)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `status`: every account and gauge as one JSON object, and whether the accounts balance.
 
+use std::sync::atomic::Ordering;
+
 use cores::CoreSnapshot;
 use hdrhistogram::Histogram;
 use model::{FailureClass, Verdict};
@@ -44,6 +46,9 @@ pub(crate) async fn object(view: &View) -> Value {
             "suspected": sink.counters.suspected,
             "refused": view.refusals.now(),
         },
+        "states": states(view, &total, sink),
+        "pressure": pressed(&accounts),
+        "identity": identity(view, sink),
         "required_rate_per_s": total.required_per_ks as f64 / 1_000.0,
         "fleet": account(&total, &sink.total()),
         "lag_us": view.with_histograms(fleet_lag),
@@ -52,6 +57,57 @@ pub(crate) async fn object(view: &View) -> Value {
         "cores": view.with_histograms(|all| cores_json(view, &accounts, all, now.mono.0)),
         "sink": sink_json(sink),
         "legacy": view.legacy.look().json(now.mono),
+    })
+}
+
+/// Who this is.
+fn identity(view: &View, sink: &SinkSnapshot) -> Value {
+    let facts = &view.facts;
+    json!({
+        "node_id": facts.node_id,
+        "boot_id": facts.boot_id,
+        "pid": facts.pid,
+        "started_at_ms": facts.started.0,
+        "epoch": sink.counters.epoch,
+        "version": env!("CARGO_PKG_VERSION"),
+        "driver": facts.driver.as_str(),
+    })
+}
+
+/// Targets by state. Those in maintenance, and those of which nothing is known, are in the number
+/// of their open incident too, if they have one.
+fn states(view: &View, total: &CoreSnapshot, sink: &SinkSnapshot) -> Value {
+    let counters = &sink.counters;
+    let troubled = [
+        counters.open_seems_down,
+        counters.open_down,
+        counters.open_degraded,
+        counters.open_warning,
+    ];
+    json!({
+        "up": total.targets.saturating_sub(troubled.iter().sum()),
+        "warning": counters.open_warning,
+        "degraded": counters.open_degraded,
+        "seems_down": counters.open_seems_down,
+        "down": counters.open_down,
+        "unknown": counters.not_known,
+        "maintenance": view.ages().map(|ages| ages.in_maintenance),
+        "paused": view.paused.load(Ordering::Relaxed),
+    })
+}
+
+/// What the node is short of, and how far it believes failing checks.
+fn pressed(accounts: &Accounts) -> Value {
+    let counters = &accounts.sink.counters;
+    let short = super::pressure::kinds(&accounts.cores, counters);
+    let short = short.into_iter().filter(|(_, is_short)| *is_short);
+    json!({
+        "short_of": short.map(|(kind, _)| kind).collect::<Vec<_>>(),
+        "failure_pressure": counters.failure_pressure > 0,
+        "deferring": counters.deferring > 0,
+        "doubting": counters.doubting > 0,
+        "node_suppressing": counters.node_suppressing > 0,
+        "node_isolated": counters.node_isolated > 0,
     })
 }
 

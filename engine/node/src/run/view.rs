@@ -2,7 +2,7 @@
 //! a probe core; nothing here changes the node.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub(crate) struct Facts {
     pub(crate) store: String,
     /// The name of the node there.
     pub(crate) node_id: String,
+    /// The boot of the machine.
+    pub(crate) boot_id: String,
     /// Bound address of the admin listener.
     pub(crate) admin: String,
     /// What the cores run on.
@@ -116,6 +118,8 @@ pub(crate) struct View {
     sink: Arc<SinkStats>,
     stage: AtomicU8,
     drain_s: AtomicU32,
+    /// Targets that are paused, as the store said last.
+    pub(crate) paused: AtomicU64,
     /// Refused targets.
     pub(crate) refusals: Refusals,
     /// Legacy rows that were read again.
@@ -146,6 +150,7 @@ impl View {
             sink,
             stage: AtomicU8::new(Stage::Loading as u8),
             drain_s: AtomicU32::new(0),
+            paused: AtomicU64::new(0),
             refusals: Refusals::default(),
             legacy: LegacyStats::default(),
             retention: RetentionStats::default(),
@@ -293,6 +298,7 @@ pub(super) mod testbed {
             data_dir: PathBuf::from("d"),
             store: "sqlite:s".to_owned(),
             node_id: "n".to_owned(),
+            boot_id: "b".to_owned(),
             admin: "127.0.0.1:1".to_owned(),
             driver: Driver::Epoll,
             driver_note: None,

@@ -1,39 +1,98 @@
 //! `targets list`: what the store holds, as text or JSON lines.
 
+use std::collections::HashMap;
+
 use model::check::TcpText;
+use model::fact::{Event, State};
 use model::mask::header_value;
 use model::record::RecordValue;
-use model::{Check, Target};
+use model::{Check, Target, TargetId, UnixMs};
 use serde_json::{Value, json};
 use store::Store;
 
+use super::state::{Facts, Standing, derive};
 use crate::json_ids::json_id;
 use crate::out::{self, Out};
+use crate::windows::occurrences::Occurrences;
 
 /// Targets of one page.
 const PAGE: usize = 5_000;
 
-/// Writes every target to `out`; inactive ones only when `all`.
+/// Which targets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Which {
+    /// Inactive ones too.
+    pub(crate) all: bool,
+    /// In this state only.
+    pub(crate) state: Option<State>,
+}
+
+/// What the states of all targets follow from; of those without trouble nothing is kept.
+struct Standings {
+    paused: HashMap<TargetId, UnixMs>,
+    open: HashMap<TargetId, Vec<Event>>,
+    windows: Occurrences,
+    now: UnixMs,
+}
+
+impl Standings {
+    async fn read(store: &Store, now: UnixMs) -> anyhow::Result<Self> {
+        let paused = store.paused_targets(None).await?;
+        let mut open: HashMap<TargetId, Vec<Event>> = HashMap::new();
+        for found in store.open_events().await? {
+            open.entry(found.event.target)
+                .or_default()
+                .push(found.event);
+        }
+        Ok(Self {
+            paused: paused.into_iter().map(|one| (one.target, one.at)).collect(),
+            open,
+            windows: Occurrences::around(&store.windows().await?, now),
+            now,
+        })
+    }
+
+    fn of(&self, target: &Target) -> Standing {
+        derive(&Facts {
+            paused_at: self.paused.get(&target.id).copied(),
+            is_inactive: !target.active,
+            window: self.windows.of_target(target, self.now),
+            open: self.open.get(&target.id).map_or(&[], Vec::as_slice),
+            ..Facts::default()
+        })
+    }
+}
+
+/// Writes the targets to `out`, with their states as the store has them at `now`.
 pub(crate) async fn write(
     store: &Store,
-    all: bool,
+    which: Which,
+    now: UnixMs,
     as_json: bool,
     out: &mut Out,
 ) -> anyhow::Result<()> {
+    let standings = Standings::read(store, now).await?;
+    let all = which.all || which.state == Some(State::Paused);
     let mut after = None;
     if !as_json {
         out.line(format_args!(
-            "{:>20}  {:>8}  {:<6}  {:<8}  url",
+            "{:>20}  {:>8}  {:<6}  {:<11}  url",
             "id", "interval", "method", "state"
         ));
     }
     loop {
         let page = store.targets(after, PAGE, !all).await?;
         for target in &page.targets {
+            let (state, _) = standings.of(target);
+            if which.state.is_some_and(|wanted| wanted != state) {
+                continue;
+            }
             if as_json {
-                out.line(object(target));
+                let mut object = object(target);
+                object["state"] = state.as_str().into();
+                out.line(object);
             } else {
-                out.line(line(target));
+                out.line(line(target, state));
             }
         }
         for (id, error) in &page.refused {
@@ -46,9 +105,9 @@ pub(crate) async fn write(
     }
 }
 
-fn line(target: &Target) -> String {
+fn line(target: &Target, state: State) -> String {
     let config = &target.config;
-    let state = if target.active { "active" } else { "inactive" };
+    let state = state.as_str();
     let name = if config.name.is_empty() {
         String::new()
     } else {
@@ -56,11 +115,11 @@ fn line(target: &Target) -> String {
     };
     let interval = format!("{} s", config.interval_s);
     let (id, method, url) = (target.id.get(), config.check.method_word(), &config.check);
-    format!("{id:>20}  {interval:>8}  {method:<6}  {state:<8}  {url}{name}")
+    format!("{id:>20}  {interval:>8}  {method:<6}  {state:<11}  {url}{name}")
 }
 
 /// All fields of a target; those that its check does not have are absent.
-fn object(target: &Target) -> Value {
+pub(crate) fn object(target: &Target) -> Value {
     let config = &target.config;
     let mut object = json!({
         "id": json_id(target.id.get()),

@@ -14,4 +14,6 @@ pub(crate) mod legacy;
 pub(crate) mod lines;
 pub(crate) mod list;
 mod separator;
+pub(crate) mod show;
 pub(crate) mod slots;
+pub(crate) mod state;

@@ -2,15 +2,26 @@
 
 use crate::process::{code, run, stderr, stdout};
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: &[&[&str]] = &[
     &[],
     &["run"],
     &["check"],
     &["targets"],
     &["targets", "import"],
     &["targets", "list"],
+    &["targets", "show"],
+    &["targets", "check"],
+    &["targets", "pause"],
+    &["targets", "resume"],
     &["events"],
     &["events", "list"],
+    &["events", "show"],
+    &["events", "follow"],
+    &["events", "close"],
+    &["maintenance"],
+    &["maintenance", "add"],
+    &["maintenance", "list"],
+    &["maintenance", "remove"],
     &["status"],
     &["drain"],
     &["reload"],
@@ -19,12 +30,11 @@ const COMMANDS: [&[&str]; 17] = [
     &["migrate"],
     &["validate"],
     &["version"],
-    &["help"],
 ];
 
 #[test]
 fn every_help_has_an_example() {
-    for command in &COMMANDS[..16] {
+    for command in COMMANDS {
         let output = run(&[command, &["--help"][..]].concat());
         assert_eq!(code(&output), 0, "{command:?}");
         assert!(

@@ -14,6 +14,7 @@ mod local_end;
 mod migrate;
 mod nginx;
 mod node;
+mod operators;
 mod process;
 mod refusal;
 mod server;

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What it answers to every request.
 #[derive(Clone, Copy)]
@@ -55,4 +57,24 @@ fn reply(mut stream: TcpStream, response: &str) {
     }
     // A probe that went away needs no answer.
     let _ = stream.write_all(response.as_bytes());
+}
+
+/// Serves 200 while the switch is on, else 503.
+pub(crate) fn serve_by(switch: &Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let switch = Arc::clone(switch);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = if switch.load(Ordering::SeqCst) {
+                OK
+            } else {
+                UNAVAILABLE
+            };
+            if let Answer::Say(response) = answer {
+                reply(stream, response);
+            }
+        }
+    });
+    address
 }
