@@ -6,6 +6,7 @@ use prober::attempt::{Attempt, Buffers, Command};
 use prober::resolver::HostId;
 
 use crate::destinations::DestinationId;
+use crate::networks::Network;
 
 /// Names one attempt; never valid again after its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +81,8 @@ pub(crate) struct InFlight {
     pub(crate) destination: Option<DestinationId>,
     /// The address of a connection beside the first one; it is counted under that too.
     pub(crate) rival: Option<DestinationId>,
+    /// The network of the address that was tried last.
+    pub(crate) network: Option<Network>,
     /// Connections that the reactor opens beside the I/O under way; by bit.
     pub(crate) beside: u8,
     /// The I/O under way opens a connection, as far as the core knows.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use model::inbox::{CoreCommand, OneShotReport};
-use model::limits::{REST_TICKS_MAX, STALL_TURN_US, TICK_MS};
+use model::limits::{LATE_TURN_US, NETWORKS_EVERY_MS, REST_TICKS_MAX, STALL_TURN_US, TICK_MS};
 use model::{CoreIndex, Evidence, MonoUs, Now, Outcome, Target, UnixMs};
 use prober::Shared;
 use prober::resolver::Resolver;
@@ -34,6 +34,7 @@ use crate::destinations::{DestinationCaps, Destinations};
 use crate::histograms::CoreHistograms;
 use crate::kept::Kept;
 use crate::local_end::{LocalEnd, Sources};
+use crate::networks::Networks;
 use crate::redirect_names::RedirectNames;
 use crate::stats::{CoreSnapshot, CoreStats};
 use crate::targets::Targets;
@@ -125,6 +126,9 @@ pub struct Core {
     destinations: Destinations,
     sources: Sources,
     kept: Kept,
+    networks: Networks,
+    /// When others were shown them last.
+    networks_shown: MonoUs,
     one_shots: VecDeque<OneShot>,
     /// What the one-shots in flight check that are made again where a kept connection takes their
     /// time.
@@ -189,6 +193,8 @@ impl Core {
             destinations: Destinations::new(parts.destination_caps, now.mono),
             sources: Sources::new(&parts.local_end, parts.index.0),
             kept: Kept::new(parts.local_end.kept),
+            networks: Networks::new(),
+            networks_shown: now.mono,
             one_shots: VecDeque::new(),
             askable: HashMap::new(),
             held: VecDeque::new(),
@@ -302,6 +308,10 @@ impl Core {
         } else if self.account.held_since_us == 0 {
             self.account.held_since_us = now.mono.0.max(1);
         }
+        if now.mono.since(self.networks_shown) >= NETWORKS_EVERY_MS * 1_000 {
+            self.networks_shown = now.mono;
+            self.account.networks = self.stats.network_stats.publish(&self.networks, now.mono);
+        }
         self.stats.publish(&self.account());
     }
 
@@ -311,6 +321,7 @@ impl Core {
         let meant_us = u64::from(self.rest_ticks) * TICK_MS * 1_000;
         let lag_us = turn_us.saturating_sub(meant_us);
         self.histograms.loop_lag.saturating_record(lag_us);
+        self.account.turns_late += u64::from(lag_us > LATE_TURN_US);
         self.stalled = lag_us > STALL_LAG_US;
         if self.stalled {
             self.stalled_us += lag_us;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use model::{FailureClass, Verdict};
 use prober::resolver::ResolverStats;
 
+use crate::networks::NetworkStats;
+
 /// Account of one-shots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OneShotAccount {
@@ -118,8 +120,12 @@ pub struct CoreSnapshot {
     pub tls_second_looks: u64,
     /// Memory that decoders of bodies hold, in bytes (gauge).
     pub decoder_bytes: u64,
+    /// Networks whose last checks are counted (gauge).
+    pub networks: u64,
     /// Loop turns.
     pub turns: u64,
+    /// Of those, the ones that began more than 50 ms too late.
+    pub turns_late: u64,
     /// Monotonic time of the last turn, in µs.
     pub last_turn_us: u64,
     /// Since when results are held without a pause, monotonic µs; 0 = nothing is held.
@@ -189,7 +195,9 @@ impl Default for CoreSnapshot {
             tls_session_bytes: 0,
             tls_second_looks: 0,
             decoder_bytes: 0,
+            networks: 0,
             turns: 0,
+            turns_late: 0,
             last_turn_us: 0,
             held_since_us: 0,
             bytes_in: 0,
@@ -241,6 +249,8 @@ macro_rules! published {
             $($field: AtomicU64,)*
             one_shot: OneShotCells,
             dns: DnsCells,
+            /// Its networks, from time to time.
+            pub network_stats: NetworkStats,
         }
 
         #[derive(Debug, Default)]
@@ -258,6 +268,7 @@ macro_rules! published {
                     $($field: AtomicU64::new(0),)*
                     one_shot: OneShotCells::default(),
                     dns: DnsCells::default(),
+                    network_stats: NetworkStats::default(),
                 }
             }
         }
@@ -301,7 +312,8 @@ published! {
     tls_sessions_refused, tls_session_bytes,
     evidence_truncated, evidence_dropped, evidence_held, evidence_queued, inbox,
     attempt_buffers, attempt_buffer_bytes, read_buffers, couriers_idle,
-    targets, required_per_ks, in_flight_limit, decoder_bytes, turns,
+    targets, required_per_ks, in_flight_limit, decoder_bytes, networks, turns,
+    turns_late,
     last_turn_us, held_since_us, bytes_in, bytes_out, tls_full
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,

@@ -267,6 +267,44 @@ pub const VOTE_ERROR_MAX_BYTES: usize = 100;
 /// Memory of what is kept with a transition beside its evidence, at most.
 pub const METADATA_MAX_BYTES: usize = 4 * 1024;
 
+/// How often the control plane tells the sink how the node is, in ms.
+pub const HEALTH_EVERY_MS: u64 = 500;
+/// How long the sink believes that, in ms: as long as a first failure is held, so that none opens
+/// anything unless the node was found well after it.
+pub const HEALTH_VALID_MS: u64 = FIRST_FAILURE_HOLD_MS;
+/// A signal of our own trouble stays for so long after it was seen last, in ms.
+pub const SIGNAL_STICKY_MS: u64 = 2_000;
+/// A turn of a core's loop that begins so much too late is a late one, in µs.
+pub const LATE_TURN_US: u64 = 50_000;
+/// Share of late turns from which a loop lags, in percent: then its lag is above that at p99.
+pub const LATE_TURNS_PERCENT: u64 = 1;
+/// Late turns below which it does not: the worst of a hundred turns is no percentile.
+pub const LATE_TURNS_MIN: u64 = 2;
+/// How far back turns count, in ms.
+pub const LATE_TURNS_WINDOW_MS: u64 = 5_000;
+/// A loop that has not turned for so long lags, in µs.
+pub const LOOP_SILENCE_US: u64 = 1_000_000;
+/// Share of the open files that may be used above which we are short of them, in percent.
+pub const DESCRIPTORS_SHARE_PERCENT: u64 = 90;
+/// Canary targets.
+pub const CANARIES_MAX: usize = 8;
+/// How often each is checked, in ms.
+pub const CANARY_EVERY_MS: u64 = 3_000;
+/// The same while networks are dark.
+pub const CANARY_SOON_MS: u64 = 1_000;
+/// What it may take to answer, in ms.
+pub const CANARY_TIMEOUT_MS: u32 = 2_000;
+/// A core that has not said by then what came of it is asked again, in ms.
+pub const CANARY_PATIENCE_MS: u64 = 10_000;
+/// Networks (/16, of IPv6 /32) whose last checks a core counts; the rest of them is not looked at.
+pub const NETWORKS_MAX: usize = 1_024;
+/// Length of a window of that count, in ms: this one and the one before make up a network's share.
+pub const NETWORK_WINDOW_MS: u64 = 5_000;
+/// Windows after which a network that was not checked is forgotten.
+pub const NETWORK_WINDOWS_KEPT: u32 = 12;
+/// How often a core hands these counts over, in ms.
+pub const NETWORKS_EVERY_MS: u64 = 500;
+
 /// How far back results count for failure pressure, in s.
 pub const PRESSURE_WINDOW_S: usize = 10;
 /// Results in it below which there is none.

@@ -11,6 +11,7 @@ use prober::resolver::HostId;
 
 use super::{Core, QUEUE_COMMANDED};
 use crate::attempts::{AttemptKey, InFlight, OneShot, Owner};
+use crate::networks::{self, Network};
 use crate::tick::{tick_after, tick_at};
 
 /// The slot of a one-shot's outcome.
@@ -98,6 +99,9 @@ impl Core {
         self.account.probed += 1;
         self.account.count(outcome.verdict(), outcome.failure());
         self.histograms.record(&outcome.phases, outcome.lag_us);
+        if let (Some(network), Some(is_dark)) = (end.network, networks::is_dark(&outcome)) {
+            self.networks.count(network, is_dark, self.last_turn);
+        }
         let [_, _, tls, ttfb, ..] = outcome.phases.values();
         // A handshake is through when something was asked after it, or nothing was to be asked.
         let succeeded = outcome.failure().is_none() || outcome.has(flags::HTTP_VERIFIED);
@@ -295,6 +299,8 @@ struct End {
     evidence: Option<Box<Evidence>>,
     /// Where a kept connection used up its time.
     unheard_at: Option<IpAddr>,
+    /// The network that was tried last.
+    network: Option<Network>,
 }
 
 impl End {
@@ -315,6 +321,7 @@ impl End {
             outcome,
             evidence,
             unheard_at: entry.attempt.unheard_at(),
+            network: entry.network,
         }
     }
 }

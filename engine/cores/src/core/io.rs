@@ -14,6 +14,7 @@ use super::finish::Ending;
 use crate::attempts::AttemptKey;
 use crate::kept::KeptId;
 use crate::local_end::{Close, Source, SourceError};
+use crate::networks::Network;
 use crate::redirect_names::RedirectNames;
 
 /// The next thing to do for one attempt.
@@ -143,6 +144,7 @@ impl Core {
                 Command::Timer { at } => self.arm_timer(key, at),
                 Command::Connect { conn, address } => {
                     (entry.connecting, entry.connected) = (true, now.mono);
+                    entry.network = Some(Network::of(address.ip()));
                     let goes_on = entry.attempt.has_commands();
                     if self.meet(key, address.ip(), now) == Meeting::Postponed {
                         return Io::Gone;

@@ -8,7 +8,7 @@ use model::limits::INBOX_MAX;
 use model::outcome::flags;
 use model::{MonoUs, Slot, TargetSpec, Verdict};
 
-use crate::world::{Chance, GRID_ZERO, STALL_US, Sizes, bench, target};
+use crate::world::{Bench, Chance, GRID_ZERO, STALL_US, Sizes, bench, target};
 
 /// Phases of a check of an address that was not connected to: connect and total.
 const CONNECTING: [bool; 6] = [false, true, false, false, false, true];
@@ -86,6 +86,36 @@ fn a_timeout_while_we_were_stalled_is_ours() {
         let phases = outcome.phases.values();
         assert_eq!(phases.map(|us| us.is_some()), CONNECTING, "{outcome:?}");
     }
+}
+
+#[test]
+fn networks_are_dark_while_nothing_of_theirs_answers_and_turns_that_come_late_are_counted() {
+    let mut bench = bench(Chance::new(13, 0), &Sizes::default());
+    for slot in 0..60u32 {
+        let url = format!("http://9.{}.3.{}/", slot % 3, slot + 1);
+        let target = crate::world::target_at(i64::from(slot) + 1, &url, 10, 1);
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    let dark = |bench: &Bench| cores::dark_networks([&bench.stats.network_stats]);
+    bench.run_s(30);
+    let account = bench.stats.snapshot();
+    assert_eq!((dark(&bench), account.networks), (0, 3));
+    assert_eq!(account.turns_late, 0);
+    bench.sim.world_mut().dark = true;
+    bench.run_s(20);
+    assert_eq!(dark(&bench), 3);
+    bench.sim.world_mut().dark = false;
+    bench.run_s(15);
+    assert_eq!(dark(&bench), 0);
+    bench.sim.world_mut().stalls = 2_000;
+    bench.run_s(60);
+    let late = bench.stats.snapshot().turns_late;
+    assert_eq!(late, bench.sim.world_mut().stalled.len() as u64);
+    assert!(late > 0);
+    bench.drain();
 }
 
 #[test]
