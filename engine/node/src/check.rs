@@ -38,12 +38,7 @@ pub(crate) fn run(
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let targets = parse(specs)?;
-    let core = spawn(config, layers, &targets)?;
-    let reports = collect(&core, &targets);
-    // The core ends with the process; a drain only lets it say goodbye to its connections.
-    let _ = core.inbox.send(CoreCommand::Drain { within_ms: 0 });
-    let _ = core.thread.join();
-    let reports = reports?;
+    let reports = probe(config, layers, &targets)?;
     let mut worst = 0;
     let mut out = Out::start();
     for (target, report) in targets.iter().zip(&reports) {
@@ -57,6 +52,20 @@ pub(crate) fn run(
     }
     out.end()?;
     Ok(ExitCode::from(worst))
+}
+
+/// Checks every target once on a core of its own; the reports come back in the order of targets.
+pub(crate) fn probe(
+    config: &Config,
+    layers: &Layers,
+    targets: &[Target],
+) -> anyhow::Result<Vec<OneShotReport>> {
+    let core = spawn(config, layers, targets)?;
+    let reports = collect(&core, targets);
+    // The core ends with the process; a drain only lets it say goodbye to its connections.
+    let _ = core.inbox.send(CoreCommand::Drain { within_ms: 0 });
+    let _ = core.thread.join();
+    reports
 }
 
 /// 0 up, 1 down, 3 unknown, 4 degraded.

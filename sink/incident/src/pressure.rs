@@ -12,13 +12,17 @@
 //!  own network gone     │ Isolated: every failure of every target is not known
 //! ```
 //!
+//! Who tells of local pressure may stand still with the rest of the node, so what was told holds
+//! for [`HEALTH_VALID_MS`] only. After that, and for as long again once something is told, the node
+//! is taken for *stalled*: that is local pressure, too.
+//!
 //! Nothing is suppressed for five minutes without one incident of the operator that says so.
 
 mod window;
 
 use model::limits::{
-    ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT, PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT,
-    PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
+    HEALTH_VALID_MS, ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT, PRESSURE_RESULTS_MIN,
+    PRESSURE_SHARE_PERCENT, PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
 };
 use model::{Belief, MonoUs, Now, UnixMs};
 
@@ -35,6 +39,8 @@ pub struct Health {
     pub canaries: Canaries,
     /// Unrelated /16 networks of the fleet of which more than 90 % of the checks fail.
     pub dark_networks: u16,
+    /// When that was so; `None`: it holds until something else is heard.
+    pub measured: Option<MonoUs>,
 }
 
 /// What an incident of the operator is about.
@@ -99,12 +105,16 @@ struct Episode {
 pub struct Pressure {
     window: Window,
     health: Health,
+    /// Signals that were heard since the last turn, be they gone again.
+    news: Signals,
+    /// Something was heard after a time without a word: until then that time is doubted.
+    lapsed_until: Option<MonoUs>,
+    /// All that were in force at the last turn: what the stance is because of.
+    signals: Signals,
     /// While failure pressure lasts: since when, and when it was seen last.
     failing: Option<(MonoUs, MonoUs)>,
     sample_confirmed: bool,
     stance: Stance,
-    /// What it is because of.
-    signals: Signals,
     suppressing: Option<Episode>,
     isolated: Option<Episode>,
 }
@@ -118,7 +128,35 @@ impl Pressure {
 
     /// Replaces what the node knows of itself.
     pub fn heard(&mut self, health: Health) {
+        if let Some(measured) = health.measured
+            && self.is_stale(measured)
+        {
+            self.lapsed_until = Some(measured.plus_ms(HEALTH_VALID_MS));
+        }
+        self.news = self.news.and(health.signals);
         self.health = health;
+    }
+
+    /// Whether what was told last does not hold any more.
+    fn is_stale(&self, now: MonoUs) -> bool {
+        let told = self.health.measured;
+        told.is_some_and(|told| now.since(told) > HEALTH_VALID_MS * 1_000)
+    }
+
+    /// Every signal that was in force at the last turn.
+    pub fn signals(&self) -> Signals {
+        self.signals
+    }
+
+    /// Those of local pressure, at this turn.
+    fn local(&mut self, now: MonoUs) -> Signals {
+        let told = self.health.signals.and(std::mem::take(&mut self.news));
+        let is_lapsed = self.lapsed_until.is_some_and(|until| now < until);
+        if self.is_stale(now) || is_lapsed {
+            told.and(Signals::STALLED)
+        } else {
+            told
+        }
     }
 
     /// Verifiers confirmed a sample of the failures: they are real, as long as they last.
@@ -171,7 +209,8 @@ impl Pressure {
     pub fn turn(&mut self, not_known: u64, now: Now) -> Vec<Notice> {
         let share = self.window.share(now.mono);
         self.watch_failures(share, now.mono);
-        let (stance, signals) = self.judge(share, now.mono);
+        let local = self.local(now.mono);
+        let (stance, signals) = self.judge(share, local, now.mono);
         (self.stance, self.signals) = (stance, signals);
         let mut notices = Vec::new();
         self.keep_isolated(signals, not_known, now, &mut notices);
@@ -193,14 +232,10 @@ impl Pressure {
         }
     }
 
-    fn judge(&self, share: Share, now: MonoUs) -> (Stance, Signals) {
-        let Health {
-            signals,
-            canaries,
-            dark_networks,
-        } = self.health;
+    fn judge(&self, share: Share, signals: Signals, now: MonoUs) -> (Stance, Signals) {
+        let canaries = self.health.canaries;
         let nearly_all = share.failing * 100 > share.results * ISOLATION_SHARE_PERCENT;
-        if canaries.are_silent() && nearly_all && dark_networks >= ISOLATION_NETWORKS_MIN {
+        if self.is_gone(share.results == 0 || nearly_all) {
             return (Stance::Isolated, signals.and(Signals::ISOLATION));
         }
         let failures = self.judge_failures(canaries, nearly_all, now);
@@ -216,6 +251,18 @@ impl Pressure {
             Signals::NONE
         };
         (stance, signals.and(failures))
+    }
+
+    /// Whether our own network is gone; `nothing_answers` of the targets. It takes dark networks to
+    /// begin, and an answer to end: few checks come while nobody is checked any sooner.
+    fn is_gone(&self, nothing_answers: bool) -> bool {
+        let Health {
+            canaries,
+            dark_networks,
+            ..
+        } = self.health;
+        let is_dark = dark_networks >= ISOLATION_NETWORKS_MIN || self.stance == Stance::Isolated;
+        canaries.are_silent() && is_dark && nothing_answers
     }
 
     fn judge_failures(&self, canaries: Canaries, nearly_all: bool, now: MonoUs) -> Stance {

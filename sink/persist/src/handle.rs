@@ -187,7 +187,8 @@ pub enum SinkCommand {
         done: oneshot::Sender<()>,
     },
     /// How the node is now: replaces what was said before. Until the first one there are no signals
-    /// of local pressure and no canaries.
+    /// of local pressure and no canaries; one that says when it was measured holds for
+    /// [`HEALTH_VALID_MS`](model::limits::HEALTH_VALID_MS), and then the node is taken for stalled.
     Health(Health),
     /// Computes the age of the last check over all registered targets, from memory.
     Ages {

@@ -156,6 +156,8 @@ counters! {
     deferring,
     /// 1 while such failures, or all, are not believed (gauge).
     doubting,
+    /// Signals of our own trouble in force, as [`Signals::bits`](crate::Signals::bits) (gauge).
+    signals,
     /// 1 while the operator is told that this lasts for longer than five minutes (gauge).
     node_suppressing,
     /// 1 while the operator is told that the node's own network is gone (gauge).

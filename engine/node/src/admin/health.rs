@@ -1,6 +1,8 @@
-//! Whether the node is well: its cores tick and their results are taken. Says nothing of targets.
+//! Whether the node is well: its cores tick, their results are taken, and it has a network. Says
+//! nothing of targets.
 
 use cores::CoreSnapshot;
+use persist::SinkCounters;
 
 use crate::run::view::View;
 
@@ -11,13 +13,17 @@ const HELD_LIMIT_US: u64 = 30_000_000;
 
 /// Why the node is unwell; empty = well.
 pub(crate) fn reasons(view: &View) -> Vec<String> {
-    let (_, cores) = view.snapshots();
+    let (sink, cores) = view.snapshots();
     let now_us = view.clock.mono().0;
-    cores
-        .iter()
-        .enumerate()
-        .flat_map(|(index, core)| of_core(index, core, now_us))
-        .collect()
+    let of_core = |(index, core)| of_core(index, core, now_us);
+    let mut reasons: Vec<_> = cores.iter().enumerate().flat_map(of_core).collect();
+    reasons.extend(of_network(&sink.counters));
+    reasons
+}
+
+fn of_network(sink: &SinkCounters) -> Option<String> {
+    let gone = "the network of this node is gone: no canary answers, nor does the fleet";
+    (sink.node_isolated > 0).then(|| gone.to_owned())
 }
 
 fn of_core(index: usize, core: &CoreSnapshot, now_us: u64) -> Vec<String> {
@@ -42,6 +48,19 @@ fn of_core(index: usize, core: &CoreSnapshot, now_us: u64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_without_a_network_is_unwell() {
+        let sink = SinkCounters::default();
+        assert_eq!(of_network(&sink), None);
+        let node_isolated = 1;
+        let sink = SinkCounters {
+            node_isolated,
+            ..sink
+        };
+        let reason = of_network(&sink).expect("unwell");
+        assert!(reason.starts_with("the network of this node is gone"));
+    }
 
     #[test]
     fn a_silent_core_and_held_results_are_unwell() {

@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering;
 use cores::CoreSnapshot;
 use model::outcome::Phases;
 use model::{FailureClass, Verdict};
-use persist::{BOUNDS_MS, Durations, FreshnessAges, SinkSnapshot};
+use persist::{BOUNDS_MS, Durations, FreshnessAges, Health, SinkSnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::run::feeder::open_files;
 use crate::run::legacy::stats::LegacySeen;
 use crate::run::lifetime::{BOUNDS_US, Buckets, Lifetime};
 use crate::run::pressure;
@@ -35,6 +36,7 @@ struct Scrape {
     audit_left_out: u64,
     drift_rows: u64,
     drift_looks: [(&'static str, u64); 3],
+    health: Health,
     ages: Option<FreshnessAges>,
     legacy: LegacySeen,
     /// Of the monotonic clock.
@@ -42,7 +44,6 @@ struct Scrape {
     histograms: Vec<CoreBuckets>,
     rss_bytes: u64,
     fds: u64,
-    nofile: u64,
 }
 
 /// Histograms of one core, copied for the scrape.
@@ -78,13 +79,13 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         audit_left_out: view.audit.left_out(),
         drift_rows: view.drift.rows(),
         drift_looks: view.drift.totals(),
+        health: view.health(),
         ages: view.ages(),
         legacy: view.legacy.look(),
         now_us: view.clock.mono().0,
         histograms: view.with_histograms(|all| all.iter().map(CoreBuckets::from).collect()),
         rss_bytes: rss_bytes(),
         fds: open_files(),
-        nofile: view.facts.nofile,
     };
     scrape.text()
 }
@@ -353,13 +354,9 @@ impl Scrape {
     fn process(&self, page: &mut Page<'_>) -> fmt::Result {
         page.gauge("rss_bytes", "Resident memory", plain(self.rss_bytes))?;
         page.gauge("fds", "Open files", plain(self.fds))?;
-        let files = self.fds * 10 > self.nofile * 9;
-        let kinds = pressure::kinds(&self.cores, &self.sink.counters);
-        let much_fails = self.sink.counters.failure_pressure > 0;
-        let kinds = kinds
-            .into_iter()
-            .chain([("fds", files), ("failures", much_fails)]);
+        let kinds = pressure::kinds(&self.health, &self.sink.counters);
         let pressure: Vec<(&str, u64)> = kinds
+            .into_iter()
             .map(|(kind, is_short)| (kind, u64::from(is_short)))
             .collect();
         page.gauge(
@@ -367,7 +364,25 @@ impl Scrape {
             "1 while we are short of something, or much fails",
             by("kind", &pressure),
         )?;
-        self.doubt(page)
+        self.doubt(page)?;
+        self.canaries(page)
+    }
+
+    /// What tells an outage of our own network from one of theirs.
+    fn canaries(&self, page: &mut Page<'_>) -> fmt::Result {
+        let canaries = self.health.canaries;
+        let states = [
+            ("configured", u64::from(canaries.configured)),
+            ("answering", u64::from(canaries.answering)),
+        ];
+        let help = "Canary targets that can be asked, and that answered last";
+        page.gauge("canaries", help, by("state", &states))?;
+        let networks = self.per_core(|_, core| core.networks);
+        let help = "Networks (/16, of IPv6 /32) whose last checks are counted";
+        page.gauge("networks", help, networks)?;
+        let dark = plain(u64::from(self.health.dark_networks));
+        let help = "Networks of which more than 90 % of the last checks did not connect";
+        page.gauge("networks_dark", help, dark)
     }
 
     /// How far failing checks are believed, and what was not made an incident.
@@ -508,11 +523,6 @@ fn rss_bytes() -> u64 {
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
-/// Open files of this process; 0 when the kernel does not tell.
-fn open_files() -> u64 {
-    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
-}
-
 /// The guide's table, as the integration tests look at it too.
 #[cfg(test)]
 #[path = "../../tests/it/guide.rs"]
@@ -520,6 +530,8 @@ mod guide;
 
 #[cfg(test)]
 mod tests {
+    use persist::{Canaries, Signals};
+
     use super::*;
     use crate::report::testbed::interval;
 
@@ -557,7 +569,15 @@ mod tests {
             histograms: vec![CoreBuckets::from(&lifetime)],
             rss_bytes: 1,
             fds: 95,
-            nofile: 100,
+            health: Health {
+                signals: Signals::DESCRIPTORS,
+                dark_networks: 2,
+                canaries: Canaries {
+                    configured: 3,
+                    answering: 1,
+                },
+                measured: None,
+            },
         }
     }
 
@@ -603,7 +623,7 @@ mod tests {
         let text = scrape().text().expect("text");
         let total = "ringwatch_phase_seconds_bucket{le=\"+Inf\",core=\"0\",phase=\"total\"} 10";
         assert!(text.contains(total), "{text}");
-        assert!(text.contains("ringwatch_pressure{kind=\"fds\"} 1"));
+        assert!(text.contains("ringwatch_pressure{kind=\"descriptors\"} 1"));
         assert!(text.ends_with("# EOF\n"));
     }
 }

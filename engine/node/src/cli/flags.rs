@@ -147,6 +147,10 @@ pub(crate) struct RunFlags {
     /// Name outside of the fleet that tells sick resolvers from sick names; repeatable
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub(crate) dns_canaries: Vec<String>,
+    /// URL outside of the fleet that tells an outage of our own network from one of theirs;
+    /// repeatable
+    #[arg(long, value_name = "URL")]
+    pub(crate) canaries: Vec<String>,
     /// Block of addresses without caps (32 checks at once, 50 a second); repeatable
     #[arg(long, value_name = "CIDR")]
     pub(crate) uncapped: Vec<String>,
@@ -211,6 +215,7 @@ impl RunFlags {
         let mut values = text("admin", self.admin.as_ref());
         values.extend(whole("dns_queries_per_s", self.dns_queries_per_s));
         values.extend(texts("dns_canaries", &self.dns_canaries));
+        values.extend(texts("canaries", &self.canaries));
         values.extend(texts("uncapped", &self.uncapped));
         values.extend(whole("tls_full_every_s", self.tls_full_every_s));
         values.extend(whole("tls_chains_max", self.tls_chains_max));

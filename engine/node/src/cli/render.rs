@@ -139,10 +139,10 @@ pub(super) fn status(answer: &Value) -> String {
         ("admin".to_owned(), format!("http://{}", text("admin"))),
         ("targets".to_owned(), targets(answer)),
         ("states".to_owned(), states(&answer["states"])),
-        ("pressure".to_owned(), pressure(&answer["pressure"])),
         ("account".to_owned(), account(&answer["fleet"])),
         ("results".to_owned(), results(&answer["fleet"])),
         ("verdicts".to_owned(), verdicts(answer)),
+        ("pressure".to_owned(), pressure(&answer["pressure"])),
         ("lag".to_owned(), lags(&answer["lag_us"])),
         ("journal".to_owned(), journal(&answer["sink"])),
     ];
@@ -197,15 +197,6 @@ const STATES: [&str; 8] = [
     "paused",
 ];
 
-/// Signals by which the node doubts what it sees.
-const DOUBTS: [&str; 5] = [
-    "failure_pressure",
-    "deferring",
-    "doubting",
-    "node_suppressing",
-    "node_isolated",
-];
-
 /// Targets by state; those of which there are none are left out.
 fn states(states: &Value) -> String {
     let counts = STATES.map(|name| (name, number(&states[name])));
@@ -214,21 +205,6 @@ fn states(states: &Value) -> String {
         .filter(|&(name, count)| count > 0 || name == "up");
     let told = some.map(|(name, count)| format!("{count} {}", name.replace('_', " ")));
     told.collect::<Vec<_>>().join(", ")
-}
-
-fn pressure(pressure: &Value) -> String {
-    let short = pressure["short_of"].as_array().into_iter().flatten();
-    let short = short
-        .filter_map(Value::as_str)
-        .map(|kind| format!("short of {kind}"));
-    let doubts = DOUBTS.into_iter().filter(|kind| pressure[*kind] == true);
-    let told: Vec<String> = short
-        .chain(doubts.map(|kind| kind.replace('_', " ")))
-        .collect();
-    if told.is_empty() {
-        return "none".to_owned();
-    }
-    told.join(", ")
 }
 
 /// How far the sweep is, and what reading the rows again came to.
@@ -309,6 +285,34 @@ fn verdicts(answer: &Value) -> String {
     } else {
         format!("{counts}; most often {}", classes.join(", "))
     }
+}
+
+/// What the node is short of, what that does to failing checks, and who stands by to tell.
+fn pressure(pressure: &Value) -> String {
+    let signals = pressure["signals"].as_array().into_iter().flatten();
+    let names: Vec<&str> = signals.filter_map(Value::as_str).collect();
+    let mut told = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
+    told += match pressure["stance"].as_str() {
+        Some("deferring") => "; many checks fail: connect failures and timeouts count late",
+        Some("doubting") => "; CONNECT FAILURES AND TIMEOUTS ARE NOT BELIEVED",
+        Some("isolated") => "; NO FAILURE IS BELIEVED",
+        _ => "",
+    };
+    let not_known = number(&pressure["not_known"]);
+    if not_known > 0 {
+        write!(told, "; {not_known} targets not known").expect("a String takes every write");
+    }
+    let of = |key: &str| number(&pressure["canaries"][key]);
+    if of("configured") > 0 {
+        let (answering, configured) = (of("answering"), of("configured"));
+        let canaries = format!("; {answering} of {configured} canaries answer");
+        told += &canaries;
+    }
+    told
 }
 
 fn lags(lag: &Value) -> String {
@@ -465,6 +469,8 @@ mod tests {
             "verdicts": { "up": 3, "degraded": 0, "down": 2, "unknown": 2 },
             "failures": { "connect.refused": 1, "dns.nxdomain": 1, "http.status": 0,
                 "safety.blocked": 2 },
+            "pressure": { "signals": [], "stance": "clear", "not_known": 2,
+                "canaries": { "configured": 3, "answering": 3 } },
             "sink": { "journal_bytes": 2_621_440, "journal_max_bytes": 1_u64 << 32,
                 "apply_lag": 17 },
             "legacy": { "sweep": { "rows_per_s": 3_334, "progress": 0.25, "age_s": 75.4 },
@@ -477,6 +483,25 @@ mod tests {
             ],
         });
         insta::assert_snapshot!(status(&answer));
+    }
+
+    #[test]
+    fn a_node_that_doubts_itself_says_why_and_what_that_means() {
+        let told = |signals: &[&str], stance: &str, answering: u8| {
+            pressure(
+                &json!({ "signals": signals, "stance": stance, "not_known": 0,
+                "canaries": { "configured": answering, "answering": answering } }),
+            )
+        };
+        assert_eq!(told(&[], "clear", 0), "none");
+        assert_eq!(
+            told(&["loop_lag", "ports"], "doubting", 2),
+            "loop_lag, ports; CONNECT FAILURES AND TIMEOUTS ARE NOT BELIEVED; 2 of 2 canaries answer"
+        );
+        assert_eq!(
+            told(&["isolation"], "isolated", 0),
+            "isolation; NO FAILURE IS BELIEVED"
+        );
     }
 
     #[test]

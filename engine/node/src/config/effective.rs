@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use model::target::TargetConfig;
 use toml::Value;
 
 use super::{Config, Layers, history_words, legacy};
@@ -34,6 +35,7 @@ impl Config {
             ("dns", texts(shown(&self.dns))),
             ("dns_queries_per_s", whole(self.dns_queries_per_s)),
             ("dns_canaries", texts(self.dns_canaries.clone())),
+            ("canaries", texts(canaries(&self.canaries))),
             ("ip", text(&self.ip.as_str())),
             ("allow", texts(shown(&self.allow))),
             ("uncapped", texts(shown(&self.uncapped))),
@@ -87,6 +89,10 @@ impl Config {
         }
         out
     }
+}
+
+fn canaries(all: &[TargetConfig]) -> Vec<String> {
+    all.iter().map(|one| one.check.to_string()).collect()
 }
 
 fn shown(all: &[impl ToString]) -> Vec<String> {

@@ -30,7 +30,7 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 }
 
 /// Every key, in the order in which `validate` prints them.
-pub(crate) const KEYS: [Key; 36] = [
+pub(crate) const KEYS: [Key; 37] = [
     key("data_dir", Kind::Text),
     key("store", Kind::Text),
     key("store_file", Kind::Text),
@@ -43,6 +43,7 @@ pub(crate) const KEYS: [Key; 36] = [
     key("dns", Kind::Texts),
     key("dns_queries_per_s", Kind::Whole),
     key("dns_canaries", Kind::Texts),
+    key("canaries", Kind::Texts),
     key("ip", Kind::Text),
     key("allow", Kind::Texts),
     key("uncapped", Kind::Texts),

@@ -12,13 +12,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use model::TargetUrl;
 use model::limits::{
-    CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, JOURNAL_MAX_BYTES, LEASE_DEFAULT_S,
-    PROJECTION_INTERVAL_MS, PROJECTION_INTERVAL_S_RANGE, TLS_CHAINS_MAX, TLS_FULL_EVERY_DEFAULT_S,
-    TLS_FULL_EVERY_MAX_S,
+    CANARY_TIMEOUT_MS, CONFIRM_AFTER, DNS_QUERIES_PER_S, DRAIN_DEFAULT_S, JOURNAL_MAX_BYTES,
+    LEASE_DEFAULT_S, PROJECTION_INTERVAL_MS, PROJECTION_INTERVAL_S_RANGE, TLS_CHAINS_MAX,
+    TLS_FULL_EVERY_DEFAULT_S, TLS_FULL_EVERY_MAX_S,
 };
+use model::target::TargetConfig;
 use model::url::Host;
+use model::{FieldError, TargetSpec, TargetUrl};
 use persist::HistoryMode;
 use prober::{Allowed, Cidr, DEFAULT_USER_AGENT};
 use store::{Legacy, StoreUrl};
@@ -173,6 +174,8 @@ pub(crate) struct Config {
     pub(crate) dns_queries_per_s: u32,
     /// Names outside of the fleet that tell sick resolvers from sick names.
     pub(crate) dns_canaries: Vec<String>,
+    /// Targets outside of the fleet that tell an outage of our own network from one of theirs.
+    pub(crate) canaries: Vec<TargetConfig>,
     /// Address family policy.
     pub(crate) ip: IpWord,
     /// Addresses and names that may be probed although they are not public.
@@ -250,7 +253,8 @@ impl Config {
                 DNS_QUERIES_PER_S,
                 (1, 10_000_000),
             )?,
-            dns_canaries: read.canaries()?,
+            dns_canaries: read.dns_canaries()?,
+            canaries: read.canaries()?,
             ip: read.word("ip", IpWord::V4First)?,
             allow: read.allowed("allow")?,
             uncapped: read.cidrs("uncapped")?,
@@ -381,6 +385,16 @@ pub(crate) fn canary(text: &str) -> Result<String, &'static str> {
         Host::Name(host) if url.port() == 80 && url.path() == "/" => Ok(host.clone()),
         _ => Err(CANARY),
     }
+}
+
+/// A canary target, whose answer must come soon; refused as a target would be.
+pub(crate) fn canary_target(url: &str) -> Result<TargetConfig, FieldError> {
+    let spec = TargetSpec {
+        url: url.trim().to_owned(),
+        timeout_ms: Some(i64::from(CANARY_TIMEOUT_MS)),
+        ..TargetSpec::default()
+    };
+    spec.parse()
 }
 
 /// What a canary looks like.

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use model::FieldError;
-use model::limits::{DNS_CANARIES_MAX, NODE_ID_MAX_BYTES, SOURCE_ADDRESSES_MAX};
+use model::limits::{CANARIES_MAX, DNS_CANARIES_MAX, NODE_ID_MAX_BYTES, SOURCE_ADDRESSES_MAX};
+use model::target::TargetConfig;
 use persist::HistoryMode;
 use prober::{Allowed, Cidr};
 use store::StoreUrl;
 use toml::Value;
 
 use super::layers::{Layers, Source};
-use super::{STORE_FILE, canary, history, refuse, source, upstream};
+use super::{STORE_FILE, canary, canary_target, history, refuse, source, upstream};
 use crate::exit::bad_input;
 use crate::logging;
 
@@ -169,8 +170,32 @@ impl Reader<'_> {
         self.texts("dns")?.into_iter().map(parse).collect()
     }
 
+    /// The canary targets, each once.
+    pub(super) fn canaries(&self) -> anyhow::Result<Vec<TargetConfig>> {
+        let key = "canaries";
+        let given = self.texts(key)?;
+        if let Some((_, source)) = given.get(CANARIES_MAX) {
+            let accepted = format!("at most {CANARIES_MAX}");
+            return refuse(source, key, &given.len().to_string(), &accepted);
+        }
+        let mut canaries: Vec<TargetConfig> = Vec::with_capacity(given.len());
+        for (text, source) in given {
+            match canary_target(&text) {
+                Ok(canary) if canaries.iter().any(|other| other.check == canary.check) => {
+                    return refuse(&source, key, &format!("{text:?} twice"), "each URL once");
+                }
+                Ok(canary) => canaries.push(canary),
+                Err(error) => {
+                    let found = format!("{:?}", error.found);
+                    return refuse(&source, key, &found, &error.accepted);
+                }
+            }
+        }
+        Ok(canaries)
+    }
+
     /// The canary names.
-    pub(super) fn canaries(&self) -> anyhow::Result<Vec<String>> {
+    pub(super) fn dns_canaries(&self) -> anyhow::Result<Vec<String>> {
         let given = self.texts("dns_canaries")?;
         if let Some((_, source)) = given.get(DNS_CANARIES_MAX) {
             let accepted = format!("at most {DNS_CANARIES_MAX}");

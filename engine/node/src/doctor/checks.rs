@@ -9,7 +9,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use store::{NoChanges, OpenOptions, Reader, Store, StoreError, StoreUrl};
 
-use super::{Finding, dns, ports};
+use super::{Finding, canaries, dns, ports};
 use crate::config::{Config, DriverWord, Layers, upstreams};
 use crate::control::lock::{self, Seen};
 use crate::run::parts;
@@ -25,6 +25,7 @@ pub(super) async fn all(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.extend(ports::sources(config));
     findings.push(clock());
     findings.extend(dns::resolvers(config));
+    findings.extend(canaries::canaries(config, layers));
     findings.push(data_dir(config));
     findings.extend(store(config).await);
     findings

@@ -1,5 +1,6 @@
 //! `ringwatch doctor`: whether this machine can carry a node, and what to change.
 
+mod canaries;
 mod checks;
 mod dns;
 mod ports;

@@ -307,6 +307,7 @@ mod tests {
             source: "local".into(),
             changed_at: NOW,
             evidence: None,
+            metadata: None,
         };
         let line = line(&transition, Some("http://a.example/"));
         assert!(

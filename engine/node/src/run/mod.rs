@@ -9,9 +9,11 @@
 pub(crate) mod accounts;
 mod ahead;
 pub(crate) mod audit;
+pub(crate) mod canaries;
 mod checked;
 mod drain;
 pub(crate) mod drift;
+pub(crate) mod feeder;
 pub(crate) mod fit;
 mod fleet;
 mod journal;
@@ -35,6 +37,7 @@ mod summary;
 mod threads;
 mod trouble;
 pub(crate) mod view;
+mod vitals;
 mod windows;
 
 use std::process::ExitCode;
@@ -49,6 +52,7 @@ use crate::config::{Config, Layers};
 use crate::control::server::{self, AtOnce, ControlSocket, End};
 use crate::control::{lock, store_lock};
 use checked::Checked;
+use feeder::Feeder;
 use parts::Parts;
 use serve::Control;
 use signals::Stop;
@@ -90,6 +94,7 @@ async fn node(
     let forgetting = tokio::spawn(forgetting);
     let comparing = drift::run(parts.store.clone(), config.clone(), Arc::clone(&view));
     let comparing = tokio::spawn(comparing);
+    let feeding = tokio::spawn(Feeder::new(&parts, &config).run());
     let noting = tokio::spawn(audit::run(parts.store.clone(), Arc::clone(&view)));
     view.note("start", concat!("version ", env!("CARGO_PKG_VERSION")));
     let socket = ControlSocket::bind(&config.data_dir)?;
@@ -114,6 +119,8 @@ async fn node(
     }
     audit::finish(&parts.parts.store, &view).await;
     let drained = parts.drain().await;
+    // Not before: a node that drains is not stalled.
+    feeding.abort();
     let stopped = first_error([ended.map(drop), drained]);
     end.tell(&stopped).await;
     admin.abort();

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, bail};
 use cores::{Clock, CoreConfig, CoreError, CoreHandle, CoreHistograms, DestinationCaps, Driver};
 use crossbeam_channel::{Receiver, Sender};
-use model::inbox::CoreCommand;
+use model::inbox::{CoreCommand, OneShotReport};
 use model::limits::{DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM};
 use model::{CoreIndex, Slot};
 use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
@@ -31,6 +31,7 @@ use crate::report::log::IntervalLogs;
 pub(super) struct RunningCore {
     pub(super) index: CoreIndex,
     pub(super) inbox: Sender<CoreCommand>,
+    pub(super) one_shots: Receiver<OneShotReport>,
     pub(super) histograms: Receiver<Box<CoreHistograms>>,
     pub(super) thread: Option<JoinHandle<Result<(), CoreError>>>,
 }
@@ -169,6 +170,7 @@ fn running(core: CoreHandle) -> RunningCore {
     RunningCore {
         index: core.index,
         inbox: core.inbox,
+        one_shots: core.one_shots,
         histograms: core.histograms,
         thread: Some(core.thread),
     }

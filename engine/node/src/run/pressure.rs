@@ -1,34 +1,59 @@
-//! Whether the node itself is short of something: what waits for better times is put off meanwhile.
+//! Whether the node itself is short of something: what is shown of it, and what waits for better
+//! times meanwhile. What the numbers say is in `vitals`.
 
-use cores::CoreSnapshot;
-use persist::SinkCounters;
+use persist::{Health, Signals, SinkCounters};
+use serde_json::{Value, json};
 
 use super::lifetime::Lifetime;
 
-/// A loop that turns later than this, in µs at the 99th percentile, has too much to do.
-const LOOP_LAG_US: u64 = 50_000;
 /// Checks that start later than this, in µs at the 99th percentile, wait for others.
 const SCHEDULE_LAG_US: u64 = 1_000_000;
 
-/// What we may be short of, and whether we are.
-pub(crate) fn kinds(cores: &[CoreSnapshot], sink: &SinkCounters) -> [(&'static str, bool); 4] {
-    let any = |is_short: fn(&CoreSnapshot) -> bool| cores.iter().any(is_short);
-    [
-        ("held", any(|core| core.held > 0)),
-        (
-            "ports",
-            any(|core| core.sources_spent + core.sources_absent > 0),
-        ),
-        ("journal", sink.journal_alarm > 0),
-        ("resolver", any(|core| core.dns.sick > 0)),
-    ]
+/// Every signal in force: those that the sink adds, too.
+fn in_force(health: &Health, sink: &SinkCounters) -> Signals {
+    let of_sink = Signals::from_bits(sink.signals as u8);
+    health.signals.and(of_sink)
 }
 
-/// Whether the cores were late in their last interval.
-pub(crate) fn is_late(histograms: &[Lifetime]) -> bool {
-    histograms.iter().any(|core| {
-        core.recent_loop_lag().value_at_quantile(0.99) > LOOP_LAG_US
-            || core.recent_lag().value_at_quantile(0.99) > SCHEDULE_LAG_US
+/// What we may be short of, and whether we are; many failing checks, be they believed, included.
+pub(crate) fn kinds(health: &Health, sink: &SinkCounters) -> Vec<(&'static str, bool)> {
+    let mut signals = in_force(health, sink);
+    if sink.failure_pressure > 0 {
+        signals = signals.and(Signals::FAILURES);
+    }
+    let mut kinds: Vec<_> = signals.each().collect();
+    kinds.push(("journal", sink.journal_alarm > 0));
+    kinds
+}
+
+/// Whether what can wait should.
+pub(crate) fn is_pressed(health: &Health, sink: &SinkCounters, histograms: &[Lifetime]) -> bool {
+    let late = |core: &Lifetime| core.recent_lag().value_at_quantile(0.99) > SCHEDULE_LAG_US;
+    !health.signals.is_empty() || sink.journal_alarm > 0 || histograms.iter().any(late)
+}
+
+/// How far failing checks are believed, in one word.
+fn stance(sink: &SinkCounters) -> &'static str {
+    match () {
+        () if sink.node_isolated > 0 => "isolated",
+        () if sink.doubting > 0 => "doubting",
+        () if sink.deferring > 0 => "deferring",
+        () => "clear",
+    }
+}
+
+/// The part of `status`.
+pub(crate) fn object(health: &Health, sink: &SinkCounters) -> Value {
+    json!({
+        "signals": in_force(health, sink).names().collect::<Vec<_>>(),
+        "stance": stance(sink),
+        "not_known": sink.not_known,
+        "node_suppressing": sink.node_suppressing > 0,
+        "dark_networks": health.dark_networks,
+        "canaries": {
+            "configured": health.canaries.configured,
+            "answering": health.canaries.answering,
+        },
     })
 }
 
@@ -37,24 +62,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_core_that_is_short_is_enough() {
-        let short = |core: CoreSnapshot, sink: &SinkCounters| -> Vec<&str> {
-            let all = kinds(&[CoreSnapshot::default(), core], sink);
-            let short = all.into_iter().filter(|(_, is_short)| *is_short);
-            short.map(|(kind, _)| kind).collect()
+    fn what_the_sink_finds_out_by_itself_is_in_force_too() {
+        let health = Health {
+            signals: Signals::PORTS,
+            ..Health::default()
         };
-        let well = SinkCounters::default();
-        assert!(short(CoreSnapshot::default(), &well).is_empty());
-        let mut core = CoreSnapshot {
-            held: 1,
-            sources_absent: 1,
-            ..CoreSnapshot::default()
-        };
-        core.dns.sick = 1;
-        let full = SinkCounters {
+        let sink = SinkCounters {
+            signals: u64::from(Signals::STALLED.bits()),
+            failure_pressure: 1,
             journal_alarm: 1,
+            deferring: 1,
             ..SinkCounters::default()
         };
-        assert_eq!(short(core, &full), ["held", "ports", "journal", "resolver"]);
+        let kinds = kinds(&health, &sink);
+        let set: Vec<_> = kinds.iter().filter(|(_, is_set)| *is_set).collect();
+        let set: Vec<_> = set.into_iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(set, ["ports", "failures", "stalled", "journal"]);
+        assert_eq!(kinds.len(), 9);
+        let object = object(&health, &sink);
+        assert_eq!(object["signals"], json!(["ports", "stalled"]));
+        assert_eq!(object["stance"], "deferring");
+        assert!(is_pressed(&health, &SinkCounters::default(), &[]));
+        assert!(!is_pressed(
+            &Health::default(),
+            &SinkCounters::default(),
+            &[]
+        ));
+    }
+
+    #[test]
+    fn of_several_stances_the_strongest_is_told() {
+        let told = |node_isolated, doubting, deferring| {
+            stance(&SinkCounters {
+                node_isolated,
+                doubting,
+                deferring,
+                ..SinkCounters::default()
+            })
+        };
+        let words = [told(1, 1, 0), told(0, 1, 0), told(0, 0, 1), told(0, 0, 0)];
+        assert_eq!(words, ["isolated", "doubting", "deferring", "clear"]);
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::accounts::Accounts;
 use super::lease::Right;
 use super::lifetime::Lifetime;
+use super::pressure;
 use super::view::View;
 
 /// The status object.
@@ -27,7 +28,7 @@ pub(crate) async fn object(view: &View) -> Value {
         "ok": true,
         "version": env!("CARGO_PKG_VERSION"),
         "pid": facts.pid,
-        "state": view.stage().as_str(),
+        "state": view.state(),
         "started_at_ms": facts.started.0,
         "uptime_s": now.unix.since(facts.started) / 1_000,
         "data_dir": facts.data_dir.display().to_string(),
@@ -47,10 +48,10 @@ pub(crate) async fn object(view: &View) -> Value {
             "refused": view.refusals.now(),
         },
         "states": states(view, &total, sink),
-        "pressure": pressed(&accounts),
         "identity": identity(view, sink),
         "required_rate_per_s": total.required_per_ks as f64 / 1_000.0,
         "fleet": account(&total, &sink.total()),
+        "pressure": pressure::object(&view.health(), &sink.counters),
         "lag_us": view.with_histograms(fleet_lag),
         "verdicts": verdicts(&total),
         "failures": failures(&total),
@@ -93,21 +94,6 @@ fn states(view: &View, total: &CoreSnapshot, sink: &SinkSnapshot) -> Value {
         "unknown": counters.not_known,
         "maintenance": view.ages().map(|ages| ages.in_maintenance),
         "paused": view.paused.load(Ordering::Relaxed),
-    })
-}
-
-/// What the node is short of, and how far it believes failing checks.
-fn pressed(accounts: &Accounts) -> Value {
-    let counters = &accounts.sink.counters;
-    let short = super::pressure::kinds(&accounts.cores, counters);
-    let short = short.into_iter().filter(|(_, is_short)| *is_short);
-    json!({
-        "short_of": short.map(|(kind, _)| kind).collect::<Vec<_>>(),
-        "failure_pressure": counters.failure_pressure > 0,
-        "deferring": counters.deferring > 0,
-        "doubting": counters.doubting > 0,
-        "node_suppressing": counters.node_suppressing > 0,
-        "node_isolated": counters.node_isolated > 0,
     })
 }
 

@@ -4,7 +4,7 @@
 
 use cores::CoreSnapshot;
 use model::{FailureClass, MonoUs};
-use persist::{Quiet, SinkCounters};
+use persist::{Quiet, Signals, SinkCounters};
 
 use super::journal;
 use super::lease::Right;
@@ -68,8 +68,23 @@ impl Troubles {
             self.blocked(cores, now),
             self.sources(cores, now),
             self.resolvers(cores, now),
+            self.doubts(sink, now),
         ];
         found.into_iter().flatten().collect()
+    }
+
+    /// By which signals failing checks are not believed; after five minutes the sink says so, too.
+    fn doubts(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
+        let signals = Signals::from_bits(sink.signals as u8);
+        let text = || {
+            let names: Vec<_> = signals.names().collect();
+            format!(
+                "failing checks are doubted, because the trouble may be ours ({}): connect \
+                 failures and timeouts of targets that were up are unknown",
+                names.join(", ")
+            )
+        };
+        (!signals.is_empty()).then(|| self.complaint("doubts", now, text))?
     }
 
     fn held(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
@@ -203,6 +218,7 @@ mod tests {
         let sink = SinkCounters {
             journal_alarm: 1,
             journal_bytes: 99,
+            signals: u64::from(Signals::LOOP_LAG.and(Signals::STALLED).bits()),
             ..SinkCounters::default()
         };
         let found = Troubles::new().look(&sink, &[short, CoreSnapshot::default()], at(1));
@@ -213,10 +229,11 @@ mod tests {
             "5 checks refused by the safety guard",
             "7 connections found no local address or port (2 source addresses are absent)",
             "the resolvers refuse, do not listen, or fail for too many names to be believed: 0 ",
+            "failing checks are doubted, because the trouble may be ours (loop_lag, stalled): ",
         ]) {
             assert!(text.starts_with(start), "{text}");
         }
-        assert_eq!(texts.len(), 5);
+        assert_eq!(texts.len(), 6);
     }
 
     #[test]

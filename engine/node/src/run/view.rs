@@ -10,7 +10,7 @@ use cores::{Clock, CoreHistograms, CoreSnapshot, CoreStats, Driver};
 use hdrhistogram::Histogram;
 use model::limits::TICK_MS;
 use model::{CoreIndex, UnixMs};
-use persist::{FreshnessAges, SinkCounters, SinkSnapshot, SinkStats};
+use persist::{FreshnessAges, Health, SinkCounters, SinkSnapshot, SinkStats};
 
 use super::accounts::Accounts;
 use super::audit::Audit;
@@ -131,6 +131,7 @@ pub(crate) struct View {
     /// Legacy rows that differ.
     pub(crate) drift: DriftStats,
     histograms: Mutex<Vec<Lifetime>>,
+    health: Mutex<Health>,
     ages: Mutex<Option<FreshnessAges>>,
 }
 
@@ -157,6 +158,7 @@ impl View {
             audit: Audit::default(),
             drift: DriftStats::default(),
             histograms: Mutex::new(histograms),
+            health: Mutex::new(Health::default()),
             ages: Mutex::new(None),
         }
     }
@@ -169,6 +171,14 @@ impl View {
     /// The control plane moves on.
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// The word for where the node is; a running one that has lost its network is isolated.
+    pub(crate) fn state(&self) -> &'static str {
+        match self.stage() {
+            Stage::Running if self.sink_counters().node_isolated > 0 => "isolated",
+            stage => stage.as_str(),
+        }
     }
 
     /// What a drain may take.
@@ -260,6 +270,16 @@ impl View {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+
+    /// Keeps what was found of the node last.
+    pub(super) fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    /// How the node was half a second ago.
+    pub(crate) fn health(&self) -> Health {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the freshness ages that the sink computed last.

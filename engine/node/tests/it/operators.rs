@@ -508,7 +508,7 @@ fn the_status_says_who_the_node_is_and_how_its_fleet_is() {
             "{key}"
         );
     }
-    assert_eq!(status["pressure"]["node_isolated"], false);
+    assert_eq!(status["pressure"]["stance"], "clear");
     let told = bed.does(&["status"]);
     assert!(told.contains("\nstates    1 up, 1 down\n"), "{told}");
     assert!(told.contains("\npressure  "), "{told}");

@@ -223,6 +223,108 @@ fn silent_canaries_and_three_dark_networks_isolate_and_that_is_all_that_is_said(
 }
 
 #[test]
+fn isolation_goes_on_without_a_check_until_a_canary_or_a_target_answers() {
+    let gone = Health {
+        dark_networks: 3,
+        ..canaries(2, 0)
+    };
+    for ends in [canaries(2, 1), canaries(2, 0)] {
+        let mut node = Node::default();
+        node.health(gone);
+        let now = at(1);
+        // Where connect() itself fails every check is unknown: none of them counts.
+        assert_eq!(node.pressure.turn(0, now).len(), 1);
+        assert_eq!(node.pressure.stance(), Stance::Isolated);
+        node.health(canaries(2, 0));
+        for second in 2..100 {
+            assert_eq!(node.pressure.turn(0, at(second)), []);
+            assert!(node.pressure.signals().has(Signals::ISOLATION));
+        }
+        node.health(ends);
+        node.second = 100;
+        assert_eq!(node.run(1, 50), Stance::Doubting);
+        assert_eq!(node.notices, [(101, NodeIncident::Isolated, false)]);
+    }
+}
+
+/// A health that was measured then.
+fn measured(at: Now, signals: Signals) -> Health {
+    Health {
+        signals,
+        measured: Some(at.mono),
+        ..Health::default()
+    }
+}
+
+fn ms(ms: u64) -> Now {
+    Now {
+        mono: MonoUs(ms * 1_000),
+        unix: UnixMs(START + ms),
+    }
+}
+
+#[test]
+fn what_was_told_holds_for_two_seconds_and_then_the_node_is_stalled() {
+    let mut pressure = Pressure::default();
+    let mut stance = |told: Option<u64>, now: u64| {
+        if let Some(told) = told {
+            pressure.heard(measured(ms(told), Signals::NONE));
+        }
+        pressure.turn(0, ms(now));
+        let is_stalled = pressure.signals() == Signals::STALLED;
+        assert_eq!(pressure.stance() == Stance::Doubting, is_stalled);
+        is_stalled
+    };
+    assert!(!stance(None, 0), "before the first word nothing is stale");
+    assert!(!stance(Some(100), 100));
+    assert!(!stance(None, 2_100));
+    assert!(stance(None, 2_101));
+    assert!(stance(None, 60_000));
+    // What is drained now may be of the time without a word.
+    assert!(stance(Some(60_100), 60_100));
+    assert!(stance(Some(61_000), 62_099));
+    assert!(!stance(Some(62_000), 62_100));
+}
+
+#[test]
+fn a_stop_shows_although_the_first_word_after_it_comes_before_the_sink_turns() {
+    let mut pressure = Pressure::default();
+    pressure.heard(measured(ms(1_000), Signals::NONE));
+    pressure.turn(0, ms(1_000));
+    pressure.heard(measured(ms(6_000), Signals::NONE));
+    pressure.turn(0, ms(6_001));
+    assert_eq!(pressure.signals(), Signals::STALLED);
+    // A sink that alone stood still hears of a node that was well all the time.
+    let mut pressure = Pressure::default();
+    (1..=6).for_each(|s| pressure.heard(measured(at(s), Signals::NONE)));
+    pressure.turn(0, at(6));
+    assert!(pressure.signals().is_empty());
+}
+
+#[test]
+fn a_signal_that_came_and_went_between_two_turns_counts_for_one() {
+    let mut pressure = Pressure::default();
+    pressure.heard(measured(ms(0), Signals::RESULTS_HELD));
+    pressure.heard(measured(ms(500), Signals::NONE));
+    pressure.turn(0, ms(600));
+    assert_eq!(pressure.signals(), Signals::RESULTS_HELD);
+    assert_eq!(pressure.stance(), Stance::Doubting);
+    pressure.turn(0, ms(610));
+    assert_eq!(pressure.stance(), Stance::Clear);
+}
+
+#[test]
+fn every_set_of_signals_is_a_number_and_names_are_told_apart() {
+    for bits in 0..=u8::MAX {
+        let signals = Signals::from_bits(bits);
+        assert_eq!(signals.bits(), bits);
+        assert_eq!(signals.names().count() as u32, bits.count_ones());
+    }
+    let names: HashSet<_> = Signals::NONE.each().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 8);
+}
+
+#[test]
 fn a_notice_says_which_signals_and_since_when() {
     let mut pressure = Pressure::default();
     pressure.heard(signals(Signals::LOOP_LAG));
@@ -250,6 +352,7 @@ fn any_health() -> impl Strategy<Value = Health> {
             answering: answering.min(configured),
         },
         dark_networks: dark,
+        measured: None,
     })
 }
 

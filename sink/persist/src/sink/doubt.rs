@@ -83,6 +83,7 @@ impl<S: FactStore> Sink<S> {
     /// Gauges of it all.
     pub(super) fn publish_doubt(&mut self) {
         let (not_known, stance) = (self.not_known(), self.pressure.stance());
+        let signals = self.pressure.signals();
         let counters = &mut self.ledger.counters;
         let told = |incident| u64::from(self.pressure.told(incident).is_some());
         counters.node_suppressing = told(NodeIncident::Suppressing);
@@ -91,5 +92,6 @@ impl<S: FactStore> Sink<S> {
         counters.failure_pressure = u64::from(self.pressure.is_failing());
         counters.doubting = u64::from(stance.suppresses());
         counters.deferring = u64::from(stance == Stance::Deferring);
+        counters.signals = u64::from(signals.bits());
     }
 }

@@ -222,8 +222,8 @@ impl<S: FactStore> Sink<S> {
 
     pub(super) fn end_waits(&mut self, now: Now) {
         while let Some(key) = self.incidents.next_due(now.mono) {
-            if self.incidents.has(key) {
-                self.step(key, Input::Tick, now);
+            if self.incidents.has(key) && !self.step(key, Input::Tick, now).is_known {
+                self.slots[usize::from(key.core)].not_known(key.slot);
             }
         }
     }

@@ -278,10 +278,8 @@ impl Control {
             return;
         };
         let view = &self.parts.view;
-        let (sink, cores) = view.snapshots();
-        let kinds = pressure::kinds(&cores, &sink.counters);
-        let is_pressed = kinds.into_iter().any(|(_, is_short)| is_short)
-            || view.with_histograms(pressure::is_late);
+        let (health, sink) = (view.health(), view.sink_counters());
+        let is_pressed = view.with_histograms(|all| pressure::is_pressed(&health, &sink, all));
         let now = view.clock.mono();
         legacy.sweep.on(Event::Pressed(is_pressed), now);
         legacy.show(self.fleet.len(), view);

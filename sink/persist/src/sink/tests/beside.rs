@@ -8,7 +8,7 @@ use model::fact::{CheckType, Reason, State};
 use model::inbox::Cadence;
 use model::limits::{FIRST_FAILURE_HOLD_MS, PRESSURE_RESULTS_MIN, SUPPRESSION_MAX_MS};
 use model::target::Maintenance;
-use model::{FailureClass, UnixMs};
+use model::{FailureClass, MonoUs, UnixMs};
 use tempfile::tempdir;
 
 use super::one_target;
@@ -171,6 +171,72 @@ fn a_connect_failure_under_local_pressure_is_not_known_and_moves_no_freshness() 
         say_lag(&bed, false);
         bed.turns(1).await;
         assert_eq!(bed.snapshot().counters.doubting, 0);
+    });
+}
+
+/// Says that nothing is wrong with the node, as of now.
+fn say_well(bed: &Bed) {
+    let health = Health {
+        measured: Some(MonoUs((bed.now().0 - START.0) * 1_000)),
+        ..Health::default()
+    };
+    bed.commands
+        .send(SinkCommand::Health(health))
+        .expect("room");
+}
+
+#[test]
+fn a_first_failure_opens_only_where_the_node_was_found_well_after_it() {
+    for (found_well_after, opened) in [(true, 1), (false, 0)] {
+        let dir = tempdir().expect("a directory");
+        on_virtual_time(async {
+            let mut bed = one_target(config(dir.path())).await;
+            say_well(&bed);
+            bed.turn().await;
+            bed.pass(1);
+            bed.check(0, 0, 1, Some(ConnectTimeout));
+            bed.turn().await;
+            assert_eq!(bed.snapshot().counters.suspected, 1);
+            if found_well_after {
+                bed.pass(1);
+                say_well(&bed);
+            }
+            bed.turn().await;
+            // Whoever tells of the node stands still from here on.
+            bed.pass(FIRST_FAILURE_HOLD_MS - 30);
+            bed.turns(5).await;
+            let counters = bed.snapshot().counters;
+            let (events, suspected) = (counters.open_seems_down, counters.suspected);
+            assert_eq!((events, suspected), (opened, 0), "{counters:?}");
+            assert_eq!(counters.not_known, 1 - opened);
+        });
+    }
+}
+
+#[test]
+fn what_was_drained_over_a_stop_of_the_whole_node_is_not_known() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        say_well(&bed);
+        bed.turn().await;
+        bed.pass(5_000);
+        // After the stop cores and control plane come before the sink.
+        bed.check(0, 0, 1, Some(ConnectTimeout));
+        say_well(&bed);
+        bed.turns(3).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.not_known, counters.suspected), (1, 0));
+        assert_eq!(counters.signals, u64::from(Signals::STALLED.bits()));
+        for _ in 0..8 {
+            bed.pass(500);
+            say_well(&bed);
+            bed.turn().await;
+        }
+        bed.check(0, 0, 1, Some(ConnectTimeout));
+        bed.turn().await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.signals, counters.suspected), (0, 1));
     });
 }
 
