@@ -565,6 +565,32 @@ mod tests {
     }
 
     #[test]
+    fn canary_targets_are_urls_each_once_and_not_too_many() {
+        let config = resolve("canaries = ['HTTPS://Example.COM', 'http://192.0.2.1:81/x']");
+        let shown: Vec<_> = config.expect("valid").canaries;
+        let urls: Vec<_> = shown
+            .iter()
+            .map(|canary| canary.check.to_string())
+            .collect();
+        assert_eq!(urls, ["https://example.com/", "http://192.0.2.1:81/x"]);
+        assert!(
+            shown
+                .iter()
+                .all(|canary| canary.timeout_ms == CANARY_TIMEOUT_MS)
+        );
+        let refused = |value: &str| {
+            let error = resolve(&format!("canaries = [{value}]")).expect_err("refused");
+            error.to_string()
+        };
+        let many: Vec<_> = (0..9).map(|n| format!("'http://c{n}.example/'")).collect();
+        assert!(refused(&many.join(", ")).ends_with("canaries: found 9, accepted is at most 8"));
+        let twice = "'http://a.example', 'http://A.example/'";
+        assert!(refused(twice).ends_with("twice, accepted is each URL once"));
+        assert!(refused("'a.example'").contains("accepted is a URL that starts with http://"));
+        assert!(!refused("'http://u:secret@a.example/'").contains("secret"));
+    }
+
+    #[test]
     fn an_upstream_may_leave_out_its_port() {
         let parse = |text| upstream(text).map(|address| address.to_string());
         assert_eq!(parse("9.9.9.9"), Ok("9.9.9.9:53".into()));

@@ -7,6 +7,7 @@ mod check;
 mod fencing;
 mod guide;
 mod help;
+mod honesty;
 mod legacy;
 mod local_end;
 /// The same server as in the tests of the store, which use more of it.

@@ -1,15 +1,19 @@
 //! A web server of few words on a free port of loopback.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 /// What it answers to every request.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
     /// This response, then close.
     Say(&'static str),
+    /// The same, but only after this time.
+    SayAfter(Duration, &'static str),
     /// Nothing, ever.
     Silence,
 }
@@ -24,13 +28,26 @@ pub(crate) const UNAVAILABLE: Answer =
 
 /// Serves until the test process ends; the address.
 pub(crate) fn serve(answer: Answer) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    serve_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer)
+}
+
+/// The same at this address; port 0 = a free one.
+pub(crate) fn serve_at(address: SocketAddr, answer: Answer) -> SocketAddr {
+    let listener = TcpListener::bind(address).expect("a free port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         let mut silent = Vec::new();
         for stream in listener.incoming().map_while(Result::ok) {
             match answer {
                 Answer::Say(response) => reply(stream, response),
+                Answer::SayAfter(pause, response) => {
+                    std::thread::spawn(move || {
+                        // Nobody sends: the channel only keeps the time.
+                        let (_sender, never) = channel::<()>();
+                        let _ = never.recv_timeout(pause);
+                        reply(stream, response);
+                    });
+                }
                 Answer::Silence => silent.push(stream),
             }
         }
@@ -40,7 +57,12 @@ pub(crate) fn serve(answer: Answer) -> SocketAddr {
 
 /// A port that nobody listens on.
 pub(crate) fn closed() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
+    closed_at([127, 0, 0, 1])
+}
+
+/// The same of this address.
+pub(crate) fn closed_at(address: [u8; 4]) -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::from(address), 0))
         .expect("a free port")
         .local_addr()
         .expect("an address")
