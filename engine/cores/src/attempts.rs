@@ -1,6 +1,6 @@
 //! Attempts in flight: a slab with epochs, so that a key of a finished attempt finds nothing.
 
-use model::limits::ATTEMPT_BUFFERS_MAX;
+use model::limits::{ATTEMPT_BUFFERS_MAX, STALL_SHARE_PERCENT};
 use model::{Generation, MonoUs, Now, Slot, Target, Ticket};
 use prober::attempt::{Attempt, Buffers, Command};
 use prober::resolver::HostId;
@@ -105,6 +105,13 @@ pub(crate) struct InFlight {
 const _: () = assert!(size_of::<InFlight>() <= 640);
 
 impl InFlight {
+    /// Whether the core stood still for so much of its time that what became of it may be ours;
+    /// `stalled_us` is the sum of stalls by now.
+    pub(crate) fn met_stall(&self, stalled_us: u64) -> bool {
+        let timeout_us = u64::from(self.timeout_ms) * 1_000;
+        (stalled_us - self.stalled_us) * 100 > timeout_us * STALL_SHARE_PERCENT
+    }
+
     /// Its end; `None` before the reactor took it up.
     pub(crate) fn deadline(&self) -> Option<MonoUs> {
         let started = self.started?.mono;

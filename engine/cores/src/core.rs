@@ -318,8 +318,7 @@ impl Core {
     /// Loop lag, and the stalls that make a timeout ours.
     fn measure_loop(&mut self, now: Now) {
         let turn_us = now.mono.since(self.last_turn);
-        let meant_us = u64::from(self.rest_ticks) * TICK_MS * 1_000;
-        let lag_us = turn_us.saturating_sub(meant_us);
+        let lag_us = turn_us.saturating_sub(self.meant_us());
         self.histograms.loop_lag.saturating_record(lag_us);
         self.account.turns_late += u64::from(lag_us > LATE_TURN_US);
         self.stalled = lag_us > STALL_LAG_US;
@@ -331,6 +330,11 @@ impl Core {
         }
         self.last_turn = now.mono;
         self.account.turns += 1;
+    }
+
+    /// Time from the last turn to the next one, as it is meant to be.
+    fn meant_us(&self) -> u64 {
+        u64::from(self.rest_ticks) * TICK_MS * 1_000
     }
 
     /// Hands a finished interval to the control plane; when nobody takes it, the interval goes on.

@@ -1,6 +1,6 @@
 //! From due to started: the wheel, the queues, shedding, admission, and the deadlines.
 
-use model::limits::{FAMILY_DELAY_MS, SHED_LAG_MAX_MS, STALL_SHARE_PERCENT};
+use model::limits::{FAMILY_DELAY_MS, SHED_LAG_MAX_MS};
 use model::target::Method;
 use model::{MonoUs, Now, Slot};
 use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
@@ -64,8 +64,7 @@ impl Core {
         let Some(entry) = self.attempts.get_mut(key) else {
             return;
         };
-        let stall_us = stalled_us - entry.stalled_us;
-        let ours = stall_us * 100 > u64::from(entry.timeout_ms) * 1_000 * STALL_SHARE_PERCENT;
+        let ours = entry.met_stall(stalled_us);
         let waits = entry.resolving && entry.attempt.is_resolving() && !ours;
         if let Some(host) = entry.host.filter(|_| waits) {
             // A short deadline ends before the tries do; who was asked is known all the same.

@@ -9,7 +9,7 @@ use model::{Evidence, FailureClass, Generation, MonoUs, Now, Slot, Ticket};
 use prober::attempt::Event;
 use prober::resolver::HostId;
 
-use super::{Core, QUEUE_COMMANDED};
+use super::{Core, QUEUE_COMMANDED, STALL_LAG_US};
 use crate::attempts::{AttemptKey, InFlight, OneShot, Owner};
 use crate::networks::{self, Network};
 use crate::tick::{tick_after, tick_at};
@@ -26,10 +26,13 @@ impl Core {
     /// Ends the attempt: it has its verdict, or was cancelled. Read where it lies: at half a
     /// kilobyte an attempt is not moved for each check.
     pub(super) fn finish(&mut self, key: AttemptKey, ending: Ending, now: Now) {
-        let reap_us = self.reap_us(now);
+        let (reap_us, stalled_us) = (self.reap_us(now), self.stalled_by(now));
         let Some(entry) = self.attempts.get_mut(key) else {
             return;
         };
+        if ending == Ending::Completed && entry.met_stall(stalled_us) {
+            entry.attempt.excuse();
+        }
         let end = End::of(entry, ending, reap_us, now);
         self.account.reused_dead += u64::from(entry.attempt.reuses_refused());
         let answered = end.outcome.has(flags::CONNECTION_REUSED) && end.unheard_at.is_none();
@@ -274,6 +277,17 @@ impl Core {
                 Err(TrySendError::Disconnected(_)) => self.account.evidence_dropped += 1,
             }
         }
+    }
+
+    /// Sum of stalls, with one that the next turn will find: what came during it may be brought
+    /// before that.
+    fn stalled_by(&self, now: Now) -> u64 {
+        let late_us = now
+            .mono
+            .since(self.last_turn)
+            .saturating_sub(self.meant_us());
+        let unseen_us = if late_us > STALL_LAG_US { late_us } else { 0 };
+        self.stalled_us + unseen_us
     }
 
     /// Upper bound of how long the last event waited: the time since the loop last turned.

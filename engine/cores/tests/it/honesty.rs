@@ -1,7 +1,9 @@
 //! Deadlines, stalls, overload: our own trouble is never the target's.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use cores::reactor::sim::End;
 use model::FailureClass;
 use model::inbox::{Cadence, CoreCommand};
 use model::limits::INBOX_MAX;
@@ -85,6 +87,48 @@ fn a_timeout_while_we_were_stalled_is_ours() {
         // Whoever is to blame, the check waited for a connection and for nothing else.
         let phases = outcome.phases.values();
         assert_eq!(phases.map(|us| us.is_some()), CONNECTING, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_while_we_stood_still_is_no_fault_of_the_server() {
+    for (end, class) in [
+        (End::Reset, FailureClass::HttpReset),
+        (End::Eof, FailureClass::HttpTruncated),
+    ] {
+        let mut world = Chance::new(14, 0);
+        world.good = Cow::Borrowed(b"HTTP/1.1 200 OK\r\n".as_slice());
+        world.good_end = end;
+        (world.rtt_us, world.stalls) = (1_000_000, 2_000);
+        let mut bench = bench(world, &Sizes::default());
+        bench.add(100, 10);
+        bench.run_s(300);
+        let account = bench.sim.core().account();
+        let ours = account.failed(FailureClass::LocalPressure);
+        let theirs = account.failed(class);
+        assert!(ours > 100 && theirs > 100, "{account:?}");
+        let told: Vec<_> = bench.evidence.try_iter().collect();
+        let is_ours = |class| class == Some(FailureClass::LocalPressure);
+        let told = told.iter().filter(|evidence| is_ours(evidence.failure()));
+        let given_up = "it stood still for so long that the server may have given it up";
+        assert_eq!(
+            told.filter(|one| one.text.contains(given_up)).count() as u64,
+            ours
+        );
+        let stalls = bench.sim.world_mut().stalled.clone();
+        for outcome in bench.drain() {
+            let start_us = (outcome.started.get().0 - GRID_ZERO.0) * 1_000;
+            let end_us = start_us + u64::from(outcome.phases.total_us);
+            // What is neither before nor after all of the stall may be said either way.
+            let met = |from: &u64| start_us + 1_000 < from + STALL_US && from + 1_000 < end_us;
+            let stalled = stalls.iter().any(met);
+            assert!(stalled || !is_ours(outcome.failure()), "{outcome:?}");
+            let whole = |from: &u64| start_us < *from && from + STALL_US + 1_000 < end_us;
+            assert!(
+                !stalls.iter().any(whole) || is_ours(outcome.failure()),
+                "{outcome:?}"
+            );
+        }
     }
 }
 

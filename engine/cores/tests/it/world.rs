@@ -51,6 +51,8 @@ pub(crate) struct Chance {
     pub(crate) rtt_us: u64,
     /// What a healthy peer replies.
     pub(crate) good: Cow<'static, [u8]>,
+    /// What follows it.
+    pub(crate) good_end: End,
 }
 
 impl Chance {
@@ -67,6 +69,7 @@ impl Chance {
             watched_dial: None,
             rtt_us: 20_000,
             good: Cow::Borrowed(OK),
+            good_end: End::Silence,
         }
     }
 
@@ -111,7 +114,7 @@ impl World for Chance {
             after_us,
             bytes: self.good.clone(),
             piece,
-            end: End::Silence,
+            end: self.good_end,
         };
         if !self.faulty() {
             return good;

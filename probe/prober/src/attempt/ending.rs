@@ -10,6 +10,13 @@ use model::url::Scheme;
 use super::{Attempt, NO_TIMER, Stage};
 use crate::http1::Flaw;
 
+/// What a server makes of a client that it has waited for in vain.
+const GIVEN_UP: [FailureClass; 3] = [
+    FailureClass::HttpReset,
+    FailureClass::HttpTruncated,
+    FailureClass::TlsHandshake,
+];
+
 impl Attempt {
     /// What it says that the deadline has passed in this stage.
     pub(super) fn timeout_class(&mut self) -> FailureClass {
@@ -57,6 +64,15 @@ impl Attempt {
             None => MonoUs(self.timer.0.saturating_sub(BODY_BUDGET_MS * 1_000)),
         };
         self.finish_at(class, needed.min(now.mono), now);
+    }
+
+    /// This node stood still for much of the time of the check. A server that gives up on a silent
+    /// client closes the connection: then nothing is known of the site.
+    pub fn excuse(&mut self) {
+        if self.class.is_some_and(|class| GIVEN_UP.contains(&class)) {
+            self.class = Some(FailureClass::LocalPressure);
+            self.why = "it stood still for so long that the server may have given it up";
+        }
     }
 
     /// Ends the attempt: `class` is the verdict, unless a success came too slowly.
