@@ -252,8 +252,27 @@ pub const TLS_EXPIRY_DEGRADED_DAYS: u16 = 7;
 pub const QUORUM_MAX: usize = 3;
 /// Vantages that must answer, where two or more are configured.
 pub const HEALTHY_VANTAGES_MIN: usize = 2;
-/// Verifiers that did not answer within this time are not waited for, in ms.
-pub const VERIFIERS_WAIT_MS: u64 = TIMEOUT_MAX_MS as u64 + 5_000;
+/// What a verifier may take beyond the deadline of a check, in ms.
+pub const VERIFIER_HEADROOM_MS: u64 = 5_000;
+/// Verifiers that did not answer within this time are not waited for, in ms: the longest check,
+/// their headroom, and as much again for the way to them.
+pub const VERIFIERS_WAIT_MS: u64 = TIMEOUT_MAX_MS as u64 + 2 * VERIFIER_HEADROOM_MS;
+/// Checks of one request to a verifier.
+pub const VERIFIER_BATCH_MAX: usize = 64;
+/// Largest body of a request to a verifier, and of its answer, in bytes.
+pub const VERIFIER_BODY_MAX_BYTES: usize = 10 * 1024 * 1024;
+/// Questions to verifiers that wait to be asked; more of them are deferred at once.
+pub const VERIFIER_QUESTIONS_MAX: usize = 1_024;
+/// Batches of questions that verifiers are asked at one time.
+pub const VERIFIER_BATCHES_MAX: usize = 64;
+/// Verifiers of a node.
+pub const VERIFIERS_MAX: usize = 64;
+/// Failing targets of a sample, when many fail at once.
+pub const SAMPLE_SIZE: usize = 20;
+/// Of those, how many must be confirmed before the failures are believed.
+pub const SAMPLE_CONFIRMING_MIN: usize = 16;
+/// Pause between a sample that did not confirm and the next one, in ms.
+pub const SAMPLE_PAUSE_MS: u64 = 60_000;
 /// Pause before verifiers are asked again when too few answered, in ms; doubled each time.
 pub const DEFERRAL_MIN_MS: u64 = 15_000;
 /// Longest such pause, in ms.

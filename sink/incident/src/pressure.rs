@@ -18,6 +18,7 @@
 //!
 //! Nothing is suppressed for five minutes without one incident of the operator that says so.
 
+mod sample;
 mod window;
 
 use model::limits::{
@@ -27,6 +28,7 @@ use model::limits::{
 use model::{Belief, MonoUs, Now, UnixMs};
 
 pub use model::belief::{Canaries, Signals, Stance};
+pub use sample::Sample;
 pub use window::Share;
 use window::Window;
 

@@ -2,7 +2,7 @@
 
 use model::fact::{Event, State};
 use model::inbox::Cadence;
-use model::{Evidence, FactId, Generation, MonoUs, UnixMs};
+use model::{Evidence, FactId, FailureClass, Generation, MonoUs, UnixMs};
 
 use crate::advisory::{Advisories, Expiry};
 use crate::event::Opened;
@@ -154,6 +154,15 @@ impl Incident {
             Http::Open(opened) => Some(&opened.event),
             Http::Clear | Http::Suspected(_) => None,
         }
+    }
+
+    /// The class that the target fails with, if it fails.
+    pub fn failing_class(&self) -> Option<FailureClass> {
+        FailureClass::from_u8(match &self.http {
+            Http::Open(opened) => opened.event.class,
+            Http::Suspected(suspicion) => suspicion.class,
+            Http::Clear => return None,
+        })
     }
 
     /// Every open event: at most one per check type.

@@ -8,16 +8,18 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use incident::pressure::Health;
+use incident::quorum::Answer;
 use model::fact::State;
 use model::inbox::CoreCommand;
-use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX};
+use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX, VERIFIER_QUESTIONS_MAX};
 use model::target::{Maintenance, Method};
 use model::window::Occurrence;
 use model::{
-    CoreIndex, Evidence, FactId, Generation, MonoUs, Now, Outcome, Slot, TargetId, UnixMs,
+    CoreIndex, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
+    UnixMs,
 };
 use store::{JournalId, Store};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::ages::FreshnessAges;
 use crate::error::PersistError;
@@ -37,6 +39,8 @@ pub struct SinkConfig {
     pub cpu: Option<usize>,
     /// Consecutive failures that confirm an incident (at least 1).
     pub confirm_after: u32,
+    /// Vantages that can be asked about a failing target; with none our own checks confirm.
+    pub vantages: usize,
     /// Freshness of a target is written this often at most, in ms.
     pub projection_interval_ms: u64,
     /// All journal segments together, in bytes, before the alarm.
@@ -119,6 +123,23 @@ pub struct Watched {
     pub is_suspected: bool,
 }
 
+/// A question to the verifiers: is this target down? Answered by [`SinkCommand::Answered`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Names the answers.
+    pub request: FactId,
+    /// The target.
+    pub target: TargetId,
+    /// The configuration with which it failed.
+    pub generation: Generation,
+    /// Where it sits.
+    pub core: CoreIndex,
+    /// Where it sits on that core.
+    pub slot: Slot,
+    /// What it failed with last.
+    pub class: Option<FailureClass>,
+}
+
 /// A command to the sink.
 #[derive(Debug)]
 pub enum SinkCommand {
@@ -190,6 +211,13 @@ pub enum SinkCommand {
     /// of local pressure and no canaries; one that says when it was measured holds for
     /// [`HEALTH_VALID_MS`](model::limits::HEALTH_VALID_MS), and then the node is taken for stalled.
     Health(Health),
+    /// The verifiers answered a question, or will not. Without answers it is asked again later.
+    Answered {
+        /// The question, as the sink put it.
+        question: Question,
+        /// Votes, and what is none.
+        answers: Vec<Answer>,
+    },
     /// Computes the age of the last check over all registered targets, from memory.
     Ages {
         /// The answer.
@@ -210,6 +238,8 @@ pub struct SinkHandle {
     pub commands: Sender<SinkCommand>,
     /// Slots whose last word was processed: they may be reused.
     pub released: Receiver<(CoreIndex, Slot)>,
+    /// What the verifiers are to be asked (bounded).
+    pub questions: mpsc::Receiver<Question>,
     /// Its counters.
     pub stats: Arc<SinkStats>,
     /// Names its journal in every store.
@@ -224,6 +254,7 @@ pub(crate) struct Inside {
     pub(crate) links: Vec<CoreLink>,
     pub(crate) commands: Receiver<SinkCommand>,
     pub(crate) released: Sender<(CoreIndex, Slot)>,
+    pub(crate) questions: mpsc::Sender<Question>,
     pub(crate) stats: Arc<SinkStats>,
 }
 
@@ -241,11 +272,13 @@ pub fn spawn(
 ) -> Result<SinkHandle, PersistError> {
     let (commands, commands_inside) = bounded(SINK_COMMANDS_MAX);
     let (released_inside, released) = bounded(SLOTS_RELEASED_MAX);
+    let (questions_inside, questions) = mpsc::channel(VERIFIER_QUESTIONS_MAX);
     let stats = Arc::new(SinkStats::new(links.iter().map(|link| link.core)));
     let inside = Inside {
         links,
         commands: commands_inside,
         released: released_inside,
+        questions: questions_inside,
         stats: Arc::clone(&stats),
     };
     let (started_inside, started) = bounded(1);
@@ -257,6 +290,7 @@ pub fn spawn(
         return Ok(SinkHandle {
             commands,
             released,
+            questions,
             stats,
             journal,
             thread,

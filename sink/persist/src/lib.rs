@@ -50,9 +50,11 @@ mod testbed;
 pub use ages::FreshnessAges;
 pub use error::PersistError;
 pub use handle::{
-    Clock, CoreLink, Look, Registration, SinkCommand, SinkConfig, SinkHandle, Watched, spawn,
+    Clock, CoreLink, Look, Question, Registration, SinkCommand, SinkConfig, SinkHandle, Watched,
+    spawn,
 };
 pub use history::HistoryMode;
 pub use incident::pressure::{Canaries, Health, Signals};
+pub use incident::quorum::{Answer, Says};
 pub use quiet::Quiet;
 pub use stats::{BOUNDS_MS, CoreAccount, Durations, SinkCounters, SinkSnapshot, SinkStats};

@@ -4,6 +4,7 @@
 //! registration of their slot) is then surely there. The whole batch is taken before any result in
 //! it is stepped.
 
+mod asking;
 mod commands;
 mod doubt;
 mod operator;
@@ -15,11 +16,12 @@ mod write_ahead;
 use std::rc::Rc;
 
 use crossbeam_channel::Receiver;
+use incident::pressure::Sample;
 use incident::{NodeEvents, Policy, Pressure};
 use model::ids::FactMint;
 use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES, FIRST_FAILURE_HOLD_MS};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{ApplyQueue, FactStore};
 use crate::audit::AuditTrail;
@@ -27,7 +29,7 @@ use crate::cadences::CadenceOutbox;
 use crate::evidence::EvidenceShelf;
 use crate::facts::FactQueue;
 use crate::freshness::Flushes;
-use crate::handle::{Clock, Inside, SinkCommand, SinkConfig};
+use crate::handle::{Clock, Inside, Question, SinkCommand, SinkConfig};
 use crate::history::History;
 use crate::incidents::Incidents;
 use crate::quiet::Quiet;
@@ -91,6 +93,8 @@ pub(crate) struct Sink<S> {
     /// The node's own incidents, and its name in them.
     own: NodeEvents,
     node: String,
+    sample: Sample,
+    questions: mpsc::Sender<Question>,
     evidence: EvidenceShelf,
     windows: Windows,
     watches: Watches,
@@ -149,7 +153,7 @@ impl<S: FactStore> Sink<S> {
             store,
             policy: Policy {
                 confirm_after: config.confirm_after,
-                vantages: 0,
+                vantages: config.vantages,
             },
             timeline,
             tenure,
@@ -164,6 +168,8 @@ impl<S: FactStore> Sink<S> {
             node: config.node.clone(),
             windows: Windows::default(),
             watches: Watches::default(),
+            sample: Sample::default(),
+            questions: inside.questions,
             mint: found.mint,
             facts,
             queue,
@@ -200,6 +206,7 @@ impl<S: FactStore> Sink<S> {
         self.weigh_results(now);
         self.follow_own(now);
         self.see_watched(now);
+        self.sample_failures(now);
         self.book_results(now);
         self.answer_watches();
         if !self.is_stopping() {
@@ -307,6 +314,7 @@ impl<S: FactStore> Sink<S> {
             account.queued = core.outcomes.len() as u64;
         }
         self.publish_doubt();
+        self.publish_asking();
         self.ledger.store_batch = applies.batches;
         self.ledger.counters.freshness_pending = self.freshness_pending() as u64;
         self.stats.publish(&self.ledger);

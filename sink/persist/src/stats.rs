@@ -162,6 +162,16 @@ counters! {
     node_suppressing,
     /// 1 while the operator is told that the node's own network is gone (gauge).
     node_isolated,
+    /// Questions to the verifiers, samples included.
+    questions,
+    /// Questions that found no room and are put again later.
+    questions_refused,
+    /// Questions that wait to be asked (gauge).
+    questions_waiting,
+    /// Questions of samples: whether many failures at once are real.
+    sample_questions,
+    /// Samples that confirmed that they are.
+    samples_confirmed,
     /// Maintenance windows that swallowed something.
     maintenance_active,
     /// Rows of failures that were suppressed after a recovery or a false alarm.

@@ -24,14 +24,14 @@ use model::{
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Metadata, Subscriber};
 
 use crate::error::PersistError;
-use crate::handle::{Clock, CoreLink, Inside, Registration, SinkCommand, SinkConfig};
+use crate::handle::{Clock, CoreLink, Inside, Question, Registration, SinkCommand, SinkConfig};
 use crate::history::HistoryMode;
 use crate::run;
 use crate::sink::{Activity, Sink};
@@ -214,6 +214,7 @@ pub(crate) struct Bed {
     pub(crate) inboxes: Vec<Receiver<CoreCommand>>,
     pub(crate) commands: Sender<SinkCommand>,
     pub(crate) released: Receiver<(CoreIndex, Slot)>,
+    pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) stats: Arc<SinkStats>,
     /// Time that passed, on top of [`START`].
     pub(crate) clock_ms: Arc<AtomicU64>,
@@ -241,12 +242,16 @@ pub(crate) fn folder() -> TempDir {
     folder.expect("a directory")
 }
 
+/// Questions that wait in a bed.
+pub(crate) const QUESTIONS_MAX: usize = 32;
+
 /// The configuration of a bed.
 pub(crate) fn config(data_dir: &Path) -> SinkConfig {
     SinkConfig {
         data_dir: data_dir.to_owned(),
         cpu: None,
         confirm_after: 3,
+        vantages: 0,
         projection_interval_ms: 900_000,
         journal_max_bytes: 1 << 30,
         node: "test".to_owned(),
@@ -336,10 +341,12 @@ impl Bed {
         let stats = Arc::new(SinkStats::new((0..cores).map(CoreIndex)));
         let (commands, take_commands) = bounded(1_000);
         let (send_released, released) = bounded(4);
+        let (send_questions, questions) = mpsc::channel(QUESTIONS_MAX);
         let inside = Inside {
             links,
             commands: take_commands,
             released: send_released,
+            questions: send_questions,
             stats: Arc::clone(&stats),
         };
         let sink = run::start(&config, clock, inside, Rc::clone(store)).await?;
@@ -352,6 +359,7 @@ impl Bed {
             inboxes,
             commands,
             released,
+            questions,
             stats,
             clock_ms,
             step_ms,

@@ -133,6 +133,7 @@ pub(crate) fn sink_config(config: &Config, cpu: Option<usize>) -> anyhow::Result
     Ok(SinkConfig {
         cpu,
         confirm_after: config.confirm_after,
+        vantages: config.verifiers.vantages(),
         projection_interval_ms: u64::from(config.projection_interval_s) * 1_000,
         journal_max_bytes: u64::from(config.journal_max_mib) << 20,
         node: node_id(config),

@@ -74,6 +74,7 @@ impl<S: FactStore> Sink<S> {
                 }
             }
             SinkCommand::Health(health) => self.pressure.heard(health),
+            SinkCommand::Answered { question, answers } => self.answered(&question, answers, now),
             SinkCommand::Flush { done } => self.asked.push(done),
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.

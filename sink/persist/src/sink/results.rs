@@ -215,8 +215,9 @@ impl<S: FactStore> Sink<S> {
                 } += 1;
                 self.audit.note(audit, tenant.group_id, now.mono);
             }
-            // The caller notes it; and while there are no verifiers nobody is asked.
-            Effect::NotKnown | Effect::Ask { .. } | Effect::Tallied(_) => {}
+            Effect::Ask { request } => self.ask(request, key, tenant, now),
+            // The caller notes the one; the other is counted by who asked.
+            Effect::NotKnown | Effect::Tallied(_) => {}
         }
     }
 

@@ -54,6 +54,7 @@ fn start(dir: &Path, store: Store) -> Result<Running, PersistError> {
     let config = SinkConfig {
         data_dir: dir.join("data"),
         cpu: Some(0),
+        vantages: 0,
         confirm_after: 2,
         projection_interval_ms: 900_000,
         journal_max_bytes: 1 << 30,

@@ -1,0 +1,134 @@
+//! What the sink has verifiers asked: questions of incidents, and samples of many failures at once.
+//! It must not know who asks them, nor how.
+
+use incident::Input;
+use incident::quorum::{Answer, Tally};
+use model::class::Verdict;
+use model::{FactId, FailureClass, Now, Outcome, Slot};
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::Sink;
+use crate::apply::FactStore;
+use crate::handle::Question;
+use crate::incidents::Key;
+use crate::slots::Tenant;
+
+impl<S: FactStore> Sink<S> {
+    /// Puts the question of an incident. One that finds no room counts as asked in vain: then the
+    /// incident waits and asks again.
+    pub(super) fn ask(&mut self, request: FactId, key: Key, tenant: &Tenant, now: Now) {
+        let class = self.incidents.get(key).failing_class();
+        let question = self.question(request, key, tenant, class);
+        if !self.put(question) {
+            let answers = Vec::new();
+            self.step(key, Input::Answered { request, answers }, now);
+        }
+    }
+
+    fn question(
+        &self,
+        request: FactId,
+        key: Key,
+        tenant: &Tenant,
+        class: Option<FailureClass>,
+    ) -> Question {
+        Question {
+            request,
+            target: tenant.target,
+            generation: tenant.generation,
+            core: self.cores[usize::from(key.core)].index,
+            slot: Slot(key.slot),
+            class,
+        }
+    }
+
+    /// Whether there was room for it, and somebody to ask.
+    fn put(&mut self, question: Question) -> bool {
+        match self.questions.try_send(question) {
+            Ok(()) => {
+                self.ledger.counters.questions += 1;
+                true
+            }
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.ledger.counters.questions_refused += 1;
+                false
+            }
+        }
+    }
+
+    /// While many checks fail, puts questions about some of those that were just drained: whether
+    /// the failures are real. Before any of them is stepped, so that it may be in doubt.
+    pub(super) fn sample_failures(&mut self, now: Now) {
+        if self.policy.vantages == 0 {
+            return;
+        }
+        let wanted = self.sample.wants(self.pressure.is_failing(), now.mono);
+        if wanted == 0 {
+            return;
+        }
+        for (key, outcome) in self.failing(wanted) {
+            let slots = &self.slots[usize::from(key.core)];
+            let Some(tenant) = slots.tenant(key.slot) else {
+                continue;
+            };
+            let request = self.mint.mint(tenant.target.shard(), now.unix);
+            let question = self.question(request, key, &tenant, outcome.failure());
+            if !self.put(question) {
+                return;
+            }
+            self.ledger.counters.sample_questions += 1;
+            self.sample.asked(request, now.mono);
+        }
+    }
+
+    /// Up to `max` drained failures that pressure casts doubt on, of targets not known to be down.
+    fn failing(&self, max: usize) -> Vec<(Key, Outcome)> {
+        let cores = self.cores.iter().enumerate();
+        let drained = cores.flat_map(|(number, core)| {
+            let keyed = move |outcome: &Outcome| {
+                let slot = outcome.slot.0;
+                let core = number as u16;
+                (Key { core, slot }, *outcome)
+            };
+            core.batch.iter().map(keyed)
+        });
+        let in_doubt = |(key, outcome): &(Key, Outcome)| {
+            outcome.verdict() == Verdict::Down
+                && outcome
+                    .failure()
+                    .is_some_and(FailureClass::is_connect_or_timeout)
+                && !self.incidents.is_down(*key)
+        };
+        drained.filter(in_doubt).take(max).collect()
+    }
+
+    /// Brings answers to whoever asked. A slot that has another tenant by now has no use for them.
+    pub(super) fn answered(&mut self, question: &Question, answers: Vec<Answer>, now: Now) {
+        let request = question.request;
+        if self.sample.awaits(request) {
+            let decision = Tally::of(request, &answers).decide(self.policy.vantages);
+            if self.sample.answered(request, decision, now.mono) {
+                self.pressure.sample_confirmed();
+                self.ledger.counters.samples_confirmed += 1;
+                tracing::info!("verifiers confirm a sample of the failing checks: they are real");
+            }
+            return;
+        }
+        let Some(core) = self.number_of(question.core) else {
+            return;
+        };
+        let slot = question.slot.0;
+        let key = Key { core, slot };
+        let tenant = self.slots[usize::from(core)].tenant(slot);
+        let is_same = tenant.is_some_and(|tenant| tenant.target == question.target);
+        if is_same && self.incidents.has(key) {
+            self.step(key, Input::Answered { request, answers }, now);
+        }
+    }
+
+    /// Gauges of it all.
+    pub(super) fn publish_asking(&mut self) {
+        let waiting = self.questions.max_capacity() - self.questions.capacity();
+        self.ledger.counters.questions_waiting = waiting as u64;
+    }
+}
