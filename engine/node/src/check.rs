@@ -205,7 +205,7 @@ pub(crate) fn line(target: &Target, outcome: &Outcome, evidence: &Evidence) -> S
 }
 
 /// The address that answered, else the last one tried.
-fn address(evidence: &Evidence) -> Option<IpAddr> {
+pub(crate) fn address(evidence: &Evidence) -> Option<IpAddr> {
     let tried = &evidence.addresses;
     let answered = tried.iter().rev().find(|tried| tried.errno.is_none());
     answered.or(tried.last()).map(|tried| tried.address.ip())

@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod suggest;
 mod targets;
+mod verifier;
 mod windows;
 
 use std::process::ExitCode;

@@ -265,6 +265,11 @@ pub const VERIFIER_BODY_MAX_BYTES: usize = 10 * 1024 * 1024;
 pub const VERIFIER_QUESTIONS_MAX: usize = 1_024;
 /// Batches of questions that verifiers are asked at one time.
 pub const VERIFIER_BATCHES_MAX: usize = 64;
+/// How long a verifier that failed is not asked at first, doubled with each failure in a row, and
+/// at most, in ms.
+pub const VERIFIER_COOLDOWN_MS: (u64, u64) = (5_000, 60_000);
+/// Connections to one verifier that are kept for the next questions.
+pub const VERIFIER_KEPT_MAX: usize = 16;
 /// Verifiers of a node.
 pub const VERIFIERS_MAX: usize = 64;
 /// Failing targets of a sample, when many fail at once.

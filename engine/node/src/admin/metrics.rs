@@ -3,6 +3,7 @@
 
 mod depths;
 mod legacy;
+mod verifiers;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ use crate::run::legacy::stats::LegacySeen;
 use crate::run::lifetime::{BOUNDS_US, Buckets, Lifetime};
 use crate::run::pressure;
 use crate::run::view::View;
+use crate::verifier::client::stats::VerifierSeen;
 
 /// Everything that one scrape shows.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ struct Scrape {
     health: Health,
     ages: Option<FreshnessAges>,
     legacy: LegacySeen,
+    verifiers: VerifierSeen,
     /// Of the monotonic clock.
     now_us: u64,
     histograms: Vec<CoreBuckets>,
@@ -82,6 +85,7 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         health: view.health(),
         ages: view.ages(),
         legacy: view.legacy.look(),
+        verifiers: view.verifiers.look(),
         now_us: view.clock.mono().0,
         histograms: view.with_histograms(|all| all.iter().map(CoreBuckets::from).collect()),
         rss_bytes: rss_bytes(),
@@ -118,6 +122,7 @@ impl Collector for Scrape {
         self.sink_depths(&mut page)?;
         self.freshness(&mut page)?;
         self.legacy_rows(&mut page)?;
+        self.verifiers(&mut page)?;
         self.process(&mut page)?;
         self.latency_histograms(&mut page)
     }
@@ -565,6 +570,7 @@ mod tests {
             drift_looks: [("looked", 10), ("differed", 11), ("failed", 12)],
             ages: Some(FreshnessAges::default()),
             legacy: LegacySeen::default(),
+            verifiers: VerifierSeen::default(),
             now_us: 0,
             histograms: vec![CoreBuckets::from(&lifetime)],
             rss_bytes: 1,

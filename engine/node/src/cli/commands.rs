@@ -14,7 +14,7 @@ use store::{EventFilter, ImportId, OpenOptions, Store, StoreError, StoreUrl};
 use super::flags::{ConfigFlags, ListFlags, NodeFlags, PlaceFlags, SettingsFlags, Values};
 use super::{
     CheckCommand, Command, DoctorCommand, EventsCommand, MigrateCommand, StatusCommand,
-    TargetsCommand, exchange, operate, render,
+    TargetsCommand, VerifierCommand, exchange, operate, render,
 };
 use crate::config::{Config, Layers};
 use crate::control::Request;
@@ -27,6 +27,7 @@ use crate::run::audit;
 use crate::run::plan::Cpus;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 use crate::targets::list::Which;
+use crate::verifier::service;
 use crate::{check, doctor, events, logging, report, run, targets};
 
 /// How long a node may take to answer a question about itself.
@@ -41,6 +42,7 @@ pub(crate) fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(command) => run_node(command),
         Command::Check(command) => check_urls(&command),
+        Command::Verifier(command) => serve_checks(&command),
         Command::Targets(command) => of_targets(command),
         Command::Events(EventsCommand::List {
             open,
@@ -171,6 +173,15 @@ fn check_urls(command: &CheckCommand) -> anyhow::Result<ExitCode> {
         .map(|url| command.target.spec(url))
         .collect();
     check::run(&config, &layers, &specs, command.json)
+}
+
+fn serve_checks(command: &VerifierCommand) -> anyhow::Result<ExitCode> {
+    let (config, layers) = read(&command.config, command.probe.values())?;
+    logging::start(config.log, &config.log_level)?;
+    for variable in &layers.unknown_variables {
+        tracing::warn!("no key of ringwatch: {variable}");
+    }
+    service::run(&config, &layers)
 }
 
 /// Imports through the node when it runs, else into the store under the node's lock.

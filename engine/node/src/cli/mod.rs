@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// Check URLs once, now, without a store
     #[command(after_help = CHECK_HELP)]
     Check(CheckCommand),
+    /// Serve checks to nodes elsewhere, which ask whether a target is down
+    #[command(after_help = VERIFIER_HELP)]
+    Verifier(VerifierCommand),
     /// Import, export, list, show, check, pause and resume targets
     #[command(subcommand)]
     #[command(after_help = "Example: ringwatch targets import sites.csv")]
@@ -77,6 +80,10 @@ const CHECK_HELP: &str = "Exit codes: 0 up, 1 down, 2 usage, 3 unknown, 4 degrad
 URLs the worst: down, unknown, degraded, up).\n\nExample: ringwatch check https://example.com/ \
 --timeout-ms 3000 --expect-status 200,204";
 
+const VERIFIER_HELP: &str = "Where it listens, its token, its certificate and its place are in \
+section \"verifier\" of the configuration; it keeps no store.\n\nExample: ringwatch verifier --config \
+verifier.toml";
+
 const MIGRATE_HELP: &str = "A MySQL or MariaDB server is migrated by this command alone; an \
 embedded store also by every node that starts on it. A plan changes nothing and prints the \
 statements.\n\nExample: ringwatch migrate --plan --store mysql://watch:secret@db.example/watch";
@@ -100,6 +107,15 @@ pub(crate) struct CheckCommand {
     pub(crate) probe: ProbeFlags,
     #[command(flatten)]
     pub(crate) config: ConfigFlags,
+}
+
+/// `verifier`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifierCommand {
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+    #[command(flatten)]
+    pub(crate) probe: ProbeFlags,
 }
 
 /// `targets …`.
@@ -384,7 +400,7 @@ mod tests {
         line.extend(match kind {
             Kind::Flag => None,
             Kind::Whole | Kind::Wholes => Some("7"),
-            Kind::Text | Kind::Texts => Some("x"),
+            Kind::Text | Kind::Texts | Kind::Tables => Some("x"),
         });
         let parsed = Cli::try_parse_from(line).map(|cli| cli.command);
         match parsed {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use model::target::TargetConfig;
 use toml::Value;
 
-use super::{Config, Layers, history_words, legacy};
+use super::{Config, Layers, history_words, legacy, verifiers};
 
 impl Config {
     /// Every key with its effective value; an empty text or list = not set.
@@ -70,6 +70,8 @@ impl Config {
             ("log_level", text(&self.log_level)),
         ];
         all.extend(legacy::effective(&self.legacy, self.legacy_sweep_s));
+        all.push(("verifiers", verifiers::effective(&self.verifiers)));
+        all.extend(verifiers::effective_serving(&self.verifier));
         all
     }
 
@@ -109,7 +111,9 @@ mod tests {
         let layers = Layers::default();
         let config = Config::resolve(&layers).expect("defaults are valid");
         let printed: Vec<&str> = config.effective().iter().map(|(key, _)| *key).collect();
-        let known: Vec<&str> = keys::names().filter(|&name| name != "store_file").collect();
+        let known: Vec<&str> = keys::names()
+            .filter(|name| !name.ends_with("_file") || *name == "ca_file")
+            .collect();
         assert_eq!(printed, known);
         let toml = config.to_toml(&layers);
         let dir = tempfile::tempdir().expect("temp dir");

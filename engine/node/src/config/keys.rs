@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Texts,
     /// Whole numbers; comma-separated in the environment.
     Wholes,
+    /// A list of tables; TOML in the environment, too.
+    Tables,
 }
 
 /// One key.
@@ -92,11 +94,27 @@ const LEGACY: [Key; 18] = [
     key("legacy.sweep_s", Kind::Whole),
 ];
 
-/// The one table of a file.
-pub(crate) const SECTION: &str = "legacy";
+/// Who is asked about failing targets, and the keys of the table `[verifier]` of who answers: they
+/// have no flags, since tokens are among them.
+const VERIFIERS: [Key; 11] = [
+    key("verifiers", Kind::Tables),
+    key("verifier.listen", Kind::Text),
+    key("verifier.token", Kind::Text),
+    key("verifier.token_file", Kind::Text),
+    key("verifier.tls_cert", Kind::Text),
+    key("verifier.tls_key", Kind::Text),
+    key("verifier.concurrency", Kind::Whole),
+    key("verifier.queue", Kind::Whole),
+    key("verifier.vantage", Kind::Text),
+    key("verifier.region", Kind::Text),
+    key("verifier.provider", Kind::Text),
+];
+
+/// The tables of a file.
+pub(crate) const SECTIONS: [&str; 2] = ["legacy", "verifier"];
 
 fn all() -> impl Iterator<Item = Key> {
-    KEYS.into_iter().chain(LEGACY)
+    KEYS.into_iter().chain(LEGACY).chain(VERIFIERS)
 }
 
 /// The key called `name`.

@@ -122,21 +122,25 @@ impl Layers {
                 self.values.insert(key.name, (value, source));
                 Ok(())
             }
+            // Tokens are in some lists of tables.
+            Err(accepted) if key.kind == Kind::Tables => {
+                bad_input(format!("{name}: found something else than {accepted}"))
+            }
             Err(accepted) => bad_input(format!("{name}: found {text:?}, accepted is {accepted}")),
         }
     }
 }
 
-/// The keys of a file, those of its section under their whole names.
+/// The keys of a file, those of its sections under their whole names.
 fn flat(path: &Path, table: Table) -> anyhow::Result<Vec<(String, Value)>> {
     let mut keys = Vec::new();
     for (name, value) in table {
         match value {
-            Value::Table(section) if name == keys::SECTION => {
+            Value::Table(section) if keys::SECTIONS.contains(&name.as_str()) => {
                 let whole = |(key, value): (String, Value)| (format!("{name}.{key}"), value);
                 keys.extend(section.into_iter().map(whole));
             }
-            other if name == keys::SECTION => {
+            other if keys::SECTIONS.contains(&name.as_str()) => {
                 let path = path.display();
                 return bad_input(format!(
                     "{path}: {name}: found {other}, accepted is a table [{name}]"
@@ -180,6 +184,11 @@ fn parse(key: Key, text: &str) -> Result<Value, &'static str> {
         Kind::Texts => Ok(Value::Array(
             parts().map(|part| Value::String(part.to_owned())).collect(),
         )),
+        Kind::Tables => {
+            let table = format!("v = {text}").parse::<Table>();
+            let value = table.ok().and_then(|mut table| table.remove("v"));
+            value.ok_or("a list of tables, as in the configuration file")
+        }
         Kind::Wholes => {
             let values: Result<Vec<Value>, _> = parts().map(whole).collect();
             values

@@ -7,6 +7,7 @@ mod layers;
 mod legacy;
 mod read;
 pub(crate) mod upstreams;
+pub(crate) mod verifiers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use store::{Legacy, StoreUrl};
 
 use crate::exit::bad_input;
 use read::Reader;
+use verifiers::{Serving, Verifiers};
 
 pub(crate) use layers::Layers;
 
@@ -228,6 +230,10 @@ pub(crate) struct Config {
     pub(crate) legacy: Legacy,
     /// In which the whole legacy table is read again, in s.
     pub(crate) legacy_sweep_s: u32,
+    /// Who is asked whether a failing target is down.
+    pub(crate) verifiers: Verifiers,
+    /// How `ringwatch verifier` serves.
+    pub(crate) verifier: Serving,
 }
 
 impl Config {
@@ -239,6 +245,8 @@ impl Config {
         Ok(Self {
             legacy: read.legacy(&store)?,
             legacy_sweep_s: read.legacy_sweep_s()?,
+            verifiers: read.verifiers()?,
+            verifier: read.serving()?,
             store,
             store_chosen,
             node_id: read.node_id()?,
@@ -309,7 +317,9 @@ impl Config {
                     .find(|(name, _)| name == key)
                     .map(|(_, value)| value.clone())
             };
-            of(&old) != of(&new)
+            // Tokens are not shown, and make a difference all the same.
+            let hidden = *key == "verifiers" && self.verifiers != newer.verifiers;
+            of(&old) != of(&new) || hidden
         };
         keys::names()
             .filter(differs)

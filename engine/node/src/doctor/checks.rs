@@ -8,12 +8,15 @@ use model::inbox::CoreCommand;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use store::{NoChanges, OpenOptions, Reader, Store, StoreError, StoreUrl};
+use tokio::task::JoinSet;
 
 use super::{Finding, canaries, dns, ports};
+use crate::config::verifiers::Verifier;
 use crate::config::{Config, DriverWord, Layers, upstreams};
 use crate::control::lock::{self, Seen};
 use crate::run::parts;
 use crate::run::plan::{Cpus, FilesPlan, raise_nofile};
+use crate::verifier::client;
 
 /// Kernel from which io_uring has everything that the cores use.
 const KERNEL_MIN: (u32, u32) = (5, 6);
@@ -28,6 +31,7 @@ pub(super) async fn all(config: &Config, layers: &Layers) -> Vec<Finding> {
     findings.extend(canaries::canaries(config, layers));
     findings.push(data_dir(config));
     findings.extend(store(config).await);
+    findings.extend(verifiers(config).await);
     findings
 }
 
@@ -247,6 +251,32 @@ async fn holdings(store: &Store, config: &Config) -> Finding {
         ),
         Err(error) => Finding::fail("store", error.to_string(), "see above"),
     }
+}
+
+/// Whether each verifier answers, as the one that it is configured as. Without them a node runs,
+/// and failing targets stay unconfirmed.
+async fn verifiers(config: &Config) -> Vec<Finding> {
+    let mut looking = JoinSet::new();
+    for (place, verifier) in config.verifiers.0.iter().cloned().enumerate() {
+        looking.spawn(async move {
+            let found = client::look(&verifier).await;
+            (place, verifier, found)
+        });
+    }
+    let mut looked = looking.join_all().await;
+    looked.sort_by_key(|(place, ..)| *place);
+    let finding = |(_, verifier, found): (usize, Verifier, Result<String, String>)| {
+        let who = format!("{} at {}", verifier.vantage, verifier.url);
+        match found {
+            Ok(found) => Finding::ok("verifier", format!("{who}: {found}")),
+            Err(found) => Finding::warn(
+                "verifier",
+                format!("{who}: {found}"),
+                "until it answers it has no vote: start it, or change verifiers",
+            ),
+        }
+    };
+    looked.into_iter().map(finding).collect()
 }
 
 /// How changes of legacy rows are seen: as the server tells them, or by reading the table.

@@ -30,11 +30,11 @@ mod reload;
 pub(crate) mod retention;
 pub(crate) mod send;
 mod serve;
-mod signals;
+pub(crate) mod signals;
 pub(crate) mod sources;
 pub(crate) mod status;
 mod summary;
-mod threads;
+pub(crate) mod threads;
 mod trouble;
 pub(crate) mod view;
 mod vitals;
@@ -51,6 +51,7 @@ use crate::admin;
 use crate::config::{Config, Layers};
 use crate::control::server::{self, AtOnce, ControlSocket, End};
 use crate::control::{lock, store_lock};
+use crate::verifier::client::Asker;
 use checked::Checked;
 use feeder::Feeder;
 use parts::Parts;
@@ -84,9 +85,9 @@ async fn node(
     let store_lock = store_lock::take_or_refuse(&config.store, &config.data_dir)?;
     let stop = Stop::new();
     let (calls, received) = server::calls();
-    signals::listen(stop.clone(), calls.clone()).context("signals cannot be listened to")?;
+    signals::listen(&stop, calls.clone()).context("signals cannot be listened to")?;
     let listener = admin::bind(config.admin).await?;
-    let parts = Parts::start(&config, checked, &listener).await?;
+    let mut parts = Parts::start(&config, checked, &listener).await?;
     lock.record_store(&config.store)?;
     let view = Arc::clone(&parts.view);
     let days = retention::Retention::of(&config);
@@ -96,6 +97,7 @@ async fn node(
     let comparing = tokio::spawn(comparing);
     let feeding = tokio::spawn(Feeder::new(&parts, &config).run());
     let noting = tokio::spawn(audit::run(parts.store.clone(), Arc::clone(&view)));
+    let asking = tokio::spawn(ask_verifiers(&mut parts, &config)?);
     view.note("start", concat!("version ", env!("CARGO_PKG_VERSION")));
     let socket = ControlSocket::bind(&config.data_dir)?;
     let end = End::new();
@@ -114,7 +116,7 @@ async fn node(
             .as_ref()
             .map_or_else(|broken| format!("{broken:#}"), ToString::to_string),
     );
-    for task in [forgetting, comparing, noting] {
+    for task in [forgetting, comparing, noting, asking] {
         task.abort();
     }
     audit::finish(&parts.parts.store, &view).await;
@@ -131,6 +133,21 @@ async fn node(
     info!("stopped");
     drop((store_lock, lock));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has verifiers asked what the sink wants to know, where there are any.
+fn ask_verifiers(
+    parts: &mut Parts,
+    config: &Config,
+) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
+    let (store, sink) = (parts.store.clone(), parts.sink.commands.clone());
+    let asker = Asker::new(config, store, sink, &parts.view)?;
+    let questions = parts.sink.questions.take();
+    Ok(async move {
+        if let (Some(asker), Some(questions)) = (asker, questions) {
+            asker.run(questions).await;
+        }
+    })
 }
 
 /// What the control socket answers however busy the control plane is.

@@ -11,13 +11,14 @@ use crossbeam_channel::{Receiver, Sender};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::limits::{DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM};
 use model::{CoreIndex, Slot};
-use persist::{CoreLink, PersistError, SinkCommand, SinkConfig};
+use persist::{CoreLink, PersistError, Question, SinkCommand, SinkConfig};
 use prober::SharedConfig;
 use prober::resolver::{IpPolicy, ResolverConfig};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use store::{JournalId, OpenOptions, Store, StoreUrl};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use super::checked::Checked;
 use super::lease;
@@ -40,6 +41,8 @@ pub(super) struct RunningCore {
 pub(super) struct RunningSink {
     pub(super) commands: Sender<SinkCommand>,
     pub(super) released: Receiver<(CoreIndex, Slot)>,
+    /// What the verifiers are to be asked, until somebody takes it.
+    pub(super) questions: Option<mpsc::Receiver<Question>>,
     pub(super) journal: JournalId,
     pub(super) thread: Option<JoinHandle<Result<(), PersistError>>>,
 }
@@ -112,6 +115,7 @@ impl Parts {
         let sink = RunningSink {
             commands: sink.commands,
             released: sink.released,
+            questions: Some(sink.questions),
             journal: sink.journal,
             thread: Some(sink.thread),
         };
@@ -178,14 +182,15 @@ fn running(core: CoreHandle) -> RunningCore {
 }
 
 /// Cores on one driver, and why that one.
-struct StartedCores {
-    handles: Vec<CoreHandle>,
+pub(crate) struct StartedCores {
+    pub(crate) handles: Vec<CoreHandle>,
     driver: Driver,
-    note: Option<String>,
+    /// Why not the better one.
+    pub(crate) note: Option<String>,
 }
 
 /// The first core shows which driver can be had; all others follow it.
-fn spawn_cores(
+pub(crate) fn spawn_cores(
     config: &Config,
     prober: &SharedConfig,
     clock: Clock,

@@ -48,13 +48,19 @@ impl Stop {
 }
 
 /// Starts to listen; `calls` hears of SIGHUP as a reload.
-pub(crate) fn listen(stop: Stop, calls: mpsc::Sender<Call>) -> std::io::Result<()> {
+pub(crate) fn listen(stop: &Stop, calls: mpsc::Sender<Call>) -> std::io::Result<()> {
+    let hup = signal(SignalKind::hangup())?;
+    ends_on_signals(stop)?;
+    tokio::spawn(reloads(hup, calls));
+    Ok(())
+}
+
+/// Starts to listen for the end alone.
+pub(crate) fn ends_on_signals(stop: &Stop) -> std::io::Result<()> {
     let term = signal(SignalKind::terminate())?;
     let int = signal(SignalKind::interrupt())?;
-    let hup = signal(SignalKind::hangup())?;
     tokio::spawn(ends(term, stop.clone(), "SIGTERM", 143));
-    tokio::spawn(ends(int, stop, "SIGINT", 130));
-    tokio::spawn(reloads(hup, calls));
+    tokio::spawn(ends(int, stop.clone(), "SIGINT", 130));
     Ok(())
 }
 

@@ -12,14 +12,14 @@ use tracing::error;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Waits for the end of `thread`.
-pub(super) async fn finished<T>(thread: &JoinHandle<T>) {
+pub(crate) async fn finished<T>(thread: &JoinHandle<T>) {
     while !thread.is_finished() {
         tokio::time::sleep(LOOK).await;
     }
 }
 
 /// How a thread that is finished ended; blocks for one that is not.
-pub(super) fn joined<E: Error + Send + Sync + 'static>(
+pub(crate) fn joined<E: Error + Send + Sync + 'static>(
     who: &str,
     thread: JoinHandle<Result<(), E>>,
 ) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@ use super::legacy::stats::LegacyStats;
 use super::lifetime::Lifetime;
 use super::refusals::Refusals;
 use super::retention::RetentionStats;
+use crate::verifier::client::stats::VerifierStats;
 
 /// A second's worth of ticks.
 const SETTLE_TICKS_MAX: u64 = 1_000 / TICK_MS;
@@ -130,6 +131,8 @@ pub(crate) struct View {
     pub(crate) audit: Audit,
     /// Legacy rows that differ.
     pub(crate) drift: DriftStats,
+    /// What verifiers were asked.
+    pub(crate) verifiers: VerifierStats,
     histograms: Mutex<Vec<Lifetime>>,
     health: Mutex<Health>,
     ages: Mutex<Option<FreshnessAges>>,
@@ -157,6 +160,7 @@ impl View {
             retention: RetentionStats::default(),
             audit: Audit::default(),
             drift: DriftStats::default(),
+            verifiers: VerifierStats::default(),
             histograms: Mutex::new(histograms),
             health: Mutex::new(Health::default()),
             ages: Mutex::new(None),

@@ -6,6 +6,7 @@ const COMMANDS: &[&[&str]] = &[
     &[],
     &["run"],
     &["check"],
+    &["verifier"],
     &["targets"],
     &["targets", "import"],
     &["targets", "list"],

@@ -22,3 +22,4 @@ mod server;
 mod store_trouble;
 mod streams;
 mod unfit;
+mod verifiers;

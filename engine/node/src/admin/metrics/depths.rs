@@ -403,6 +403,7 @@ mod tests {
             open_degraded = 121 as "targets{state=\"degraded\"} 121",
             open_warning = 122 as "targets{state=\"warning\"} 122",
             not_known = 123 as "targets{state=\"not_known\"} 123",
+            questions_waiting = 124 as "verifier_questions_waiting{} 124",
             failure_pressure = 1 as "pressure{kind=\"failures\"} 1",
             deferring = 1 as "doubt{kind=\"deferring\"} 1",
             signals = 128 as "pressure{kind=\"stalled\"} 1",

@@ -1,0 +1,79 @@
+//! What verifiers were asked, and what it came to. All 0 where there are none.
+
+use std::fmt;
+
+use super::{Page, Scrape, by, plain};
+use crate::verifier::client::stats::NonVote;
+
+impl Scrape {
+    pub(super) fn verifiers(&self, page: &mut Page<'_>) -> fmt::Result {
+        let (sink, seen) = (&self.sink.counters, &self.verifiers);
+        let questions = [
+            ("asked", sink.questions),
+            ("refused", sink.questions_refused),
+            ("sample", sink.sample_questions),
+        ];
+        let help = "Questions to verifiers: all, those without room, and those of samples";
+        page.counter("verifier_questions", help, by("kind", &questions))?;
+        let help = "Samples that confirmed that many failures at once are real";
+        page.counter(
+            "verifier_samples_confirmed",
+            help,
+            plain(sink.samples_confirmed),
+        )?;
+        let help = "Requests to verifiers, of up to 64 questions";
+        page.counter("verifier_batches", help, plain(seen.batches))?;
+        let votes = [("up", seen.up), ("down", seen.down)];
+        page.counter("verifier_votes", "Votes of vantages", by("kind", &votes))?;
+        let reasons = NonVote::ALL.map(NonVote::as_str).into_iter();
+        let reasons: Vec<(&str, u64)> = reasons.zip(seen.non_votes).collect();
+        let help = "Questions on which a vantage has no vote";
+        page.counter("verifier_nonvotes", help, by("reason", &reasons))?;
+        let help = "Questions that wait to be asked";
+        let waiting = plain(sink.questions_waiting);
+        page.gauge("verifier_questions_waiting", help, waiting)?;
+        let help = "Batches of questions that wait for answers";
+        page.gauge("verifier_batches_under_way", help, plain(seen.under_way))?;
+        let help = "Verifiers that failed a moment ago and are not asked";
+        page.gauge("verifiers_cooling", help, plain(seen.cooling))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::scrape;
+    use super::*;
+    use crate::verifier::client::stats::VerifierSeen;
+
+    #[test]
+    fn every_reason_is_served_by_its_word() {
+        let mut scrape = scrape();
+        scrape.verifiers = VerifierSeen {
+            batches: 1,
+            under_way: 2,
+            cooling: 3,
+            up: 4,
+            down: 5,
+            non_votes: std::array::from_fn(|index| 10 + index as u64),
+        };
+        let text = scrape.text().expect("text");
+        for (index, why) in NonVote::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, index);
+            let word = why.as_str();
+            let sample = format!(
+                "verifier_nonvotes_total{{reason=\"{word}\"}} {}\n",
+                10 + index
+            );
+            assert!(text.contains(&sample), "{sample} in\n{text}");
+        }
+        for sample in [
+            "verifier_batches_total{} 1\n",
+            "verifier_batches_under_way{} 2\n",
+            "verifiers_cooling{} 3\n",
+            "verifier_votes_total{kind=\"up\"} 4\n",
+            "verifier_votes_total{kind=\"down\"} 5\n",
+        ] {
+            assert!(text.contains(sample), "{sample} in\n{text}");
+        }
+    }
+}

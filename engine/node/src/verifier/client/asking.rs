@@ -1,0 +1,365 @@
+//! Questions into batches, batches to one verifier of each vantage, answers to the sink.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{Method, StatusCode};
+use cores::Clock;
+use crossbeam_channel::Sender;
+use model::limits::{VERIFIER_BATCH_MAX, VERIFIER_BATCHES_MAX, VERIFIER_HEADROOM_MS};
+use model::{FactId, FailureClass, Target};
+use persist::{Answer, Question, Says, SinkCommand};
+use store::Store;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::panel::{Member, Panel};
+use super::reading::{Asked, Reading, Told, read};
+use super::stats::NonVote;
+use super::targets::Targets;
+use crate::config::Config;
+use crate::run::send::send;
+use crate::run::view::View;
+use crate::verifier::protocol::{CHECK, CheckBatch, CheckRequest};
+
+/// How long questions are gathered while nothing is under way, and at most.
+const GATHER: Duration = Duration::from_millis(20);
+const GATHER_MAX: Duration = Duration::from_secs(1);
+/// What an answer may take on its way back, in ms.
+const WAY_BACK_MS: u64 = 1_000;
+
+/// Asks what the sink wants to know.
+pub(crate) struct Asker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    panel: Panel,
+    targets: Targets,
+    sink: Sender<SinkCommand>,
+    view: Arc<View>,
+    clock: Clock,
+}
+
+impl Asker {
+    /// `None` where there is nobody to ask.
+    ///
+    /// # Errors
+    /// When certificates of verifiers cannot be read.
+    pub(crate) fn new(
+        config: &Config,
+        store: Store,
+        sink: Sender<SinkCommand>,
+        view: &Arc<View>,
+    ) -> anyhow::Result<Option<Self>> {
+        if config.verifiers.vantages() == 0 {
+            return Ok(None);
+        }
+        let shared = Shared {
+            panel: Panel::new(&config.verifiers)?,
+            targets: Targets {
+                store,
+                are_legacy: config.legacy.load,
+            },
+            sink,
+            view: Arc::clone(view),
+            clock: view.clock,
+        };
+        Ok(Some(Self {
+            shared: Arc::new(shared),
+        }))
+    }
+
+    /// Asks until nobody has a question any more. What is under way ends with it.
+    pub(crate) async fn run(self, mut questions: mpsc::Receiver<Question>) {
+        let places = Arc::new(Semaphore::new(VERIFIER_BATCHES_MAX));
+        let mut under_way = JoinSet::new();
+        let shared = self.shared;
+        while let Some(batch) = gather(&mut questions, &places).await {
+            for part in by_pace(batch) {
+                let place = Arc::clone(&places).acquire_owned().await;
+                let Ok(place) = place else { return };
+                let (shared, places) = (Arc::clone(&shared), Arc::clone(&places));
+                under_way.spawn(async move {
+                    Arc::clone(&shared).ask(part).await;
+                    drop(place);
+                    shared.publish(&places);
+                });
+            }
+            while under_way.try_join_next().is_some() {}
+            shared.publish(&places);
+        }
+    }
+}
+
+/// The next questions, at most a batch of them; `None`: there will be no more. The more is under
+/// way, the longer they are gathered, so that a storm goes out in full batches.
+async fn gather(
+    questions: &mut mpsc::Receiver<Question>,
+    places: &Semaphore,
+) -> Option<Vec<Question>> {
+    // Nothing is taken before it can be handed on: what waits is seen to wait.
+    let permit = places.acquire().await.ok()?;
+    drop(permit);
+    let under_way = VERIFIER_BATCHES_MAX - places.available_permits();
+    let pause = (GATHER * (1 + under_way as u32)).min(GATHER_MAX);
+    let mut batch = Vec::new();
+    batch.push(questions.recv().await?);
+    if questions.len() + 1 < VERIFIER_BATCH_MAX {
+        sleep(pause).await;
+    }
+    while batch.len() < VERIFIER_BATCH_MAX
+        && let Ok(question) = questions.try_recv()
+    {
+        batch.push(question);
+    }
+    Some(batch)
+}
+
+/// Those that fail at once do not wait for those that need their whole time.
+fn by_pace(batch: Vec<Question>) -> impl Iterator<Item = Vec<Question>> {
+    use FailureClass::{ConnectTimeout, DnsTimeout, HttpTimeout, TlsTimeout};
+    let timeouts = [ConnectTimeout, DnsTimeout, HttpTimeout, TlsTimeout];
+    let is_slow = |question: &Question| question.class.is_none_or(|c| timeouts.contains(&c));
+    let (slow, fast): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_slow);
+    [fast, slow].into_iter().filter(|part| !part.is_empty())
+}
+
+/// One batch, as it goes to each verifier.
+struct Batch {
+    id: String,
+    requests: Vec<FactId>,
+    body: Bytes,
+    within: Duration,
+}
+
+impl Batch {
+    fn new(asked: &[(Question, Target)]) -> Self {
+        let first = asked.first().map(|(question, _)| question.request);
+        let id = first.map_or_else(String::new, |request| request.to_string());
+        let timeouts = asked
+            .iter()
+            .map(|(_, target)| target.config.effective_timeout_ms());
+        let longest_ms = u64::from(timeouts.max().unwrap_or(0)) + VERIFIER_HEADROOM_MS;
+        let request = |(question, target): &(Question, Target)| {
+            CheckRequest::of(question.request.to_string(), target)
+        };
+        let batch = CheckBatch {
+            batch_id: id.clone(),
+            deadline_ms: longest_ms - WAY_BACK_MS,
+            requests: asked.iter().map(request).collect(),
+        };
+        let body = serde_json::to_vec(&batch).expect("a batch has text keys only");
+        Self {
+            id,
+            requests: asked.iter().map(|(question, _)| question.request).collect(),
+            body: body.into(),
+            within: Duration::from_millis(longest_ms),
+        }
+    }
+}
+
+impl Shared {
+    fn publish(&self, places: &Semaphore) {
+        let under_way = VERIFIER_BATCHES_MAX - places.available_permits();
+        let stats = &self.view.verifiers;
+        stats.set_under_way(under_way);
+        stats.set_cooling(self.panel.cooling(self.clock.mono()));
+    }
+
+    async fn ask(self: Arc<Self>, questions: Vec<Question>) {
+        let wanted: Vec<_> = questions.iter().map(|q| (q.target, q.generation)).collect();
+        let targets = self.targets.read(&wanted).await;
+        let mut asked = Vec::with_capacity(questions.len());
+        for (question, target) in questions.into_iter().zip(targets) {
+            match target {
+                Some(target) => asked.push((question, target)),
+                None => {
+                    self.view.verifiers.not_voted(NonVote::NoTarget);
+                    self.tell(question, Vec::new()).await;
+                }
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let answers = self.clone().ask_all(Arc::new(Batch::new(&asked))).await;
+        for ((question, _), answers) in asked.into_iter().zip(answers) {
+            self.tell(question, answers).await;
+        }
+    }
+
+    async fn tell(&self, question: Question, answers: Vec<Answer>) {
+        let answered = SinkCommand::Answered { question, answers };
+        // A sink that has ended has no use for answers.
+        let _ = send(&self.sink, answered, "the sink").await;
+    }
+
+    /// Asks every vantage at the same time; the answers to each question.
+    async fn ask_all(self: Arc<Self>, batch: Arc<Batch>) -> Vec<Vec<Answer>> {
+        let mut asking = JoinSet::new();
+        for (vantage, member) in self.panel.call(self.clock.mono()) {
+            let (shared, batch) = (Arc::clone(&self), Arc::clone(&batch));
+            asking.spawn(async move {
+                let reading = match member {
+                    Some(member) => shared.ask_one(&vantage, &member, &batch).await,
+                    None => Reading::nothing(batch.requests.len(), NonVote::Cooling),
+                };
+                (vantage, reading)
+            });
+        }
+        let mut answers = vec![Vec::new(); batch.requests.len()];
+        while let Some(asked) = asking.join_next().await {
+            let Ok((vantage, reading)) = asked else {
+                continue;
+            };
+            self.count(&reading);
+            for (place, told) in reading.told.into_iter().enumerate() {
+                answers[place].push(Answer {
+                    request: batch.requests[place],
+                    vantage: vantage.to_string(),
+                    says: says(told.is_down),
+                    http_code: told.http_code,
+                    rtt_ms: told.rtt_ms,
+                    error: told.error,
+                });
+            }
+        }
+        answers
+    }
+
+    async fn ask_one(&self, vantage: &str, member: &Member, batch: &Batch) -> Reading {
+        let nothing = |why| Reading::nothing(batch.requests.len(), why);
+        self.view.verifiers.sent();
+        let asking = member.link.ask(Method::POST, CHECK, batch.body.clone());
+        let reading = match timeout(batch.within, asking).await {
+            Err(_) => nothing(NonVote::Late),
+            Ok(Err(error)) => {
+                tracing::debug!("{}: {error:#}", member.address);
+                nothing(NonVote::Error)
+            }
+            Ok(Ok((StatusCode::OK, body))) => {
+                let asked = Asked {
+                    batch_id: &batch.id,
+                    vantage,
+                    requests: &batch.requests,
+                };
+                read(&body, &asked)
+            }
+            Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, _))) => nothing(NonVote::Overloaded),
+            Ok(Ok((StatusCode::GATEWAY_TIMEOUT, _))) => nothing(NonVote::Unknown),
+            Ok(Ok((status, _))) => {
+                tracing::debug!("{}: it answers {status}", member.address);
+                nothing(NonVote::Error)
+            }
+        };
+        // One that has a vote on anything, or says that it cannot tell, works.
+        let works = |told: &Told| matches!(told.is_down, Ok(_) | Err(NonVote::Unknown));
+        let failed = !reading.told.iter().any(works);
+        member.note(failed, self.clock.mono());
+        reading
+    }
+
+    fn count(&self, reading: &Reading) {
+        let stats = &self.view.verifiers;
+        for told in &reading.told {
+            match told.is_down {
+                Ok(is_down) => stats.voted(is_down),
+                Err(why) => stats.not_voted(why),
+            }
+        }
+        (0..reading.strays).for_each(|_| stats.not_voted(NonVote::WrongRequest));
+    }
+}
+
+fn says(vote: Result<bool, NonVote>) -> Says {
+    match vote {
+        Ok(true) => Says::Down,
+        Ok(false) => Says::Up,
+        Err(NonVote::Unknown) => Says::Unknown,
+        Err(NonVote::Overloaded) => Says::Overloaded,
+        Err(_) => Says::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ids::FactMint;
+    use model::{CoreIndex, Generation, Slot, TargetId, TargetSpec, UnixMs};
+
+    use super::*;
+
+    fn question(mint: &mut FactMint, class: Option<FailureClass>) -> Question {
+        let target = TargetId::new(7).expect("positive");
+        Question {
+            request: mint.mint(target.shard(), UnixMs(1_800_000_000_000)),
+            target,
+            generation: Generation(1),
+            core: CoreIndex(0),
+            slot: Slot(0),
+            class,
+        }
+    }
+
+    #[tokio::test]
+    async fn questions_that_come_together_go_together_and_no_batch_has_more_than_64() {
+        let (send, mut questions) = mpsc::channel(256);
+        let places = Semaphore::new(VERIFIER_BATCHES_MAX);
+        let mut mint = FactMint::default();
+        for _ in 0..130 {
+            let asked = question(&mut mint, None);
+            send.try_send(asked).expect("room");
+        }
+        let mut sizes = Vec::new();
+        for _ in 0..3 {
+            let batch = gather(&mut questions, &places).await.expect("questions");
+            sizes.push(batch.len());
+        }
+        assert_eq!(sizes, [64, 64, 2]);
+        drop(send);
+        assert_eq!(gather(&mut questions, &places).await, None);
+    }
+
+    #[test]
+    fn quick_failures_do_not_wait_for_slow_ones() {
+        let mut mint = FactMint::default();
+        let classes = [
+            Some(FailureClass::HttpStatus),
+            Some(FailureClass::ConnectTimeout),
+            Some(FailureClass::ConnectRefused),
+            None,
+        ];
+        let all: Vec<_> = classes.map(|class| question(&mut mint, class)).to_vec();
+        let parts: Vec<Vec<Question>> = by_pace(all.clone()).collect();
+        assert_eq!(parts, [vec![all[0], all[2]], vec![all[1], all[3]]]);
+        assert_eq!(by_pace(vec![all[1]]).count(), 1);
+    }
+
+    #[test]
+    fn a_batch_waits_as_long_as_its_longest_check_and_says_so() {
+        let mut mint = FactMint::default();
+        let target = |timeout_ms| {
+            let spec = TargetSpec {
+                url: "http://a.example/".into(),
+                timeout_ms: Some(timeout_ms),
+                ..TargetSpec::default()
+            };
+            Target {
+                id: TargetId::new(7).expect("positive"),
+                generation: Generation(1),
+                active: true,
+                config: spec.parse().expect("valid"),
+            }
+        };
+        let asked: Vec<_> = [2_000, 9_000]
+            .map(|timeout_ms| (question(&mut mint, None), target(timeout_ms)))
+            .into();
+        let batch = Batch::new(&asked);
+        assert_eq!(batch.within, Duration::from_secs(14));
+        let sent: CheckBatch = serde_json::from_slice(&batch.body).expect("JSON");
+        assert_eq!((sent.deadline_ms, sent.requests.len()), (13_000, 2));
+        assert_eq!(sent.requests[1].request_id, batch.requests[1].to_string());
+    }
+}
