@@ -1,6 +1,7 @@
 //! The sink turned by hand: what it promises while the store is away, slow or lost, and while
 //! slots come and go.
 
+mod asking;
 mod audit;
 mod backlog;
 mod beside;

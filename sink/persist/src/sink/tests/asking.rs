@@ -1,0 +1,137 @@
+//! Questions to verifiers: what leaves the sink, what answers do, and what a full queue costs.
+
+use incident::quorum::{Answer, Says};
+use model::FailureClass::{ConnectTimeout, HttpStatus};
+use model::limits::{PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE};
+
+use super::*;
+use crate::handle::Question;
+use crate::testbed::QUESTIONS_MAX;
+
+fn with_verifiers(directory: &std::path::Path) -> SinkConfig {
+    SinkConfig {
+        confirm_after: 1,
+        vantages: 2,
+        ..config(directory)
+    }
+}
+
+fn asked(bed: &mut Bed) -> Vec<Question> {
+    std::iter::from_fn(|| bed.questions.try_recv().ok()).collect()
+}
+
+fn answer(bed: &Bed, question: Question, says: &[Says]) {
+    let answers = says.iter().enumerate().map(|(vantage, &says)| {
+        let vantage = format!("v{vantage}");
+        Answer::of(question.request, vantage, says)
+    });
+    let answers = answers.collect();
+    let command = SinkCommand::Answered { question, answers };
+    bed.commands.send(command).expect("room");
+}
+
+#[test]
+fn an_outage_is_confirmed_by_the_answers_to_its_question() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(with_verifiers(dir.path())).await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let [question] = asked(&mut bed)[..] else {
+            panic!("one question")
+        };
+        let of = (question.target, question.slot, question.class);
+        assert_eq!(of, (target(7), Slot(0), Some(HttpStatus)));
+        assert_eq!(bed.snapshot().counters.open_down, 0);
+        // To whom the slot does not belong, it says nothing.
+        let other = Question {
+            target: target(8),
+            ..question
+        };
+        answer(&bed, other, &[Says::Down, Says::Down]);
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.open_down, 0);
+        answer(&bed, question, &[Says::Down, Says::Down]);
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.questions, counters.questions_refused), (1, 0));
+    });
+}
+
+#[test]
+fn questions_without_room_are_counted_and_put_again() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let store = Rc::new(FakeStore::default());
+        let mut bed = Bed::start(with_verifiers(dir.path()), 1, &store).await;
+        let more = QUESTIONS_MAX as u32 + 3;
+        for slot in 0..more {
+            bed.register(0, slot, 1, 1 + i64::from(slot), 3_600);
+        }
+        bed.turn().await;
+        for slot in 0..more {
+            bed.check(0, slot, 1, Some(HttpStatus));
+        }
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!(counters.questions_refused, 3);
+        assert_eq!(counters.questions_waiting, QUESTIONS_MAX as u64);
+        let first = asked(&mut bed);
+        assert_eq!(first.len(), QUESTIONS_MAX);
+        for question in first {
+            answer(&bed, question, &[Says::Down, Says::Down]);
+        }
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.open_down, QUESTIONS_MAX as u64);
+        assert_eq!(asked(&mut bed), []);
+        bed.pass(15_000);
+        bed.turns(5).await;
+        let again = asked(&mut bed);
+        assert_eq!(again.len(), 3);
+        for question in again {
+            answer(&bed, question, &[Says::Down, Says::Down]);
+        }
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.open_down, u64::from(more));
+    });
+}
+
+#[test]
+fn a_sample_of_many_failures_that_verifiers_confirm_ends_the_doubt() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let store = Rc::new(FakeStore::default());
+        let mut bed = Bed::start(with_verifiers(dir.path()), 1, &store).await;
+        let many = PRESSURE_RESULTS_MIN as u32;
+        for slot in 0..many {
+            bed.register(0, slot, 1, 1 + i64::from(slot), 3_600);
+            if slot % 500 == 0 {
+                bed.turn().await;
+            }
+        }
+        bed.turn().await;
+        for slot in 0..many {
+            bed.check(0, slot, 1, Some(ConnectTimeout));
+        }
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.failure_pressure, counters.doubting), (1, 1));
+        let sample = asked(&mut bed);
+        assert_eq!(sample.len(), SAMPLE_SIZE, "sampled, not flooded");
+        for (place, question) in sample.into_iter().enumerate() {
+            let real = place < SAMPLE_CONFIRMING_MIN;
+            let says = if real { Says::Down } else { Says::Up };
+            answer(&bed, question, &[says, says]);
+        }
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.failure_pressure, counters.doubting), (1, 0));
+        assert_eq!((counters.samples_confirmed, counters.deferring), (1, 0));
+        // What fails from now on counts at once.
+        bed.check(0, 0, 1, Some(ConnectTimeout));
+        bed.pass(2_000);
+        bed.turns(5).await;
+        assert!(bed.snapshot().counters.suspected + bed.snapshot().counters.open_seems_down > 0);
+    });
+}
