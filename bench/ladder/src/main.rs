@@ -28,6 +28,7 @@ mod store;
 mod table;
 mod taken;
 mod truth;
+mod verifier;
 mod waves;
 
 use std::process::ExitCode;
@@ -54,6 +55,8 @@ enum Command {
     Memory(memory::MemoryOptions),
     /// What the stores take, and whether probes notice them in trouble.
     Store(store::StoreOptions),
+    /// Checks a minute of one verifier.
+    Verifier(verifier::VerifierOptions),
     /// The store away for minutes: nothing lost, doubled or out of order.
     Outage(outage::OutageOptions),
     #[command(hide = true)]
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Memory(options) => interruptible(memory::run(&options)),
         Command::Store(options) => interruptible(store::run(&options)),
         Command::Outage(options) => interruptible(outage::run(&options)),
+        Command::Verifier(options) => interruptible(verifier::run(&options)),
         Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
         Command::ProbeFloor(options) => baseline::run_child(baseline::Child::Floor, &options),
     };

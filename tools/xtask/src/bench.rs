@@ -18,6 +18,8 @@ pub(crate) enum Bench {
     Lag,
     /// What the stores take, and whether probes notice them in trouble.
     Store,
+    /// Checks a minute of one verifier.
+    Verifier,
 }
 
 impl Bench {
@@ -29,6 +31,7 @@ impl Bench {
             Self::Attempts => &["memory", "--part", "attempts"],
             Self::Lag => &["memory", "--part", "lag"],
             Self::Store => &["store"],
+            Self::Verifier => &["verifier"],
         }
     }
 
@@ -40,6 +43,7 @@ impl Bench {
             Self::Attempts => "attempts",
             Self::Lag => "lag",
             Self::Store => "store",
+            Self::Verifier => "verifier",
         }
     }
 }

@@ -42,6 +42,9 @@ Usage: cargo xtask <command> [arguments]
   bench store [ARGS]   rows of either store, statements of a healthy fleet, replay, start, and
                        probes while the store is in trouble (--quick: a trial without figures)
                        -> docs/benchmarks/store.{md,json}
+  bench verifier [ARGS]
+                       checks a minute of one verifier
+                       -> docs/benchmarks/verifier.{md,json}
   bench journal        how fast a long journal is read at a start and taken by the store
                        -> docs/benchmarks/journal.md
   crash [--kills N] [--seed N]
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         ["bench", "attempts", rest @ ..] => bench::run(bench::Bench::Attempts, rest),
         ["bench", "lag", rest @ ..] => bench::run(bench::Bench::Lag, rest),
         ["bench", "store", rest @ ..] => bench::run(bench::Bench::Store, rest),
+        ["bench", "verifier", rest @ ..] => bench::run(bench::Bench::Verifier, rest),
         ["bench", "journal"] => replay::run(),
         ["outage", rest @ ..] => outage::run(rest),
         ["crash", rest @ ..] => crash::run(rest),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use model::TargetUrl;
-use model::limits::VERIFIERS_MAX;
+use model::limits::{INBOX_MAX, VERIFIERS_MAX};
 use toml::{Table, Value};
 
 use super::layers::Source;
@@ -19,7 +19,7 @@ use crate::suggest::hint;
 const LISTEN: &str = "127.0.0.1:9471";
 /// Default of `verifier.concurrency`, and what it may be.
 const CONCURRENCY: u32 = 4_096;
-const CONCURRENCY_RANGE: (u32, u32) = (1, 65_536);
+const CONCURRENCY_RANGE: (u32, u32) = (1, INBOX_MAX as u32);
 /// Default of `verifier.queue`, and what it may be.
 const QUEUE: u32 = 8_192;
 const QUEUE_RANGE: (u32, u32) = (1, 1_000_000);

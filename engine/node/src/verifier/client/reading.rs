@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use model::FactId;
+use model::limits::VOTE_ERROR_MAX_BYTES;
 use serde_json::Value;
 
 use super::stats::NonVote;
@@ -122,12 +123,13 @@ fn worth(result: Value, vantage: &str) -> Told {
     }
 }
 
-/// Class and text of what went wrong there.
+/// Class and text of what went wrong there, no more of it than is kept.
 fn trouble(diagnostics: &Value) -> Option<String> {
     let word = |key: &str| diagnostics.get(key).and_then(Value::as_str);
     let words = [word("class"), word("text")].into_iter().flatten();
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    (!words.is_empty()).then(|| words.join(": "))
+    let kept = words.join(": ").chars().take(VOTE_ERROR_MAX_BYTES).collect();
+    (!words.is_empty()).then_some(kept)
 }
 
 #[cfg(test)]
@@ -250,7 +252,7 @@ mod tests {
         let mut elsewhere = good.clone();
         elsewhere["vantage"]["id"] = json!("rome");
         assert_eq!(
-            read_of(&ids, &elsewhere).votes,
+            read_of(&ids, &elsewhere).votes(),
             [Err(NonVote::WrongVantage); 2]
         );
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
