@@ -106,6 +106,8 @@ async fn serve(control: Arc<Control>, socket: TcpListener, signals: [Signal; 2])
         .route("/scenario/start", post(start_scenario))
         .route("/scenario/end", post(end_scenario))
         .route("/truth", get(truth))
+        .route("/dns/silence", post(silence_dns))
+        .route("/dns/answer", post(answer_dns))
         .with_state(Arc::clone(&control));
     let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -259,6 +261,16 @@ async fn end_scenario(State(control): Shared) -> impl IntoResponse {
     }
     let message = "no fault holds that lasts until it is ended\n";
     (StatusCode::CONFLICT, message)
+}
+
+async fn silence_dns(State(control): Shared) -> StatusCode {
+    control.world.silence_dns(true);
+    StatusCode::NO_CONTENT
+}
+
+async fn answer_dns(State(control): Shared) -> StatusCode {
+    control.world.silence_dns(false);
+    StatusCode::NO_CONTENT
 }
 
 async fn truth(State(control): Shared) -> Result<impl IntoResponse, Failure> {

@@ -4,7 +4,7 @@
 //! makes the serving thread wait.
 
 use std::net::Ipv6Addr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::{Clock, FarmMs};
 use crate::faults::{FaultKind, Layer};
@@ -34,6 +34,8 @@ pub(crate) struct World {
     zero_ms: AtomicU64,
     /// Since zero.
     ended_ms: AtomicU32,
+    /// Whether the name server answers nobody.
+    dns_is_silent: AtomicBool,
     /// One bit per site, used for sites with a DNS fault: a resolver may hold an answer.
     resolved: Vec<AtomicU32>,
 }
@@ -69,6 +71,7 @@ impl World {
             timeout_ms: AtomicU32::new(timeout_ms),
             zero_ms: AtomicU64::new(NOT_STARTED),
             ended_ms: AtomicU32::new(NOT_ENDED),
+            dns_is_silent: AtomicBool::new(false),
             resolved: (0..words).map(|_| AtomicU32::new(0)).collect(),
         }
     }
@@ -118,6 +121,12 @@ impl World {
         self.scenario.active(layer, site, method, at, &self.sites)
     }
 
+    /// From now on the name server answers nobody (or again as ever). No fault of a site: a monitor
+    /// must not blame one for it.
+    pub(crate) fn silence_dns(&self, is_silent: bool) {
+        self.dns_is_silent.store(is_silent, Ordering::Relaxed);
+    }
+
     /// What DNS says of `site` now.
     pub(crate) fn dns(&self, site: u32, now: FarmMs) -> SiteDns {
         let (ttl_s, negative_ttl_s) = if self.scenario.has_dns_fault(site, &self.sites) {
@@ -125,8 +134,13 @@ impl World {
         } else {
             (self.dns_ttl_s, NEGATIVE_TTL_S)
         };
+        let fault = if self.dns_is_silent.load(Ordering::Relaxed) {
+            Some(FaultKind::DnsTimeout)
+        } else {
+            self.fault(Layer::Dns, site, None, now)
+        };
         SiteDns {
-            fault: self.fault(Layer::Dns, site, None, now),
+            fault,
             ttl_s,
             negative_ttl_s,
         }
@@ -187,6 +201,15 @@ mod tests {
 
     const NXDOMAIN: &str =
         "[[fault]]\nkind='dns_nxdomain'\nfirst_site=3\noffset_s=1\nduration_s=2\n";
+
+    #[test]
+    fn a_silent_name_server_answers_no_site_and_then_each_again() {
+        let world = world(NXDOMAIN);
+        world.silence_dns(true);
+        assert_eq!(world.dns(4, 0).fault, Some(FaultKind::DnsTimeout));
+        world.silence_dns(false);
+        assert_eq!(world.dns(4, 0).fault, None);
+    }
 
     #[test]
     fn nothing_fails_before_the_scenario_starts() {

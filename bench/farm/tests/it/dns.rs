@@ -95,6 +95,18 @@ fn every_dns_fault_is_seen() {
 }
 
 #[test]
+fn a_name_server_that_is_silenced_answers_nobody_until_it_may_again_and_tells_no_fault() {
+    for shell in shells() {
+        let farm = Farm::start(shell, "", &[]);
+        assert_eq!(farm.control("POST", "/dns/silence").0, 204);
+        assert!(ask(&farm, "s-0000001.farm.test.", RecordType::A).is_none());
+        assert_eq!(farm.control("POST", "/dns/answer").0, 204);
+        assert!(ask(&farm, "s-0000001.farm.test.", RecordType::A).is_some());
+        assert_eq!(farm.control("GET", "/truth"), (200, String::new()));
+    }
+}
+
+#[test]
 fn answers_are_empty_cut_slow_and_malformed_as_promised() {
     let scenario = fault("kind = 'dns_empty', first_site = 1")
         + &fault("kind = 'dns_cname_nxdomain', first_site = 2")
