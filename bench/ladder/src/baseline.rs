@@ -247,6 +247,7 @@ impl Course {
             tls_tickets: scheme.has_tickets(),
             scenario: None,
             silent_max: None,
+            dns_ttl_s: None,
             cpu: Some(options.bench.farm_cpu),
         };
         let farm = Farm::start(&plan, &folder.join("farm")).await?;

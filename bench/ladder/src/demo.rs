@@ -24,7 +24,8 @@ use crate::metrics::Scrape;
 use crate::node::{Node, NodePlan};
 use crate::rings::Rings;
 use crate::{node, procfs, truth};
-use progress::Progress;
+pub(crate) use progress::{Progress, in_state};
+pub(crate) use report::gate_list;
 use report::{Cpu, Outcome};
 use stage::{Open, Stage};
 
@@ -100,6 +101,7 @@ async fn start_farm(options: &DemoOptions, folder: &Path) -> Result<Farm> {
         tls_tickets: false,
         scenario: Some(file),
         silent_max: None,
+        dns_ttl_s: None,
         cpu: None,
     };
     let farm = Farm::start(&plan, &folder.join("farm")).await?;
@@ -131,7 +133,7 @@ struct Observed {
 
 /// Open events by the node's metrics.
 pub(crate) fn open_events(scrape: &Scrape) -> u64 {
-    progress::in_state(scrape, "seems_down") + progress::in_state(scrape, "down")
+    in_state(scrape, "seems_down") + in_state(scrape, "down")
 }
 
 async fn watch(options: &DemoOptions, folder: &Path, farm: &mut Farm) -> Result<Observed> {

@@ -40,6 +40,8 @@ pub(crate) struct FarmPlan {
     pub(crate) scenario: Option<PathBuf>,
     /// Connections that are kept silent at a time; `None`: the farm's default.
     pub(crate) silent_max: Option<u32>,
+    /// How long an address may be kept; `None`: the farm's default, an hour.
+    pub(crate) dns_ttl_s: Option<u32>,
     /// CPU to pin the farm to.
     pub(crate) cpu: Option<usize>,
 }
@@ -84,6 +86,9 @@ impl Farm {
         }
         if let Some(silent_max) = plan.silent_max {
             command.args(["--silent-max", &silent_max.to_string()]);
+        }
+        if let Some(ttl_s) = plan.dns_ttl_s {
+            command.args(["--dns-ttl-s", &ttl_s.to_string()]);
         }
         if let Some(cpu) = plan.cpu {
             command.args(["--cpu", &cpu.to_string()]);
@@ -133,6 +138,16 @@ impl Farm {
         http::post(self.ready.control, "/scenario/end")
             .await
             .map(drop)
+    }
+
+    /// The name server answers nobody from now on, or again as ever.
+    pub(crate) async fn silence_dns(&self, is_silent: bool) -> Result<()> {
+        let path = if is_silent {
+            "/dns/silence"
+        } else {
+            "/dns/answer"
+        };
+        http::post(self.ready.control, path).await.map(drop)
     }
 
     /// Forgets what was observed so far.

@@ -7,30 +7,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use crate::truth::{Fault, Incident};
 
-/// Minimum, median and maximum of delays, in ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Minimum, median, mean and maximum of delays, in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) min: u64,
     pub(crate) median: u64,
+    pub(crate) mean: u64,
     pub(crate) max: u64,
 }
 
 impl Spread {
-    fn of(mut values: Vec<u64>) -> Option<Self> {
+    /// `None` of no delays.
+    pub(crate) fn of(mut values: Vec<u64>) -> Option<Self> {
         values.sort_unstable();
         let (min, max) = (*values.first()?, *values.last()?);
         Some(Self {
             min,
             median: values[values.len() / 2],
+            mean: values.iter().sum::<u64>() / values.len() as u64,
             max,
         })
     }
 }
 
 /// What became of all faults of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct KindRow {
     pub(crate) kind: String,
     pub(crate) expected: String,
@@ -147,7 +152,7 @@ pub(crate) fn compare(
 }
 
 /// Whether the check that opened `incident` can have met `fault`.
-fn met(fault: &Fault, incident: &Incident, timeout_ms: u64) -> bool {
+pub(crate) fn met(fault: &Fault, incident: &Incident, timeout_ms: u64) -> bool {
     let began = fault.start_ms.saturating_sub(timeout_ms)..=fault.end_ms + timeout_ms;
     began.contains(&incident.started_at_ms) && incident.opened_at_ms() >= fault.start_ms
 }
@@ -246,6 +251,7 @@ mod tests {
         };
         Incident {
             url: format!("http://{host}:8080/"),
+            check_type: "http".to_owned(),
             class: Some("http.status".to_owned()),
             started_at_ms,
             ended_at_ms,
@@ -274,6 +280,7 @@ mod tests {
             Some(Spread {
                 min: 1_010,
                 median: 4_010,
+                mean: 2_510,
                 max: 4_010
             })
         );
@@ -282,6 +289,7 @@ mod tests {
             Some(Spread {
                 min: 19_000,
                 median: 22_000,
+                mean: 20_500,
                 max: 22_000
             })
         );
@@ -290,6 +298,7 @@ mod tests {
             Some(Spread {
                 min: 1_000,
                 median: 4_000,
+                mean: 2_500,
                 max: 4_000
             })
         );

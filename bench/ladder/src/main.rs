@@ -10,6 +10,7 @@ mod children;
 mod clock;
 mod delay;
 mod demo;
+mod falsedown;
 mod farm;
 mod findings;
 mod gates;
@@ -24,6 +25,7 @@ mod outage;
 mod procfs;
 mod refusal;
 mod rings;
+mod scenarios;
 mod store;
 mod table;
 mod taken;
@@ -59,6 +61,10 @@ enum Command {
     Verifier(verifier::VerifierOptions),
     /// The store away for minutes: nothing lost, doubled or out of order.
     Outage(outage::OutageOptions),
+    /// Every fault that a site can have, and what the node says of each.
+    Scenarios(scenarios::ScenariosOptions),
+    /// Trouble of our own: no incident of a site that is well, and every one of those that fail.
+    Falsedown(falsedown::FalsedownOptions),
     #[command(hide = true)]
     ProbeHyper(baseline::child::ChildOptions),
     #[command(hide = true)]
@@ -73,6 +79,8 @@ fn main() -> ExitCode {
         Command::Store(options) => interruptible(store::run(&options)),
         Command::Outage(options) => interruptible(outage::run(&options)),
         Command::Verifier(options) => interruptible(verifier::run(&options)),
+        Command::Scenarios(options) => interruptible(scenarios::run(&options)),
+        Command::Falsedown(options) => interruptible(falsedown::run(&options)),
         Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
         Command::ProbeFloor(options) => baseline::run_child(baseline::Child::Floor, &options),
     };

@@ -327,6 +327,7 @@ async fn start_farm(
         tls_tickets: false,
         scenario: None,
         silent_max: None,
+        dns_ttl_s: None,
         cpu: Some(options.bench.farm_cpu),
     };
     Farm::start(&plan, &folder.join("farm")).await

@@ -1,6 +1,8 @@
 //! Reads what `/metrics` says: sums of samples and quantiles of histograms. Knows the text format
 //! (`OpenMetrics` 1.0), not the metrics' meaning.
 
+use std::collections::BTreeSet;
+
 /// One line of the exposition.
 #[derive(Clone, Debug, PartialEq)]
 struct Sample {
@@ -32,6 +34,14 @@ impl Scrape {
             .map(|sample| sample.value)
             .collect();
         (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Every value that `label` has on samples called `name`.
+    pub(crate) fn labels(&self, name: &str, label: &str) -> BTreeSet<String> {
+        let samples = self.samples.iter().filter(|sample| sample.name == name);
+        samples
+            .filter_map(|sample| sample.label(label).map(str::to_owned))
+            .collect()
     }
 
     /// Upper bound of the bucket in which quantile `q` of histogram `name` lies, over all label

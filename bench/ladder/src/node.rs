@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -123,6 +124,11 @@ impl Node {
     /// What was started.
     pub(crate) fn plan(&self) -> &NodePlan {
         &self.plan
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.running.signal(signal)
     }
 
     /// Fails when the node has ended.

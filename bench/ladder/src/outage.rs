@@ -147,6 +147,7 @@ async fn start_farm(
         tls_tickets: false,
         scenario: Some(scenario),
         silent_max: None,
+        dns_ttl_s: None,
         cpu: None,
     };
     Farm::start(&plan, &folder.join("farm")).await

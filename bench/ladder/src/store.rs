@@ -209,6 +209,7 @@ impl Place<'_> {
             tls_tickets: false,
             scenario,
             silent_max: None,
+            dns_ttl_s: None,
             cpu: Some(self.options.bench.farm_cpu),
         };
         Farm::start(&plan, &self.folder.join("farm")).await

@@ -20,6 +20,9 @@ pub(crate) struct Fault {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Incident {
     pub(crate) url: String,
+    /// What it is about: `http`, or a note beside up and down.
+    #[serde(default)]
+    pub(crate) check_type: String,
     pub(crate) class: Option<String>,
     pub(crate) started_at_ms: u64,
     pub(crate) ended_at_ms: Option<u64>,
@@ -52,6 +55,12 @@ impl Incident {
     pub(crate) fn opened_at_ms(&self) -> u64 {
         let changes = self.transitions.iter().map(|change| change.changed_at_ms);
         changes.min().unwrap_or(self.started_at_ms)
+    }
+
+    /// The states that it went through, in order.
+    pub(crate) fn states(&self) -> Vec<&str> {
+        let states = self.transitions.iter();
+        states.map(|change| change.after.as_str()).collect()
     }
 
     /// When the event first reached `state`.
@@ -118,6 +127,7 @@ mod tests {
         let incidents = parse_incidents(&line).expect("valid");
         assert_eq!(incidents[0].host(), "s-0000002.farm.test");
         assert_eq!(incidents[0].opened_at_ms(), 11);
+        assert_eq!(incidents[0].states(), ["Seems Down", "Down"]);
         assert_eq!(incidents[0].reached("Down"), Some(30));
         assert_eq!(incidents[0].reached("Resolved"), None);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{clock, command, demo, outage, packages, test, tidy};
+use crate::{clock, command, demo, outage, packages, scenarios, test, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -19,6 +19,7 @@ const STEPS: &[Step] = &[
     ("demo", || demo::check(&[])),
     ("demo epoll", || demo::check(&["--without-io-uring"])),
     ("outage", || outage::run(&[])),
+    ("scenarios", || scenarios::run(&[])),
 ];
 
 /// Runs every step, also after one failed, and prints what took how long.

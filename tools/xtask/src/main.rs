@@ -10,11 +10,13 @@ mod clock;
 mod command;
 mod crash;
 mod demo;
+mod falsedown;
 mod fuzz;
 mod outage;
 mod packages;
 mod release;
 mod replay;
+mod scenarios;
 mod soak;
 mod test;
 mod tidy;
@@ -52,6 +54,10 @@ Usage: cargo xtask <command> [arguments]
                        -> docs/benchmarks/crash.md
   outage [ARGS]        the store of a real node away for 20 s, while a part of its sites fails;
                        --long: for five minutes at 5,000 checks/s -> docs/benchmarks/outage.md
+  scenarios [ARGS]     every fault that a site can have, for about a minute; --long: checks every
+                       60 s -> docs/benchmarks/accuracy.{md,json}
+  falsedown [ARGS]     our own trouble beside sites that are well, and a fleet that fails while we
+                       are well; --long -> docs/benchmarks/falsedown.{md,json}
   soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
                        -> docs/benchmarks/soak.md
   fuzz [OPTIONS] [TARGET…]
@@ -77,6 +83,8 @@ fn main() -> ExitCode {
         ["bench", "verifier", rest @ ..] => bench::run(bench::Bench::Verifier, rest),
         ["bench", "journal"] => replay::run(),
         ["outage", rest @ ..] => outage::run(rest),
+        ["scenarios", rest @ ..] => scenarios::run(rest),
+        ["falsedown", rest @ ..] => falsedown::run(rest),
         ["crash", rest @ ..] => crash::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["soak"] => soak::run(None),

@@ -210,6 +210,7 @@ async fn silent_farm(options: &MemoryOptions, folder: &Path, kind: Kind) -> Resu
         tls_tickets: false,
         scenario: Some(scenario),
         silent_max: Some(silent_max(many)),
+        dns_ttl_s: None,
         cpu: Some(options.bench.farm_cpu),
     };
     let farm = Farm::start(&plan, &folder.join("farm")).await?;

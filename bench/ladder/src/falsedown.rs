@@ -1,0 +1,404 @@
+//! `ladder falsedown`: our own trouble, one kind after the other, beside a farm that is well but
+//! for a few sites: no incident of a site that is well, and every one that fails found in time.
+//! Then the reverse: nothing is wrong with us, and much of the fleet fails.
+//!
+//! Real processes; a run whose farm was not well is void, and said so.
+
+mod judge;
+mod page;
+mod plan;
+mod pressing;
+mod truedown;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::baseline::engine::{self, CORE_THREAD};
+use crate::clock::{self, Stopwatch};
+use crate::farm::{Farm, FarmPlan, TlsChain};
+use crate::gates::{self, Gate};
+use crate::machine::Machine;
+use crate::mariadb::MariaDb;
+use crate::metrics::Scrape;
+use crate::node::{Node, NodePlan};
+use crate::{procfs, truth};
+use judge::{Row, Seen};
+use plan::{INTERVAL_S, LEAD_S, Slot, TIMEOUT_MS, Trouble};
+use pressing::Press;
+use truedown::TrueDown;
+
+/// Every n-th site speaks HTTPS.
+const HTTPS_EVERY: u32 = 2;
+/// Targets that come while the resolver is dead: no answer of theirs is remembered.
+const LATE: u32 = 600;
+/// Names outside of the fleet, of the same resolver.
+const CANARIES: u32 = 3;
+/// Addresses are asked for again after this, so that a dead resolver is noticed.
+const DNS_TTL_S: u32 = 30;
+/// The farm, the store and the rest of the node; the probe core has the other CPU.
+const FARM_CPU: usize = 0;
+const PROBE_CPU: usize = 1;
+const DATABASE: &str = "falsedown";
+const NO_NETWORK: &str =
+    "route gone: the run has no network of its own (`unshare --net` was refused)";
+
+/// What to run.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct FalsedownOptions {
+    /// The built `farm`.
+    #[arg(long)]
+    farm: PathBuf,
+    /// The built `ringwatch`.
+    #[arg(long)]
+    ringwatch: PathBuf,
+    /// Folder for logs and stores; each run makes a new one in it.
+    #[arg(long, default_value = "target/falsedown")]
+    out: PathBuf,
+    /// Sites of the fleet; half of them speak HTTPS.
+    #[arg(
+        long,
+        default_value_t = 9_000,
+        value_parser = clap::value_parser!(u32).range(4_096..=1_000_000)
+    )]
+    sites: u32,
+    /// How much longer than the shortest the troubles last.
+    #[arg(long, default_value_t = 1)]
+    factor: u32,
+    /// How long much of the fleet fails while nothing is wrong with us, in s; 0: left out.
+    #[arg(long, default_value_t = 60)]
+    true_down_s: u32,
+    /// Only these troubles; none: no trouble at all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "overload,stopped,resolver,route,store"
+    )]
+    troubles: Vec<String>,
+    /// This process has a network of its own (`unshare --net`), whose routes may be changed.
+    #[arg(long)]
+    own_network: bool,
+    /// Where the page is written; nowhere by default.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+    /// Where the same is written for programs.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+impl FalsedownOptions {
+    /// The troubles, and what of them is left out.
+    fn troubles(&self) -> Result<(Vec<Trouble>, Vec<String>)> {
+        let named = self.troubles.iter().filter(|name| !name.is_empty());
+        let trouble = |name: &String| {
+            let mut all = Trouble::ALL.into_iter();
+            all.find(|trouble| trouble.name().starts_with(name.as_str()))
+                .with_context(|| format!("no such trouble: {name}"))
+        };
+        let mut troubles: Vec<Trouble> = named.map(trouble).collect::<Result<_>>()?;
+        let mut left_out = Vec::new();
+        if !self.own_network && troubles.contains(&Trouble::Route) {
+            troubles.retain(|&trouble| trouble != Trouble::Route);
+            left_out.push(NO_NETWORK.to_owned());
+        }
+        Ok((troubles, left_out))
+    }
+}
+
+/// Everything that a run found.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    sites: u32,
+    /// Part of a CPU that the probe core needs when it is let alone.
+    needed: f64,
+    rows: Vec<Row>,
+    true_down: Option<TrueDown>,
+    /// What was not run, and why.
+    left_out: Vec<String>,
+}
+
+impl Report {
+    /// Gates of the same name as one.
+    fn gates(&self) -> Vec<Gate> {
+        let mut gates: BTreeMap<&str, Gate> = BTreeMap::new();
+        let of_rows = self.rows.iter().flat_map(Row::gates);
+        for gate in of_rows.chain(self.true_down.iter().flat_map(TrueDown::gates)) {
+            let together = gates.entry(gate.name).or_insert(Gate {
+                name: gate.name,
+                failures: Vec::new(),
+            });
+            together.failures.extend(gate.failures);
+        }
+        gates.into_values().collect()
+    }
+}
+
+/// Runs it and judges.
+///
+/// # Errors
+/// When a child fails, a site that is well was called down, one that fails was not found in time,
+/// or the farm was not well.
+pub(crate) async fn run(options: &FalsedownOptions) -> Result<()> {
+    let machine = Machine::read();
+    ensure!(
+        machine.cores > PROBE_CPU,
+        "there is one CPU: farm and probe core need one each"
+    );
+    if options.own_network {
+        pressing::own_network()?;
+    }
+    let folder = options
+        .out
+        .join(format!("run-{}", clock::unix_ms() / 1_000));
+    std::fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    println!("{}\nwriting to {}", machine.line(), folder.display());
+    let (troubles, left_out) = options.troubles()?;
+    let mut report = Report {
+        machine,
+        sites: options.sites,
+        needed: 0.0,
+        rows: Vec::new(),
+        true_down: None,
+        left_out,
+    };
+    if !troubles.is_empty() {
+        (report.needed, report.rows) = in_trouble(options, &troubles, &folder).await?;
+    }
+    if options.true_down_s > 0 {
+        let lasts_s = options.true_down_s;
+        let programs = (&options.farm, &options.ringwatch);
+        report.true_down = Some(truedown::run(programs, lasts_s, &folder).await?);
+    }
+    conclude(options, &report)
+}
+
+/// Needed CPU of the probe core, and a row for each trouble.
+async fn in_trouble(
+    options: &FalsedownOptions,
+    troubles: &[Trouble],
+    folder: &Path,
+) -> Result<(f64, Vec<Row>)> {
+    let slots = plan::slots(troubles, options.factor);
+    let mut farm = start_farm(options, &slots, folder).await?;
+    let mut server = MariaDb::start(&folder.join("mariadb"), Some(FARM_CPU)).await?;
+    server.create(DATABASE)?;
+    let late = folder.join("late.csv");
+    let mut node = start_node(options, folder, &farm, &server, &late).await?;
+    engine::warm_up(&mut node, options.sites).await?;
+    farm.start_scenario().await?;
+    let (zero, zero_unix_ms) = (Stopwatch::start(), clock::unix_ms());
+    let needed = calm(zero, &node).await?;
+    println!(
+        "ladder: the probe core needs {:.0} % of its CPU",
+        100.0 * needed
+    );
+    let mut press = Press {
+        farm: &farm,
+        server: &mut server,
+        cpu: PROBE_CPU,
+        needed,
+        late: &late,
+        folder,
+        burners: Vec::new(),
+    };
+    let mut seen = Vec::new();
+    for slot in &slots {
+        println!("ladder: {} from {} s on", slot.trouble.name(), slot.from_s);
+        let of_slot = trouble(zero, slot, &mut press, &mut node).await?;
+        seen.push((*slot, of_slot));
+    }
+    let truth = truth::parse_faults(&farm.truth().await?)?;
+    node.stop().await?;
+    let incidents = truth::parse_incidents(&node.plan().events()?)?;
+    farm.stop().await?;
+    server.stop().await?;
+    let rows = judge::rows(&seen, zero_unix_ms, needed, &truth, &incidents);
+    Ok((needed, rows))
+}
+
+async fn start_farm(options: &FalsedownOptions, slots: &[Slot], folder: &Path) -> Result<Farm> {
+    let scenario = folder.join("failing.toml");
+    std::fs::write(&scenario, plan::toml(slots))?;
+    let plan = FarmPlan {
+        program: options.farm.clone(),
+        sites: options.sites + LATE + CANARIES,
+        interval_s: INTERVAL_S,
+        https_every: HTTPS_EVERY,
+        tls_chain: TlsChain::Ecdsa,
+        tls_tickets: false,
+        scenario: Some(scenario),
+        silent_max: None,
+        dns_ttl_s: Some(DNS_TTL_S),
+        cpu: Some(FARM_CPU),
+    };
+    Farm::start(&plan, &folder.join("farm")).await
+}
+
+/// Starts the node on the fleet, and writes down those that come later.
+async fn start_node(
+    options: &FalsedownOptions,
+    folder: &Path,
+    farm: &Farm,
+    server: &MariaDb,
+    late: &Path,
+) -> Result<Node> {
+    let all = folder.join("all.csv");
+    farm.write_targets(INTERVAL_S, TIMEOUT_MS, &all).await?;
+    let text = std::fs::read_to_string(&all)?;
+    let mut lines = text.lines();
+    let head = lines.next().context("an empty list of targets")?;
+    let mut list = |count: u32| {
+        let rows: Vec<&str> = lines.by_ref().take(count as usize).collect();
+        format!("{head}\n{}\n", rows.join("\n"))
+    };
+    let targets = folder.join("targets.csv");
+    std::fs::write(&targets, list(options.sites))?;
+    std::fs::write(late, list(LATE))?;
+    let plan = NodePlan {
+        program: options.ringwatch.clone(),
+        folder: folder.join("node"),
+        targets: Some(targets),
+        probe_cpu: Some(PROBE_CPU),
+        histogram_interval_s: 5,
+        store: Some(MariaDb::url(DATABASE, server.port())),
+        flags: canaries(options.sites + LATE),
+    };
+    plan.migrate()?;
+    Node::start(plan, &farm.ready).await
+}
+
+/// Flags that name canaries: the sites from `first` on, of which none is a target.
+fn canaries(first: u32) -> Vec<String> {
+    let names = (first..first + CANARIES).map(|site| format!("s-{site:07}.farm.test"));
+    names
+        .flat_map(|name| ["--dns-canaries".to_owned(), name])
+        .collect()
+}
+
+/// Lets the node alone for a while; the part of a CPU that its probe core needs.
+async fn calm(zero: Stopwatch, node: &Node) -> Result<f64> {
+    let before = (
+        Stopwatch::start(),
+        procfs::threads_cpu(node.pid(), CORE_THREAD)?,
+    );
+    wait_until(zero, LEAD_S).await;
+    let used = procfs::threads_cpu(node.pid(), CORE_THREAD)?.saturating_sub(before.1);
+    Ok(used.as_secs_f64() / before.0.seconds().max(0.001))
+}
+
+/// One trouble from its begin to the calm after it.
+async fn trouble(
+    zero: Stopwatch,
+    slot: &Slot,
+    press: &mut Press<'_>,
+    node: &mut Node,
+) -> Result<Seen> {
+    wait_until(zero, slot.from_s).await;
+    press.farm.reset_observer().await?;
+    let before = node.scrape().await?;
+    let core = procfs::threads_cpu(node.pid(), CORE_THREAD)?;
+    let watch = Stopwatch::start();
+    press.begin(slot.trouble, node).await?;
+    wait_until(zero, slot.relief_s).await;
+    let used = procfs::threads_cpu(node.pid(), CORE_THREAD)?.saturating_sub(core);
+    let had = used.as_secs_f64() / watch.seconds().max(0.001);
+    press.relieve(slot.trouble, node).await?;
+    let health = press.farm.summary().await?;
+    let mut suppressing = false;
+    while zero.elapsed() < at(slot.until_s) {
+        node.must_run()?;
+        suppressing |= is_suppressing(&node.scrape().await?);
+        sleep(Duration::from_millis(500)).await;
+    }
+    let after = node.scrape().await?;
+    let status = node.plan().status()?;
+    Ok(Seen {
+        verdicts: grown(&before, &after, "ringwatch_probed_total", "verdict"),
+        classes: grown(&before, &after, "ringwatch_failures_total", "class"),
+        shed: grown(&before, &after, "ringwatch_shed_total", "reason")
+            .values()
+            .sum(),
+        had,
+        farm_busy: health["farm"]["busy"].as_f64().context("no farm.busy")?,
+        farm_lag_p99_ms: health["farm"]["loop_lag_us"]["p99"]
+            .as_f64()
+            .context("no farm.loop_lag_us")?
+            / 1_000.0,
+        unbalanced: gates::accounts(&status).failures,
+        suppressing,
+    })
+}
+
+fn at(second: u32) -> Duration {
+    Duration::from_secs(second.into())
+}
+
+async fn wait_until(zero: Stopwatch, second: u32) {
+    sleep(at(second).saturating_sub(zero.elapsed())).await;
+}
+
+fn is_suppressing(scrape: &Scrape) -> bool {
+    let kind = [("kind", "node_suppressing")];
+    let open = scrape.sum("ringwatch_operator_incident", &kind);
+    open.is_some_and(|open| open > 0.0)
+}
+
+/// By how much the counter `name` grew, by the values of `label`.
+fn grown(before: &Scrape, after: &Scrape, name: &str, label: &str) -> BTreeMap<String, u64> {
+    let grown = after.labels(name, label).into_iter().map(|value| {
+        let of = |scrape: &Scrape| scrape.sum(name, &[(label, &value)]).unwrap_or(0.0);
+        let more = (of(after) - of(before)).max(0.0) as u64;
+        (value, more)
+    });
+    grown.filter(|(_, more)| *more > 0).collect()
+}
+
+fn conclude(options: &FalsedownOptions, report: &Report) -> Result<()> {
+    let gates = report.gates();
+    let text = page::markdown(report, &gates);
+    println!("\n{text}");
+    if let Some(file) = &options.markdown {
+        std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let Some(file) = &options.json {
+        let json = serde_json::to_string_pretty(report)? + "\n";
+        std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let failed = gates.iter().filter(|gate| !gate.holds());
+    let failed: Vec<&str> = failed.map(|gate| gate.name).collect();
+    if !failed.is_empty() {
+        bail!("failed gates: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_told_apart_by_their_label_and_what_stood_still_is_left_out() {
+        let scrape = |up, down| {
+            Scrape::parse(&format!(
+                "x_total{{core=\"0\",verdict=\"up\"}} {up}\n\
+                 x_total{{core=\"1\",verdict=\"up\"}} 1\n\
+                 x_total{{core=\"0\",verdict=\"down\"}} {down}\n"
+            ))
+        };
+        let grown = grown(&scrape(5, 2), &scrape(9, 2), "x_total", "verdict");
+        assert_eq!(grown, BTreeMap::from([("up".to_owned(), 4)]));
+    }
+
+    #[test]
+    fn canaries_are_sites_behind_the_fleet() {
+        let flags = canaries(9_600);
+        assert_eq!(flags.len(), 2 * CANARIES as usize);
+        assert_eq!(flags[1], "s-0009600.farm.test");
+    }
+}
