@@ -7,6 +7,7 @@
 //! | has none, and the other family was not asked for | the other family is a new question |
 //! | has none, or does not exist | remembered as long as the SOA says |
 //! | could not be asked for | the last known addresses, marked stale, for an hour past their TTL |
+//! | has such addresses, and one try was silent | the same, without another try |
 //! | could not, none are known, other family not asked for | that one, with one try |
 //! | could not, and none are known | remembered for 5 s, so that one name cannot storm |
 //!
@@ -238,6 +239,14 @@ impl Resolver {
         }
         let failure = self.failure(negative);
         self.land(flight, Err(failure));
+    }
+
+    /// Whether this question, were it given up, would be answered by addresses past their TTL.
+    pub(super) fn has_old_addresses(&mut self, flight: u32, now: MonoUs) -> bool {
+        let entry = self.flights.get_mut(flight);
+        let is_first = entry.found.is_none() && entry.failed.is_none();
+        let (host, is_of_addresses) = (entry.host, entry.question.is_none());
+        is_first && is_of_addresses && self.hosts.has_old(host, now)
     }
 
     /// What an answer from the line of the host is.

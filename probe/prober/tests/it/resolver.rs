@@ -458,6 +458,31 @@ fn a_stale_answer_stands_in_for_an_hour_when_nobody_answers() {
 }
 
 #[test]
+fn an_old_answer_stands_in_after_one_silent_try_and_the_next_upstream_is_asked_soon() {
+    let (mut bench, host) = asked(2, IpPolicy::V4Only);
+    bench.answer(Say::Addresses(1, 60));
+    bench.only_answer().expect("addresses");
+    bench.pass(60 * SECOND);
+    assert_eq!(bench.lookup(host, 2), Lookup::Waiting);
+    bench.pass(1_490_000);
+    assert!(bench.answers.is_empty());
+    bench.pass(10_000);
+    let name = bench.only_answer().expect("the old address");
+    assert_eq!((name.stale, name.rcode, name.tries), (true, None, 1));
+    let who_comes_then = bench.lookup(host, 3);
+    assert!(matches!(who_comes_then, Lookup::Hit(name) if name.stale));
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.lookup(host, 4), Lookup::Waiting);
+    bench.answer(Say::Addresses(2, 60));
+    let new = bench.only_answer().expect("the second upstream answered");
+    assert!(!new.stale && new.addresses.len() == 2);
+    bench.now = bench.now.plus_us(3_700 * SECOND);
+    assert_eq!(bench.lookup(host, 5), Lookup::Waiting);
+    bench.pass(2 * SECOND);
+    assert!(bench.answers.is_empty(), "too old: every try is made");
+}
+
+#[test]
 fn forged_late_and_duplicate_datagrams_change_nothing() {
     let (mut bench, host) = asked(2, IpPolicy::V4First);
     let first = bench.sent[0].clone();
