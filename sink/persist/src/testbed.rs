@@ -272,7 +272,37 @@ pub(crate) fn on_virtual_time<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(LocalSet::new().run_until(test))
 }
 
+/// Where a bed stands.
+struct Place {
+    clock_ms: Arc<AtomicU64>,
+    /// What passes between two looks at the clock.
+    pace_ms: u64,
+    /// Commands that an inbox holds.
+    inbox: usize,
+}
+
+impl Place {
+    /// A clock that is moved by hand, and small inboxes, so that tests see them full.
+    fn at(start: UnixMs) -> Self {
+        Self {
+            clock_ms: Arc::new(AtomicU64::new(start.0)),
+            pace_ms: 0,
+            inbox: 8,
+        }
+    }
+}
+
 impl Bed {
+    /// One core, whose inbox is as large as a real one.
+    pub(crate) async fn start_roomy(config: SinkConfig, store: &Rc<FakeStore>) -> Self {
+        let place = Place {
+            inbox: model::limits::INBOX_MAX,
+            ..Place::at(START)
+        };
+        let started = Self::try_start_in(config, 1, store, place).await;
+        started.expect("starts")
+    }
+
     pub(crate) async fn start(config: SinkConfig, cores: u16, store: &Rc<FakeStore>) -> Self {
         Self::start_at(config, cores, store, START).await
     }
@@ -283,8 +313,7 @@ impl Bed {
         store: &Rc<FakeStore>,
         start: UnixMs,
     ) -> Self {
-        let clock_ms = Arc::new(AtomicU64::new(start.0));
-        let started = Self::try_start_with(config, cores, store, (clock_ms, 0)).await;
+        let started = Self::try_start_in(config, cores, store, Place::at(start)).await;
         started.expect("starts")
     }
 
@@ -294,7 +323,12 @@ impl Bed {
         store: &Rc<FakeStore>,
         (clock_ms, pace_ms): (Arc<AtomicU64>, u64),
     ) -> Self {
-        let started = Self::try_start_with(config, 1, store, (clock_ms, pace_ms)).await;
+        let place = Place {
+            clock_ms,
+            pace_ms,
+            ..Place::at(START)
+        };
+        let started = Self::try_start_in(config, 1, store, place).await;
         started.expect("starts")
     }
 
@@ -302,16 +336,20 @@ impl Bed {
         config: SinkConfig,
         store: &Rc<FakeStore>,
     ) -> Result<Self, PersistError> {
-        let clock_ms = Arc::new(AtomicU64::new(START.0));
-        Self::try_start_with(config, 1, store, (clock_ms, 0)).await
+        Self::try_start_in(config, 1, store, Place::at(START)).await
     }
 
-    async fn try_start_with(
+    async fn try_start_in(
         config: SinkConfig,
         cores: u16,
         store: &Rc<FakeStore>,
-        (clock_ms, pace_ms): (Arc<AtomicU64>, u64),
+        place: Place,
     ) -> Result<Self, PersistError> {
+        let Place {
+            clock_ms,
+            pace_ms,
+            inbox,
+        } = place;
         let step_ms = Arc::new(AtomicI64::new(0));
         let pace_ms = Arc::new(AtomicU64::new(pace_ms));
         let (read, stepped) = (Arc::clone(&clock_ms), Arc::clone(&step_ms));
@@ -327,7 +365,7 @@ impl Bed {
         for core in 0..cores {
             let (send_outcome, take_outcome) = bounded(10_000);
             let (send_evidence, take_evidence) = bounded(10_000);
-            let (send_command, take_command) = bounded(8);
+            let (send_command, take_command) = bounded(inbox);
             outcomes.push(send_outcome);
             evidence.push(send_evidence);
             inboxes.push(take_command);

@@ -15,6 +15,7 @@ mod operators;
 mod outage;
 mod properties;
 mod restart;
+mod storm;
 
 use std::rc::Rc;
 use std::sync::Arc;

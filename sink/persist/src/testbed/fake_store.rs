@@ -24,6 +24,8 @@ pub(crate) struct FakeStore {
     pub(crate) stalled: Cell<bool>,
     /// How long an apply takes.
     pub(crate) slow_ms: Cell<u64>,
+    /// And how much longer for each of its facts.
+    pub(crate) slow_fact_us: Cell<u64>,
     /// So many applies from now on are never answered, and do nothing.
     pub(crate) hangs: Cell<u32>,
     /// So many are done and answered by an error.
@@ -231,8 +233,10 @@ impl FactStore for Rc<FakeStore> {
         while self.stalled.get() {
             self.go_on.notified().await;
         }
-        if self.slow_ms.get() > 0 {
-            tokio::time::sleep(Duration::from_millis(self.slow_ms.get())).await;
+        let facts_us = self.slow_fact_us.get() * batch.facts.len() as u64;
+        let took = Duration::from_millis(self.slow_ms.get()) + Duration::from_micros(facts_us);
+        if !took.is_zero() {
+            tokio::time::sleep(took).await;
         }
         self.answer()?;
         if once(&self.hangs) {

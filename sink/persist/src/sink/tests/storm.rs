@@ -1,0 +1,310 @@
+//! A storm: one target in ten of a large fleet fails within five minutes and comes back, on virtual
+//! time, with a store that takes its time for every row. Cores obey the cadence that the sink
+//! commands, as real ones do; what must be stored is told by a rule of its own from the checks that
+//! each target had.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::fact::State;
+use model::inbox::{Cadence, CoreCommand};
+use model::limits::{BATCH_MAX, CONFIRM_AFTER};
+use model::schedule::cadence_ms;
+use model::{Evidence, FailureClass, Outcome, TargetId};
+
+use super::fleet::STEP_MS;
+use crate::testbed::{Bed, FakeStore, config, folder, healthy, on_virtual_time, target};
+
+const TARGETS: u32 = 500_000;
+const INTERVAL_S: u32 = 300;
+/// Every so many-th target is hit.
+const HIT_EVERY: u32 = 10;
+/// The storm begins so long after the start, when every target was seen healthy.
+const BEGINS_MS: u64 = 300_000;
+/// Within this time the last of them fails.
+const SPREAD_MS: u64 = 300_000;
+/// A target fails for at least so long, more than between two checks, and at most twice that.
+const FAILS_MS: u64 = 300_000;
+/// After this everything is over: the longest failure, and a cadence for it to be seen.
+const OVER_MS: u64 = BEGINS_MS + SPREAD_MS + 2 * FAILS_MS + 300_000;
+/// Steps between two countings of states: each goes through all of them.
+const STATES_EVERY: u64 = 100;
+/// What the store takes for a batch, and for each fact of it.
+const BATCH_MS: u64 = 10;
+const FACT_US: u64 = 200;
+/// What 99 % of transitions must be stored within, from the end of their check.
+const AGE_P99_MS: u64 = 2_000;
+
+/// A number that looks random and depends on the slot alone.
+fn mixed(slot: u32) -> u64 {
+    let seed = u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (seed ^ (seed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 16
+}
+
+/// When a target that is hit fails, in ms since the start.
+fn failing(slot: u32) -> Option<std::ops::Range<u64>> {
+    let from = BEGINS_MS + mixed(slot) % SPREAD_MS;
+    let lasts = FAILS_MS + mixed(slot ^ 0xABCD) % FAILS_MS;
+    slot.is_multiple_of(HIT_EVERY).then(|| from..from + lasts)
+}
+
+/// When the core checks a target next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    Grid,
+    /// This long after each completion.
+    Recheck(u64),
+}
+
+/// A core that keeps to what it is told.
+struct Core {
+    plans: Vec<Plan>,
+    /// Off the grid, by the step in which they are due.
+    rechecks: BTreeMap<u64, Vec<u32>>,
+    seq: Vec<u32>,
+    /// Steps of a round of the grid.
+    round: u64,
+    checks: u64,
+}
+
+impl Core {
+    fn new() -> Self {
+        Self {
+            plans: vec![Plan::Grid; TARGETS as usize],
+            rechecks: BTreeMap::new(),
+            seq: vec![0; TARGETS as usize],
+            round: u64::from(cadence_ms(INTERVAL_S)) / STEP_MS,
+            checks: 0,
+        }
+    }
+
+    /// Who is checked in `step`.
+    fn due(&mut self, step: u64) -> Vec<u32> {
+        let first = (step % self.round) as u32;
+        let grid = (first..self.plans.len() as u32).step_by(self.round as usize);
+        let grid = grid.filter(|&slot| self.plans[slot as usize] == Plan::Grid);
+        let mut due: Vec<u32> = grid.collect();
+        for slot in self.rechecks.remove(&step).unwrap_or_default() {
+            if let Plan::Recheck(after_ms) = self.plans[slot as usize] {
+                self.rechecks
+                    .entry(step + after_ms / STEP_MS)
+                    .or_default()
+                    .push(slot);
+                due.push(slot);
+            }
+        }
+        due
+    }
+
+    fn told(&mut self, slot: u32, cadence: Cadence, step: u64) {
+        let before = self.plans[slot as usize];
+        let now = match cadence {
+            Cadence::Grid => Plan::Grid,
+            Cadence::Recheck { after_ms } => Plan::Recheck(after_ms.into()),
+        };
+        self.plans[slot as usize] = now;
+        // One that is off the grid already is due when it is due.
+        if let (Plan::Grid, Plan::Recheck(after_ms)) = (before, now) {
+            let at = step + after_ms / STEP_MS;
+            self.rechecks.entry(at).or_default().push(slot);
+        }
+    }
+}
+
+/// The fleet in the storm.
+struct Storm {
+    bed: Bed,
+    core: Core,
+    step: u64,
+    /// What each target that is hit was found to be, check by check, from its first failure on.
+    found: HashMap<u32, Vec<bool>>,
+    /// How long each transition took from the end of its check into the store.
+    ages_ms: Vec<u64>,
+    most: Most,
+}
+
+/// Gauges at their highest.
+#[derive(Debug, Default)]
+struct Most {
+    untaken: usize,
+    facts_waiting: u64,
+    facts_loaded: u64,
+    evidence_waiting: u64,
+    held_commands: u64,
+    states: usize,
+}
+
+impl Storm {
+    async fn start(data_dir: &std::path::Path) -> Self {
+        let store = Rc::new(FakeStore::default());
+        store.slow_ms.set(BATCH_MS);
+        store.slow_fact_us.set(FACT_US);
+        let mut bed = Bed::start_roomy(config(data_dir), &store).await;
+        for slot in 0..TARGETS {
+            bed.register(0, slot, 1, 1 + i64::from(slot), INTERVAL_S);
+            if slot % 900 == 899 {
+                bed.sink.turn();
+            }
+        }
+        bed.turn().await;
+        Self {
+            bed,
+            core: Core::new(),
+            step: 0,
+            found: HashMap::new(),
+            ages_ms: Vec::new(),
+            most: Most::default(),
+        }
+    }
+
+    /// The checks of one step, a turn of the sink, and what it says to the core.
+    async fn step(&mut self) {
+        for slot in self.core.due(self.step) {
+            self.check(slot);
+        }
+        self.bed.sink.turn();
+        self.look();
+        self.bed.clock_ms.fetch_add(STEP_MS, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(STEP_MS)).await;
+        self.step += 1;
+        for command in self.bed.inboxes[0].try_iter() {
+            let CoreCommand::Cadence { slot, cadence, .. } = command else {
+                panic!("{command:?}");
+            };
+            self.core.told(slot.0, cadence, self.step);
+        }
+        self.note_stored();
+    }
+
+    fn check(&mut self, slot: u32) {
+        let at_ms = self.step * STEP_MS;
+        let is_failing = failing(slot).is_some_and(|span| span.contains(&at_ms));
+        let number = &mut self.core.seq[slot as usize];
+        *number += 1;
+        let class = FailureClass::HttpStatus as u8 * u8::from(is_failing);
+        let outcome = Outcome {
+            class,
+            seq: *number,
+            ..healthy(slot, 1, self.bed.now())
+        };
+        if is_failing || self.found.contains_key(&slot) {
+            self.found.entry(slot).or_default().push(is_failing);
+        }
+        if is_failing {
+            let evidence = Evidence {
+                class,
+                ..Evidence::of(outcome.slot, outcome.generation, outcome.seq)
+            };
+            self.bed.evidence[0].send(Box::new(evidence)).expect("room");
+        }
+        self.bed.outcomes[0].send(outcome).expect("room");
+        self.core.checks += 1;
+    }
+
+    fn look(&mut self) {
+        let now = self.bed.snapshot().counters;
+        let most = &mut self.most;
+        most.untaken = most.untaken.max(self.bed.outcomes[0].len());
+        most.facts_waiting = most.facts_waiting.max(now.facts_waiting);
+        most.facts_loaded = most.facts_loaded.max(now.facts_loaded);
+        most.evidence_waiting = most.evidence_waiting.max(now.evidence_waiting);
+        most.held_commands = most.held_commands.max(now.held_commands);
+        if self.step.is_multiple_of(STATES_EVERY) {
+            most.states = most.states.max(self.bed.sink.incidents.keys().count());
+        }
+        assert_eq!((now.evidence_dropped, now.journal_alarm), (0, 0), "{now:?}");
+    }
+
+    fn note_stored(&mut self) {
+        let now = self.bed.now();
+        let stored = self.bed.store.transitions.borrow();
+        let new = &stored[self.ages_ms.len()..];
+        let ages: Vec<u64> = new.iter().map(|it| now.since(it.changed_at)).collect();
+        drop(stored);
+        self.ages_ms.extend(ages);
+    }
+
+    /// Every target has the story of its checks, each transition its job, and nobody else any.
+    async fn assert_stories(&mut self) -> usize {
+        self.bed.flush().await;
+        let mut stories: HashMap<TargetId, Vec<State>> = HashMap::new();
+        for transition in self.bed.store.transitions.borrow().iter() {
+            let told = stories.entry(transition.target).or_default();
+            told.push(transition.after);
+        }
+        assert_eq!(self.found.len() as u32, TARGETS.div_ceil(HIT_EVERY));
+        for (&slot, checks) in &self.found {
+            let id = target(1 + i64::from(slot));
+            let told = stories.remove(&id).unwrap_or_default();
+            assert_eq!(told, story(checks), "target {id}: {checks:?}");
+        }
+        assert!(stories.is_empty(), "healthy ones with a story: {stories:?}");
+        let store = &self.bed.store;
+        let owed: Vec<_> = store.transitions.borrow().iter().map(|it| it.id).collect();
+        let jobs: Vec<_> = store.jobs.borrow().iter().map(|it| it.transition).collect();
+        assert_eq!(owed, jobs, "each transition has its job");
+        assert_eq!(store.known_again.get() + store.met_again.get(), 0);
+        owed.len()
+    }
+}
+
+/// The states that checks lead through: in doubt at the first failure, down at the third, over at
+/// the first success.
+fn story(checks: &[bool]) -> Vec<State> {
+    let (mut failed, mut story) = (0, Vec::new());
+    for &fails in checks {
+        failed = if fails { failed + 1 } else { 0 };
+        match (fails, failed) {
+            (true, 1) => story.push(State::SeemsDown),
+            (true, count) if count == CONFIRM_AFTER => story.push(State::Down),
+            (false, _) if story.last().is_some_and(|&last| last != State::Resolved) => {
+                story.push(State::Resolved);
+            }
+            _ => {}
+        }
+    }
+    story
+}
+
+fn quantile(values: &[u64], per_cent: usize) -> u64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted[(sorted.len() - 1) * per_cent / 100]
+}
+
+#[test]
+fn a_tenth_of_the_fleet_that_fails_and_comes_back_is_told_right_in_time_and_in_bounds() {
+    let dir = folder();
+    on_virtual_time(async {
+        let mut storm = Storm::start(dir.path()).await;
+        while storm.step * STEP_MS < OVER_MS {
+            storm.step().await;
+        }
+        let transitions = storm.assert_stories().await;
+        let hit = storm.found.len();
+        assert!((2 * hit..=3 * hit).contains(&transitions), "{transitions}");
+
+        let (p99, most) = (quantile(&storm.ages_ms, 99), &storm.most);
+        assert!(p99 < AGE_P99_MS, "{p99} ms until a transition is stored");
+        // The draining itself waits for nobody: what a turn finds it takes.
+        assert_eq!(most.untaken, 0);
+        assert!(most.facts_loaded <= 3 * BATCH_MAX as u64, "{most:?}");
+        assert!(most.facts_waiting <= BATCH_MAX as u64, "{most:?}");
+        assert!(
+            most.evidence_waiting == 0 && most.held_commands == 0,
+            "{most:?}"
+        );
+        // One that is being decided is counted twice.
+        assert!((hit..hit + BATCH_MAX).contains(&most.states), "{most:?}");
+        let account = storm.bed.snapshot().total();
+        assert_eq!(account.drained, storm.core.checks);
+        println!(
+            "storm: {} checks, {transitions} transitions, stored after p50 {} ms, p99 {p99} ms, \
+             {most:?}",
+            storm.core.checks,
+            quantile(&storm.ages_ms, 50),
+        );
+    });
+}
