@@ -2,6 +2,7 @@
 //! else, again and again: these tests start themselves again as the process that dies.
 
 mod life;
+mod place;
 mod random;
 mod wreck;
 

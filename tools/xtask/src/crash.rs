@@ -1,16 +1,19 @@
 //! `cargo xtask crash`: the sink is killed hundreds of times, at random points and moments, on one
-//! directory; written under `docs/benchmarks`. The test suite does a few of them each time.
+//! directory, with either store; written under `docs/benchmarks`. The test suite does a few of them
+//! each time.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
+use crate::{command, packages};
 
 const KILLS: &str = "200";
 const SEED: &str = "1";
 const TEST: &str = "crash_test::random";
-/// What the test prints before its figures.
+/// SQLite and MariaDB.
+const STORES: usize = 2;
+/// What the tests print before their figures.
 const MARK: &str = "crash: ";
 
 /// Runs the test as `args` say (`[--kills N] [--seed N]`) and writes the page.
@@ -19,18 +22,34 @@ const MARK: &str = "crash: ";
 /// When a property does not hold, or the page cannot be written.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     let (kills, seed) = options(args)?;
+    packages::require(packages::DATABASE)?;
     let mut test = command::cargo(&["test", "-p", "persist", "--lib", TEST]);
     test.args(["--", "--nocapture"]);
     test.env("RINGWATCH_CRASH_KILLS", kills);
     test.env("RINGWATCH_CRASH_SEED", seed);
     let text = command::output(&mut test)?;
-    let told = text.lines().find_map(|line| Some(line.split_once(MARK)?.1));
-    let told = told.with_context(|| format!("the test told nothing:\n{text}"))?;
+    let told = told(&text)?;
     let file = command::root().join("docs/benchmarks/crash.md");
-    std::fs::write(&file, page(kills, seed, told))
+    std::fs::write(&file, page(kills, seed, &told))
         .with_context(|| format!("cannot write {}", file.display()))?;
     println!("{told}\nwritten: {}", file.display());
     Ok(())
+}
+
+/// A line of each store, always in the same order.
+fn told(text: &str) -> Result<String> {
+    let told = text
+        .lines()
+        .filter_map(|line| Some(line.split_once(MARK)?.1));
+    let mut told: Vec<&str> = told.collect();
+    told.sort_unstable();
+    if told.len() != STORES {
+        bail!(
+            "the tests told of {} stores, not of {STORES}:\n{text}",
+            told.len()
+        );
+    }
+    Ok(told.join("\n"))
 }
 
 fn options<'a>(args: &[&'a str]) -> Result<(&'a str, &'a str)> {
@@ -49,7 +68,8 @@ fn options<'a>(args: &[&'a str]) -> Result<(&'a str, &'a str)> {
 
 fn page(kills: &str, seed: &str, told: &str) -> String {
     let mut page = format!("# Kills\n\n`cargo xtask crash --kills {kills} --seed {seed}`\n\n");
-    page += "A sink with its journal and an SQLite store, in a process of its own, is killed \
+    page += "A sink with its journal and a store, an SQLite file or a database of a real \
+             MariaDB, in a process of its own, is killed \
              by SIGKILL and started again on the same directory: at a named point on either \
              side of each step (a new segment, append, sync, memory, apply, acknowledge, the \
              store's sync, the removal of segments), the n-th time it comes there, or after a \
@@ -76,6 +96,13 @@ mod tests {
         for bad in [&["--kills"][..], &["--kills", "many"], &["200"]] {
             assert!(options(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_store_that_was_left_out_is_noticed() {
+        let both = "crash: b 1\nother\n\ncrash: a 2\n";
+        assert_eq!(told(both).expect("two"), "a 2\nb 1");
+        assert!(told("crash: a 2\n").is_err());
     }
 
     #[test]

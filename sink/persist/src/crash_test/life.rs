@@ -10,9 +10,10 @@ use model::fact::{Event, State};
 use model::inbox::CoreCommand;
 use model::limits::FLAP_WINDOW_MS;
 use model::{CoreIndex, Evidence, FailureClass, MonoUs, Now, Outcome, UnixMs};
-use store::{EventFilter, Store, StoreUrl};
+use store::{EventFilter, Store};
 use tokio::sync::oneshot;
 
+use super::place::url;
 use crate::handle::{CoreLink, Registration, SinkCommand, SinkHandle, spawn};
 use crate::testbed::{START, config, healthy, target};
 
@@ -29,10 +30,7 @@ pub(super) struct Node {
 }
 
 pub(super) fn open(directory: &Path) -> Store {
-    let url: StoreUrl = format!("sqlite:{}/facts.db", directory.display())
-        .parse()
-        .expect("a URL");
-    now(Store::open(&url)).expect("the store opens")
+    now(Store::open(&url(directory))).expect("the store opens")
 }
 
 pub(super) fn now<T>(future: impl Future<Output = T>) -> T {

@@ -10,6 +10,7 @@ use model::UnixMs;
 use model::ids::splitmix64;
 
 use super::life::{Node, TARGETS, events, note, noted, now, open, whole_chain};
+use super::place::{Database, Kind};
 use super::wreck::{Wreck, tear};
 use crate::failpoint::{POINTS, START_POINTS, VARIABLE};
 use crate::testbed::{START, folder};
@@ -159,10 +160,20 @@ fn after_kills_anywhere_every_target_has_the_story_of_its_checks() {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         return live(Path::new(&directory));
     }
-    let (kills, seed) = (number(KILLS, 16), number(SEED, 1));
+    kill_and_look(Kind::Sqlite);
+}
+
+#[test]
+fn after_kills_anywhere_a_server_has_the_story_too() {
+    kill_and_look(Kind::MariaDb);
+}
+
+fn kill_and_look(kind: Kind) {
+    let (kills, seed) = (number(KILLS, kind.kills()), number(SEED, 1));
     println!("seed {seed}");
     let (mut dice, mut torn) = (Dice(seed), 0);
     let dir = folder();
+    let database = kind.place(dir.path());
     for life in 0..kills {
         let death = dice.death();
         die(dir.path(), life, death);
@@ -182,9 +193,12 @@ fn after_kills_anywhere_every_target_has_the_story_of_its_checks() {
         String::from_utf8_lossy(&ended.stdout)
     );
     let transitions = assert_stories(dir.path());
+    let widows = database.as_ref().map(Database::widows);
+    assert!(widows.is_none_or(|widows| widows == [0, 0]), "{widows:?}");
     let waves = noted(dir.path());
     println!(
-        "crash: seed {seed}, {kills} kills at points and moments, {torn} torn ends (each cut while \
-         killed again), {waves} waves of {TARGETS} checks, {transitions} transitions"
+        "crash: {}, seed {seed}, {kills} kills at points and moments, {torn} torn ends (each cut \
+         while killed again), {waves} waves of {TARGETS} checks, {transitions} transitions",
+        kind.name()
     );
 }

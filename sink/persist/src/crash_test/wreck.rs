@@ -10,12 +10,15 @@ use model::{FactId, UnixMs};
 use tempfile::TempDir;
 
 use super::life::{Node, TARGETS, events, now, open, whole_chain};
+use super::place::Database;
 use crate::journal::Journal;
 use crate::testbed::folder;
 
 /// A copy of the directory of a sink that was killed.
 pub(super) struct Wreck {
     copy: TempDir,
+    /// The copy of a store that is a database.
+    database: Option<Database>,
     /// Everything that the journal still has, by number.
     journaled: BTreeMap<u64, Batch>,
     /// Number of the last batch that the store has.
@@ -27,6 +30,7 @@ impl Wreck {
     pub(super) fn of(directory: &Path) -> Self {
         let copy = folder();
         copy_all(directory, copy.path());
+        let database = Database::copied(copy.path());
         let mut journaled = BTreeMap::new();
         let journal = copy.path().join("journal");
         Journal::open(&journal, u64::MAX, 0, |batch| {
@@ -39,6 +43,7 @@ impl Wreck {
         now(store.close()).expect("closes");
         Self {
             copy,
+            database,
             journaled,
             applied,
             stored,
@@ -77,6 +82,13 @@ impl Wreck {
         let counts = now(store.counts()).expect("counts");
         assert_eq!(counts.transitions as usize, self.kept().len());
         assert_eq!(counts.jobs, counts.transitions);
+        if let Some(database) = &self.database {
+            assert_eq!(
+                database.widows(),
+                [0, 0],
+                "transitions and jobs without the other"
+            );
+        }
         let of = |id| -> usize {
             let events = events(&store, id);
             let open = events.iter().filter(|event| event.ended_at.is_none());
