@@ -69,14 +69,10 @@ impl Database {
         let (_, from) = address.rsplit_once('/').expect("a database");
         wait_until_left_alone(from);
         let new = Self::fresh(copy);
-        let tables = "SELECT table_name FROM information_schema.tables \
-            WHERE table_type = 'BASE TABLE' AND table_schema";
         let mut sql = String::from("SET FOREIGN_KEY_CHECKS = 0;\n");
-        for table in mariadb::shared()
-            .sql(&format!("{tables} = '{from}'"))
-            .lines()
-        {
-            sql += &copy_rows(from, &new.0, table);
+        for line in mariadb::shared().sql(&columns(from)).lines() {
+            let (table, columns) = line.split_once('\t').expect("two columns");
+            sql += &copy_rows(from, &new.0, table, columns);
         }
         mariadb::shared().sql(&sql);
         Some(new)
@@ -106,13 +102,19 @@ impl Drop for Database {
     }
 }
 
-/// The statements that make the rows of `table` in `to` those that `from` has. What is computed
-/// from other columns computes itself.
-fn copy_rows(from: &str, to: &str, table: &str) -> String {
-    let columns = mariadb::shared().sql(&format!(
-        "SELECT GROUP_CONCAT('`', column_name, '`') FROM information_schema.columns \
-         WHERE table_schema = '{from}' AND table_name = '{table}' AND is_generated = 'NEVER'"
-    ));
+/// Asks for the tables of a database and the columns of each; what is computed from other columns
+/// computes itself.
+fn columns(database: &str) -> String {
+    format!(
+        "SELECT c.table_name, GROUP_CONCAT('`', c.column_name, '`') \
+         FROM information_schema.columns AS c JOIN information_schema.tables AS t \
+         USING (table_schema, table_name) WHERE c.table_schema = '{database}' \
+         AND t.table_type = 'BASE TABLE' AND c.is_generated = 'NEVER' GROUP BY c.table_name"
+    )
+}
+
+/// The statements that make the rows of `table` in `to` those that `from` has.
+fn copy_rows(from: &str, to: &str, table: &str, columns: &str) -> String {
     format!(
         "DELETE FROM {to}.{table};\n\
          INSERT INTO {to}.{table} ({columns}) SELECT {columns} FROM {from}.{table};\n"
