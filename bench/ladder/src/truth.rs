@@ -2,7 +2,7 @@
 //! from their JSON lines.
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// One site's fault.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -19,6 +19,7 @@ pub(crate) struct Fault {
 /// One event of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Incident {
+    #[serde(deserialize_with = "text_or_nothing")]
     pub(crate) url: String,
     /// What it is about: `http`, or a note beside up and down.
     #[serde(default)]
@@ -78,9 +79,15 @@ pub(crate) fn parse_faults(lines: &str) -> Result<Vec<Fault>> {
     parse(lines, "a line of the ground truth")
 }
 
-/// Reads the node's events.
+/// Reads the node's events of sites; those of the node itself have no URL and are left out.
 pub(crate) fn parse_incidents(lines: &str) -> Result<Vec<Incident>> {
-    parse(lines, "a line of `events list --json`")
+    let mut incidents: Vec<Incident> = parse(lines, "a line of `events list --json`")?;
+    incidents.retain(|incident| !incident.url.is_empty());
+    Ok(incidents)
+}
+
+fn text_or_nothing<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 fn parse<'a, T: Deserialize<'a>>(lines: &'a str, what: &str) -> Result<Vec<T>> {
@@ -130,5 +137,7 @@ mod tests {
         assert_eq!(incidents[0].states(), ["Seems Down", "Down"]);
         assert_eq!(incidents[0].reached("Down"), Some(30));
         assert_eq!(incidents[0].reached("Resolved"), None);
+        let of_the_node = line.replace("\"https://s-0000002.farm.test:8443/x\"", "null");
+        assert!(parse_incidents(&of_the_node).expect("valid").is_empty());
     }
 }

@@ -41,7 +41,10 @@ impl Press<'_> {
             Trouble::Stopped => node.signal(Signal::STOP),
             Trouble::Resolver => {
                 self.farm.silence_dns(true).await?;
-                let late = self.late.to_str().context("a folder whose name is no text")?;
+                let late = self
+                    .late
+                    .to_str()
+                    .context("a folder whose name is no text")?;
                 node.plan().targets(&["import", late])
             }
             Trouble::Route => routes("add"),
