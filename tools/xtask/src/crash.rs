@@ -69,8 +69,8 @@ fn options<'a>(args: &[&'a str]) -> Result<(&'a str, &'a str)> {
 fn page(kills: &str, seed: &str, told: &str) -> String {
     let mut page = format!("# Kills\n\n`cargo xtask crash --kills {kills} --seed {seed}`\n\n");
     page += "A sink with its journal and a store, an SQLite file or a database of a real \
-             MariaDB, in a process of its own, is killed \
-             by SIGKILL and started again on the same directory: at a named point on either \
+             MariaDB, in a process of its own, is killed by SIGKILL and started again on the \
+             same directory (with MariaDB a new one after 20 kills): at a named point on either \
              side of each step (a new segment, append, sync, memory, apply, acknowledge, the \
              store's sync, the removal of segments), the n-th time it comes there, or after a \
              number of waves of checks, whatever it does then. Starts are killed as well, and \

@@ -35,6 +35,15 @@ impl Kind {
         }
     }
 
+    /// Kills after which a new directory is begun: each event is looked at after each of them, and a
+    /// server is asked for each.
+    pub(super) fn kills_of_a_directory(self) -> u64 {
+        match self {
+            Self::Sqlite => u64::MAX,
+            Self::MariaDb => 20,
+        }
+    }
+
     /// Makes the store of a directory, for as long as what is returned lives.
     pub(super) fn place(self, directory: &Path) -> Option<Database> {
         (self == Self::MariaDb).then(|| Database::fresh(directory))

@@ -168,10 +168,34 @@ fn after_kills_anywhere_a_server_has_the_story_too() {
     kill_and_look(Kind::MariaDb);
 }
 
+/// What came of some kills.
+#[derive(Default)]
+struct Sum {
+    torn: u64,
+    waves: u64,
+    transitions: u64,
+}
+
 fn kill_and_look(kind: Kind) {
     let (kills, seed) = (number(KILLS, kind.kills()), number(SEED, 1));
     println!("seed {seed}");
-    let (mut dice, mut torn) = (Dice(seed), 0);
+    let (mut dice, mut sum, mut left) = (Dice(seed), Sum::default(), kills);
+    while left > 0 {
+        let together = left.min(kind.kills_of_a_directory());
+        kill_one_directory(kind, together, &mut dice, &mut sum);
+        left -= together;
+    }
+    println!(
+        "crash: {}, seed {seed}, {kills} kills at points and moments, {} torn ends (each cut while \
+         killed again), {} waves of {TARGETS} checks, {} transitions",
+        kind.name(),
+        sum.torn,
+        sum.waves,
+        sum.transitions
+    );
+}
+
+fn kill_one_directory(kind: Kind, kills: u64, dice: &mut Dice, sum: &mut Sum) {
     let dir = folder();
     let database = kind.place(dir.path());
     for life in 0..kills {
@@ -179,7 +203,7 @@ fn kill_and_look(kind: Kind) {
         die(dir.path(), life, death);
         let is_unsynced = matches!(death, Death::At("append.after" | "sync.before", _));
         if is_unsynced && dice.below(2) == 0 && tear(dir.path(), dice.below(100) as f64 / 100.0) {
-            torn += 1;
+            sum.torn += 1;
             let point = START_POINTS[dice.below(2) as usize];
             die(dir.path(), life, Death::At(point, 1));
         }
@@ -192,13 +216,8 @@ fn kill_and_look(kind: Kind) {
         "{}",
         String::from_utf8_lossy(&ended.stdout)
     );
-    let transitions = assert_stories(dir.path());
+    sum.transitions += assert_stories(dir.path());
+    sum.waves += u64::from(noted(dir.path()));
     let widows = database.as_ref().map(Database::widows);
     assert!(widows.is_none_or(|widows| widows == [0, 0]), "{widows:?}");
-    let waves = noted(dir.path());
-    println!(
-        "crash: {}, seed {seed}, {kills} kills at points and moments, {torn} torn ends (each cut \
-         while killed again), {waves} waves of {TARGETS} checks, {transitions} transitions",
-        kind.name()
-    );
 }
