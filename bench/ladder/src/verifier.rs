@@ -333,7 +333,10 @@ fn markdown(report: &Report) -> String {
         ("down", grouped(down)),
         ("unknown", grouped(unknown)),
         ("batches refused", grouped(refused)),
-        ("CPU of the verifier per check, µs", format!("{:.1}", report.cpu_us_per_check)),
+        (
+            "CPU of the verifier per check, µs",
+            format!("{:.1}", report.cpu_us_per_check),
+        ),
         ("its memory, MiB", grouped(report.rss_bytes >> 20)),
     ] {
         table.row([what.to_owned(), value]);

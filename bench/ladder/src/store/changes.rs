@@ -29,8 +29,8 @@ const ROWS_READ: &str = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.GLOB
     WHERE VARIABLE_NAME IN ('Handler_read_first', 'Handler_read_key', 'Handler_read_next', \
     'Handler_read_prev', 'Handler_read_rnd')";
 const NOTE: &str = "From just before the command is started (our own tables: `targets import` of a \
-    list of one row, `targets pause`) or the statement is sent (the legacy table, with the server's \
-    change stream) until the gauges of the probe core show it; the targets are checked once a day. \
+    list of one row, `targets pause`) or the statement is sent (the legacy table, with a change \
+    stream) until the gauges of the probe core show it; the targets are checked once a day. \
     Rows are all that the server looked at meanwhile, the node's regular questions and the count \
     itself included. Bars are held against the longest.";
 

@@ -1,5 +1,5 @@
-//! The same fleet in every place that a node reads targets from: SQLite, our own tables on a server,
-//! and the table of an older system.
+//! The same fleet in every place that a node reads targets from: SQLite, our own tables on a
+//! server, and the table of an older system.
 
 use anyhow::Result;
 

@@ -35,8 +35,8 @@ impl Kind {
         }
     }
 
-    /// Kills after which a new directory is begun: each event is looked at after each of them, and a
-    /// server is asked for each.
+    /// Kills after which a new directory is begun: each event is looked at after each of them, and
+    /// a server is asked for each.
     pub(super) fn kills_of_a_directory(self) -> u64 {
         match self {
             Self::Sqlite => u64::MAX,

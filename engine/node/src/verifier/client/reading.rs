@@ -128,7 +128,11 @@ fn trouble(diagnostics: &Value) -> Option<String> {
     let word = |key: &str| diagnostics.get(key).and_then(Value::as_str);
     let words = [word("class"), word("text")].into_iter().flatten();
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    let kept = words.join(": ").chars().take(VOTE_ERROR_MAX_BYTES).collect();
+    let kept = words
+        .join(": ")
+        .chars()
+        .take(VOTE_ERROR_MAX_BYTES)
+        .collect();
     (!words.is_empty()).then_some(kept)
 }
 

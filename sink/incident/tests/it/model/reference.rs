@@ -400,7 +400,7 @@ impl Reference {
                 self.http = None;
                 self.ballot = None;
             }
-            CheckType::Http => {}
+            CheckType::Http | CheckType::NodeSuppressing | CheckType::NodeIsolated => {}
             CheckType::TlsExpiry => self.expiry = None,
             CheckType::TlsDeprecated => self.old_tls = false,
             CheckType::Latency => {
@@ -411,7 +411,6 @@ impl Reference {
                 self.flapping = false;
                 self.changes.clear();
             }
-            CheckType::NodeSuppressing | CheckType::NodeIsolated => {}
         }
     }
 }
