@@ -276,7 +276,7 @@ mod tests {
         }
         assert_eq!(seen(&networks, at(1)), (1, 1));
         let of = |number: u32| Network(NonZeroU32::new(number).expect("not zero"));
-        let rival = (1..)
+        let rival = (1..u32::MAX)
             .map(of)
             .find(|other| other.place() == busy.place() && *other != busy);
         let rival = rival.expect("there are more networks than places");

@@ -496,8 +496,8 @@ mod tests {
         assert_eq!(told(&[], "clear", 0), "none");
         assert_eq!(
             told(&["loop_lag", "ports"], "doubting", 2),
-            "loop_lag, ports; CONNECT FAILURES AND TIMEOUTS ARE NOT BELIEVED; \
-             2 of 2 canaries answer"
+            "loop_lag, ports; CONNECT FAILURES AND TIMEOUTS ARE NOT BELIEVED; 2 of 2 canaries \
+             answer"
         );
         assert_eq!(
             told(&["isolation"], "isolated", 0),

@@ -149,8 +149,7 @@ pub(crate) enum Said {
     Refused,
 }
 
-/// What the check tells; where we are `short` of sockets, one that could not be tried is our own
-/// trouble.
+/// What the check tells; `short` of sockets, one that could not connect is our own trouble.
 pub(crate) fn answers(outcome: &Outcome, short: bool) -> Said {
     use FailureClass as C;
     let Some(class) = outcome.failure() else {
