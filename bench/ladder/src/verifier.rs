@@ -1,5 +1,6 @@
-//! `ladder verifier`: how many checks a minute one `ringwatch verifier` makes for askers on loopback,
-//! in full batches over kept connections. Real processes; what was checked is what it answers.
+//! `ladder verifier`: how many checks a minute one `ringwatch verifier` makes for askers on
+//! loopback, in full batches over kept connections. Real processes; what was checked is what it
+//! answers.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -342,7 +343,8 @@ fn markdown(report: &Report) -> String {
         table.row([what.to_owned(), value]);
     }
     format!(
-        "# One verifier\n\n`cargo xtask bench verifier`\n\n{}\n\n{} askers with batches of {BATCH} for {:.0} s, over kept \
+        "# One verifier\n\n`cargo xtask bench verifier`\n\n{}\n\n{} askers \
+         with batches of {BATCH} for {:.0} s, over kept \
          connections; every {}th site HTTPS (0 = none).\n\n{}\n{}",
         report.machine.line(),
         report.askers,

@@ -81,8 +81,8 @@ URLs the worst: down, unknown, degraded, up).\n\nExample: ringwatch check https:
 --timeout-ms 3000 --expect-status 200,204";
 
 const VERIFIER_HELP: &str = "Where it listens, its token, its certificate and its place are in \
-section \"verifier\" of the configuration; it keeps no store.\n\nExample: ringwatch verifier --config \
-verifier.toml";
+section \"verifier\" of the configuration; it keeps no store.\n\nExample: ringwatch verifier \
+--config verifier.toml";
 
 const MIGRATE_HELP: &str = "A MySQL or MariaDB server is migrated by this command alone; an \
 embedded store also by every node that starts on it. A plan changes nothing and prints the \

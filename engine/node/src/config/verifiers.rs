@@ -121,7 +121,7 @@ impl Reader<'_> {
         };
         let accepted = "a list of tables with url, token or token_file, and vantage";
         let Some(tables) = value.as_array() else {
-            return refuse(source, key, &value.type_str(), accepted);
+            return refuse(source, key, value.type_str(), accepted);
         };
         if tables.len() > VERIFIERS_MAX {
             let accepted = format!("at most {VERIFIERS_MAX}");
@@ -129,7 +129,7 @@ impl Reader<'_> {
         }
         let parse = |entry: &Value| match entry.as_table() {
             Some(table) => verifier(table, source),
-            None => refuse(source, key, &entry.type_str(), accepted),
+            None => refuse(source, key, entry.type_str(), accepted),
         };
         let all: anyhow::Result<Vec<Verifier>> = tables.iter().map(parse).collect();
         Ok(Verifiers(all?))
@@ -181,10 +181,10 @@ impl Reader<'_> {
 
     fn place(&self, key: &str) -> anyhow::Result<String> {
         let text = self.text(key, "")?;
-        match text.is_empty() || is_place(&text) {
-            true => Ok(text),
-            false => refuse(&self.0.source(key), key, &format!("{text:?}"), PLACE),
+        if text.is_empty() || is_place(&text) {
+            return Ok(text);
         }
+        refuse(&self.0.source(key), key, &format!("{text:?}"), PLACE)
     }
 }
 
@@ -198,7 +198,7 @@ fn is_place(text: &str) -> bool {
 /// One entry of the list `verifiers`.
 fn verifier(table: &Table, source: &Source) -> anyhow::Result<Verifier> {
     if let Some(unknown) = table.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-        let near = hint(unknown, FIELDS.into_iter());
+        let near = hint(unknown, FIELDS);
         let accepted = format!("{}{near}", FIELDS.join(", "));
         return refuse(source, "verifiers", &format!("{unknown:?}"), &accepted);
     }
@@ -367,7 +367,7 @@ mod tests {
         let of = |entry: &str| format!("verifiers = [{{{entry}}}]");
         for (file, key) in [
             (
-                of("url='http://a', token='s3cret\u{7f}', vantage='a'"),
+                of("url='http://a', token=\"s3cret\\u007f\", vantage='a'"),
                 "verifiers.token",
             ),
             (of("url='http://a', vantage='a'"), "verifiers.token"),

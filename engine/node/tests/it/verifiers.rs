@@ -6,7 +6,7 @@ mod service;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -131,9 +131,10 @@ fn down_but_for(agent: &'static str) -> SocketAddr {
             while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
                 head.push(byte[0]);
             }
-            let status = match String::from_utf8_lossy(&head).contains(agent) {
-                true => "200 OK",
-                false => "503 Service Unavailable",
+            let status = if String::from_utf8_lossy(&head).contains(agent) {
+                "200 OK"
+            } else {
+                "503 Service Unavailable"
             };
             // A probe that went away needs no answer.
             let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
@@ -142,80 +143,83 @@ fn down_but_for(agent: &'static str) -> SocketAddr {
     address
 }
 
+/// A verifier that speaks TLS, and the certificate to trust.
+fn over_tls(dir: &Path, vantage: &str) -> (Service, PathBuf) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    fs::write(&cert, made.cert.pem()).expect("written");
+    fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let (shown_cert, shown_key) = (cert.display(), key.display());
+    let lines =
+        format!("vantage = '{vantage}'\ntls_cert = '{shown_cert}'\ntls_key = '{shown_key}'");
+    let flags = ["--allow", "127.0.0.0/8"];
+    let service = Service::start(&dir.join(vantage), &lines, &flags);
+    (service, cert)
+}
+
+/// An entry that trusts `cert`.
+fn secure(service: &Service, vantage: &str, cert: &Path) -> String {
+    let bare = entry("https", service.address, vantage);
+    let bare = bare.strip_suffix('}').expect("a table");
+    format!("{bare}, ca_file='{}'}}", cert.display())
+}
+
 #[test]
 fn two_vantages_confirm_an_outage_one_of_them_over_tls() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    fs::write(&cert, made.cert.pem()).expect("written");
-    fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    let lines = format!(
-        "vantage = 'rome'\nregion = 'eu'\ntls_cert = '{}'\ntls_key = '{}'",
-        cert.display(),
-        key.display()
-    );
-    let rome = Service::start(
-        &dir.path().join("rome"),
-        &lines,
-        &["--allow", "127.0.0.0/8"],
-    );
+    let (rome, cert) = over_tls(dir.path(), "rome");
     let oslo = Service::at(dir.path(), "oslo");
-    let secure = format!(
-        "{{url='https://{}', token='{TOKEN}', vantage='rome', ca_file='{}'}}",
-        rome.address,
-        cert.display()
-    );
-    let verifiers = [secure, entry("http", oslo.address, "oslo")];
+    let verifiers = [
+        secure(&rome, "rome", &cert),
+        entry("http", oslo.address, "oslo"),
+    ];
     let node = node(dir.path(), serve(UNAVAILABLE), &verifiers);
     status_until(&dir.path().join("d"), |status| {
         status["targets"]["down"] == 1 && status["sink"]["apply_lag"] == 0
     });
     let event = events(dir.path()).remove(0);
-    let last = event["transitions"]
-        .as_array()
-        .and_then(|all| all.last())
-        .expect("transitions");
-    assert_eq!(
-        (&last["reason"], &last["source"]),
-        (&"verifier_confirmed".into(), &"quorum".into())
-    );
+    let transitions = event["transitions"].as_array();
+    let last = transitions.and_then(|all| all.last()).expect("transitions");
+    assert_eq!(last["reason"], "verifier_confirmed");
+    assert_eq!(last["source"], "quorum");
     let page = metrics_until(dir.path(), |page| votes(page, "down") >= 2);
-    assert_eq!(
-        (
-            votes(&page, "up"),
-            metric(&page, "ringwatch_verifiers_cooling{} ")
-        ),
-        (0, 0)
-    );
-    // The doctor asks them, too; and a certificate that nobody vouches for is no connection.
-    let config = dir.path().join("node.toml");
-    let found = stdout(&run(&[
-        "doctor",
-        "--config",
-        text(&config),
-        "--data-dir",
-        text(dir.path()),
-    ]));
-    assert!(found.contains("verifier rome at https://"), "{found}");
-    assert_eq!(found.matches("checks at a time").count(), 2, "{found}");
-    let bare = [entry("https", rome.address, "rome")];
-    fs::write(&config, format!("verifiers = [{}]\n", bare.join(", "))).expect("written");
-    let found = stdout(&run(&[
-        "doctor",
-        "--config",
-        text(&config),
-        "--data-dir",
-        text(dir.path()),
-    ]));
-    assert!(found.contains("it cannot be asked"), "{found}");
+    assert_eq!(votes(&page, "up"), 0);
+    assert_eq!(metric(&page, "ringwatch_verifiers_cooling{} "), 0);
     drop(node);
     for service in [rome, oslo] {
         service.node.signal("TERM");
         let (exit, log) = service.node.end();
         assert_eq!(exit, 0, "{log}");
+        let ended = log.contains("SIGTERM: draining") && log.contains("stopped");
+        assert!(ended, "{log}");
+    }
+}
+
+#[test]
+fn the_doctor_asks_every_verifier_and_says_why_one_has_no_vote() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (rome, cert) = over_tls(dir.path(), "rome");
+    let oslo = Service::at(dir.path(), "oslo");
+    let stranger = entry("http", oslo.address, "oslo").replace(TOKEN, "another");
+    let config = dir.path().join("node.toml");
+    for (entry, said) in [
+        (secure(&rome, "rome", &cert), "checks at a time"),
+        (entry("http", oslo.address, "oslo"), "checks at a time"),
+        (entry("https", rome.address, "rome"), "it cannot be asked"),
+        (entry("http", rome.address, "rome"), "it cannot be asked"),
+        (
+            entry("http", oslo.address, "rome"),
+            "its answers are no votes",
+        ),
+        (stranger, "it does not accept the token"),
+    ] {
+        fs::write(&config, format!("verifiers = [{entry}]\n")).expect("written");
+        let place = ["--config", text(&config), "--data-dir", text(dir.path())];
+        let found = stdout(&run(&[&["doctor"], &place[..]].concat()));
+        let line = found.lines().find(|line| line.contains("verifier "));
         assert!(
-            log.contains("SIGTERM: draining") && log.contains("stopped"),
-            "{log}"
+            line.is_some_and(|line| line.contains(said)),
+            "{said}: {found}"
         );
     }
 }

@@ -174,13 +174,12 @@ impl Shared {
         let targets = self.targets.read(&wanted).await;
         let mut asked = Vec::with_capacity(questions.len());
         for (question, target) in questions.into_iter().zip(targets) {
-            match target {
-                Some(target) => asked.push((question, target)),
-                None => {
-                    self.view.verifiers.not_voted(NonVote::NoTarget);
-                    self.tell(question, Vec::new()).await;
-                }
+            if let Some(target) = target {
+                asked.push((question, target));
+                continue;
             }
+            self.view.verifiers.not_voted(NonVote::NoTarget);
+            self.tell(question, Vec::new()).await;
         }
         if asked.is_empty() {
             return;

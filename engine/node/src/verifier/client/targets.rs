@@ -62,3 +62,62 @@ impl Targets {
         Ok(wanted.iter().map(|(id, _)| active.remove(id)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::UnixMs;
+    use store::{ImportId, StoreUrl};
+
+    use super::*;
+    use crate::targets::import::{ImportOrder, import_file};
+
+    #[tokio::test]
+    async fn what_is_switched_off_gone_or_another_by_now_is_not_asked_about() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let url = StoreUrl::Sqlite(dir.path().join("s.db"));
+        let store = Store::open(&url).await.expect("a new store opens");
+        let order = ImportOrder {
+            path: dir.path().join("t.csv"),
+            prune: true,
+            strict: false,
+        };
+        for (at, list) in [
+            "1,http://a/\n2,http://b/\n3,http://c/",
+            "1,http://a/\n3,http://c/",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            std::fs::write(&order.path, format!("id,url\n{list}\n")).expect("written");
+            let id = ImportId(UnixMs(1 + at as u64));
+            let done = import_file(&store, &order, id, &mut |_| {}).await;
+            done.expect("imported");
+        }
+        let page = store.targets(None, 10, false).await.expect("read").targets;
+        let of = |id: i64| {
+            let found = page.iter().find(|target| target.id.get() == id);
+            found
+                .map(|target| (target.id, target.generation))
+                .expect("there")
+        };
+        let (first, (third, generation)) = (of(1), of(3));
+        let absent = (TargetId::new(4).expect("positive"), Generation(1));
+        let older = (third, Generation(generation.0 + 1));
+        let targets = Targets {
+            store: store.clone(),
+            are_legacy: false,
+        };
+        let wanted = [(third, generation), of(2), absent, first, older];
+        let read = targets.read(&wanted).await;
+        let ids = read
+            .iter()
+            .map(|target| target.as_ref().map(|target| target.id.get()));
+        assert_eq!(
+            ids.collect::<Vec<_>>(),
+            [Some(3), None, None, Some(1), None]
+        );
+        // A store that does not answer says of none.
+        store.close().await.expect("closed");
+        assert_eq!(targets.read(&wanted).await, vec![None; 5]);
+    }
+}

@@ -209,7 +209,9 @@ mod tests {
         assert_eq!(reports.try_recv().expect("ended").0, 1);
         let next = started(&core);
         assert_eq!(next.len(), 1);
-        [first[0], next[0]].map(|ticket| executor.finish(report(ticket)));
+        for ticket in [first[0], next[0]] {
+            executor.finish(report(ticket));
+        }
         started(&core)
             .into_iter()
             .for_each(|t| executor.finish(report(t)));

@@ -170,7 +170,7 @@ fn too_much_at_a_time_is_overload_and_what_ends_too_late_is_not_known() {
     let silent = format!("http://{}/", serve(Answer::Silence));
     let (code, said) = check(oslo.address, &batch(300, &vec![silent.clone(); 3]));
     assert_eq!((code, &said["outcome"]), (503, &"agent_overloaded".into()));
-    let (code, said) = check(oslo.address, &batch(300, &[silent.clone()]));
+    let (code, said) = check(oslo.address, &batch(300, std::slice::from_ref(&silent)));
     assert_eq!((code, &said["outcome"]), (504, &"unknown".into()));
     // With a result that is there, the others are not known, and the batch is answered.
     let (code, said) = check(oslo.address, &batch(300, &[silent, "nonsense".into()]));
