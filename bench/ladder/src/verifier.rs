@@ -110,6 +110,7 @@ pub(crate) async fn run(options: &VerifierOptions) -> Result<()> {
         tls_tickets: false,
         scenario: None,
         silent_max: None,
+        dns_ttl_s: None,
         cpu: Some(options.bench.farm_cpu),
     };
     let mut farm = Farm::start(&plan, &folder.join("farm")).await?;

@@ -21,8 +21,9 @@ impl<S: FactStore> Sink<S> {
             };
             let pressure = &mut self.pressure;
             let fact = self.own.resume(*event, transitions, pressure, &mut context);
-            fact.into_iter()
-                .for_each(|fact| self.facts.push(fact, now.mono));
+            if let Some(fact) = fact {
+                self.facts.push(fact, now.mono);
+            }
         }
     }
 
