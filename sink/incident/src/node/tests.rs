@@ -33,7 +33,9 @@ impl Node {
                 } = node;
                 events.follow(pressure, context)
             });
-            facts.into_iter().for_each(|fact| self.keep(fact));
+            for fact in facts {
+                self.keep(fact);
+            }
         }
     }
 
@@ -100,7 +102,9 @@ impl Node {
                 } = node;
                 events.resume(event, transitions, pressure, context)
             });
-            fact.into_iter().for_each(|fact| self.keep(fact));
+            if let Some(fact) = fact {
+                self.keep(fact);
+            }
         }
     }
 

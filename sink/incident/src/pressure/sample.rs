@@ -104,7 +104,9 @@ mod tests {
         let requests: Vec<FactId> = (0..sample.wants(true, now))
             .map(|_| mint.mint(shard, UnixMs(1_800_000_000_000)))
             .collect();
-        requests.iter().for_each(|&r| sample.asked(r, now));
+        for &request in &requests {
+            sample.asked(request, now);
+        }
         requests
     }
 

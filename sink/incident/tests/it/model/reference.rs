@@ -11,6 +11,8 @@ use model::fact::{CheckType, State};
 
 use crate::script::Life;
 
+/// Verifiers are waited for so long.
+const ANSWERS_WAIT_MS: u64 = 70_000;
 const MINUTE: u64 = 60_000;
 
 /// What one check says.
@@ -276,7 +278,7 @@ impl Reference {
         } else if self.ballot.is_none() {
             self.ballot = Some(Ballot {
                 asked: true,
-                until: now + 65_000,
+                until: now + ANSWERS_WAIT_MS,
                 since: now,
                 deferrals: 0,
             });
@@ -361,7 +363,7 @@ impl Reference {
                     self.defer(now);
                 } else {
                     ballot.asked = true;
-                    ballot.until = now + 65_000;
+                    ballot.until = now + ANSWERS_WAIT_MS;
                 }
             }
         }

@@ -87,7 +87,7 @@ fn what_finds_no_room_is_counted_and_said_once() {
                 bed.turns(1).await;
                 let seen = bed.snapshot().counters;
                 assert_eq!((seen.audit_waiting, seen.audit_left_out), (1, 0));
-                for number in 0..AUDIT_TRAIL_MAX as u32 + 1 {
+                for number in 0..=AUDIT_TRAIL_MAX as u32 {
                     bed.register(0, 1 + number, 1, 100 + i64::from(number), 1_800);
                     bed.check(0, 1 + number, 1, Some(HttpStatus));
                     if number % 1_000 == 0 {
