@@ -34,12 +34,13 @@ fn uptime_s() -> f64 {
     first.parse().expect("a number")
 }
 
+/// No site is; the node's own incidents have so many transitions.
 #[track_caller]
-fn assert_nobody_is_blamed(status: &Value) {
+fn assert_nobody_is_blamed(status: &Value, own: u64) {
     for state in ["seems_down", "down"] {
         assert_eq!(status["targets"][state], 0, "{status}");
     }
-    assert_eq!(status["sink"]["transitions"], 0, "{status}");
+    assert_eq!(status["sink"]["transitions"], own, "{status}");
 }
 
 fn has_signal(status: &Value, signal: &str) -> bool {
@@ -81,7 +82,7 @@ fn a_node_that_stood_still_for_five_seconds_blames_nobody() {
     let status = status_until(&data, |status| {
         probed(status) >= before + 200 && !has_signal(status, "stalled")
     });
-    assert_nobody_is_blamed(&status);
+    assert_nobody_is_blamed(&status, 0);
     assert_eq!(status["balanced"], true, "{status}");
 }
 
@@ -102,7 +103,7 @@ fn a_dead_resolver_blames_nobody_and_the_status_names_it() {
         doubts && status["failures"]["dns.resolver_sick"].as_u64() >= Some(200)
     });
     assert!(has_signal(&status, "resolver_sick"), "{status}");
-    assert_nobody_is_blamed(&status);
+    assert_nobody_is_blamed(&status, 0);
     drop(dead);
 }
 
@@ -152,7 +153,7 @@ fn a_node_without_a_network_is_isolated_until_a_canary_answers() {
     let status = status_until(&data, |status| {
         status["failures"]["connect.refused"].as_u64() >= Some(200)
     });
-    assert_nobody_is_blamed(&status);
+    assert_nobody_is_blamed(&status, 1);
     assert_eq!(serve_at(canary, OK), canary);
     let status = status_until(&data, |status| status["state"] == "running");
     assert_eq!(status["pressure"]["canaries"]["answering"], 1, "{status}");
