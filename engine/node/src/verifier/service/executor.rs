@@ -212,9 +212,9 @@ mod tests {
         for ticket in [first[0], next[0]] {
             executor.finish(report(ticket));
         }
-        started(&core)
-            .into_iter()
-            .for_each(|t| executor.finish(report(t)));
+        for ticket in started(&core) {
+            executor.finish(report(ticket));
+        }
         let mut places = vec![1];
         while let Some((place, _)) = reports.blocking_recv() {
             places.push(place);
