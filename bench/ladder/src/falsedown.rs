@@ -260,6 +260,7 @@ async fn start_node(
     let targets = folder.join("targets.csv");
     std::fs::write(&targets, list(options.sites))?;
     std::fs::write(late, list(LATE))?;
+    let flags = canaries(lines);
     let plan = NodePlan {
         program: options.ringwatch.clone(),
         folder: folder.join("node"),
@@ -267,18 +268,23 @@ async fn start_node(
         probe_cpu: Some(PROBE_CPU),
         histogram_interval_s: 5,
         store: Some(MariaDb::url(DATABASE, server.port())),
-        flags: canaries(options.sites + LATE),
+        flags,
     };
     plan.migrate()?;
     Node::start(plan, &farm.ready).await
 }
 
-/// Flags that name canaries: the sites from `first` on, of which none is a target.
-fn canaries(first: u32) -> Vec<String> {
-    let names = (first..first + CANARIES).map(|site| format!("s-{site:07}.farm.test"));
-    names
-        .flat_map(|name| ["--dns-canaries".to_owned(), name])
-        .collect()
+/// Flags that name the sites in the rows of a list as canaries, of which none is a target.
+fn canaries<'a>(rows: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let urls = rows.filter_map(|row| Some(row.split_once(',')?.0));
+    let flags = |url: &str| {
+        let (_, rest) = url.split_once("://").unwrap_or(("", url));
+        let name = rest.split(':').next().unwrap_or(rest);
+        [("--canaries", url), ("--dns-canaries", name)]
+            .map(|(flag, value)| [flag.to_owned(), value.to_owned()])
+            .concat()
+    };
+    urls.flat_map(flags).collect()
 }
 
 /// Lets the node alone for a while; the part of a CPU that its probe core needs.
@@ -396,9 +402,16 @@ mod tests {
     }
 
     #[test]
-    fn canaries_are_sites_behind_the_fleet() {
-        let flags = canaries(9_600);
-        assert_eq!(flags.len(), 2 * CANARIES as usize);
-        assert_eq!(flags[1], "s-0009600.farm.test");
+    fn canaries_are_asked_for_as_names_and_as_sites() {
+        let flags = canaries(["http://s-0009600.farm.test:81/,10,2000"].into_iter());
+        assert_eq!(
+            flags,
+            [
+                "--canaries",
+                "http://s-0009600.farm.test:81/",
+                "--dns-canaries",
+                "s-0009600.farm.test"
+            ]
+        );
     }
 }

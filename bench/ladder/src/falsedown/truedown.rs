@@ -69,7 +69,7 @@ pub(super) async fn run(
     let mut farm = Farm::start(&plan, &folder.join("farm")).await?;
     let targets = folder.join("targets.csv");
     farm.write_targets(INTERVAL_S, TIMEOUT_MS, &targets).await?;
-    keep_canaries_out(&targets)?;
+    let flags = take_canaries_out(&targets)?;
     farm.start_scenario().await?;
     let zero = Stopwatch::start();
     let plan = NodePlan {
@@ -79,7 +79,7 @@ pub(super) async fn run(
         probe_cpu: None,
         histogram_interval_s: 5,
         store: None,
-        flags: canaries(SITES),
+        flags,
     };
     let mut node = Node::start(plan, &farm.ready).await?;
     let watching_since_ms = clock::unix_ms();
@@ -127,11 +127,13 @@ fn toml(lasts_s: u32) -> String {
     )
 }
 
-/// Canaries are the last rows of the farm's list.
-fn keep_canaries_out(targets: &Path) -> Result<()> {
+/// Canaries are the last rows of the farm's list: they leave it, and are told by flags.
+fn take_canaries_out(targets: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(targets)?;
-    let lines: Vec<&str> = text.lines().take(1 + SITES as usize).collect();
-    Ok(std::fs::write(targets, lines.join("\n") + "\n")?)
+    let mut lines = text.lines();
+    let fleet: Vec<&str> = lines.by_ref().take(1 + SITES as usize).collect();
+    std::fs::write(targets, fleet.join("\n") + "\n")?;
+    Ok(canaries(lines))
 }
 
 /// Waits for all of it to be over; whether anything was suppressed for long.
