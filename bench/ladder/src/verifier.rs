@@ -121,7 +121,7 @@ pub(crate) async fn run(options: &VerifierOptions) -> Result<()> {
     let asked = measure(options, &mut service, batches).await?;
     service.running.stop(STOP_LIMIT).await?;
     farm.stop().await?;
-    let report = report(options, machine, asked);
+    let report = report(options, machine, &asked);
     let markdown = markdown(&report);
     println!("{markdown}");
     options.bench.write(&report, &markdown)?;
@@ -301,7 +301,7 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, body: Bytes) -> Result<
     Ok(told)
 }
 
-fn report(options: &VerifierOptions, machine: Machine, asked: Asked) -> Report {
+fn report(options: &VerifierOptions, machine: Machine, asked: &Asked) -> Report {
     let Told { up, down, .. } = asked.told;
     let checks = (up + down) as f64;
     let checks_per_minute = checks / asked.seconds * 60.0;
@@ -358,12 +358,16 @@ fn markdown(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
     fn batches_are_full_and_name_their_sites() {
         let mut list = String::from("url,interval_s,timeout_ms\n");
-        (0..130).for_each(|site| list += &format!("http://s{site}.test/,300,10000\n"));
+        for site in 0..130 {
+            writeln!(list, "http://s{site}.test/,300,10000").expect("a String takes every write");
+        }
         let batches = batches(&list);
         assert_eq!(batches.len(), 2);
         let second: Value = serde_json::from_slice(&batches[1]).expect("JSON");
