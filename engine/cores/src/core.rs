@@ -37,7 +37,7 @@ use crate::local_end::{LocalEnd, Sources};
 use crate::networks::Networks;
 use crate::redirect_names::RedirectNames;
 use crate::stats::{CoreSnapshot, CoreStats};
-use crate::targets::Targets;
+use crate::targets::{HUNGER_MAX, Targets};
 use crate::tick::tick_at;
 use crate::wheel::Wheel;
 
@@ -50,9 +50,9 @@ const STALL_LAG_US: u64 = STALL_TURN_US - TICK_MS * 1_000;
 /// Queues of what is due, in the order of their dispatch. Those of what waits for its destination
 /// follow, two for each.
 const QUEUE_COMMANDED: u32 = 0;
-const QUEUE_STARVED: u32 = 1;
-const QUEUE_ROUTINE: u32 = 2;
-const QUEUES: u32 = 3;
+/// Behind it, the hungriest first, those of checks whose last ones were shed.
+const QUEUE_ROUTINE: u32 = 1 + HUNGER_MAX;
+const QUEUES: u32 = QUEUE_ROUTINE + 1;
 
 /// The ends of the channels that a core holds.
 #[derive(Debug)]
@@ -115,6 +115,8 @@ pub struct Core {
     targets: Targets,
     /// Due times and queues, over slots.
     wheel: Wheel,
+    /// Hunger whose queue may have entries, one bit each: mostly nobody is hungry.
+    hungry: u32,
     attempts: Attempts,
     /// Deadlines (even) and attempts' own timers (odd), over attempt indices.
     timers: Wheel,
@@ -185,6 +187,7 @@ impl Core {
             stats: parts.stats,
             targets: Targets::default(),
             wheel: Wheel::new(tick),
+            hungry: 0,
             attempts: Attempts::default(),
             timers: Wheel::new(tick),
             ripe: Vec::new(),

@@ -22,8 +22,6 @@ mod flag {
     /// `host` indexes the literals, not the resolver.
     pub(super) const LITERAL: u16 = 1 << 3;
     pub(super) const ROOT_PATH: u16 = 1 << 4;
-    /// The last due check was shed: this one goes before routine ones.
-    pub(super) const STARVED: u16 = 1 << 5;
     /// The next check was commanded.
     pub(super) const COMMANDED: u16 = 1 << 6;
     /// A `CheckNow` came while an attempt was in flight.
@@ -36,7 +34,13 @@ mod flag {
     pub(super) const HEAD_ONLY: u16 = 1 << 10;
     /// The last check of this configuration that said anything of the target found it up.
     pub(super) const UP: u16 = 1 << 11;
+    /// Due checks that were shed in a row, as far as they are counted: three bits.
+    pub(super) const HUNGER: u16 = 7 << 12;
+    pub(super) const HUNGER_STEP: u16 = 1 << 12;
 }
+
+/// Checks that are shed in a row are told apart up to so many.
+pub(crate) const HUNGER_MAX: u32 = (flag::HUNGER / flag::HUNGER_STEP) as u32;
 
 /// No attempt in flight.
 const NO_ATTEMPT: u32 = u32::MAX;
@@ -197,7 +201,7 @@ impl Targets {
                 | bit(!check.connects(), flag::QUESTION)
                 | bit(check.is_head_only(), flag::HEAD_ONLY)
                 | bit(check.method_word() == Method::Head.as_str(), flag::HEAD)
-                | (kept.flags & (flag::STARVED | flag::COMMANDED | flag::AGAIN | flag::UP)),
+                | (kept.flags & (flag::HUNGER | flag::COMMANDED | flag::AGAIN | flag::UP)),
             ..kept
         };
         self.active += 1;
@@ -314,7 +318,7 @@ impl Targets {
         let hot = &mut self.hot[slot.index()];
         hot.attempt = attempt;
         hot.seq = hot.seq.wrapping_add(1).max(1);
-        hot.flags &= !(flag::STARVED | flag::COMMANDED);
+        hot.flags &= !(flag::HUNGER | flag::COMMANDED);
         hot.seq
     }
 
@@ -372,14 +376,16 @@ impl Targets {
         }
     }
 
-    /// Whether the last due check was shed.
-    pub(crate) fn is_starved(&self, slot: Slot) -> bool {
-        self.hot[slot.index()].flags & flag::STARVED != 0
+    /// Due checks that were shed since the last one was started, up to [`HUNGER_MAX`].
+    pub(crate) fn hunger(&self, slot: Slot) -> u32 {
+        u32::from((self.hot[slot.index()].flags & flag::HUNGER) / flag::HUNGER_STEP)
     }
 
     /// Remembers that a due check was shed.
-    pub(crate) fn set_starved(&mut self, slot: Slot) {
-        self.hot[slot.index()].flags |= flag::STARVED;
+    pub(crate) fn starve(&mut self, slot: Slot) {
+        if self.hunger(slot) < HUNGER_MAX {
+            self.hot[slot.index()].flags += flag::HUNGER_STEP;
+        }
     }
 
     /// Remembers that the next check is commanded.

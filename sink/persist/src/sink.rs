@@ -7,7 +7,7 @@
 mod asking;
 mod commands;
 mod doubt;
-mod operator;
+mod node_events;
 mod operators;
 mod results;
 mod tenure;

@@ -160,12 +160,7 @@ impl Core {
     /// The target may have another address now: it does not wait for the old one.
     pub(super) fn rejoin(&mut self, slot: Slot, now: Now) {
         self.account.deferred -= 1;
-        let queue = if self.targets.is_commanded(slot) {
-            QUEUE_COMMANDED
-        } else {
-            QUEUE_ROUTINE
-        };
-        self.wheel.enqueue(queue, slot.0, tick_at(now.mono));
+        self.line_up(slot, tick_at(now.mono));
     }
 
     /// Nothing is due in a pause: routine checks that wait for their destination are left out, or

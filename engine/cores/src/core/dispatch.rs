@@ -7,7 +7,7 @@ use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
 use prober::resolver::HostId;
 
 use super::deferral::Ready;
-use super::{Core, QUEUE_COMMANDED, QUEUE_ROUTINE, QUEUE_STARVED};
+use super::{Core, QUEUE_COMMANDED, QUEUE_ROUTINE};
 use crate::attempts::{AttemptKey, InFlight, OneShot, Owner};
 use crate::tick::{tick_after, tick_at, tick_start};
 
@@ -92,17 +92,23 @@ impl Core {
                 continue;
             }
             self.account.due += 1;
-            let queue = if self.targets.is_commanded(slot) {
-                QUEUE_COMMANDED
-            } else if self.targets.is_starved(slot) {
-                QUEUE_STARVED
-            } else {
-                QUEUE_ROUTINE
-            };
-            self.wheel
-                .enqueue(queue, slot.0, self.wheel.last_due(slot.0));
+            self.line_up(slot, self.wheel.last_due(slot.0));
         }
         self.due = due;
+    }
+
+    /// Puts what was due at the tick `due` at the end of its queue. Where a core can do one check
+    /// of *k*, whoever was shed most often in a row goes first, so that nobody waits much longer
+    /// than *k* cadences.
+    pub(super) fn line_up(&mut self, slot: Slot, due: u32) {
+        let queue = if self.targets.is_commanded(slot) {
+            QUEUE_COMMANDED
+        } else {
+            let hunger = self.targets.hunger(slot);
+            self.hungry |= 1 << hunger;
+            QUEUE_ROUTINE - hunger
+        };
+        self.wheel.enqueue(queue, slot.0, due);
     }
 
     /// Starts what may start. The cap and the bucket bound it; results that are held take the
@@ -131,8 +137,8 @@ impl Core {
         }
     }
 
-    /// Commanded checks come before those that waited for their destination, before starved ones,
-    /// before routine ones.
+    /// Commanded checks come before those that waited for their destination, before those whose
+    /// last ones were shed, before other routine ones.
     fn next_ready(&mut self, now: Now) -> Option<Ready> {
         loop {
             if let Some(front) = self.wheel.front(QUEUE_COMMANDED) {
@@ -145,13 +151,24 @@ impl Core {
             if let Some(ready) = self.next_deferred(now) {
                 return Some(ready);
             }
-            let routine = self.wheel.front(QUEUE_STARVED);
-            let front = routine.or_else(|| self.wheel.front(QUEUE_ROUTINE))?;
+            let front = self.first_hungry()?;
             let ready = self.ready_at_front(front, now);
             if ready.is_some() {
                 return ready;
             }
         }
+    }
+
+    /// What leads the queue of the hungriest.
+    fn first_hungry(&mut self) -> Option<(u32, u32)> {
+        while let Some(hunger) = self.hungry.checked_ilog2() {
+            let front = self.wheel.front(QUEUE_ROUTINE - hunger);
+            if front.is_some() {
+                return front;
+            }
+            self.hungry &= !(1 << hunger);
+        }
+        None
     }
 
     /// What leads a queue, unless it is shed or deferred: then it leads no more.
@@ -166,7 +183,7 @@ impl Core {
 
     /// Gives up what leads the routine queues and is too late to be of use.
     fn shed_late(&mut self, now: Now) {
-        for queue in [QUEUE_STARVED, QUEUE_ROUTINE] {
+        for queue in QUEUE_COMMANDED + 1..=QUEUE_ROUTINE {
             while let Some((index, due_tick)) = self.wheel.front(queue) {
                 let slot = Slot(index);
                 if !self.is_too_late(slot, tick_start(due_tick, now.mono), now) {
@@ -187,7 +204,7 @@ impl Core {
     /// Leaves a check out; its target goes first at its next grid point.
     pub(super) fn shed(&mut self, slot: Slot, now: Now) {
         self.account.shed += 1;
-        self.targets.set_starved(slot);
+        self.targets.starve(slot);
         self.schedule_on_grid(slot, self.grid_ms(now));
     }
 

@@ -64,7 +64,7 @@ async fn health_page(State(view): State<Arc<View>>) -> Response {
     let status = if reasons.is_empty() { "ok" } else { "unwell" };
     let body = serde_json::json!({
         "status": status,
-        "state": view.state(),
+        "state": view.state(&view.sink_counters()),
         "reasons": reasons,
     });
     (code, axum::Json(body)).into_response()

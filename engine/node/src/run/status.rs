@@ -28,7 +28,7 @@ pub(crate) async fn object(view: &View) -> Value {
         "ok": true,
         "version": env!("CARGO_PKG_VERSION"),
         "pid": facts.pid,
-        "state": view.state(),
+        "state": view.state(&sink.counters),
         "started_at_ms": facts.started.0,
         "uptime_s": now.unix.since(facts.started) / 1_000,
         "data_dir": facts.data_dir.display().to_string(),

@@ -177,10 +177,11 @@ impl View {
         self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
-    /// The word for where the node is; a running one that has lost its network is isolated.
-    pub(crate) fn state(&self) -> &'static str {
+    /// The word for where the node is; a running one that has lost its network, as `sink` says, is
+    /// isolated.
+    pub(crate) fn state(&self, sink: &SinkCounters) -> &'static str {
         match self.stage() {
-            Stage::Running if self.sink_counters().node_isolated > 0 => "isolated",
+            Stage::Running if sink.node_isolated > 0 => "isolated",
             stage => stage.as_str(),
         }
     }

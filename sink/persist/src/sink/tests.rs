@@ -10,7 +10,7 @@ mod clock_steps;
 mod fencing;
 mod fleet;
 mod history;
-mod operator;
+mod node_events;
 mod operators;
 mod outage;
 mod properties;
