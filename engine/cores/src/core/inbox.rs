@@ -95,7 +95,14 @@ impl Core {
             return;
         }
         self.targets.set_cadence(slot, cadence);
-        if self.wheel.is_queued(slot.0) || self.targets.attempt(slot).is_some() {
+        if self.wheel.is_queued(slot.0) {
+            if matches!(cadence, Cadence::Recheck { .. }) {
+                // As a commanded one it is never too late: it would hold up those behind it.
+                self.promote(slot);
+            }
+            return;
+        }
+        if self.targets.attempt(slot).is_some() {
             return;
         }
         match cadence {

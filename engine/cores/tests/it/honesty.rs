@@ -92,12 +92,16 @@ fn a_timeout_while_we_were_stalled_is_ours() {
 
 #[test]
 fn a_connection_that_is_lost_while_we_stood_still_is_no_fault_of_the_server() {
-    for (end, class) in [
-        (End::Reset, FailureClass::HttpReset),
-        (End::Eof, FailureClass::HttpTruncated),
+    let part = b"HTTP/1.1 200 OK\r\n".as_slice();
+    // What some servers say before they close.
+    let timeout = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n".as_slice();
+    for (said, end, class) in [
+        (part, End::Reset, FailureClass::HttpReset),
+        (part, End::Eof, FailureClass::HttpTruncated),
+        (timeout, End::Eof, FailureClass::HttpStatus),
     ] {
         let mut world = Chance::new(14, 0);
-        world.good = Cow::Borrowed(b"HTTP/1.1 200 OK\r\n".as_slice());
+        world.good = Cow::Borrowed(said);
         world.good_end = end;
         (world.rtt_us, world.stalls) = (1_000_000, 2_000);
         let mut bench = bench(world, &Sizes::default());

@@ -17,6 +17,9 @@ const GIVEN_UP: [FailureClass; 3] = [
     FailureClass::TlsHandshake,
 ];
 
+/// What some servers say to such a client before they close.
+const REQUEST_TIMEOUT: u16 = 408;
+
 impl Attempt {
     /// What it says that the deadline has passed in this stage.
     pub(super) fn timeout_class(&mut self) -> FailureClass {
@@ -67,9 +70,13 @@ impl Attempt {
     }
 
     /// This node stood still for much of the time of the check. A server that gives up on a silent
-    /// client closes the connection: then nothing is known of the site.
+    /// client closes the connection, or says 408: then nothing is known of the site.
     pub fn excuse(&mut self) {
-        if self.class.is_some_and(|class| GIVEN_UP.contains(&class)) {
+        let is_given_up = self.class.is_some_and(|class| match class {
+            FailureClass::HttpStatus => self.status == REQUEST_TIMEOUT,
+            class => GIVEN_UP.contains(&class),
+        });
+        if is_given_up {
             self.class = Some(FailureClass::LocalPressure);
             self.why = "it stood still for so long that the server may have given it up";
         }

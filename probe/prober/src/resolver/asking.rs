@@ -271,10 +271,7 @@ impl Resolver {
             self.stats.timeouts += 1;
             self.settle(flight);
             self.turns.note_silent(silent, now);
-            // A check may be over before the last try would be (RFC 8767, section 5).
-            if self.has_old_addresses(flight, now) {
-                return self.give_up(flight, now);
-            }
+            self.stand_in(flight, now);
         }
         self.retry(flight, now);
     }

@@ -7,7 +7,7 @@
 //! | has none, and the other family was not asked for | the other family is a new question |
 //! | has none, or does not exist | remembered as long as the SOA says |
 //! | could not be asked for | the last known addresses, marked stale, for an hour past their TTL |
-//! | has such addresses, and one try was silent | the same, without another try |
+//! | has such addresses, and one try was silent | who waits has them; the question goes on |
 //! | could not, none are known, other family not asked for | that one, with one try |
 //! | could not, and none are known | remembered for 5 s, so that one name cannot storm |
 //!
@@ -241,12 +241,26 @@ impl Resolver {
         self.land(flight, Err(failure));
     }
 
-    /// Whether this question, were it given up, would be answered by addresses past their TTL.
-    pub(super) fn has_old_addresses(&mut self, flight: u32, now: MonoUs) -> bool {
+    /// Gives those who wait the addresses past their TTL, if there are some: a check may be over
+    /// before the last try would be (RFC 8767, section 5). A datagram may only have been lost, so
+    /// the question goes on, and says nothing of the resolvers until its end.
+    pub(super) fn stand_in(&mut self, flight: u32, now: MonoUs) {
         let entry = self.flights.get_mut(flight);
         let is_first = entry.found.is_none() && entry.failed.is_none();
-        let (host, is_of_addresses) = (entry.host, entry.question.is_none());
-        is_first && is_of_addresses && self.hosts.has_old(host, now)
+        let (host, tries) = (entry.host, entry.tries);
+        if !is_first || entry.question.is_some() || !self.hosts.has_old(host, now) {
+            return;
+        }
+        if let Some(old) = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now) {
+            let scope = self.known_scope(host, now);
+            let name = ResolvedName {
+                tries,
+                ..self.resolved(host, old, scope, Source::Stale)
+            };
+            // For what is owed to them now, beside the flight's own.
+            self.hosts.retain(host);
+            self.flights.serve(flight, Ok(name));
+        }
     }
 
     /// What an answer from the line of the host is.

@@ -279,6 +279,18 @@ impl Flights {
         }
     }
 
+    /// Answers those who wait by now; the flight goes on.
+    pub(super) fn serve(&mut self, at: u32, result: Result<ResolvedName, DnsFailure>) {
+        let flight = self.get_mut(at);
+        let waiters = std::mem::replace(&mut flight.waiters, List::EMPTY);
+        let host = flight.host;
+        self.landed.push_back(Landed {
+            host,
+            waiters,
+            result,
+        });
+    }
+
     /// Whether somebody may be owed an answer.
     pub(super) fn has_landed(&self) -> bool {
         !self.landed.is_empty()

@@ -78,6 +78,20 @@ struct Known {
     failed_until: u64,
     /// A never forgotten waiter of the flight in the air.
     observer: Option<u64>,
+    /// Old addresses were given while the question may have gone on: what came of it shows later.
+    standing: bool,
+    /// Until when any answer that was said would be fresh.
+    said_until: u64,
+}
+
+impl Known {
+    /// The question that went on may have brought so many others, as fresh as was said.
+    fn catch_up(&mut self, count: usize) {
+        if self.standing {
+            self.count = count;
+            self.fresh_until = self.fresh_until.max(self.said_until);
+        }
+    }
 }
 
 /// A trace under way.
@@ -220,7 +234,10 @@ impl Trace {
     fn note_ttl(&mut self, sent: &Sent, say: Say) {
         if let Say::Addresses(_, ttl) = say {
             let ms = (u64::from(ttl) * 1_000).clamp(30_000, 3_600_000);
-            self.ttl_ms.insert(host_of(sent), ms);
+            let host = host_of(sent);
+            self.ttl_ms.insert(host, ms);
+            let until = self.bench.now.0 + ms * 1_000;
+            self.known[host].said_until = self.known[host].said_until.max(until);
         }
     }
 
@@ -230,19 +247,25 @@ impl Trace {
         let now = self.bench.now.0;
         match self.bench.lookup(self.hosts[n], waiter) {
             Lookup::Hit(name) => {
-                let known = self.known[n];
+                let known = &mut self.known[n];
+                known.catch_up(name.addresses.len());
                 assert_eq!(name.addresses.len(), known.count);
                 let stale_us = if name.stale { 3_600 * SECOND } else { 0 };
                 assert!(now < known.fresh_until + stale_us, "served too old");
             }
             Lookup::Failed(failure) => {
                 assert_ne!(failure.class, FailureClass::ConnectLocal);
-                assert!(now < self.known[n].failed_until, "remembered too long");
+                let known = &self.known[n];
+                assert!(
+                    known.standing || now < known.failed_until,
+                    "remembered too long"
+                );
             }
             Lookup::Waiting => {
                 self.owed.insert(waiter, n);
                 if self.known[n].observer.is_none() {
                     // A flight begins: the queries before this one were another's.
+                    self.tries.retain(|(host, _), _| *host != n);
                     let observer = waiter + 1;
                     let again = self.bench.lookup(self.hosts[n], observer);
                     assert_eq!(again, Lookup::Waiting);
@@ -308,10 +331,13 @@ impl Trace {
         let known = &mut self.known[n];
         match answer {
             Ok(name) if name.stale => {
+                known.catch_up(name.addresses.len());
                 assert!(name.cached && now < known.fresh_until + 3_600 * SECOND);
                 assert_eq!(name.addresses.len(), known.count);
+                known.standing = true;
             }
             Ok(name) => {
+                known.standing = false;
                 assert!(!name.cached && !name.addresses.is_empty());
                 known.count = name.addresses.len();
                 known.fresh_until = now + self.ttl_ms[&n] * 1_000;
