@@ -97,7 +97,7 @@ impl Turn<'_, '_> {
     }
 
     /// Too few could say. A failure that has no event because of that has one after five minutes,
-    /// confirmed or not.
+    /// confirmed or not; but in a window, or while the trouble may be ours, nothing opens.
     fn defer(&mut self, mut ballot: Box<Ballot>) {
         let now = self.now();
         ballot.stage = Stage::Deferred;
@@ -110,7 +110,11 @@ impl Turn<'_, '_> {
         let detail = "verifier decision deferred";
         let (kind, votes) = (AuditKind::RetryDispatched, self.desk.seen.votes.clone());
         self.desk.audit_votes(kind, event, detail, votes);
-        if waited_long && let Http::Suspected(suspicion) = &self.state.http {
+        let may_open = self.window().is_none() && !self.desk.context.belief.stance.suppresses();
+        if waited_long
+            && may_open
+            && let Http::Suspected(suspicion) = &self.state.http
+        {
             let suspicion = suspicion.clone();
             if suspicion.doubt != Doubt::Damped {
                 self.note_change(suspicion.class);

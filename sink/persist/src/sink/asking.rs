@@ -120,8 +120,13 @@ impl<S: FactStore> Sink<S> {
         let slot = question.slot.0;
         let key = Key { core, slot };
         let tenant = self.slots[usize::from(core)].tenant(slot);
-        let is_same = tenant.is_some_and(|tenant| tenant.target == question.target);
-        if is_same && self.incidents.has(key) {
+        let Some(tenant) = tenant.filter(|tenant| tenant.target == question.target) else {
+            return;
+        };
+        // What was seen of an older configuration is no vote on this one: it is asked again.
+        let is_same = tenant.generation == question.generation;
+        let answers = if is_same { answers } else { Vec::new() };
+        if self.incidents.has(key) {
             self.step(key, Input::Answered { request, answers }, now);
         }
     }

@@ -12,7 +12,7 @@ use model::fact::{CheckType, State};
 use crate::script::Life;
 
 /// Verifiers are waited for so long.
-const ANSWERS_WAIT_MS: u64 = 70_000;
+const ANSWERS_WAIT_MS: u64 = 75_000;
 const MINUTE: u64 = 60_000;
 
 /// What one check says.
@@ -310,7 +310,7 @@ impl Reference {
         let confirming = down.values().filter(|&&down| down).count();
         let needed = if life.policy.vantages == 1 { 1 } else { 2 };
         if in_window(life, now) || healthy < needed {
-            self.defer(now);
+            self.defer(life, now);
         } else if confirming >= healthy.min(3) {
             self.confirm(now);
         } else {
@@ -324,14 +324,17 @@ impl Reference {
         }
     }
 
-    fn defer(&mut self, now: u64) {
+    fn defer(&mut self, life: &Life, now: u64) {
         let ballot = self.ballot.as_mut().expect("somebody was asked");
         ballot.asked = false;
         ballot.until = now
             + [15_000, 30_000, MINUTE, 2 * MINUTE, 4 * MINUTE, 5 * MINUTE]
                 [ballot.deferrals.min(5) as usize];
         ballot.deferrals += 1;
+        let may_open =
+            !in_window(life, now) && !matches!(life.stance, Stance::Doubting | Stance::Isolated);
         if now - ballot.since >= 5 * MINUTE
+            && may_open
             && let Wait::Proof { flaps } = self.wait
         {
             if !flaps {
@@ -360,7 +363,7 @@ impl Reference {
                 self.end_hold(life, now);
             } else if let Some(ballot) = &mut self.ballot {
                 if ballot.asked {
-                    self.defer(now);
+                    self.defer(life, now);
                 } else {
                     ballot.asked = true;
                     ballot.until = now + ANSWERS_WAIT_MS;

@@ -2,7 +2,7 @@
 
 use incident::quorum::{Answer, Says};
 use model::FailureClass::{ConnectTimeout, HttpStatus};
-use model::limits::{PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE};
+use model::limits::{DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE};
 
 use super::*;
 use crate::handle::Question;
@@ -56,6 +56,35 @@ fn an_outage_is_confirmed_by_the_answers_to_its_question() {
         assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
         let counters = bed.snapshot().counters;
         assert_eq!((counters.questions, counters.questions_refused), (1, 0));
+    });
+}
+
+/// Lesson: the URL was corrected while verifiers looked at the old one, and their votes made the
+/// new one *Down*.
+#[test]
+fn votes_on_an_older_configuration_are_none_on_the_new_one() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(with_verifiers(dir.path())).await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let [question] = asked(&mut bed)[..] else {
+            panic!("one question")
+        };
+        bed.register(0, 0, 2, 7, 60);
+        bed.turn().await;
+        answer(&bed, question, &[Says::Down, Says::Down]);
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..1]);
+        bed.pass(DEFERRAL_MIN_MS + 1_000);
+        bed.turns(5).await;
+        let [again] = asked(&mut bed)[..] else {
+            panic!("it is asked again")
+        };
+        assert_eq!(again.generation, Generation(2));
+        answer(&bed, again, &[Says::Down, Says::Down]);
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
     });
 }
 
