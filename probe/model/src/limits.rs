@@ -339,6 +339,9 @@ pub const PRESSURE_SHARE_PERCENT: u64 = 25;
 pub const PRESSURE_STICKY_MS: u64 = 2 * 60 * 1_000;
 /// Share of failing results above which our own network may be gone, in percent.
 pub const ISOLATION_SHARE_PERCENT: u64 = 90;
+/// When it is back, checks that began before are still under way: so long they are doubted, in ms.
+/// The default deadline and half as much.
+pub const ISOLATION_AFTERMATH_MS: u64 = 15_000;
 /// Unrelated /16 networks that must be dark, too, before it is.
 pub const ISOLATION_NETWORKS_MIN: u16 = 3;
 

@@ -22,8 +22,8 @@ mod sample;
 mod window;
 
 use model::limits::{
-    HEALTH_VALID_MS, ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT, PRESSURE_RESULTS_MIN,
-    PRESSURE_SHARE_PERCENT, PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
+    HEALTH_VALID_MS, ISOLATION_AFTERMATH_MS, ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT,
+    PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT, PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
 };
 use model::{Belief, MonoUs, Now, UnixMs};
 
@@ -117,6 +117,8 @@ pub struct Pressure {
     failing: Option<(MonoUs, MonoUs)>,
     sample_confirmed: bool,
     stance: Stance,
+    /// The network was gone: until then checks end that began without it.
+    aftermath_until: Option<MonoUs>,
     suppressing: Option<Episode>,
     isolated: Option<Episode>,
 }
@@ -212,7 +214,8 @@ impl Pressure {
         let share = self.window.share(now.mono);
         self.watch_failures(share, now.mono);
         let local = self.local(now.mono);
-        let (stance, signals) = self.judge(share, local, now.mono);
+        let judged = self.judge(share, local, now.mono);
+        let (stance, signals) = self.in_aftermath(judged, now.mono);
         (self.stance, self.signals) = (stance, signals);
         let mut notices = Vec::new();
         self.keep_isolated(signals, not_known, now, &mut notices);
@@ -231,6 +234,26 @@ impl Pressure {
             |&mut (_, last): &mut (MonoUs, MonoUs)| now.since(last) >= PRESSURE_STICKY_MS * 1_000;
         if self.failing.take_if(is_over).is_some() || self.failing.is_none() {
             self.sample_confirmed = false;
+        }
+    }
+
+    /// What is believed when what was `judged` follows isolation.
+    fn in_aftermath(
+        &mut self,
+        (stance, signals): (Stance, Signals),
+        now: MonoUs,
+    ) -> (Stance, Signals) {
+        if stance == Stance::Isolated {
+            self.aftermath_until = Some(now.plus_ms(ISOLATION_AFTERMATH_MS));
+        }
+        self.aftermath_until.take_if(|until| *until <= now);
+        if self.aftermath_until.is_some() {
+            (
+                stance.max(Stance::Doubting),
+                signals.and(Signals::ISOLATION),
+            )
+        } else {
+            (stance, signals)
         }
     }
 
@@ -313,7 +336,7 @@ impl Pressure {
         }
     }
 
-    /// While the node is isolated that is all that is said.
+    /// While the node is isolated, and just after, that is all that is said.
     fn keep_suppressing(
         &mut self,
         signals: Signals,
@@ -328,7 +351,8 @@ impl Pressure {
             episode.last = now.mono;
             episode.signals = episode.signals.and(signals);
             let long = now.mono.since(episode.since.mono) >= SUPPRESSION_MAX_MS * 1_000;
-            if long && !episode.told && self.stance == Stance::Doubting {
+            let is_all = self.stance == Stance::Doubting && self.aftermath_until.is_none();
+            if long && !episode.told && is_all {
                 episode.told = true;
                 notices.push(episode.notice(NodeIncident::Suppressing, true, targets));
             }

@@ -207,7 +207,11 @@ fn silent_canaries_and_three_dark_networks_isolate_and_that_is_all_that_is_said(
     assert_eq!(node.run(20, 90), Stance::Doubting);
     assert_eq!(node.run(1_000, 95), Stance::Isolated);
     node.health(canaries(3, 3));
+    // What began without a network ends now.
+    assert_eq!(node.run(14, 0), Stance::Doubting);
+    assert!(node.pressure.signals().has(Signals::ISOLATION));
     assert_eq!(node.run(1, 0), Stance::Deferring);
+    assert!(!node.pressure.signals().has(Signals::ISOLATION));
     let told: Vec<_> = node
         .notices
         .iter()
@@ -380,11 +384,14 @@ proptest! {
                 }
                 let stance = pressure.stance();
                 suppressed_s = if stance.suppresses() { suppressed_s + 1 } else { 0 };
-                prop_assert!(suppressed_s <= 300 || !told.is_empty(), "{stance:?} at {second}");
+                // Just after isolation, which was told.
+                let aftermath = pressure.signals().has(Signals::ISOLATION);
+                let is_told = !told.is_empty() || aftermath;
+                prop_assert!(suppressed_s <= 300 || is_told, "{stance:?} at {second}");
                 let isolated = told.contains(&NodeIncident::Isolated);
                 prop_assert_eq!(isolated, stance == Stance::Isolated);
                 // Without a reason nothing is doubted.
-                let quiet = health.signals.is_empty() && !pressure.is_failing();
+                let quiet = health.signals.is_empty() && !pressure.is_failing() && !aftermath;
                 prop_assert!(!quiet || !stance.suppresses() || isolated);
             }
         }
