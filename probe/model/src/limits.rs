@@ -255,7 +255,8 @@ pub const HEALTHY_VANTAGES_MIN: usize = 2;
 /// What a verifier may take beyond the deadline of a check, in ms.
 pub const VERIFIER_HEADROOM_MS: u64 = 5_000;
 /// Verifiers that did not answer within this time are not waited for, in ms: the longest check,
-/// their headroom, and twice as much again for a batch to fill, its targets to be read, and the way.
+/// their headroom, and twice as much again for a batch to fill, its targets to be read, and the
+/// way.
 pub const VERIFIERS_WAIT_MS: u64 = TIMEOUT_MAX_MS as u64 + 3 * VERIFIER_HEADROOM_MS;
 /// Checks of one request to a verifier.
 pub const VERIFIER_BATCH_MAX: usize = 64;

@@ -56,6 +56,17 @@ impl Windows {
         active.max_by_key(|span| span.end_ms).or(own)
     }
 
+    /// Whether a window of the target is active at `now`.
+    pub(crate) fn is_over(
+        &self,
+        who: (TargetId, u64),
+        own: Option<Maintenance>,
+        now: UnixMs,
+    ) -> bool {
+        let window = self.of_target(who, own, now);
+        window.is_some_and(|span| is_active(span, now))
+    }
+
     /// For whom there is one at `now`.
     pub(crate) fn active(&self, now: UnixMs) -> Active {
         let any = |spans: &[Maintenance]| spans.iter().any(|span| is_active(*span, now));

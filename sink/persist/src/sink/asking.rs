@@ -66,7 +66,7 @@ impl<S: FactStore> Sink<S> {
         if wanted == 0 {
             return;
         }
-        for (key, outcome) in self.failing(wanted) {
+        for (key, outcome) in self.failing(wanted, now) {
             let slots = &self.slots[usize::from(key.core)];
             let Some(tenant) = slots.tenant(key.slot) else {
                 continue;
@@ -81,8 +81,9 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// Up to `max` drained failures that pressure casts doubt on, of targets not known to be down.
-    fn failing(&self, max: usize) -> Vec<(Key, Outcome)> {
+    /// Up to `max` drained failures that pressure casts doubt on, of targets that are not known to
+    /// be down, and in no window.
+    fn failing(&self, max: usize, now: Now) -> Vec<(Key, Outcome)> {
         let cores = self.cores.iter().enumerate();
         let drained = cores.flat_map(|(number, core)| {
             let keyed = move |outcome: &Outcome| {
@@ -98,6 +99,7 @@ impl<S: FactStore> Sink<S> {
                     .failure()
                     .is_some_and(FailureClass::is_connect_or_timeout)
                 && !self.incidents.is_down(*key)
+                && !self.is_maintained(*key, now)
         };
         drained.filter(in_doubt).take(max).collect()
     }

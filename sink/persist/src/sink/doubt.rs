@@ -17,7 +17,7 @@ impl<S: FactStore> Sink<S> {
         let mut drained = Share::default();
         for (number, core) in self.cores.iter().enumerate() {
             for outcome in &core.batch {
-                self.weigh(number as u16, outcome, &mut drained);
+                self.weigh(number as u16, outcome, now, &mut drained);
             }
         }
         self.pressure.drained(drained, now.mono);
@@ -27,21 +27,32 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// What says nothing does not count, and who is known to be down does not count for long.
-    fn weigh(&self, core: u16, outcome: &Outcome, drained: &mut Share) {
+    /// What says nothing does not count, nor who is known to be down, or fails in a window: a part
+    /// of the fleet that is off by choice would else be many failures for hours.
+    fn weigh(&self, core: u16, outcome: &Outcome, now: Now, drained: &mut Share) {
         if outcome.class == 0 {
             drained.results += 1;
             return;
         }
         let slot = outcome.slot.0;
+        let key = Key { core, slot };
         match outcome.verdict() {
             Verdict::Unknown => {}
-            Verdict::Down if self.incidents.is_down(Key { core, slot }) => {}
+            Verdict::Down if self.incidents.is_down(key) || self.is_maintained(key, now) => {}
             verdict => {
                 drained.results += 1;
                 drained.failing += u64::from(verdict == Verdict::Down);
             }
         }
+    }
+
+    /// Whether there is a window for the target.
+    pub(super) fn is_maintained(&self, key: Key, now: Now) -> bool {
+        let tenant = self.slots[usize::from(key.core)].tenant(key.slot);
+        tenant.is_some_and(|tenant| {
+            let who = (tenant.target, tenant.group_id);
+            self.windows.is_over(who, tenant.maintenance, now.unix)
+        })
     }
 
     /// Targets of which the last check said nothing.

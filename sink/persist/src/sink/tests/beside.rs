@@ -8,6 +8,7 @@ use model::fact::{CheckType, Reason, State};
 use model::inbox::Cadence;
 use model::limits::{FIRST_FAILURE_HOLD_MS, PRESSURE_RESULTS_MIN, SUPPRESSION_MAX_MS};
 use model::target::Maintenance;
+use model::window::{Occurrence, Scope};
 use model::{FailureClass, MonoUs, UnixMs};
 use tempfile::tempdir;
 
@@ -270,6 +271,30 @@ fn the_whole_batch_is_weighed_before_its_first_result_is_stepped() {
             (counters.not_known, counters.suspected),
             (u64::from(failing), 0)
         );
+    });
+}
+
+/// Lesson: a window over a part of the fleet that was off made every other failure count late, and
+/// verifiers confirmed it as an outage.
+#[test]
+fn what_fails_in_a_window_is_no_pressure() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let (mut bed, targets) = fleet(config(dir.path())).await;
+        let span = Maintenance {
+            start_ms: 0,
+            end_ms: u64::MAX,
+        };
+        let scope = Scope::All;
+        let windows = SinkCommand::Windows(vec![Occurrence { scope, span }]);
+        bed.commands.send(windows).expect("room");
+        bed.turn().await;
+        for slot in 0..targets {
+            bed.check(0, slot, 1, Some(ConnectTimeout));
+        }
+        bed.turn().await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.failure_pressure, counters.doubting), (0, 0));
     });
 }
 
