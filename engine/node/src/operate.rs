@@ -104,6 +104,11 @@ pub(crate) async fn open_event(store: &Store, id: FactId) -> anyhow::Result<Even
             "no incident has the id {id}: look with `ringwatch events list --json`"
         )),
         Some(event) if event.ended_at.is_some() => bad_input(closed_already(&event)),
+        Some(event) if event.target == TargetId::NODE => bad_input(format!(
+            "the incident {id} is one of the node itself ({}): it ends by itself when its trouble \
+             is over; see to the signals that `ringwatch status` names",
+            event.check_type
+        )),
         Some(event) => Ok(event),
     }
 }

@@ -99,6 +99,7 @@ pub(super) async fn run(
         lasts_s,
         gates: vec![
             gates::faults(&found, &planned),
+            in_time(&found.kinds, within_ms(2)),
             gates::false_downs(&found),
             gates::accounts(&status),
             Gate {
@@ -110,6 +111,24 @@ pub(super) async fn run(
         within_ms: within_ms(2),
         suppressing,
     })
+}
+
+/// Every failure is confirmed as soon as it must be.
+fn in_time(kinds: &[KindRow], within_ms: u32) -> Gate {
+    let late = kinds.iter().filter_map(|row| {
+        let slowest = row.down.as_ref().map_or(0, |spread| spread.max);
+        (slowest > within_ms.into()).then(|| {
+            let (slowest, within) = (slowest as f64 / 1_000.0, f64::from(within_ms) / 1_000.0);
+            format!(
+                "{}: the last one after {slowest:.1} s of {within:.1}",
+                row.kind
+            )
+        })
+    });
+    Gate {
+        name: "found in time",
+        failures: late.collect(),
+    }
 }
 
 /// When the silence begins: after the names are well again.
