@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::Result;
 use crate::answer::Forgotten;
 use crate::lease::{Claim, FORGOTTEN, Takeover, WHOLE_JOURNAL};
-use crate::rules::{OLD_ROWS_MAX, first_id_at};
+use crate::rules::first_id_at;
 
 /// What a journal had applied of a shard when that was taken; settled rows that are done with go.
 const FORGET_SETTLED: &str = "DELETE FROM jetpack_monitor_shards_taken WHERE upto_seq <= (\
@@ -43,8 +43,10 @@ const NOTE_OLDER: &str = "INSERT INTO jetpack_monitor_shards_taken \
 const LOST_BEFORE: &str = "SELECT journal_id FROM jetpack_monitor_shards_taken \
     WHERE shard = ? AND upto_seq IS NULL AND newest_fact <> -1 AND newest_fact < ? \
     ORDER BY journal_id LIMIT 1";
-const FORGET_SHARDS: &str = "DELETE FROM jetpack_monitor_shards_taken \
-    WHERE journal_id = ? AND shard < ? ORDER BY shard LIMIT ?";
+/// All in one transaction with [`FORGET_MOMENT`]: no more rows than there are shards, and a journal
+/// that comes back between two would miss some of what it lost.
+const FORGET_SHARDS: &str =
+    "DELETE FROM jetpack_monitor_shards_taken WHERE journal_id = ? AND shard < ?";
 const FORGET_MOMENT: &str = "UPDATE jetpack_monitor_shards_taken SET newest_fact = ? \
     WHERE journal_id = ? AND shard = ?";
 
@@ -76,12 +78,10 @@ impl Session {
             let Some(journal) = session.number(LOST_BEFORE, lost.into()).await? else {
                 return Ok(Forgotten::default());
             };
-            let shards = [journal, whole, OLD_ROWS_MAX as i64].map(Value::Int);
+            let shards = [journal, whole].map(Value::Int);
             let taken = session.execute(FORGET_SHARDS, shards.into()).await?;
-            if taken < OLD_ROWS_MAX as u64 {
-                let done = [FORGOTTEN, journal, whole].map(Value::Int);
-                session.execute(FORGET_MOMENT, done.into()).await?;
-            }
+            let done = [FORGOTTEN, journal, whole].map(Value::Int);
+            session.execute(FORGET_MOMENT, done.into()).await?;
             Ok(Forgotten {
                 taken,
                 more: true,

@@ -10,7 +10,7 @@ use super::lease::NOW;
 use crate::Result;
 use crate::answer::Forgotten;
 use crate::lease::{Claim, FORGOTTEN, Takeover, WHOLE_JOURNAL};
-use crate::rules::{OLD_ROWS_MAX, first_id_at};
+use crate::rules::first_id_at;
 
 /// What a journal had applied of a shard when that was taken; settled rows that are done with go.
 const FORGET_SETTLED: &str = "
@@ -46,10 +46,10 @@ const LOST_BEFORE: &str = "
     SELECT journal_id FROM jetpack_monitor_shards_taken
     WHERE shard = ?1 AND upto_seq IS NULL AND newest_fact <> -1 AND newest_fact < ?2
     ORDER BY journal_id LIMIT 1";
-const FORGET_SHARDS: &str = "
-    DELETE FROM jetpack_monitor_shards_taken WHERE journal_id = ?1 AND shard IN (
-        SELECT shard FROM jetpack_monitor_shards_taken
-        WHERE journal_id = ?1 AND shard < ?2 ORDER BY shard LIMIT ?3)";
+/// All in one transaction with [`FORGET_MOMENT`]: no more rows than there are shards, and a journal
+/// that comes back between two would miss some of what it lost.
+const FORGET_SHARDS: &str =
+    "DELETE FROM jetpack_monitor_shards_taken WHERE journal_id = ?1 AND shard < ?2";
 const FORGET_MOMENT: &str = "
     UPDATE jetpack_monitor_shards_taken SET newest_fact = ?1 WHERE journal_id = ?2 AND shard = ?3";
 
@@ -86,11 +86,8 @@ impl Db {
             let Some(journal) = journal else {
                 return Ok(Forgotten::default());
             };
-            let shards = (journal, WHOLE_JOURNAL, OLD_ROWS_MAX as i64);
-            let taken = transaction.execute(FORGET_SHARDS, shards)?;
-            if taken < OLD_ROWS_MAX {
-                transaction.execute(FORGET_MOMENT, (FORGOTTEN, journal, WHOLE_JOURNAL))?;
-            }
+            let taken = transaction.execute(FORGET_SHARDS, (journal, WHOLE_JOURNAL))?;
+            transaction.execute(FORGET_MOMENT, (FORGOTTEN, journal, WHOLE_JOURNAL))?;
             Ok(Forgotten {
                 taken: taken as u64,
                 more: true,
