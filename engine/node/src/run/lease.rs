@@ -56,6 +56,13 @@ pub(super) struct Loaded {
     pub(super) is_fenced: bool,
 }
 
+impl Loaded {
+    /// Whether the sink still writes, and still knows what was loaded for it.
+    fn is_current(&self, sink: &SinkCounters) -> bool {
+        Right::of(sink) != Right::Fenced && self.epoch == sink.epoch
+    }
+}
+
 impl Control {
     /// The sink's epoch now.
     pub(super) fn epoch(&self) -> u64 {
@@ -93,6 +100,10 @@ impl Control {
     async fn load_again(&mut self) -> anyhow::Result<()> {
         reload::apply_changes(self).await?;
         reload::load_all(self).await?;
+        // Loading takes long: who was fenced again meanwhile stays paused, and loads once more.
+        if !self.fed_for.is_current(&self.parts.view.sink_counters()) {
+            return Ok(());
+        }
         self.fed_for.is_fenced = false;
         self.resume().await?;
         info!(
@@ -101,5 +112,29 @@ impl Control {
             "loaded again"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lesson: a node that was fenced again while it loaded checked until its next turn.
+    #[test]
+    fn what_was_loaded_is_current_while_its_epoch_is_and_nobody_took_over() {
+        let loaded = Loaded {
+            epoch: 3,
+            is_fenced: true,
+        };
+        let sink = |lease, epoch| SinkCounters {
+            lease,
+            epoch,
+            ..SinkCounters::default()
+        };
+        assert!(loaded.is_current(&sink(0, 3)));
+        // The store is away: nobody took over as far as is known.
+        assert!(loaded.is_current(&sink(1, 3)));
+        assert!(!loaded.is_current(&sink(2, 3)));
+        assert!(!loaded.is_current(&sink(0, 4)));
     }
 }
