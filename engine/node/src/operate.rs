@@ -9,12 +9,14 @@ use cores::Clock;
 use model::fact::Event;
 use model::{FactId, TargetId, UnixMs, WindowId};
 use persist::SinkCommand;
+use serde_json::{Value, json};
 use store::{EventFilter, Store, Switched, WindowRow};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::exit::bad_input;
 use crate::run::parts::sink_config;
+use crate::windows::list;
 use crate::windows::spec::WindowSpec;
 
 /// How long a sink of a command may take for its end.
@@ -78,20 +80,48 @@ pub(crate) async fn add_window(
     })
 }
 
+/// What was removed.
+pub(crate) enum Removed {
+    /// A window.
+    Window(WindowRow),
+    /// A row that somebody wrote by hand, and that was none.
+    Refused(WindowId),
+}
+
+impl Removed {
+    /// One sentence for people and the audit log.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::Window(row) => list::sentence(row),
+            Self::Refused(id) => format!("window {}, which was refused", id.0),
+        }
+    }
+
+    /// As it was at `now`; nothing but its number when it was no window.
+    pub(crate) fn object(&self, now: UnixMs) -> Value {
+        match self {
+            Self::Window(row) => list::object(row, now),
+            Self::Refused(id) => json!({ "id": id.0 }),
+        }
+    }
+}
+
 /// Removes a window.
 ///
 /// # Errors
 /// One that is not there.
-pub(crate) async fn remove_window(store: &Store, id: i64) -> anyhow::Result<WindowRow> {
-    let rows = store.windows().await?;
-    let row = rows.into_iter().find(|row| row.id == WindowId(id));
-    let removed = store.remove_window(WindowId(id)).await?;
-    match row.filter(|_| removed) {
-        Some(row) => Ok(row),
-        None => bad_input(format!(
+pub(crate) async fn remove_window(store: &Store, id: i64) -> anyhow::Result<Removed> {
+    let list = store.windows().await?;
+    let row = list.rows.into_iter().find(|row| row.id == WindowId(id));
+    if !store.remove_window(WindowId(id)).await? {
+        return bad_input(format!(
             "no maintenance window has the number {id}: look with `ringwatch maintenance list`"
-        )),
+        ));
     }
+    Ok(match row {
+        Some(row) => Removed::Window(row),
+        None => Removed::Refused(WindowId(id)),
+    })
 }
 
 /// The open event `id`.

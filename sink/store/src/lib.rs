@@ -45,7 +45,7 @@ pub use legacy::{
     LegacyState, Name,
 };
 pub use mysql::MysqlUrl;
-pub use operators::{PausedTarget, Switched, WindowRow};
+pub use operators::{PausedTarget, Switched, WindowList, WindowRow};
 pub use options::OpenOptions;
 pub use schema::{MigrationPlan, MigrationStep};
 pub use store::Store;

@@ -18,6 +18,15 @@ pub struct WindowRow {
     pub added_at: UnixMs,
 }
 
+/// Every maintenance window in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WindowList {
+    /// The valid ones, by number.
+    pub rows: Vec<WindowRow>,
+    /// Numbers of stored rows that are no window, and why.
+    pub refused: Vec<(i64, FieldError)>,
+}
+
 /// A target that somebody paused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PausedTarget {

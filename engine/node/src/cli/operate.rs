@@ -291,15 +291,15 @@ pub(super) fn of_maintenance(command: MaintenanceCommand) -> anyhow::Result<Exit
                 node.ask(&Request::RemoveWindow { id, by }, None)
             };
             let answer = through(&place, ask, async |_, store, hand| {
-                let row = operate::remove_window(store, id).await?;
-                let sentence = list::sentence(&row);
+                let removed = operate::remove_window(store, id).await?;
+                let sentence = removed.sentence();
                 note(
                     store,
                     "maintenance",
                     format!("removed by {}: {sentence}", hand.by),
                 )
                 .await;
-                Ok(json!({ "window": list::object(&row, hand.now), "sentence": sentence }))
+                Ok(json!({ "window": removed.object(hand.now), "sentence": sentence }))
             })?;
             said("removed: ", &answer, json)
         }

@@ -148,15 +148,15 @@ impl Control {
 
     async fn remove_window(&mut self, id: i64, by: &str) -> anyhow::Result<Value> {
         let (hand, store) = (self.hand(by), self.parts.store.clone());
-        let row = self
+        let removed = self
             .meanwhile(async move { operate::remove_window(&store, id).await })
             .await??;
-        let sentence = list::sentence(&row);
+        let sentence = removed.sentence();
         self.parts
             .view
             .note("maintenance", format!("removed by {}: {sentence}", hand.by));
         self.follow_windows().await?;
-        Ok(json!({ "ok": true, "window": list::object(&row, hand.now), "sentence": sentence }))
+        Ok(json!({ "ok": true, "window": removed.object(hand.now), "sentence": sentence }))
     }
 
     /// Waits until the store has what was decided; whether it does.

@@ -17,8 +17,8 @@ use crate::aside;
 use crate::config::Config;
 use crate::targets::import::{ImportOrder, ImportSummary, import_file};
 
-/// Refused targets that are named in the log; all are counted.
-const REFUSED_NAMED_MAX: usize = 20;
+/// Refused rows that are named in the log; all are counted.
+pub(super) const REFUSED_NAMED_MAX: usize = 20;
 
 /// Places every active target, page by page in the order of ids, and tells the sink when it knows
 /// them all: what is still open of other targets ends there.

@@ -2,31 +2,34 @@
 //! are others than before. No target hears of them.
 
 use persist::SinkCommand;
+use tracing::warn;
 
+use super::reload::REFUSED_NAMED_MAX;
 use super::send::send;
 use super::serve::Control;
 use crate::windows::Known;
 
 impl Control {
     /// Tells the sink of windows that changed, or of further times of those that are known. A store
-    /// that is away costs changes, never what is known.
+    /// that is away costs changes, never what is known; a row that is no window costs itself.
     pub(super) async fn follow_windows(&mut self) -> anyhow::Result<()> {
         let store = self.parts.store.clone();
         let found = store.windows().await;
         let now = self.parts.view.clock.now().unix;
-        let rows = match found {
-            Ok(rows) => rows,
+        let list = match found {
+            Ok(list) => list,
             Err(error) => {
                 self.complain("windows", || {
                     format!("maintenance windows cannot be read, the known ones stay: {error}")
                 });
-                self.windows.rows().to_vec()
+                self.windows.list().clone()
             }
         };
-        if !self.windows.is_news(&rows, now) {
+        if !self.windows.is_news(&list, now) {
             return Ok(());
         }
-        self.windows = Known::of(rows, now);
+        say_refused(&self.windows.newly_refused(&list));
+        self.windows = Known::of(list, now);
         let occurrences = self.windows.occurrences.all.clone();
         let unknown = self.windows.occurrences.unknown_zones.clone();
         if !unknown.is_empty() {
@@ -37,5 +40,16 @@ impl Control {
         let windows = SinkCommand::Windows(occurrences);
         send(&self.parts.sink.commands, windows, "the sink").await?;
         Ok(())
+    }
+}
+
+/// Names the first rows that are no windows.
+fn say_refused(sentences: &[String]) {
+    for sentence in sentences.iter().take(REFUSED_NAMED_MAX) {
+        warn!("{sentence}");
+    }
+    let rest = sentences.len().saturating_sub(REFUSED_NAMED_MAX);
+    if rest > 0 {
+        warn!("{rest} more maintenance windows in the store were refused");
     }
 }

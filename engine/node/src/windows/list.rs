@@ -19,10 +19,10 @@ pub(crate) async fn write(
     as_json: bool,
     out: &mut Out,
 ) -> anyhow::Result<()> {
-    let rows = store.windows().await?;
+    let list = store.windows().await?;
     let meant =
         |row: &&WindowRow| of.is_none_or(|(id, group)| row.window.scope().covers(id, group));
-    let rows: Vec<&WindowRow> = rows.iter().filter(meant).collect();
+    let rows: Vec<&WindowRow> = list.rows.iter().filter(meant).collect();
     for row in &rows {
         if as_json {
             out.line(object(row, now));
@@ -31,6 +31,9 @@ pub(crate) async fn write(
         }
     }
     out.flush();
+    for (id, why) in &list.refused {
+        out::remark(super::refusal(*id, why));
+    }
     if rows.is_empty() {
         out::remark("no maintenance window: add one with `ringwatch maintenance add`");
     }

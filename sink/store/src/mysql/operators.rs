@@ -1,12 +1,14 @@
 //! Maintenance windows and pauses, on a server.
 
 use model::limits::{WINDOW_KEPT_MS, WINDOWS_MAX};
-use model::{TargetId, UnixMs, Window, WindowId};
+use model::{FieldError, TargetId, UnixMs, Window, WindowId};
 use mysql_async::{Row, Value};
 
 use super::queries::bad_row;
 use super::session::{Session, read};
-use crate::operators::{PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowRow};
+use crate::operators::{
+    PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowList, WindowRow,
+};
 use crate::{Result, StoreError};
 
 const PAUSED: &str = "jetpack_monitor_paused_targets";
@@ -45,13 +47,21 @@ impl Session {
         .await
     }
 
-    pub(crate) async fn windows(&mut self) -> Result<Vec<WindowRow>> {
+    pub(crate) async fn windows(&mut self) -> Result<WindowList> {
         let sql = format!("SELECT id, {WINDOW_COLUMNS} FROM {WINDOWS} ORDER BY id");
         let rows = self.ask(&sql, Vec::new()).await?;
-        rows.into_iter().map(|row| self.window_of(row)).collect()
+        let mut windows = WindowList::default();
+        for row in rows {
+            match self.window_of(row)? {
+                Ok(row) => windows.rows.push(row),
+                Err(why) => windows.refused.push(why),
+            }
+        }
+        Ok(windows)
     }
 
-    fn window_of(&self, mut row: Row) -> Result<WindowRow> {
+    /// The window of a row, or its number and why it is none.
+    fn window_of(&self, mut row: Row) -> Result<Result<WindowRow, (i64, FieldError)>> {
         let id = self.integer(&row, 0)?;
         let mut texts = [9, 8].map(|at| row.take::<Option<String>, _>(at).flatten());
         let by: Option<String> = row.take(10);
@@ -65,13 +75,13 @@ impl Session {
             reason: texts[0].take().unwrap_or_default(),
             zone: texts[1].take(),
         };
-        let bad = |error: model::FieldError| bad_row(WINDOWS, id, error.field, &error.found);
-        Ok(WindowRow {
+        let row = |window| WindowRow {
             id: WindowId(id),
-            window: columns.window().map_err(bad)?,
+            window,
             added_by: by.unwrap_or_default(),
             added_at: UnixMs(added_at as u64),
-        })
+        };
+        Ok(columns.window().map(row).map_err(|why| (id, why)))
     }
 
     pub(crate) async fn remove_window(&mut self, id: WindowId) -> Result<bool> {

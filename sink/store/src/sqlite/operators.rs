@@ -1,13 +1,15 @@
 //! Maintenance windows and pauses, in SQLite.
 
 use model::limits::{WINDOW_KEPT_MS, WINDOWS_MAX};
-use model::{TargetId, UnixMs, Window, WindowId};
+use model::{FieldError, TargetId, UnixMs, Window, WindowId};
 use rusqlite::{Row, Transaction};
 
 use super::connection::Db;
 use super::failure::Failure;
 use crate::Result;
-use crate::operators::{PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowRow};
+use crate::operators::{
+    PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowList, WindowRow,
+};
 
 const PAUSED: &str = "SELECT target_id, paused_by, paused_at FROM jetpack_monitor_paused_targets";
 
@@ -53,14 +55,17 @@ impl Db {
         })
     }
 
-    pub(crate) fn windows(&mut self) -> Result<Vec<WindowRow>> {
+    pub(crate) fn windows(&mut self) -> Result<WindowList> {
         let sql = format!("SELECT id, {WINDOW_COLUMNS} FROM {WINDOWS} ORDER BY id");
         self.run(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;
-            let mut windows = Vec::new();
+            let mut windows = WindowList::default();
             while let Some(row) = rows.next()? {
-                windows.push(read_window(row)?);
+                match read_window(row)? {
+                    Ok(row) => windows.rows.push(row),
+                    Err(why) => windows.refused.push(why),
+                }
             }
             Ok(windows)
         })
@@ -151,7 +156,8 @@ fn switched(
     Ok(Switched::Done)
 }
 
-fn read_window(row: &Row<'_>) -> Result<WindowRow, Failure> {
+/// The window of a row, or its number and why it is none.
+fn read_window(row: &Row<'_>) -> Result<Result<WindowRow, (i64, FieldError)>, Failure> {
     let id: i64 = row.get(0)?;
     let mut columns = WindowColumns {
         zone: row.get(8)?,
@@ -161,11 +167,12 @@ fn read_window(row: &Row<'_>) -> Result<WindowRow, Failure> {
     for (at, number) in columns.numbers.iter_mut().enumerate() {
         *number = row.get(at + 1)?;
     }
-    let bad = |error: model::FieldError| Failure::row(WINDOWS, id, error.field, &error.found);
-    Ok(WindowRow {
+    let (added_by, added_at) = (row.get(10)?, row.get::<_, i64>(11)?);
+    let row = |window| WindowRow {
         id: WindowId(id),
-        window: columns.window().map_err(bad)?,
-        added_by: row.get(10)?,
-        added_at: UnixMs(row.get::<_, i64>(11)? as u64),
-    })
+        window,
+        added_by,
+        added_at: UnixMs(added_at as u64),
+    };
+    Ok(columns.window().map(row).map_err(|why| (id, why)))
 }

@@ -5,7 +5,7 @@ use model::{TargetId, UnixMs, Window, WindowId};
 use super::{Backend, Store};
 use crate::Result;
 use crate::mysql::{self, Lane};
-use crate::operators::{PausedTarget, Switched, WindowRow};
+use crate::operators::{PausedTarget, Switched, WindowList};
 
 impl Store {
     /// Keeps a maintenance window that `by` adds at `now`, and forgets those that were once and
@@ -17,11 +17,12 @@ impl Store {
         ask!(self, Control, |db| db.add_window(&window, &by, now))
     }
 
-    /// Every maintenance window, by number.
+    /// Every maintenance window, by number. A row that is none, because somebody wrote it by hand,
+    /// is refused and does not keep the others away.
     ///
     /// # Errors
-    /// The store's, and a row that is no window.
-    pub async fn windows(&self) -> Result<Vec<WindowRow>> {
+    /// The store's.
+    pub async fn windows(&self) -> Result<WindowList> {
         ask!(self, Control, |db| db.windows())
     }
 

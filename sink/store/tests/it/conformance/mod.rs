@@ -53,6 +53,7 @@ macro_rules! conformance {
             audit: a_line_about_a_target_says_which_and_needs_the_right_to_write,
             audit: actions_are_noted_as_they_were_and_old_ones_forgotten,
             operators: a_window_comes_back_as_it_was_added,
+            operators: a_window_that_was_written_wrong_by_hand_does_not_keep_the_others_away,
             operators: old_windows_go_and_there_is_a_limit,
             operators: a_paused_target_is_not_active_whatever_lists_say,
             operators: a_pause_is_kept_with_who_did_it_and_ends_once,
