@@ -1,17 +1,19 @@
 //! Who sits in each slot of each core, and when it was last checked: 24 bytes per slot, indexed,
 //! never hashed. A healthy result of a target at rest ends here, with one cache line touched.
 
+mod timeline;
+
 use std::collections::HashMap;
 
 use incident::Expiry;
-use model::limits::PROJECTION_SLACK_MS;
-use model::outcome::PHASE_ABSENT;
-use model::schedule::{cadence_ms, next_due_ms, phase_ms, spread_ms};
+use model::schedule::{cadence_ms, next_due_ms, phase_ms};
 use model::target::{Maintenance, Method};
 use model::{Generation, MonoUs, Now, Outcome, TargetId, UnixMs};
 
 use crate::handle::Registration;
 use crate::windows::{Active, is_active};
+use timeline::Tenths;
+pub(crate) use timeline::{Timeline, began};
 
 const REGISTERED: u32 = 1 << 31;
 const UNCLEAN: u32 = 1 << 30;
@@ -30,11 +32,6 @@ const INTERVAL: u32 = FAILED - 1;
 
 /// A slot that cannot exist: more slots than this per core are refused.
 const SLOTS_MAX: usize = 1 << 26;
-
-/// Tenths of a second on the monotonic clock, since a moment before its zero: 13 years fit into 32
-/// bits, and 0 means never. The wall clock may step; what is measured here must not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tenths(pub(crate) u32);
 
 /// What every result touches.
 #[derive(Clone, Copy, Debug)]
@@ -75,58 +72,6 @@ fn method_of(flags: u32) -> Option<Method> {
     }
 }
 
-/// Converts the monotonic clock to [`Tenths`], and knows the projection rule.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeline {
-    projection_ms: u64,
-}
-
-impl Timeline {
-    /// Two days of room before the clock's zero, for the spread of the first projections.
-    const ROOM_MS: u64 = 2 * 86_400_000;
-
-    pub(crate) fn new(projection_ms: u64) -> Self {
-        Self {
-            projection_ms: projection_ms.clamp(1, Self::ROOM_MS / 2),
-        }
-    }
-
-    /// `at` in tenths, never 0.
-    pub(crate) fn tenths(at: MonoUs) -> Tenths {
-        Self::of_ms(Self::ROOM_MS + at.0 / 1_000)
-    }
-
-    fn of_ms(with_room_ms: u64) -> Tenths {
-        Tenths(u32::try_from(with_room_ms / 100).unwrap_or(u32::MAX).max(1))
-    }
-
-    /// Whether a check at `checked` is to be projected (`monitor.md` §6).
-    fn is_due(self, interval_s: u32, checked: Tenths, projected: Tenths) -> bool {
-        let (slack, period) = (PROJECTION_SLACK_MS / 100, self.projection_ms / 100);
-        u64::from(interval_s) * 1_000 >= self.projection_ms
-            || u64::from(checked.0) + slack >= u64::from(projected.0) + period
-    }
-
-    /// When a target counts as projected last, before it ever was: spread over the interval, and
-    /// not in step with its checks, or all rows of three intervals would come in one.
-    fn spread(self, target: TargetId, now: MonoUs) -> Tenths {
-        let later = spread_ms(target, self.projection_ms as u32);
-        Self::of_ms(Self::ROOM_MS + now.0 / 1_000 - self.projection_ms + u64::from(later))
-    }
-}
-
-/// When a check began that was drained at `now`: an outcome carries the wall clock only, so it is
-/// how long the check took before it was drained. What it waited on its way is missing: some 10 ms,
-/// and more only when the sink left results where they were because the journal was not writable.
-fn began(outcome: &Outcome, now: MonoUs) -> Tenths {
-    let took_us = match outcome.phases.total_us {
-        PHASE_ABSENT => 0,
-        took_us => u64::from(took_us),
-    };
-    // None begins before the clock's zero, but how long it took is the core's word.
-    Timeline::tenths(MonoUs(now.0.saturating_sub(took_us)))
-}
-
 /// When a batch of outcomes was drained; the day is worked out once for all of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drained {
@@ -141,6 +86,12 @@ impl Drained {
             today: Expiry::today(now.unix),
         }
     }
+}
+
+/// The grid point of a target after `now`.
+fn due_after(target: TargetId, interval_s: u32, now: UnixMs) -> UnixMs {
+    let cadence = cadence_ms(interval_s);
+    UnixMs(next_due_ms(now.0, cadence, phase_ms(target, cadence)))
 }
 
 /// Where an outcome goes.
@@ -222,7 +173,7 @@ impl CoreSlots {
                 hot.interval_and_flags &= !(NOT_KNOWN | FAILED);
                 self.not_known -= usize::from(flags & NOT_KNOWN != 0);
             }
-            let checked = began(outcome, now);
+            let checked = Timeline::tenths(began(outcome, now));
             Self::check(hot, checked, self.timeline, &mut self.pending, slot.0);
         }
     }
@@ -386,9 +337,8 @@ impl CoreSlots {
                 continue;
             }
             hot.interval_and_flags &= !PENDING;
-            let cadence = cadence_ms(hot.interval_and_flags & INTERVAL);
-            let due = next_due_ms(now.0, cadence, phase_ms(target, cadence));
-            visit(slot, target, UnixMs(due));
+            let interval_s = hot.interval_and_flags & INTERVAL;
+            visit(slot, target, due_after(target, interval_s, now));
         }
     }
 
@@ -411,15 +361,10 @@ impl CoreSlots {
         (hot.checked != Tenths(0)).then_some(u64::from(age) * 100)
     }
 
-    /// When the target in `slot` is due after `now`, on the grid, in ms since the Unix epoch.
-    pub(crate) fn next_due_ms(&self, slot: u32, now: UnixMs) -> Option<u64> {
+    /// When the target in `slot` is due after `now`, on the grid.
+    pub(crate) fn next_due(&self, slot: u32, now: UnixMs) -> Option<UnixMs> {
         let tenant = self.tenant(slot)?;
-        let cadence = cadence_ms(tenant.interval_s);
-        Some(next_due_ms(
-            now.0,
-            cadence,
-            phase_ms(tenant.target, cadence),
-        ))
+        Some(due_after(tenant.target, tenant.interval_s, now))
     }
 
     /// Targets inside of a maintenance window, of their own or one of those that are `active`.
@@ -588,15 +533,6 @@ mod tests {
             admit(&mut slots, 0, at);
             assert_eq!(rows(&mut slots), [(0, 1)]);
         }
-    }
-
-    #[test]
-    fn a_check_two_seconds_early_still_counts_for_the_period() {
-        let timeline = Timeline::new(900_000);
-        let projected = Timeline::tenths(START);
-        let due = |ms| timeline.is_due(300, Timeline::tenths(START.plus_ms(ms)), projected);
-        assert!(!due(897_900));
-        assert!(due(898_000));
     }
 
     #[test]

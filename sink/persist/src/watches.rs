@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::handle::Watched;
 use crate::incidents::Key;
+use crate::slots::began;
 
 /// Questions that wait at most; who asks beyond it gets no answer.
 const WATCHES_MAX: usize = 64;
@@ -50,10 +51,8 @@ impl Watches {
         evidence: impl Fn(u16, &Outcome) -> Option<Box<Evidence>>,
     ) {
         for watch in &mut self.0 {
-            let took_us = outcome.phases.values()[5].unwrap_or(0);
-            let began = now.0.saturating_sub(u64::from(took_us));
             let is_it = (watch.key.core, watch.key.slot) == (core, outcome.slot.0);
-            if is_it && watch.found.is_none() && began >= watch.since.0 {
+            if is_it && watch.found.is_none() && began(outcome, now) >= watch.since {
                 watch.found = Some((*outcome, evidence(core, outcome)));
             }
         }

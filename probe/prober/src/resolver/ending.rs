@@ -248,7 +248,7 @@ impl Resolver {
         let entry = self.flights.get_mut(flight);
         let is_first = entry.found.is_none() && entry.failed.is_none();
         let (host, tries) = (entry.host, entry.tries);
-        if !is_first || entry.question.is_some() || !self.hosts.has_old(host, now) {
+        if !is_first || entry.question.is_some() || self.hosts.is_fresh(host, now) {
             return;
         }
         if let Some(old) = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now) {

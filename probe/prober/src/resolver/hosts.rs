@@ -202,11 +202,6 @@ impl Hosts {
             .stale(&mut self.spill, hold_ms, now)
     }
 
-    /// Whether there are addresses past their TTL that may still be used.
-    pub(super) fn has_old(&self, host: HostId, now: MonoUs) -> bool {
-        self.entries[host.0].line.has_old(now)
-    }
-
     /// Hosts with a reference.
     pub(super) fn len(&self) -> usize {
         self.live

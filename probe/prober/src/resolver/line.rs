@@ -183,17 +183,6 @@ impl Line {
         self.content = Content::Failed(new);
     }
 
-    /// Whether there are addresses past their TTL that may still be used.
-    pub(super) fn has_old(&self, now: MonoUs) -> bool {
-        let is_known = !matches!(self.content, Content::Empty | Content::Failed(_));
-        is_known && !self.is_fresh(now) && tenths(now) < self.last_ds()
-    }
-
-    /// When the addresses are of no use any more.
-    fn last_ds(&self) -> u32 {
-        self.expires_ds + (DNS_STALE_MAX_MS / 100) as u32
-    }
-
     /// The addresses if they may still be used; for `hold_ms` they will be given without asking.
     pub(super) fn stale(
         &mut self,
@@ -201,7 +190,7 @@ impl Line {
         hold_ms: u64,
         now: MonoUs,
     ) -> Option<Positive> {
-        let last = self.last_ds();
+        let last = self.expires_ds + (DNS_STALE_MAX_MS / 100) as u32;
         if tenths(now) >= last {
             return None;
         }

@@ -58,18 +58,18 @@ impl<S: FactStore> Sink<S> {
         let who = (tenant.target, tenant.group_id);
         let window = self.windows.of_target(who, tenant.maintenance, now.unix);
         let checked_ms = slots.age_ms(key.slot, now.mono);
-        let grid_ms = slots.next_due_ms(key.slot, now.unix)?;
+        let grid = slots.next_due(key.slot, now.unix)?;
         let unconfirmed = incident.is_suspected() || incident.http_state() == State::SeemsDown;
         let soon = checked_ms.filter(|_| unconfirmed).map(|age_ms| {
             let left_ms = u64::from(SUSPECT_RECHECK_MS).saturating_sub(age_ms);
-            now.unix.0 + left_ms
+            now.unix.plus_ms(left_ms)
         });
         Some(Look {
             state: incident.state(),
             is_suspected: incident.is_suspected(),
             is_known: !slots.is_not_known(key.slot),
             checked_ms,
-            next_check: UnixMs(soon.map_or(grid_ms, |soon| soon.min(grid_ms))),
+            next_check: soon.map_or(grid, |soon| soon.min(grid)),
             maintenance: window.filter(|span| windows::is_active(*span, now.unix)),
         })
     }
