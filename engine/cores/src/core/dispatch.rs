@@ -1,6 +1,6 @@
 //! From due to started: the wheel, the queues, shedding, admission, and the deadlines.
 
-use model::limits::{FAMILY_DELAY_MS, SHED_LAG_MAX_MS};
+use model::limits::{DNS_TRY_MS, FAMILY_DELAY_MS, SHED_LAG_MAX_MS};
 use model::target::Method;
 use model::{MonoUs, Now, Slot};
 use prober::attempt::{Attempt, AttemptSpec, Event, HostRef, Rules};
@@ -46,17 +46,21 @@ impl Core {
     }
 
     /// Whether the deadline has passed. Else the attempt is looked in on while it is young: most
-    /// are over by then, and so cost one timer.
+    /// are over by then, and so cost one timer. A short one that still waits for its name is not
+    /// there any more when the resolver makes do with an old answer by itself.
     fn is_over(&mut self, key: AttemptKey, now: Now) -> bool {
-        let deadline = self
-            .attempts
-            .get_mut(key)
-            .and_then(|entry| entry.deadline());
-        let ahead = deadline.filter(|deadline| now.mono < *deadline);
-        if let Some(deadline) = ahead {
-            self.timers.insert(key.index * 2, tick_after(deadline));
+        let Some(entry) = self.attempts.get_mut(key) else {
+            return true;
+        };
+        let Some(deadline) = entry.deadline().filter(|deadline| now.mono < *deadline) else {
+            return true;
+        };
+        let waits = entry.resolving && is_short(entry.timeout_ms);
+        if let Some(host) = entry.host.filter(|_| waits) {
+            self.resolver.hurry(host, now.mono);
         }
-        ahead.is_none()
+        self.timers.insert(key.index * 2, tick_after(deadline));
+        false
     }
 
     fn judge(&mut self, key: AttemptKey, now: Now) {
@@ -322,9 +326,11 @@ impl Core {
         entry.started = Some(now);
         entry.stalled_us = stalled_us;
         entry.attempt.begin(now);
+        let timeout_ms = u64::from(entry.timeout_ms);
         let first_ms = match entry.host {
-            Some(_) => FAMILY_DELAY_MS.min(u64::from(entry.timeout_ms)),
-            None => u64::from(entry.timeout_ms),
+            Some(_) if is_short(entry.timeout_ms) => timeout_ms / 2,
+            Some(_) => FAMILY_DELAY_MS.min(timeout_ms),
+            None => timeout_ms,
         };
         let first = now.mono.plus_ms(first_ms);
         self.timers.insert(key.index * 2, tick_after(first));
@@ -334,4 +340,9 @@ impl Core {
     pub(super) fn arm_timer(&mut self, key: AttemptKey, at: MonoUs) {
         self.timers.insert(key.index * 2 + 1, tick_after(at));
     }
+}
+
+/// Whether a check with this deadline has no time for two tries of the resolver.
+fn is_short(timeout_ms: u32) -> bool {
+    u64::from(timeout_ms) < 2 * DNS_TRY_MS
 }

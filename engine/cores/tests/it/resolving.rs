@@ -21,8 +21,8 @@ struct Names {
     ttl_s: u32,
     /// Datagrams are cut short.
     cut: bool,
-    /// No answer comes.
-    silent: bool,
+    /// No answer comes from then on.
+    silent_from: MonoUs,
     /// Bytes of one read of a stream.
     piece: usize,
 }
@@ -30,8 +30,13 @@ struct Names {
 const WELL: Names = Names {
     ttl_s: 300,
     cut: false,
-    silent: false,
+    silent_from: MonoUs(u64::MAX),
     piece: 512,
+};
+
+const MUTE: Names = Names {
+    silent_from: MonoUs(0),
+    ..WELL
 };
 
 impl Names {
@@ -58,8 +63,8 @@ impl World for Names {
         }
     }
 
-    fn answer(&mut self, query: &[u8], answer: &mut Vec<u8>, _now: MonoUs) -> Option<u64> {
-        if self.silent {
+    fn answer(&mut self, query: &[u8], answer: &mut Vec<u8>, now: MonoUs) -> Option<u64> {
+        if self.silent_from <= now {
             return None;
         }
         if !self.cut {
@@ -148,8 +153,7 @@ fn with_a_ttl_of_two_cadences_only_the_first_check_waits_for_dns() {
 
 #[test]
 fn while_the_resolvers_are_sick_no_name_is_down() {
-    let silent = true;
-    let mut bench = fleet(Names { silent, ..WELL }, 2_000);
+    let mut bench = fleet(MUTE, 2_000);
     let outcomes = outcomes(&mut bench, 58);
     // 2,000 names in 57 s are 36 a second. 200 of them have failed when those of the first 5.7 s
     // are out of tries (4.5 s); the judgement comes within a second more.
@@ -198,8 +202,7 @@ fn is_of_many(text: &str) -> bool {
 /// of the DNS opens none before it has repeated (`confirm_after`, 3), and it does not.
 #[test]
 fn the_failures_before_the_resolvers_are_known_to_be_sick_do_not_repeat() {
-    let silent = true;
-    let mut bench = fleet(Names { silent, ..WELL }, 2_000);
+    let mut bench = fleet(MUTE, 2_000);
     let mut downs = vec![0; 2_000];
     // Four minutes: as long as the names speak of the resolvers without canaries, and less.
     for s in 1..=240 {
@@ -232,10 +235,6 @@ fn ends_us(outcome: &Outcome) -> u64 {
 
 #[test]
 fn a_deadline_that_is_shorter_than_the_tries_speaks_of_sick_resolvers_too() {
-    let world = Names {
-        silent: true,
-        ..WELL
-    };
     let brief = |id| {
         let mut target = if id % 2 == 0 {
             target(id, 60)
@@ -245,11 +244,31 @@ fn a_deadline_that_is_shorter_than_the_tries_speaks_of_sick_resolvers_too() {
         target.config.timeout_ms = 1_000;
         target
     };
-    let mut bench = fleet_of(world, (1..=2_000).map(brief));
+    let mut bench = fleet_of(MUTE, (1..=2_000).map(brief));
     let outcomes = outcomes(&mut bench, 58);
     let last = &outcomes[outcomes.len() - 1_000..];
     let sick = |o: &Outcome| o.failure() == Some(FailureClass::DnsResolverSick);
     assert!(last.iter().all(sick));
+}
+
+#[test]
+fn a_deadline_that_is_shorter_than_a_try_is_no_failure_where_an_old_address_is_known() {
+    let world = Names {
+        ttl_s: 60,
+        silent_from: MonoUs(100 * SECOND),
+        ..WELL
+    };
+    let brief = |id| {
+        let mut target = target(id, 60);
+        target.config.timeout_ms = 1_000;
+        target
+    };
+    let mut bench = fleet_of(world, (1..=10).map(brief));
+    let outcomes = outcomes(&mut bench, 171);
+    assert_eq!(outcomes.len(), 30);
+    assert!(outcomes.iter().all(|outcome| outcome.failure().is_none()));
+    let old = |outcome: &&Outcome| outcome.has(flags::DNS_STALE);
+    assert_eq!(outcomes.iter().filter(old).count(), 10);
 }
 
 #[test]
@@ -324,15 +343,11 @@ fn the_answer_to_a_question_comes_over_tcp_where_it_fits_no_datagram() {
 fn a_deadline_that_is_shorter_than_the_tries_names_the_server_that_was_asked() {
     // Each try takes 1.5 s.
     for (timeout_ms, tries) in [(1_000, 1), (2_000, 2), (4_000, 3), (5_000, 3)] {
-        let world = Names {
-            silent: true,
-            ..WELL
-        };
         let targets = [target(1, 60), question(2)].map(|mut target| {
             target.config.timeout_ms = timeout_ms;
             target
         });
-        let mut bench = fleet_of(world, targets.into_iter());
+        let mut bench = fleet_of(MUTE, targets.into_iter());
         // Each at least once, and to its end.
         let outcomes = outcomes(&mut bench, 63);
         for outcome in &outcomes {

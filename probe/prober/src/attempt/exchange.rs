@@ -113,7 +113,8 @@ impl Attempt {
     pub(super) fn on_deadline(&mut self, now: Now) {
         let timeout = Some(self.timeout_class());
         let open_ended = self.hop.body.is_some_and(|body| body.is_open_ended());
-        let judged = self.search().map_or(timeout, |(search, rules)| {
+        let unsearched = if open_ended { None } else { timeout };
+        let judged = self.search().map_or(unsearched, |(search, rules)| {
             let verdict = search.stop(rules);
             let enough = search.has_keyword() || open_ended && search.is_satisfied(rules);
             if enough { verdict } else { timeout }

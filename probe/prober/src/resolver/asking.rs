@@ -18,7 +18,7 @@
 //! Names begin as the cap on queries and the number of those under way allow; until then they wait
 //! in the queue.
 
-use model::limits::DNS_TRIES_MAX;
+use model::limits::{DNS_PLAIN_MS, DNS_TRIES_MAX};
 use model::{FailureClass, MonoUs};
 
 use super::answer::DnsFailure;
@@ -85,6 +85,9 @@ impl Resolver {
     pub(super) fn ask(&mut self, flight: u32, upstream: u8, now: MonoUs) {
         self.flights.limit(flight, now);
         self.bucket.take();
+        if self.plain_until <= now {
+            self.plain = 0;
+        }
         let entry = self.flights.get_mut(flight);
         entry.tries += 1;
         entry.upstream = upstream;
@@ -205,7 +208,7 @@ impl Resolver {
     }
 
     pub(super) fn on_reply(&mut self, flight: u32, reply: Reply, now: MonoUs) {
-        self.learn_style(flight, &reply);
+        self.learn_style(flight, &reply, now);
         match reply {
             Reply::Addresses { addresses, ttl_ms } => {
                 self.on_addresses(flight, addresses, ttl_ms, now);
@@ -244,12 +247,14 @@ impl Resolver {
         self.ask(flight, upstream, now);
     }
 
-    /// An upstream that refused a question with EDNS and answers it without is asked without from
-    /// now on.
-    fn learn_style(&mut self, flight: u32, reply: &Reply) {
+    /// An upstream that refused a question with EDNS and answers it without is asked without for an
+    /// hour: that one name was answered so says little of the others.
+    fn learn_style(&mut self, flight: u32, reply: &Reply, now: MonoUs) {
         let entry = self.flights.get_mut(flight);
-        if !matches!(reply, Reply::Failed { .. } | Reply::Malformed) {
-            self.plain |= entry.plain & 1 << entry.upstream;
+        let learned = entry.plain & 1 << entry.upstream;
+        if learned != 0 && !matches!(reply, Reply::Failed { .. } | Reply::Malformed) {
+            self.plain |= learned;
+            self.plain_until = now.plus_ms(DNS_PLAIN_MS);
         }
     }
 

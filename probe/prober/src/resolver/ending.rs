@@ -263,6 +263,14 @@ impl Resolver {
         }
     }
 
+    /// Somebody waits for this name who has not the time for a second try: as after a silent try.
+    pub fn hurry(&mut self, host: HostId, now: MonoUs) {
+        let flight = self.hosts.flight(host);
+        if let Some(flight) = flight.filter(|flight| self.flights.get_mut(*flight).tries > 0) {
+            self.stand_in(flight, now);
+        }
+    }
+
     /// What an answer from the line of the host is.
     pub(super) fn known_scope(&self, host: HostId, now: MonoUs) -> Scope {
         self.scope(self.hosts.life(host).width.is_wide(now))

@@ -41,6 +41,8 @@ pub(crate) struct TlsLink {
     look: Option<Look>,
     /// The chain that was refused, leaf first.
     refused: Vec<CertificateDer<'static>>,
+    /// The flag of the outcome that says that the chain of this handshake was good by memory.
+    spared: u16,
     validity: Option<Validity>,
     fault: Option<Error>,
     /// The remote has said `close_notify`.
@@ -103,6 +105,7 @@ impl TlsLink {
             session: Session::None,
             look: None,
             refused: Vec::new(),
+            spared: 0,
             validity: None,
             fault: None,
             closed: false,
@@ -141,6 +144,7 @@ impl TlsLink {
             .expect("the limit is off: all of it is taken");
         self.connection = Some(connection);
         (self.heard, self.closed, self.fault) = (false, false, None);
+        self.spared = 0;
         self.hidden_bytes = 0;
         self.session = if settings.sessions.has_offered() {
             Session::Offered
@@ -198,7 +202,12 @@ impl TlsLink {
             return Err(self.fault(Error::General("the record buffer is full".to_owned())));
         };
         self.hidden_bytes += read;
-        match connection.process_new_packets() {
+        let processed = connection.process_new_packets();
+        // At once: before the next bytes of this handshake another one may have its chain judged.
+        if settings.verifier.take_remembered() {
+            self.spared = flags::TLS_CHAIN_CACHED;
+        }
+        match processed {
             Ok(state) => {
                 self.closed = state.peer_has_closed();
                 let decrypted = state.plaintext_bytes_to_read();
@@ -245,11 +254,7 @@ impl TlsLink {
         if let Some(validity) = self.validity.filter(|_| !self.is_bare) {
             settings.sessions.note_full(validity.not_after);
         }
-        if settings.verifier.take_remembered() {
-            flags::TLS_CHAIN_CACHED
-        } else {
-            0
-        }
+        self.spared
     }
 
     /// The next piece of what was decrypted; empty when there is none.

@@ -161,6 +161,13 @@ fn a_body_without_an_end_is_judged_by_what_came_unless_the_keyword_did_not() {
     assert_eq!(deadline("", &["fatal"]), Some("body.forbidden"));
     assert_eq!(deadline("welcome", &["other"]), None);
     assert_eq!(deadline("absent", &["other"]), Some("http.timeout"));
+    // The time is up before the 250 ms are that such a body is read for.
+    let brief = AttemptSpec {
+        timeout_ms: 200,
+        ..http()
+    };
+    let unsearched = run(&brief, Script::answering(vec![endless], End::Silence), true);
+    assert_eq!(unsearched.class(), None);
     let closed = check(&rules("absent", &[]), vec![endless], End::Eof);
     assert_eq!(closed.class(), Some("body.keyword_missing"));
 }

@@ -484,6 +484,27 @@ fn an_old_answer_stands_in_after_one_silent_try_and_the_next_upstream_is_asked_a
 }
 
 #[test]
+fn who_has_no_time_for_two_tries_has_the_old_answer_sooner_and_the_question_goes_on() {
+    let (mut bench, host) = asked(2, IpPolicy::V4Only);
+    bench.resolver.hurry(host, bench.now);
+    assert!(bench.answers.is_empty(), "nothing is known yet");
+    bench.answer(Say::Addresses(1, 60));
+    bench.only_answer().expect("addresses");
+    bench.resolver.hurry(host, bench.now);
+    bench.pass(60 * SECOND);
+    assert_eq!(bench.lookup(host, 2), Lookup::Waiting);
+    bench.pass(500_000);
+    bench.resolver.hurry(host, bench.now);
+    bench.pass(10_000);
+    assert!(bench.only_answer().expect("the old address").stale);
+    bench.answer(Say::Addresses(2, 60));
+    let Lookup::Hit(new) = bench.lookup(host, 3) else {
+        panic!("the upstream answered late")
+    };
+    assert!(!new.stale && new.addresses.len() == 2);
+}
+
+#[test]
 fn forged_late_and_duplicate_datagrams_change_nothing() {
     let (mut bench, host) = asked(2, IpPolicy::V4First);
     let first = bench.sent[0].clone();

@@ -231,6 +231,19 @@ fn check_at(
     connection: ServerConnection,
     manner: Manner,
 ) -> Attempt {
+    check_amid(now, spec, shared, connection, manner, |_| {})
+}
+
+/// As [`check_at`], with what happens beside it before its nth read.
+fn check_amid(
+    now: Now,
+    spec: &AttemptSpec<'_>,
+    shared: &Shared,
+    connection: ServerConnection,
+    manner: Manner,
+    mut beside: impl FnMut(u32),
+) -> Attempt {
+    let mut reads = 0;
     let mut server = Server {
         connection,
         bytes: Vec::new(),
@@ -264,6 +277,8 @@ fn check_at(
                 }
             }
             Command::Recv { conn } => {
+                beside(reads);
+                reads += 1;
                 let most = manner
                     .breaks_after
                     .map_or(usize::MAX, |limit| limit - handed_over);

@@ -103,6 +103,13 @@ fn what_may_not_understand_edns_is_asked_once_without_and_kept_to_if_that_helps(
         }
         assert!(asked.contains(&(upstream(0), false)), "{asked:?}");
         assert!(!asked.contains(&(upstream(0), true)), "{asked:?}");
+        bench.now = bench.now.plus_us(3_600 * SECOND);
+        for waiter in 4..6 {
+            assert_eq!(bench.lookup(host, waiter), Lookup::Waiting);
+            assert!(bench.sent.last().is_some_and(has_edns), "an hour later");
+            bench.answer(Say::Addresses(1, 30));
+            bench.pass(31 * SECOND);
+        }
     }
 }
 

@@ -52,15 +52,44 @@ fn server(authority: &Authority, versions: &[&'static SupportedProtocolVersion])
 
 /// A check of `host:port` so many seconds after 2026 began.
 fn visit(shared: &Shared, server: &Arc<ServerConfig>, to: (&str, u16), at_s: u64) -> Report {
+    visit_amid(shared, server, to, at_s, |_| {})
+}
+
+/// As [`visit`], with what happens beside it before its nth read.
+fn visit_amid(
+    shared: &Shared,
+    server: &Arc<ServerConfig>,
+    to: (&str, u16),
+    at_s: u64,
+    beside: impl FnMut(u32),
+) -> Report {
     let connection = ServerConnection::new(server.clone()).expect("server");
     let spec = AttemptSpec {
         port: to.1,
         ..spec(Scheme::Https, HostRef::Name(to.0))
     };
-    check_at(at(at_s * 1_000_000), &spec, shared, connection, POLITE).report()
+    let now = at(at_s * 1_000_000);
+    check_amid(now, &spec, shared, connection, POLITE, beside).report()
 }
 
 const A: (&str, u16) = ("a.test", 443);
+
+#[test]
+fn what_a_chain_was_spared_is_told_of_its_own_check_whatever_is_verified_beside_it() {
+    let authority = authority();
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        let shared = client(&authority, ALWAYS_FULL);
+        let server = Arc::new(server(&authority, versions));
+        visit(&shared, &server, A, 0);
+        let mut others = Vec::new();
+        let report = visit_amid(&shared, &server, A, 1, |reads| {
+            if reads == 1 {
+                others.push(visit(&shared, &server, ("b.test", 443), 1).flags & CACHED);
+            }
+        });
+        assert_eq!((report.flags & CACHED, others), (CACHED, vec![0]));
+    }
+}
 
 #[test]
 fn a_verified_chain_is_good_for_an_hour_of_its_name() {
