@@ -5,19 +5,17 @@
 //! journal instead, so that memory stays bounded. Small batches that wait are given to the store as
 //! one, so that a store that is slow per transaction does not fall behind for that reason alone.
 
+mod fact_store;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use model::fact::Batch;
 use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS, BATCH_MAX};
-use store::{
-    Applied, AuditRow, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, HistoryRow, OpenEvent,
-    StoreError,
-};
+use store::{Applied, Fence, StoreError};
 use tokio::sync::Notify;
 
 use crate::failpoint;
@@ -26,97 +24,7 @@ use crate::journal::Journal;
 use crate::quiet::Quiet;
 use crate::stats::Durations;
 use crate::superseded::SupersededFacts;
-
-/// What the sink asks of a store; the seam where tests put a store that fails.
-pub(crate) trait FactStore: 'static {
-    /// Whether dropping an overdue apply ends it: true where each request can give up its own
-    /// connection, false where a thread works on it to the end whatever we do.
-    fn drops_overdue(&self) -> bool;
-
-    fn acquire(&self, claim: &Claim) -> impl Future<Output = Result<Fence, StoreError>>;
-    fn renew(&self, fence: Fence, lease_ms: u64) -> impl Future<Output = Result<(), StoreError>>;
-    fn release(&self, fence: Fence) -> impl Future<Output = Result<(), StoreError>>;
-    fn pass_over(
-        &self,
-        fence: Fence,
-        last_seq: u64,
-    ) -> impl Future<Output = Result<(), StoreError>>;
-    fn apply(
-        &self,
-        fence: Fence,
-        batch: &Batch,
-    ) -> impl Future<Output = Result<Applied, StoreError>>;
-    fn sync(&self) -> impl Future<Output = Result<(), StoreError>>;
-    fn write_freshness(
-        &self,
-        fence: Fence,
-        rows: Vec<FreshnessRow>,
-    ) -> impl Future<Output = FreshnessWritten>;
-    /// Answers how many rows were new.
-    fn write_history(
-        &self,
-        fence: Fence,
-        rows: Vec<HistoryRow>,
-    ) -> impl Future<Output = Result<u64, StoreError>>;
-    /// Writes lines about targets to the audit log.
-    fn write_trail(
-        &self,
-        fence: Fence,
-        rows: Vec<AuditRow>,
-    ) -> impl Future<Output = Result<(), StoreError>>;
-    fn floors(&self, fence: Fence) -> impl Future<Output = Result<Floors, StoreError>>;
-    fn open_events(&self) -> impl Future<Output = Result<Vec<OpenEvent>, StoreError>>;
-}
-
-impl FactStore for store::Store {
-    fn drops_overdue(&self) -> bool {
-        false
-    }
-
-    async fn acquire(&self, claim: &Claim) -> Result<Fence, StoreError> {
-        Self::acquire(self, claim).await
-    }
-
-    async fn renew(&self, fence: Fence, lease_ms: u64) -> Result<(), StoreError> {
-        Self::renew(self, fence, lease_ms).await
-    }
-
-    async fn release(&self, fence: Fence) -> Result<(), StoreError> {
-        Self::release(self, fence).await
-    }
-
-    async fn pass_over(&self, fence: Fence, last_seq: u64) -> Result<(), StoreError> {
-        Self::pass_over(self, fence, last_seq).await
-    }
-
-    async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied, StoreError> {
-        Self::apply(self, fence, batch).await
-    }
-
-    async fn sync(&self) -> Result<(), StoreError> {
-        Self::sync(self).await
-    }
-
-    async fn write_freshness(&self, fence: Fence, rows: Vec<FreshnessRow>) -> FreshnessWritten {
-        Self::write_freshness(self, fence, rows).await
-    }
-
-    async fn write_history(&self, fence: Fence, rows: Vec<HistoryRow>) -> Result<u64, StoreError> {
-        Self::write_history(self, fence, rows).await
-    }
-
-    async fn write_trail(&self, fence: Fence, rows: Vec<AuditRow>) -> Result<(), StoreError> {
-        Self::write_trail(self, fence, rows).await
-    }
-
-    async fn floors(&self, fence: Fence) -> Result<Floors, StoreError> {
-        Self::floors(self, fence).await
-    }
-
-    async fn open_events(&self) -> Result<Vec<OpenEvent>, StoreError> {
-        Self::open_events(self).await
-    }
-}
+pub(crate) use fact_store::FactStore;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -133,6 +41,10 @@ pub(crate) struct ApplyCounts {
     pub(crate) overdue: u64,
     /// Facts that were passed over: others wrote in their place.
     pub(crate) superseded: u64,
+    /// Times that the store had less than it had acknowledged.
+    pub(crate) set_back: u64,
+    /// Journal records that neither the store nor the journal has.
+    pub(crate) missing: u64,
 }
 
 /// What the store is given at a time: batches of the journal, one after the other, as one. It stays
@@ -155,6 +67,8 @@ pub(crate) struct ApplyQueue {
     offer: RefCell<Option<Rc<Offer>>>,
     /// Number of the last batch that the store has.
     applied: Cell<u64>,
+    /// Number of the last batch that the store itself said it has.
+    acknowledged: Cell<u64>,
     /// The right to write; without it nothing is applied.
     fence: Cell<Option<Fence>>,
     /// An epoch under which the store refused to write.
@@ -162,6 +76,8 @@ pub(crate) struct ApplyQueue {
     superseded: RefCell<SupersededFacts>,
     /// Someone wants every file gone that can go.
     eager: Cell<bool>,
+    /// The store is to be asked whether it still has what it acknowledged.
+    looks_back: Cell<bool>,
     /// The store could not be synced when files could have gone.
     sync_failed: Cell<bool>,
     /// The journal could not be read back the last time.
@@ -180,10 +96,12 @@ impl ApplyQueue {
             loaded: RefCell::new(VecDeque::new()),
             offer: RefCell::new(None),
             applied: Cell::new(applied),
+            acknowledged: Cell::new(0),
             fence: Cell::new(Some(fence)),
             refused: Cell::new(None),
             superseded: RefCell::default(),
             eager: Cell::new(false),
+            looks_back: Cell::new(false),
             sync_failed: Cell::new(false),
             unreadable: Cell::new(false),
             counts: Cell::new(ApplyCounts::default()),
@@ -205,10 +123,44 @@ impl ApplyQueue {
         *self.offer.borrow_mut() = None;
     }
 
-    /// The right to write is there: the store has everything up to `applied`, and is given what
-    /// is not `superseded`.
-    pub(crate) fn go_on(&self, fence: Fence, applied: u64, superseded: SupersededFacts) {
+    /// The store refused to write under `fence`; whether that was the right of this moment.
+    fn refuse(&self, fence: Fence) -> bool {
+        self.refused.set(Some(fence.epoch()));
+        let is_current = self.fence.get() == Some(fence);
+        if is_current {
+            self.stop();
+        }
+        is_current
+    }
+
+    /// The store has no more than `found`, and had acknowledged more: what it lost stays in the
+    /// journal from now on.
+    fn set_back(&self, found: u64) {
+        self.acknowledged.set(found);
+        self.applied.set(found);
+        self.count(|counts| counts.set_back += 1);
+    }
+
+    /// The right to write is there: the store has everything up to `floor`, neither it nor the
+    /// journal has what follows up to `applied`, and it is given the rest that is not `superseded`.
+    pub(crate) fn go_on(
+        &self,
+        fence: Fence,
+        (floor, applied): (u64, u64),
+        superseded: SupersededFacts,
+    ) {
         self.stop();
+        let acknowledged = self.acknowledged.get();
+        if floor < acknowledged {
+            tracing::error!(
+                found = floor,
+                acknowledged,
+                "the store lost facts that it had: it is given what the journal still has"
+            );
+            self.set_back(floor);
+        }
+        self.count(|counts| counts.missing += applied - floor);
+        self.acknowledged.set(floor);
         self.applied.set(applied);
         *self.superseded.borrow_mut() = superseded;
         self.fence.set(Some(fence));
@@ -276,6 +228,13 @@ impl ApplyQueue {
         self.changed.notify_one();
     }
 
+    /// Asks for a look whether the store still has what it acknowledged, when there is nothing to
+    /// give it: facts that come ask by themselves.
+    pub(crate) fn look_back(&self) {
+        self.looks_back.set(true);
+        self.changed.notify_one();
+    }
+
     /// Whether the store has everything, and nothing is left to remove.
     pub(crate) fn is_settled(&self) -> bool {
         self.lag() == 0 && !self.eager.get()
@@ -311,6 +270,9 @@ impl ApplyQueue {
             return Next::Apply(fence, offer);
         }
         self.eager.set(false);
+        if self.looks_back.take() && self.acknowledged.get() > 0 {
+            return Next::LookBack(fence);
+        }
         Next::Idle
     }
 
@@ -389,6 +351,7 @@ impl ApplyQueue {
         }
         *self.offer.borrow_mut() = None;
         self.applied.set(offer.batch.journal_seq);
+        self.acknowledged.set(offer.batch.journal_seq);
         self.sync_failed.set(false);
         self.count(|counts| {
             counts.applies += offer.records;
@@ -427,6 +390,8 @@ enum Next {
         last: u64,
     },
     Unreadable,
+    /// Nothing is to be given to the store; does it have what it had?
+    LookBack(Fence),
     Idle,
 }
 
@@ -448,12 +413,18 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
                     first,
                     last,
                     "batches of facts are not in the journal: the store was last written with \
-                     another journal, or a segment was moved away; going on behind them"
+                     another journal, or lost them when they were gone here, or a segment was \
+                     moved away; going on behind them"
                 );
+                queue.count(|counts| counts.missing += last + 1 - first);
                 queue.applied.set(last);
                 true
             }
             Next::Unreadable => false,
+            Next::LookBack(fence) => {
+                look_back(&*store, &queue, fence).await;
+                true
+            }
             Next::Idle => {
                 queue.changed.notified().await;
                 true
@@ -476,7 +447,7 @@ async fn apply_one<S: FactStore>(
 ) -> bool {
     let batch = &offer.batch;
     failpoint::pass("apply.before");
-    let mut applying = pin!(store.apply(fence, batch));
+    let mut applying = pin!(store.apply(fence, batch, queue.acknowledged.get()));
     let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
     let result = if let Ok(result) = tokio::time::timeout(limit, &mut applying).await {
         result
@@ -502,11 +473,8 @@ async fn apply_one<S: FactStore>(
             queue.acknowledge(offer, &applied);
             true
         }
-        Err(StoreError::Fenced { epoch, .. }) => {
-            queue.refused.set(Some(epoch));
-            if queue.fence.get() == Some(fence) {
-                queue.stop();
-            }
+        Err(error @ (StoreError::Fenced { .. } | StoreError::SetBack { .. })) => {
+            refused(queue, fence, &error);
             true
         }
         Err(error) => {
@@ -524,6 +492,37 @@ async fn apply_one<S: FactStore>(
             }
             false
         }
+    }
+}
+
+/// Gives the store the last batch that it acknowledged once more, without its facts: it refuses
+/// that if it was set back. Whatever else is the matter, or comes too late, the next look or the
+/// next facts meet it too.
+async fn look_back<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) {
+    let acknowledged = queue.acknowledged.get();
+    let known = Batch {
+        journal_seq: acknowledged,
+        facts: Vec::new(),
+    };
+    let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
+    let asked = tokio::time::timeout(limit, store.apply(fence, &known, acknowledged));
+    if let Ok(Err(error)) = asked.await {
+        refused(queue, fence, &error);
+    }
+}
+
+/// Stops where the store does not take facts under `fence` any more.
+fn refused(queue: &ApplyQueue, fence: Fence, error: &StoreError) {
+    match error {
+        StoreError::Fenced { .. } => {
+            queue.refuse(fence);
+        }
+        StoreError::SetBack { found, .. } if queue.refuse(fence) => {
+            tracing::error!(%error, "the store lost facts that it had: this node asks it again \
+                where it is, and gives it what the journal still has");
+            queue.set_back(*found);
+        }
+        _ => {}
     }
 }
 

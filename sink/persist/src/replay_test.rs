@@ -61,8 +61,13 @@ impl FactStore for Watched {
         self.store.pass_over(fence, last_seq).await
     }
 
-    async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied, StoreError> {
-        let applied = self.store.apply(fence, batch).await;
+    async fn apply(
+        &self,
+        fence: Fence,
+        batch: &Batch,
+        acknowledged: u64,
+    ) -> Result<Applied, StoreError> {
+        let applied = self.store.apply(fence, batch, acknowledged).await;
         if batch.journal_seq == self.last {
             self.has_all.notify_one();
         }

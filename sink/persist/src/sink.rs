@@ -147,7 +147,8 @@ impl<S: FactStore> Sink<S> {
         let facts = FactQueue::new(found.journal.next_seq());
         let own_clock = Clock::clone(&clock);
         let queue = ApplyQueue::new(found.journal, found.applied, found.fence, own_clock);
-        queue.go_on(found.fence, found.applied, found.superseded);
+        let reached = (found.floor, found.applied);
+        queue.go_on(found.fence, reached, found.superseded);
         let mut sink = Self {
             clock,
             store,
@@ -284,6 +285,8 @@ impl<S: FactStore> Sink<S> {
         counters.apply_retries = applies.retries;
         counters.apply_overdue = applies.overdue;
         counters.facts_superseded = applies.superseded;
+        counters.store_set_back = applies.set_back;
+        counters.batches_missing = applies.missing;
         counters.epoch = self.tenure.lease.epoch();
         counters.lease = self.tenure.lease.standing(now.mono) as u64;
         counters.fenced = self.tenure.fenced;

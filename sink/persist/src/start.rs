@@ -41,7 +41,9 @@ pub(crate) struct Right {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) journal: Journal,
-    /// Number of the last batch that the store has, or that lies before the journal's first.
+    /// Number of the last batch that the store has.
+    pub(crate) floor: u64,
+    /// The same, or that of the last one before the journal's first.
     pub(crate) applied: u64,
     /// Above every id of the store and the journal.
     pub(crate) mint: FactMint,
@@ -85,6 +87,7 @@ pub(crate) async fn find<S: FactStore>(
     passed_over.map_err(failed)?;
     let applied = first_unapplied.map_or(journal.last_seq(), |first| first - 1);
     Ok(Found {
+        floor: right.floors.journal_seq,
         applied,
         mint,
         open: memory.open,

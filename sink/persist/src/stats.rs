@@ -102,11 +102,15 @@ counters! {
     /// Facts of the journal that were passed over: while another node had their shards it wrote
     /// there, and the store keeps what that one wrote.
     facts_superseded,
+    /// Times that the store had less than it had acknowledged.
+    store_set_back,
+    /// Batches that neither the store nor the journal had any more.
+    batches_missing,
     /// The epoch under which this node writes, or wrote last (gauge).
     epoch,
     /// The right to write: 0 held, 1 not renewed in time, 2 taken by another node (gauge).
     lease,
-    /// Times that another node took over from this one.
+    /// Times that another node took over from this one, or the store was set back.
     fenced,
     /// Checks written to the history.
     history_rows,

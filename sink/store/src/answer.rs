@@ -1,7 +1,7 @@
 //! What goes into the store and comes out of it besides the types of `model`. No SQL here.
 
 use crate::lease::Superseded;
-use model::fact::Event;
+use model::fact::{Batch, Event};
 use model::metadata::Votes;
 use model::outcome::Phases;
 use model::target::TargetConfig;
@@ -114,6 +114,17 @@ pub struct Applied {
     pub conflicts: Vec<FactId>,
     /// The batch was at or below the recorded journal position: nothing was looked at.
     pub already_applied: bool,
+}
+
+impl Applied {
+    /// Of a batch that the store has.
+    pub(crate) fn already(batch: &Batch) -> Self {
+        Self {
+            skipped: batch.facts.len() as u64,
+            already_applied: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// What became of targets that were exported to a legacy table; the three add up to them.

@@ -480,6 +480,21 @@ pub enum StoreError {
         /// The epoch that is over.
         epoch: u64,
     },
+    /// The store is older than what it acknowledged to this node.
+    #[error(
+        "nothing was written to the store {store}: it has batches of facts of this journal up to \
+         {found} and had acknowledged {acknowledged}, so it was set back (a replica that was \
+         behind took over, a backup was restored, or a crash lost commits): its server should \
+         commit to the disk, and to a replica, before it answers"
+    )]
+    SetBack {
+        /// The address, its password masked.
+        store: String,
+        /// Number of the last batch that it has.
+        found: u64,
+        /// Number of the last one that it had acknowledged.
+        acknowledged: u64,
+    },
     /// A setting of the session is not what was asked for.
     #[error(
         "the store {store} keeps {setting} = {found:?} for our sessions, {wanted:?} is needed: \

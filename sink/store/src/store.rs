@@ -283,14 +283,17 @@ impl Store {
     /// status are written only with a new transition, closed events are never touched and
     /// `started_at` never moves. No content of a batch makes it fail.
     ///
+    /// `acknowledged` is the number of the last batch that this store is known to have: of
+    /// [`Store::floors`] or of an apply that succeeded. A store that has less was set back.
+    ///
     /// It is not on the disk after a power failure before the next [`Store::sync`].
     ///
     /// # Errors
-    /// [`Fenced`](crate::StoreError::Fenced), and the store's; then nothing of the batch is
-    /// applied.
-    pub async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied> {
+    /// [`Fenced`](crate::StoreError::Fenced), [`SetBack`](crate::StoreError::SetBack), and the
+    /// store's; then nothing of the batch is applied.
+    pub async fn apply(&self, fence: Fence, batch: &Batch, acknowledged: u64) -> Result<Applied> {
         let batch = batch.clone();
-        ask!(self, Facts, |db| db.apply(fence, &batch))
+        ask!(self, Facts, |db| db.apply(fence, &batch, acknowledged))
     }
 
     /// Makes everything applied so far survive a power failure: a journal may forget what was

@@ -52,7 +52,7 @@ pub(crate) fn host_name() -> String {
 pub(super) struct Loaded {
     /// The epoch of the sink when loading began.
     pub(super) epoch: u64,
-    /// The cores are paused because another node took over.
+    /// The cores are paused because the right to write is lost.
     pub(super) is_fenced: bool,
 }
 
@@ -76,7 +76,7 @@ impl Control {
             self.fed_for.is_fenced = true;
             self.fleet.pause(true).await?;
             self.show_stage();
-            warn!("another node took over: no checks are started until this one has the lease");
+            warn!("the right to write is lost: no checks are started until this node has it again");
         }
         Ok(is_fenced)
     }

@@ -190,6 +190,8 @@ fn sink_json(sink: &SinkSnapshot) -> Value {
         "epoch": counters.epoch,
         "fenced": counters.fenced,
         "facts_superseded": counters.facts_superseded,
+        "store_set_back": counters.store_set_back,
+        "batches_missing": counters.batches_missing,
         "transitions": counters.transitions,
         "journal_records": counters.journal_records,
         "journal_bytes": counters.journal_bytes,

@@ -223,3 +223,47 @@ fn a_node_that_was_taken_over_stops_loads_again_and_goes_on_with_its_incidents()
     let events = run(&[&["events", "list"], &place[..]].concat());
     assert!(stdout(&events).contains("http"), "{}", stdout(&events));
 }
+
+#[test]
+fn a_node_whose_store_lost_acknowledged_facts_gives_it_the_same_ones_again() {
+    let shared = Shared::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut node = Node::start(shared.command("one", folder.path()));
+    node.wait_for("loaded");
+    let down = |status: &Value| status["targets"]["down"] == 1 && status["sink"]["apply_lag"] == 0;
+    status_until(folder.path(), |status| {
+        ask(folder.path(), r#"{"cmd":"trigger","target":1}"#);
+        down(status)
+    });
+    let facts = || {
+        shared.sql(
+            "SELECT (SELECT GROUP_CONCAT(id ORDER BY id) FROM {events}), \
+             (SELECT GROUP_CONCAT(id ORDER BY id) FROM {event_transitions}), \
+             (SELECT GROUP_CONCAT(id ORDER BY id) FROM {jobs})",
+        )
+    };
+    let before = facts();
+    assert!(!before.contains("NULL"), "{before}");
+    // As a replica that took over before any of it had come.
+    shared.sql(
+        "START TRANSACTION; DELETE FROM {jobs}; DELETE FROM {event_transitions}; \
+         DELETE FROM {events}; UPDATE {journals} SET journal_seq = 0; COMMIT",
+    );
+    // Nobody asks for a check: it finds out by itself.
+    node.wait_for("the store lost facts that it had");
+    node.wait_for("this node writes again");
+    node.wait_for("loaded again");
+    let after = status_until(folder.path(), |status| {
+        down(status) && status["sink"]["lease"] == "held"
+    });
+    let sink = &after["sink"];
+    assert_eq!(
+        (&sink["store_set_back"], &sink["batches_missing"]),
+        (&1.into(), &0.into()),
+        "{after}"
+    );
+    assert_eq!(facts(), before);
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+}

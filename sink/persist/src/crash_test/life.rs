@@ -63,7 +63,7 @@ impl Node {
         });
         // A small journal: segments are closed and removed all the time.
         let config = crate::SinkConfig {
-            journal_max_bytes: 64 * 1024,
+            journal_max_bytes: 32 * 1024,
             ..config(directory)
         };
         let sink = spawn(config, clock, vec![link], open(directory)).expect("the sink starts");

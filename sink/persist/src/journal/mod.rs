@@ -31,6 +31,9 @@ pub(crate) use record::{RECORD_HEADER, SEGMENT_HEADER as HEADER_BYTES};
 /// left waiting is not encoded all at once.
 const WRITE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Segments kept for a store that loses its last commits, at most: restarts leave small ones.
+const KEPT_MAX: usize = 8;
+
 /// The journal, open for writing.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -247,25 +250,25 @@ impl Journal {
 
     /// Whether files could go if everything up to `applied` were safe in the store.
     pub(crate) fn can_reclaim(&self, applied: u64, eagerly: bool) -> bool {
-        self.segments.iter().enumerate().any(|(index, segment)| {
-            segment.last_seq <= applied && (self.is_closed(index) || self.may_end(segment, eagerly))
-        })
+        self.segments
+            .front()
+            .is_some_and(|oldest| oldest.last_seq <= applied && self.may_go(oldest, eagerly))
     }
 
-    /// Removes segments whose batches are all at or below `durable`. The one that is being
-    /// written goes too when it is large, or `eagerly` whenever it has a batch.
+    /// Removes segments whose batches are all at or below `durable`: where the ones after them
+    /// hold enough for a store that loses its last commits, or `eagerly` every one that has a
+    /// batch.
     pub(crate) fn reclaim(&mut self, durable: u64, eagerly: bool) -> Result<(), PersistError> {
         if !self.can_reclaim(durable, eagerly) {
             return Ok(());
         }
         failpoint::pass("reclaim.before");
         while let Some(segment) = self.segments.front() {
-            if segment.last_seq > durable || !(self.is_closed(0) || self.may_end(segment, eagerly))
-            {
+            if segment.last_seq > durable || !self.may_go(segment, eagerly) {
                 break;
             }
             let path = path_of(&self.directory, segment.number);
-            if !self.is_closed(0) {
+            if self.segments.len() == 1 {
                 self.file = None;
             }
             self.disk
@@ -280,13 +283,14 @@ impl Journal {
         Ok(())
     }
 
-    fn is_closed(&self, index: usize) -> bool {
-        index + 1 < self.segments.len() || self.file.is_none()
-    }
-
-    fn may_end(&self, segment: &Segment, eagerly: bool) -> bool {
-        let has_batches = segment.last_seq >= segment.first_seq;
-        has_batches && (eagerly || segment.bytes >= self.segment_max_bytes / 4)
+    /// Whether the oldest segment is not needed even if the store loses its last commits.
+    fn may_go(&self, oldest: &Segment, eagerly: bool) -> bool {
+        let is_closed = self.segments.len() > 1 || self.file.is_none();
+        let has_batches = oldest.last_seq >= oldest.first_seq;
+        let kept = self.bytes() - oldest.bytes;
+        (eagerly && (is_closed || has_batches))
+            || kept >= self.segment_max_bytes / 4
+            || self.segments.len() > KEPT_MAX
     }
 
     /// The first number from `from` on that it has.

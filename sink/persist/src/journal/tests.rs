@@ -7,7 +7,7 @@ use model::fact::{Batch, Fact};
 use proptest::prelude::*;
 use tempfile::tempdir;
 
-use super::{Journal, Trouble};
+use super::{Journal, KEPT_MAX, Trouble};
 use crate::testbed::{any_batches, target};
 
 const LARGE: u64 = 1 << 30;
@@ -96,6 +96,60 @@ fn segments_close_when_full_and_go_when_the_store_has_them() {
     assert_eq!((journal.segments(), files(dir.path()).len()), (0, 0));
     commit(&mut journal, &[batch(13, 1)]);
     assert_eq!(open(dir.path(), 8_000, 12).1, [batch(13, 1)]);
+}
+
+/// Commits batches of several sizes with the store up to date, and gives the journal to `look`
+/// after each.
+fn follow(journal: &mut Journal, numbers: std::ops::Range<u64>, mut look: impl FnMut(&Journal)) {
+    for seq in numbers {
+        commit(journal, &[batch(seq, 1 + seq as u32 * 7 % 23)]);
+        journal.reclaim(seq, false).expect("reclaimed");
+        look(journal);
+    }
+}
+
+#[test]
+fn what_the_store_has_is_kept_until_a_quarter_of_a_segment_is_behind_it() {
+    let dir = tempdir().expect("a directory");
+    let (mut journal, _) = open(dir.path(), 8 * 2_000, 0);
+    let mut went = false;
+    follow(&mut journal, 1..200, |journal| {
+        let oldest = journal.segments.front().expect("the one being written");
+        went |= oldest.first_seq > 1;
+        assert!(!went || journal.bytes() >= 500, "{journal:?}");
+        assert!(journal.bytes() - oldest.bytes < 500, "{journal:?}");
+    });
+    assert!(went);
+    // It is there for a store that lost it, at once and after a restart.
+    let first = journal.next_held(1).expect("kept");
+    let read = journal.read(first, 1).expect("read");
+    assert_eq!(read, [batch(first, 1 + first as u32 * 7 % 23)]);
+    let kept = (journal.bytes(), journal.segments());
+    drop(journal);
+    let (mut journal, found) = open(dir.path(), 8 * 2_000, first - 1);
+    let numbers: Vec<u64> = found.iter().map(|batch| batch.journal_seq).collect();
+    assert_eq!(numbers, (first..200).collect::<Vec<_>>());
+    journal.reclaim(199, false).expect("reclaimed");
+    assert_eq!((journal.bytes(), journal.segments()), kept);
+    // Whoever needs the room, or ends in order, keeps nothing that the store has.
+    journal.reclaim(first, true).expect("reclaimed");
+    assert!(journal.next_held(1).is_some_and(|held| held <= first + 1));
+    journal.reclaim(199, true).expect("reclaimed");
+    assert_eq!((journal.bytes(), files(dir.path()).len()), (0, 0));
+}
+
+#[test]
+fn restarts_leave_few_files_for_a_store_that_loses_commits() {
+    let dir = tempdir().expect("a directory");
+    for seq in 1..=40 {
+        let (mut journal, found) = open(dir.path(), LARGE, seq - 1);
+        assert_eq!(found, []);
+        follow(&mut journal, seq..seq + 1, |_| {});
+        assert_eq!(journal.segments() as u64, seq.min(KEPT_MAX as u64));
+        assert_eq!(files(dir.path()).len(), journal.segments());
+        let first = journal.next_held(1).expect("kept");
+        assert_eq!(first, (seq + 1).saturating_sub(KEPT_MAX as u64).max(1));
+    }
 }
 
 #[test]

@@ -141,8 +141,12 @@ impl<S: FactStore> Sink<S> {
         };
         let (store, reply) = (Rc::clone(&self.store), Rc::clone(&self.tenure.reply));
         let lease_ms = self.tenure.claim.lease_ms;
+        let queue = Rc::clone(&self.queue);
         tokio::task::spawn_local(async move {
             let renewed = store.renew(fence, lease_ms).await;
+            if renewed.is_ok() {
+                queue.look_back();
+            }
             *reply.borrow_mut() = Some(Reply::Renewed(renewed));
         });
     }
@@ -174,8 +178,9 @@ impl<S: FactStore> Sink<S> {
         self.tenure.fenced += 1;
         tracing::error!(
             epoch = self.tenure.lease.epoch(),
-            "another node took over: nothing more is written or checked; this node asks for its \
-             shards, loads the store again and goes on when it gets them"
+            "another node took over, or the store was set back: nothing more is written or \
+             checked; this node asks for its shards, loads the store again and goes on when it \
+             gets them"
         );
         self.queue.stop();
         self.cores.iter_mut().for_each(|core| core.outbox.clear());
@@ -220,7 +225,7 @@ impl<S: FactStore> Sink<S> {
             lag = self.queue.lag(),
             "this node writes again; its targets are loaded next"
         );
-        self.queue.go_on(fence, floor, superseded);
+        self.queue.go_on(fence, (floor, floor), superseded);
         self.resume_own(&mut memory.open, now);
         self.incidents = Incidents::new(memory.open);
         Ok(Answer::Granted { epoch, since })

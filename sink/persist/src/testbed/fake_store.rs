@@ -86,6 +86,15 @@ pub(crate) struct FakeStore {
     pub(crate) freshness: RefCell<HashMap<TargetId, FreshnessRow>>,
 }
 
+/// The facts of a store at a moment.
+pub(crate) struct Picture {
+    applied: u64,
+    events: BTreeMap<FactId, Event>,
+    transitions: Vec<Transition>,
+    known: HashSet<FactId>,
+    jobs: Vec<Job>,
+}
+
 impl FakeStore {
     fn answer(&self) -> Result<(), StoreError> {
         if self.away.get() {
@@ -98,6 +107,26 @@ impl FakeStore {
     pub(crate) fn stand_by(&self, clock: &Arc<AtomicU64>, left_ms: u64) {
         *self.standby.borrow_mut() = Some(Arc::clone(clock));
         self.lease(left_ms);
+    }
+
+    /// What it has now; [`FakeStore::set_back`] makes it have no more.
+    pub(crate) fn picture(&self) -> Picture {
+        Picture {
+            applied: self.applied.get(),
+            events: self.events.borrow().clone(),
+            transitions: self.transitions.borrow().clone(),
+            known: self.known.borrow().clone(),
+            jobs: self.jobs.borrow().clone(),
+        }
+    }
+
+    /// A replica that is behind takes over: what was committed since `picture` is lost.
+    pub(crate) fn set_back(&self, picture: Picture) {
+        self.applied.set(picture.applied);
+        *self.events.borrow_mut() = picture.events;
+        *self.transitions.borrow_mut() = picture.transitions;
+        *self.known.borrow_mut() = picture.known;
+        *self.jobs.borrow_mut() = picture.jobs;
     }
 
     /// Another node takes over.
@@ -228,7 +257,12 @@ impl FactStore for Rc<FakeStore> {
         Ok(())
     }
 
-    async fn apply(&self, fence: Fence, batch: &Batch) -> Result<Applied, StoreError> {
+    async fn apply(
+        &self,
+        fence: Fence,
+        batch: &Batch,
+        acknowledged: u64,
+    ) -> Result<Applied, StoreError> {
         self.calls.set(self.calls.get() + 1);
         while self.stalled.get() {
             self.go_on.notified().await;
@@ -243,8 +277,18 @@ impl FactStore for Rc<FakeStore> {
             std::future::pending::<()>().await;
         }
         self.require(fence)?;
-        if batch.journal_seq <= self.applied.get() {
-            self.met_again.set(self.met_again.get() + 1);
+        let found = self.applied.get();
+        if found < acknowledged {
+            return Err(StoreError::SetBack {
+                store: "fake".to_owned(),
+                found,
+                acknowledged,
+            });
+        }
+        if batch.journal_seq <= found {
+            let is_facts = !batch.facts.is_empty();
+            self.met_again
+                .set(self.met_again.get() + u64::from(is_facts));
             return Ok(Applied::default());
         }
         self.largest.set(self.largest.get().max(batch.facts.len()));

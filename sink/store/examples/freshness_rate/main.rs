@@ -249,6 +249,7 @@ async fn facts(store: &Store, fence: Fence, rows: usize, run: u64) -> Result<(),
                     journal_seq,
                     facts: facts.collect(),
                 },
+                0,
             )
             .await?;
     }

@@ -25,7 +25,9 @@ use crate::{Result, StoreError};
 mod decide;
 
 const ADVANCE: &str = "UPDATE jetpack_monitor_journals SET journal_seq = ? \
-    WHERE journal_id = ? AND journal_seq < ?";
+    WHERE journal_id = ? AND journal_seq < ? AND journal_seq >= ?";
+
+const POSITION: &str = "SELECT journal_seq FROM jetpack_monitor_journals WHERE journal_id = ?";
 
 const EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, state, \
     ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events WHERE";
@@ -90,13 +92,18 @@ const RAISE_FLOORS: (&str, &str, &str) = (
 );
 
 impl Session {
-    pub(crate) async fn apply(&mut self, fence: Fence, batch: &Batch) -> Result<Applied> {
+    pub(crate) async fn apply(
+        &mut self,
+        fence: Fence,
+        batch: &Batch,
+        acknowledged: u64,
+    ) -> Result<Applied> {
         self.connect().await?;
         // Each statement has its time limit, the whole has none: a server that is far away, or
         // slow, gets its facts late, but it gets them.
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            session.apply_once(fence, batch).await
+            session.apply_once(fence, batch, acknowledged).await
         })
         .await
     }
@@ -108,15 +115,16 @@ impl Session {
         self.commit().await
     }
 
-    async fn apply_once(&mut self, fence: Fence, batch: &Batch) -> Result<Applied> {
-        let seq = Value::Int(batch.journal_seq as i64);
-        let advance = vec![seq.clone(), Value::Int(fence.journal), seq];
-        if self.execute(ADVANCE, advance).await? == 0 {
-            return Ok(Applied {
-                skipped: batch.facts.len() as u64,
-                already_applied: true,
-                ..Applied::default()
-            });
+    async fn apply_once(
+        &mut self,
+        fence: Fence,
+        batch: &Batch,
+        acknowledged: u64,
+    ) -> Result<Applied> {
+        let seq = batch.journal_seq as i64;
+        let advance = [seq, fence.journal, seq, acknowledged as i64].map(Value::Int);
+        if self.execute(ADVANCE, advance.into()).await? == 0 {
+            return self.stayed(fence, batch, acknowledged).await;
         }
         let mut decided = self.look(&batch.facts).await?;
         batch.facts.iter().for_each(|fact| decided.take(fact));
@@ -125,6 +133,21 @@ impl Session {
         let mut applied = decided.applied;
         applied.jobs = jobs;
         Ok(applied)
+    }
+
+    /// Why the position stayed: the store has the batch, or less than it acknowledged.
+    async fn stayed(&mut self, fence: Fence, batch: &Batch, acknowledged: u64) -> Result<Applied> {
+        let journal = vec![Value::Int(fence.journal)];
+        let position = self.number(POSITION, journal).await?;
+        let found = position.unwrap_or(0) as u64;
+        if position.is_none() || found < acknowledged.max(batch.journal_seq) {
+            return Err(StoreError::SetBack {
+                store: self.url().to_string(),
+                found,
+                acknowledged,
+            });
+        }
+        Ok(Applied::already(batch))
     }
 
     /// Reads every row that decides what becomes of `facts`.

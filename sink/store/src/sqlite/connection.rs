@@ -296,12 +296,12 @@ mod tests {
         };
         limit(&db, 60);
         let batch = batch(1_000);
-        let error = db.apply(fence, &batch).expect_err("no room");
+        let error = db.apply(fence, &batch, 0).expect_err("no room");
         assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
         assert!(error.to_string().contains("free some space"));
         assert_eq!(db.counts().expect("counts"), StoreCounts::default());
         limit(&db, 1_000_000);
-        assert_eq!(db.apply(fence, &batch).expect("room").transitions, 1_000);
+        assert_eq!(db.apply(fence, &batch, 0).expect("room").transitions, 1_000);
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
         db.connection
             .pragma_update(None, "query_only", true)
             .expect("a switch");
-        let error = db.apply(fence, &batch(1)).expect_err("read-only");
+        let error = db.apply(fence, &batch(1), 0).expect_err("read-only");
         assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
     }
 

@@ -84,21 +84,27 @@ const RAISE_FLOOR: &str = "
     ON CONFLICT (shard) DO UPDATE SET newest_fact = max(newest_fact, excluded.newest_fact)";
 
 impl Db {
-    pub(crate) fn apply(&mut self, fence: Fence, batch: &Batch) -> Result<Applied> {
+    pub(crate) fn apply(
+        &mut self,
+        fence: Fence,
+        batch: &Batch,
+        acknowledged: u64,
+    ) -> Result<Applied> {
         self.write(|transaction| {
             lease::require(transaction, fence)?;
-            apply(transaction, fence, batch)
+            apply(transaction, fence, batch, acknowledged)
         })
     }
 }
 
-fn apply(transaction: &Transaction<'_>, fence: Fence, batch: &Batch) -> Result<Applied, Failure> {
-    if !advance_journal(transaction, fence, batch.journal_seq)? {
-        return Ok(Applied {
-            skipped: batch.facts.len() as u64,
-            already_applied: true,
-            ..Applied::default()
-        });
+fn apply(
+    transaction: &Transaction<'_>,
+    fence: Fence,
+    batch: &Batch,
+    acknowledged: u64,
+) -> Result<Applied, Failure> {
+    if !advance_journal(transaction, fence, batch.journal_seq, acknowledged)? {
+        return Ok(Applied::already(batch));
     }
     let mut applied = Applied::default();
     let mut statements = Statements::prepare(transaction)?;
@@ -125,15 +131,34 @@ fn apply(transaction: &Transaction<'_>, fence: Fence, batch: &Batch) -> Result<A
     Ok(applied)
 }
 
-/// Records the journal position; `false` when it is not above the recorded one.
-fn advance_journal(transaction: &Transaction<'_>, fence: Fence, seq: u64) -> Result<bool, Failure> {
-    let moved = transaction
+/// Records the journal position; `false` when it is not above the recorded one, which must not be
+/// below what was acknowledged.
+fn advance_journal(
+    transaction: &Transaction<'_>,
+    fence: Fence,
+    seq: u64,
+    acknowledged: u64,
+) -> Result<bool, Failure> {
+    let position: Option<i64> = transaction
+        .prepare_cached("SELECT journal_seq FROM jetpack_monitor_journals WHERE journal_id = ?1")?
+        .query_row([fence.journal], |row| row.get(0))
+        .optional()?;
+    let found = position.unwrap_or(0) as u64;
+    if position.is_none() || found < acknowledged {
+        return Err(Failure::SetBack {
+            found,
+            acknowledged,
+        });
+    }
+    if seq <= found {
+        return Ok(false);
+    }
+    transaction
         .prepare_cached(
-            "UPDATE jetpack_monitor_journals SET journal_seq = ?1
-             WHERE journal_id = ?2 AND journal_seq < ?1",
+            "UPDATE jetpack_monitor_journals SET journal_seq = ?1 WHERE journal_id = ?2",
         )?
         .execute((seq as i64, fence.journal))?;
-    Ok(moved == 1)
+    Ok(true)
 }
 
 /// Ids are minted above every id that was ever applied, also when its rows are long gone.

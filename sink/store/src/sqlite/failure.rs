@@ -39,6 +39,8 @@ pub(super) enum Failure {
     Held(Held),
     /// The right to write was taken.
     Fenced(Fence),
+    /// The store is older than what it acknowledged.
+    SetBack { found: u64, acknowledged: u64 },
 }
 
 impl From<SqliteError> for Failure {
@@ -101,6 +103,14 @@ impl Failure {
             Self::Fenced(fence) => StoreError::Fenced {
                 store: path.display().to_string(),
                 epoch: fence.epoch(),
+            },
+            Self::SetBack {
+                found,
+                acknowledged,
+            } => StoreError::SetBack {
+                store: path.display().to_string(),
+                found,
+                acknowledged,
             },
         }
     }

@@ -65,7 +65,7 @@ impl Writer {
     }
 
     pub(crate) async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
-        self.store.apply(self.fence, batch).await
+        self.store.apply(self.fence, batch, 0).await
     }
 
     pub(crate) async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> FreshnessWritten {

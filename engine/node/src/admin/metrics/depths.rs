@@ -81,10 +81,14 @@ impl Scrape {
             "0: this node may write, 1: its lease was not renewed in time, 2: another has it";
         page.gauge("lease", help, plain(sink.lease))?;
         page.gauge("epoch", "Epoch of the right to write", plain(sink.epoch))?;
-        let help = "Times that another node took over";
+        let help = "Times that another node took over, or the store was set back";
         page.counter("fenced", help, plain(sink.fenced))?;
         let help = "Facts passed over because another node wrote in their place";
-        page.counter("facts_superseded", help, plain(sink.facts_superseded))
+        page.counter("facts_superseded", help, plain(sink.facts_superseded))?;
+        let help = "Times that the store had less than it had acknowledged";
+        page.counter("store_set_back", help, plain(sink.store_set_back))?;
+        let help = "Journal records that neither the store nor the journal had any more";
+        page.counter("batches_missing", help, plain(sink.batches_missing))
     }
 
     /// Checks that were not kept, and old rows that were not either.

@@ -389,3 +389,147 @@ fn a_takeover_is_said_once_with_the_node_that_has_the_lease() {
     assert!(with("node=\"other\" holder=\"there\"") >= 1, "{heard:#?}");
     assert_eq!(with("this node writes again"), 1, "{heard:#?}");
 }
+
+/// A sink whose target 7 has a confirmed incident in the store, which then lost all but its start.
+/// Numbers of the first and the last batch that it lost.
+async fn set_back(bed: &mut Bed, journal_goes: bool) -> (u64, u64) {
+    bed.check(0, 0, 1, Some(HttpStatus));
+    bed.turns(5).await;
+    let replica = bed.store.picture();
+    let first = bed.store.applied.get() + 1;
+    for _ in 0..2 {
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+    }
+    assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+    let last = bed.store.applied.get();
+    if journal_goes {
+        bed.sink.queue.tidy_up();
+        bed.turns(2).await;
+    }
+    let segments = bed.snapshot().counters.journal_segments;
+    assert_eq!(segments, u64::from(!journal_goes));
+    bed.store.set_back(replica);
+    assert_eq!(bed.store.story(target(7)), OUTAGE[..1]);
+    (first, last)
+}
+
+#[test]
+fn a_store_that_lost_acknowledged_facts_is_given_them_again_once() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        set_back(&mut bed, false).await;
+        bed.check(0, 0, 1, None);
+        turn_until(&mut bed, |bed| bed.snapshot().counters.store_set_back == 1).await;
+        is_back(&mut bed).await;
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE);
+        assert_eq!(bed.store.jobs.borrow().len(), 3);
+        let seen = bed.snapshot().counters;
+        assert_eq!((seen.fenced, seen.store_set_back), (1, 1));
+        assert_eq!((seen.apply_lag, seen.batches_missing), (0, 0));
+        // Nothing is left of it: the next outage goes its way.
+        bed.register(0, 0, 1, 7, 60);
+        bed.pass(FLAP_WINDOW_MS);
+        for class in [Some(HttpStatus), Some(HttpStatus), Some(HttpStatus), None] {
+            bed.check(0, 0, 1, class);
+            bed.turns(5).await;
+        }
+        assert_eq!(bed.store.story(target(7)), [OUTAGE, OUTAGE].concat());
+        assert_eq!(bed.snapshot().counters.store_set_back, 1);
+    });
+}
+
+#[test]
+fn a_node_that_has_nothing_to_write_notices_it_with_its_next_renewal() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        set_back(&mut bed, false).await;
+        turn_until(&mut bed, |bed| bed.snapshot().counters.store_set_back == 1).await;
+        is_back(&mut bed).await;
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+        // And looks again without finding anything.
+        for _ in 0..20 {
+            bed.pass(10_000);
+            bed.turns(5).await;
+        }
+        let seen = bed.snapshot().counters;
+        assert_eq!((seen.store_set_back, seen.fenced), (1, 1));
+        assert_eq!((seen.apply_lag, seen.batches_missing), (0, 0));
+        assert_eq!((seen.lease, seen.apply_retries), (0, 0));
+    });
+}
+
+#[test]
+fn a_store_that_lost_facts_and_the_epoch_with_them_is_counted_once() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        set_back(&mut bed, false).await;
+        bed.store.bump();
+        turn_until(&mut bed, |bed| bed.snapshot().counters.fenced == 1).await;
+        assert_eq!(bed.snapshot().counters.store_set_back, 0, "not known yet");
+        is_back(&mut bed).await;
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+        let seen = bed.snapshot().counters;
+        assert_eq!((seen.store_set_back, seen.fenced), (1, 1));
+        assert_eq!((seen.apply_lag, seen.batches_missing), (0, 0));
+    });
+}
+
+#[test]
+fn a_store_that_was_set_back_while_no_node_ran_is_given_what_a_killed_one_left() {
+    let dir = tempdir().expect("a directory");
+    let (store, replica) = on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let replica = bed.store.picture();
+        for _ in 0..2 {
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(5).await;
+        }
+        assert_eq!(bed.snapshot().counters.apply_lag, 0);
+        (Rc::clone(&bed.store), replica)
+    });
+    store.set_back(replica);
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+        let seen = bed.snapshot().counters;
+        assert_eq!((seen.apply_lag, seen.batches_missing), (0, 0));
+    });
+}
+
+#[test]
+fn what_neither_the_store_nor_the_journal_has_any_more_is_said_with_its_numbers() {
+    let dir = tempdir().expect("a directory");
+    let mut lost = (0, 0);
+    let heard = Heard::during(
+        || {
+            on_virtual_time(async {
+                let mut bed = one_target(config(dir.path())).await;
+                lost = set_back(&mut bed, true).await;
+                bed.check(0, 0, 1, None);
+                turn_until(&mut bed, |bed| bed.snapshot().counters.store_set_back == 1).await;
+                is_back(&mut bed).await;
+                bed.turns(5).await;
+                let seen = bed.snapshot().counters;
+                assert_eq!(seen.batches_missing, lost.1 + 1 - lost.0);
+                assert_eq!((seen.apply_lag, seen.store_set_back), (0, 1));
+                assert_eq!(bed.store.story(target(7)), [OUTAGE[0], OUTAGE[2]]);
+            });
+        },
+        "ERROR",
+    );
+    let with = |text: &str| heard.iter().filter(|line| line.contains(text)).count();
+    let numbers = format!("first={} last={}", lost.0, lost.1);
+    assert_eq!(with(&numbers), 1, "{heard:#?}");
+    let found = format!("up to {} and had acknowledged {}", lost.0 - 1, lost.1);
+    assert_eq!(with(&found), 1, "{heard:#?}");
+}

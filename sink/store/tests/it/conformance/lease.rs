@@ -316,3 +316,49 @@ pub(crate) async fn a_journal_that_is_back_is_not_forgotten<B: Backend>() {
     backend.number("DELETE FROM jetpack_monitor_shards_taken WHERE journal_id = 2");
     assert!(!plain.forget_taken(later).await.expect("looked").more);
 }
+
+pub(crate) async fn a_store_that_was_set_back_takes_nothing_until_it_is_asked_where_it_is<
+    B: Backend,
+>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let mut incident = Incident::of(target(5), 1);
+    let opened = batch(7, &[incident.open()]);
+    store.apply(&opened).await.expect("applied");
+    let plain: &Store = &store;
+    let next = batch(8, &[incident.confirm()]);
+    let before = store.counts().await.expect("counts");
+    let position = "UPDATE jetpack_monitor_journals SET journal_seq = 6";
+    for (sql, at) in [(position, 6), ("DELETE FROM jetpack_monitor_journals", 0)] {
+        backend.number(sql);
+        let before = store.counts().await.expect("counts");
+        // Neither the next batch, nor the one that it is known to have.
+        for batch in [&next, &opened] {
+            let error = plain
+                .apply(store.fence, batch, 7)
+                .await
+                .expect_err("set back");
+            assert!(
+                matches!(error, StoreError::SetBack { found, acknowledged: 7, .. } if found == at),
+                "{error}"
+            );
+            assert!(!error.is_transient());
+        }
+        assert_eq!(store.counts().await.expect("counts"), before);
+    }
+    // Under a right that was taken again it goes on from where the store is.
+    let again = open(&backend).await;
+    let floor = again.floors().await.expect("floors").journal_seq;
+    assert_eq!(floor, 0);
+    for (batch, transitions) in [(&opened, 0), (&next, 1)] {
+        let applied = plain.apply(again.fence, batch, floor).await;
+        assert_eq!(applied.expect("applied").transitions, transitions);
+    }
+    let same = plain.apply(again.fence, &next, 8).await.expect("has it");
+    assert!(same.already_applied);
+    let after = again.counts().await.expect("counts");
+    assert_eq!(
+        (after.journal_seq, after.transitions),
+        (8, before.transitions + 1)
+    );
+}

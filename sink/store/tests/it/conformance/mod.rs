@@ -66,6 +66,7 @@ macro_rules! conformance {
             lease: shards_of_a_journal_that_does_not_come_back_are_one_row_in_the_end,
             lease: a_journal_that_is_back_is_not_forgotten,
             lease: a_store_from_before_nodes_had_names_goes_on_at_its_position,
+            lease: a_store_that_was_set_back_takes_nothing_until_it_is_asked_where_it_is,
         }
 
         #[tokio::test]

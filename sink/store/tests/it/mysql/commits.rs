@@ -123,7 +123,7 @@ async fn a_right_whose_answer_is_lost_is_found_to_be_ones_own() {
     );
     let facts = batch(1, &[Incident::of(target(5), 1).open()]);
     let plain: Store = Store::clone(&store);
-    let applied = plain.apply(fence, &facts).await.expect("its own");
+    let applied = plain.apply(fence, &facts, 0).await.expect("its own");
     assert_eq!(applied.transitions, 1);
 }
 
