@@ -7,6 +7,7 @@ use model::outcome::Phases;
 use model::target::TargetConfig;
 use model::{FactId, FailureClass, FieldError, Target, TargetId, UnixMs};
 
+use crate::rules::OLD_ROWS_MAX;
 use crate::{Result, StoreError};
 
 /// Groups the calls of one import: the instant at which it began, in ms since the Unix epoch.
@@ -312,8 +313,28 @@ pub struct Forgotten {
     pub audit: u64,
     /// Shards that were taken from journals which did not come back.
     pub taken: u64,
+    /// Check times of targets that are gone.
+    pub freshness: u64,
     /// There may be more.
     pub more: bool,
+}
+
+impl Forgotten {
+    /// So many check times, in a step that looked at `count` rows up to the target `last`; and
+    /// where the next step goes on.
+    pub(crate) fn check_times(
+        freshness: u64,
+        (count, last): (i64, i64),
+    ) -> (Self, Option<TargetId>) {
+        let more = count == OLD_ROWS_MAX as i64;
+        let forgotten = Self {
+            freshness,
+            more,
+            ..Self::default()
+        };
+        let after = TargetId::new(last).filter(|_| more);
+        (forgotten, after)
+    }
 }
 
 /// Which events to list, newest first.

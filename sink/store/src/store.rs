@@ -426,6 +426,20 @@ impl Store {
         ask!(self, Control, |db| db.forget_taken(before))
     }
 
+    /// Deletes check times from before `before` of targets that no table has any more. One step
+    /// looks at the next 1,000 rows behind the target `after`; it returns what that is for the next
+    /// step, and `None` behind the last row.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_freshness(
+        &self,
+        before: UnixMs,
+        after: Option<TargetId>,
+    ) -> Result<(Forgotten, Option<TargetId>)> {
+        ask!(self, Control, |db| db.forget_freshness(before, after))
+    }
+
     /// The newest events that pass `filter`, newest first.
     ///
     /// # Errors

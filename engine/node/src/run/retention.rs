@@ -25,6 +25,9 @@ const PAUSE_MIN_MS: u64 = 20;
 const PAUSE_FACTOR: u64 = 2;
 /// Shards that were taken from a journal which did not come back are forgotten after so many days.
 const TAKEN_DAYS: u32 = 90;
+/// Check times of targets that are gone are forgotten after so many days: a table may be away for a
+/// moment while another one is put in its place.
+const GONE_DAYS: u64 = 7;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How many days are kept; 0 = all.
@@ -54,6 +57,7 @@ pub(crate) struct RetentionStats {
     transitions: AtomicU64,
     audit: AtomicU64,
     taken: AtomicU64,
+    freshness: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -65,10 +69,11 @@ impl RetentionStats {
             .fetch_add(step.transitions, Ordering::Relaxed);
         self.audit.fetch_add(step.audit, Ordering::Relaxed);
         self.taken.fetch_add(step.taken, Ordering::Relaxed);
+        self.freshness.fetch_add(step.freshness, Ordering::Relaxed);
     }
 
     /// Rows by table.
-    pub(crate) fn rows(&self) -> [(&'static str, u64); 5] {
+    pub(crate) fn rows(&self) -> [(&'static str, u64); 6] {
         [
             ("check_history", self.history.load(Ordering::Relaxed)),
             ("events", self.events.load(Ordering::Relaxed)),
@@ -78,6 +83,7 @@ impl RetentionStats {
             ),
             ("audit_log", self.audit.load(Ordering::Relaxed)),
             ("shards_taken", self.taken.load(Ordering::Relaxed)),
+            ("site_runtime", self.freshness.load(Ordering::Relaxed)),
         ]
     }
 
@@ -125,6 +131,8 @@ async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Resul
         let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
         while days > 0 && take_step(store, view, &mut all, (what, before)).await? {}
     }
+    let before = UnixMs(now.0.saturating_sub(GONE_DAYS * DAY_MS));
+    all.freshness = forget_check_times(store, view, before).await?;
     if all != Forgotten::default() {
         info!(
             checks = all.history,
@@ -132,6 +140,7 @@ async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Resul
             transitions = all.transitions,
             audit = all.audit,
             taken = all.taken,
+            check_times = all.freshness,
             "old rows were deleted"
         );
     }
@@ -165,6 +174,24 @@ async fn take_step(
     Ok(done.more)
 }
 
+/// Check times of targets that are gone: a walk through all of them, in steps with pauses; how many
+/// went.
+async fn forget_check_times(store: &Store, view: &View, before: UnixMs) -> store::Result<u64> {
+    let (mut all, mut after) = (0, None);
+    loop {
+        let begun = view.clock.mono();
+        let (done, next) = store.forget_freshness(before, after).await?;
+        let took_ms = view.clock.mono().since(begun) / 1_000;
+        view.retention.add(&done);
+        all += done.freshness;
+        if next.is_none() {
+            return Ok(all);
+        }
+        after = next;
+        tokio::time::sleep(pause(took_ms)).await;
+    }
+}
+
 /// What is deleted is gone: a machine whose clock is years ahead must not take everything for old
 /// as long as the server's clock says otherwise.
 fn earlier(own: UnixMs, server: Option<UnixMs>) -> UnixMs {
@@ -179,7 +206,7 @@ fn pause(took_ms: u64) -> Duration {
 mod tests {
     use model::outcome::Phases;
     use model::{FactId, TargetId};
-    use store::{ALL_SHARDS, AuditRow, Claim, HistoryRow, JournalId, StoreUrl};
+    use store::{ALL_SHARDS, AuditRow, Claim, FreshnessRow, HistoryRow, JournalId, StoreUrl};
 
     use super::*;
     use crate::run::view::testbed::view;
@@ -235,6 +262,13 @@ mod tests {
             events_days: 1,
             audit_days: 365,
         };
+        let times = |days: u64| FreshnessRow {
+            target: TargetId::new(1 + days as i64).expect("positive"),
+            last_checked: UnixMs(now.0 - days * DAY_MS),
+            next_check: now,
+        };
+        let written = store.write_freshness(fence, [6, 8].map(times).to_vec());
+        assert_eq!(written.await.all().expect("written"), 2);
         let noted = |days: u64| AuditRow {
             event_type: "reload",
             source: "ringwatch:n".to_owned(),
@@ -247,6 +281,7 @@ mod tests {
         sweep(&store, days, &view).await.expect("swept");
         assert_eq!(view.retention.rows()[0], ("check_history", 2_500));
         assert_eq!(view.retention.rows()[3], ("audit_log", 1));
+        assert_eq!(view.retention.rows()[5], ("site_runtime", 1));
         sweep(&store, days, &view).await.expect("nothing left");
         assert_eq!(view.retention.rows()[0].1, 2_500);
     }

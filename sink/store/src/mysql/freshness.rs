@@ -9,9 +9,10 @@ use super::insert::Many;
 use super::legacy;
 use super::session::{Session, read};
 use crate::Result;
-use crate::answer::FreshnessRow;
+use crate::answer::{Forgotten, FreshnessRow};
 use crate::lease::Fence;
 use crate::legacy::LegacyFreshness;
+use crate::rules::OLD_ROWS_MAX;
 
 /// Whatever is written later stays, also where its time is earlier: the wall clock may step back,
 /// and there is one writer, whose calls come one after the other.
@@ -26,6 +27,14 @@ const SIZE_STEP: usize = FRESHNESS_CHUNK_ROWS / 8;
 
 const ONE: &str = "SELECT last_checked_at, next_check_at FROM jetpack_monitor_site_runtime \
     WHERE target_id = ?";
+
+const NEXT: &str = "SELECT COUNT(*), MAX(target_id) FROM (\
+    SELECT target_id FROM jetpack_monitor_site_runtime \
+    WHERE target_id > ? ORDER BY target_id LIMIT ?) AS next_rows";
+
+const GONE: &str = "SELECT r.target_id FROM jetpack_monitor_site_runtime AS r \
+    WHERE r.target_id > ? AND r.target_id <= ? AND r.last_checked_at < ? AND NOT EXISTS (\
+    SELECT 1 FROM jetpack_monitor_check_targets AS t WHERE t.id = r.target_id)";
 
 impl Session {
     pub(crate) async fn freshness(&mut self, target: TargetId) -> Result<Option<FreshnessRow>> {
@@ -58,6 +67,50 @@ impl Session {
         }
         // The server counts a changed row twice and an equal one not at all.
         Ok(chunk.len() as u64)
+    }
+
+    pub(crate) async fn forget_freshness(
+        &mut self,
+        before: UnixMs,
+        after: Option<TargetId>,
+    ) -> Result<(Forgotten, Option<TargetId>)> {
+        let after = after.map_or(0, TargetId::get);
+        self.write(async |session: &mut Self| session.forget_freshness_once(before, after).await)
+            .await
+    }
+
+    /// Rows are found without a lock and deleted by their key: nobody waits who writes others.
+    async fn forget_freshness_once(
+        &mut self,
+        before: UnixMs,
+        after: i64,
+    ) -> Result<(Forgotten, Option<TargetId>)> {
+        let next = [after, OLD_ROWS_MAX as i64].map(Value::Int);
+        let rows = self.fetch(NEXT, next.into()).await?;
+        let (count, last) = match rows.into_iter().next() {
+            Some(row) => read::<(i64, Option<i64>)>(self.url(), row)?,
+            None => (0, None),
+        };
+        let Some(last) = last else {
+            return Ok((Forgotten::default(), None));
+        };
+        let mut sql = GONE.to_owned();
+        if let Some(legacy) = self.source() {
+            sql = format!(
+                "{sql} AND NOT EXISTS ({})",
+                legacy::row_of(&legacy, "r.target_id")
+            );
+        }
+        let among = [after, last, before.0 as i64].map(Value::Int);
+        let mut gone = Vec::new();
+        for row in self.fetch(&sql, among.into()).await? {
+            let (id,): (i64,) = read(self.url(), row)?;
+            gone.push(vec![Value::Int(id)]);
+        }
+        let head = "DELETE FROM jetpack_monitor_site_runtime WHERE target_id IN (";
+        let delete = Many::insert(head, "?", ")");
+        let freshness = self.execute_many(delete, gone).await?;
+        Ok(Forgotten::check_times(freshness, (count, last)))
     }
 
     async fn write_own_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<()> {

@@ -117,6 +117,12 @@ const BUCKET_INDICES: &str = "SELECT COUNT(*) FROM information_schema.statistics
     WHERE a.table_schema = DATABASE() AND a.table_name = ? AND a.seq_in_index = 1 \
     AND a.column_name = ? AND b.column_name = ? AND c.data_type LIKE '%int'";
 
+/// Finds the row of the target with the id `id`.
+pub(super) fn row_of(legacy: &Legacy, id: &str) -> String {
+    let (table, column) = (legacy.table.quoted(), legacy.columns.id.quoted());
+    format!("SELECT 1 FROM {table} AS s WHERE s.{column} = {id}")
+}
+
 fn settings_table(legacy: &Legacy) -> String {
     let named = legacy.config_table.as_ref();
     named.map_or_else(|| OWN_SETTINGS.to_owned(), Name::quoted)

@@ -8,8 +8,9 @@ use rusqlite::{OptionalExtension, Row};
 use super::connection::Db;
 use super::lease;
 use crate::Result;
-use crate::answer::FreshnessRow;
+use crate::answer::{Forgotten, FreshnessRow};
 use crate::lease::Fence;
+use crate::rules::OLD_ROWS_MAX;
 
 /// Whatever is written later stays, also where its time is earlier: the wall clock may step back,
 /// and there is one writer, whose calls come one after the other.
@@ -21,6 +22,17 @@ const UPSERT: &str = "
 
 const ONE: &str = "
     SELECT last_checked_at, next_check_at FROM jetpack_monitor_site_runtime WHERE target_id = ?1";
+
+const NEXT: &str = "
+    SELECT count(*), max(target_id) FROM (
+        SELECT target_id FROM jetpack_monitor_site_runtime
+        WHERE target_id > ?1 ORDER BY target_id LIMIT ?2)";
+
+const FORGET: &str = "
+    DELETE FROM jetpack_monitor_site_runtime
+    WHERE target_id > ?1 AND target_id <= ?2 AND last_checked_at < ?3 AND NOT EXISTS (
+        SELECT 1 FROM jetpack_monitor_check_targets
+        WHERE id = jetpack_monitor_site_runtime.target_id)";
 
 impl Db {
     pub(crate) fn freshness(&mut self, target: TargetId) -> Result<Option<FreshnessRow>> {
@@ -49,6 +61,29 @@ impl Db {
                 written += statement.execute((row.target.get(), times.0, times.1))? as u64;
             }
             Ok(written)
+        })
+    }
+
+    pub(crate) fn forget_freshness(
+        &mut self,
+        before: UnixMs,
+        after: Option<TargetId>,
+    ) -> Result<(Forgotten, Option<TargetId>)> {
+        let after = after.map_or(0, TargetId::get);
+        self.write(|transaction| {
+            let (count, last): (i64, Option<i64>) = transaction
+                .prepare_cached(NEXT)?
+                .query_row((after, OLD_ROWS_MAX as i64), |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+            let Some(last) = last else {
+                return Ok((Forgotten::default(), None));
+            };
+            let freshness =
+                transaction
+                    .prepare_cached(FORGET)?
+                    .execute((after, last, before.0 as i64))?;
+            Ok(Forgotten::check_times(freshness as u64, (count, last)))
         })
     }
 }

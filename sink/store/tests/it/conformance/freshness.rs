@@ -1,9 +1,9 @@
 //! Freshness: the later write stays, whatever the wall clock did in between.
 
-use model::UnixMs;
+use model::{TargetId, UnixMs};
 use store::FreshnessRow;
 
-use crate::fixture::{Backend, open, target};
+use crate::fixture::{Backend, import_id, open, row, target};
 
 fn checked(id: i64, last: u64, next: u64) -> FreshnessRow {
     FreshnessRow {
@@ -60,4 +60,53 @@ pub(crate) async fn many_rows_are_written_in_chunks<B: Backend>() {
         0
     );
     assert_eq!(store.counts().await.expect("counts").freshness, 4_500);
+}
+
+pub(crate) async fn old_check_times_of_targets_that_are_gone_are_forgotten_step_by_step<
+    B: Backend,
+>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    let rows = (1..=30).map(|id| row(id, &format!("http://s-{id}.test/")));
+    let imported = store.import(rows.collect(), import_id(1)).await;
+    imported.expect("imported");
+    // Every third row is not old; one of an old target that is there is switched off.
+    let old = |id: i64| if id % 3 == 0 { 500 } else { 499 };
+    let rows = (1..=2_600).map(|id| checked(id, old(id), 900)).collect();
+    let written = store.write_freshness(rows).await.all();
+    assert_eq!(written.expect("written"), 2_600);
+    backend.number("UPDATE jetpack_monitor_check_targets SET monitor_active = 0 WHERE id = 7");
+    let known = "SELECT COUNT(*) FROM jetpack_monitor_check_targets \
+                 WHERE id BETWEEN 1 AND 2600 AND id % 3 <> 0";
+    let known = backend.number(known).expect("counted") as u64;
+    assert_eq!(known, 20);
+    let (mut after, mut steps, mut gone) = (None, Vec::new(), 0);
+    loop {
+        let (step, next) = store
+            .forget_freshness(UnixMs(500), after)
+            .await
+            .expect("forgotten");
+        assert_eq!(step.more, next.is_some());
+        steps.push(next.map(TargetId::get));
+        gone += step.freshness;
+        assert!(step.freshness <= 1_000);
+        after = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(steps, [Some(1_000), Some(2_000), None]);
+    assert_eq!(gone, 2_600 - 866 - known);
+    let left = |which: &str| {
+        let sql = format!("SELECT COUNT(*) FROM jetpack_monitor_site_runtime WHERE {which}");
+        backend.number(&sql).expect("counted")
+    };
+    assert_eq!(left("target_id % 3 = 0"), 866);
+    assert_eq!(left("target_id % 3 <> 0 AND target_id <= 30"), 20);
+    assert_eq!(left("target_id = 7"), 1);
+    let (again, _) = store
+        .forget_freshness(UnixMs(500), None)
+        .await
+        .expect("looked");
+    assert_eq!(again.freshness, 0);
 }

@@ -46,6 +46,7 @@ macro_rules! conformance {
             targets: change_pages_cover_every_change,
             freshness: freshness_follows_the_writer_also_when_its_clock_steps_back,
             freshness: many_rows_are_written_in_chunks,
+            freshness: old_check_times_of_targets_that_are_gone_are_forgotten_step_by_step,
             history: a_check_is_written_once_with_every_column,
             history: old_checks_are_forgotten_in_bounded_steps,
             history: closed_events_are_forgotten_with_their_transitions_and_open_ones_stay,

@@ -1,5 +1,6 @@
 //! Where the times of checks go, and that they are true there.
 
+use model::UnixMs;
 use mysql_async::prelude::Queryable;
 use store::{Legacy, LegacyFreshness, StoreError};
 
@@ -66,6 +67,29 @@ async fn freshness_goes_where_it_was_told_to() {
         assert_eq!(written.all().expect("no error"), rows);
         assert_eq!(backend.number(own), Some(rows as i64));
     }
+}
+
+#[tokio::test]
+async fn check_times_of_deleted_rows_are_forgotten_and_those_of_inactive_ones_are_not() {
+    let backend =
+        with_sites("(5, 7, 0, 'http://a.test/', 1, 5), (6, 7, 0, 'http://b.test/', 0, 5)");
+    let store = open_as(&backend.url(), described()).await.expect("opens");
+    let rows = vec![fresh(5, 1_000), fresh(6, 1_000), fresh(77, 1_000)];
+    let written = store.write_freshness(rows).await;
+    assert_eq!(written.all().expect("written"), 3);
+    let (step, next) = store
+        .forget_freshness(UnixMs(2_000), None)
+        .await
+        .expect("forgotten");
+    assert_eq!((step.freshness, next), (1, None));
+    backend.number("DELETE FROM jetpack_monitor_sites WHERE jetpack_monitor_site_id = 5");
+    let (step, _) = store
+        .forget_freshness(UnixMs(2_000), None)
+        .await
+        .expect("forgotten");
+    assert_eq!(step.freshness, 1);
+    let left = "SELECT target_id FROM jetpack_monitor_site_runtime";
+    assert_eq!(backend.number(left), Some(6));
 }
 
 #[tokio::test]
