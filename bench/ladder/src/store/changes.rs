@@ -18,6 +18,8 @@ use crate::node::Node;
 use crate::table::{Table, grouped};
 
 const MAX_S: f64 = 1.0;
+/// Of as many as a million: what grows with the fleet is far above.
+const ROWS_READ_MAX: f64 = 1_000.0;
 const LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(10);
 /// Ids of the targets that are added: above those of the fleet.
@@ -27,12 +29,13 @@ const BINLOG: [&str; 3] = ["--log-bin=binlog", "--binlog-format=ROW", "--server-
 /// Rows that the server looked at, for whomever.
 const ROWS_READ: &str = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.GLOBAL_STATUS \
     WHERE VARIABLE_NAME IN ('Handler_read_first', 'Handler_read_key', 'Handler_read_next', \
-    'Handler_read_prev', 'Handler_read_rnd')";
+    'Handler_read_prev', 'Handler_read_rnd', 'Handler_read_rnd_next')";
 const NOTE: &str = "From just before the command is started (our own tables: `targets import` of a \
     list of one row, `targets pause`) or the statement is sent (the legacy table, with a change \
     stream) until the gauges of the probe core show it; the targets are checked once a day. \
-    Rows are all that the server looked at meanwhile, the node's regular questions and the count \
-    itself included. Bars are held against the longest.";
+    Rows are all that the server looked at meanwhile, whole tables and the node's regular \
+    questions included; what the count itself looks at is taken off. Bars are held against the \
+    longest, and against the most rows.";
 
 /// What is done to one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -97,6 +100,8 @@ struct Bed<'a> {
     store: &'static str,
     node: Node,
     server: &'a MariaDb,
+    /// Rows that one [`ROWS_READ`] looks at itself.
+    of_reading: u64,
 }
 
 pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
@@ -105,6 +110,9 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     let sites = place.sizes.start_sites;
     let mut farm = place.farm(sites, filled::INTERVAL_S, None).await?;
     let plans = filled(place, &server, &farm).await?;
+    // Nothing else is connected yet.
+    let (first, second) = (rows_read(&server)?, rows_read(&server)?);
+    let of_reading = second.saturating_sub(first);
     let mut effects = Vec::new();
     for (store, plan) in plans {
         let node = Node::start(plan, &farm.ready).await?;
@@ -112,6 +120,7 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
             store,
             node,
             server: &server,
+            of_reading,
         };
         bed.wait_stream().await?;
         for round in 0..place.sizes.changes {
@@ -126,10 +135,7 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     Ok(Found {
         title: "One change among many",
         note: NOTE,
-        bars: PLACES
-            .iter()
-            .flat_map(|store| CHANGES.map(|change| bar(place, &effects, store, change)))
-            .collect(),
+        bars: bars(place, &effects),
         table: table(&effects),
         numbers: serde_json::to_value(&effects)?,
     })
@@ -140,11 +146,17 @@ impl Bed<'_> {
         self.store == LEGACY
     }
 
-    /// Changes of a legacy table are told once the stream is up.
+    /// Changes of a legacy table are told once the stream is up. The first one does not tell what
+    /// was before: a pass over every row makes up for that, and is over when no row is read.
     async fn wait_stream(&mut self) -> Result<()> {
-        let is_up = |scrape: &Scrape| scrape.sum("ringwatch_legacy_stream_up", &[]) == Some(1.0);
+        let is = |scrape: &Scrape, name, value| scrape.sum(name, &[]) == Some(value);
+        let is_even = |scrape: &Scrape| {
+            is(scrape, "ringwatch_legacy_stream_up", 1.0)
+                && is(scrape, "ringwatch_legacy_sweep_rate", 0.0)
+        };
         if self.is_legacy() {
-            self.until("the change stream", is_up).await?;
+            let what = "the change stream and the pass that it begins with";
+            self.until(what, is_even).await?;
         }
         Ok(())
     }
@@ -162,11 +174,15 @@ impl Bed<'_> {
         self.until(change.words(), shown).await?;
         let seconds = watch.seconds();
         let rows_read = rows.zip(self.rows_read()?);
+        let between = |(before, after): (u64, u64)| {
+            let all = after.saturating_sub(before);
+            all.saturating_sub(self.of_reading)
+        };
         Ok(Effect {
             store: self.store,
             change,
             seconds,
-            rows_read: rows_read.map(|(before, after)| after.saturating_sub(before)),
+            rows_read: rows_read.map(between),
         })
     }
 
@@ -186,7 +202,7 @@ impl Bed<'_> {
         if self.store == SQLITE {
             return Ok(None);
         }
-        Ok(Some(self.server.sql(ROWS_READ)?.parse()?))
+        rows_read(self.server).map(Some)
     }
 
     /// As a person changes a target of our own tables.
@@ -204,6 +220,10 @@ impl Bed<'_> {
         )?;
         plan.targets(&["import", &list.display().to_string()])
     }
+}
+
+fn rows_read(server: &MariaDb) -> Result<u64> {
+    Ok(server.sql(ROWS_READ)?.parse()?)
 }
 
 /// Nobody listens there, and nobody looks within the day.
@@ -230,14 +250,28 @@ fn of<'e>(effects: &'e [Effect], store: &str, change: Change) -> impl Iterator<I
     effects.iter().filter(is_meant)
 }
 
-fn bar(place: &Place<'_>, effects: &[Effect], store: &str, change: Change) -> Bar {
-    let seconds = of(effects, store, change).map(|effect| effect.seconds);
-    let what = format!(
-        "one of {} {}, {store}",
-        grouped(place.sizes.start_sites.into()),
-        change.words()
-    );
-    Bar::new(what, seconds.reduce(f64::max), (MAX_S, "s"), place.flaw())
+/// In time for every store; in work where a server counts it.
+fn bars(place: &Place<'_>, effects: &[Effect]) -> Vec<Bar> {
+    let sites = grouped(place.sizes.start_sites.into());
+    let each = |store: &'static str| CHANGES.map(|change| (store, change));
+    let in_effect = PLACES.into_iter().flat_map(each).map(|(store, change)| {
+        let seconds = of(effects, store, change).map(|effect| effect.seconds);
+        let what = format!("one of {sites} {}, {store}", change.words());
+        Bar::new(what, seconds.reduce(f64::max), (MAX_S, "s"), place.flaw())
+    });
+    let on_server = PLACES.into_iter().filter(|store| *store != SQLITE);
+    let work = on_server.flat_map(each).map(|(store, change)| {
+        let what = format!("rows read for one of {sites} {}, {store}", change.words());
+        let most = most_rows(effects, store, change).map(|rows| rows as f64);
+        Bar::new(what, most, (ROWS_READ_MAX, "rows"), place.flaw())
+    });
+    in_effect.chain(work).collect()
+}
+
+fn most_rows(effects: &[Effect], store: &str, change: Change) -> Option<u64> {
+    of(effects, store, change)
+        .filter_map(|one| one.rows_read)
+        .max()
 }
 
 fn table(effects: &[Effect]) -> String {
@@ -247,6 +281,7 @@ fn table(effects: &[Effect]) -> String {
         "in effect, s: median",
         "longest",
         "rows read: median",
+        "most",
     ]);
     for store in PLACES {
         for change in CHANGES {
@@ -261,12 +296,14 @@ fn table(effects: &[Effect]) -> String {
             } else {
                 grouped(median(rows) as u64)
             };
+            let most = most_rows(effects, store, change);
             table.row([
                 store.to_owned(),
                 change.words().to_owned(),
                 format!("{:.3}", median(seconds)),
                 format!("{longest:.3}"),
                 rows,
+                most.map_or_else(|| "–".to_owned(), grouped),
             ]);
         }
     }
@@ -275,6 +312,7 @@ fn table(effects: &[Effect]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filled::OWN;
     use super::*;
 
     #[test]
@@ -297,5 +335,24 @@ mod tests {
             assert!(!before.shows(change, before));
         }
         assert!(!before.shows(Change::Added, faster));
+    }
+
+    #[test]
+    fn the_most_rows_of_a_change_are_judged_and_none_where_no_server_counts_them() {
+        let effect = |store, rows_read| Effect {
+            store,
+            change: Change::Added,
+            seconds: 0.1,
+            rows_read,
+        };
+        let effects = [
+            effect(OWN, Some(40)),
+            effect(OWN, Some(1_200)),
+            effect(OWN, Some(12)),
+            effect(SQLITE, None),
+        ];
+        assert_eq!(most_rows(&effects, OWN, Change::Added), Some(1_200));
+        assert_eq!(most_rows(&effects, OWN, Change::Changed), None);
+        assert_eq!(most_rows(&effects, SQLITE, Change::Added), None);
     }
 }
