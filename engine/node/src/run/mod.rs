@@ -20,6 +20,7 @@ mod journal;
 pub(crate) mod lease;
 pub(crate) mod legacy;
 pub(crate) mod lifetime;
+mod looks;
 mod operators;
 pub(crate) mod parts;
 pub(crate) mod plan;

@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::fit;
-use super::fleet::{Fed, Fleet};
+use super::fleet::Fleet;
 use super::lease::Loaded;
 use super::legacy::{self, LegacyRows};
+use super::looks::Looks;
 use super::parts::{Parts, Stopping};
 use super::ports::Fit;
 use super::reload;
@@ -65,6 +66,7 @@ pub(super) struct Control {
     calls: mpsc::Receiver<Call>,
     /// Calls that came while changed targets were placed.
     deferred: VecDeque<Call>,
+    pub(super) looks: Looks,
     troubles: Troubles,
     summary: Summary,
     ages: Option<oneshot::Receiver<persist::FreshnessAges>>,
@@ -95,6 +97,7 @@ impl Control {
             windows: Known::default(),
             calls,
             deferred: VecDeque::new(),
+            looks: Looks::default(),
             troubles: Troubles::new(),
             summary,
             ages: None,
@@ -227,29 +230,10 @@ impl Control {
         Ok(())
     }
 
-    async fn plan_ports(&mut self) -> anyhow::Result<Option<Fit>> {
+    pub(super) async fn plan_ports(&mut self) -> anyhow::Result<Option<Fit>> {
         let (store, config) = (self.parts.store.clone(), self.config.clone());
         self.meanwhile(async move { fit::look(&store, &config).await })
             .await?
-    }
-
-    /// What to say of the local ports after a change of the targets. A node that runs goes on with
-    /// more than they carry: each check without one is unknown, and counted.
-    pub(super) async fn short_of_ports(&mut self, fed: Fed) -> anyhow::Result<Option<String>> {
-        if fed.upserted == 0 {
-            return Ok(None);
-        }
-        let short = match self.plan_ports().await {
-            Ok(Some(Fit::Tight(plan))) => format!("local ports are short: {plan}"),
-            Err(error) if error.is::<BadInput>() => format!(
-                "{error}; until then checks that find no port are unknown (connect.local), and the \
-                 next start refuses this plan"
-            ),
-            Err(error) => return Err(error),
-            Ok(_) => return Ok(None),
-        };
-        warn!("{short}");
-        Ok(Some(short))
     }
 
     async fn carry_out(&mut self, request: Request) -> anyhow::Result<Value> {
@@ -341,6 +325,7 @@ impl Control {
             self.count_paused().await;
         }
         self.collect_ages();
+        self.follow_ports();
         if turn.is_multiple_of(CHANGES_EVERY) && !self.fed_for.is_fenced {
             self.follow_changes().await?;
         }
