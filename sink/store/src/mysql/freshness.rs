@@ -25,6 +25,10 @@ const TAIL: &str = "ON DUPLICATE KEY UPDATE \
 /// prepares few, and the last chunk of a flush is one statement all the same.
 const SIZE_STEP: usize = FRESHNESS_CHUNK_ROWS / 8;
 
+/// Rows of one statement for columns of the legacy table, where each row is a `SELECT`, for which
+/// the server keeps 4 kB in each size.
+const JOINED_ROWS: usize = FRESHNESS_CHUNK_ROWS / 4;
+
 const ONE: &str = "SELECT last_checked_at, next_check_at FROM jetpack_monitor_site_runtime \
     WHERE target_id = ?";
 
@@ -123,20 +127,11 @@ impl Session {
         };
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            let mut rows: Vec<_> = chunk.iter().map(row).collect();
-            let size = statement_rows(rows.len());
-            if let Some(last) = rows.last().cloned() {
-                // Said twice it is the same row.
-                rows.resize(size, last);
-            }
-            let upsert = Many {
-                rows_max: size,
-                ..Many::insert(HEAD, "(?,?,?)", TAIL)
-            };
-            session.execute_many(upsert, rows).await
+            let rows = chunk.iter().map(row).collect();
+            let upsert = Many::insert(HEAD, "(?,?,?)", TAIL);
+            session.execute_sized(upsert, rows).await
         })
         .await
-        .map(drop)
     }
 
     /// Rows that are gone from the legacy table are left out by the server.
@@ -151,13 +146,32 @@ impl Session {
         };
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            let rows = chunk.iter().map(values).collect();
-            session
-                .execute_many(Many::join(&head, &row, &tail), rows)
-                .await
+            for part in chunk.chunks(JOINED_ROWS) {
+                let rows = part.iter().map(values).collect();
+                let update = Many::join(&head, &row, &tail);
+                session.execute_sized(update, rows).await?;
+            }
+            Ok(())
         })
         .await
-        .map(drop)
+    }
+
+    /// Runs `statement` once for all of `rows`, where a packet holds them.
+    async fn execute_sized(
+        &mut self,
+        statement: Many<'_>,
+        mut rows: Vec<Vec<Value>>,
+    ) -> Result<()> {
+        let rows_max = statement_rows(rows.len());
+        if let Some(last) = rows.last().cloned() {
+            // Said twice it is the same row.
+            rows.resize(rows_max, last);
+        }
+        let statement = Many {
+            rows_max,
+            ..statement
+        };
+        self.execute_many(statement, rows).await.map(drop)
     }
 }
 

@@ -102,24 +102,22 @@ impl Session {
     }
 
     pub(crate) async fn renew(&mut self, fence: Fence, lease_ms: u64) -> Result<()> {
-        self.write(async |session: &mut Self| {
-            let sql = format!(
-                "UPDATE jetpack_monitor_nodes SET lease_until = {NOW} + ? \
-                 WHERE node_id = ? AND epoch = ?"
-            );
-            let row = [lease_ms as i64, fence.node, fence.epoch].map(Value::Int);
-            if session.execute(&sql, row.into()).await? == 0 {
-                // A row that is as it was counts as not touched, too.
-                session.require(fence).await?;
-            }
-            let sql = format!(
-                "UPDATE jetpack_monitor_hosts AS h {OF_NODE} SET h.last_heartbeat = NOW(3) \
-                 WHERE n.node_id = ?"
-            );
-            session.execute(&sql, vec![Value::Int(fence.node)]).await?;
-            Ok(())
-        })
-        .await
+        // Alone: a renewal that comes late prolongs a right that is still there, or none, and after
+        // the right was given back the next node waits for one lease.
+        let sql = format!(
+            "UPDATE jetpack_monitor_nodes AS o \
+             LEFT JOIN jetpack_monitor_node_names AS n ON n.node_id = o.node_id \
+             LEFT JOIN jetpack_monitor_hosts AS h ON CAST(h.host_id AS BINARY) = n.name \
+             SET o.lease_until = {NOW} + ?, h.last_heartbeat = NOW(3) \
+             WHERE o.node_id = ? AND o.epoch = ?"
+        );
+        let row = [lease_ms as i64, fence.node, fence.epoch].map(Value::Int);
+        if self.write_alone(&sql, &row).await? > 0 {
+            return Ok(());
+        }
+        // A row that is as it was counts as not touched, too.
+        self.write(async |session: &mut Self| session.require(fence).await)
+            .await
     }
 
     pub(crate) async fn release(&mut self, fence: Fence) -> Result<()> {

@@ -56,15 +56,17 @@ impl Lane {
 }
 
 /// Settings of every session, in the order in which they are made.
-const SETTINGS: [&str; 3] = [
+const SETTINGS: [&str; 4] = [
     "SET SESSION time_zone = '+00:00'",
+    // A statement alone is a transaction alone.
+    "SET SESSION autocommit = 1",
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 ];
 
 /// What the server says of our session.
 const VARIABLES: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN ('time_zone', 'sql_mode', \
-    'tx_isolation', 'transaction_isolation', 'max_allowed_packet', 'version')";
+    'autocommit', 'tx_isolation', 'transaction_isolation', 'max_allowed_packet', 'version')";
 
 /// A place for one connection.
 pub(crate) struct Session {
@@ -156,10 +158,26 @@ impl Session {
         &mut self,
         mut work: impl AsyncFnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
+        self.again(async |session: &mut Self| session.write_once(&mut work).await)
+            .await
+    }
+
+    /// Runs one statement, which is a transaction of its own, and says how many rows it touched. It
+    /// must be one that may be done twice, and late: when its answer is lost, it may have been
+    /// done, or be done when nobody waits for it any more.
+    pub(super) async fn write_alone(&mut self, sql: &str, parameters: &[Value]) -> Result<u64> {
+        self.again(async |session: &mut Self| {
+            let write = async |session: &mut Self| session.execute(sql, parameters.to_vec()).await;
+            session.alone(write).await
+        })
+        .await
+    }
+
+    async fn again<T>(&mut self, mut write: impl AsyncFnMut(&mut Self) -> Result<T>) -> Result<T> {
         self.require_writable()?;
         let mut retries = 0;
         loop {
-            match self.write_once(&mut work).await {
+            match write(self).await {
                 Err(StoreError::Contended { .. }) if retries < RETRIES_MAX => {
                     retries += 1;
                     tokio::time::sleep(RETRY_PAUSE * retries).await;
@@ -216,21 +234,23 @@ impl Session {
     /// The rows of one statement alone, which is a picture of its own and needs no transaction:
     /// what is asked all the time costs the server one statement.
     pub(super) async fn ask(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>> {
-        self.settle();
-        let is_used = self.connection.is_some();
-        let found = self.ask_once(sql, parameters.clone()).await;
-        match found {
-            // As in `begin`: one more try finds out.
-            Err(StoreError::ConnectionLost { .. }) if is_used => {
-                self.ask_once(sql, parameters).await
-            }
-            found => found,
-        }
+        self.alone(async |session: &mut Self| session.fetch(sql, parameters.clone()).await)
+            .await
     }
 
-    async fn ask_once(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>> {
+    /// Does `work`, one statement, outside of a transaction.
+    async fn alone<T>(&mut self, mut work: impl AsyncFnMut(&mut Self) -> Result<T>) -> Result<T> {
+        self.settle();
+        let is_used = self.connection.is_some();
         self.connect().await?;
-        self.fetch(sql, parameters).await
+        match work(self).await {
+            // As in `begin`: one more try finds out.
+            Err(StoreError::ConnectionLost { .. }) if is_used => {
+                self.connect().await?;
+                work(self).await
+            }
+            done => done,
+        }
     }
 
     /// Begins a transaction, on a new connection when the old one is in doubt or gone.
@@ -364,6 +384,7 @@ impl Session {
             match name.to_ascii_lowercase().as_str() {
                 "time_zone" => seen.time_zone = value,
                 "sql_mode" => seen.sql_mode = value,
+                "autocommit" => seen.autocommit = value,
                 "max_allowed_packet" => self.packet_max = value.parse().unwrap_or_default(),
                 "version" => self.shares_no_locks = value.contains("TiDB"),
                 _ => seen.isolation = value,
@@ -373,6 +394,8 @@ impl Session {
             ("time_zone", seen.time_zone, "+00:00")
         } else if !seen.sql_mode.contains("STRICT_ALL_TABLES") {
             ("sql_mode", seen.sql_mode, "STRICT_ALL_TABLES")
+        } else if !seen.autocommit.eq_ignore_ascii_case("ON") {
+            ("autocommit", seen.autocommit, "ON")
         } else if seen.isolation != "READ-COMMITTED" {
             ("transaction_isolation", seen.isolation, "READ-COMMITTED")
         } else {
@@ -527,6 +550,7 @@ pub(super) fn hang_up(connection: impl Send + 'static) {
 struct Seen {
     time_zone: String,
     sql_mode: String,
+    autocommit: String,
     isolation: String,
 }
 

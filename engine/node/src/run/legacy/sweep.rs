@@ -31,6 +31,8 @@ const TALLY_STREAM_MS: u64 = 30_000;
 const BUCKET_PAGE: usize = 1_000;
 /// Fewest rows that a pass reads at once.
 const PAGE_MIN: u64 = 500;
+/// From one page of a pass to the next, in s, unless that many rows are too many for one.
+const PAGE_EVERY_S: u64 = 3;
 /// What is put off, for pressure or for what was read before, is put off so long at most, in ms.
 const PUT_OFF_MS: u64 = 60_000;
 /// What is put off for less is not worth counting, in ms.
@@ -272,7 +274,7 @@ impl Sweep {
     /// Pages of a pass, the one that finds the end included, and rows of one of them.
     fn pages(&self) -> (u64, u64) {
         let all = self.rows();
-        let rows = all.div_ceil(u64::from(self.period_s.max(1)));
+        let rows = (all * PAGE_EVERY_S).div_ceil(u64::from(self.period_s.max(1)));
         let rows = rows.clamp(PAGE_MIN, LEGACY_PAGE_MAX as u64);
         ((all + 1).div_ceil(rows), rows)
     }

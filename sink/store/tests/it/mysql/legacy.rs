@@ -20,7 +20,7 @@ use crate::fixture::{Backend, Incident, Writer, batch, import_id, row, target};
 use rig::mariadb::{self, Server};
 
 /// The table as it is in production.
-const SITES: &str = "CREATE TABLE jetpack_monitor_sites (
+pub(super) const SITES: &str = "CREATE TABLE jetpack_monitor_sites (
     jetpack_monitor_site_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     blog_id BIGINT UNSIGNED NOT NULL,
     bucket_no SMALLINT UNSIGNED NOT NULL,
@@ -38,7 +38,7 @@ fn name(text: &str) -> Name {
     text.parse().expect(text)
 }
 
-fn described() -> Legacy {
+pub(super) fn described() -> Legacy {
     Legacy {
         load: true,
         table: name("jetpack_monitor_sites"),

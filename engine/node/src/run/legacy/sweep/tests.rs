@@ -302,9 +302,10 @@ fn a_million_rows_are_read_in_five_minutes_at_a_twentieth_of_a_core() {
     }
     assert!((290 * S..=302 * S).contains(&now.0), "{now:?}");
     assert!(spent_us * 20 <= now.0, "{spent_us} of {now:?}");
-    // After a count the ledger makes a page wait, and the next one is larger.
-    assert!((270..=301).contains(&pages), "{pages}");
-    assert_eq!(sweep.figures().rows_per_s, 3_334);
+    // As large as they may be, so that there are few.
+    assert!((200..=202).contains(&pages), "{pages}");
+    // The page that finds the end is one more.
+    assert_eq!(sweep.figures().rows_per_s, 3_351);
     assert_eq!(sweep.figures().deferred, 0);
 }
 

@@ -44,8 +44,7 @@ impl Session {
             Value::from(position.begun),
             Value::from(position.offset),
         ];
-        self.write(async |session: &mut Self| session.execute(sql, row.to_vec()).await)
-            .await?;
-        Ok(())
+        // Alone: one that comes late has changes told once more.
+        self.write_alone(sql, &row).await.map(drop)
     }
 }
