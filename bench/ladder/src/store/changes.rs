@@ -15,6 +15,7 @@ use crate::clock::Stopwatch;
 use crate::mariadb::MariaDb;
 use crate::metrics::Scrape;
 use crate::node::Node;
+use crate::procfs::process_cpu;
 use crate::table::{Table, grouped};
 
 const MAX_S: f64 = 1.0;
@@ -33,9 +34,17 @@ const ROWS_READ: &str = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.GLOB
 const NOTE: &str = "From just before the command is started (our own tables: `targets import` of a \
     list of one row, `targets pause`) or the statement is sent (the legacy table, with a change \
     stream) until the gauges of the probe core show it; the targets are checked once a day. \
-    Rows are all that the server looked at meanwhile, whole tables and the node's regular \
-    questions included; what the count itself looks at is taken off. Bars are held against the \
-    longest, and against the most rows.";
+    Rows are all that the server looked at meanwhile, whole tables and the node's small questions \
+    included; what the count itself looks at is taken off. A change during which the node counted \
+    or compared legacy rows, as it does every 30 s and every minute whatever happens, counts for \
+    its time alone: such reading is a table of its own, of a window in which nothing changes. \
+    Bars are held against the longest, and against the most rows.";
+/// Regular reading, in a window without a change, may cost so much of a core.
+const REGULAR_CPU_MAX: f64 = 0.05;
+/// A reading that had begun is over, and counted, after so long.
+const READ_OUT: Duration = Duration::from_secs(1);
+/// So many times as many rounds as are asked for, at most, until enough were undisturbed.
+const ROUNDS_FACTOR: u32 = 3;
 
 /// What is done to one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,8 +73,30 @@ struct Effect {
     store: &'static str,
     change: Change,
     seconds: f64,
-    /// Absent where there is no server.
+    /// Absent where there is no server, and where regular reading fell into it.
     rows_read: Option<u64>,
+}
+
+/// What a node has a server read while nothing changes.
+#[derive(Clone, Debug, Serialize)]
+struct Regular {
+    store: &'static str,
+    seconds: f64,
+    rows_read: u64,
+    server_cpu_s: f64,
+}
+
+impl Regular {
+    /// Of one core.
+    fn cpu(&self) -> f64 {
+        self.server_cpu_s / self.seconds
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Seen {
+    effects: Vec<Effect>,
+    regular: Vec<Regular>,
 }
 
 /// What the gauges of the probe core say of its targets.
@@ -113,7 +144,7 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     // Nothing else is connected yet.
     let (first, second) = (rows_read(&server)?, rows_read(&server)?);
     let of_reading = second.saturating_sub(first);
-    let mut effects = Vec::new();
+    let mut seen = Seen::default();
     for (store, plan) in plans {
         let node = Node::start(plan, &farm.ready).await?;
         let mut bed = Bed {
@@ -123,11 +154,9 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
             of_reading,
         };
         bed.wait_stream().await?;
-        for round in 0..place.sizes.changes {
-            for change in CHANGES {
-                effects.push(bed.effect(change, ID_MIN + u64::from(round)).await?);
-            }
-        }
+        bed.change(place.sizes.changes, &mut seen.effects).await?;
+        seen.regular
+            .extend(bed.regular(place.sizes.steady_s).await?);
         bed.node.stop().await?;
     }
     farm.stop().await?;
@@ -135,9 +164,9 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     Ok(Found {
         title: "One change among many",
         note: NOTE,
-        bars: bars(place, &effects),
-        table: table(&effects),
-        numbers: serde_json::to_value(&effects)?,
+        bars: bars(place, &seen),
+        table: format!("{}\n{}", table(&seen.effects), regular_table(&seen.regular)),
+        numbers: serde_json::to_value(&seen)?,
     })
 }
 
@@ -161,8 +190,44 @@ impl Bed<'_> {
         Ok(())
     }
 
+    /// Changes targets in `rounds`, and in more of them where some were disturbed.
+    async fn change(&mut self, rounds: u32, effects: &mut Vec<Effect>) -> Result<()> {
+        let mut undisturbed = 0;
+        for round in 0..rounds * ROUNDS_FACTOR {
+            let mut are_all = true;
+            for change in CHANGES {
+                let effect = self.effect(change, ID_MIN + u64::from(round)).await?;
+                are_all &= effect.rows_read.is_some() || self.store == SQLITE;
+                effects.push(effect);
+            }
+            undisturbed += u32::from(are_all);
+            if undisturbed == rounds {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets `seconds` pass without a change; `None` where there is no server.
+    async fn regular(&self, seconds: u64) -> Result<Option<Regular>> {
+        let Some(before) = self.rows_read()? else {
+            return Ok(None);
+        };
+        let (watch, cpu) = (Stopwatch::start(), process_cpu(self.server.pid())?);
+        sleep(Duration::from_secs(seconds)).await;
+        let (seconds, later) = (watch.seconds(), process_cpu(self.server.pid())?);
+        let rows = self.rows_read()?.unwrap_or(0).saturating_sub(before);
+        Ok(Some(Regular {
+            store: self.store,
+            seconds,
+            rows_read: rows.saturating_sub(self.of_reading),
+            server_cpu_s: later.saturating_sub(cpu).as_secs_f64(),
+        }))
+    }
+
     async fn effect(&mut self, change: Change, id: u64) -> Result<Effect> {
-        let before = Fleet::of(&self.node.scrape().await?);
+        let scrape = self.node.scrape().await?;
+        let (before, regular) = (Fleet::of(&scrape), regular_readings(&scrape));
         let rows = self.rows_read()?;
         let watch = Stopwatch::start();
         if self.is_legacy() {
@@ -178,11 +243,13 @@ impl Bed<'_> {
             let all = after.saturating_sub(before);
             all.saturating_sub(self.of_reading)
         };
+        sleep(READ_OUT).await;
+        let is_disturbed = regular_readings(&self.node.scrape().await?) != regular;
         Ok(Effect {
             store: self.store,
             change,
             seconds,
-            rows_read: rows_read.map(between),
+            rows_read: rows_read.map(between).filter(|_| !is_disturbed),
         })
     }
 
@@ -222,6 +289,14 @@ impl Bed<'_> {
     }
 }
 
+/// Legacy rows that were read for no change: statements over many of them, and rows compared.
+fn regular_readings(scrape: &Scrape) -> u64 {
+    let reads = |kind| scrape.sum("ringwatch_legacy_reads_total", &[("kind", kind)]);
+    let many = ["page", "counts", "bucket"].into_iter().filter_map(reads);
+    let compared = scrape.sum("ringwatch_legacy_drift_total", &[("kind", "looked")]);
+    many.chain(compared).map(|count| count as u64).sum()
+}
+
 fn rows_read(server: &MariaDb) -> Result<u64> {
     Ok(server.sql(ROWS_READ)?.parse()?)
 }
@@ -251,7 +326,7 @@ fn of<'e>(effects: &'e [Effect], store: &str, change: Change) -> impl Iterator<I
 }
 
 /// In time for every store; in work where a server counts it.
-fn bars(place: &Place<'_>, effects: &[Effect]) -> Vec<Bar> {
+fn bars(place: &Place<'_>, Seen { effects, regular }: &Seen) -> Vec<Bar> {
     let sites = grouped(place.sizes.start_sites.into());
     let each = |store: &'static str| CHANGES.map(|change| (store, change));
     let in_effect = PLACES.into_iter().flat_map(each).map(|(store, change)| {
@@ -265,7 +340,12 @@ fn bars(place: &Place<'_>, effects: &[Effect]) -> Vec<Bar> {
         let most = most_rows(effects, store, change).map(|rows| rows as f64);
         Bar::new(what, most, (ROWS_READ_MAX, "rows"), place.flaw())
     });
-    in_effect.chain(work).collect()
+    let at_rest = regular.iter().map(|one| {
+        let what = format!("server while nothing changes, {}", one.store);
+        let bound = (REGULAR_CPU_MAX, "of a core");
+        Bar::new(what, Some(one.cpu()), bound, place.flaw())
+    });
+    in_effect.chain(work).chain(at_rest).collect()
 }
 
 fn most_rows(effects: &[Effect], store: &str, change: Change) -> Option<u64> {
@@ -310,6 +390,26 @@ fn table(effects: &[Effect]) -> String {
     table.markdown()
 }
 
+fn regular_table(regular: &[Regular]) -> String {
+    let mut table = Table::new(&[
+        "while nothing changes",
+        "s",
+        "rows read",
+        "rows/s",
+        "server CPU, of a core",
+    ]);
+    for one in regular {
+        table.row([
+            one.store.to_owned(),
+            format!("{:.0}", one.seconds),
+            grouped(one.rows_read),
+            grouped((one.rows_read as f64 / one.seconds) as u64),
+            format!("{:.3}", one.cpu()),
+        ]);
+    }
+    table.markdown()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::filled::OWN;
@@ -335,6 +435,25 @@ mod tests {
             assert!(!before.shows(change, before));
         }
         assert!(!before.shows(Change::Added, faster));
+    }
+
+    /// Lesson: the count of a tenth of the table, which comes every 30 s, was taken for the work of
+    /// a change.
+    #[test]
+    fn reading_that_is_regular_is_told_from_that_of_a_change() {
+        let scrape = |counts: u32, ids: u32, looked: u32| {
+            Scrape::parse(&format!(
+                "ringwatch_legacy_reads_total{{kind=\"counts\"}} {counts}\n\
+                 ringwatch_legacy_reads_total{{kind=\"ids\"}} {ids}\n\
+                 ringwatch_legacy_drift_total{{kind=\"looked\"}} {looked}\n\
+                 ringwatch_legacy_drift_total{{kind=\"differed\"}} 7\n"
+            ))
+        };
+        let before = regular_readings(&scrape(4, 1, 100));
+        assert_eq!(regular_readings(&scrape(4, 2, 100)), before);
+        assert!(regular_readings(&scrape(5, 2, 100)) > before);
+        assert!(regular_readings(&scrape(4, 1, 200)) > before);
+        assert_eq!(regular_readings(&Scrape::default()), 0, "own tables");
     }
 
     #[test]
