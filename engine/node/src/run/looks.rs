@@ -60,7 +60,9 @@ impl Control {
         if fed.upserted == 0 || !self.looks.may_begin(now) {
             return Ok(None);
         }
-        short(self.plan_ports().await)
+        let short = short(self.plan_ports().await);
+        self.looks.owed |= short.is_err();
+        short
     }
 
     /// Does what was put off, and says what came of it.

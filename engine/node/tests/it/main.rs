@@ -15,6 +15,7 @@ mod local_end;
 mod migrate;
 mod nginx;
 mod node;
+mod one_change;
 mod operators;
 mod process;
 mod refusal;
