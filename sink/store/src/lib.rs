@@ -47,7 +47,7 @@ pub use legacy::{
 pub use mysql::MysqlUrl;
 pub use operators::{PausedTarget, Switched, WindowList, WindowRow};
 pub use options::OpenOptions;
-pub use schema::{MigrationPlan, MigrationStep};
+pub use schema::{IndexStep, MigrationPlan, MigrationStep};
 pub use store::Store;
 pub use url::StoreUrl;
 

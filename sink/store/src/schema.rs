@@ -56,6 +56,15 @@ pub struct MigrationStep {
     pub sql: String,
 }
 
+/// An index that a server lacks and need not have, or that was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexStep {
+    /// What it is of.
+    pub column: &'static str,
+    /// What is run.
+    pub sql: String,
+}
+
 /// The plan for a store that has the first `done` of `migrations`.
 pub(crate) fn plan(migrations: &[Migration], done: usize) -> MigrationPlan {
     let version = |count: usize| {

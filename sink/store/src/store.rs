@@ -10,9 +10,9 @@ use crate::answer::{
     HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, OpenEvent, StoreCounts, TargetPage,
 };
 use crate::lease::{Claim, Fence};
-use crate::mysql::Lane;
+use crate::mysql::{Lane, MysqlUrl};
 use crate::options::OpenOptions;
-use crate::schema::{MigrationPlan, MigrationStep};
+use crate::schema::{IndexStep, MigrationPlan, MigrationStep};
 use crate::url::StoreUrl;
 use crate::{Result, StoreError, mysql, sqlite};
 
@@ -122,6 +122,25 @@ impl Store {
             }
             StoreUrl::Mysql(url) => mysql::migrate(url).await,
         }
+    }
+
+    /// Which of the two optional indices on the times of freshness the server at `url` lacks.
+    /// Nothing is changed.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn lacking_time_indexes(url: &MysqlUrl) -> Result<Vec<IndexStep>> {
+        mysql::time_indexes::lacking(url).await
+    }
+
+    /// Adds those indices, alone, to a server that was migrated, and says which it lacked. They are
+    /// for readers: no node needs them, and each makes a write of freshness cost more. Nothing else
+    /// ever adds them.
+    ///
+    /// # Errors
+    /// The server's. Then doing it again goes on where it stopped.
+    pub async fn add_time_indexes(url: &MysqlUrl) -> Result<Vec<IndexStep>> {
+        mysql::time_indexes::add(url).await
     }
 
     /// Keeps `rows`: new ones are inserted, changed ones updated, equal ones left alone. The

@@ -375,18 +375,34 @@ fn examine(command: &DoctorCommand) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(doctor::run(&config, &layers))
 }
 
+const NO_TIME_INDEXES: &str =
+    "--with-time-indexes is for servers: the embedded store has no other readers";
+
 /// The embedded store is migrated under the lock of its node, a server under its own.
 fn migrate(command: &MigrateCommand) -> anyhow::Result<ExitCode> {
     let (config, _) = read(&command.place.config, command.place.values())?;
     let url = &config.store;
+    let server = match (command.with_time_indexes, url) {
+        (false, _) => None,
+        (true, StoreUrl::Mysql(server)) => Some(server),
+        (true, _) => return bad_input(NO_TIME_INDEXES),
+    };
     if command.plan {
         let plan = runtime()?.block_on(Store::migration_plan(url))?;
         out::text(render::migration_plan(url, &plan))?;
+        if let Some(server) = server {
+            let steps = runtime()?.block_on(Store::lacking_time_indexes(server))?;
+            out::text(render::time_index_plan(&steps))?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let _lock = store_lock::take_or_refuse(url, &config.data_dir)?;
     let steps = runtime()?.block_on(Store::migrate(url))?;
     out::text(render::migrated(url, &steps))?;
+    if let Some(server) = server {
+        let steps = runtime()?.block_on(Store::add_time_indexes(server))?;
+        out::text(render::time_indexes_added(&steps))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -86,7 +86,9 @@ section \"verifier\" of the configuration; it keeps no store.\n\nExample: ringwa
 
 const MIGRATE_HELP: &str = "A MySQL or MariaDB server is migrated by this command alone; an \
 embedded store also by every node that starts on it. A plan changes nothing and prints the \
-statements.\n\nExample: ringwatch migrate --plan --store mysql://watch:secret@db.example/watch";
+statements. Indexes on last_checked_at and next_check_at of ..._site_runtime are optional: a node \
+needs none, and each write of freshness pays for them.\n\nExample: ringwatch migrate --plan \
+--store mysql://watch:secret@db.example/watch";
 
 const VALIDATE_HELP: &str = "Exit codes: 0 good, 1 the store cannot be used (such as tables that \
 are missing or differ), 2 the configuration or, with --strict, the list is bad.\n\nExample: \
@@ -373,6 +375,9 @@ pub(crate) struct MigrateCommand {
     /// Only print what would be done
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Also add the two optional indexes on the times of freshness, for other readers of a server
+    #[arg(long)]
+    pub(crate) with_time_indexes: bool,
     #[command(flatten)]
     pub(crate) place: PlaceFlags,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use store::{MigrationPlan, MigrationStep, StoreUrl};
+use store::{IndexStep, MigrationPlan, MigrationStep, StoreUrl};
 
 use super::commands::number;
 use crate::out::{self, Out};
@@ -52,6 +52,27 @@ pub(super) fn migrated(url: &StoreUrl, steps: &[MigrationStep]) -> String {
         last.version,
         files.join(", ")
     )
+}
+
+/// The optional indexes that `migrate` would add, with the statements.
+pub(super) fn time_index_plan(steps: &[IndexStep]) -> String {
+    if steps.is_empty() {
+        return "the optional time indexes are there\n".to_owned();
+    }
+    let mut out = "\nOptional, because of --with-time-indexes:\n".to_owned();
+    for step in steps {
+        writeln!(out, "\n{};", step.sql).expect("a String takes every write");
+    }
+    out
+}
+
+/// The optional indexes that `migrate` added.
+pub(super) fn time_indexes_added(steps: &[IndexStep]) -> String {
+    if steps.is_empty() {
+        return "the optional time indexes are there: nothing to do\n".to_owned();
+    }
+    let columns: Vec<&str> = steps.iter().map(|step| step.column).collect();
+    format!("added the optional time indexes: {}\n", columns.join(", "))
 }
 
 /// What came of an import.

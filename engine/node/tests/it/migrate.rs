@@ -67,6 +67,46 @@ fn a_server_is_planned_migrated_and_found_good() {
 }
 
 #[test]
+fn time_indexes_come_when_they_are_asked_for_and_are_no_difference() {
+    let (store, folder) = (database(), tempfile::tempdir().expect("a folder"));
+    let name = store.rsplit('/').next().expect("a database");
+    let indexes = || {
+        mariadb::shared().sql(&format!(
+            "SELECT column_name FROM information_schema.statistics WHERE table_schema = '{name}' \
+             AND table_name = 'jetpack_monitor_site_runtime' ORDER BY column_name"
+        ))
+    };
+    let migrated = on_store(&["migrate"], &store, &folder);
+    assert_eq!(code(&migrated), 0, "{}", stderr(&migrated));
+    assert_eq!(indexes().trim(), "target_id", "never by itself");
+    let words = ["migrate", "--with-time-indexes"];
+    let plan = on_store(&[&words[..], &["--plan"]].concat(), &store, &folder);
+    assert!(stdout(&plan).contains("is up to date"), "{}", stdout(&plan));
+    let statement = "ON jetpack_monitor_site_runtime (next_check_at);";
+    assert!(stdout(&plan).contains(statement), "{}", stdout(&plan));
+    assert_eq!(indexes().trim(), "target_id", "a plan changes nothing");
+    for said in [
+        "added the optional time indexes: last_checked_at, next_check_at",
+        "the optional time indexes are there: nothing to do",
+    ] {
+        let done = on_store(&words, &store, &folder);
+        assert!(stdout(&done).contains(said), "{}", stdout(&done));
+    }
+    assert_eq!(
+        indexes().trim(),
+        "last_checked_at\nnext_check_at\ntarget_id"
+    );
+    let validated = on_store(&["validate"], &store, &folder);
+    assert_eq!(code(&validated), 0, "{}", stderr(&validated));
+    let migrated = on_store(&["migrate"], &store, &folder);
+    assert!(stdout(&migrated).contains("nothing to do"));
+    let embedded = format!("sqlite:{}/s.db", folder.path().display());
+    let refused = on_store(&words, &embedded, &folder);
+    assert_eq!(code(&refused), USAGE);
+    assert_says(&refused, "--with-time-indexes is for servers");
+}
+
+#[test]
 fn an_edited_file_and_a_changed_table_are_refused_with_their_names() {
     let (store, folder) = (database(), tempfile::tempdir().expect("a folder"));
     let migrated = on_store(&["migrate"], &store, &folder);

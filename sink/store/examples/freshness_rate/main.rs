@@ -1,10 +1,11 @@
 //! Measures a store on this machine: import, paging, freshness and facts, in rows per second and
 //! CPU time, three runs each, a line of JSON for each run. The embedded store in a folder, or the
 //! server of an address, in a database that nobody else uses; then with the CPU time of the server,
-//! by its process number. `--freshness`: nothing but that.
+//! by its process number. `--freshness`: nothing but that. `--time-indexes`: with the two optional
+//! indices of a server.
 //!
 //! `cargo run --release -p store --example freshness_rate --
-//! [--freshness] [ROWS] [DIR | mysql://… [PID]]`
+//! [--freshness] [--time-indexes] [ROWS] [DIR | mysql://… [PID]]`
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -31,10 +32,15 @@ async fn main() -> Result<(), AnyError> {
     let (flags, words): (Vec<String>, Vec<String>) = std::env::args()
         .skip(1)
         .partition(|word| word.starts_with('-'));
-    let what = match flags.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => What::All,
-        ["--freshness"] => What::Freshness,
-        _ => return Err("the only flag is --freshness".into()),
+    let known = ["--freshness", "--time-indexes"];
+    if !flags.iter().all(|flag| known.contains(&flag.as_str())) {
+        return Err(format!("the only flags are {known:?}").into());
+    }
+    let [freshness, time_indexes] = known.map(|flag| flags.iter().any(|given| given == flag));
+    let what = if freshness {
+        What::Freshness
+    } else {
+        What::All
     };
     let mut arguments = words.into_iter();
     let rows: usize = arguments
@@ -43,7 +49,15 @@ async fn main() -> Result<(), AnyError> {
     let place = arguments.next().unwrap_or_default();
     if place.contains("://") {
         let server = arguments.next().map(|text| text.parse()).transpose()?;
-        return measure_server(&place.parse()?, rows, server, what).await;
+        let url = place.parse()?;
+        Store::migrate(&url).await?;
+        if let (StoreUrl::Mysql(server), true) = (&url, time_indexes) {
+            Store::add_time_indexes(server).await?;
+        }
+        return measure_server(&url, rows, server, what).await;
+    }
+    if time_indexes {
+        return Err("--time-indexes is for servers".into());
     }
     let directory = if place.is_empty() {
         std::env::temp_dir()
@@ -64,7 +78,6 @@ async fn measure_server(
     server: Option<u32>,
     what: What,
 ) -> Result<(), AnyError> {
-    Store::migrate(url).await?;
     let store = Store::open(url).await?;
     if store.counts().await?.targets > 0 {
         return Err("the database holds targets already: name an empty one".into());

@@ -135,7 +135,7 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// How long a migration waits for another one, in s.
-const LOCK_S: i64 = 10;
+pub(super) const LOCK_S: i64 = 10;
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS jetpack_monitor_schema_version (
     version BIGINT NOT NULL,
@@ -212,7 +212,8 @@ async fn apply(session: &mut Session) -> Result<Vec<MigrationStep>> {
     Ok(steps)
 }
 
-fn alone(url: &MysqlUrl) -> Session {
+/// A session of its own, for statements that take long.
+pub(super) fn alone(url: &MysqlUrl) -> Session {
     Session::new(Arc::new(url.clone()), Lane::Control, OpenOptions::default()).patient()
 }
 

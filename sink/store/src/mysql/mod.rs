@@ -42,6 +42,7 @@ mod session;
 mod structure;
 mod taken;
 mod targets;
+pub(crate) mod time_indexes;
 
 pub use address::MysqlUrl;
 pub(crate) use address::masked;
