@@ -10,6 +10,7 @@ use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Tr
 use model::ids::FactMint;
 use model::limits::BATCH_MAX;
 use model::{Evidence, MonoUs, Now, UnixMs};
+use rig::mariadb;
 use store::{
     ALL_SHARDS, Applied, AuditRow, Claim, Fence, Floors, FreshnessRow, FreshnessWritten,
     HistoryRow, JournalId, OpenEvent, Store, StoreError, StoreUrl,
@@ -27,6 +28,8 @@ use clock::{Spent, timed};
 /// Transitions to replay, and how often it is measured.
 const FACTS: &str = "RINGWATCH_REPLAY_FACTS";
 const RUNS: &str = "RINGWATCH_REPLAY_RUNS";
+/// Address of a database of a server, besides the embedded store; else it is that of the tests.
+const SERVER: &str = "RINGWATCH_REPLAY_SERVER";
 
 fn number(variable: &str, default: usize) -> usize {
     let given = std::env::var(variable).ok();
@@ -234,36 +237,54 @@ fn cpu_us(count: usize, spent: Spent) -> f64 {
     spent.cpu.as_secs_f64() * 1e6 / count as f64
 }
 
+fn server() -> String {
+    std::env::var(SERVER).unwrap_or_else(|_| {
+        let (server, name) = (mariadb::shared(), mariadb::fresh_name());
+        server.sql(&format!("CREATE DATABASE {name}"));
+        server.address("ringwatch", &name)
+    })
+}
+
+/// The store at `url`, of which nothing is there yet.
+async fn empty(url: &str) -> Store {
+    let url: StoreUrl = url.parse().expect("a URL");
+    Store::migrate(&url).await.expect("migrated");
+    Store::open(&url).await.expect("opens")
+}
+
 #[test]
 fn a_long_journal_is_in_the_store_whole_and_in_order() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let facts = number(FACTS, 6_000);
-    for per_record in [1, BATCH_MAX].repeat(number(RUNS, 1)) {
+    let (facts, server) = (number(FACTS, 6_000), server());
+    let runs = [1, BATCH_MAX].repeat(number(RUNS, 1));
+    for (run, per_record) in runs.into_iter().enumerate() {
         let dir = tempfile::tempdir().expect("a directory");
-        let journal = dir.path().join("journal");
-        let (records, bytes) = write_journal(&journal, facts, per_record);
-        let url: StoreUrl = format!("sqlite:{}/s.db", dir.path().display())
-            .parse()
-            .expect("a URL");
-        let store = runtime.block_on(Store::open(&url)).expect("opens");
-        let (start, apply) = runtime.block_on(replay(&journal, &store, records));
-        let counts = runtime.block_on(store.counts()).expect("counts");
-        assert_eq!(
-            (counts.transitions, counts.jobs),
-            (facts as u64, facts as u64)
-        );
-        assert_eq!((counts.journal_seq, counts.open_events), (records, 0));
-        println!(
-            "replay: | {per_record} | {records} | {:.0} | {} | {:.1} | {} | {} | {:.1} |",
-            bytes as f64 / facts as f64,
-            per_second(facts, start),
-            cpu_us(facts, start),
-            per_second(facts, apply),
-            per_second(records as usize, apply),
-            cpu_us(facts, apply),
-        );
+        let embedded = format!("sqlite:{}/s.db", dir.path().display());
+        let served = format!("{server}?prefix=r{run}_");
+        for (name, url) in [("SQLite", embedded), ("MariaDB", served)] {
+            let journal = dir.path().join(name);
+            let (records, bytes) = write_journal(&journal, facts, per_record);
+            let store = runtime.block_on(empty(&url));
+            let (start, apply) = runtime.block_on(replay(&journal, &store, records));
+            let counts = runtime.block_on(store.counts()).expect("counts");
+            assert_eq!(
+                (counts.transitions, counts.jobs),
+                (facts as u64, facts as u64)
+            );
+            assert_eq!((counts.journal_seq, counts.open_events), (records, 0));
+            println!(
+                "replay: | {name} | {per_record} | {records} \
+                 | {:.0} | {} | {:.1} | {} | {} | {:.1} |",
+                bytes as f64 / facts as f64,
+                per_second(facts, start),
+                cpu_us(facts, start),
+                per_second(facts, apply),
+                per_second(records as usize, apply),
+                cpu_us(facts, apply),
+            );
+        }
     }
 }
