@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_millis(100);
 const USER: &str = "CREATE USER ladder@'127.0.0.1' IDENTIFIED BY 'ladder';
     GRANT ALL ON *.* TO ladder@'127.0.0.1'";
 
+/// What a server is asked to write for a change stream.
+pub(crate) const BINLOG: [&str; 3] = ["--log-bin=binlog", "--binlog-format=ROW", "--server-id=1"];
+
 /// A running server.
 pub(crate) struct MariaDb {
     running: Running,

@@ -49,6 +49,8 @@ enum Part {
     Rows,
     /// What a healthy fleet asks of a server.
     Statements,
+    /// The same where the targets are in the table of an older system.
+    LegacyStatements,
     /// The journal into the store.
     Replay,
     /// A start with many targets.
@@ -59,9 +61,10 @@ enum Part {
     Trouble,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part::Rows,
     Part::Statements,
+    Part::LegacyStatements,
     Part::Replay,
     Part::FirstProbe,
     Part::Changes,
@@ -168,6 +171,7 @@ pub(crate) async fn run(options: &StoreOptions) -> Result<()> {
         let found = match part {
             Part::Rows => rows::measure(&place).await?,
             Part::Statements => statements::measure(&place).await?,
+            Part::LegacyStatements => statements::measure_legacy(&place).await?,
             Part::Replay => replay::measure(&place).await?,
             Part::FirstProbe => first_probe::measure(&place).await?,
             Part::Changes => changes::measure(&place).await?,

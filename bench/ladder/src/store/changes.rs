@@ -12,7 +12,7 @@ use super::{Found, Place};
 use crate::bar::Bar;
 use crate::baseline::median;
 use crate::clock::Stopwatch;
-use crate::mariadb::MariaDb;
+use crate::mariadb::{BINLOG, MariaDb};
 use crate::metrics::Scrape;
 use crate::node::Node;
 use crate::procfs::process_cpu;
@@ -25,8 +25,6 @@ const LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(10);
 /// Ids of the targets that are added: above those of the fleet.
 const ID_MIN: u64 = 2_000_000_001;
-/// What the server is asked to write for a change stream.
-const BINLOG: [&str; 3] = ["--log-bin=binlog", "--binlog-format=ROW", "--server-id=1"];
 /// Rows that the server looked at, for whomever.
 const ROWS_READ: &str = "SELECT SUM(VARIABLE_VALUE) FROM information_schema.GLOBAL_STATUS \
     WHERE VARIABLE_NAME IN ('Handler_read_first', 'Handler_read_key', 'Handler_read_next', \

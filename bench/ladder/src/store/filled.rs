@@ -22,7 +22,7 @@ const CONFIG: &str = "[legacy]\nload = true\n";
 pub(super) const LEGACY_TABLE: &str = "legacy.jetpack_monitor_sites";
 /// The legacy table with the sites of our own one. An older system counts in minutes; a day of them
 /// is more than its own column holds.
-const LEGACY_SITES: &str = "CREATE TABLE legacy.jetpack_monitor_sites (\
+const LEGACY_SITES: &str = "CREATE TABLE {database}.jetpack_monitor_sites (\
     jetpack_monitor_site_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, \
     blog_id BIGINT UNSIGNED NOT NULL, \
     bucket_no SMALLINT UNSIGNED NOT NULL, \
@@ -35,7 +35,7 @@ const LEGACY_SITES: &str = "CREATE TABLE legacy.jetpack_monitor_sites (\
     KEY blog_id_monitor_url (blog_id, monitor_url), \
     KEY bucket_no_monitor_active_check_interval (bucket_no, monitor_active, check_interval)\
     ) ENGINE=InnoDB DEFAULT CHARSET=latin1; \
-    INSERT INTO legacy.jetpack_monitor_sites (jetpack_monitor_site_id, blog_id, bucket_no, \
+    INSERT INTO {database}.jetpack_monitor_sites (jetpack_monitor_site_id, blog_id, bucket_no, \
     monitor_url, check_interval) SELECT id, blog_id, shard, CONVERT(monitor_url USING latin1), \
     check_interval_sec DIV 60 FROM starts.jetpack_monitor_check_targets";
 
@@ -67,6 +67,12 @@ pub(super) async fn filled(
         flags: vec!["--config".to_owned(), config.display().to_string()],
         ..on_server("legacy-node", "legacy")?
     };
-    server.sql(LEGACY_SITES)?;
+    legacy_table(server, "legacy")?;
     Ok([(SQLITE, sqlite), (OWN, own), (LEGACY, legacy)])
+}
+
+/// Makes the legacy table in `database`, with the sites of the database `starts`; its name.
+pub(super) fn legacy_table(server: &MariaDb, database: &str) -> Result<String> {
+    server.sql(&LEGACY_SITES.replace("{database}", database))?;
+    Ok(format!("{database}.jetpack_monitor_sites"))
 }

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::filled::legacy_table;
 use super::{Found, Place, targets_of};
 use crate::bar::{Bar, Bound};
-use crate::mariadb::MariaDb;
+use crate::farm::Farm;
+use crate::mariadb::{BINLOG, MariaDb};
 use crate::node::{Node, NodePlan};
 use crate::procfs;
 use crate::table::{Table, grouped};
@@ -28,8 +30,65 @@ const AROUND: [&str; 4] = ["Com_begin", "Com_commit", "Com_rollback", "Com_set_o
 
 type Counts = BTreeMap<String, u64>;
 
+/// Has every right on its databases, but none to read the server's log: there is no stream.
+const PLAIN_USER: &str = "CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'ladder'; \
+    GRANT ALL ON `legacy%`.* TO plain@'127.0.0.1'";
+const FRESHNESS_COLUMNS: &str =
+    "ADD last_checked_at DATETIME NULL, ADD next_check_at DATETIME NULL";
+const LEGACY_NOTE: &str = "The same fleet in the table of an older system, with all that its \
+    reading, its comparison and its change stream ask, too. Freshness goes into our own narrow \
+    table (*sidecar*, the default) or into columns of theirs. Every site answers 200; nothing is \
+    left out.";
+
+/// Where the freshness of a legacy table goes, and whether the server tells its changes.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    database: &'static str,
+    freshness: &'static str,
+    streams: bool,
+}
+
+const fn way(database: &'static str, freshness: &'static str, streams: bool) -> Way {
+    Way {
+        database,
+        freshness,
+        streams,
+    }
+}
+
+const WAYS: [Way; 4] = [
+    way("legacy_a", "sidecar", true),
+    way("legacy_b", "sidecar", false),
+    way("legacy_c", "columns", true),
+    way("legacy_d", "columns", false),
+];
+
+impl Way {
+    fn words(self) -> String {
+        let stream = if self.streams { "with" } else { "without" };
+        format!("legacy table, {}, {stream} a change stream", self.freshness)
+    }
+
+    fn config(self) -> String {
+        format!(
+            "[legacy]\nload = true\nfreshness = \"{}\"\n",
+            self.freshness
+        )
+    }
+
+    fn url(self, port: u16) -> String {
+        let url = MariaDb::url(self.database, port);
+        if self.streams {
+            url
+        } else {
+            url.replacen("ladder", "plain", 1)
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 struct Window {
+    what: String,
     targets: u32,
     seconds: u64,
     checks: u64,
@@ -48,30 +107,87 @@ impl Window {
     fn work(&self) -> u64 {
         self.questions.saturating_sub(self.around)
     }
+
+    fn checks_per(&self, statements: u64) -> f64 {
+        self.checks as f64 / statements.max(1) as f64
+    }
 }
 
 pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
-    let sites = place.sizes.fleet_sites;
     let mut server = MariaDb::start(&place.server_folder(), Some(place.server_cpu())).await?;
     server.create("fleet")?;
-    let mut farm = place.farm(sites, INTERVAL_S, None).await?;
-    let targets = targets_of(&farm, &place.folder, INTERVAL_S).await?;
+    let mut farm = place
+        .farm(place.sizes.fleet_sites, INTERVAL_S, None)
+        .await?;
     let plan = NodePlan {
-        targets: Some(targets),
+        targets: Some(targets_of(&farm, &place.folder, INTERVAL_S).await?),
         ..place.node("node", Some(MariaDb::url("fleet", server.port())))
     };
     plan.migrate()?;
     let mut node = Node::start(plan, &farm.ready).await?;
-    // Freshness comes evenly once every target was checked.
-    sleep(Duration::from_secs(place.sizes.fleet_settle_s)).await;
-    let window = window(place, &server, &node).await?;
+    let window = window(place, &server, &node, "own tables".to_owned()).await?;
     node.stop().await?;
     farm.stop().await?;
     server.stop().await?;
-    found(place, &window)
+    found(place, ("A healthy fleet", NOTE), &[window])
 }
 
-async fn window(place: &Place<'_>, server: &MariaDb, node: &Node) -> Result<Window> {
+/// The same of a fleet in a legacy table.
+pub(super) async fn measure_legacy(place: &Place<'_>) -> Result<Found> {
+    let cpu = Some(place.server_cpu());
+    let mut server = MariaDb::start_with(&place.server_folder(), cpu, &BINLOG).await?;
+    server.sql(PLAIN_USER)?;
+    let mut farm = place
+        .farm(place.sizes.fleet_sites, INTERVAL_S, None)
+        .await?;
+    let targets = targets_of(&farm, &place.folder, INTERVAL_S).await?;
+    server.create("starts")?;
+    let filling = place.node("filling", Some(MariaDb::url("starts", server.port())));
+    filling.migrate()?;
+    filling.targets(&["import", &targets.display().to_string()])?;
+    let mut windows = Vec::new();
+    for way in WAYS {
+        windows.push(legacy_window(place, (&server, &farm), way).await?);
+    }
+    farm.stop().await?;
+    server.stop().await?;
+    found(
+        place,
+        ("A healthy fleet of a legacy table", LEGACY_NOTE),
+        &windows,
+    )
+}
+
+async fn legacy_window(
+    place: &Place<'_>,
+    (server, farm): (&MariaDb, &Farm),
+    way: Way,
+) -> Result<Window> {
+    server.create(way.database)?;
+    let config = place.folder.join(format!("{}.toml", way.database));
+    std::fs::write(&config, way.config())?;
+    let plan = NodePlan {
+        flags: vec!["--config".to_owned(), config.display().to_string()],
+        ..place.node(way.database, Some(way.url(server.port())))
+    };
+    plan.migrate()?;
+    let table = legacy_table(server, way.database)?;
+    server.sql(&format!("ALTER TABLE {table} {FRESHNESS_COLUMNS}"))?;
+    let mut node = Node::start(plan, &farm.ready).await?;
+    let window = window(place, server, &node, way.words()).await?;
+    let up = node.scrape().await?.sum("ringwatch_legacy_stream_up", &[]);
+    if (up == Some(1.0)) != way.streams {
+        bail!("{}: the gauge of the stream says {up:?}", way.words());
+    }
+    node.stop().await?;
+    // The next one has the memory of the server to itself.
+    server.sql(&format!("DROP DATABASE {}", way.database))?;
+    Ok(window)
+}
+
+async fn window(place: &Place<'_>, server: &MariaDb, node: &Node, what: String) -> Result<Window> {
+    // Freshness comes evenly once every target was checked.
+    sleep(Duration::from_secs(place.sizes.fleet_settle_s)).await;
     // What a reading itself says is counted too.
     let (first, before) = (counters(server)?, counters(server)?);
     let of_reading = between(&first, &before);
@@ -89,6 +205,7 @@ async fn window(place: &Place<'_>, server: &MariaDb, node: &Node) -> Result<Wind
     let checks = grown("ringwatch_probed_total", &[]);
     let up = grown("ringwatch_probed_total", &[("verdict", "up")]);
     Ok(Window {
+        what,
         targets: place.sizes.fleet_sites,
         seconds: place.sizes.fleet_watch_s,
         checks,
@@ -121,48 +238,54 @@ fn between(before: &Counts, after: &Counts) -> Counts {
     after.iter().map(grown).collect()
 }
 
-fn found(place: &Place<'_>, window: &Window) -> Result<Found> {
+fn found(
+    place: &Place<'_>,
+    (title, note): (&'static str, &'static str),
+    windows: &[Window],
+) -> Result<Found> {
+    Ok(Found {
+        title,
+        note,
+        bars: windows.iter().map(|window| bar(place, window)).collect(),
+        table: windows.iter().map(table).collect(),
+        numbers: serde_json::to_value(windows)?,
+    })
+}
+
+fn bar(place: &Place<'_>, window: &Window) -> Bar {
     let failed = (window.failed > 0).then(|| format!("{} checks failed", window.failed));
-    let per_check = |statements: u64| window.checks as f64 / statements.max(1) as f64;
-    let bar = Bar::of(
+    Bar::of(
         format!(
-            "checks per statement, {} targets every {INTERVAL_S} s",
-            grouped(window.targets.into())
+            "checks per statement, {} targets every {INTERVAL_S} s, {}",
+            grouped(window.targets.into()),
+            window.what
         ),
-        Some(per_check(window.questions)),
+        Some(window.checks_per(window.questions)),
         (Bound::Min(CHECKS_PER_STATEMENT), "checks"),
         place.flaw().or(failed),
-    );
-    let mut table = Table::new(&["in the window", "number", "checks for each"]);
+    )
+}
+
+fn table(window: &Window) -> String {
+    let mut table = Table::new(&[&window.what, "number", "checks for each"]);
     let mut row = |what: &str, count: u64| {
         table.row([
             what.to_owned(),
             grouped(count),
-            format!("{:.0}", per_check(count)),
+            format!("{:.0}", window.checks_per(count)),
         ]);
     };
     row("checks", window.checks);
     row("everything said to the server", window.questions);
     row("of it, statements that read or write rows", window.work());
     row("rows of freshness", window.freshness_rows);
-    for (kind, count) in window
-        .by_kind
-        .iter()
-        .filter(|(kind, _)| *kind != "Questions")
-    {
+    let kinds = window.by_kind.iter();
+    for (kind, count) in kinds.filter(|(kind, _)| *kind != "Questions") {
         row(kind, *count);
     }
-    let note = format!(
-        "\n{} s; the server used {:.2} s of CPU.\n",
-        window.seconds, window.server_cpu_s
-    );
-    Ok(Found {
-        title: "A healthy fleet",
-        note: NOTE,
-        bars: vec![bar],
-        table: table.markdown() + &note,
-        numbers: serde_json::to_value(window)?,
-    })
+    let (seconds, cpu) = (window.seconds, window.server_cpu_s);
+    let rest = format!("\n{seconds} s; the server used {cpu:.2} s of CPU.\n\n");
+    table.markdown() + &rest
 }
 
 #[cfg(test)]
@@ -185,6 +308,7 @@ mod tests {
             counts(&[("Questions", 40), ("Com_begin", 8), ("Com_insert", 4)])
         );
         let window = Window {
+            what: "own tables".to_owned(),
             targets: 1,
             seconds: 1,
             checks: 1_000,
@@ -196,5 +320,14 @@ mod tests {
             by_kind: grown,
         };
         assert_eq!(window.work(), 32);
+        assert!(table(&window).starts_with("| own tables "));
+    }
+
+    #[test]
+    fn who_may_not_read_the_log_is_another_user() {
+        let [with, without, ..] = WAYS;
+        assert_eq!(with.url(5), "mysql://ladder:ladder@127.0.0.1:5/legacy_a");
+        assert_eq!(without.url(5), "mysql://plain:ladder@127.0.0.1:5/legacy_b");
+        assert!(without.words().contains("sidecar, without"));
     }
 }
