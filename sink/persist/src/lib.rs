@@ -30,6 +30,8 @@ mod incidents;
 mod journal;
 mod keeper;
 mod lease;
+#[doc(hidden)]
+pub mod measured;
 mod quiet;
 mod run;
 mod sink;

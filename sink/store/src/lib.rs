@@ -21,6 +21,8 @@ mod error;
 mod false_alarm;
 mod lease;
 mod legacy;
+#[doc(hidden)]
+pub mod measured;
 mod metadata;
 mod mysql;
 mod operators;

@@ -21,7 +21,8 @@ use crate::error::PersistError;
 use crate::failpoint;
 use disk::{Appended, Disk};
 pub(crate) use open::Opening;
-use record::{Format, SEGMENT_HEADER, segment_header};
+use record::{Format, SEGMENT_HEADER};
+pub(crate) use record::{encode, segment_header, walk};
 use segment::{Cursor, Segment, create, cut, failed, path_of, read_back};
 
 #[cfg(test)]
@@ -133,7 +134,7 @@ impl Journal {
         while let Some(batch) = batches.peek() {
             debug_assert_eq!(batch.journal_seq, self.next_seq + count as u64);
             let before = buffer.len();
-            record::encode(batch, buffer).map_err(PersistError::Encode)?;
+            encode(batch, buffer).map_err(PersistError::Encode)?;
             let fits = buffer.len() as u64 <= room || (empty && count == 0);
             if !fits || (count > 0 && buffer.len() as u64 > longest) {
                 buffer.truncate(before);

@@ -5,19 +5,21 @@ use model::limits::FRESHNESS_CHUNK_ROWS;
 use model::{TargetId, UnixMs};
 use mysql_async::Value;
 
+use super::address::MysqlUrl;
 use super::insert::Many;
 use super::legacy;
 use super::session::{Session, read};
 use crate::Result;
 use crate::answer::{Forgotten, FreshnessRow};
 use crate::lease::Fence;
-use crate::legacy::LegacyFreshness;
+use crate::legacy::{Legacy, LegacyFreshness};
 use crate::rules::OLD_ROWS_MAX;
 
 /// Whatever is written later stays, also where its time is earlier: the wall clock may step back,
 /// and there is one writer, whose calls come one after the other.
 const HEAD: &str = "INSERT INTO jetpack_monitor_site_runtime \
     (target_id, last_checked_at, next_check_at) VALUES";
+const ROW: &str = "(?,?,?)";
 const TAIL: &str = "ON DUPLICATE KEY UPDATE \
     last_checked_at = VALUES(last_checked_at), next_check_at = VALUES(next_check_at)";
 
@@ -128,7 +130,7 @@ impl Session {
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
             let rows = chunk.iter().map(row).collect();
-            let upsert = Many::insert(HEAD, "(?,?,?)", TAIL);
+            let upsert = Many::insert(HEAD, ROW, TAIL);
             session.execute_sized(upsert, rows).await
         })
         .await
@@ -182,6 +184,17 @@ fn statement_rows(rows: usize) -> usize {
     } else {
         rows.next_multiple_of(SIZE_STEP)
     }
+}
+
+/// The text that writes so many rows of our own table, as it is sent.
+pub(crate) fn text(url: &MysqlUrl, rows: usize) -> String {
+    url.named(&Many::insert(HEAD, ROW, TAIL).text(statement_rows(rows)))
+}
+
+/// The same for columns of the legacy table.
+pub(crate) fn legacy_text(legacy: &Legacy, rows: usize) -> String {
+    let [head, row, tail] = legacy::project_freshness(legacy);
+    Many::join(&head, &row, &tail).text(statement_rows(rows.min(JOINED_ROWS)))
 }
 
 /// The columns have whole seconds. Upwards: a target was never checked before its check.

@@ -52,7 +52,7 @@ impl<'a> Many<'a> {
         }
     }
 
-    fn text(&self, rows: usize) -> String {
+    pub(super) fn text(&self, rows: usize) -> String {
         let Self {
             head,
             row,

@@ -29,7 +29,7 @@ mod address;
 mod audit;
 mod facts;
 mod failure;
-mod freshness;
+pub(crate) mod freshness;
 mod history;
 mod import;
 mod insert;
