@@ -57,6 +57,8 @@ enum Command {
     Memory(memory::MemoryOptions),
     /// What the stores take, and whether probes notice them in trouble.
     Store(store::StoreOptions),
+    /// What a healthy fleet asks of a server.
+    Statements(store::StoreOptions),
     /// Checks a minute of one verifier.
     Verifier(verifier::VerifierOptions),
     /// The store away for minutes: nothing lost, doubled or out of order.
@@ -76,7 +78,10 @@ fn main() -> ExitCode {
         Command::Demo(options) => run_demo(&options),
         Command::Baseline(options) => interruptible(baseline::run(&options)),
         Command::Memory(options) => interruptible(memory::run(&options)),
-        Command::Store(options) => interruptible(store::run(&options)),
+        Command::Store(options) => interruptible(store::run(&options, store::Page::Store)),
+        Command::Statements(options) => {
+            interruptible(store::run(&options, store::Page::Statements))
+        }
         Command::Outage(options) => interruptible(outage::run(&options)),
         Command::Verifier(options) => interruptible(verifier::run(&options)),
         Command::Scenarios(options) => interruptible(scenarios::run(&options)),

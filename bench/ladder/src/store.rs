@@ -12,7 +12,7 @@ mod trouble;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::bar::{self, Bar};
@@ -26,13 +26,13 @@ use crate::node::NodePlan;
 pub(crate) struct StoreOptions {
     #[command(flatten)]
     bench: BenchOptions,
-    /// The built example `freshness_rate` of `store`.
+    /// The built example `freshness_rate` of `store`; the part `rows` needs it.
     #[arg(long)]
-    rows_program: PathBuf,
-    /// The built unit tests of `persist`, of which one replays journals.
+    rows_program: Option<PathBuf>,
+    /// The built unit tests of `persist`, of which one replays journals; for the part `replay`.
     #[arg(long)]
-    replay_program: PathBuf,
-    /// Which parts; all of them by default.
+    replay_program: Option<PathBuf>,
+    /// Which parts; by default all, but those of `statements`.
     #[arg(long, value_enum, value_delimiter = ',')]
     part: Vec<Part>,
     /// A small run that only shows that everything works: no bar is judged.
@@ -61,15 +61,40 @@ enum Part {
     Trouble,
 }
 
-const PARTS: [Part; 7] = [
-    Part::Rows,
-    Part::Statements,
-    Part::LegacyStatements,
-    Part::Replay,
-    Part::FirstProbe,
-    Part::Changes,
-    Part::Trouble,
-];
+/// What one command measures, and one page shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// What the stores take, and whether probes notice them in trouble.
+    Store,
+    /// What a healthy fleet asks of a server.
+    Statements,
+}
+
+impl Page {
+    fn parts(self) -> &'static [Part] {
+        match self {
+            Self::Store => &[
+                Part::Rows,
+                Part::Replay,
+                Part::FirstProbe,
+                Part::Changes,
+                Part::Trouble,
+            ],
+            Self::Statements => &[Part::Statements, Part::LegacyStatements],
+        }
+    }
+
+    /// The title, and the command that repeats it.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Store => ("The stores", "cargo xtask bench store"),
+            Self::Statements => (
+                "What a healthy fleet asks of a server",
+                "cargo xtask bench statements",
+            ),
+        }
+    }
+}
 
 /// How much is done.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -151,17 +176,15 @@ struct Place<'a> {
 ///
 /// # Errors
 /// When a child fails, or, with `--gate`, a bar is missed or not shown.
-pub(crate) async fn run(options: &StoreOptions) -> Result<()> {
+pub(crate) async fn run(options: &StoreOptions, page: Page) -> Result<()> {
     options.bench.check_cpus()?;
     let machine = Machine::read();
     println!("{}", machine.line());
     let sizes = if options.quick { QUICK } else { FULL };
     let folder = options.bench.folder("store")?;
     let mut parts = Vec::new();
-    for part in PARTS {
-        if !options.part.is_empty() && !options.part.contains(&part) {
-            continue;
-        }
+    let asked = |part: &&Part| options.part.is_empty() || options.part.contains(part);
+    for part in page.parts().iter().filter(asked) {
         let place = Place {
             options,
             sizes,
@@ -186,7 +209,7 @@ pub(crate) async fn run(options: &StoreOptions) -> Result<()> {
         quick: options.quick,
         parts,
     };
-    let markdown = markdown(&report);
+    let markdown = markdown(&report, page);
     options.bench.write(&report, &markdown)?;
     if options.gate {
         let bars: Vec<Bar> = report
@@ -245,6 +268,11 @@ impl Place<'_> {
     }
 }
 
+/// A program that a part cannot do without, named by the option `option`.
+fn needed<'p>(program: Option<&'p Path>, option: &str) -> Result<&'p Path> {
+    program.with_context(|| format!("{option} is needed for this part"))
+}
+
 /// The list of a farm's sites, for `ringwatch run --targets`.
 async fn targets_of(farm: &Farm, folder: &Path, interval_s: u32) -> Result<PathBuf> {
     let file = folder.join("targets.csv");
@@ -253,10 +281,11 @@ async fn targets_of(farm: &Farm, folder: &Path, interval_s: u32) -> Result<PathB
     Ok(file)
 }
 
-fn markdown(report: &Report) -> String {
+fn markdown(report: &Report, page: Page) -> String {
+    let (title, command) = page.names();
     let quick = if report.quick { " -- --quick" } else { "" };
     let mut text = format!(
-        "# The stores\n\n`cargo xtask bench store{quick}`\n\n{}\n\nMariaDB is Debian's, \
+        "# {title}\n\n`{command}{quick}`\n\n{}\n\nMariaDB is Debian's, \
          alone on the \
          CPU that the farm has too, with a buffer pool of 1 GiB and a synced log at every commit. \
          CPU is that of the named process alone.\n",
@@ -293,7 +322,7 @@ mod tests {
             quick: true,
             parts: vec![found],
         };
-        let page = markdown(&report);
+        let page = markdown(&report, Page::Store);
         for words in [
             "bench store -- --quick`",
             "## Rows",
@@ -302,5 +331,7 @@ mod tests {
         ] {
             assert!(page.contains(words), "{words}: {page}");
         }
+        let page = markdown(&report, Page::Statements);
+        assert!(page.contains("bench statements -- --quick`"), "{page}");
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Bench {
     Lag,
     /// What the stores take, and whether probes notice them in trouble.
     Store,
+    /// What a healthy fleet asks of a server.
+    Statements,
     /// Checks a minute of one verifier.
     Verifier,
 }
@@ -31,6 +33,7 @@ impl Bench {
             Self::Attempts => &["memory", "--part", "attempts"],
             Self::Lag => &["memory", "--part", "lag"],
             Self::Store => &["store"],
+            Self::Statements => &["statements"],
             Self::Verifier => &["verifier"],
         }
     }
@@ -43,6 +46,7 @@ impl Bench {
             Self::Attempts => "attempts",
             Self::Lag => "lag",
             Self::Store => "store",
+            Self::Statements => "statements",
             Self::Verifier => "verifier",
         }
     }
@@ -58,7 +62,7 @@ const QUICK: &str = "--quick";
 
 /// Builds and becomes the ladder's command; returns only when that failed.
 pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
-    let quick = matches!(bench, Bench::Store) && args.contains(&QUICK);
+    let quick = matches!(bench, Bench::Store | Bench::Statements) && args.contains(&QUICK);
     let profile = if quick {
         Profile::Quick
     } else {
@@ -88,8 +92,10 @@ pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
         let program = release::build_example(package, name, profile)?;
         ladder.arg("--allocations").arg(program);
     }
-    if matches!(bench, Bench::Store) {
+    if matches!(bench, Bench::Store | Bench::Statements) {
         packages::require(packages::DATABASE)?;
+    }
+    if matches!(bench, Bench::Store) {
         let (package, name) = ROWS;
         let rows = release::build_example(package, name, profile)?;
         ladder.arg("--rows-program").arg(rows);

@@ -41,9 +41,12 @@ Usage: cargo xtask <command> [arguments]
                        -> docs/benchmarks/attempts.{md,json}
   bench lag [ARGS]     schedule lag at 70 % load
                        -> docs/benchmarks/lag.{md,json}
-  bench store [ARGS]   rows of either store, statements of a healthy fleet, replay, start, and
-                       probes while the store is in trouble (--quick: a trial without figures)
+  bench store [ARGS]   rows of either store, replay, start, changes, and probes while the store
+                       is in trouble (--quick: a trial without figures)
                        -> docs/benchmarks/store.{md,json}
+  bench statements [ARGS]
+                       statements of a healthy fleet on a server (--quick: a trial)
+                       -> docs/benchmarks/statements.{md,json}
   bench verifier [ARGS]
                        checks a minute of one verifier
                        -> docs/benchmarks/verifier.{md,json}
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         ["bench", "attempts", rest @ ..] => bench::run(bench::Bench::Attempts, rest),
         ["bench", "lag", rest @ ..] => bench::run(bench::Bench::Lag, rest),
         ["bench", "store", rest @ ..] => bench::run(bench::Bench::Store, rest),
+        ["bench", "statements", rest @ ..] => bench::run(bench::Bench::Statements, rest),
         ["bench", "verifier", rest @ ..] => bench::run(bench::Bench::Verifier, rest),
         ["bench", "journal"] => replay::run(),
         ["outage", rest @ ..] => outage::run(rest),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{Found, Place};
+use super::{Found, Place, needed};
 use crate::bar::{Bar, Bound};
 use crate::baseline::median;
 use crate::children::Running;
@@ -32,7 +32,10 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     let mut server = MariaDb::start(&place.server_folder(), Some(place.server_cpu())).await?;
     server.create("replay")?;
     let log = place.folder.join("replay.log");
-    let mut command = Command::new(&place.options.replay_program);
+    let mut command = Command::new(needed(
+        place.options.replay_program.as_deref(),
+        "--replay-program",
+    )?);
     command.args(["replay_test", "--nocapture"]);
     command.env(
         "RINGWATCH_REPLAY_FACTS",

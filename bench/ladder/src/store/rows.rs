@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Place};
+use super::{Found, Place, needed};
 use crate::bar::{Bar, Bound};
 use crate::baseline::median;
 use crate::children::Running;
@@ -93,7 +93,10 @@ async fn child(
     target: &[&str],
 ) -> Result<Vec<Row>> {
     let log = place.folder.join(format!("{name}.log"));
-    let mut command = Command::new(&place.options.rows_program);
+    let mut command = Command::new(needed(
+        place.options.rows_program.as_deref(),
+        "--rows-program",
+    )?);
     command.args(["--freshness", &place.sizes.rows.to_string()]);
     command.args(target);
     let mut running = Running::start("freshness_rate", &mut command, &log, Stdio::piped())?;
