@@ -40,7 +40,7 @@ impl Stance {
 /// A set of signals of our own trouble. Their bits are in the journal; for people, and in the
 /// store, they are a list of names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Signals(u8);
+pub struct Signals(u16);
 
 impl Signals {
     /// No trouble.
@@ -61,8 +61,11 @@ impl Signals {
     pub const ISOLATION: Self = Self(1 << 6);
     /// Nothing was told of the node for a while: it stood still, or who tells of it did.
     pub const STALLED: Self = Self(1 << 7);
+    /// Checks go on ending without a verdict because a core stood still meanwhile. Doubts nothing
+    /// further: each of those checks is not known already. It is there to be told of.
+    pub const CHECKS_EXCUSED: Self = Self(1 << 8);
 
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 9] = [
         (Self::LOOP_LAG, "loop_lag"),
         (Self::RESULTS_HELD, "results_held"),
         (Self::DESCRIPTORS, "descriptors"),
@@ -71,15 +74,16 @@ impl Signals {
         (Self::FAILURES, "failures"),
         (Self::ISOLATION, "isolation"),
         (Self::STALLED, "stalled"),
+        (Self::CHECKS_EXCUSED, "checks_excused"),
     ];
 
     /// The set as one number, for a counter.
-    pub const fn bits(self) -> u8 {
+    pub const fn bits(self) -> u16 {
         self.0
     }
 
     /// The set that [`Signals::bits`] made.
-    pub const fn from_bits(bits: u8) -> Self {
+    pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
@@ -93,6 +97,12 @@ impl Signals {
     #[must_use]
     pub const fn and(self, others: Self) -> Self {
         Self(self.0 | others.0)
+    }
+
+    /// These but for `others`.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// Whether there is none.
@@ -135,7 +145,7 @@ impl<'de> Deserialize<'de> for Signals {
         if deserializer.is_human_readable() {
             Vec::<String>::deserialize(deserializer).map(|names| Self::named(&names))
         } else {
-            u32::deserialize(deserializer).map(|bits| Self(bits as u8))
+            u32::deserialize(deserializer).map(|bits| Self(bits as u16))
         }
     }
 }
@@ -189,6 +199,7 @@ mod tests {
             "failures",
             "isolation",
             "stalled",
+            "checks_excused",
         ];
         for (bit, name) in names.into_iter().enumerate() {
             assert_eq!(Signals(1 << bit).names().collect::<Vec<_>>(), [name]);

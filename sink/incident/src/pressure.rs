@@ -16,7 +16,8 @@
 //! for [`HEALTH_VALID_MS`] only. After that, and for as long again once something is told, the node
 //! is taken for *stalled*: that is local pressure, too.
 //!
-//! Nothing is suppressed for five minutes without one incident of the operator that says so.
+//! Nothing is suppressed for five minutes without one incident of the operator that says so. Nor do
+//! cores excuse checks one by one for so long: that signal makes nobody doubt, but is told of.
 
 mod sample;
 mod window;
@@ -257,14 +258,14 @@ impl Pressure {
         }
     }
 
-    fn judge(&self, share: Share, signals: Signals, now: MonoUs) -> (Stance, Signals) {
+    fn judge(&self, share: Share, local: Signals, now: MonoUs) -> (Stance, Signals) {
         let canaries = self.health.canaries;
         let nearly_all = share.failing * 100 > share.results * ISOLATION_SHARE_PERCENT;
         if self.is_gone(share.results == 0 || nearly_all) {
-            return (Stance::Isolated, signals.and(Signals::ISOLATION));
+            return (Stance::Isolated, local.and(Signals::ISOLATION));
         }
         let failures = self.judge_failures(canaries, nearly_all, now);
-        let stance = if signals.is_empty() {
+        let stance = if local.without(Signals::CHECKS_EXCUSED).is_empty() {
             failures
         } else {
             Stance::Doubting
@@ -275,7 +276,7 @@ impl Pressure {
         } else {
             Signals::NONE
         };
-        (stance, signals.and(failures))
+        (stance, local.and(failures))
     }
 
     /// Whether our own network is gone; `nothing_answers` of the targets. It takes dark networks to
@@ -344,15 +345,15 @@ impl Pressure {
         now: Now,
         notices: &mut Vec<Notice>,
     ) {
-        if self.stance.suppresses() {
+        if self.stance.suppresses() || signals.has(Signals::CHECKS_EXCUSED) {
             let episode = self
                 .suppressing
                 .get_or_insert(Episode::beginning(signals, now));
             episode.last = now.mono;
             episode.signals = episode.signals.and(signals);
             let long = now.mono.since(episode.since.mono) >= SUPPRESSION_MAX_MS * 1_000;
-            let is_all = self.stance == Stance::Doubting && self.aftermath_until.is_none();
-            if long && !episode.told && is_all {
+            let is_isolated = self.stance == Stance::Isolated || self.aftermath_until.is_some();
+            if long && !episode.told && !is_isolated {
                 episode.told = true;
                 notices.push(episode.notice(NodeIncident::Suppressing, true, targets));
             }

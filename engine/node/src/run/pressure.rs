@@ -11,7 +11,7 @@ const SCHEDULE_LAG_US: u64 = 1_000_000;
 
 /// Every signal in force: those that the sink adds, too.
 fn in_force(health: &Health, sink: &SinkCounters) -> Signals {
-    let of_sink = Signals::from_bits(sink.signals as u8);
+    let of_sink = Signals::from_bits(sink.signals as u16);
     health.signals.and(of_sink)
 }
 
@@ -78,7 +78,7 @@ mod tests {
         let set: Vec<_> = kinds.iter().filter(|(_, is_set)| *is_set).collect();
         let set: Vec<_> = set.into_iter().map(|(kind, _)| *kind).collect();
         assert_eq!(set, ["ports", "failures", "stalled", "journal"]);
-        assert_eq!(kinds.len(), 9);
+        assert_eq!(kinds.len(), 10);
         let object = object(&health, &sink);
         assert_eq!(object["signals"], json!(["ports", "stalled"]));
         assert_eq!(object["stance"], "deferring");

@@ -69,13 +69,14 @@ impl Troubles {
             self.sources(cores, now),
             self.resolvers(cores, now),
             self.doubts(sink, now),
+            self.excused(sink, now),
         ];
         found.into_iter().flatten().collect()
     }
 
     /// By which signals failing checks are not believed; after five minutes the sink says so, too.
     fn doubts(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
-        let signals = Signals::from_bits(sink.signals as u8);
+        let signals = Signals::from_bits(sink.signals as u16).without(Signals::CHECKS_EXCUSED);
         let text = || {
             let names: Vec<_> = signals.names().collect();
             format!(
@@ -85,6 +86,18 @@ impl Troubles {
             )
         };
         (!signals.is_empty()).then(|| self.complaint("doubts", now, text))?
+    }
+
+    /// No signal of its own may be in force: turns of 30 ms are far from lag at p99.
+    fn excused(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
+        let signals = Signals::from_bits(sink.signals as u16);
+        let text = || {
+            "timeouts are not known, because the loop of a probe core stood still for a tenth of \
+             their time: give the probe cores CPUs of their own (`probe_cores`), or fewer targets"
+                .to_owned()
+        };
+        let goes_on = signals.has(Signals::CHECKS_EXCUSED);
+        goes_on.then(|| self.complaint("excused", now, text))?
     }
 
     fn held(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
@@ -218,7 +231,12 @@ mod tests {
         let sink = SinkCounters {
             journal_alarm: 1,
             journal_bytes: 99,
-            signals: u64::from(Signals::LOOP_LAG.and(Signals::STALLED).bits()),
+            signals: u64::from(
+                Signals::LOOP_LAG
+                    .and(Signals::STALLED)
+                    .and(Signals::CHECKS_EXCUSED)
+                    .bits(),
+            ),
             ..SinkCounters::default()
         };
         let found = Troubles::new().look(&sink, &[short, CoreSnapshot::default()], at(1));
@@ -230,10 +248,11 @@ mod tests {
             "7 connections found no local address or port (2 source addresses are absent)",
             "the resolvers refuse, do not listen, or fail for too many names to be believed: 0 ",
             "failing checks are doubted, because the trouble may be ours (loop_lag, stalled): ",
+            "timeouts are not known, because the loop of a probe core stood still",
         ]) {
             assert!(text.starts_with(start), "{text}");
         }
-        assert_eq!(texts.len(), 6);
+        assert_eq!(texts.len(), 7);
     }
 
     #[test]

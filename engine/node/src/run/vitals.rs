@@ -8,20 +8,21 @@
 use std::collections::VecDeque;
 
 use cores::CoreSnapshot;
-use model::MonoUs;
 use model::limits::{
     DESCRIPTORS_SHARE_PERCENT, LATE_TURNS_MIN, LATE_TURNS_PERCENT, LATE_TURNS_WINDOW_MS,
     LOOP_SILENCE_US, SIGNAL_STICKY_MS,
 };
+use model::{FailureClass, MonoUs};
 use persist::Signals;
 
 /// What can be seen here.
-const KINDS: [Signals; 5] = [
+const KINDS: [Signals; 6] = [
     Signals::LOOP_LAG,
     Signals::RESULTS_HELD,
     Signals::DESCRIPTORS,
     Signals::PORTS,
     Signals::RESOLVER_SICK,
+    Signals::CHECKS_EXCUSED,
 ];
 
 /// What a look finds.
@@ -49,6 +50,7 @@ struct Past {
     turns: VecDeque<(MonoUs, u64, u64)>,
     held_total: u64,
     sources_wanted: u64,
+    excused: u64,
 }
 
 impl Vitals {
@@ -88,13 +90,16 @@ impl Vitals {
 impl Past {
     fn look(&mut self, core: &CoreSnapshot, now: MonoUs) -> Signals {
         let is_holding = core.held > 0 || core.held_total > self.held_total;
+        let excused = core.failed(FailureClass::LocalPressure);
         let found = [
             (Signals::LOOP_LAG, self.lags(core, now)),
             (Signals::RESULTS_HELD, is_holding),
             (Signals::PORTS, core.sources_wanted > self.sources_wanted),
             (Signals::RESOLVER_SICK, core.dns.sick > 0),
+            (Signals::CHECKS_EXCUSED, excused > self.excused),
         ];
         (self.held_total, self.sources_wanted) = (core.held_total, core.sources_wanted);
+        self.excused = excused;
         let set = found.into_iter().filter(|(_, is_set)| *is_set);
         set.fold(Signals::NONE, |all, (signal, _)| all.and(signal))
     }
@@ -242,6 +247,16 @@ mod tests {
         node.files = 901;
         assert_eq!(node.beat(100, 0), ["descriptors"]);
         node.files = 0;
+        assert_eq!(node.beats_until_quiet(), 5);
+    }
+
+    #[test]
+    fn checks_that_cores_excuse_are_seen_while_they_go_on() {
+        let mut node = Node::new();
+        for excused in 1..10 {
+            node.cores[1].failures[FailureClass::LocalPressure as usize] = excused;
+            assert_eq!(node.beat(100, 0), ["checks_excused"]);
+        }
         assert_eq!(node.beats_until_quiet(), 5);
     }
 
