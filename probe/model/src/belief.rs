@@ -64,8 +64,10 @@ impl Signals {
     /// Checks go on ending without a verdict because a core stood still meanwhile. Doubts nothing
     /// further: each of those checks is not known already. It is there to be told of.
     pub const CHECKS_EXCUSED: Self = Self(1 << 8);
+    /// Our own kernel began to find no way to targets that were well: a route went away.
+    pub const CUT_OFF: Self = Self(1 << 9);
 
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: [(Self, &'static str); 10] = [
         (Self::LOOP_LAG, "loop_lag"),
         (Self::RESULTS_HELD, "results_held"),
         (Self::DESCRIPTORS, "descriptors"),
@@ -75,6 +77,7 @@ impl Signals {
         (Self::ISOLATION, "isolation"),
         (Self::STALLED, "stalled"),
         (Self::CHECKS_EXCUSED, "checks_excused"),
+        (Self::CUT_OFF, "cut_off"),
     ];
 
     /// The set as one number, for a counter.
@@ -200,6 +203,7 @@ mod tests {
             "isolation",
             "stalled",
             "checks_excused",
+            "cut_off",
         ];
         for (bit, name) in names.into_iter().enumerate() {
             assert_eq!(Signals(1 << bit).names().collect::<Vec<_>>(), [name]);

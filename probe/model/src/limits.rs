@@ -345,6 +345,14 @@ pub const ISOLATION_SHARE_PERCENT: u64 = 90;
 /// When it is back, checks that began before are still under way: so long they are doubted, in ms.
 /// The default deadline and half as much.
 pub const ISOLATION_AFTERMATH_MS: u64 = 15_000;
+/// Targets that were well and that our own kernel finds no way to, within [`PRESSURE_WINDOW_S`],
+/// from which a part of our network went away.
+pub const CUT_OFF_TARGETS_MIN: u64 = 3;
+/// Of a fleet with many checks it takes this share of their results, too, per mille.
+pub const CUT_OFF_SHARE_PER_MILLE: u64 = 1;
+/// After the last such target checks that were connected before are still under way: so long they
+/// are doubted, in ms. The default deadline and half as much.
+pub const CUT_OFF_AFTERMATH_MS: u64 = 15_000;
 /// Unrelated /16 networks that must be dark, too, before it is.
 pub const ISOLATION_NETWORKS_MIN: u16 = 3;
 

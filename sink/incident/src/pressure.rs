@@ -19,6 +19,7 @@
 //! Nothing is suppressed for five minutes without one incident of the operator that says so. Nor do
 //! cores excuse checks one by one for so long: that signal makes nobody doubt, but is told of.
 
+mod cut_off;
 mod sample;
 mod window;
 
@@ -28,6 +29,7 @@ use model::limits::{
 };
 use model::{Belief, MonoUs, Now, UnixMs};
 
+use cut_off::CutOff;
 pub use model::belief::{Canaries, Signals, Stance};
 pub use sample::Sample;
 pub use window::Share;
@@ -107,6 +109,7 @@ struct Episode {
 #[derive(Debug, Default)]
 pub struct Pressure {
     window: Window,
+    cut_off: CutOff,
     health: Health,
     /// Signals that were heard since the last turn, be they gone again.
     news: Signals,
@@ -129,6 +132,13 @@ impl Pressure {
     /// of targets that are known to be down are left out. Before any of them is stepped.
     pub fn drained(&mut self, drained: Share, now: MonoUs) {
         self.window.add(drained, now);
+    }
+
+    /// Adds targets that were well, and to which our own kernel now finds no way; after the results
+    /// of the same time.
+    pub fn cut_off(&mut self, targets: u64, now: MonoUs) {
+        let results = self.window.share(now).results;
+        self.cut_off.add(targets, results, now);
     }
 
     /// Replaces what the node knows of itself.
@@ -155,7 +165,10 @@ impl Pressure {
 
     /// Those of local pressure, at this turn.
     fn local(&mut self, now: MonoUs) -> Signals {
-        let told = self.health.signals.and(std::mem::take(&mut self.news));
+        let mut told = self.health.signals.and(std::mem::take(&mut self.news));
+        if self.cut_off.is_recent(now) {
+            told = told.and(Signals::CUT_OFF);
+        }
         let is_lapsed = self.lapsed_until.is_some_and(|until| now < until);
         if self.is_stale(now) || is_lapsed {
             told.and(Signals::STALLED)

@@ -169,6 +169,23 @@ fn checks_that_go_on_being_excused_doubt_no_other_check_and_are_one_incident() {
 }
 
 #[test]
+fn while_targets_are_cut_off_silence_is_doubted_and_nobody_is_told() {
+    let mut node = Node::default();
+    assert_eq!(node.run(1, 0), Stance::Clear);
+    node.pressure.cut_off(1_000, at(1).mono);
+    assert_eq!(node.run(14, 0), Stance::Doubting);
+    let names: Vec<_> = node.pressure.signals().names().collect();
+    assert_eq!(names, ["cut_off"]);
+    assert_eq!(node.run(200, 0), Stance::Clear);
+    for second in node.second..node.second + 400 {
+        node.pressure.cut_off(1_000, at(second).mono);
+        node.run(1, 0);
+    }
+    assert_eq!(node.pressure.stance(), Stance::Clear, "after five minutes");
+    assert_eq!(node.notices, []);
+}
+
+#[test]
 fn short_breaks_do_not_reset_the_five_minutes() {
     let mut node = Node::default();
     for _ in 0..3 {
@@ -350,7 +367,7 @@ fn every_set_of_signals_is_a_number_and_names_are_told_apart() {
         assert_eq!(signals.names().count() as u32, bits.count_ones());
     }
     let names: HashSet<_> = Signals::NONE.each().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 10);
 }
 
 #[test]

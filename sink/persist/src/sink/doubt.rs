@@ -5,7 +5,7 @@
 use incident::Stance;
 use incident::pressure::{NodeIncident, Notice, Share};
 use model::class::Verdict;
-use model::{Now, Outcome};
+use model::{FailureClass, Now, Outcome};
 
 use super::Sink;
 use crate::apply::FactStore;
@@ -14,13 +14,15 @@ use crate::incidents::Key;
 impl<S: FactStore> Sink<S> {
     /// Adds what was drained to the pressure, and looks at it again.
     pub(super) fn weigh_results(&mut self, now: Now) {
-        let mut drained = Share::default();
+        let (mut drained, mut cut_off) = (Share::default(), 0);
         for (number, core) in self.cores.iter().enumerate() {
             for outcome in &core.batch {
                 self.weigh(number as u16, outcome, now, &mut drained);
+                cut_off += u64::from(self.is_newly_cut_off(number as u16, outcome, now));
             }
         }
         self.pressure.drained(drained, now.mono);
+        self.pressure.cut_off(cut_off, now.mono);
         let not_known = self.not_known();
         for notice in self.pressure.turn(not_known, now) {
             Self::tell_operator(notice);
@@ -44,6 +46,16 @@ impl<S: FactStore> Sink<S> {
                 drained.failing += u64::from(verdict == Verdict::Down);
             }
         }
+    }
+
+    /// Whether our own kernel finds no way to a target that was well at its last check. One that
+    /// never had a way, such as a site with IPv6 alone where we have none, tells of no change.
+    fn is_newly_cut_off(&self, core: u16, outcome: &Outcome, now: Now) -> bool {
+        let slots = &self.slots[usize::from(core)];
+        let slot = outcome.slot.0;
+        outcome.failure() == Some(FailureClass::ConnectLocal)
+            && !slots.is_not_known(slot)
+            && slots.known_good(slot, now).is_some()
     }
 
     /// Whether there is a window for the target.

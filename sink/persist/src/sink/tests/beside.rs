@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use incident::Expiry;
-use model::FailureClass::{ConnectTimeout, HttpStatus, LocalPressure};
+use model::FailureClass::{ConnectLocal, ConnectTimeout, HttpStatus, HttpTimeout, LocalPressure};
 use model::fact::{CheckType, Reason, State};
 use model::inbox::Cadence;
 use model::limits::{FIRST_FAILURE_HOLD_MS, PRESSURE_RESULTS_MIN, SUPPRESSION_MAX_MS};
@@ -238,6 +238,67 @@ fn what_was_drained_over_a_stop_of_the_whole_node_is_not_known() {
         bed.turn().await;
         let counters = bed.snapshot().counters;
         assert_eq!((counters.signals, counters.suspected), (0, 1));
+    });
+}
+
+/// Lesson: with our own route to a third of the fleet gone, a site that was connected just before
+/// seemed down: its answer never came.
+#[test]
+fn an_answer_that_never_came_while_our_own_route_went_away_is_not_known() {
+    for (was_well, opened) in [(true, 0), (false, 1)] {
+        let dir = tempdir().expect("a directory");
+        on_virtual_time(async {
+            let mut bed = Bed::start(config(dir.path()), 1, &Rc::new(FakeStore::default())).await;
+            (0..8).for_each(|slot| bed.register(0, slot, 1, 1 + i64::from(slot), 60));
+            bed.turn().await;
+            let class = (!was_well).then_some(ConnectLocal);
+            (0..7).for_each(|slot| bed.check(0, slot, 1, class));
+            bed.check(0, 7, 1, None);
+            bed.turn().await;
+            bed.pass(60_000);
+            (0..7).for_each(|slot| bed.check(0, slot, 1, Some(ConnectLocal)));
+            bed.turn().await;
+            bed.pass(2_000);
+            bed.check(0, 7, 1, Some(HttpTimeout));
+            bed.turn().await;
+            bed.pass(FIRST_FAILURE_HOLD_MS);
+            bed.turns(5).await;
+            let counters = bed.snapshot().counters;
+            assert_eq!(counters.open_seems_down, opened, "{counters:?}");
+            assert_eq!(counters.not_known, 8 - opened);
+            let signals = Signals::from_bits(counters.signals as u16);
+            assert_eq!(signals.has(Signals::CUT_OFF), was_well);
+            // A check that begins now is believed.
+            bed.pass(20_000);
+            bed.check(0, 7, 1, Some(HttpTimeout));
+            bed.turn().await;
+            bed.pass(FIRST_FAILURE_HOLD_MS);
+            bed.turns(5).await;
+            assert_eq!(bed.snapshot().counters.open_seems_down, 1);
+        });
+    }
+}
+
+/// The silence may be heard of first: it is held until the others are.
+#[test]
+fn an_answer_that_never_came_is_held_until_others_find_no_way() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &Rc::new(FakeStore::default())).await;
+        (0..8).for_each(|slot| bed.register(0, slot, 1, 1 + i64::from(slot), 60));
+        bed.turn().await;
+        (0..8).for_each(|slot| bed.check(0, slot, 1, None));
+        bed.turn().await;
+        bed.pass(60_000);
+        bed.check(0, 7, 1, Some(HttpTimeout));
+        bed.turn().await;
+        bed.pass(FIRST_FAILURE_HOLD_MS / 2);
+        (0..7).for_each(|slot| bed.check(0, slot, 1, Some(ConnectLocal)));
+        bed.turn().await;
+        bed.pass(FIRST_FAILURE_HOLD_MS / 2);
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!((counters.transitions, counters.not_known), (0, 8));
     });
 }
 
