@@ -66,8 +66,10 @@ impl Signals {
     pub const CHECKS_EXCUSED: Self = Self(1 << 8);
     /// Our own kernel began to find no way to targets that were well: a route went away.
     pub const CUT_OFF: Self = Self(1 << 9);
+    /// No canary answers, and no target did since.
+    pub const CANARIES_SILENT: Self = Self(1 << 10);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::LOOP_LAG, "loop_lag"),
         (Self::RESULTS_HELD, "results_held"),
         (Self::DESCRIPTORS, "descriptors"),
@@ -78,6 +80,7 @@ impl Signals {
         (Self::STALLED, "stalled"),
         (Self::CHECKS_EXCUSED, "checks_excused"),
         (Self::CUT_OFF, "cut_off"),
+        (Self::CANARIES_SILENT, "canaries_silent"),
     ];
 
     /// The set as one number, for a counter.
@@ -204,6 +207,7 @@ mod tests {
             "stalled",
             "checks_excused",
             "cut_off",
+            "canaries_silent",
         ];
         for (bit, name) in names.into_iter().enumerate() {
             assert_eq!(Signals(1 << bit).names().collect::<Vec<_>>(), [name]);

@@ -226,6 +226,10 @@ pub const DNS_SICK_ALONE_MAX_MS: u64 = 5 * 60 * 1_000;
 pub const CONFIRM_AFTER: u32 = 3;
 /// First connect or timeout failure of an up target is held this long, in ms.
 pub const FIRST_FAILURE_HOLD_MS: u64 = 2_000;
+/// Where there are canaries it is held until one that was asked after it answers, but at most so
+/// long, in ms: until the next ones are asked, their deadline, and the word of it.
+pub const FIRST_FAILURE_HOLD_MAX_MS: u64 =
+    CANARY_EVERY_MS + CANARY_TIMEOUT_MS as u64 + 2 * HEALTH_EVERY_MS;
 /// After a recovery a connect or timeout failure is taken for its echo for one interval, but at
 /// least and at most so long, in ms.
 pub const RECOVERY_WINDOW_MS: (u64, u64) = (60_000, 300_000);

@@ -5,7 +5,7 @@
 
 use model::fact::{CheckType, Reason, State};
 use model::inbox::Cadence;
-use model::limits::FIRST_FAILURE_HOLD_MS;
+use model::limits::{FIRST_FAILURE_HOLD_MAX_MS, FIRST_FAILURE_HOLD_MS, HEALTH_EVERY_MS};
 use model::target::Maintenance;
 use model::{Evidence, FailureClass, Outcome, UnixMs};
 
@@ -204,8 +204,12 @@ impl Turn<'_, '_> {
         if failure.class.is_low_confidence() {
             self.prove(suspicion(Doubt::LowConfidence), evidence);
         } else if failure.class.is_connect_or_timeout() {
-            let until = self.now().plus_ms(FIRST_FAILURE_HOLD_MS);
-            let hold = Doubt::Held(Hold { until, evidence });
+            let since = self.now();
+            let hold = Doubt::Held(Hold {
+                since,
+                until: since.plus_ms(FIRST_FAILURE_HOLD_MS),
+                evidence,
+            });
             self.state.http = Http::Suspected(suspicion(hold));
             self.command_recheck();
         } else {
@@ -343,14 +347,25 @@ impl Turn<'_, '_> {
         self.command(Cadence::Grid);
     }
 
-    /// A first failure was held long enough: did our own trouble show meanwhile?
+    /// A first failure was held long enough: did our own trouble show meanwhile? Canaries that were
+    /// asked before it may have answered while there was a network: it waits for the next ones.
     pub(crate) fn end_hold(&mut self) {
-        let now = self.now();
+        let (now, vouched) = (self.now(), self.desk.context.vouched);
+        let opens = self.desk.context.belief.stance == Stance::Clear && self.window().is_none();
+        let waits = |hold: &Hold| {
+            let longest_us = FIRST_FAILURE_HOLD_MAX_MS * 1_000;
+            opens && vouched < hold.since && now.since(hold.since) < longest_us
+        };
         let Http::Suspected(suspicion) = &mut self.state.http else {
             return;
         };
         let evidence = match &mut suspicion.doubt {
-            Doubt::Held(hold) if hold.until <= now => hold.evidence.take(),
+            Doubt::Held(hold) if hold.until > now => return,
+            Doubt::Held(hold) if waits(hold) => {
+                hold.until = now.plus_ms(HEALTH_EVERY_MS);
+                return;
+            }
+            Doubt::Held(hold) => hold.evidence.take(),
             _ => return,
         };
         let suspicion = Suspicion {

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use model::fact::{CheckType, Event, Fact, Reason, State};
 use model::ids::FactMint;
 use model::metadata::Suppression;
-use model::{Belief, Generation, Now, TargetId};
+use model::{Belief, Generation, MonoUs, Now, TargetId};
 
 use crate::effect::Effect;
 use crate::event::{Birth, Desk, LOCAL, Opened, Seen};
@@ -146,6 +146,7 @@ fn desk(context: &mut NodeContext<'_>, work: impl FnOnce(&mut Desk<'_, '_>)) -> 
         },
         belief: Belief::default(),
         known_good: None,
+        vouched: MonoUs(0),
         now: context.now,
         ids: context.ids,
     };

@@ -4,6 +4,8 @@
 //! ```text
 //!                       │ what it does to failing checks of targets that are up
 //!  local pressure       │ Doubting: connect and timeout failures are not known
+//!  no canary answers,   │ Doubting
+//!    nor any target     │
 //!  failure pressure     │ Deferring: such failures count from the second in a row on
 //!    canaries silent    │ Doubting
 //!    no canaries, and   │ Doubting for five minutes at most, then Deferring
@@ -42,6 +44,8 @@ pub struct Health {
     pub signals: Signals,
     /// Its canaries.
     pub canaries: Canaries,
+    /// Two of three canaries answered when they were asked then, or later; `None`: not yet.
+    pub vouched: Option<MonoUs>,
     /// Unrelated /16 networks of the fleet of which more than 90 % of the checks fail.
     pub dark_networks: u16,
     /// When that was so; `None`: it holds until something else is heard.
@@ -111,6 +115,8 @@ pub struct Pressure {
     window: Window,
     cut_off: CutOff,
     health: Health,
+    /// A target answered since the canaries are silent.
+    answered: bool,
     /// Signals that were heard since the last turn, be they gone again.
     news: Signals,
     /// Something was heard after a time without a word: until then that time is doubted.
@@ -132,6 +138,7 @@ impl Pressure {
     /// of targets that are known to be down are left out. Before any of them is stepped.
     pub fn drained(&mut self, drained: Share, now: MonoUs) {
         self.window.add(drained, now);
+        self.answered |= drained.results > drained.failing;
     }
 
     /// Adds targets that were well, and to which our own kernel now finds no way; after the results
@@ -147,6 +154,9 @@ impl Pressure {
             && self.is_stale(measured)
         {
             self.lapsed_until = Some(measured.plus_ms(HEALTH_VALID_MS));
+        }
+        if !self.health.canaries.are_silent() {
+            self.answered = false;
         }
         self.news = self.news.and(health.signals);
         self.health = health;
@@ -169,6 +179,9 @@ impl Pressure {
         if self.cut_off.is_recent(now) {
             told = told.and(Signals::CUT_OFF);
         }
+        if self.health.canaries.are_silent() && !self.answered {
+            told = told.and(Signals::CANARIES_SILENT);
+        }
         let is_lapsed = self.lapsed_until.is_some_and(|until| now < until);
         if self.is_stale(now) || is_lapsed {
             told.and(Signals::STALLED)
@@ -185,6 +198,15 @@ impl Pressure {
     /// How far failing checks are believed now.
     pub fn stance(&self) -> Stance {
         self.stance
+    }
+
+    /// What failed before this instant was followed by canaries that answered. The end of time where
+    /// there are none: nobody can be waited for.
+    pub fn vouched(&self) -> MonoUs {
+        if self.health.canaries.configured == 0 {
+            return MonoUs(u64::MAX);
+        }
+        self.health.vouched.unwrap_or(MonoUs(0))
     }
 
     /// The same with what it is because of.

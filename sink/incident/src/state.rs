@@ -87,6 +87,8 @@ pub(crate) enum Doubt {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
+    /// When it was heard of.
+    pub(crate) since: MonoUs,
     pub(crate) until: MonoUs,
     pub(crate) evidence: Option<Box<Evidence>>,
 }

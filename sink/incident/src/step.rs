@@ -60,6 +60,8 @@ pub struct Context<'a> {
     /// Start of the target's last good check, where it is known and was the last one that said
     /// anything.
     pub known_good: Option<UnixMs>,
+    /// What failed before was followed by canaries that answered.
+    pub vouched: MonoUs,
     /// When.
     pub now: Now,
     /// New ids.

@@ -583,6 +583,7 @@ mod tests {
                     configured: 3,
                     answering: 1,
                 },
+                vouched: None,
                 measured: None,
             },
         }

@@ -37,6 +37,8 @@ struct Canary {
     asked: Option<Ticket>,
     /// When it was asked last.
     last: Option<MonoUs>,
+    /// When it was asked what it answered last.
+    vouched: Option<MonoUs>,
 }
 
 impl Canary {
@@ -67,6 +69,7 @@ impl Flock {
             state: State::NotHeard,
             asked: None,
             last: None,
+            vouched: None,
         };
         Self {
             canaries: targets(configs).into_iter().map(canary).collect(),
@@ -103,13 +106,23 @@ impl Flock {
         canary.asked = None;
         let before = canary.state;
         match answers(&report.outcome, short) {
-            Said::Something => canary.state = State::Answers,
+            Said::Something => (canary.state, canary.vouched) = (State::Answers, canary.last),
             Said::Nothing => canary.state = State::Silent,
             Said::NotHeard => {}
             Said::Refused => canary.state = State::OfNoUse,
         }
         let is_news = canary.state == State::OfNoUse && before != State::OfNoUse;
         is_news.then_some(&canary.target.config)
+    }
+
+    /// The last instant at which two of three were asked and answered, be it since then.
+    pub(super) fn vouched(&self) -> Option<MonoUs> {
+        let useful = |canary: &&Canary| canary.state != State::OfNoUse;
+        let asked = self.canaries.iter().filter(useful);
+        let mut asked: Vec<_> = asked.map(|canary| canary.vouched).collect();
+        asked.sort_unstable_by(|one, other| other.cmp(one));
+        let enough = (asked.len() * 2).div_ceil(3);
+        *asked.get(enough.checked_sub(1)?)?
     }
 
     /// How many there are, and how many of them answered last.
@@ -286,6 +299,31 @@ mod tests {
             assert_eq!(say(Some(class), false), (3, 0), "{class}");
             assert_eq!(say(None, false), (3, 3));
         }
+    }
+
+    #[test]
+    fn they_vouch_for_the_time_before_two_of_three_were_asked() {
+        let mut flock = flock(3, 1);
+        assert_eq!(flock.vouched(), None);
+        let mut answer = |ms, classes: [Option<FailureClass>; 3]| {
+            for (question, class) in flock.questions_at(ms, false).iter().zip(classes) {
+                let report = OneShotReport {
+                    ticket: question.ticket,
+                    outcome: outcome(class),
+                    evidence: Box::new(Evidence::default()),
+                };
+                flock.heard(&report, false);
+            }
+            flock.vouched()
+        };
+        let silent = Some(C::ConnectTimeout);
+        assert_eq!(answer(1_000, [None, silent, silent]), None);
+        assert_eq!(answer(4_000, [None, None, silent]), Some(at(4_000)));
+        // What was true stays true.
+        assert_eq!(answer(7_000, [silent; 3]), Some(at(4_000)));
+        assert_eq!(answer(10_000, [None, silent, silent]), Some(at(4_000)));
+        assert_eq!(answer(13_000, [silent, silent, None]), Some(at(10_000)));
+        assert_eq!(Flock::new(&[], 1).vouched(), None);
     }
 
     #[test]

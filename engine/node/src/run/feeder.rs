@@ -69,6 +69,7 @@ impl Feeder {
         let health = Health {
             signals: self.signals,
             canaries: self.flock.count(),
+            vouched: self.flock.vouched(),
             dark_networks: cores::dark_networks(stats),
             measured: Some(now),
         };

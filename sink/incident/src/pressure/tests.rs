@@ -185,6 +185,52 @@ fn while_targets_are_cut_off_silence_is_doubted_and_nobody_is_told() {
     assert_eq!(node.notices, []);
 }
 
+/// So few checks that nine of ten of them, three networks or failure pressure are never seen.
+#[test]
+fn of_a_small_fleet_silent_canaries_alone_are_believed_until_a_target_answers() {
+    for configured in [1, 3] {
+        let mut node = Node::default();
+        let turn = |node: &mut Node, s, results, failing| {
+            node.pressure
+                .drained(Share { results, failing }, at(s).mono);
+            let notices = node.pressure.turn(1, at(s));
+            (node.pressure.stance(), notices.len())
+        };
+        node.health(canaries(configured, configured));
+        assert_eq!(turn(&mut node, 1, 2, 0), (Stance::Clear, 0));
+        assert_eq!(turn(&mut node, 30, 1, 1), (Stance::Clear, 0));
+        node.health(canaries(configured, 0));
+        assert_eq!(turn(&mut node, 40, 0, 0), (Stance::Doubting, 0));
+        assert_eq!(node.pressure.signals(), Signals::CANARIES_SILENT);
+        assert_eq!(turn(&mut node, 300, 1, 1), (Stance::Doubting, 0));
+        // Nobody answers at all: the operator is told, the node is not called isolated.
+        assert_eq!(turn(&mut node, 340, 1, 1), (Stance::Doubting, 1));
+        // The canaries are down, and we are not.
+        assert_eq!(turn(&mut node, 400, 2, 1), (Stance::Clear, 0));
+        node.health(canaries(configured, 0));
+        assert_eq!(turn(&mut node, 900, 1, 1), (Stance::Clear, 1));
+        // Another silence is another question.
+        node.health(canaries(configured, 1));
+        assert_eq!(turn(&mut node, 1_000, 1, 1), (Stance::Clear, 0));
+        node.health(canaries(configured, 0));
+        assert_eq!(turn(&mut node, 1_100, 1, 1), (Stance::Doubting, 0));
+    }
+}
+
+#[test]
+fn what_canaries_vouch_for_is_what_they_answered_and_nobody_vouches_for_all() {
+    let mut pressure = Pressure::default();
+    assert_eq!(pressure.vouched(), MonoUs(u64::MAX), "nobody can be asked");
+    pressure.heard(canaries(3, 0));
+    assert_eq!(pressure.vouched(), MonoUs(0));
+    let vouched = Some(at(7).mono);
+    pressure.heard(Health {
+        vouched,
+        ..canaries(3, 3)
+    });
+    assert_eq!(pressure.vouched(), at(7).mono);
+}
+
 #[test]
 fn short_breaks_do_not_reset_the_five_minutes() {
     let mut node = Node::default();
@@ -367,7 +413,7 @@ fn every_set_of_signals_is_a_number_and_names_are_told_apart() {
         assert_eq!(signals.names().count() as u32, bits.count_ones());
     }
     let names: HashSet<_> = Signals::NONE.each().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 11);
 }
 
 #[test]
@@ -393,6 +439,7 @@ fn any_health() -> impl Strategy<Value = Health> {
         Signals::CHECKS_EXCUSED,
     ]);
     (signal, 0u8..4, 0u8..4, 0u16..5).prop_map(|(signals, configured, answering, dark)| Health {
+        vouched: None,
         signals,
         canaries: Canaries {
             configured,
@@ -435,7 +482,8 @@ proptest! {
                 prop_assert_eq!(isolated, stance == Stance::Isolated);
                 // Without a reason nothing is doubted.
                 let doubts = health.signals.without(Signals::CHECKS_EXCUSED);
-                let quiet = doubts.is_empty() && !pressure.is_failing() && !aftermath;
+                let silent = pressure.signals().has(Signals::CANARIES_SILENT);
+                let quiet = doubts.is_empty() && !silent && !pressure.is_failing() && !aftermath;
                 prop_assert!(!quiet || !stance.suppresses() || isolated);
             }
         }

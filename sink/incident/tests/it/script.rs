@@ -35,6 +35,7 @@ pub(crate) struct Life {
     pub(crate) policy: Policy,
     pub(crate) stance: Stance,
     pub(crate) known_good: Option<UnixMs>,
+    pub(crate) vouched: MonoUs,
     pub(crate) subject: Subject,
 }
 
@@ -58,6 +59,7 @@ impl Life {
             },
             stance: Stance::Clear,
             known_good: None,
+            vouched: MonoUs(u64::MAX),
             subject: Subject {
                 target,
                 group_id: 42,
@@ -143,6 +145,7 @@ impl Life {
                 ..Belief::default()
             },
             known_good: self.known_good,
+            vouched: self.vouched,
             now: Now {
                 mono,
                 unix: UnixMs(self.now_ms),

@@ -171,6 +171,7 @@ impl<S: FactStore> Sink<S> {
             policy: self.policy,
             subject: subject(&tenant, &self.windows, now.unix),
             belief: self.pressure.belief(),
+            vouched: self.pressure.vouched(),
             known_good: self.slots[usize::from(key.core)].known_good(key.slot, now),
             now,
             ids: &mut self.mint,

@@ -6,7 +6,10 @@ use incident::Expiry;
 use model::FailureClass::{ConnectLocal, ConnectTimeout, HttpStatus, HttpTimeout, LocalPressure};
 use model::fact::{CheckType, Reason, State};
 use model::inbox::Cadence;
-use model::limits::{FIRST_FAILURE_HOLD_MS, PRESSURE_RESULTS_MIN, SUPPRESSION_MAX_MS};
+use model::limits::{
+    FIRST_FAILURE_HOLD_MAX_MS, FIRST_FAILURE_HOLD_MS, HEALTH_EVERY_MS, PRESSURE_RESULTS_MIN,
+    SUPPRESSION_MAX_MS,
+};
 use model::target::Maintenance;
 use model::window::{Occurrence, Scope};
 use model::{FailureClass, MonoUs, UnixMs};
@@ -15,7 +18,7 @@ use tempfile::tempdir;
 use super::one_target;
 use crate::handle::SinkCommand;
 use crate::testbed::{Bed, FakeStore, Heard, START, config, on_virtual_time, target};
-use crate::{Health, Signals};
+use crate::{Canaries, Health, Signals};
 
 /// A check that sees a certificate with so many days left.
 fn check_certificate(bed: &mut Bed, class: Option<FailureClass>, days_left: u16) {
@@ -214,6 +217,82 @@ fn a_first_failure_opens_only_where_the_node_was_found_well_after_it() {
     }
 }
 
+/// Our uplink is a black hole: a short deadline is over before the canaries' is.
+#[test]
+fn a_first_failure_waits_for_canaries_that_were_asked_after_it() {
+    for network_is_there in [true, false] {
+        let dir = tempdir().expect("a directory");
+        on_virtual_time(async {
+            let mut bed = one_target(config(dir.path())).await;
+            let say = |bed: &Bed, answering, vouched_ms: u64| {
+                let health = Health {
+                    canaries: Canaries {
+                        configured: 3,
+                        answering,
+                    },
+                    vouched: Some(MonoUs(vouched_ms * 1_000)),
+                    measured: Some(MonoUs((bed.now().0 - START.0) * 1_000)),
+                    ..Health::default()
+                };
+                bed.commands
+                    .send(SinkCommand::Health(health))
+                    .expect("room");
+            };
+            say(&bed, 3, 500);
+            bed.turn().await;
+            bed.pass(1_000);
+            bed.check(0, 0, 1, Some(ConnectTimeout));
+            bed.turn().await;
+            for _ in 0..8 {
+                bed.pass(500);
+                say(&bed, 3, 500);
+                bed.turn().await;
+            }
+            let counters = bed.snapshot().counters;
+            assert_eq!((counters.suspected, counters.transitions), (1, 0));
+            if network_is_there {
+                say(&bed, 3, 3_500);
+            } else {
+                say(&bed, 0, 500);
+            }
+            bed.pass(500);
+            bed.turns(5).await;
+            let counters = bed.snapshot().counters;
+            let opened = u64::from(network_is_there);
+            assert_eq!((counters.suspected, counters.open_seems_down), (0, opened));
+            assert_eq!(counters.not_known, 1 - opened, "{counters:?}");
+        });
+    }
+}
+
+/// Their word must come some day.
+#[test]
+fn a_first_failure_waits_for_canaries_no_longer_than_they_may_take() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        let health = Health {
+            canaries: Canaries {
+                configured: 3,
+                answering: 1,
+            },
+            ..Health::default()
+        };
+        bed.commands
+            .send(SinkCommand::Health(health))
+            .expect("room");
+        bed.turn().await;
+        bed.check(0, 0, 1, Some(ConnectTimeout));
+        bed.turn().await;
+        bed.pass(FIRST_FAILURE_HOLD_MAX_MS - 100);
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.suspected, 1);
+        bed.pass(HEALTH_EVERY_MS);
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.open_seems_down, 1);
+    });
+}
+
 #[test]
 fn what_was_drained_over_a_stop_of_the_whole_node_is_not_known() {
     let dir = tempdir().expect("a directory");
@@ -225,7 +304,7 @@ fn what_was_drained_over_a_stop_of_the_whole_node_is_not_known() {
         // After the stop cores and control plane come before the sink.
         bed.check(0, 0, 1, Some(ConnectTimeout));
         say_well(&bed);
-        bed.turns(3).await;
+        bed.turns(5).await;
         let counters = bed.snapshot().counters;
         assert_eq!((counters.not_known, counters.suspected), (1, 0));
         assert_eq!(counters.signals, u64::from(Signals::STALLED.bits()));
