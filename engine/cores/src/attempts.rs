@@ -109,7 +109,7 @@ impl InFlight {
     /// `stalled_us` is the sum of stalls by now.
     pub(crate) fn met_stall(&self, stalled_us: u64) -> bool {
         let timeout_us = u64::from(self.timeout_ms) * 1_000;
-        (stalled_us - self.stalled_us) * 100 > timeout_us * STALL_SHARE_PERCENT
+        stalled_us.saturating_sub(self.stalled_us) * 100 > timeout_us * STALL_SHARE_PERCENT
     }
 
     /// Its end; `None` before the reactor took it up.

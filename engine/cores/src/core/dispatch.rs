@@ -319,7 +319,8 @@ impl Core {
     /// The reactor takes the attempt up: from now on it counts, and its deadline runs. Of a batch
     /// that is started in one turn the last one would else carry the others' work in its phases.
     pub(super) fn begin(&mut self, key: AttemptKey, now: Now) {
-        let stalled_us = self.stalled_us;
+        // What of a long turn is over already is no time of this check.
+        let stalled_us = self.stalled_by(now);
         let Some(entry) = self.attempts.get_mut(key) else {
             return;
         };

@@ -281,7 +281,7 @@ impl Core {
 
     /// Sum of stalls, with one that the next turn will find: what came during it may be brought
     /// before that.
-    fn stalled_by(&self, now: Now) -> u64 {
+    pub(super) fn stalled_by(&self, now: Now) -> u64 {
         let late_us = now
             .mono
             .since(self.last_turn)

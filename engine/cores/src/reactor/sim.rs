@@ -91,6 +91,10 @@ pub trait World {
     fn stall_us(&mut self, _now: MonoUs) -> u64 {
         0
     }
+    /// How long a turn that starts checks takes before the first of them is taken up, in µs.
+    fn busy_us(&mut self) -> u64 {
+        0
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -254,10 +258,22 @@ impl<W: World> Sim<W> {
                 self.happen_before(next_tick);
             }
             self.now = next_tick;
-            self.core.turn(self.now());
+            self.turn();
             self.pump();
             // What a stall held up is reaped only after the turn that follows it.
             self.happen_before(MonoUs(self.now.0 + 1));
+        }
+    }
+
+    fn turn(&mut self) {
+        let busy_us = self.world.busy_us();
+        if busy_us == 0 {
+            return self.core.turn(self.now());
+        }
+        let before = self.core.account().in_flight;
+        self.core.turn(self.now());
+        if self.core.account().in_flight > before {
+            self.now = MonoUs(self.now.0 + busy_us);
         }
     }
 

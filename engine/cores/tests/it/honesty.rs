@@ -90,6 +90,26 @@ fn a_timeout_while_we_were_stalled_is_ours() {
     }
 }
 
+/// A turn that starts many checks takes long: the last of them begins at its end.
+#[test]
+fn a_stall_that_was_over_when_a_check_began_is_no_excuse_for_its_timeout() {
+    let mut world = Chance::new(15, 0);
+    (world.dark, world.busy_us) = (true, STALL_US);
+    let mut bench = bench(world, &Sizes::default());
+    bench.tell(CoreCommand::Upsert {
+        slot: Slot(0),
+        target: crate::world::target_at(1, "http://1.2.3.4/", 10, 1),
+    });
+    bench.run_s(60);
+    assert!(bench.stats.snapshot().turns_late > 0);
+    let outcomes = bench.drain();
+    assert!(outcomes.len() >= 3, "{outcomes:?}");
+    for outcome in outcomes {
+        assert_eq!(outcome.failure(), Some(FailureClass::ConnectTimeout));
+        assert!(outcome.lag_us >= STALL_US as u32, "{outcome:?}");
+    }
+}
+
 #[test]
 fn a_connection_that_is_lost_while_we_stood_still_is_no_fault_of_the_server() {
     let part = b"HTTP/1.1 200 OK\r\n".as_slice();

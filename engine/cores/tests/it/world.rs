@@ -37,6 +37,8 @@ pub(crate) struct Chance {
     pub(crate) stalls: u64,
     /// When ticks began that were to stall, in µs.
     pub(crate) stalled: Vec<u64>,
+    /// What a turn takes that starts checks, in µs.
+    pub(crate) busy_us: u64,
     /// Everything is silent.
     pub(crate) dark: bool,
     /// Dials to this address are noted.
@@ -62,6 +64,7 @@ impl Chance {
             faults,
             stalls: 0,
             stalled: Vec::new(),
+            busy_us: 0,
             dark: false,
             watched: None,
             dialled: Vec::new(),
@@ -170,6 +173,10 @@ impl World for Chance {
             }
         }
         Some(3_000)
+    }
+
+    fn busy_us(&mut self) -> u64 {
+        self.busy_us
     }
 
     fn stall_us(&mut self, now: MonoUs) -> u64 {
