@@ -10,7 +10,7 @@
 //!    canaries silent    │ Doubting
 //!    no canaries, and   │ Doubting for five minutes at most, then Deferring
 //!      nearly all fail  │
-//!    a sample confirms  │ Clear
+//!    a sample confirms  │ Clear, until canaries fall silent
 //!  own network gone     │ Isolated: every failure of every target is not known
 //! ```
 //!
@@ -126,6 +126,8 @@ pub struct Pressure {
     /// While failure pressure lasts: since when, and when it was seen last.
     failing: Option<(MonoUs, MonoUs)>,
     sample_confirmed: bool,
+    /// Canaries fell silent: whatever verifiers were asked before says nothing of now.
+    withdrawn: bool,
     stance: Stance,
     /// The network was gone: until then checks end that began without it.
     aftermath_until: Option<MonoUs>,
@@ -157,6 +159,10 @@ impl Pressure {
         }
         if !self.health.canaries.are_silent() {
             self.answered = false;
+        }
+        let were_well = self.health.canaries.are_well() == Some(true);
+        if were_well && health.canaries.are_well() == Some(false) {
+            (self.sample_confirmed, self.withdrawn) = (false, true);
         }
         self.news = self.news.and(health.signals);
         self.health = health;
@@ -195,13 +201,19 @@ impl Pressure {
         self.sample_confirmed = self.failing.is_some();
     }
 
+    /// Whether what a sample asked, or asks now, is of a time when canaries answered who do so no
+    /// more; once each time.
+    pub fn withdraws_sample(&mut self) -> bool {
+        std::mem::take(&mut self.withdrawn)
+    }
+
     /// How far failing checks are believed now.
     pub fn stance(&self) -> Stance {
         self.stance
     }
 
-    /// What failed before this instant was followed by canaries that answered. The end of time where
-    /// there are none: nobody can be waited for.
+    /// What failed before this instant was followed by canaries that answered. The end of time
+    /// where there are none: nobody can be waited for.
     pub fn vouched(&self) -> MonoUs {
         if self.health.canaries.configured == 0 {
             return MonoUs(u64::MAX);

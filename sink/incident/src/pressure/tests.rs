@@ -265,6 +265,28 @@ fn a_sample_that_verifiers_confirm_ends_the_deferral_until_the_failures_end() {
     assert_eq!(node.run(10, 50), Stance::Doubting);
 }
 
+/// Lesson: a customer's outage was confirmed, and when our own network went a minute later every
+/// other failure was believed as well.
+#[test]
+fn a_confirmed_sample_says_nothing_once_the_canaries_fall_silent() {
+    let mut node = Node::default();
+    node.health(canaries(3, 3));
+    assert_eq!(node.run(10, 50), Stance::Deferring);
+    node.pressure.sample_confirmed();
+    assert_eq!(node.run(60, 50), Stance::Clear);
+    // One of three is no word against it.
+    node.health(canaries(3, 2));
+    assert_eq!(node.run(10, 50), Stance::Clear);
+    assert!(!node.pressure.withdraws_sample());
+    node.health(canaries(3, 1));
+    assert_eq!(node.run(10, 50), Stance::Doubting);
+    assert!(node.pressure.withdraws_sample());
+    assert!(!node.pressure.withdraws_sample(), "once");
+    // Verifiers who are asked now may confirm again: they do not share our network.
+    node.pressure.sample_confirmed();
+    assert_eq!(node.run(10, 50), Stance::Clear);
+}
+
 #[test]
 fn silent_canaries_and_three_dark_networks_isolate_and_that_is_all_that_is_said() {
     let gone = Health {

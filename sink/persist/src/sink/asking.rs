@@ -2,6 +2,7 @@
 //! It must not know who asks them, nor how.
 
 use incident::Input;
+use incident::pressure::Sample;
 use incident::quorum::{Answer, Tally};
 use model::class::Verdict;
 use model::{FactId, FailureClass, Now, Outcome, Slot};
@@ -61,6 +62,9 @@ impl<S: FactStore> Sink<S> {
     pub(super) fn sample_failures(&mut self, now: Now) {
         if self.policy.vantages == 0 {
             return;
+        }
+        if self.pressure.withdraws_sample() {
+            self.sample = Sample::default();
         }
         let wanted = self.sample.wants(self.pressure.is_failing(), now.mono);
         if wanted == 0 {

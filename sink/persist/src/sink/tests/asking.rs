@@ -6,6 +6,7 @@ use model::limits::{DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN
 
 use super::*;
 use crate::handle::Question;
+use crate::{Canaries, Health};
 use crate::testbed::QUESTIONS_MAX;
 
 fn with_verifiers(directory: &std::path::Path) -> SinkConfig {
@@ -162,5 +163,26 @@ fn a_sample_of_many_failures_that_verifiers_confirm_ends_the_doubt() {
         bed.pass(2_000);
         bed.turns(5).await;
         assert!(bed.snapshot().counters.suspected + bed.snapshot().counters.open_seems_down > 0);
+        // Until canaries fall silent: then others are asked about.
+        for answering in [3, 0] {
+            let health = Health {
+                canaries: Canaries {
+                    configured: 3,
+                    answering,
+                },
+                ..Health::default()
+            };
+            bed.commands
+                .send(SinkCommand::Health(health))
+                .expect("room");
+            bed.turn().await;
+        }
+        let _ = asked(&mut bed);
+        for slot in 1..1 + SAMPLE_SIZE as u32 {
+            bed.check(0, slot, 1, Some(ConnectTimeout));
+        }
+        bed.turn().await;
+        assert_eq!(bed.snapshot().counters.doubting, 1);
+        assert_eq!(asked(&mut bed).len(), SAMPLE_SIZE);
     });
 }
