@@ -317,6 +317,10 @@ pub const LATE_TURNS_WINDOW_MS: u64 = 5_000;
 pub const LOOP_SILENCE_US: u64 = 1_000_000;
 /// Share of the open files that may be used above which we are short of them, in percent.
 pub const DESCRIPTORS_SHARE_PERCENT: u64 = 90;
+/// Share of the open files that is planned for, in percent: what a node plans to use is no
+/// shortage, and connections that close have theirs a moment longer.
+pub const FILES_PLANNED_PERCENT: u64 = 85;
+const _: () = assert!(FILES_PLANNED_PERCENT < DESCRIPTORS_SHARE_PERCENT);
 /// Canary targets.
 pub const CANARIES_MAX: usize = 8;
 /// How often each is checked, in ms.

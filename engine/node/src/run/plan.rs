@@ -3,7 +3,8 @@
 
 use anyhow::Context;
 use model::limits::{
-    DNS_SOCKETS_PER_UPSTREAM, DNS_STREAMS_MAX, IN_FLIGHT_DEFAULT_MAX, KEPT_PER_CORE_MAX,
+    DNS_SOCKETS_PER_UPSTREAM, DNS_STREAMS_MAX, FILES_PLANNED_PERCENT, IN_FLIGHT_DEFAULT_MAX,
+    KEPT_PER_CORE_MAX,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -90,7 +91,7 @@ pub(crate) struct FilesPlan {
     pub(crate) max_in_flight: u32,
     /// Connections that a core keeps for later checks.
     pub(crate) kept: u32,
-    /// Files needed for that.
+    /// The limit needed for that: [`FILES_PLANNED_PERCENT`] of it are in use at most.
     pub(crate) needed: u64,
 }
 
@@ -122,7 +123,9 @@ impl FilesPlan {
             let sockets = each * in_flight + kept(in_flight);
             FILES_OF_PROCESS + cores as u64 * (FILES_OF_CORE + dns + sockets)
         };
-        let share = limit.saturating_sub(needed(0)) / cores.max(1) as u64;
+        let limit_for = |files: u64| (files * 100).div_ceil(FILES_PLANNED_PERCENT);
+        let planned = (u128::from(limit) * u128::from(FILES_PLANNED_PERCENT) / 100) as u64;
+        let share = planned.saturating_sub(needed(0)) / cores.max(1) as u64;
         // What is kept grows with what is in flight, up to its limit.
         let fits = (share / (each + kept(1))).max((share - kept(share)) / each);
         let wanted = if chosen == 0 {
@@ -145,7 +148,7 @@ impl FilesPlan {
             } else {
                 format!(", or set max_in_flight to {fits}")
             };
-            let needed = needed(least);
+            let needed = limit_for(needed(least));
             return bad_input(format!(
                 "nofile is {limit}, too low for the plan: {plan} need {needed} open files; raise \
                  it with `ulimit -n {needed}` or LimitNOFILE={needed}{advice}"
@@ -155,7 +158,7 @@ impl FilesPlan {
         Ok(Self {
             max_in_flight: in_flight as u32,
             kept: kept(in_flight) as u32,
-            needed: needed(in_flight),
+            needed: limit_for(needed(in_flight)),
         })
     }
 
@@ -182,6 +185,8 @@ pub(crate) fn raise_nofile() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use model::limits::DESCRIPTORS_SHARE_PERCENT;
+
     use super::*;
 
     #[test]
@@ -210,8 +215,11 @@ mod tests {
         assert_eq!(plan.max_in_flight, IN_FLIGHT_DEFAULT_MAX);
         let plan =
             FilesPlan::make(20_000, 4, 1, (0, IpWord::V4Only, ReuseWord::Never)).expect("fits");
-        assert_eq!(plan.max_in_flight, 4_760);
+        assert_eq!(plan.max_in_flight, 4_010);
         assert!(plan.needed <= 20_000);
+        // All of it used is no shortage: that is told of from 90 % on.
+        let in_use = plan.needed * FILES_PLANNED_PERCENT / 100;
+        assert!(in_use * 100 <= 20_000 * DESCRIPTORS_SHARE_PERCENT);
         assert_eq!(
             FilesPlan::make(20_000, 4, 1, (100, IpWord::V4Only, ReuseWord::Never))
                 .expect("fits")
@@ -260,8 +268,8 @@ mod tests {
     #[test]
     fn one_address_without_a_name_needs_few_files() {
         let plan =
-            FilesPlan::make(150, 1, 0, (1, IpWord::V4First, ReuseWord::Never)).expect("fits");
-        assert_eq!((plan.max_in_flight, plan.needed), (1, 145));
+            FilesPlan::make(171, 1, 0, (1, IpWord::V4First, ReuseWord::Never)).expect("fits");
+        assert_eq!((plan.max_in_flight, plan.needed), (1, 171));
     }
 
     #[test]
@@ -273,12 +281,12 @@ mod tests {
             error.starts_with("nofile is 200, too low for the plan"),
             "{error}"
         );
-        assert!(error.contains("ulimit -n 368"), "{error}");
+        assert!(error.contains("ulimit -n 433"), "{error}");
         let error = FilesPlan::make(1_000, 1, 1, (5_000, IpWord::V4Only, ReuseWord::Never))
             .expect_err("too low")
             .to_string();
         assert!(
-            error.contains("ulimit -n 5336") && error.ends_with("max_in_flight to 664"),
+            error.contains("ulimit -n 6278") && error.ends_with("max_in_flight to 514"),
             "{error}"
         );
     }
