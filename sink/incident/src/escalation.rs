@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use model::fact::Reason;
 use model::inbox::Cadence;
-use model::limits::{SUPPRESSION_MAX_MS, VERIFIERS_WAIT_MS};
+use model::limits::{DEFERRAL_MIN_MS, SUPPRESSION_MAX_MS, VERIFIERS_WAIT_MS};
 use model::{Evidence, FactId};
 
 use crate::effect::{AuditKind, Effect};
@@ -96,20 +96,34 @@ impl Turn<'_, '_> {
         self.command(Cadence::Grid);
     }
 
-    /// Too few could say. A failure that has no event because of that has one after five minutes,
-    /// confirmed or not; but in a window, or while the trouble may be ours, nothing opens.
+    /// Too few could say: the pause grows.
     fn defer(&mut self, mut ballot: Box<Ballot>) {
-        let now = self.now();
-        ballot.stage = Stage::Deferred;
-        ballot.until = now.plus_ms(deferral_ms(ballot.deferrals));
+        let pause_ms = deferral_ms(ballot.deferrals);
         ballot.deferrals = ballot.deferrals.saturating_add(1);
-        let waited_long = now.since(ballot.since) >= SUPPRESSION_MAX_MS * 1_000;
-        let evidence = ballot.evidence.clone();
-        self.state.ballot = Some(ballot);
         let event = self.state.open_event().map(|event| event.id);
         let detail = "verifier decision deferred";
         let (kind, votes) = (AuditKind::RetryDispatched, self.desk.seen.votes.clone());
         self.desk.audit_votes(kind, event, detail, votes);
+        self.pause(ballot, pause_ms);
+    }
+
+    /// There is too much to ask here, which says nothing of the vantages: the pause stays short.
+    pub(crate) fn not_asked(&mut self, request: FactId) {
+        let is_it = |ballot: &mut Box<Ballot>| ballot.stage == Stage::Asked(request);
+        if let Some(ballot) = self.state.ballot.take_if(is_it) {
+            self.pause(ballot, DEFERRAL_MIN_MS);
+        }
+    }
+
+    /// Asks again later. A failure that has no event because of that has one after five minutes,
+    /// confirmed or not; but in a window, or while the trouble may be ours, nothing opens.
+    fn pause(&mut self, mut ballot: Box<Ballot>, pause_ms: u64) {
+        let now = self.now();
+        ballot.stage = Stage::Deferred;
+        ballot.until = now.plus_ms(pause_ms);
+        let waited_long = now.since(ballot.since) >= SUPPRESSION_MAX_MS * 1_000;
+        let evidence = ballot.evidence.clone();
+        self.state.ballot = Some(ballot);
         let may_open = self.window().is_none() && !self.desk.context.belief.stance.suppresses();
         if waited_long
             && may_open

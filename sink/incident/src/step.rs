@@ -92,6 +92,11 @@ pub enum Input {
         /// What they said.
         answers: Vec<Answer>,
     },
+    /// There was no room for this question: nobody was asked.
+    NotAsked {
+        /// As [`Effect::Ask`] named it.
+        request: FactId,
+    },
     /// Time passed: a wait may be over.
     Tick,
     /// An open event of the target, as the store and the journal have it after a restart.
@@ -139,6 +144,7 @@ pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incide
             turn.checked(&outcome, evidence);
         }
         Input::Answered { request, answers } => turn.answered(request, &answers),
+        Input::NotAsked { request } => turn.not_asked(request),
         Input::Tick => turn.ticked(),
         Input::Resume { event, transitions } => turn.resumed(*event, transitions),
         Input::Placed => turn.placed(),

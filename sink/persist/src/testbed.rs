@@ -243,7 +243,7 @@ pub(crate) fn folder() -> TempDir {
 }
 
 /// Questions that wait in a bed.
-pub(crate) const QUESTIONS_MAX: usize = 32;
+pub(crate) const QUESTIONS_MAX: usize = 52;
 
 /// The configuration of a bed.
 pub(crate) fn config(data_dir: &Path) -> SinkConfig {

@@ -5,6 +5,7 @@ use incident::Input;
 use incident::pressure::Sample;
 use incident::quorum::{Answer, Tally};
 use model::class::Verdict;
+use model::limits::SAMPLE_SIZE;
 use model::{FactId, FailureClass, Now, Outcome, Slot};
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -15,14 +16,13 @@ use crate::incidents::Key;
 use crate::slots::Tenant;
 
 impl<S: FactStore> Sink<S> {
-    /// Puts the question of an incident. One that finds no room counts as asked in vain: then the
-    /// incident waits and asks again.
+    /// Puts the question of an incident. One that finds no room is put again after a pause. Samples
+    /// have room of their own: they tell whether all the others are worth asking.
     pub(super) fn ask(&mut self, request: FactId, key: Key, tenant: &Tenant, now: Now) {
         let class = self.incidents.get(key).failing_class();
         let question = self.question(request, key, tenant, class);
-        if !self.put(question) {
-            let answers = Vec::new();
-            self.step(key, Input::Answered { request, answers }, now);
+        if !self.put(question, SAMPLE_SIZE) {
+            self.step(key, Input::NotAsked { request }, now);
         }
     }
 
@@ -43,8 +43,12 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// Whether there was room for it, and somebody to ask.
-    fn put(&mut self, question: Question) -> bool {
+    /// Whether there was room for it beside `reserved` others, and somebody to ask.
+    fn put(&mut self, question: Question, reserved: usize) -> bool {
+        if self.questions.capacity() <= reserved {
+            self.ledger.counters.questions_refused += 1;
+            return false;
+        }
         match self.questions.try_send(question) {
             Ok(()) => {
                 self.ledger.counters.questions += 1;
@@ -77,7 +81,7 @@ impl<S: FactStore> Sink<S> {
             };
             let request = self.mint.mint(tenant.target.shard(), now.unix);
             let question = self.question(request, key, &tenant, outcome.failure());
-            if !self.put(question) {
+            if !self.put(question, 0) {
                 return;
             }
             self.ledger.counters.sample_questions += 1;

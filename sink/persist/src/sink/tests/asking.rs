@@ -6,8 +6,11 @@ use model::limits::{DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN
 
 use super::*;
 use crate::handle::Question;
-use crate::{Canaries, Health};
 use crate::testbed::QUESTIONS_MAX;
+use crate::{Canaries, Health};
+
+/// Room for the questions of incidents.
+const ROOM: usize = QUESTIONS_MAX - SAMPLE_SIZE;
 
 fn with_verifiers(directory: &std::path::Path) -> SinkConfig {
     SinkConfig {
@@ -95,7 +98,7 @@ fn questions_without_room_are_counted_and_put_again() {
     on_virtual_time(async {
         let store = Rc::new(FakeStore::default());
         let mut bed = Bed::start(with_verifiers(dir.path()), 1, &store).await;
-        let more = QUESTIONS_MAX as u32 + 3;
+        let more = ROOM as u32 + 3;
         for slot in 0..more {
             bed.register(0, slot, 1, 1 + i64::from(slot), 3_600);
         }
@@ -106,14 +109,18 @@ fn questions_without_room_are_counted_and_put_again() {
         bed.turns(5).await;
         let counters = bed.snapshot().counters;
         assert_eq!(counters.questions_refused, 3);
-        assert_eq!(counters.questions_waiting, QUESTIONS_MAX as u64);
+        assert_eq!(counters.questions_waiting, ROOM as u64);
+        // Refused a second time, they wait no longer than the first: nobody failed to answer.
+        bed.pass(DEFERRAL_MIN_MS);
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.questions_refused, 6);
         let first = asked(&mut bed);
-        assert_eq!(first.len(), QUESTIONS_MAX);
+        assert_eq!(first.len(), ROOM);
         for question in first {
             answer(&bed, question, &[Says::Down, Says::Down]);
         }
         bed.turns(5).await;
-        assert_eq!(bed.snapshot().counters.open_down, QUESTIONS_MAX as u64);
+        assert_eq!(bed.snapshot().counters.open_down, ROOM as u64);
         assert_eq!(asked(&mut bed), []);
         bed.pass(15_000);
         bed.turns(5).await;
@@ -124,6 +131,39 @@ fn questions_without_room_are_counted_and_put_again() {
         }
         bed.turns(5).await;
         assert_eq!(bed.snapshot().counters.open_down, u64::from(more));
+    });
+}
+
+#[test]
+fn a_sample_finds_room_however_many_incidents_ask() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let store = Rc::new(FakeStore::default());
+        let mut bed = Bed::start(with_verifiers(dir.path()), 1, &store).await;
+        let many = PRESSURE_RESULTS_MIN as u32;
+        for slot in 0..many {
+            bed.register(0, slot, 1, 1 + i64::from(slot), 3_600);
+            if slot % 500 == 0 {
+                bed.turn().await;
+            }
+        }
+        bed.turn().await;
+        let own = QUESTIONS_MAX as u32;
+        (0..own).for_each(|slot| bed.check(0, slot, 1, Some(HttpStatus)));
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!(
+            (counters.questions, counters.sample_questions),
+            (ROOM as u64, 0)
+        );
+        for slot in own..many {
+            bed.check(0, slot, 1, Some(ConnectTimeout));
+        }
+        (0..own).for_each(|slot| bed.check(0, slot, 1, None));
+        bed.turns(5).await;
+        let counters = bed.snapshot().counters;
+        assert_eq!(counters.failure_pressure, 1);
+        assert_eq!(counters.sample_questions, SAMPLE_SIZE as u64);
     });
 }
 
