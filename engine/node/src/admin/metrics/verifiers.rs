@@ -35,7 +35,11 @@ impl Scrape {
         let help = "Batches of questions that wait for answers";
         page.gauge("verifier_batches_under_way", help, plain(seen.under_way))?;
         let help = "Verifiers that failed a moment ago and are not asked";
-        page.gauge("verifiers_cooling", help, plain(seen.cooling))
+        page.gauge("verifiers_cooling", help, plain(seen.cooling))?;
+        let help = "1 while questions to verifiers are taken";
+        page.gauge("verifier_asking", help, plain(u64::from(seen.is_asking)))?;
+        let help = "Tasks that ask verifiers and broke; they are begun again";
+        page.counter("verifier_tasks_broken", help, plain(seen.broken))
     }
 }
 
@@ -52,6 +56,8 @@ mod tests {
             batches: 1,
             under_way: 2,
             cooling: 3,
+            is_asking: true,
+            broken: 6,
             up: 4,
             down: 5,
             non_votes: std::array::from_fn(|index| 10 + index as u64),
@@ -70,6 +76,8 @@ mod tests {
             "verifier_batches_total{} 1\n",
             "verifier_batches_under_way{} 2\n",
             "verifiers_cooling{} 3\n",
+            "verifier_asking{} 1\n",
+            "verifier_tasks_broken_total{} 6\n",
             "verifier_votes_total{kind=\"up\"} 4\n",
             "verifier_votes_total{kind=\"down\"} 5\n",
         ] {

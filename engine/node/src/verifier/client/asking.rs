@@ -11,13 +11,14 @@ use model::limits::{VERIFIER_BATCH_MAX, VERIFIER_BATCHES_MAX, VERIFIER_HEADROOM_
 use model::{FactId, FailureClass, Target};
 use persist::{Answer, Question, Says, SinkCommand};
 use store::Store;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::panel::{Member, Panel};
 use super::reading::{Asked, Reading, Told, read};
 use super::stats::NonVote;
+use super::supervised::{AGAIN, count_broken, keep_going};
 use super::targets::Targets;
 use crate::config::Config;
 use crate::run::send::send;
@@ -72,12 +73,25 @@ impl Asker {
         }))
     }
 
-    /// Asks until nobody has a question any more. What is under way ends with it.
-    pub(crate) async fn run(self, mut questions: mpsc::Receiver<Question>) {
+    /// Asks until nobody has a question any more, also after a task of it broke. What is under way
+    /// ends with it.
+    pub(crate) async fn run(self, questions: mpsc::Receiver<Question>) {
+        let questions = Arc::new(Mutex::new(questions));
+        let start = || {
+            let (shared, questions) = (Arc::clone(&self.shared), Arc::clone(&questions));
+            async move { shared.take(&mut *questions.lock().await).await }
+        };
+        keep_going(&self.shared.view.verifiers, AGAIN, start).await;
+    }
+}
+
+impl Shared {
+    /// Asks until nobody has a question any more.
+    async fn take(self: Arc<Self>, questions: &mut mpsc::Receiver<Question>) {
         let places = Arc::new(Semaphore::new(VERIFIER_BATCHES_MAX));
         let mut under_way = JoinSet::new();
-        let shared = self.shared;
-        while let Some(batch) = gather(&mut questions, &places).await {
+        let shared = self;
+        while let Some(batch) = gather(questions, &places).await {
             for part in by_pace(batch) {
                 let place = Arc::clone(&places).acquire_owned().await;
                 let Ok(place) = place else { return };
@@ -88,7 +102,7 @@ impl Asker {
                     shared.publish(&places);
                 });
             }
-            while under_way.try_join_next().is_some() {}
+            count_broken(&mut under_way, &shared.view.verifiers);
             shared.publish(&places);
         }
     }

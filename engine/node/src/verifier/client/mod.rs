@@ -13,6 +13,7 @@ mod link;
 mod panel;
 mod reading;
 pub(crate) mod stats;
+mod supervised;
 mod targets;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Counters of questions, votes, and what was none. Written by the asking task, read by anyone.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Why a vantage that was asked, or could have been, has no vote on a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,8 @@ pub(crate) struct VerifierStats {
     batches: AtomicU64,
     under_way: AtomicU64,
     cooling: AtomicU64,
+    asking: AtomicBool,
+    broken: AtomicU64,
     up: AtomicU64,
     down: AtomicU64,
     non_votes: [AtomicU64; NonVote::ALL.len()],
@@ -83,6 +85,10 @@ pub(crate) struct VerifierSeen {
     pub(crate) under_way: u64,
     /// Verifiers that are not asked for a while.
     pub(crate) cooling: u64,
+    /// Somebody takes questions.
+    pub(crate) is_asking: bool,
+    /// Tasks that broke: the asking one, or one of a batch.
+    pub(crate) broken: u64,
     /// Votes that the target is up.
     pub(crate) up: u64,
     /// Votes that it is down.
@@ -116,6 +122,14 @@ impl VerifierStats {
         self.cooling.store(verifiers as u64, Ordering::Relaxed);
     }
 
+    pub(super) fn set_asking(&self, is_asking: bool) {
+        self.asking.store(is_asking, Ordering::Relaxed);
+    }
+
+    pub(super) fn broke(&self) {
+        one_more(&self.broken);
+    }
+
     /// The numbers now.
     pub(crate) fn look(&self) -> VerifierSeen {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -123,6 +137,8 @@ impl VerifierStats {
             batches: read(&self.batches),
             under_way: read(&self.under_way),
             cooling: read(&self.cooling),
+            is_asking: self.asking.load(Ordering::Relaxed),
+            broken: read(&self.broken),
             up: read(&self.up),
             down: read(&self.down),
             non_votes: std::array::from_fn(|index| read(&self.non_votes[index])),
