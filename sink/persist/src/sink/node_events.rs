@@ -9,9 +9,14 @@ use crate::apply::FactStore;
 use crate::start::{Open, Resumed};
 
 impl<S: FactStore> Sink<S> {
-    /// Takes the node's events out of what a start found open; the others are for their targets.
+    /// Takes the node's events out of what a start found open; the others are for their targets. A
+    /// sink without cores knows of nobody's trouble, and may go by another name than the node that
+    /// runs at other times: it leaves them to that one.
     pub(super) fn resume_own(&mut self, open: &mut Open, now: Now) {
         let own = open.remove(&TargetId::NODE).unwrap_or_default();
+        if self.cores.is_empty() {
+            return;
+        }
         for Resumed { event, transitions } in own {
             let mut context = NodeContext {
                 node: &self.node,

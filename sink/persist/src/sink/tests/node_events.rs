@@ -12,6 +12,7 @@ use tempfile::tempdir;
 
 use super::beside::say_lag;
 use super::one_target;
+use crate::handle::SinkConfig;
 use crate::testbed::{Bed, FakeStore, START, config, on_virtual_time, target};
 
 const OPENED: (State, Reason) = (State::Degraded, Reason::Opened);
@@ -99,6 +100,27 @@ fn an_open_event_of_the_node_goes_on_after_a_restart_or_is_closed() {
         pass_stickily(&mut bed).await;
         assert_eq!(store.story(TargetId::NODE), [OPENED, CLOSED]);
     });
+}
+
+/// Lesson: `events close` beside a node that did not run, and was given its name by a flag, closed
+/// that node's own incident as one that nobody would close.
+#[test]
+fn a_sink_without_cores_leaves_the_events_of_nodes_alone() {
+    let dir = tempdir().expect("a directory");
+    let store = after_suppressing(dir.path());
+    let later = START.plus_ms(3_600_000);
+    for node in ["test", "other"] {
+        on_virtual_time(async {
+            let config = SinkConfig {
+                node: node.to_owned(),
+                ..config(dir.path())
+            };
+            let mut bed = Bed::start_at(config, 0, &store, later).await;
+            pass_stickily(&mut bed).await;
+            assert_eq!(store.story(TargetId::NODE), [OPENED], "{node}");
+            bed.sink.release().await;
+        });
+    }
 }
 
 #[test]
