@@ -97,7 +97,10 @@ impl Control {
 
     /// The sink knows nobody any more: every target is told again, and what was switched off
     /// meanwhile is taken away.
-    async fn load_again(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn load_again(&mut self) -> anyhow::Result<()> {
+        // The other node's operators may have paused some, and may expect others to fail.
+        self.follow_windows().await?;
+        self.count_paused().await;
         reload::apply_changes(self).await?;
         reload::load_all(self).await?;
         // Loading takes long: who was fenced again meanwhile stays paused, and loads once more.

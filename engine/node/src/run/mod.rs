@@ -16,6 +16,7 @@ pub(crate) mod drift;
 pub(crate) mod feeder;
 pub(crate) mod fit;
 mod fleet;
+mod follow;
 mod journal;
 pub(crate) mod lease;
 pub(crate) mod legacy;

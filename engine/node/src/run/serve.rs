@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::fit;
 use super::fleet::Fleet;
+use super::follow::Following;
 use super::lease::Loaded;
 use super::legacy::{self, LegacyRows};
 use super::looks::Looks;
@@ -36,8 +37,6 @@ const TURN: Duration = Duration::from_millis(200);
 /// Turns between two looks for changed targets: a change is in effect within a second, and an idle
 /// fleet asks its server little else.
 const CHANGES_EVERY: u64 = 4;
-/// Turns between two looks for maintenance windows that another node's operator changed.
-const WINDOWS_EVERY: u64 = 50;
 /// Turns between two looks whether the node is short of something.
 const PRESSURE_EVERY: u64 = 5;
 /// Turns between two computations of freshness ages.
@@ -61,6 +60,7 @@ pub(super) struct Control {
     pub(super) fed_for: Loaded,
     /// The maintenance windows, as the sink was told.
     pub(super) windows: Known,
+    pub(super) following: Following,
     /// Where the targets are legacy rows.
     pub(super) legacy: Option<LegacyRows>,
     calls: mpsc::Receiver<Call>,
@@ -95,6 +95,7 @@ impl Control {
             loaded: false,
             fed_for: Loaded::default(),
             windows: Known::default(),
+            following: Following::default(),
             calls,
             deferred: VecDeque::new(),
             looks: Looks::default(),
@@ -178,6 +179,7 @@ impl Control {
                 _ = turns.tick() => {
                     self.stop_when_fenced().await?;
                     self.watch()?;
+                    self.follow_operators().await?;
                 }
             }
         }
@@ -197,7 +199,8 @@ impl Control {
             }
         }
         self.stop_when_fenced().await?;
-        self.watch()
+        self.watch()?;
+        self.follow_operators().await
     }
 
     /// Imports the list, if any, and places every active target.
@@ -322,16 +325,13 @@ impl Control {
         self.follow_lease().await?;
         if turn.is_multiple_of(AGES_EVERY) {
             self.ask_ages();
-            self.count_paused().await;
         }
         self.collect_ages();
         self.follow_ports();
         if turn.is_multiple_of(CHANGES_EVERY) && !self.fed_for.is_fenced {
             self.follow_changes().await?;
         }
-        if turn.is_multiple_of(WINDOWS_EVERY) {
-            self.follow_windows().await?;
-        }
+        self.follow_operators().await?;
         if turn.is_multiple_of(PRESSURE_EVERY) {
             self.look_for_pressure();
         }
@@ -489,7 +489,9 @@ mod tests {
     use crossbeam_channel::TrySendError;
 
     use super::*;
+    use crate::operate::{self, Hand};
     use crate::run::plan::Cpus;
+    use crate::targets::import::import_file;
 
     async fn control(data_dir: &std::path::Path) -> (Control, mpsc::Sender<Call>) {
         let mut flags = vec![
@@ -553,5 +555,67 @@ mod tests {
         let (reply, _answer) = oneshot::channel();
         let asked = sink.try_send(SinkCommand::Ages { reply });
         assert!(matches!(asked, Err(TrySendError::Disconnected(_))));
+    }
+
+    /// A site that is paused, and a window, as another node's operator leaves them in the store.
+    async fn change_from_elsewhere(control: &Control, dir: &std::path::Path) {
+        let store = control.parts.store.clone();
+        let order = ImportOrder {
+            path: dir.join("t.csv"),
+            prune: false,
+            strict: true,
+        };
+        std::fs::write(&order.path, "id,url\n7,http://a/\n").expect("written");
+        let id = store::ImportId(model::UnixMs(1));
+        let imported = import_file(&store, &order, id, &mut |_| {}).await;
+        imported.expect("imported");
+        let now = control.parts.view.clock.now().unix;
+        let hand = Hand {
+            by: "ann".to_owned(),
+            now,
+        };
+        let target = model::TargetId::new(7).expect("positive");
+        let switched = operate::switch(&store, target, true, &hand).await;
+        switched.expect("paused");
+        let spec = serde_json::json!({ "group": 3, "length": "2h", "reason": "disks" });
+        let spec = serde_json::from_value(spec).expect("a window");
+        let added = operate::add_window(&store, &spec, &hand).await;
+        added.expect("added");
+    }
+
+    #[tokio::test]
+    async fn what_other_operators_change_is_followed_while_a_list_is_imported() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (mut control, _calls) = control(dir.path()).await;
+        change_from_elsewhere(&control, dir.path()).await;
+        let view = Arc::clone(&control.parts.view);
+        let importing = async {
+            while view.paused.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let importing = tokio::time::timeout(Duration::from_mins(1), importing);
+        let followed = control
+            .meanwhile(importing)
+            .await
+            .expect("all threads live");
+        followed.expect("the paused one is counted");
+        while control.windows.list().rows.is_empty() {
+            control.follow_operators().await.expect("the sink lives");
+            tokio::task::yield_now().await;
+        }
+        control.into_stopping().drain().await.expect("drained");
+    }
+
+    #[tokio::test]
+    async fn who_loads_again_knows_what_other_operators_changed_before_the_first_check() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (mut control, _calls) = control(dir.path()).await;
+        change_from_elsewhere(&control, dir.path()).await;
+        control.load_again().await.expect("loaded");
+        assert_eq!(control.windows.list().rows.len(), 1);
+        let paused = &control.parts.view.paused;
+        assert_eq!(paused.load(std::sync::atomic::Ordering::Relaxed), 1);
+        control.into_stopping().drain().await.expect("drained");
     }
 }

@@ -2,6 +2,7 @@
 //! are others than before. No target hears of them.
 
 use persist::SinkCommand;
+use store::WindowList;
 use tracing::warn;
 
 use super::reload::REFUSED_NAMED_MAX;
@@ -13,8 +14,16 @@ impl Control {
     /// Tells the sink of windows that changed, or of further times of those that are known. A store
     /// that is away costs changes, never what is known; a row that is no window costs itself.
     pub(super) async fn follow_windows(&mut self) -> anyhow::Result<()> {
-        let store = self.parts.store.clone();
-        let found = store.windows().await;
+        self.following.forget_windows();
+        let found = self.parts.store.windows().await;
+        self.take_windows(found).await
+    }
+
+    /// Tells the sink of what was found.
+    pub(super) async fn take_windows(
+        &mut self,
+        found: store::Result<WindowList>,
+    ) -> anyhow::Result<()> {
         let now = self.parts.view.clock.now().unix;
         let list = match found {
             Ok(list) => list,
