@@ -109,6 +109,14 @@ impl Votes {
 pub struct Observation {
     /// Start of the check that led to the change, if one did.
     pub checked_at: Option<UnixMs>,
+    /// How late that check began, in µs.
+    pub lag_us: Option<u32>,
+    /// How long its end may have waited until a core looked, in µs: the loop lagged no more.
+    pub reap_us: Option<u32>,
+    /// It was over only after its deadline, and counts all the same.
+    pub late: Option<bool>,
+    /// Start of the check before it that could say something, be it good or not.
+    pub previous_observed_at: Option<UnixMs>,
     /// Start of the first failing check.
     pub first_failed_at: Option<UnixMs>,
     /// Start of the last good check before it, where that is known: not after a restart.
@@ -178,7 +186,7 @@ mod tests {
         };
         assert!(metadata.size_bytes() <= METADATA_MAX_BYTES);
         let plain = Metadata::default().size_bytes();
-        assert!(plain <= 136, "{plain} B for each transition of a storm");
+        assert!(plain <= 176, "{plain} B for each transition of a storm");
     }
 
     #[test]

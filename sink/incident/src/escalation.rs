@@ -32,7 +32,7 @@ impl Turn<'_, '_> {
                 until: now,
                 since: now,
                 deferrals: 0,
-                checked_at: self.desk.seen.checked_at,
+                checked: self.desk.seen.checked,
                 evidence,
             };
             self.ask(Box::new(ballot));
@@ -58,7 +58,7 @@ impl Turn<'_, '_> {
         let tally = Tally::of(request, answers);
         self.desk.effects.push(Effect::Tallied(tally));
         self.desk.seen = Seen {
-            checked_at: ballot.checked_at,
+            checked: ballot.checked,
             votes: Some(Box::new(tally.votes(request, answers, configured))),
             ..Seen::default()
         };

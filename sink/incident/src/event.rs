@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use model::fact::{CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::inbox::Cadence;
 use model::metadata::{Observation, Suppression, Votes};
-use model::{Evidence, FactId, Metadata, UnixMs};
+use model::outcome::flags;
+use model::{Evidence, FactId, Metadata, Outcome, UnixMs};
 
 use crate::effect::{Audit, AuditKind, Effect};
 use crate::step::Context;
@@ -46,11 +47,35 @@ pub(crate) struct Desk<'t, 'c> {
     pub(crate) discriminator: Option<String>,
 }
 
+/// The check that a step is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// Its start.
+    pub(crate) at: UnixMs,
+    /// Start of the one before that could say something.
+    previous_at: Option<UnixMs>,
+    lag_us: u32,
+    reap_us: u32,
+    is_late: bool,
+}
+
+impl Checked {
+    pub(crate) fn of(outcome: &Outcome, previous_at: Option<UnixMs>) -> Self {
+        Self {
+            at: outcome.started.get(),
+            previous_at,
+            lag_us: outcome.lag_us,
+            reap_us: outcome.reap_us,
+            is_late: outcome.has(flags::LATE),
+        }
+    }
+}
+
 /// What a step has before it.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Start of the check that it is about.
-    pub(crate) checked_at: Option<UnixMs>,
+    /// The check that it is about.
+    pub(crate) checked: Option<Checked>,
     /// Start of the last good check before the first failure, while an event is opened.
     pub(crate) known_good: Option<UnixMs>,
     /// How verifiers voted.
@@ -227,11 +252,16 @@ impl Seen {
             transition.reason,
             Reason::VerifierCleared | Reason::ProbeCleared
         );
+        let checked_at = self.checked.map(|checked| checked.at);
         Observation {
-            checked_at: self.checked_at,
+            checked_at,
+            lag_us: self.checked.map(|checked| checked.lag_us),
+            reap_us: self.checked.map(|checked| checked.reap_us),
+            late: self.checked.map(|checked| checked.is_late),
+            previous_observed_at: self.checked.and_then(|checked| checked.previous_at),
             first_failed_at: is_http.then_some(event.started_at),
             previous_known_good_at: self.known_good.filter(|_| is_opened),
-            first_recovered_at: self.checked_at.filter(|_| is_recovery),
+            first_recovered_at: checked_at.filter(|_| is_recovery),
             closed_at: event.ended_at,
             ..Observation::default()
         }

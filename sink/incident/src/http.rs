@@ -205,11 +205,12 @@ impl Turn<'_, '_> {
             self.prove(suspicion(Doubt::LowConfidence), evidence);
         } else if failure.class.is_connect_or_timeout() {
             let since = self.now();
-            let hold = Doubt::Held(Hold {
+            let hold = Doubt::Held(Box::new(Hold {
                 since,
                 until: since.plus_ms(FIRST_FAILURE_HOLD_MS),
+                checked: self.desk.seen.checked,
                 evidence,
-            });
+            }));
             self.state.http = Http::Suspected(suspicion(hold));
             self.command_recheck();
         } else {
@@ -222,7 +223,9 @@ impl Turn<'_, '_> {
         if let Doubt::Held(hold) = &mut suspicion.doubt {
             // The first one still waits: it opens with what it saw, and this one is counted.
             let evidence = hold.evidence.take();
+            let checked = std::mem::replace(&mut self.desk.seen.checked, hold.checked);
             self.open(suspicion, evidence);
+            self.desk.seen.checked = checked;
             return self.failed(failure);
         }
         suspicion.failures = suspicion.failures.saturating_add(1);
@@ -359,13 +362,13 @@ impl Turn<'_, '_> {
         let Http::Suspected(suspicion) = &mut self.state.http else {
             return;
         };
-        let evidence = match &mut suspicion.doubt {
+        let (checked, evidence) = match &mut suspicion.doubt {
             Doubt::Held(hold) if hold.until > now => return,
             Doubt::Held(hold) if waits(hold) => {
                 hold.until = now.plus_ms(HEALTH_EVERY_MS);
                 return;
             }
-            Doubt::Held(hold) => hold.evidence.take(),
+            Doubt::Held(hold) => (hold.checked, hold.evidence.take()),
             _ => return,
         };
         let suspicion = Suspicion {
@@ -375,7 +378,7 @@ impl Turn<'_, '_> {
         if let Some(window) = self.window() {
             return self.swallow(window);
         }
-        self.desk.seen.checked_at = Some(suspicion.first);
+        self.desk.seen.checked = checked;
         match self.desk.context.belief.stance {
             Stance::Clear => self.open(suspicion, evidence),
             Stance::Deferring => self.state.http = Http::Suspected(suspicion),

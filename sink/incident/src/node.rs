@@ -146,6 +146,7 @@ fn desk(context: &mut NodeContext<'_>, work: impl FnOnce(&mut Desk<'_, '_>)) -> 
         },
         belief: Belief::default(),
         known_good: None,
+        previous: None,
         vouched: MonoUs(0),
         now: context.now,
         ids: context.ids,

@@ -5,7 +5,7 @@ use model::inbox::Cadence;
 use model::{Evidence, FactId, FailureClass, Generation, MonoUs, UnixMs};
 
 use crate::advisory::{Advisories, Expiry};
-use crate::event::Opened;
+use crate::event::{Checked, Opened};
 use crate::flap::Changes;
 use crate::maintenance::Swallowing;
 use crate::suppress::Echoes;
@@ -76,7 +76,7 @@ pub(crate) struct Suspicion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
     /// The first connect or timeout failure waits: our own trouble may show meanwhile.
-    Held(Hold),
+    Held(Box<Hold>),
     /// Many targets fail: the second failure in a row counts.
     Deferred,
     /// Low confidence: only what is confirmed opens an event.
@@ -90,6 +90,8 @@ pub(crate) struct Hold {
     /// When it was heard of.
     pub(crate) since: MonoUs,
     pub(crate) until: MonoUs,
+    /// The check, and what it saw.
+    pub(crate) checked: Option<Checked>,
     pub(crate) evidence: Option<Box<Evidence>>,
 }
 
@@ -103,8 +105,8 @@ pub(crate) struct Ballot {
     pub(crate) since: MonoUs,
     /// Times that too few answered.
     pub(crate) deferrals: u32,
-    /// Start of the check that made us ask, and what it saw.
-    pub(crate) checked_at: Option<UnixMs>,
+    /// The check that made us ask, and what it saw.
+    pub(crate) checked: Option<Checked>,
     pub(crate) evidence: Option<Box<Evidence>>,
 }
 

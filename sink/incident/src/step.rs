@@ -16,7 +16,7 @@ use model::{
 
 use crate::advisory::{Advisories, Latency};
 use crate::effect::{AuditKind, Effect};
-use crate::event::{Desk, LOCAL, Opened, Seen};
+use crate::event::{Checked, Desk, LOCAL, Opened, Seen};
 use crate::flap::Changes;
 use crate::http::Failure;
 use crate::maintenance;
@@ -60,6 +60,8 @@ pub struct Context<'a> {
     /// Start of the target's last good check, where it is known and was the last one that said
     /// anything.
     pub known_good: Option<UnixMs>,
+    /// Start of its last check that said anything, good or not, where it is known.
+    pub previous: Option<UnixMs>,
     /// What failed before was followed by canaries that answered.
     pub vouched: MonoUs,
     /// When.
@@ -201,7 +203,8 @@ impl Turn<'_, '_> {
         if matches!(meaning, Meaning::Nothing) || !self.is_news(outcome) {
             return;
         }
-        self.desk.seen.checked_at = Some(outcome.started.get());
+        let previous = self.desk.context.previous;
+        self.desk.seen.checked = Some(Checked::of(outcome, previous));
         match meaning {
             Meaning::Success { slow } => {
                 self.succeeded();

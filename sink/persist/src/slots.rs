@@ -187,9 +187,15 @@ impl CoreSlots {
 
     /// When the last check of the target in `slot` that could say something began, if it was good.
     pub(crate) fn known_good(&self, slot: u32, now: Now) -> Option<UnixMs> {
+        let has_failed = self.hot.get(slot as usize)?.interval_and_flags & FAILED != 0;
+        self.previous(slot, now).filter(|_| !has_failed)
+    }
+
+    /// The same, be it good or not.
+    pub(crate) fn previous(&self, slot: u32, now: Now) -> Option<UnixMs> {
         let hot = self.hot.get(slot as usize)?;
-        let is_known = hot.checked != Tenths(0) && hot.interval_and_flags & FAILED == 0;
         let age = Timeline::tenths(now.mono).0.saturating_sub(hot.checked.0);
+        let is_known = hot.checked != Tenths(0);
         is_known.then(|| UnixMs(now.unix.0.saturating_sub(u64::from(age) * 100)))
     }
 

@@ -33,6 +33,10 @@ pub(super) fn object(metadata: &Metadata) -> Value {
 fn observation_object(observation: &Observation) -> Value {
     let Observation {
         checked_at,
+        lag_us,
+        reap_us,
+        late,
+        previous_observed_at,
         first_failed_at,
         previous_known_good_at,
         normal_check_interval_seconds,
@@ -42,6 +46,10 @@ fn observation_object(observation: &Observation) -> Value {
     } = observation;
     json!({
         "checked_at_ms": checked_at,
+        "lag_us": lag_us,
+        "reap_us": reap_us,
+        "late": late,
+        "previous_observed_at_ms": previous_observed_at,
         "first_failed_at_ms": first_failed_at,
         "previous_known_good_at_ms": previous_known_good_at,
         "normal_check_interval_seconds": normal_check_interval_seconds,

@@ -286,6 +286,10 @@ mod tests {
     fn metadata() -> Metadata {
         let observation = Observation {
             checked_at: Some(UnixMs(1_795_000_000_123)),
+            lag_us: Some(1_200),
+            reap_us: Some(800),
+            late: Some(false),
+            previous_observed_at: Some(UnixMs(1_794_999_940_000)),
             previous_known_good_at: Some(UnixMs(1_794_999_940_000)),
             normal_check_interval_seconds: Some(300),
             next_check_interval_seconds: Some(60),

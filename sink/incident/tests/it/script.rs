@@ -35,7 +35,10 @@ pub(crate) struct Life {
     pub(crate) policy: Policy,
     pub(crate) stance: Stance,
     pub(crate) known_good: Option<UnixMs>,
+    pub(crate) previous: Option<UnixMs>,
     pub(crate) vouched: MonoUs,
+    /// Checks are asked for by an operator.
+    pub(crate) by_operator: bool,
     pub(crate) subject: Subject,
 }
 
@@ -59,7 +62,9 @@ impl Life {
             },
             stance: Stance::Clear,
             known_good: None,
+            previous: None,
             vouched: MonoUs(u64::MAX),
+            by_operator: false,
             subject: Subject {
                 target,
                 group_id: 42,
@@ -119,7 +124,11 @@ impl Life {
             ..Evidence::of(slot, generation, outcome.seq)
         });
         let evidence = outcome.failure().is_some().then_some(evidence);
-        self.input(Input::Checked { outcome, evidence });
+        self.input(if self.by_operator {
+            Input::Asked { outcome, evidence }
+        } else {
+            Input::Checked { outcome, evidence }
+        });
     }
 
     pub(crate) fn pass(&mut self, after_ms: u64) {
@@ -145,6 +154,7 @@ impl Life {
                 ..Belief::default()
             },
             known_good: self.known_good,
+            previous: self.previous,
             vouched: self.vouched,
             now: Now {
                 mono,

@@ -9,6 +9,7 @@ use model::fact::{Reason, State};
 use model::inbox::Cadence;
 use model::limits::{FIRST_FAILURE_HOLD_MS, FLAP_WINDOW_MS};
 use model::metadata::Observation;
+use model::outcome::flags;
 use model::{Generation, UnixMs};
 
 use crate::script::{Check, Life, START};
@@ -25,14 +26,19 @@ fn observations(life: &Life) -> Vec<Observation> {
 fn each_transition_says_when_what_was_seen_and_when_the_next_check_is() {
     let mut life = Life::new();
     life.known_good = Some(UnixMs(START - 250_000));
+    life.previous = life.known_good;
     for check in [
         (Some(HttpTimeout), 1_000),
         (Some(HttpStatus), 60_000),
         (Some(HttpStatus), 60_000),
         (None, 300_000),
     ] {
-        life.check(check);
-        life.known_good = None;
+        // One that was late by its own number in every way.
+        life.check_with(check, |outcome| {
+            (outcome.lag_us, outcome.reap_us) = (outcome.seq * 10, outcome.seq);
+            outcome.flags |= if outcome.seq == 1 { flags::LATE } else { 0 };
+        });
+        (life.known_good, life.previous) = (None, Some(UnixMs(life.now_ms)));
     }
     let at = |ms| Some(UnixMs(START + ms));
     let always = Observation {
@@ -44,16 +50,28 @@ fn each_transition_says_when_what_was_seen_and_when_the_next_check_is() {
     // A timeout is held for a moment: it opens at a tick, and not at the check.
     let opened = Observation {
         checked_at: at(1_000),
+        lag_us: Some(10),
+        reap_us: Some(1),
+        late: Some(true),
+        previous_observed_at: Some(UnixMs(START - 250_000)),
         previous_known_good_at: Some(UnixMs(START - 250_000)),
         next_check_interval_seconds: Some(60),
         ..always
     };
     let confirmed = Observation {
         checked_at: at(121_000),
+        lag_us: Some(30),
+        reap_us: Some(3),
+        late: Some(false),
+        previous_observed_at: at(61_000),
         ..always
     };
     let closed = Observation {
         checked_at: at(421_000),
+        lag_us: Some(40),
+        reap_us: Some(4),
+        late: Some(false),
+        previous_observed_at: at(121_000),
         first_recovered_at: at(421_000),
         closed_at: at(421_000),
         ..always

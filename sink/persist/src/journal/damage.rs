@@ -250,7 +250,7 @@ fn a_segment_of_another_release_is_named_with_both_formats() {
         fs::write(&files[at], bytes).expect("written");
         let error = refused(dir.path());
         assert!(
-            matches!(&error, PersistError::JournalVersion { segment, found: 7, known: 3 }
+            matches!(&error, PersistError::JournalVersion { segment, found: 7, known: 4 }
                 if *segment == files[at]),
             "{error}"
         );

@@ -1,4 +1,5 @@
-//! Batches in the format before this one, whose transitions had no metadata: read, never written.
+//! Batches in an earlier format, whose transitions had no metadata: read, never written. The one
+//! between, 3, was in no release.
 
 use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
 use model::{Evidence, FactId, TargetId, UnixMs};

@@ -18,7 +18,7 @@ use super::earlier;
 /// First bytes of a segment, before the version.
 const MAGIC: [u8; 7] = *b"RWFACTS";
 /// Version of the format that is written; the one before is read, too.
-pub(crate) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 4;
 /// Bytes of a segment header.
 pub(crate) const SEGMENT_HEADER: usize = 20;
 /// Bytes of a record header.
@@ -47,7 +47,7 @@ pub(super) fn header_of(version: u8, first_seq: u64) -> [u8; SEGMENT_HEADER] {
 pub(crate) enum Format {
     /// The one that is written.
     Current,
-    /// The one before.
+    /// The one of the release before.
     Earlier,
 }
 

@@ -37,6 +37,7 @@ impl<S: FactStore> Sink<S> {
             subject: subject_of(&event),
             belief: Belief::default(),
             known_good: None,
+            previous: None,
             vouched: self.pressure.vouched(),
             now,
             ids: &mut self.mint,

@@ -172,6 +172,7 @@ impl<S: FactStore> Sink<S> {
             subject: subject(&tenant, &self.windows, now.unix),
             belief: self.pressure.belief(),
             vouched: self.pressure.vouched(),
+            previous: self.slots[usize::from(key.core)].previous(key.slot, now),
             known_good: self.slots[usize::from(key.core)].known_good(key.slot, now),
             now,
             ids: &mut self.mint,

@@ -256,6 +256,10 @@ fn metadata(seq: u32, now: UnixMs) -> Metadata {
     Metadata {
         observation: Observation {
             checked_at: Some(now),
+            lag_us: Some(7),
+            reap_us: Some(u32::MAX),
+            late: Some(true),
+            previous_observed_at: Some(now),
             normal_check_interval_seconds: Some(300),
             ..Observation::default()
         },
