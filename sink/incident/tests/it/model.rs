@@ -13,10 +13,10 @@ use model::FailureClass::{
     ConnectRefused, ConnectTimeout, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency,
     LocalPressure, LocalShed, SafetyBlocked, TlsDeprecated, TlsExpired, TlsUnsupported,
 };
-use model::fact::{CheckType, Event, State};
+use model::fact::{CheckType, Event, Reason, State};
 use model::ids::splitmix64;
 use model::target::Maintenance;
-use model::{FactId, FailureClass, Generation};
+use model::{FactId, FailureClass, Generation, MonoUs};
 
 use crate::script::{Life, START};
 use reference::{Reference, Seen};
@@ -88,6 +88,8 @@ struct Pair {
     mood: Mood,
     /// Rows when they were closed: they stay so.
     closed: HashMap<FactId, Event>,
+    /// A question that was answered before.
+    answered: Option<FactId>,
     seed: u64,
 }
 
@@ -103,6 +105,7 @@ impl Pair {
             dice,
             mood: Mood::Fine,
             closed: HashMap::new(),
+            answered: None,
             seed,
         }
     }
@@ -115,8 +118,9 @@ impl Pair {
     }
 
     fn act(&mut self) {
-        match self.dice.below(100) {
+        match self.dice.below(104) {
             0..=71 => self.check(),
+            102..=103 => self.ask_canaries(),
             72..=79 => {
                 let moods = [
                     Mood::Fine,
@@ -132,7 +136,7 @@ impl Pair {
                 };
             }
             80..=86 => self.answer(),
-            87..=89 => self.edit_maintenance(),
+            87..=89 | 100..=101 => self.edit_maintenance(),
             90..=93 => {
                 let stances = [Stance::Doubting, Stance::Deferring, Stance::Isolated];
                 self.life.stance = if self.dice.below(2) == 0 {
@@ -150,7 +154,7 @@ impl Pair {
             97 => self.close(),
             98 => {
                 self.life.input(Input::Retired { by: None });
-                self.reference = Reference::default();
+                self.reference.retired();
             }
             _ => self.make_a_check_of_before(),
         }
@@ -183,6 +187,7 @@ impl Pair {
         let status = self.dice.pick(&[0, 0, 200]);
         let seen = Seen::of(class, days_left, status);
         let rows = self.rows();
+        self.life.by_operator = self.dice.below(8) == 0;
         self.life.check_with((class, 0), |outcome| {
             outcome.status = status;
             let today = Expiry::today(outcome.started.get());
@@ -197,6 +202,7 @@ impl Pair {
             );
         }
         self.reference.checked(&self.life, seen);
+        self.life.by_operator = false;
     }
 
     /// A check of the configuration before says nothing.
@@ -209,10 +215,24 @@ impl Pair {
         assert_eq!(self.rows(), rows, "seed {}", self.seed);
     }
 
+    /// Canaries answer that were asked a while ago, just now, or never; or nobody can be asked.
+    fn ask_canaries(&mut self) {
+        let now_us = (self.life.now_ms - START) * 1_000;
+        let then_us = now_us.saturating_sub(self.dice.below(5) * 1_000_000);
+        let pick = self.dice.pick(&[0, then_us, then_us, u64::MAX]);
+        self.life.vouched = MonoUs(pick);
+    }
+
     fn answer(&mut self) {
         let Some(request) = self.life.asked else {
-            return;
+            return self.answer_twice();
         };
+        if self.dice.below(6) == 0 {
+            self.reference.not_asked(&self.life);
+            self.life.input(Input::NotAsked { request });
+            self.life.asked = None;
+            return;
+        }
         let says = [
             Says::Up,
             Says::Down,
@@ -236,14 +256,43 @@ impl Pair {
             .collect();
         self.reference.answered(&self.life, &answers);
         self.life.input(Input::Answered { request, answers });
-        // An answer is given once.
-        self.life.asked = None;
+        self.answered = self.life.asked.take();
+    }
+
+    /// An answer counts once, and one to an older question for no other.
+    fn answer_twice(&mut self) {
+        let Some(request) = self.answered else {
+            return;
+        };
+        let before = (self.rows(), self.life.incident.clone());
+        let answers = ["oslo", "rome", "bonn"];
+        let answers = answers.map(|vantage| Answer::of(request, vantage, Says::Down));
+        self.life.input(Input::Answered {
+            request,
+            answers: answers.into(),
+        });
+        self.life.input(Input::NotAsked { request });
+        let after = (self.rows(), self.life.incident.clone());
+        assert_eq!(after, before, "seed {}", self.seed);
     }
 
     fn edit_maintenance(&mut self) {
         let now_ms = self.life.now_ms;
-        self.life.subject.maintenance = match self.dice.below(3) {
+        self.life.subject.maintenance = match self.dice.below(6) {
             0 => None,
+            // One that was; one that ends while a failure is held, or an answer is waited for.
+            2 => Some(Maintenance {
+                start_ms: now_ms - 600_000,
+                end_ms: now_ms,
+            }),
+            3 => Some(Maintenance {
+                start_ms: now_ms - 600_000,
+                end_ms: now_ms + 1_500,
+            }),
+            4 => Some(Maintenance {
+                start_ms: now_ms + 500,
+                end_ms: now_ms + 90_000,
+            }),
             1 => Some(Maintenance {
                 start_ms: now_ms - 1,
                 end_ms: now_ms + 600_000,
@@ -295,6 +344,16 @@ impl Pair {
             );
         }
         assert_eq!(self.life.rebuilt(), self.life.open(), "seed {seed}");
+        // What is waited for: the end of a hold, answers, or a pause before the next question.
+        let wakes_at = self.life.incident.wakes_at();
+        let wakes_at = wakes_at.map(|at| START + at.0.div_ceil(1_000));
+        let at_ms = self.life.now_ms - START;
+        assert_eq!(
+            wakes_at,
+            self.reference.wakes_at(),
+            "seed {seed} at {at_ms}"
+        );
+        assert_eq!(self.closings(), self.reference.closings, "seed {seed}");
         for row in self.life.rows.iter().filter(|row| row.ended_at.is_some()) {
             let before = self.closed.entry(row.id).or_insert_with(|| row.clone());
             assert_eq!(before, row, "seed {seed}: a closed event moved");
@@ -307,6 +366,18 @@ impl Pair {
             "seed {seed} at {}",
             self.life.now_ms - START
         );
+    }
+
+    /// Why each outage ended.
+    fn closings(&self) -> Vec<Reason> {
+        let rows = &self.life.rows;
+        let is_http = |id| {
+            let row = rows.iter().find(|row| row.id == id);
+            row.is_some_and(|row| row.check_type == CheckType::Http)
+        };
+        let transitions = self.life.transitions.iter();
+        let closings = transitions.filter(|it| it.after == State::Resolved && is_http(it.event));
+        closings.map(|closing| closing.reason).collect()
     }
 
     /// Every transition of every event has its own job, numbered without a gap.

@@ -7,9 +7,9 @@ use incident::Stance;
 use incident::quorum::{Answer, Says};
 use model::FailureClass;
 use model::class::Verdict;
-use model::fact::{CheckType, State};
+use model::fact::{CheckType, Reason, State};
 
-use crate::script::Life;
+use crate::script::{Life, START};
 
 /// Verifiers are waited for so long.
 const ANSWERS_WAIT_MS: u64 = 75_000;
@@ -59,8 +59,8 @@ impl Seen {
 enum Wait {
     #[default]
     No,
-    /// Until then, for our own trouble to show.
-    Hold(u64),
+    /// Since then and until then, for our own trouble to show.
+    Hold(u64, u64),
     /// For the second failure in a row.
     Second,
     /// For a confirmation; whether because the target flaps.
@@ -90,6 +90,8 @@ pub(crate) struct Reference {
     latency: bool,
     expiry: Option<State>,
     old_tls: bool,
+    /// Why each outage ended.
+    pub(crate) closings: Vec<Reason>,
 }
 
 fn in_window(life: &Life, at: u64) -> bool {
@@ -116,6 +118,31 @@ impl Reference {
             .into_iter()
             .filter_map(|(of, state)| Some((of, state?)));
         open.collect()
+    }
+
+    /// When something is over that is waited for.
+    pub(crate) fn wakes_at(&self) -> Option<u64> {
+        let hold = match self.wait {
+            Wait::Hold(_, until) => Some(until),
+            Wait::No | Wait::Second | Wait::Proof { .. } => None,
+        };
+        let ballot = self.ballot.map(|ballot| ballot.until);
+        hold.into_iter().chain(ballot).min()
+    }
+
+    pub(crate) fn retired(&mut self) {
+        self.end(Reason::ManualOverride);
+        *self = Self {
+            closings: std::mem::take(&mut self.closings),
+            ..Self::default()
+        };
+    }
+
+    /// The outage is over, if there is one.
+    fn end(&mut self, why: Reason) {
+        if self.http.take().is_some() {
+            self.closings.push(why);
+        }
     }
 
     pub(crate) fn checked(&mut self, life: &Life, seen: Seen) {
@@ -149,7 +176,11 @@ impl Reference {
         }
         let flapped = self.wait == Wait::Proof { flaps: true };
         let changed = flapped || (self.http.is_some() && !window);
-        self.http = None;
+        self.end(match self.http {
+            _ if window => Reason::MaintenanceSwallowed,
+            Some(State::Down) if !life.by_operator => Reason::VerifierCleared,
+            _ => Reason::ProbeCleared,
+        });
         self.wait = Wait::No;
         if changed {
             self.change(now);
@@ -200,12 +231,12 @@ impl Reference {
                 if seen.is_dns() {
                     self.prove(life, now, false);
                 } else if seen.is_slow_to_connect() {
-                    self.wait = Wait::Hold(now + 2_000);
+                    self.wait = Wait::Hold(now, now + 2_000);
                 } else {
                     self.open(life, now);
                 }
             }
-            (None, Wait::Hold(_)) => {
+            (None, Wait::Hold(..)) => {
                 self.open(life, now);
                 self.failed(life, seen);
             }
@@ -221,7 +252,7 @@ impl Reference {
     }
 
     fn swallow(&mut self) {
-        self.http = None;
+        self.end(Reason::MaintenanceSwallowed);
         self.wait = Wait::No;
         self.ballot = None;
         self.suppressed_since = None;
@@ -319,18 +350,28 @@ impl Reference {
             if self.http.is_some() || self.wait == (Wait::Proof { flaps: true }) {
                 self.change(now);
             }
-            self.http = None;
+            self.end(Reason::FalseAlarm);
             self.wait = Wait::No;
+        }
+    }
+
+    pub(crate) fn not_asked(&mut self, life: &Life) {
+        if self.ballot.is_some_and(|ballot| ballot.asked) {
+            self.pause(life, life.now_ms, 15_000);
         }
     }
 
     fn defer(&mut self, life: &Life, now: u64) {
         let ballot = self.ballot.as_mut().expect("somebody was asked");
-        ballot.asked = false;
-        ballot.until = now
-            + [15_000, 30_000, MINUTE, 2 * MINUTE, 4 * MINUTE, 5 * MINUTE]
-                [ballot.deferrals.min(5) as usize];
+        let pause = [15_000, 30_000, MINUTE, 2 * MINUTE, 4 * MINUTE, 5 * MINUTE];
+        let pause = pause[ballot.deferrals.min(5) as usize];
         ballot.deferrals += 1;
+        self.pause(life, now, pause);
+    }
+
+    fn pause(&mut self, life: &Life, now: u64, pause: u64) {
+        let ballot = self.ballot.as_mut().expect("somebody was to be asked");
+        (ballot.asked, ballot.until) = (false, now + pause);
         let may_open =
             !in_window(life, now) && !matches!(life.stance, Stance::Doubting | Stance::Isolated);
         if now - ballot.since >= 5 * MINUTE
@@ -355,12 +396,12 @@ impl Reference {
     pub(crate) fn pass(&mut self, life: &Life) {
         loop {
             let now = match (self.wait, self.ballot) {
-                (Wait::Hold(until), _) if until <= life.now_ms => until,
+                (Wait::Hold(_, until), _) if until <= life.now_ms => until,
                 (_, Some(ballot)) if ballot.until <= life.now_ms => ballot.until,
                 _ => return,
             };
-            if matches!(self.wait, Wait::Hold(_)) {
-                self.end_hold(life, now);
+            if let Wait::Hold(since, _) = self.wait {
+                self.end_hold(life, since, now);
             } else if let Some(ballot) = &mut self.ballot {
                 if ballot.asked {
                     self.defer(life, now);
@@ -372,9 +413,15 @@ impl Reference {
         }
     }
 
-    fn end_hold(&mut self, life: &Life, now: u64) {
+    fn end_hold(&mut self, life: &Life, since: u64, now: u64) {
         if in_window(life, now) {
             return self.swallow();
+        }
+        // Canaries that were asked before it say nothing of it, for six seconds at most.
+        let is_vouched = (since - START) * 1_000 <= life.vouched.0;
+        if life.stance == Stance::Clear && !is_vouched && now - since < 6_000 {
+            self.wait = Wait::Hold(since, now + 500);
+            return;
         }
         match life.stance {
             Stance::Clear => self.open(life, now),
@@ -395,6 +442,7 @@ impl Reference {
             latency: self.latency,
             expiry: self.expiry,
             old_tls: self.old_tls,
+            closings: std::mem::take(&mut self.closings),
             ..Self::default()
         };
     }
@@ -402,7 +450,7 @@ impl Reference {
     pub(crate) fn closed(&mut self, check_type: CheckType) {
         match check_type {
             CheckType::Http if self.http.is_some() => {
-                self.http = None;
+                self.end(Reason::ManualOverride);
                 self.ballot = None;
             }
             CheckType::Http | CheckType::NodeSuppressing | CheckType::NodeIsolated => {}
