@@ -218,7 +218,7 @@ fn a_sample_of_many_failures_that_verifiers_confirm_ends_the_doubt() {
             bed.turn().await;
         }
         let _ = asked(&mut bed);
-        for slot in 1..1 + SAMPLE_SIZE as u32 {
+        for slot in 1..=(SAMPLE_SIZE as u32) {
             bed.check(0, slot, 1, Some(ConnectTimeout));
         }
         bed.turn().await;
