@@ -172,6 +172,8 @@ pub enum LegacyState {
     Active(Box<Target>, Fingerprint),
     /// Active, and no valid target.
     Refused(FieldError),
+    /// Active, and an operator paused it: valid or not, it is not checked.
+    Paused,
     /// Not checked, valid or not.
     Inactive,
 }

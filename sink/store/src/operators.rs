@@ -49,6 +49,7 @@ pub enum Switched {
     Absent,
 }
 
+pub(crate) const PAUSED: &str = "jetpack_monitor_paused_targets";
 pub(crate) const WINDOWS: &str = "jetpack_monitor_maintenance_windows";
 
 /// In the order of [`WindowColumns`], the number before them and who added it after them.

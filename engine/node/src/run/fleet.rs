@@ -69,18 +69,18 @@ impl Fleet {
         Ok(fed)
     }
 
-    /// Takes the targets `ids` away; how many of them had a place.
-    pub(crate) async fn take_away(&mut self, ids: &[TargetId]) -> Result<u64, Ended> {
+    /// Takes the targets `ids` away; how many of them had a place. `by`: who paused them.
+    pub(crate) async fn take_away(
+        &mut self,
+        ids: &[TargetId],
+        by: Option<&str>,
+    ) -> Result<u64, Ended> {
         let mut removed = 0;
         for &id in ids {
-            removed += u64::from(self.remove(id, None).await?);
+            let by = by.map(str::to_owned);
+            removed += u64::from(self.remove(id, by).await?);
         }
         Ok(removed)
-    }
-
-    /// Takes a target away that somebody paused; whether it had a place.
-    pub(crate) async fn pause_target(&mut self, id: TargetId, by: &str) -> Result<bool, Ended> {
-        self.remove(id, Some(by.to_owned())).await
     }
 
     /// Where the target `id` is.

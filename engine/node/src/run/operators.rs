@@ -93,10 +93,15 @@ impl Control {
         let word = if on { "pause" } else { "resume" };
         let done = format!("target {id} by {}", hand.by);
         self.parts.view.note(word, done);
-        if on {
-            self.fleet.pause_target(id, &hand.by).await?;
+        let by = on.then_some(hand.by.as_str());
+        if self.legacy.is_some() {
+            self.reread_legacy(id, by).await?;
+        } else {
+            if on {
+                self.fleet.take_away(&[id], by).await?;
+            }
+            reload::apply_changes(self).await?;
         }
-        reload::apply_changes(self).await?;
         self.count_paused().await;
         let stored = self.settle().await?;
         Ok(json!({ "ok": true, "target": json_id(id.get()), "paused": on, "stored": stored }))

@@ -13,6 +13,8 @@ use crate::process::{
 use crate::server::{OK, UNAVAILABLE, serve};
 use rig::mariadb::{self, Server};
 
+mod operators;
+
 const USAGE: i32 = 2;
 
 const SITES: &str = "CREATE TABLE jetpack_monitor_sites (

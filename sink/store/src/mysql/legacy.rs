@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 
-use model::TargetId;
+use model::{Target, TargetId};
 use mysql_async::{Row, Value};
 
-use self::row::{SETTINGS, read_row, read_seen};
+use self::row::{SETTINGS, is_paused, read_row, read_seen};
 use super::session::Session;
 use super::targets::whole;
 use crate::answer::TargetPage;
@@ -19,6 +19,7 @@ use crate::legacy::{
     BucketTally, Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow, MARK_FACTORS,
     MARK_MASK, MARK_SHIFT, Name,
 };
+use crate::operators::PAUSED;
 use crate::{Result, StoreError};
 
 mod drift;
@@ -33,7 +34,8 @@ const OWN_SETTINGS: &str = "jetpack_monitor_site_check_config";
 const EPOCH: &str = "CAST('1970-01-01' AS DATETIME)";
 
 /// The head of every statement that reads rows: id, whether active, group, URL, minutes, bucket (or
-/// NULL), and the settings of the target, then those of its blog. A condition follows it.
+/// NULL), whether paused, and the settings of the target, then those of its blog. A condition
+/// follows it.
 fn select(legacy: &Legacy, buckets: bool) -> String {
     let LegacyColumns {
         id,
@@ -51,12 +53,14 @@ fn select(legacy: &Legacy, buckets: bool) -> String {
     } else {
         "NULL".to_owned()
     });
+    columns.push("p.target_id IS NOT NULL".to_owned());
     let settings = |of: &str| SETTINGS.map(|setting| setting.read_from(of));
     columns.extend(settings("e"));
     let mut joins = format!(
-        "LEFT JOIN {} AS e ON e.source_site_id = s.{}",
+        "LEFT JOIN {PAUSED} AS p ON p.target_id = s.{id} \
+         LEFT JOIN {} AS e ON e.source_site_id = s.{id}",
         settings_table(legacy),
-        id.quoted()
+        id = id.quoted()
     );
     if let Some(table) = &legacy.blog_config_table {
         columns.extend(settings("b"));
@@ -70,13 +74,23 @@ fn select(legacy: &Legacy, buckets: bool) -> String {
     )
 }
 
+/// Which rows of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those that are checked but for a pause.
+    Active,
+    /// Those that are checked.
+    Checked,
+}
+
 /// A page in the order of ids. Parameters: the id before it, and how many rows.
-fn page(legacy: &Legacy, buckets: bool, only_active: bool) -> String {
+fn page(legacy: &Legacy, buckets: bool, which: Which) -> String {
     let (id, active) = (legacy.columns.id.quoted(), legacy.columns.active.quoted());
-    let which = if only_active {
-        format!(" AND s.{active} = 1")
-    } else {
-        String::new()
+    let which = match which {
+        Which::All => String::new(),
+        Which::Active => format!(" AND s.{active} = 1"),
+        Which::Checked => format!(" AND s.{active} = 1 AND p.target_id IS NULL"),
     };
     let head = select(legacy, buckets);
     format!("{head} s.{id} > ?{which} ORDER BY s.{id} LIMIT ?")
@@ -178,8 +192,15 @@ pub(super) fn project_freshness(legacy: &Legacy) -> [String; 3] {
     ]
 }
 
+/// What somebody paused is not active.
+fn with_pause(mut target: Target, is_paused: bool) -> Target {
+    target.active &= !is_paused;
+    target
+}
+
 impl Session {
-    /// Rows of the legacy table, as targets.
+    /// Rows of the legacy table, as targets. Where they are the targets of the node, a paused one
+    /// is not active; where they are only copied, pauses are those of our own targets.
     pub(crate) async fn legacy_targets(
         &mut self,
         after: Option<TargetId>,
@@ -187,14 +208,22 @@ impl Session {
         only_active: bool,
     ) -> Result<TargetPage> {
         let legacy = self.named_legacy()?;
-        let sql = page(&legacy, false, only_active);
+        let are_ours = self.source().is_some();
+        let which = match (only_active, are_ours) {
+            (false, _) => Which::All,
+            (true, false) => Which::Active,
+            (true, true) => Which::Checked,
+        };
+        let sql = page(&legacy, false, which);
         let place = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
         let rows = self.ask(&sql, place.into()).await?;
         let mut page = TargetPage::default();
         for row in &rows {
             page.last = Some(self.key(row)?);
             match read_row(row) {
-                Ok(target) => page.targets.push(target),
+                Ok(target) => page
+                    .targets
+                    .push(with_pause(target, are_ours && is_paused(row))),
                 Err(refused) => page.refused.push(refused),
             }
         }
@@ -213,7 +242,8 @@ impl Session {
         let rows = match range {
             LegacyRange::After { id, limit } => {
                 let place = vec![raw(*id), Value::Int(whole(*limit))];
-                self.ask(&page(&legacy, buckets, true), place).await?
+                let sql = page(&legacy, buckets, Which::Active);
+                self.ask(&sql, place).await?
             }
             LegacyRange::Bucket { bucket, id, limit } => {
                 let bucket = Value::Int(i64::from(*bucket));
@@ -228,7 +258,7 @@ impl Session {
                     session.fetch_many((&head, ""), &[], ids).await
                 })
                 .await?
-            }
+            },
         };
         let seen = |row: &Row| Ok(read_seen(self.key(row)?, row));
         rows.iter().map(seen).collect()
@@ -262,11 +292,15 @@ impl Session {
         Ok(found > Some(0))
     }
 
-    /// Rows of the legacy table, and active ones.
+    /// Rows of the legacy table, and those that are checked.
     pub(super) async fn legacy_counts(&mut self, legacy: &Legacy) -> Result<(u64, u64)> {
         let (table, active) = (legacy.table.quoted(), legacy.columns.active.quoted());
-        let all = format!("SELECT COUNT(*) FROM {table}");
-        let active = format!("{all} WHERE {active} = 1");
+        let id = legacy.columns.id.quoted();
+        let all = format!("SELECT COUNT(*) FROM {table} AS s");
+        let active = format!(
+            "{all} WHERE s.{active} = 1 \
+             AND NOT EXISTS (SELECT 1 FROM {PAUSED} AS p WHERE p.target_id = s.{id})"
+        );
         let all = self.number(&all, Vec::new()).await?;
         let active = self.number(&active, Vec::new()).await?;
         Ok((all.unwrap_or(0) as u64, active.unwrap_or(0) as u64))

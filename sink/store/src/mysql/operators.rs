@@ -7,11 +7,9 @@ use mysql_async::{Row, Value};
 use super::queries::bad_row;
 use super::session::{Session, read};
 use crate::operators::{
-    PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowList, WindowRow,
+    PAUSED, PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowList, WindowRow,
 };
 use crate::{Result, StoreError};
-
-const PAUSED: &str = "jetpack_monitor_paused_targets";
 
 impl Session {
     pub(crate) async fn add_window(
@@ -99,30 +97,61 @@ impl Session {
         by: &str,
         now: UnixMs,
     ) -> Result<Switched> {
-        self.require_own_targets()?;
+        let (table, id) = self.targets_table();
         let sql = format!(
             "INSERT IGNORE INTO {PAUSED} (target_id, paused_by, paused_at) \
-             SELECT id, ?, ? FROM jetpack_monitor_check_targets WHERE id = ?"
+             SELECT {id}, ?, ? FROM {table} WHERE {id} = ?"
         );
-        let id = Value::Int(target.get());
-        let values = vec![Value::from(by), Value::Int(now.0 as i64), id];
-        self.write(async |session: &mut Self| {
-            let change = session.new_change().await?;
-            let added = session.execute(&sql, values.clone()).await?;
-            session.switched(target, added, change).await
-        })
-        .await
+        let row = Value::Int(target.get());
+        let values = vec![Value::from(by), Value::Int(now.0 as i64), row];
+        self.switch(target, &sql, values).await
     }
 
     pub(crate) async fn resume_target(&mut self, target: TargetId) -> Result<Switched> {
-        self.require_own_targets()?;
         let sql = format!("DELETE FROM {PAUSED} WHERE target_id = ?");
+        self.switch(target, &sql, vec![Value::Int(target.get())])
+            .await
+    }
+
+    /// Where the targets are, and the column of their ids.
+    fn targets_table(&self) -> (String, String) {
+        match self.source() {
+            Some(legacy) => (legacy.table.quoted(), legacy.columns.id.quoted()),
+            None => ("jetpack_monitor_check_targets".to_owned(), "id".to_owned()),
+        }
+    }
+
+    /// Adds or removes a pause. A target of our own gets a new change number, so that every node
+    /// hears of it; the rows of somebody else have none: their node reads such a row again.
+    async fn switch(
+        &mut self,
+        target: TargetId,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Switched> {
+        let are_ours = self.source().is_none();
+        let (table, column) = self.targets_table();
+        let known = format!("SELECT COUNT(*) FROM {table} WHERE {column} = ?");
+        let id = Value::Int(target.get());
         self.write(async |session: &mut Self| {
-            let change = session.new_change().await?;
-            let removed = session
-                .execute(&sql, vec![Value::Int(target.get())])
-                .await?;
-            session.switched(target, removed, change).await
+            let change = if are_ours {
+                Some(session.new_change().await?)
+            } else {
+                None
+            };
+            if session.execute(sql, values.clone()).await? == 0 {
+                let known = session.number(&known, vec![id.clone()]).await?;
+                return Ok(match known {
+                    None | Some(0) => Switched::Absent,
+                    Some(_) => Switched::Already,
+                });
+            }
+            if let Some(change) = change {
+                let sql = "UPDATE jetpack_monitor_check_targets SET change_number = ? WHERE id = ?";
+                let values = vec![Value::Int(change), id.clone()];
+                session.execute(sql, values).await?;
+            }
+            Ok(Switched::Done)
         })
         .await
     }
@@ -132,23 +161,6 @@ impl Session {
         let sql = "UPDATE jetpack_monitor_counters SET value = value + 1 WHERE name = 'change'";
         self.execute(sql, Vec::new()).await?;
         Ok(self.latest_change().await? as i64)
-    }
-
-    /// Gives a target that was switched a new change number, so that every node hears of it.
-    async fn switched(&mut self, target: TargetId, rows: u64, change: i64) -> Result<Switched> {
-        let id = Value::Int(target.get());
-        if rows == 0 {
-            let sql = "SELECT COUNT(*) FROM jetpack_monitor_check_targets WHERE id = ?";
-            let known = self.number(sql, vec![id]).await?.unwrap_or(0);
-            return Ok(if known == 0 {
-                Switched::Absent
-            } else {
-                Switched::Already
-            });
-        }
-        let sql = "UPDATE jetpack_monitor_check_targets SET change_number = ? WHERE id = ?";
-        self.execute(sql, vec![Value::Int(change), id]).await?;
-        Ok(Switched::Done)
     }
 
     pub(crate) async fn paused_targets(

@@ -35,10 +35,11 @@ impl Store {
     }
 
     /// Pauses a target: it is not active until it is resumed, whatever imports say. It gets a new
-    /// change number. Its open events are its node's business.
+    /// change number; a row of the legacy table is left as it is, and has none. Its open events are
+    /// its node's business.
     ///
     /// # Errors
-    /// [`LegacyTargets`](crate::StoreError::LegacyTargets); the store's.
+    /// The store's.
     pub async fn pause_target(
         &self,
         target: TargetId,
@@ -48,7 +49,7 @@ impl Store {
         ask!(self, Control, |db| db.pause_target(target, &by, now))
     }
 
-    /// Resumes a target that was paused; it gets a new change number.
+    /// Resumes a target that was paused; it gets a new change number as it did then.
     ///
     /// # Errors
     /// As [`Store::pause_target`].

@@ -26,12 +26,26 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 12);
 
-/// An active row that is no target.
+/// An active row that is not fed. Where its bucket is counted, it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bad {
+struct Aside {
     bucket: u16,
-    /// A hash of what is wrong with it: it is said once.
-    why: u64,
+    why: Why,
+}
+
+/// Why a row is not fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It is no target; a hash of what is wrong with it: it is said once.
+    Bad(u64),
+    /// An operator paused it.
+    Paused,
+}
+
+impl Aside {
+    fn is_bad(&self) -> bool {
+        matches!(self.why, Why::Bad(_))
+    }
 }
 
 /// Which rows an answer has to have, if they are there and active.
@@ -75,8 +89,8 @@ pub(super) struct Difference {
 pub(super) struct Held {
     /// By slot.
     cores: Vec<Vec<Entry>>,
-    bad: BTreeMap<TargetId, Bad>,
-    /// The active rows of each bucket, those that are bad included.
+    aside: BTreeMap<TargetId, Aside>,
+    /// The active rows of each bucket, those that are aside included.
     buckets: Vec<BucketTally>,
 }
 
@@ -85,19 +99,20 @@ impl Held {
     pub(super) fn new(cores: usize) -> Self {
         Self {
             cores: vec![Vec::new(); cores],
-            bad: BTreeMap::new(),
+            aside: BTreeMap::new(),
             buckets: Vec::new(),
         }
     }
 
-    /// Rows that are bad and not in the fleet, about.
-    pub(super) fn bad(&self) -> usize {
-        self.bad.len()
+    /// Active rows that are not in the fleet, about.
+    pub(super) fn aside(&self) -> usize {
+        self.aside.len()
     }
 
     /// Every bad row: those that are in the fleet as they were before, too.
     pub(super) fn bad_ids(&self) -> impl Iterator<Item = TargetId> {
-        self.bad.keys().copied()
+        let bad = self.aside.iter().filter(|(_, aside)| aside.is_bad());
+        bad.map(|(&id, _)| id)
     }
 
     /// Compares `rows`, and those of the fleet that are missing among them, with what is
@@ -126,6 +141,10 @@ impl Held {
                 LegacyState::Refused(why) => {
                     there.insert(id);
                     self.refused(fleet, (id, bucket, why), feeding, &mut found);
+                }
+                LegacyState::Paused => {
+                    there.insert(id);
+                    self.paused(fleet, (id, bucket), &mut found);
                 }
                 LegacyState::Inactive => {}
             }
@@ -197,8 +216,8 @@ impl Held {
                 ids.insert(id);
             }
         }
-        for (&id, bad) in &self.bad {
-            if let Some(ids) = found.get_mut(&bad.bucket) {
+        for (&id, aside) in &self.aside {
+            if let Some(ids) = found.get_mut(&aside.bucket) {
                 ids.insert(id);
             }
         }
@@ -208,6 +227,26 @@ impl Held {
     fn tally(&self, bucket: u16) -> BucketTally {
         let tally = self.buckets.get(usize::from(bucket));
         tally.copied().unwrap_or_default()
+    }
+
+    /// Counts a row in its bucket, and no more where it was counted.
+    fn recount(&mut self, id: TargetId, counted: Option<u16>, bucket: u16) {
+        if counted == Some(bucket) {
+            return;
+        }
+        if let Some(counted) = counted {
+            self.count(id, counted, false);
+        }
+        self.count(id, bucket, true);
+    }
+
+    /// Forgets that a row was not fed; where it was counted.
+    fn no_longer_aside(&mut self, id: TargetId, found: &mut Difference) -> Option<u16> {
+        let aside = self.aside.remove(&id)?;
+        if aside.is_bad() {
+            found.right_again.push(id.get());
+        }
+        Some(aside.bucket)
     }
 
     fn count(&mut self, id: TargetId, bucket: u16, is_there: bool) {
@@ -239,24 +278,16 @@ impl Held {
         found: &mut Difference,
     ) {
         let id = target.id;
-        let bad = self.bad.remove(&id);
-        found.right_again.extend(bad.map(|_| id.get()));
+        let counted = self.no_longer_aside(id, found);
         let Some((core, slot, before)) = self.entry_of(fleet, id) else {
-            // A bad row was counted, too.
-            if let Some(bad) = bad {
-                self.count(id, bad.bucket, false);
-            }
-            self.count(id, entry.bucket, true);
+            self.recount(id, counted, entry.bucket);
             found.activated += 1;
             found.targets.push(target);
             found.entries.push(entry);
             return;
         };
-        if before.bucket != entry.bucket {
-            self.count(id, before.bucket, false);
-            self.count(id, entry.bucket, true);
-            self.cores[usize::from(core.0)][slot.index()].bucket = entry.bucket;
-        }
+        self.recount(id, Some(before.bucket), entry.bucket);
+        self.cores[usize::from(core.0)][slot.index()].bucket = entry.bucket;
         entry.generation = before.generation;
         if entry.fingerprint == before.fingerprint {
             if feeding == Feeding::Changes {
@@ -284,11 +315,11 @@ impl Held {
     ) {
         let mut hasher = DefaultHasher::new();
         why.to_string().hash(&mut hasher);
-        let bad = Bad {
+        let bad = Aside {
             bucket,
-            why: hasher.finish(),
+            why: Why::Bad(hasher.finish()),
         };
-        let before = self.bad.insert(id, bad);
+        let before = self.aside.insert(id, bad);
         if before.is_none_or(|before| before.why != bad.why) {
             found.refused.push((id.get(), why));
         }
@@ -301,12 +332,19 @@ impl Held {
         } else {
             before.map(|before| before.bucket)
         };
-        if counted != Some(bucket) {
-            if let Some(counted) = counted {
-                self.count(id, counted, false);
-            }
-            self.count(id, bucket, true);
+        self.recount(id, counted, bucket);
+    }
+
+    /// A paused row leaves the fleet, and is where it was counted.
+    fn paused(&mut self, fleet: &Fleet, (id, bucket): (TargetId, u16), found: &mut Difference) {
+        let before = self.no_longer_aside(id, found);
+        let why = Why::Paused;
+        self.aside.insert(id, Aside { bucket, why });
+        let in_fleet = self.entry_of(fleet, id).map(|(_, _, entry)| entry.bucket);
+        if in_fleet.is_some() {
+            found.gone.push(id);
         }
+        self.recount(id, in_fleet.or(before), bucket);
     }
 
     fn missing(
@@ -323,8 +361,8 @@ impl Held {
                 let held = fleet.between(after, last).map(|(id, ..)| id);
                 let from = after.map_or(Bound::Unbounded, Bound::Excluded);
                 let to = last.map_or(Bound::Unbounded, Bound::Included);
-                let bad = self.bad.range((from, to)).map(|(&id, _)| id);
-                let mut missing: Vec<TargetId> = held.chain(bad).filter(is_missing).collect();
+                let aside = self.aside.range((from, to)).map(|(&id, _)| id);
+                let mut missing: Vec<TargetId> = held.chain(aside).filter(is_missing).collect();
                 missing.sort_unstable();
                 missing.dedup();
                 missing
@@ -333,13 +371,12 @@ impl Held {
     }
 
     fn gone(&mut self, fleet: &Fleet, id: TargetId, found: &mut Difference) {
-        let bad = self.bad.remove(&id);
-        found.right_again.extend(bad.map(|_| id.get()));
+        let aside = self.no_longer_aside(id, found);
         if let Some((_, _, entry)) = self.entry_of(fleet, id) {
             self.count(id, entry.bucket, false);
             found.gone.push(id);
-        } else if let Some(bad) = bad {
-            self.count(id, bad.bucket, false);
+        } else if let Some(bucket) = aside {
+            self.count(id, bucket, false);
         }
     }
 }
@@ -441,7 +478,10 @@ mod tests {
             let fed = targets.iter().map(|t| (t.id.get(), t.generation.0));
             let fed: Vec<(i64, u32)> = fed.collect();
             let ids: Vec<TargetId> = targets.iter().map(|target| target.id).collect();
-            self.fleet.take_away(&found.gone).await.expect("alive");
+            self.fleet
+                .take_away(&found.gone, None)
+                .await
+                .expect("alive");
             self.fleet.feed(targets).await.expect("alive");
             self.held.fed(&self.fleet, &ids, &found);
             let gone = found.gone.iter().map(|id| id.get()).collect();
@@ -551,7 +591,7 @@ mod tests {
         // Good again: the one is new, the other as it was.
         let rows = vec![plain(1, 1), plain(2, 1), plain(3, 2)];
         let (fed, ..) = bed.changes(rows, ALL).await;
-        assert_eq!((fed, bed.held.bad()), (vec![(2, 1)], 0));
+        assert_eq!((fed, bed.held.aside()), (vec![(2, 1)], 0));
         bed.assert_counts(&[(1, &[1, 2]), (2, &[3])]);
         // The sink forgot all, and nobody knows what the bad row was.
         let rows = || vec![plain(1, 1), plain(2, 1), bad(3, 2, "y")];
@@ -566,7 +606,7 @@ mod tests {
         bed.changes(vec![bad(3, 2, "y"), bad(4, 2, "y")], Covered::Nothing)
             .await;
         let (_, gone, _) = bed.changes(Vec::new(), ALL).await;
-        assert_eq!((gone, bed.held.bad()), (vec![1, 2, 3], 0));
+        assert_eq!((gone, bed.held.aside()), (vec![1, 2, 3], 0));
         bed.assert_counts(&[]);
     }
 
@@ -600,5 +640,38 @@ mod tests {
         without.bucket = None;
         bed.changes(vec![without], Covered::Nothing).await;
         assert_eq!(bed.held.differing((0, 0), &[of(0)]), (vec![], false));
+    }
+
+    #[tokio::test]
+    async fn a_paused_row_is_in_its_bucket_and_not_in_the_fleet() {
+        let mut bed = Bed::new();
+        let rows = vec![plain(1, 1), plain(2, 1), bad(3, 2, "x")];
+        bed.feed(rows, ALL, Feeding::All).await;
+        let paused = |raw, bucket| row(raw, bucket, LegacyState::Paused);
+        // One that was checked, and one that is no target; the other one moved meanwhile.
+        let rows = || vec![paused(1, 1), plain(2, 4), paused(3, 2)];
+        let (fed, gone, refused) = bed.changes(rows(), ALL).await;
+        assert_eq!((fed, gone, refused), (vec![], vec![1], vec![]));
+        bed.assert_counts(&[(1, &[1]), (2, &[3]), (4, &[2])]);
+        assert_eq!((bed.held.aside(), bed.held.bad_ids().count()), (2, 0));
+        assert_eq!(bed.changes(rows(), ALL).await, nothing());
+        assert_eq!(bed.feed(rows(), ALL, Feeding::All).await.0, [(2, 1)]);
+        // A paused row that moves is counted where it is; nothing of it is asked for again.
+        let (_, gone, _) = bed.changes(vec![paused(1, 5)], Covered::Nothing).await;
+        assert!(gone.is_empty());
+        bed.assert_counts(&[(2, &[3]), (4, &[2]), (5, &[1])]);
+        // Resumed: the one is checked again, the other one is as bad as it was, and said again.
+        let rows = vec![plain(1, 5), plain(2, 4), bad(3, 2, "x")];
+        let (fed, gone, refused) = bed.changes(rows, ALL).await;
+        assert_eq!((fed, gone, refused), (vec![(1, 1)], vec![], vec![3]));
+        bed.assert_counts(&[(2, &[3]), (4, &[2]), (5, &[1])]);
+        // Switched off, or deleted, while it is paused.
+        bed.changes(vec![paused(1, 5), paused(2, 4)], Covered::Nothing)
+            .await;
+        let off = row(1, 5, LegacyState::Inactive);
+        bed.changes(vec![off], Covered::These(&[id(1), id(2)]))
+            .await;
+        bed.assert_counts(&[(2, &[3])]);
+        assert_eq!((bed.fleet.len(), bed.held.aside()), (0, 1));
     }
 }

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use self::events::{Done, Event, Loaded, Next, Read};
-use self::held::{Covered, Feeding, Held};
+use self::held::{Covered, Difference, Feeding, Held};
 use self::stats::Standing;
 use self::stream::Stream;
 use self::sweep::{SLICES, Sweep};
@@ -130,7 +130,7 @@ impl LegacyRows {
 
     fn show(&mut self, fleet_len: usize, view: &View) {
         let figures = self.sweep.figures();
-        let rows = (fleet_len + self.held.bad()) as u64;
+        let rows = (fleet_len + self.held.aside()) as u64;
         self.sweep.set_rows(rows);
         if figures.passes != self.passes {
             self.passes = figures.passes;
@@ -248,7 +248,7 @@ impl Control {
                 self.config.legacy_sweep_s
             );
         }
-        let rows = (self.fleet.len() + legacy.held.bad()) as u64;
+        let rows = (self.fleet.len() + legacy.held.aside()) as u64;
         let loaded = Loaded {
             rows,
             buckets,
@@ -407,25 +407,71 @@ impl Control {
         covered: Covered<'_>,
         feeding: Feeding,
     ) -> anyhow::Result<Change> {
+        let found = self.compare_legacy(rows, covered, feeding);
+        self.feed_difference(found, None).await
+    }
+
+    fn compare_legacy(
+        &mut self,
+        rows: Vec<LegacyRow>,
+        covered: Covered<'_>,
+        feeding: Feeding,
+    ) -> Difference {
         let Some(legacy) = &mut self.legacy else {
-            return Ok(Change::default());
+            return Difference::default();
         };
-        let mut found = legacy.held.compare(&self.fleet, rows, covered, feeding);
+        let found = legacy.held.compare(&self.fleet, rows, covered, feeding);
         let right_again = found.right_again.iter().copied();
         let bad = found.refused.iter().map(|&(id, _)| id);
         self.parts.view.refusals.rows(bad, right_again);
         legacy.refused.say(&found.refused);
+        found
+    }
+
+    /// Feeds what differs; `by`: who paused what is gone.
+    async fn feed_difference(
+        &mut self,
+        mut found: Difference,
+        by: Option<&str>,
+    ) -> anyhow::Result<Change> {
         let targets = std::mem::take(&mut found.targets);
         let ids: Vec<TargetId> = targets.iter().map(|target| target.id).collect();
-        let removed = self.fleet.take_away(&found.gone).await?;
+        let removed = self.fleet.take_away(&found.gone, by).await?;
         let mut fed = self.fleet.feed(targets).await?;
         fed.removed += removed;
-        legacy.held.fed(&self.fleet, &ids, &found);
+        if let Some(legacy) = &mut self.legacy {
+            legacy.held.fed(&self.fleet, &ids, &found);
+        }
         let refused = found.refused.len() as u64;
         Ok(Change {
             fed,
             counts: [found.changed, found.activated, removed, refused],
         })
+    }
+
+    /// Reads one row again whose target somebody paused or resumed; `by`: who paused it.
+    pub(super) async fn reread_legacy(
+        &mut self,
+        id: TargetId,
+        by: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let Some(legacy) = &mut self.legacy else {
+            return Ok(());
+        };
+        let buckets = legacy.buckets.is_some();
+        let range = LegacyRange::Ids(vec![id]);
+        let rows = reading(self.parts.store.legacy_rows(range, buckets).await)?;
+        let found = self.compare_legacy(rows, Covered::These(&[id]), Feeding::Changes);
+        let change = self.feed_difference(found, by).await?;
+        let (view, now) = (&self.parts.view, self.parts.view.clock.mono());
+        view.legacy.add(change.counts);
+        if let Some(legacy) = &mut self.legacy {
+            // A reading that began before may tell of it as it was: then this is the last word.
+            let (ids, switched) = (vec![id], true);
+            legacy.sweep.on(Event::Changed { ids, switched }, now);
+            legacy.show(self.fleet.len(), view);
+        }
+        Ok(())
     }
 
     /// Reads the whole table now, and waits for it; meanwhile requests are answered.

@@ -11,9 +11,11 @@ use crate::columns::{Field, Fingerprint, text, unsigned, whole};
 use crate::legacy::{LEGACY_BUCKET_MAX, LegacyRow, LegacyState};
 
 /// Columns before the settings.
-const HEAD_LEN: usize = 6;
+const HEAD_LEN: usize = 7;
 /// Of those, the bucket; NULL where it is not asked for.
 const BUCKET_AT: usize = 5;
+/// And whether an operator paused it.
+const PAUSED_AT: usize = 6;
 
 /// A column of the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,16 @@ pub(super) fn read_row(row: &Row) -> Result<Target, (i64, FieldError)> {
     target(&fields(row))
 }
 
-/// The row `id` as a sweep sees it: of an inactive one nothing more is read.
+/// Whether an operator paused the target of a row.
+pub(super) fn is_paused(row: &Row) -> bool {
+    has_pause(field(row.as_ref(PAUSED_AT)))
+}
+
+fn has_pause(field: Field<'_>) -> bool {
+    matches!(field, Field::Whole(flag) if flag != 0)
+}
+
+/// The row `id` as a sweep sees it: of an inactive or paused one nothing more is read.
 pub(super) fn read_seen(id: TargetId, row: &Row) -> LegacyRow {
     seen(id, &fields(row))
 }
@@ -71,13 +82,14 @@ fn fields(row: &Row) -> Vec<Field<'_>> {
 }
 
 fn seen(id: TargetId, fields: &[Field<'_>]) -> LegacyRow {
-    let state = if is_active(fields) {
-        match target(fields).and_then(fingerprinted) {
+    let is_paused = fields.get(PAUSED_AT).copied().is_some_and(has_pause);
+    let state = match (is_active(fields), is_paused) {
+        (false, _) => LegacyState::Inactive,
+        (true, true) => LegacyState::Paused,
+        (true, false) => match target(fields).and_then(fingerprinted) {
             Ok(active) => active,
             Err((_, why)) => LegacyState::Refused(why),
-        }
-    } else {
-        LegacyState::Inactive
+        },
     };
     let bucket = match fields.get(BUCKET_AT) {
         Some(Field::Whole(bucket)) => u16::try_from(*bucket).ok(),
@@ -236,6 +248,7 @@ mod tests {
             url,
             Field::Whole(minutes),
             Field::Whole(3),
+            Field::Whole(0),
         ];
         for given in [own, blog] {
             fields.extend(SETTINGS.map(|setting| {
@@ -341,6 +354,8 @@ mod tests {
         assert_eq!(bucket, Some(3));
         fields[3] = Field::Null;
         assert!(matches!(of(&fields).1, LegacyState::Refused(_)));
+        fields[PAUSED_AT] = Field::Whole(1);
+        assert_eq!(of(&fields), (Some(3), LegacyState::Paused));
         fields[1] = Field::Whole(0);
         assert_eq!(of(&fields).1, LegacyState::Inactive);
         for (bucket, known) in [

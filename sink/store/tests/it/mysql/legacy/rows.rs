@@ -1,6 +1,7 @@
 //! Rows as a sweep reads them: in pages, by bucket, by id; and counts by bucket.
 
-use store::{BucketTally, LegacyRange, LegacyRow, LegacyState};
+use model::UnixMs;
+use store::{BucketTally, LegacyRange, LegacyRow, LegacyState, Switched};
 
 use super::*;
 
@@ -13,12 +14,13 @@ async fn rows(store: &Store, range: LegacyRange) -> Vec<LegacyRow> {
     store.legacy_rows(range, true).await.expect("rows")
 }
 
-/// Id, bucket and `a`ctive, `r`efused or `i`nactive.
+/// Id, bucket and `a`ctive, `r`efused, `p`aused or `i`nactive.
 fn brief(rows: &[LegacyRow]) -> Vec<(i64, Option<u16>, char)> {
     let word = |state: &LegacyState| match state {
         LegacyState::Active(..) => 'a',
         LegacyState::Refused(_) => 'r',
         LegacyState::Inactive => 'i',
+        LegacyState::Paused => 'p',
     };
     rows.iter()
         .map(|row| (row.id.get(), row.bucket, word(&row.state)))
@@ -143,4 +145,64 @@ async fn without_an_index_of_buckets_there_is_nothing_to_count_by() {
          ADD KEY other (bucket_no, monitor_active)",
     );
     assert!(!store.legacy_has_buckets().await.expect("looked"));
+}
+
+#[tokio::test]
+async fn a_pause_is_ours_alone_and_such_a_row_is_found_paused() {
+    let backend = with_sites(FOUR);
+    let store = opened(&backend.url()).await;
+    let pause = |id: i64| store.pause_target(target(id), "ann".to_owned(), UnixMs(5));
+    for (id, expected) in [
+        (3, Switched::Done),
+        (3, Switched::Already),
+        (5, Switched::Done),
+        (6, Switched::Done),
+        (77, Switched::Absent),
+    ] {
+        assert_eq!(pause(id).await.expect("asked"), expected, "{id}");
+    }
+    let everything = LegacyRange::After { id: None, limit: 9 };
+    let ids = LegacyRange::Ids([3, 5, 6].map(target).into());
+    // One that is switched off is so, and counts are those of the table.
+    let (good, bad, off) = ((3, Some(1), 'p'), (5, Some(2), 'p'), (6, Some(1), 'i'));
+    let far = (4_000_000_000, Some(1), 'a');
+    assert_eq!(
+        brief(&rows(&store, everything.clone()).await),
+        [good, bad, far]
+    );
+    assert_eq!(brief(&rows(&store, ids).await), [good, bad, off]);
+    let counted = store.legacy_tally(0, 9).await.expect("counts");
+    assert_eq!(counted, [(1, tally(&[3, 4_000_000_000])), (2, tally(&[5]))]);
+    let active = "SELECT SUM(monitor_active) FROM jetpack_monitor_sites";
+    assert_eq!(
+        backend.number(active),
+        Some(3),
+        "nothing of it is in the table"
+    );
+    let page = store.targets(None, 9, true).await.expect("a page");
+    assert_eq!(page.targets.len(), 1);
+    assert_eq!(store.counts().await.expect("counts").active, 1);
+    let resumed = store.resume_target(target(3)).await.expect("asked");
+    let again = store.resume_target(target(3)).await.expect("asked");
+    assert_eq!((resumed, again), (Switched::Done, Switched::Already));
+    let first = brief(&rows(&store, everything).await)[0];
+    assert_eq!(first, (3, Some(1), 'a'));
+}
+
+/// Lesson: who copies rows into our own table copies those that are paused there as well.
+#[tokio::test]
+async fn a_pause_of_our_own_targets_is_none_of_rows_that_are_only_copied() {
+    let backend = with_sites(FOUR);
+    let opened = opened(&backend.url()).await;
+    let paused = opened.pause_target(target(3), "ann".to_owned(), UnixMs(5));
+    assert_eq!(paused.await.expect("asked"), Switched::Done);
+    let copied = Legacy {
+        load: false,
+        ..described()
+    };
+    let beside = open_without_claim(&backend.url(), copied).await;
+    let beside = beside.expect("opens");
+    let page = beside.legacy_targets(None, 9, true).await.expect("a page");
+    let ids: Vec<i64> = page.targets.iter().map(|it| it.id.get()).collect();
+    assert_eq!(ids, [3, 4_000_000_000]);
 }
