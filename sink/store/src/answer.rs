@@ -66,6 +66,15 @@ pub struct TargetPage {
     pub latest_change: u64,
 }
 
+/// Targets that were asked for by their ids, active or not, in no order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundTargets {
+    /// The valid ones.
+    pub targets: Vec<Target>,
+    /// Ids of stored rows that are no valid target, and why.
+    pub refused: Vec<(i64, FieldError)>,
+}
+
 /// Targets in the order of their changes, active or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangePage {

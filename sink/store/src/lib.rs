@@ -35,8 +35,8 @@ mod url;
 
 pub use answer::{
     Applied, AuditRow, AuditSubject, ChangePage, Drift, DriftSlice, EventFilter, Floors, Forgotten,
-    FreshnessRow, FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport, ImportRow,
-    LegacyReport, OpenEvent, StoreCounts, TargetPage,
+    FoundTargets, FreshnessRow, FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport,
+    ImportRow, LegacyReport, OpenEvent, StoreCounts, TargetPage,
 };
 pub use changes::{Change, ChangeCounts, Changes, LostChanges, NoChanges, Position, Reader};
 pub use columns::Fingerprint;

@@ -6,8 +6,9 @@ use model::{FactId, TargetId, UnixMs};
 use tokio::sync::mpsc;
 
 use crate::answer::{
-    Applied, AuditRow, ChangePage, EventFilter, Floors, Forgotten, FreshnessRow, FreshnessWritten,
-    HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, OpenEvent, StoreCounts, TargetPage,
+    Applied, AuditRow, ChangePage, EventFilter, Floors, Forgotten, FoundTargets, FreshnessRow,
+    FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport, ImportRow, OpenEvent,
+    StoreCounts, TargetPage,
 };
 use crate::lease::{Claim, Fence};
 use crate::mysql::{Lane, MysqlUrl};
@@ -18,6 +19,8 @@ use crate::{Result, StoreError, mysql, sqlite};
 
 /// Rows of one import transaction: an apply waits for one of them at most (≈ 50 ms).
 const IMPORT_CHUNK_ROWS: usize = 2_000;
+/// Targets that one request reads by their ids: others are answered between two of them.
+const IDS_CHUNK: usize = 500;
 
 /// A store. Clones share their connections. Facts are applied one batch at a time, in the order in
 /// which they were asked; so is freshness. The embedded store does everything one at a time, a
@@ -231,6 +234,23 @@ impl Store {
         only_active: bool,
     ) -> Result<TargetPage> {
         ask!(self, Control, |db| db.targets(after, limit, only_active))
+    }
+
+    /// The targets `ids`, active or not; those that are not there are left out. Each 500 of them
+    /// are one picture of the store, and one statement on a server.
+    ///
+    /// # Errors
+    /// As [`Store::targets`].
+    pub async fn targets_by_ids(&self, mut ids: Vec<TargetId>) -> Result<FoundTargets> {
+        let mut found = FoundTargets::default();
+        while !ids.is_empty() {
+            let later = ids.split_off(ids.len().min(IDS_CHUNK));
+            let part = ask!(self, Control, |db| db.targets_by_ids(&ids))?;
+            found.targets.extend(part.targets);
+            found.refused.extend(part.refused);
+            ids = later;
+        }
+        Ok(found)
     }
 
     /// The next `limit` targets that changed after `after_change`, in the order of their last

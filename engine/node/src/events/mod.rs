@@ -152,8 +152,7 @@ impl Urls {
         if let Some(known) = self.0.get(&id) {
             return Ok(known.clone());
         }
-        let page = store.targets(TargetId::new(id.get() - 1), 1, false).await?;
-        let found = page.targets.into_iter().find(|target| target.id == id);
+        let found = store.targets_by_ids(vec![id]).await?.targets.pop();
         let url = found.map(|target| target.config.check.to_string());
         self.0.insert(id, url.clone());
         Ok(url)

@@ -19,13 +19,11 @@ const ENDED_LOOKED_AT: usize = 20;
 
 /// The target `id`, active or not.
 pub(crate) async fn find(store: &Store, id: TargetId) -> anyhow::Result<Option<Target>> {
-    let page = store.targets(TargetId::new(id.get() - 1), 1, false).await?;
-    for (refused, error) in page.refused {
-        if refused == id.get() {
-            return bad_input(format!("the target {id} in the store is refused: {error}"));
-        }
+    let mut found = store.targets_by_ids(vec![id]).await?;
+    if let Some((_, error)) = found.refused.first() {
+        return bad_input(format!("the target {id} in the store is refused: {error}"));
     }
-    Ok(page.targets.into_iter().find(|target| target.id == id))
+    Ok(found.targets.pop())
 }
 
 /// Everything about one target.

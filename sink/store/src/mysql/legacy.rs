@@ -14,7 +14,7 @@ use mysql_async::{Row, Value};
 use self::row::{SETTINGS, is_paused, read_row, read_seen};
 use super::session::Session;
 use super::targets::whole;
-use crate::answer::TargetPage;
+use crate::answer::{FoundTargets, TargetPage};
 use crate::legacy::{
     BucketTally, Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow, MARK_FACTORS,
     MARK_MASK, MARK_SHIFT, Name,
@@ -94,6 +94,12 @@ fn page(legacy: &Legacy, buckets: bool, which: Which) -> String {
     };
     let head = select(legacy, buckets);
     format!("{head} s.{id} > ?{which} ORDER BY s.{id} LIMIT ?")
+}
+
+/// The head of a statement that reads some rows; their ids follow it.
+fn some(legacy: &Legacy, buckets: bool) -> String {
+    let head = select(legacy, buckets);
+    format!("{head} s.{} IN", legacy.columns.id.quoted())
 }
 
 /// A page of one bucket. Parameters: the bucket, the id before the page, and how many rows.
@@ -230,6 +236,19 @@ impl Session {
         Ok(page)
     }
 
+    /// Rows of the legacy table, which are the targets of the node.
+    pub(super) async fn legacy_targets_by_ids(&mut self, ids: &[TargetId]) -> Result<FoundTargets> {
+        let legacy = self.named_legacy()?;
+        let mut found = FoundTargets::default();
+        for row in self.by_ids(&some(&legacy, false), ids).await? {
+            match read_row(&row) {
+                Ok(target) => found.targets.push(with_pause(target, is_paused(&row))),
+                Err(refused) => found.refused.push(refused),
+            }
+        }
+        Ok(found)
+    }
+
     /// Rows of the legacy table, as they are now; with their buckets where those can be counted.
     pub(crate) async fn legacy_rows(
         &mut self,
@@ -250,15 +269,7 @@ impl Session {
                 let place = vec![bucket, raw(*id), Value::Int(whole(*limit))];
                 self.ask(&page_of_bucket(&legacy), place).await?
             }
-            LegacyRange::Ids(ids) => {
-                let head = select(&legacy, buckets);
-                let head = format!("{head} s.{} IN", legacy.columns.id.quoted());
-                let ids = ids.iter().map(|id| Value::Int(id.get())).collect();
-                self.read(async |session: &mut Self| {
-                    session.fetch_many((&head, ""), &[], ids).await
-                })
-                .await?
-            },
+            LegacyRange::Ids(ids) => self.by_ids(&some(&legacy, buckets), ids).await?,
         };
         let seen = |row: &Row| Ok(read_seen(self.key(row)?, row));
         rows.iter().map(seen).collect()

@@ -4,7 +4,7 @@ use model::TargetId;
 use mysql_async::{Row, Value};
 
 use super::session::Session;
-use crate::answer::{ChangePage, TargetPage};
+use crate::answer::{ChangePage, FoundTargets, TargetPage};
 use crate::columns::{CONFIG_LEN, Field, Head, config_list, read_target};
 use crate::rules::IS_CHECKED;
 use crate::{Result, StoreError};
@@ -12,13 +12,17 @@ use crate::{Result, StoreError};
 /// Columns before the configuration.
 const HEAD_LEN: usize = 3;
 
-/// Rows for [`read_target`], with the change number after them.
-fn select(which: &str, order: &str) -> String {
+/// Rows for [`read_target`], with the change number after them. A condition follows it.
+fn head() -> String {
     format!(
         "SELECT id, generation, {IS_CHECKED}, {}, change_number
-         FROM jetpack_monitor_check_targets WHERE {which} ORDER BY {order} LIMIT ?",
+         FROM jetpack_monitor_check_targets WHERE",
         config_list()
     )
+}
+
+fn select(which: &str, order: &str) -> String {
+    format!("{} {which} ORDER BY {order} LIMIT ?", head())
 }
 
 impl Session {
@@ -52,6 +56,22 @@ impl Session {
             })
         })
         .await
+    }
+
+    pub(crate) async fn targets_by_ids(&mut self, ids: &[TargetId]) -> Result<FoundTargets> {
+        if self.source().is_some() {
+            return self.legacy_targets_by_ids(ids).await;
+        }
+        let rows = self.by_ids(&format!("{} id IN", head()), ids).await?;
+        let (targets, refused, _) = self.targets_of(&rows)?;
+        Ok(FoundTargets { targets, refused })
+    }
+
+    /// The rows of `head`, which ends with `IN`, with these ids.
+    pub(super) async fn by_ids(&mut self, head: &str, ids: &[TargetId]) -> Result<Vec<Row>> {
+        let ids: Vec<Value> = ids.iter().map(|id| Value::Int(id.get())).collect();
+        self.read(async |session: &mut Self| session.fetch_many((head, ""), &[], ids.clone()).await)
+            .await
     }
 
     pub(crate) async fn changes(&mut self, after_change: u64, limit: usize) -> Result<ChangePage> {

@@ -10,13 +10,14 @@ use super::connection::Db;
 use super::failure::Failure;
 use super::field::field;
 use crate::Result;
-use crate::answer::{ChangePage, TargetPage};
+use crate::answer::{ChangePage, FoundTargets, TargetPage};
 use crate::columns::{Head, ReadTarget, config_list, plain, read_target};
 use crate::rules::IS_CHECKED;
 
 static PAGE: LazyLock<String> = LazyLock::new(|| select("id > ?1", "id"));
 static ACTIVE_PAGE: LazyLock<String> =
     LazyLock::new(|| select(&format!("id > ?1 AND {IS_CHECKED}"), "id"));
+static BY_ID: LazyLock<String> = LazyLock::new(|| select("id = ?1", "id"));
 static CHANGES: LazyLock<String> = LazyLock::new(|| select("change_number > ?1", "change_number"));
 
 /// Rows for [`read_row`], with the change number after them.
@@ -63,6 +64,19 @@ impl Db {
                 last,
                 latest_change,
             })
+        })
+    }
+
+    pub(crate) fn targets_by_ids(&mut self, ids: &[TargetId]) -> Result<FoundTargets> {
+        self.run(|connection| {
+            let snapshot = connection.transaction()?;
+            let mut found = FoundTargets::default();
+            for id in ids {
+                let (targets, refused) = read(&snapshot, &BY_ID, (id.get(), 1), |_| {})?;
+                found.targets.extend(targets);
+                found.refused.extend(refused);
+            }
+            Ok(found)
         })
     }
 

@@ -1,9 +1,10 @@
 //! What is to be checked, as the store has it now. It must not know why.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use model::{Generation, Target, TargetId};
-use store::{LegacyRange, LegacyState, Store};
+use store::Store;
 use tokio::time::timeout;
 
 /// How long a store may take: a question that waits longer is better put again.
@@ -32,34 +33,16 @@ impl Targets {
     }
 
     async fn found(&self, wanted: &[(TargetId, Generation)]) -> store::Result<Vec<Option<Target>>> {
-        if self.are_legacy {
-            return self.found_legacy(wanted).await;
-        }
-        let mut found = Vec::with_capacity(wanted.len());
-        for &(id, generation) in wanted {
-            let page = self
-                .store
-                .targets(TargetId::new(id.get() - 1), 1, true)
-                .await?;
-            let same = |target: &Target| target.id == id && target.generation == generation;
-            found.push(page.targets.into_iter().find(same));
-        }
-        Ok(found)
-    }
-
-    /// Legacy rows have no generations.
-    async fn found_legacy(
-        &self,
-        wanted: &[(TargetId, Generation)],
-    ) -> store::Result<Vec<Option<Target>>> {
         let ids = wanted.iter().map(|&(id, _)| id).collect();
-        let rows = self.store.legacy_rows(LegacyRange::Ids(ids), false).await?;
-        let active = rows.into_iter().filter_map(|row| match row.state {
-            LegacyState::Active(target, _) => Some((row.id, *target)),
-            _ => None,
-        });
-        let mut active: std::collections::HashMap<TargetId, Target> = active.collect();
-        Ok(wanted.iter().map(|(id, _)| active.remove(id)).collect())
+        let found = self.store.targets_by_ids(ids).await?.targets;
+        let active = found.into_iter().filter(|target| target.active);
+        let active: HashMap<TargetId, Target> = active.map(|target| (target.id, target)).collect();
+        let asked = |&(id, generation): &(TargetId, Generation)| {
+            // Legacy rows have no generations.
+            let same = |target: &&Target| self.are_legacy || target.generation == generation;
+            active.get(&id).filter(same).cloned()
+        };
+        Ok(wanted.iter().map(asked).collect())
     }
 }
 

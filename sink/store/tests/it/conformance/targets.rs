@@ -2,8 +2,8 @@
 
 use model::ids::Generation;
 use model::target::{Maintenance, Method, TargetConfig};
-use model::{Check, Target, TargetId, TargetSpec};
-use store::{ImportPart, ImportReport, ImportRow, Store, StoreError};
+use model::{Check, Target, TargetId, TargetSpec, UnixMs};
+use store::{FoundTargets, ImportPart, ImportReport, ImportRow, Store, StoreError, Switched};
 
 use crate::fixture::{Backend, config, import_id, open, row, sites, spec, target};
 
@@ -515,4 +515,32 @@ pub(crate) async fn change_pages_cover_every_change<B: Backend>() {
     assert_eq!(last, store.counts().await.expect("counts").latest_change);
     let beyond = store.changes(u64::MAX, 5).await.expect("a page");
     assert_eq!((beyond.targets.len(), beyond.latest_change), (0, u64::MAX));
+}
+
+pub(crate) async fn targets_are_found_by_their_ids_whatever_they_are<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    // More than one request reads.
+    let count = 1_203;
+    let import = import_id(0);
+    let imported = store.import(sites(count), import).await.expect("imported");
+    assert_eq!(imported.inserted, count as u64);
+    let all = all(&store, 5_000, false).await;
+    let paused = all[7].id;
+    let by = "ann".to_owned();
+    let switched = store.pause_target(paused, by, UnixMs(1)).await;
+    assert_eq!(switched.expect("paused"), Switched::Done);
+    let absent = target(i64::MAX);
+    let mut wanted: Vec<TargetId> = all.iter().rev().map(|target| target.id).collect();
+    wanted.insert(600, absent);
+    let mut found = store.targets_by_ids(wanted).await.expect("read");
+    assert_eq!(found.refused, []);
+    found.targets.sort_unstable_by_key(|target| target.id);
+    let mut expected = all;
+    expected[7].active = false;
+    assert_eq!(found.targets, expected);
+    let nobody = store.targets_by_ids(vec![absent]).await.expect("read");
+    assert_eq!(nobody, FoundTargets::default());
+    let none = store.targets_by_ids(Vec::new()).await.expect("read");
+    assert_eq!(none, FoundTargets::default());
 }

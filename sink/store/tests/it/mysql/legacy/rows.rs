@@ -179,6 +179,15 @@ async fn a_pause_is_ours_alone_and_such_a_row_is_found_paused() {
         Some(3),
         "nothing of it is in the table"
     );
+    // As targets: one by one, and in pages.
+    let found = store.targets_by_ids([3, 5, 77].map(target).into()).await;
+    let found = found.expect("read");
+    let seen: Vec<_> = found
+        .targets
+        .iter()
+        .map(|it| (it.id.get(), it.active))
+        .collect();
+    assert_eq!((seen, found.refused.len()), (vec![(3, false)], 1));
     let page = store.targets(None, 9, true).await.expect("a page");
     assert_eq!(page.targets.len(), 1);
     assert_eq!(store.counts().await.expect("counts").active, 1);
