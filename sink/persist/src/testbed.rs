@@ -279,6 +279,8 @@ struct Place {
     pace_ms: u64,
     /// Commands that an inbox holds.
     inbox: usize,
+    /// Questions that wait for whoever asks them.
+    questions: usize,
 }
 
 impl Place {
@@ -288,15 +290,17 @@ impl Place {
             clock_ms: Arc::new(AtomicU64::new(start.0)),
             pace_ms: 0,
             inbox: 8,
+            questions: QUESTIONS_MAX,
         }
     }
 }
 
 impl Bed {
-    /// One core, whose inbox is as large as a real one.
+    /// One core, whose queues are as large as real ones.
     pub(crate) async fn start_roomy(config: SinkConfig, store: &Rc<FakeStore>) -> Self {
         let place = Place {
             inbox: model::limits::INBOX_MAX,
+            questions: model::limits::VERIFIER_QUESTIONS_MAX,
             ..Place::at(START)
         };
         let started = Self::try_start_in(config, 1, store, place).await;
@@ -349,6 +353,7 @@ impl Bed {
             clock_ms,
             pace_ms,
             inbox,
+            questions: questions_max,
         } = place;
         let step_ms = Arc::new(AtomicI64::new(0));
         let pace_ms = Arc::new(AtomicU64::new(pace_ms));
@@ -379,7 +384,7 @@ impl Bed {
         let stats = Arc::new(SinkStats::new((0..cores).map(CoreIndex)));
         let (commands, take_commands) = bounded(1_000);
         let (send_released, released) = bounded(4);
-        let (send_questions, questions) = mpsc::channel(QUESTIONS_MAX);
+        let (send_questions, questions) = mpsc::channel(questions_max);
         let inside = Inside {
             links,
             commands: take_commands,
