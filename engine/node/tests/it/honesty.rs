@@ -28,7 +28,7 @@ fn start(dir: &Path, lines: &[String], more: &[&str]) -> Node {
 }
 
 /// Seconds that this machine is up, whoever stands still.
-fn uptime_s() -> f64 {
+pub(crate) fn uptime_s() -> f64 {
     let told = fs::read_to_string("/proc/uptime").expect("Linux has it");
     let first = told.split_whitespace().next().expect("two numbers");
     first.parse().expect("a number")

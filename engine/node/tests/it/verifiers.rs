@@ -2,11 +2,14 @@
 
 mod liar;
 mod service;
+mod trouble;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -61,12 +64,17 @@ fn entry(scheme: &str, address: SocketAddr, vantage: &str) -> String {
 
 /// A node that watches `site` and asks these verifiers after its first failure.
 fn node(dir: &Path, site: SocketAddr, verifiers: &[String]) -> Node {
+    node_of(dir, &[format!("http://{site}/,10,500")], verifiers, &[])
+}
+
+/// The same of these lines of a list, with more arguments.
+fn node_of(dir: &Path, lines: &[String], verifiers: &[String], flags: &[&str]) -> Node {
     let (data, config) = (dir.join("d"), dir.join("node.toml"));
     fs::write(&config, format!("verifiers = [{}]\n", verifiers.join(", "))).expect("written");
     let targets = dir.join("targets.csv");
     fs::write(
         &targets,
-        format!("url,interval_s,timeout_ms\nhttp://{site}/,10,500\n"),
+        format!("url,interval_s,timeout_ms\n{}\n", lines.join("\n")),
     )
     .expect("written");
     let more = [
@@ -77,7 +85,7 @@ fn node(dir: &Path, site: SocketAddr, verifiers: &[String]) -> Node {
         "--confirm-after",
         "1",
     ];
-    Node::loaded(&data, &more)
+    Node::loaded(&data, &[&more, flags].concat())
 }
 
 /// The events of the node below `dir`, newest first.
@@ -120,8 +128,9 @@ fn non_votes(page: &str, reason: &str) -> u64 {
     )
 }
 
-/// A site that is down, but for askers that call themselves so.
-fn down_but_for(agent: &'static str) -> SocketAddr {
+/// A site that is down while the switch is off, but for askers that call themselves so.
+fn down_but_for(agent: &'static str, is_up: &Arc<AtomicBool>) -> SocketAddr {
+    let is_up = Arc::clone(is_up);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
@@ -131,7 +140,8 @@ fn down_but_for(agent: &'static str) -> SocketAddr {
             while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
                 head.push(byte[0]);
             }
-            let status = if String::from_utf8_lossy(&head).contains(agent) {
+            let is_agent = String::from_utf8_lossy(&head).contains(agent);
+            let status = if is_agent || is_up.load(Ordering::SeqCst) {
                 "200 OK"
             } else {
                 "503 Service Unavailable"
@@ -238,7 +248,9 @@ fn what_only_we_saw_is_a_false_alarm_and_ends() {
     let verifiers = services
         .each_ref()
         .map(|(vantage, s)| entry("http", s.address, vantage));
-    let node = node(dir.path(), down_but_for("elsewhere"), &verifiers);
+    let is_up = Arc::new(AtomicBool::new(false));
+    let site = down_but_for("elsewhere", &is_up);
+    let node = node(dir.path(), site, &verifiers);
     let page = metrics_until(dir.path(), |page| votes(page, "up") >= 2);
     assert_eq!(votes(&page, "down"), 0);
     status_until(&dir.path().join("d"), |status| {
