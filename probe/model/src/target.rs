@@ -12,6 +12,7 @@ use crate::ids::{Generation, TargetId};
 use crate::limits::HEADER_MAX_BYTES;
 use crate::mask;
 use crate::schedule::{cadence_ms, effective_timeout_ms};
+use crate::time::UnixMs;
 
 pub use spec::TargetSpec;
 
@@ -181,6 +182,19 @@ pub struct Maintenance {
     pub end_ms: u64,
 }
 
+impl Maintenance {
+    /// Whether it is active at `now`.
+    pub fn is_active(&self, now: UnixMs) -> bool {
+        self.start_ms < now.0 && now.0 < self.end_ms
+    }
+
+    /// Of `windows` the one that counts at `now`: of those that are active the one that ends last.
+    pub fn of_several(windows: impl IntoIterator<Item = Self>, now: UnixMs) -> Option<Self> {
+        let active = windows.into_iter().filter(|window| window.is_active(now));
+        active.max_by_key(|window| window.end_ms)
+    }
+}
+
 /// A custom request header: name is a token that is not ours to set, value has no control byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -288,5 +302,30 @@ impl TargetConfig {
     /// The deadline that is really applied, in ms.
     pub fn effective_timeout_ms(&self) -> u32 {
         effective_timeout_ms(self.timeout_ms, self.cadence_ms())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(start_ms: u64, end_ms: u64) -> Maintenance {
+        Maintenance { start_ms, end_ms }
+    }
+
+    #[test]
+    fn both_ends_of_a_window_are_outside_of_it() {
+        let at = [99, 100, 101, 199, 200, 201];
+        let active = at.map(|ms| window(100, 200).is_active(UnixMs(ms)));
+        assert_eq!(active, [false, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn of_several_windows_the_active_one_that_ends_last_counts() {
+        let all = [window(100, 200), window(150, 300), window(290, 900)];
+        let of = |ms| Maintenance::of_several(all, UnixMs(ms));
+        assert_eq!(of(160), Some(all[1]), "though it is not the last of all");
+        assert_eq!((of(120), of(295)), (Some(all[0]), Some(all[2])));
+        assert_eq!((of(50), of(900)), (None, None));
     }
 }

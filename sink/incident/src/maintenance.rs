@@ -1,13 +1,6 @@
-//! Maintenance windows: when one is active, and that it is told once. It must not know where
-//! windows come from.
+//! Maintenance windows: that one is told once. It must not know where windows come from.
 
-use model::UnixMs;
 use model::target::Maintenance;
-
-/// Whether `now` is inside of `window`; both ends are outside.
-pub(crate) fn is_active(window: Option<Maintenance>, now: UnixMs) -> bool {
-    window.is_some_and(|window| window.start_ms < now.0 && now.0 < window.end_ms)
-}
 
 /// Whether this window has swallowed something already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,14 +33,6 @@ mod tests {
         start_ms: 100,
         end_ms: 200,
     };
-
-    #[test]
-    fn both_ends_of_a_window_are_outside_of_it() {
-        let at = [99, 100, 101, 199, 200, 201];
-        let active = at.map(|ms| is_active(Some(WINDOW), UnixMs(ms)));
-        assert_eq!(active, [false, false, true, true, false, false]);
-        assert!(!is_active(None, UnixMs(150)));
-    }
 
     #[test]
     fn a_window_is_told_once_and_another_again() {

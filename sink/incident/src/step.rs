@@ -19,7 +19,6 @@ use crate::effect::{AuditKind, Effect};
 use crate::event::{Checked, Desk, LOCAL, Opened, Seen};
 use crate::flap::Changes;
 use crate::http::Failure;
-use crate::maintenance;
 use crate::quorum::Answer;
 use crate::state::{Http, Incident};
 
@@ -397,7 +396,7 @@ impl Turn<'_, '_> {
     /// The maintenance window that is active.
     pub(crate) fn window(&self) -> Option<Maintenance> {
         let window = self.desk.context.subject.maintenance;
-        window.filter(|_| maintenance::is_active(window, self.desk.context.now.unix))
+        window.filter(|window| window.is_active(self.desk.context.now.unix))
     }
 
     pub(crate) fn now(&self) -> MonoUs {

@@ -17,7 +17,7 @@ use crate::quiet::Quiet;
 pub(crate) struct AuditTrail {
     /// Who writes them.
     source: String,
-    flights: Flights<AuditRow>,
+    pub(crate) flights: Flights<AuditRow>,
     quiet: Quiet,
     pub(crate) left_out: u64,
 }
@@ -64,26 +64,6 @@ impl AuditTrail {
         self.flights.push(row, now);
     }
 
-    /// Lines that wait, those on their way included.
-    pub(crate) fn len(&self) -> usize {
-        self.flights.len()
-    }
-
-    /// Lines that the store has.
-    pub(crate) fn rows(&self) -> u64 {
-        self.flights.written
-    }
-
-    /// Writes that failed.
-    pub(crate) fn failed(&self) -> u64 {
-        self.flights.failed
-    }
-
-    /// An epoch under which the store refused to write since the last time.
-    pub(crate) fn take_refused(&mut self) -> Option<u64> {
-        self.flights.take_refused()
-    }
-
     /// Ends a write that landed.
     pub(crate) fn land(&mut self, now: MonoUs) {
         if let Some(error) = self.flights.land(now)
@@ -102,13 +82,9 @@ impl AuditTrail {
         now: MonoUs,
         at_once: bool,
     ) {
-        let Some((rows, landing)) = self.flights.depart(now, at_once) else {
-            return;
-        };
         let store = Rc::clone(store);
-        tokio::task::spawn_local(async move {
-            landing.set(Some(store.write_trail(fence, rows).await));
-        });
+        let write = async move |rows| store.write_trail(fence, rows).await;
+        self.flights.start(now, at_once, write);
     }
 }
 
@@ -134,7 +110,7 @@ mod tests {
         for _ in 0..AUDIT_TRAIL_MAX + 3 {
             trail.note(line.clone(), 0, MonoUs(0));
         }
-        assert_eq!((trail.len(), trail.left_out), (AUDIT_TRAIL_MAX, 3));
+        assert_eq!((trail.flights.len(), trail.left_out), (AUDIT_TRAIL_MAX, 3));
         let (rows, _) = trail.flights.depart(MonoUs(0), true).expect("a flight");
         let votes = |row: &AuditRow| row.subject.as_ref().and_then(|s| s.votes.clone());
         assert_eq!(votes(&rows[0]), Some(Box::<Votes>::default()));

@@ -93,6 +93,18 @@ impl<R: Clone> Flights<R> {
         Some(error)
     }
 
+    /// Starts the next flight when it is time: `write` takes its rows to the store. Must run on a
+    /// tokio `LocalSet`.
+    pub(crate) fn start<F>(&mut self, now: MonoUs, at_once: bool, write: impl FnOnce(Vec<R>) -> F)
+    where
+        F: Future<Output = Result<(), StoreError>> + 'static,
+    {
+        if let Some((rows, landing)) = self.depart(now, at_once) {
+            let writing = write(rows);
+            tokio::task::spawn_local(async move { landing.set(Some(writing.await)) });
+        }
+    }
+
     /// The rows of the next flight, when it is time, and where to tell how it ended.
     pub(crate) fn depart(&mut self, now: MonoUs, at_once: bool) -> Option<(Vec<R>, Landing)> {
         let is_old = |oldest: MonoUs| now.since(oldest) >= GATHER_MS * 1_000;

@@ -28,7 +28,7 @@ pub enum HistoryMode {
 /// The checks that wait, and what became of the others.
 pub(crate) struct History {
     mode: HistoryMode,
-    flights: Flights<HistoryRow>,
+    pub(crate) flights: Flights<HistoryRow>,
     /// Healthy checks since one was kept.
     passed: u32,
     quiet: Quiet,
@@ -79,38 +79,18 @@ impl History {
         } else {
             HISTORY_WAITING_MAX
         };
-        if self.len() < room {
+        if self.flights.len() < room {
             return self.flights.push(row, now);
         }
         self.left_out += 1;
         if let Some(suppressed) = self.quiet.allows("full", now) {
             tracing::warn!(
-                waiting = self.len(),
+                waiting = self.flights.len(),
                 suppressed,
                 "checks are left out of the history: the store does not take them as fast as they \
                  come; choose a smaller `history`, or make the store faster"
             );
         }
-    }
-
-    /// Rows that wait, those on their way included.
-    pub(crate) fn len(&self) -> usize {
-        self.flights.len()
-    }
-
-    /// Rows that the store has.
-    pub(crate) fn rows(&self) -> u64 {
-        self.flights.written
-    }
-
-    /// Flights that failed.
-    pub(crate) fn failed(&self) -> u64 {
-        self.flights.failed
-    }
-
-    /// An epoch under which the store refused to write since the last time.
-    pub(crate) fn take_refused(&mut self) -> Option<u64> {
-        self.flights.take_refused()
     }
 
     /// Ends a flight that landed.
@@ -130,13 +110,9 @@ impl History {
         now: MonoUs,
         at_once: bool,
     ) {
-        let Some((rows, landing)) = self.flights.depart(now, at_once) else {
-            return;
-        };
         let store = Rc::clone(store);
-        tokio::task::spawn_local(async move {
-            landing.set(Some(store.write_history(fence, rows).await.map(drop)));
-        });
+        let write = async move |rows| store.write_history(fence, rows).await.map(drop);
+        self.flights.start(now, at_once, write);
     }
 }
 
@@ -196,11 +172,11 @@ mod tests {
         for _ in 0..HISTORY_WAITING_MAX {
             history.push(row(None), MonoUs(0));
         }
-        assert_eq!(history.len(), HISTORY_WAITING_MAX / 2);
+        assert_eq!(history.flights.len(), HISTORY_WAITING_MAX / 2);
         for _ in 0..HISTORY_WAITING_MAX {
             history.push(row(Some(FailureClass::HttpStatus)), MonoUs(0));
         }
-        assert_eq!(history.len(), HISTORY_WAITING_MAX);
+        assert_eq!(history.flights.len(), HISTORY_WAITING_MAX);
         assert_eq!(history.left_out, HISTORY_WAITING_MAX as u64);
     }
 }

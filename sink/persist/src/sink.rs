@@ -290,14 +290,14 @@ impl<S: FactStore> Sink<S> {
         counters.epoch = self.tenure.lease.epoch();
         counters.lease = self.tenure.lease.standing(now.mono) as u64;
         counters.fenced = self.tenure.fenced;
-        counters.history_rows = self.history.rows();
-        counters.history_waiting = self.history.len() as u64;
+        counters.history_rows = self.history.flights.written;
+        counters.history_waiting = self.history.flights.len() as u64;
         counters.history_left_out = self.history.left_out;
-        counters.history_retries = self.history.failed();
-        counters.audit_rows = self.audit.rows();
-        counters.audit_waiting = self.audit.len() as u64;
+        counters.history_retries = self.history.flights.failed;
+        counters.audit_rows = self.audit.flights.written;
+        counters.audit_waiting = self.audit.flights.len() as u64;
         counters.audit_left_out = self.audit.left_out;
-        counters.audit_retries = self.audit.failed();
+        counters.audit_retries = self.audit.flights.failed;
         counters.transition_rows = applies.transition_rows;
         counters.job_rows = applies.job_rows;
         counters.freshness_rows = self.flushes.rows;
@@ -346,7 +346,10 @@ impl<S: FactStore> Sink<S> {
     /// Whether everything that was drained is in the store, freshness included.
     pub(crate) fn is_settled(&self) -> bool {
         let is_written = self.facts.len() == 0 && self.queue.is_settled();
-        is_written && self.is_fresh() && self.history.len() == 0 && self.audit.len() == 0
+        is_written
+            && self.is_fresh()
+            && self.history.flights.len() == 0
+            && self.audit.flights.len() == 0
     }
 
     /// Whether the store has every check time.
@@ -356,12 +359,12 @@ impl<S: FactStore> Sink<S> {
 
     /// Checks that would be missing in the history if the process ended now.
     pub(crate) fn history_waiting(&self) -> usize {
-        self.history.len()
+        self.history.flights.len()
     }
 
     /// Lines that would be missing in the audit log if the process ended now.
     pub(crate) fn audit_waiting(&self) -> usize {
-        self.audit.len()
+        self.audit.flights.len()
     }
 
     /// Facts that would be lost if the process ended now: the journal could not take them. They

@@ -11,7 +11,7 @@ use model::target::{Maintenance, Method};
 use model::{Generation, MonoUs, Now, Outcome, TargetId, UnixMs};
 
 use crate::handle::Registration;
-use crate::windows::{Active, is_active};
+use crate::windows::Active;
 use timeline::Tenths;
 pub(crate) use timeline::{Timeline, began};
 
@@ -381,7 +381,7 @@ impl CoreSlots {
         let own = |slot: u32| {
             self.windows
                 .get(&slot)
-                .is_some_and(|span| is_active(*span, now))
+                .is_some_and(|span| span.is_active(now))
         };
         if active.is_empty() {
             return self.windows.keys().filter(|slot| own(**slot)).count() as u64;

@@ -23,11 +23,6 @@ pub(crate) struct Active {
     pub(crate) targets: HashSet<TargetId>,
 }
 
-/// Both ends are outside.
-pub(crate) fn is_active(span: Maintenance, now: UnixMs) -> bool {
-    span.start_ms < now.0 && now.0 < span.end_ms
-}
-
 impl Windows {
     pub(crate) fn of(occurrences: Vec<Occurrence>) -> Self {
         let mut windows = Self::default();
@@ -52,8 +47,7 @@ impl Windows {
         let of_group = self.groups.get(&group_id).into_iter().flatten();
         let of_target = self.targets.get(&target).into_iter().flatten();
         let rules = self.all.iter().chain(of_group).chain(of_target).copied();
-        let active = rules.chain(own).filter(|span| is_active(*span, now));
-        active.max_by_key(|span| span.end_ms).or(own)
+        Maintenance::of_several(rules.chain(own), now).or(own)
     }
 
     /// Whether a window of the target is active at `now`.
@@ -64,12 +58,12 @@ impl Windows {
         now: UnixMs,
     ) -> bool {
         let window = self.of_target(who, own, now);
-        window.is_some_and(|span| is_active(span, now))
+        window.is_some_and(|span| span.is_active(now))
     }
 
     /// For whom there is one at `now`.
     pub(crate) fn active(&self, now: UnixMs) -> Active {
-        let any = |spans: &[Maintenance]| spans.iter().any(|span| is_active(*span, now));
+        let any = |spans: &[Maintenance]| spans.iter().any(|span| span.is_active(now));
         let groups = self.groups.iter().filter(|(_, spans)| any(spans));
         let targets = self.targets.iter().filter(|(_, spans)| any(spans));
         Active {

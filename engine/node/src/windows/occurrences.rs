@@ -61,8 +61,7 @@ impl Occurrences {
             .iter()
             .filter(|one| one.scope.covers(target.id, group_id));
         let spans = own.map(|one| one.span).chain(target.config.maintenance);
-        let active = spans.filter(|span| span.start_ms < now.0 && now.0 < span.end_ms);
-        active.max_by_key(|span| span.end_ms)
+        Maintenance::of_several(spans, now)
     }
 
     /// Whether they still are those around `now`.
@@ -187,8 +186,7 @@ mod tests {
         let long = weekly("mon", 0, 6 * 24 * 60, "UTC");
         let now = unix("2027-03-13T12:00:00Z");
         let spans = weekly_around(&long, now).expect("a zone");
-        let is_active = |span: &Maintenance| span.start_ms < now.0 && now.0 < span.end_ms;
-        assert!(spans.iter().any(is_active), "{spans:?}");
+        assert!(spans.iter().any(|span| span.is_active(now)), "{spans:?}");
         assert!(
             spans
                 .last()

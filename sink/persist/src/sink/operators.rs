@@ -12,7 +12,6 @@ use crate::apply::FactStore;
 use crate::handle::{Look, Watched};
 use crate::incidents::Key;
 use crate::start::Resumed;
-use crate::windows;
 
 impl<S: FactStore> Sink<S> {
     /// Closes an open event; whether there is one of that id.
@@ -72,7 +71,7 @@ impl<S: FactStore> Sink<S> {
             is_known: !slots.is_not_known(key.slot),
             checked_ms,
             next_check: soon.map_or(grid, |soon| soon.min(grid)),
-            maintenance: window.filter(|span| windows::is_active(*span, now.unix)),
+            maintenance: window.filter(|span| span.is_active(now.unix)),
         })
     }
 

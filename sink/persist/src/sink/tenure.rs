@@ -66,8 +66,8 @@ impl<S: FactStore> Sink<S> {
         let refused = [
             self.queue.take_refused(),
             self.flushes.take_refused(),
-            self.history.take_refused(),
-            self.audit.take_refused(),
+            self.history.flights.take_refused(),
+            self.audit.flights.take_refused(),
         ];
         for epoch in refused.into_iter().flatten() {
             lost |= self.tenure.lease.refused(epoch, now.mono);
