@@ -16,6 +16,9 @@ const RETRY_MIN_MS: u64 = 50;
 const RETRY_MAX_MS: u64 = 2_000;
 /// Pause while the disk budget is used up, in ms: looking costs the encoding of one batch.
 const FULL_PAUSE_MS: u64 = 100;
+/// How long no write was refused, and half of the budget is free, until it counts as over, in ms:
+/// what waited meanwhile may use it up again and again.
+const FULL_OVER_MS: u64 = 10_000;
 
 /// What keeps facts out of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub(super) struct Standing {
     obstacle: Option<Obstacle>,
     pause_ms: u64,
     retry_at: Option<MonoUs>,
+    /// The last write that was refused.
+    refused_at: MonoUs,
 }
 
 impl Standing {
@@ -40,7 +45,7 @@ impl Standing {
         self.obstacle.is_some()
     }
 
-    /// Whether that was for want of disk budget.
+    /// Whether that was for want of disk budget, of which there is not enough for good yet.
     pub(super) fn is_full(&self) -> bool {
         self.obstacle == Some(Obstacle::Budget)
     }
@@ -57,7 +62,19 @@ impl Standing {
             Some(Obstacle::Disk) => (self.pause_ms * 2).clamp(RETRY_MIN_MS, RETRY_MAX_MS),
         };
         self.retry_at = obstacle.map(|_| now.plus_ms(self.pause_ms));
+        self.refused_at = now;
         std::mem::replace(&mut self.obstacle, obstacle)
+    }
+
+    /// A write took everything, and it may be tried as ever.
+    fn lift(&mut self) {
+        (self.pause_ms, self.retry_at) = (0, None);
+    }
+
+    /// Whether the disk budget was used up, and has not been for a while.
+    fn is_lifted(&self, now: MonoUs) -> bool {
+        let is_over = self.refused_at.plus_ms(FULL_OVER_MS) <= now;
+        self.is_full() && self.retry_at.is_none() && is_over
     }
 }
 
@@ -77,6 +94,10 @@ impl<S: FactStore> Sink<S> {
                 }
             }
         }
+        if self.standing.is_lifted(now.mono) && self.has_room() {
+            self.standing.note(None, now.mono);
+            tracing::info!("the journal takes facts again");
+        }
         if self.facts.len() == 0 && self.incidents.is_ahead() {
             self.advance_memory();
         }
@@ -87,11 +108,20 @@ impl<S: FactStore> Sink<S> {
         self.facts.len() >= self.waiting_max || self.facts.bytes() >= self.waiting_max_bytes
     }
 
+    /// Whether half of the disk budget is free.
+    fn has_room(&self) -> bool {
+        let journal = self.queue.journal.borrow();
+        journal.bytes() <= journal.max_bytes() / 2
+    }
+
     fn note_trouble(&mut self, trouble: Option<Trouble>, now: MonoUs) {
         let obstacle = trouble.as_ref().map(|trouble| match trouble {
             Trouble::Full => Obstacle::Budget,
             Trouble::Disk(_) => Obstacle::Disk,
         });
+        if obstacle.is_none() && self.standing.is_full() {
+            return self.standing.lift();
+        }
         let before = self.standing.note(obstacle, now);
         match trouble {
             None if before.is_some() => tracing::info!("the journal takes facts again"),
@@ -165,6 +195,14 @@ mod tests {
         standing.note(Some(Obstacle::Budget), now);
         assert!(standing.is_full() && !standing.may_try(now.plus_ms(FULL_PAUSE_MS - 10)));
         assert!(standing.may_try(now.plus_ms(FULL_PAUSE_MS)));
+        assert!(
+            !standing.is_lifted(now.plus_ms(FULL_OVER_MS)),
+            "it was not tried"
+        );
+        standing.lift();
+        assert!(standing.may_try(now) && standing.is_full() && standing.is_troubled());
+        assert!(!standing.is_lifted(now.plus_ms(FULL_OVER_MS - 10)));
+        assert!(standing.is_lifted(now.plus_ms(FULL_OVER_MS)));
         assert_eq!(standing.note(None, now), Some(Obstacle::Budget));
         assert!(standing.may_try(now) && !standing.is_troubled());
     }

@@ -347,6 +347,7 @@ fn a_node_whose_journal_is_full_gets_its_right_back_and_what_waited_is_written()
             .take(3 * outages + 3)
             .collect();
         assert_eq!(bed.store.story(target(7)), whole);
+        turn_until(&mut bed, |bed| bed.snapshot().counters.journal_full == 0).await;
         let seen = bed.snapshot().counters;
         assert_eq!((seen.facts_waiting, seen.journal_alarm), (0, 0));
     });
