@@ -28,6 +28,13 @@ struct Table {
 
 type Tables = BTreeMap<String, Table>;
 
+/// A part of a key as the server tells it: its table, its name, 0 where it is unique, and the
+/// column; NULL where the part is an expression, as keys of other tables may have them.
+type Part = (String, String, i64, Option<String>);
+
+/// What is shown of a part that is no column; no column is called so.
+const EXPRESSION: &str = "(expression)";
+
 /// Types of columns, by table and column; of columns in small letters.
 pub(super) type Columns = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -84,19 +91,29 @@ async fn look(session: &mut Session) -> Result<Tables> {
     for (table, columns) in columns(session).await? {
         found.entry(table).or_default().columns = columns;
     }
-    let mut keys: BTreeMap<(String, String), (bool, Vec<String>)> = BTreeMap::new();
-    for row in session.fetch(KEYS, Vec::new()).await? {
-        let (table, index, non_unique, column): (String, String, i64, String) =
-            read(session.url(), row)?;
-        let key = keys.entry((table, index)).or_default();
-        key.0 = non_unique == 0;
-        key.1.push(column.to_ascii_lowercase());
-    }
-    for ((table, _), (is_unique, columns)) in keys {
-        let table = found.entry(table).or_default();
-        table.keys.insert(shown_key(is_unique, &columns));
+    let url = session.url().clone();
+    let parts = session.fetch(KEYS, Vec::new()).await?;
+    let parts: Result<Vec<Part>> = parts.into_iter().map(|row| read(&url, row)).collect();
+    for (table, key) in keys(parts?) {
+        found.entry(table).or_default().keys.insert(key);
     }
     Ok(found)
+}
+
+/// Keys with their tables, of `parts` in their order within each key.
+fn keys(parts: Vec<Part>) -> impl Iterator<Item = (String, String)> {
+    let mut keys: BTreeMap<(String, String), (bool, Vec<String>)> = BTreeMap::new();
+    for (table, index, non_unique, column) in parts {
+        let (is_unique, columns) = keys.entry((table, index)).or_default();
+        *is_unique = non_unique == 0;
+        columns.push(column.map_or_else(
+            || EXPRESSION.to_owned(),
+            |column| column.to_ascii_lowercase(),
+        ));
+    }
+    let shown = |(is_unique, columns): (bool, Vec<String>)| shown_key(is_unique, &columns);
+    keys.into_iter()
+        .map(move |((table, _), key)| (table, shown(key)))
 }
 
 /// Lengths of large texts follow from their types and are left out.
@@ -223,6 +240,29 @@ CREATE TABLE IF NOT EXISTS t (
             keys,
             ["index (id, name)", "unique (id)", "unique (name, id)"]
         );
+    }
+
+    /// MySQL 8 and TiDB have keys of expressions, which have no column, on whatever table.
+    #[test]
+    fn a_key_of_an_expression_is_read_and_taken_for_no_other() {
+        let part = |table: &str, key: &str, column: Option<&str>| -> Part {
+            let column = column.map(str::to_owned);
+            (table.to_owned(), key.to_owned(), 0, column)
+        };
+        let parts = vec![
+            part("orders", "by_month", None),
+            part("t", "PRIMARY", Some("ID")),
+            part("t", "t_name", Some("name")),
+            part("t", "t_name", None),
+        ];
+        let found: Vec<(String, String)> = keys(parts).collect();
+        let expected = [
+            ("orders", "unique ((expression))"),
+            ("t", "unique (id)"),
+            ("t", "unique (name, (expression))"),
+        ];
+        let expected = expected.map(|(table, key)| (table.to_owned(), key.to_owned()));
+        assert_eq!(found, expected);
     }
 
     #[test]
