@@ -1,11 +1,20 @@
 //! Whether the legacy tables are as they were described, and whether what must be written there
 //! may be. Changes nothing.
 
+use mysql_async::Value;
+
 use super::super::session::Session;
 use super::super::structure::{Columns, columns};
 use super::row::SETTINGS;
 use crate::legacy::{Legacy, LegacyFreshness, Name};
 use crate::{Result, StoreError};
+
+/// How many unique indexes of a table have this column alone. Parts that are expressions have no
+/// name, and are nobody's.
+const UNIQUE: &str = "SELECT COUNT(*) FROM (SELECT index_name \
+    FROM information_schema.statistics \
+    WHERE table_schema = DATABASE() AND table_name = ? AND non_unique = 0 \
+    GROUP BY index_name HAVING COUNT(*) = 1 AND MAX(column_name = ?) = 1) AS found";
 
 /// What a column must be.
 #[derive(Clone, Copy)]
@@ -44,7 +53,10 @@ impl Session {
         };
         self.connect().await?;
         let found = columns(self).await?;
-        let differences = differences(&legacy, &found);
+        let mut differences = differences(&legacy, &found);
+        if differences.is_empty() {
+            differences = self.ambiguous(&legacy).await?;
+        }
         if !differences.is_empty() {
             return Err(StoreError::LegacyDiffers {
                 store: self.url().to_string(),
@@ -62,6 +74,34 @@ impl Session {
         }
         Ok(())
     }
+
+    /// Tables of which several rows may be of one target or of one blog: each target would be
+    /// read as often as there are rows for it, with the settings of the last one. Views are among
+    /// them, whose changes no binary log tells under their names.
+    async fn ambiguous(&mut self, legacy: &Legacy) -> Result<Vec<String>> {
+        let mut ambiguous = Vec::new();
+        let of_targets = (&legacy.table, legacy.columns.id.as_str());
+        for (table, key) in settings(legacy).into_iter().chain([of_targets]) {
+            let names = vec![Value::from(table.as_str()), Value::from(key)];
+            if self.number(UNIQUE, names).await? == Some(0) {
+                ambiguous.push(format!(
+                    "{table} has no unique index of {key} alone, so that it may have several rows \
+                     for one {key} (ALTER TABLE {table} ADD UNIQUE INDEX ({key}), once those are \
+                     gone; a view has none)"
+                ));
+            }
+        }
+        Ok(ambiguous)
+    }
+}
+
+/// Tables of settings that are read instead of our own, each with the column that says whose.
+fn settings(legacy: &Legacy) -> Vec<(&Name, &'static str)> {
+    let of_sites = legacy.config_table.as_ref();
+    let of_blogs = legacy.blog_config_table.as_ref();
+    let of_sites = of_sites.map(|table| (table, "source_site_id"));
+    let of_blogs = of_blogs.map(|table| (table, "blog_id"));
+    of_sites.into_iter().chain(of_blogs).collect()
 }
 
 fn differences(legacy: &Legacy, found: &Columns) -> Vec<String> {
@@ -98,12 +138,7 @@ fn differences(legacy: &Legacy, found: &Columns) -> Vec<String> {
             }
         }
     }
-    let settings = [
-        (&legacy.config_table, "source_site_id"),
-        (&legacy.blog_config_table, "blog_id"),
-    ];
-    for (table, key) in settings {
-        let Some(table) = table else { continue };
+    for (table, key) in settings(legacy) {
         differences.extend(of_settings(table, key, found));
     }
     differences

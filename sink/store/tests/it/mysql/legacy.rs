@@ -455,6 +455,55 @@ async fn tables_that_are_not_as_described_are_refused_with_what_differs() {
     );
 }
 
+/// A row of settings too many would be a target too many, and one that changes with each reading.
+#[tokio::test]
+async fn settings_and_targets_that_may_be_there_twice_are_refused_with_what_to_do() {
+    let backend = with_sites("(5, 7, 0, 'http://a.test/', 1, 5)");
+    for (table, key) in [("of_sites", "source_site_id"), ("of_blogs", "blog_id")] {
+        backend.number(&format!(
+            "CREATE TABLE {table} LIKE jetpack_monitor_site_check_config"
+        ));
+        backend.number(&format!(
+            "ALTER TABLE {table} DROP PRIMARY KEY, ADD KEY just_a_key ({key}), \
+             ADD UNIQUE KEY of_both (blog_id, source_site_id)"
+        ));
+    }
+    let mut legacy = described();
+    legacy.config_table = Some(name("of_sites"));
+    legacy.blog_config_table = Some(name("of_blogs"));
+    let error = open_as(&backend.url(), legacy.clone()).await;
+    let error = error.expect_err("refused");
+    let sentence = error.to_string();
+    assert!(
+        matches!(error, StoreError::LegacyDiffers { .. }),
+        "{sentence}"
+    );
+    for part in [
+        "of_sites has no unique index of source_site_id alone",
+        "of_blogs has no unique index of blog_id alone",
+        "ALTER TABLE of_blogs ADD UNIQUE INDEX (blog_id)",
+    ] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    assert!(
+        !sentence.contains("jetpack_monitor_sites has"),
+        "{sentence}"
+    );
+    backend.number("ALTER TABLE of_sites ADD UNIQUE INDEX (source_site_id)");
+    backend.number("ALTER TABLE of_blogs ADD PRIMARY KEY (BLOG_ID)");
+    open_as(&backend.url(), legacy.clone())
+        .await
+        .expect("opens");
+    backend.number(
+        "ALTER TABLE jetpack_monitor_sites DROP PRIMARY KEY, \
+         MODIFY jetpack_monitor_site_id BIGINT UNSIGNED NOT NULL, \
+         ADD KEY (jetpack_monitor_site_id)",
+    );
+    let error = open_as(&backend.url(), legacy).await.expect_err("refused");
+    let said = "jetpack_monitor_sites has no unique index of jetpack_monitor_site_id alone";
+    assert!(error.to_string().contains(said), "{error}");
+}
+
 #[tokio::test]
 async fn a_user_who_may_not_write_the_status_hears_it_at_the_start() {
     let server = Server::start(&[]);

@@ -152,7 +152,7 @@ async fn rows_that_do_not_say_which_they_are_are_refused() {
     fleet.edit("DROP TABLE jetpack_monitor_sites").await;
     let other_key = SITES.replace(
         "PRIMARY KEY (jetpack_monitor_site_id)",
-        "KEY of_id (jetpack_monitor_site_id)",
+        "UNIQUE KEY of_id (jetpack_monitor_site_id)",
     );
     fleet.edit(&other_key).await;
     let (why, sentence) = refusal(&fleet).await;
