@@ -12,19 +12,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use self::course::{Course, Ended};
 use super::events::Event;
 use crate::run::view::View;
 
+mod course;
+
 /// Messages that wait for the control plane; more wait at the server.
 const WAITING_MAX: usize = 4;
-/// Pause before a stream that ended is opened again, doubled with each that brought nothing.
-const RETRY: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_mins(1);
-/// Pause after a stream that was lost: what one pass makes up for may be many losses.
-const LOST: Duration = Duration::from_secs(10);
-/// Somebody may switch the log on, or give the right to read it.
-const ASK_AGAIN: Duration = Duration::from_mins(5);
-
 /// The stream of a node, for as long as this is kept.
 pub(super) struct Stream {
     events: mpsc::Receiver<Event>,
@@ -78,41 +73,46 @@ struct Gone;
 
 impl Follower {
     async fn follow(mut self) {
-        let mut from = self.kept_position().await;
-        let mut pause = RETRY;
-        loop {
-            let reader = Reader::Node(self.journal);
-            let wait = match self.store.legacy_changes(reader, from.clone()).await {
-                Ok(mut changes) => {
-                    let Ok(ended) = self.hand_on(&mut changes, from.is_none()).await else {
-                        return changes.close().await;
-                    };
-                    let heard = changes.counts().events > 0;
-                    self.before += changes.counts();
-                    from = changes.resume_from();
-                    pause = if heard { RETRY } else { longer(pause) };
-                    warn!("changes of legacy rows are not told for now: {ended}");
-                    if from.is_none() { LOST } else { pause }
-                }
-                Err(StoreError::ChangesLost { .. }) => {
-                    from = None;
-                    Duration::ZERO
-                }
-                Err(StoreError::NoChanges { why, .. }) => {
-                    self.say(format!(
-                        "changes of legacy rows are found by the sweep: {why}"
-                    ));
-                    ASK_AGAIN
-                }
-                Err(error) => {
-                    self.say(format!(
-                        "changes of legacy rows cannot be followed: {error}"
-                    ));
-                    pause = longer(pause);
-                    pause
-                }
-            };
-            sleep(wait).await;
+        let mut course = Course::beginning(self.kept_position().await);
+        while let Ok(ended) = self.once(&course).await {
+            sleep(course.after(ended)).await;
+        }
+    }
+
+    /// Opens the next stream and hands on what it says; what became of it.
+    async fn once(&mut self, course: &Course<Position>) -> Result<Ended<Position>, Gone> {
+        let (reader, from) = (Reader::Node(self.journal), course.from().cloned());
+        let mut changes = match self.store.legacy_changes(reader, from).await {
+            Ok(changes) => changes,
+            Err(error) => return Ok(self.unopened(&error)),
+        };
+        let begun = self.view.clock.mono();
+        let Ok(why) = self.hand_on(&mut changes, course.from().is_none()).await else {
+            changes.close().await;
+            return Err(Gone);
+        };
+        self.before += changes.counts();
+        warn!("changes of legacy rows are not told for now: {why}");
+        let lasted = Duration::from_micros(self.view.clock.mono().since(begun));
+        let at = changes.resume_from();
+        Ok(at.map_or(Ended::Lost, |at| Ended::Broke { at, lasted }))
+    }
+
+    fn unopened(&mut self, error: &StoreError) -> Ended<Position> {
+        match error {
+            StoreError::ChangesLost { .. } => Ended::Gone,
+            StoreError::NoChanges { why, .. } => {
+                self.say(format!(
+                    "changes of legacy rows are found by the sweep: {why}"
+                ));
+                Ended::Refused
+            }
+            error => {
+                self.say(format!(
+                    "changes of legacy rows cannot be followed: {error}"
+                ));
+                Ended::Unopened
+            }
         }
     }
 
@@ -174,8 +174,4 @@ impl Follower {
             self.said = text;
         }
     }
-}
-
-fn longer(pause: Duration) -> Duration {
-    (pause * 2).min(RETRY_MAX)
 }
