@@ -65,8 +65,8 @@ pub(crate) enum Event {
     /// These rows are not as they were. `switched`: one of them may have been switched on or off,
     /// be new, or gone.
     Changed { ids: Vec<TargetId>, switched: bool },
-    /// From now on all changes are told. `gap`: there may have been some before that were not.
-    StreamUp { gap: bool },
+    /// From now on all changes are told; what was missed before is closed as `gap` says.
+    StreamUp { gap: Gap },
     /// Changes are not told any more.
     StreamLost,
     /// Somebody wants the whole table read now.
@@ -77,6 +77,17 @@ pub(crate) enum Event {
     Done(Done),
     /// Nothing could be read.
     Failed,
+}
+
+/// Whether there may have been changes that were not told, and how they are made up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// There were none.
+    None,
+    /// By a pass at once, as fast as may be.
+    Hurried,
+    /// By a pass at its usual pace: gaps follow each other.
+    Paced,
 }
 
 /// What to do next.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::TargetId;
+use persist::Quiet;
 use store::{Change, ChangeCounts, Changes, JournalId, Position, Reader, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -13,13 +14,16 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use self::course::{Course, Ended};
-use super::events::Event;
+use super::events::{Event, Gap};
 use crate::run::view::View;
 
 mod course;
 
 /// Messages that wait for the control plane; more wait at the server.
 const WAITING_MAX: usize = 4;
+/// Time between two lines of one kind in the log, in s.
+const SAID_EVERY_S: u64 = 300;
+
 /// The stream of a node, for as long as this is kept.
 pub(super) struct Stream {
     events: mpsc::Receiver<Event>,
@@ -39,6 +43,7 @@ impl Stream {
             events: sender,
             before: ChangeCounts::default(),
             said: String::new(),
+            quiet: Quiet::every_s(SAID_EVERY_S),
         };
         task.spawn(follower.follow());
         Self {
@@ -64,8 +69,9 @@ struct Follower {
     events: mpsc::Sender<Event>,
     /// Counts of the streams that are over.
     before: ChangeCounts,
-    /// What was said last: the same is not said again.
+    /// Why there is no stream, as it was said last: the same is not said again.
     said: String,
+    quiet: Quiet,
 }
 
 /// Whoever hears the events is gone.
@@ -87,33 +93,47 @@ impl Follower {
             Err(error) => return Ok(self.unopened(&error)),
         };
         let begun = self.view.clock.mono();
-        let Ok(why) = self.hand_on(&mut changes, course.from().is_none()).await else {
+        let Ok(why) = self.hand_on(&mut changes, course.gap()).await else {
             changes.close().await;
             return Err(Gone);
         };
         self.before += changes.counts();
-        warn!("changes of legacy rows are not told for now: {why}");
         let lasted = Duration::from_micros(self.view.clock.mono().since(begun));
-        let at = changes.resume_from();
-        Ok(at.map_or(Ended::Lost, |at| Ended::Broke { at, lasted }))
+        let (kind, ended) = match changes.resume_from() {
+            Some(at) => ("broke", Ended::Broke { at, lasted }),
+            None => ("lost", Ended::Lost { lasted }),
+        };
+        if let Some(swallowed) = self.allows(kind) {
+            warn!(
+                swallowed,
+                "changes of legacy rows are not told for now: {why}"
+            );
+        }
+        Ok(ended)
     }
 
     fn unopened(&mut self, error: &StoreError) -> Ended<Position> {
-        match error {
-            StoreError::ChangesLost { .. } => Ended::Gone,
+        let (kind, text, ended) = match error {
+            StoreError::ChangesLost { why, .. } => {
+                let text = format!("legacy rows are read once instead of their changes: {why}");
+                ("gone", text, Ended::Gone)
+            }
             StoreError::NoChanges { why, .. } => {
-                self.say(format!(
-                    "changes of legacy rows are found by the sweep: {why}"
-                ));
-                Ended::Refused
+                let text = format!("changes of legacy rows are found by the sweep: {why}");
+                ("refused", text, Ended::Refused)
             }
             error => {
-                self.say(format!(
-                    "changes of legacy rows cannot be followed: {error}"
-                ));
-                Ended::Unopened
+                let text = format!("changes of legacy rows cannot be followed: {error}");
+                ("unopened", text, Ended::Unopened)
             }
+        };
+        if text != self.said
+            && let Some(swallowed) = self.allows(kind)
+        {
+            info!(swallowed, "{text}");
+            self.said = text;
         }
+        ended
     }
 
     /// Up to where changes were handed on before this start; without it everything is read once.
@@ -126,11 +146,11 @@ impl Follower {
     }
 
     /// Hands on what the stream says until it ends; why it did.
-    async fn hand_on(&mut self, changes: &mut Changes, gap: bool) -> Result<String, Gone> {
-        info!(
-            from = %changes.start(),
-            "the server tells changes of legacy rows"
-        );
+    async fn hand_on(&mut self, changes: &mut Changes, gap: Gap) -> Result<String, Gone> {
+        if let Some(swallowed) = self.allows("told") {
+            let from = changes.start();
+            info!(swallowed, %from, "the server tells changes of legacy rows");
+        }
         self.said.clear();
         self.send(Event::StreamUp { gap }).await?;
         let why = loop {
@@ -168,10 +188,8 @@ impl Follower {
         self.events.send(event).await.map_err(|_| Gone)
     }
 
-    fn say(&mut self, text: String) {
-        if text != self.said {
-            info!("{text}");
-            self.said = text;
-        }
+    /// Whether to say something of `kind` now, and how much of it was swallowed.
+    fn allows(&mut self, kind: &'static str) -> Option<u64> {
+        self.quiet.allows(kind, self.view.clock.mono())
     }
 }

@@ -16,7 +16,7 @@ use model::limits::{LEGACY_IDS_MAX, LEGACY_IDS_PER_READ, LEGACY_PAGE_MAX};
 use model::{MonoUs, TargetId};
 use store::LEGACY_BUCKET_MAX;
 
-use super::events::{Done, Event, Figures, Loaded, Next, Read};
+use super::events::{Done, Event, Figures, Gap, Loaded, Next, Read};
 
 /// Slices of the buckets; each is counted by one statement.
 pub(crate) const SLICES: u16 = 10;
@@ -73,6 +73,8 @@ pub(crate) struct Sweep {
     pass: Option<Pass>,
     /// Another pass has to follow: it sees what this one may have missed.
     owed: bool,
+    /// Number of the pass that closes the last gap in the stream.
+    closing: u64,
     numbers: u64,
     page_at: MonoUs,
     page_took_us: u64,
@@ -140,21 +142,8 @@ impl Sweep {
         match event {
             Event::Loaded(loaded) => self.loaded(loaded, now),
             Event::Changed { ids, switched } => self.changed(ids, switched, now),
-            Event::StreamUp { gap } => {
-                self.stream = true;
-                if gap {
-                    self.hurry(now);
-                } else if self.pass.is_some_and(|pass| !pass.is_hurried) {
-                    self.pass = None;
-                }
-            }
-            Event::StreamLost => {
-                self.stream = false;
-                self.tally_at = self.tally_at.min(now);
-                if self.pass.is_none() && self.loaded.is_some() {
-                    self.begin(false, now);
-                }
-            }
+            Event::StreamUp { gap } => self.streams(true, gap, now),
+            Event::StreamLost => self.streams(false, Gap::None, now),
             Event::Asked => self.hurry(now),
             Event::Pressed(pressed) => self.pressed = pressed,
             Event::Done(done) => self.done(done, now),
@@ -328,6 +317,31 @@ impl Sweep {
         self.go_on(now);
     }
 
+    /// Changes are told, or are not any more.
+    fn streams(&mut self, told: bool, gap: Gap, now: MonoUs) {
+        self.stream = told;
+        if gap != Gap::None {
+            // A pass that is under way may have read rows that changed since.
+            self.closing = self.numbers + 1;
+        }
+        if gap == Gap::Hurried {
+            self.hurry(now);
+        }
+        if self.rests() {
+            self.pass = self.pass.filter(|pass| pass.is_hurried);
+            return;
+        }
+        self.tally_at = self.tally_at.min(now);
+        if self.pass.is_none() && self.loaded.is_some() {
+            self.begin(false, now);
+        }
+    }
+
+    /// Whether all that changes is told, and nothing that changed before is missing.
+    fn rests(&self) -> bool {
+        self.stream && self.is_over(self.closing)
+    }
+
     fn changed(&mut self, ids: Vec<TargetId>, switched: bool, now: MonoUs) {
         if self.urgent.len() + self.edited.len() + ids.len() > LEGACY_IDS_MAX {
             // Reading all of the table is no more work.
@@ -360,7 +374,7 @@ impl Sweep {
     fn go_on(&mut self, now: MonoUs) {
         if std::mem::take(&mut self.owed) {
             self.begin(true, now);
-        } else if !self.stream {
+        } else if !self.rests() {
             self.begin(false, now);
         }
     }
@@ -414,7 +428,7 @@ impl Sweep {
 
     fn tally_every_us(&self, took_us: u64) -> u64 {
         let slow = (took_us * COST_FACTOR).min(TALLY_SLOW_MS * 1_000);
-        let every_ms = if self.stream {
+        let every_ms = if self.rests() {
             TALLY_STREAM_MS
         } else {
             TALLY_MS

@@ -401,7 +401,7 @@ fn pressure_puts_edits_off_for_a_minute_at_most_and_activations_never() {
 fn a_stream_lets_the_pass_rest_and_a_gap_in_it_is_closed_by_one() {
     let mut bed = Bed::new(3_000, 300, NEAR);
     bed.run(S);
-    bed.tell(Event::StreamUp { gap: false });
+    bed.tell(Event::StreamUp { gap: Gap::None });
     let before = (bed.count(is_page), bed.count(is_tally));
     bed.run(10 * MIN);
     assert_eq!(bed.count(is_page), before.0);
@@ -413,12 +413,50 @@ fn a_stream_lets_the_pass_rest_and_a_gap_in_it_is_closed_by_one() {
     assert!(bed.is_in_effect(id(7)), "found by the pass");
     bed.tell(Event::StreamLost);
     bed.change(8, |row| row.version = 1);
-    bed.tell(Event::StreamUp { gap: true });
+    bed.tell(Event::StreamUp { gap: Gap::Hurried });
     bed.run(S);
     assert!(bed.is_in_effect(id(8)), "the gap");
     let passes = bed.sweep.figures().passes;
     bed.run(10 * MIN);
     assert_eq!(bed.sweep.figures().passes, passes, "one pass closes it");
+}
+
+/// As where somebody writes a statement that rows do not tell, every minute.
+#[test]
+fn gaps_that_follow_each_other_are_closed_by_whole_passes_at_their_usual_pace() {
+    let mut bed = Bed::new(3_000, 300, NEAR);
+    bed.run(S);
+    let gap = Gap::Paced;
+    for _ in 0..6 {
+        bed.tell(Event::StreamUp { gap });
+        bed.run(MIN);
+        bed.change(7, |row| row.version += 1);
+        bed.change(2_900, |row| row.version += 1);
+        bed.tell(Event::StreamLost);
+        for _ in 0..5 {
+            bed.run(MIN);
+            assert!(!bed.sweep.figures().is_hurried);
+        }
+    }
+    // None begins anew with a stream, and none goes faster.
+    let passes = bed.sweep.figures().passes;
+    assert!((6..=7).contains(&passes), "{passes}");
+    assert!(bed.in_statements_us * 20 <= bed.now.0);
+    assert!(bed.latest_us[0] <= 302 * S, "{:?}", bed.latest_us);
+    // The last one: a pass that was under way goes on, and another one follows. What broke and
+    // went on is no gap, and leaves this one open.
+    bed.run(2 * MIN);
+    bed.change(7, |row| row.version += 1);
+    bed.tell(Event::StreamUp { gap });
+    bed.run(S);
+    bed.tell(Event::StreamLost);
+    bed.tell(Event::StreamUp { gap: Gap::None });
+    bed.run(10 * MIN);
+    assert!(bed.is_in_effect(id(7)));
+    let (passes, tallies) = (bed.sweep.figures().passes, bed.count(is_tally));
+    bed.run(10 * MIN);
+    assert_eq!(bed.sweep.figures().passes, passes, "closed: it rests");
+    assert_eq!(bed.count(is_tally), tallies + 20);
 }
 
 #[test]
