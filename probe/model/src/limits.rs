@@ -394,6 +394,10 @@ pub const CHANGE_AGAIN_MS: u64 = 500;
 /// A stream of changes that says nothing for so long is dead, in ms; a server without changes is
 /// asked to say so three times as often.
 pub const CHANGE_SILENCE_MS: u64 = 30_000;
+/// A stream of changes is not taken up where so much of the server's log, in bytes, came after it
+/// ended: reading the table is no more work then, and rows that are read once are enough. At some
+/// 50 MB/s of log it is a second or two; as rows of ours it would be half a million.
+pub const CHANGE_BEHIND_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Where a stream of changes is gets stored at most once in so long, in ms.
 pub const CHANGE_KEEP_MS: u64 = 5_000;
 /// Facts in one batch.

@@ -9,10 +9,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use model::TargetId;
-use model::limits::{CHANGE_EVENT_MAX_BYTES, CHANGED_ROWS_MAX};
+use model::limits::{CHANGE_BEHIND_MAX_BYTES, CHANGE_EVENT_MAX_BYTES, CHANGED_ROWS_MAX};
 use tokio::sync::{mpsc, watch};
 
 use crate::lease::JournalId;
@@ -29,6 +29,33 @@ pub struct Position {
     pub(crate) begun: u32,
     /// Bytes of the file before the place.
     pub(crate) offset: u64,
+}
+
+impl Position {
+    /// Whether from here to `end` there is more to read than a stream begins with: more than
+    /// [`CHANGE_BEHIND_MAX_BYTES`] of the file of `end`, or a whole file between. Of the file
+    /// before it the rest is not known, and is read. What has other names is for the server to
+    /// say.
+    pub(crate) fn is_far_before(&self, end: &Self) -> bool {
+        let (Some(here), Some(there)) = (numbered(&self.file), numbered(&end.file)) else {
+            return false;
+        };
+        if here.0 != there.0 || here.1 > there.1 {
+            return false;
+        }
+        let unread = match there.1 - here.1 {
+            0 => end.offset.saturating_sub(self.offset),
+            1 => end.offset,
+            _ => u64::MAX,
+        };
+        unread > CHANGE_BEHIND_MAX_BYTES
+    }
+}
+
+/// `log.000012` as `log` and 12.
+fn numbered(file: &str) -> Option<(&str, u64)> {
+    let (name, number) = file.rsplit_once('.')?;
+    Some((name, number.parse().ok()?))
 }
 
 impl fmt::Display for Position {
@@ -84,6 +111,17 @@ pub enum LostChanges {
     Elsewhere {
         /// The file.
         file: String,
+    },
+    /// So much came since that it is not worth reading.
+    #[error(
+        "the binary log is to be read from {from} on and is at {end}, which is more than \
+         {CHANGE_BEHIND_MAX_BYTES} bytes or a file further"
+    )]
+    Behind {
+        /// Where it was to begin.
+        from: String,
+        /// Where it ends.
+        end: String,
     },
     /// A statement names a table that is read: it was altered, emptied, or changed by a statement
     /// instead of rows.
@@ -203,6 +241,18 @@ pub enum NoChanges {
     },
 }
 
+/// How far a stream has read its log, by the clock of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// What the clock said when the stream was opened, in s since the Unix epoch.
+    pub opened_s: u64,
+    /// Everything that was logged before this was read, in s as well. It may go back, by statements
+    /// that took long. `None`: not known yet.
+    pub newest_s: Option<u64>,
+    /// Whether nothing more was logged then.
+    pub is_end: bool,
+}
+
 /// What went through a stream, since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeCounts {
@@ -244,12 +294,60 @@ pub(crate) struct Counters {
     pub(crate) ids_again: AtomicU64,
     pub(crate) kept: AtomicU64,
     pub(crate) keep_failures: AtomicU64,
+    pub(crate) reached: Reaching,
+}
+
+/// [`Reached`] while it changes. One thread writes; who reads in between learns a moment later.
+#[derive(Debug, Default)]
+pub(crate) struct Reaching {
+    opened_s: AtomicU64,
+    /// Time of the last event, 0 before it.
+    event_s: AtomicU64,
+    has_passed_opening: AtomicBool,
+    is_end: AtomicBool,
+}
+
+impl Reaching {
+    /// The log is about to be read; maybe there is nothing to read.
+    pub(crate) fn opened(&self, opened_s: u64, is_end: bool) {
+        self.opened_s.store(opened_s, Ordering::Relaxed);
+        self.is_end.store(is_end, Ordering::Relaxed);
+    }
+
+    /// The log was read up to where it ended when it was opened.
+    pub(crate) fn passed_opening(&self) {
+        self.has_passed_opening.store(true, Ordering::Relaxed);
+    }
+
+    /// An event was read that was made at `event_s`.
+    pub(crate) fn event(&self, event_s: u64) {
+        self.event_s.store(event_s, Ordering::Relaxed);
+        self.is_end.store(false, Ordering::Relaxed);
+    }
+
+    /// The server has no more.
+    pub(crate) fn end(&self) {
+        self.is_end.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Counters {
     /// Only one thread adds, and readers want no order between the counts.
     pub(crate) fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reached(&self) -> Reached {
+        let reached = &self.reached;
+        let opened_s = reached.opened_s.load(Ordering::Relaxed);
+        let passed = reached.has_passed_opening.load(Ordering::Relaxed);
+        let event_s = reached.event_s.load(Ordering::Relaxed);
+        let newest_s = event_s.max(if passed { opened_s } else { 0 });
+        Reached {
+            opened_s,
+            newest_s: (newest_s > 0).then_some(newest_s),
+            is_end: reached.is_end.load(Ordering::Relaxed),
+        }
     }
 
     fn read(&self) -> ChangeCounts {
@@ -374,11 +472,57 @@ impl Changes {
         self.counters.read()
     }
 
+    /// How far it has read.
+    pub fn reached(&self) -> Reached {
+        self.counters.reached()
+    }
+
     /// Ends it, after what was acknowledged is stored.
     pub async fn close(mut self) {
         self.messages.close();
         while self.messages.recv().await.is_some() {}
         // Nothing is ever sent: the end of the feed is the end of the channel.
         self.ended.changed().await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(file: &str, offset: u64) -> Position {
+        Position {
+            server: 1,
+            file: file.to_owned(),
+            begun: 0,
+            offset,
+        }
+    }
+
+    #[test]
+    fn a_log_that_went_on_for_long_is_not_worth_reading() {
+        const MAX: u64 = CHANGE_BEHIND_MAX_BYTES;
+        let end = place("log.000012", MAX + 100);
+        for (file, offset, is_far) in [
+            ("log.000012", 100, false),
+            ("log.000012", 99, true),
+            ("log.000012", MAX + 100, false),
+            ("log.000011", 900_000_000, true),
+            ("log.000010", 4, true),
+            // Not before it: another log.
+            ("log.000013", 4, false),
+            ("other.000001", 4, false),
+            ("log", 4, false),
+        ] {
+            assert_eq!(
+                place(file, offset).is_far_before(&end),
+                is_far,
+                "{file}:{offset}"
+            );
+        }
+        let end = place("log.000012", 500);
+        for (file, is_far) in [("log.000011", false), ("log.000010", true)] {
+            assert_eq!(place(file, 400).is_far_before(&end), is_far, "{file}");
+        }
     }
 }

@@ -38,7 +38,9 @@ pub use answer::{
     FoundTargets, FreshnessRow, FreshnessWritten, HistoryRow, ImportId, ImportPart, ImportReport,
     ImportRow, LegacyReport, OpenEvent, StoreCounts, TargetPage,
 };
-pub use changes::{Change, ChangeCounts, Changes, LostChanges, NoChanges, Position, Reader};
+pub use changes::{
+    Change, ChangeCounts, Changes, LostChanges, NoChanges, Position, Reached, Reader,
+};
 pub use columns::Fingerprint;
 pub use error::StoreError;
 pub use lease::{ALL_SHARDS, Claim, Fence, JournalId, Superseded};

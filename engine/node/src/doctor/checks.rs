@@ -1,6 +1,7 @@
 //! The single looks of the doctor. Each reads, none changes anything that outlives the process.
 
 use std::fs;
+use std::time::Duration;
 
 use cores::{Clock, CoreConfig, CoreError, DestinationCaps, Driver, LocalEnd};
 use model::CoreIndex;
@@ -13,6 +14,8 @@ use tokio::task::JoinSet;
 use super::{Finding, canaries, dns, ports};
 use crate::config::verifiers::Verifier;
 use crate::config::{Config, DriverWord, Layers, upstreams};
+use crate::control::Request;
+use crate::control::client::Client;
 use crate::control::lock::{self, Seen};
 use crate::run::parts;
 use crate::run::plan::{Cpus, FilesPlan, raise_nofile};
@@ -20,6 +23,8 @@ use crate::verifier::client;
 
 /// Kernel from which io_uring has everything that the cores use.
 const KERNEL_MIN: (u32, u32) = (5, 6);
+/// A node that runs here has so long to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Every finding, in the order of a start.
 pub(super) async fn all(config: &Config, layers: &Layers) -> Vec<Finding> {
@@ -234,7 +239,7 @@ async fn store(config: &Config) -> Vec<Finding> {
                 holdings(&store, config).await,
                 ports::plan(&store, config).await,
             ];
-            findings.extend(changes(&store).await);
+            findings.extend(changes(&store, config).await);
             // Nothing was written, so closing has nothing to lose.
             let _ = store.close().await;
             findings
@@ -280,14 +285,26 @@ async fn verifiers(config: &Config) -> Vec<Finding> {
 }
 
 /// How changes of legacy rows are seen: as the server tells them, or by reading the table.
-async fn changes(store: &Store) -> Option<Finding> {
+async fn changes(store: &Store, config: &Config) -> Option<Finding> {
     let sweep = "changes of the legacy table are seen by reading it again";
     match store.legacy_changes(Reader::Passing, None).await {
         Ok(changes) => {
             let place = changes.start().to_string();
             changes.close().await;
             let found = format!("stream: the server tells them at once (its log is at {place})");
-            Some(Finding::ok("changes", found))
+            Some(match lag_here(config) {
+                None => Finding::ok("changes", found),
+                Some((lag_s, false)) => Finding::ok(
+                    "changes",
+                    format!("{found}; the node here is {lag_s} s behind"),
+                ),
+                Some((lag_s, true)) => Finding::warn(
+                    "changes",
+                    format!("{found}; the node here is {lag_s} s behind"),
+                    "until it has read the log they are seen by reading the table again: see \
+                     whether the server logs more than this machine can read",
+                ),
+            })
         }
         Err(StoreError::NoChanges {
             why: NoChanges::OwnTargets,
@@ -298,6 +315,14 @@ async fn changes(store: &Store) -> Option<Finding> {
         }
         Err(error) => Some(Finding::warn("changes", format!("sweep: {error}"), sweep)),
     }
+}
+
+/// How late the node that runs here is told of changes, in s, and whether it relies on that.
+fn lag_here(config: &Config) -> Option<(u64, bool)> {
+    let mut node = Client::connect(&config.data_dir)?;
+    let status = node.ask(&Request::Status, Some(ANSWER)).ok()?;
+    let stream = &status["legacy"]["stream"];
+    Some((stream["lag_s"].as_u64()?, stream["late"] == true))
 }
 
 fn unopened(error: &StoreError, config: &Config) -> Finding {

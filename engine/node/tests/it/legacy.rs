@@ -284,6 +284,25 @@ fn a_reload_while_the_table_cannot_be_read_is_refused_and_everything_goes_on() {
     assert_eq!(node.end().0, 0);
 }
 
+fn is_told(status: &Value) -> bool {
+    status["legacy"]["stream"]["up"] == true
+}
+
+/// A node that was away while files of the log came reads the table instead of them.
+fn begins_far_behind(bed: &Bed<'_>) {
+    bed.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS");
+    let node = bed.node();
+    let status = status_until(&bed.data_dir(), |status| {
+        is_told(status) && status["legacy"]["sweep"]["passes"].as_u64() >= Some(1)
+    });
+    assert_eq!(status["legacy"]["stream"]["late"], false, "{status}");
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+    let said = "legacy rows are read once instead of their changes: the binary log is to be read";
+    assert!(log.contains(said), "{log}");
+}
+
 /// Neither counts nor the sweep could be it: one goes each half minute here, the other once a day.
 #[test]
 fn what_the_server_tells_is_in_effect_with_work_for_those_rows_alone() {
@@ -293,7 +312,6 @@ fn what_the_server_tells_is_in_effect_with_work_for_those_rows_alone() {
     let up = serve(OK);
     bed.insert_many(20_000, up);
     let node = bed.node();
-    let is_told = |status: &Value| status["legacy"]["stream"]["up"] == true;
     // The first stream ever begins with a pass: what changed while it was opened.
     let before = status_until(&bed.data_dir(), |status| {
         is_told(status) && status["legacy"]["sweep"]["passes"].as_u64() >= Some(1)
@@ -318,6 +336,13 @@ fn what_the_server_tells_is_in_effect_with_work_for_those_rows_alone() {
     assert_eq!(grown(&["reads", "page"]), 0, "{after}");
     assert!(grown(&["rows_read"]) <= 10, "{after}");
     assert!(grown(&["stream", "ids"]) >= 3, "{after}");
+    let stream = &after["legacy"]["stream"];
+    assert!(
+        stream["late"] == false && stream["lag_s"].is_u64(),
+        "{stream}"
+    );
+    let said = stdout(&bed.run(&["doctor"]));
+    assert!(said.contains("; the node here is "), "{said}");
     let has = |count: u64| move |status: &Value| status["targets"]["active"] == count;
     status_until(&bed.data_dir(), has(20_000));
     node.signal("TERM");
@@ -341,6 +366,7 @@ fn what_the_server_tells_is_in_effect_with_work_for_those_rows_alone() {
     bed.changes([1, 2, 0, 0]);
     node.signal("TERM");
     assert_eq!(node.end().0, 0);
+    begins_far_behind(&bed);
 }
 
 #[test]

@@ -37,7 +37,10 @@ impl Scrape {
         let up = plain(u64::from(figures.is_stream_up));
         let help = "1 while the server tells changes of legacy rows";
         page.gauge("legacy_stream_up", help, up)?;
-        let told = &seen.told;
+        let lag = plain(seen.told.lag_s.unwrap_or(0));
+        let help = "How old a change may be that it has not told yet, in s";
+        page.gauge("legacy_stream_lag_seconds", help, lag)?;
+        let told = &seen.told.counts;
         let rows = [
             ("given", told.rows.saturating_sub(told.rows_filtered)),
             ("filtered", told.rows_filtered),

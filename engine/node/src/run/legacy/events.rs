@@ -65,8 +65,9 @@ pub(crate) enum Event {
     /// These rows are not as they were. `switched`: one of them may have been switched on or off,
     /// be new, or gone.
     Changed { ids: Vec<TargetId>, switched: bool },
-    /// From now on all changes are told; what was missed before is closed as `gap` says.
-    StreamUp { gap: Gap },
+    /// From now on all changes are told, those `late` that were made meanwhile; what was missed
+    /// before is closed as `gap` says.
+    StreamUp { gap: Gap, late: bool },
     /// Changes are not told any more.
     StreamLost,
     /// Somebody wants the whole table read now.
@@ -118,5 +119,7 @@ pub(crate) struct Figures {
     /// Buckets that wait to be read.
     pub(crate) buckets_waiting: u64,
     pub(crate) is_stream_up: bool,
+    /// Whether what it tells is too old to rely on.
+    pub(crate) is_stream_late: bool,
     pub(crate) is_hurried: bool,
 }

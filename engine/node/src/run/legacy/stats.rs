@@ -32,9 +32,17 @@ pub(crate) struct LegacyStats {
     rows_read: AtomicU64,
     read_us: AtomicU64,
     read_errors: AtomicU64,
-    told: Mutex<ChangeCounts>,
+    told: Mutex<Told>,
     /// `None` where no legacy rows are loaded.
     standing: Mutex<Option<Standing>>,
+}
+
+/// What the server told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) counts: ChangeCounts,
+    /// How old a change may be that was not told yet, in s; `None` while nothing is told.
+    pub(crate) lag_s: Option<u64>,
 }
 
 /// How the machine stands.
@@ -55,8 +63,7 @@ pub(crate) struct LegacySeen {
     pub(crate) rows_read: u64,
     pub(crate) read_ms: u64,
     pub(crate) read_errors: u64,
-    /// What the server told.
-    pub(crate) told: ChangeCounts,
+    pub(crate) told: Told,
     pub(crate) standing: Option<Standing>,
 }
 
@@ -80,9 +87,9 @@ impl LegacyStats {
         }
     }
 
-    /// What the server told since the start.
-    pub(super) fn told(&self, counts: ChangeCounts) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    /// What the server told since the start, and how late it is now.
+    pub(super) fn told(&self, told: Told) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     pub(super) fn stands(&self, standing: Standing) {
@@ -128,6 +135,7 @@ impl LegacySeen {
         else {
             return Value::Null;
         };
+        let told = self.told.counts;
         let pairs = |names: [&str; 4], counts: [u64; 4]| -> Value {
             let pairs = names.into_iter().zip(counts);
             let pairs = pairs.map(|(name, count)| (name.to_owned(), Value::from(count)));
@@ -146,12 +154,14 @@ impl LegacySeen {
             "counts_buckets": counts_buckets,
             "stream": {
                 "up": figures.is_stream_up,
-                "events": self.told.events,
-                "rows": self.told.rows,
-                "rows_filtered": self.told.rows_filtered,
-                "ids": self.told.ids,
-                "position_kept": self.told.kept,
-                "position_errors": self.told.keep_failures,
+                "late": figures.is_stream_late,
+                "lag_s": self.told.lag_s,
+                "events": told.events,
+                "rows": told.rows,
+                "rows_filtered": told.rows_filtered,
+                "ids": told.ids,
+                "position_kept": told.kept,
+                "position_errors": told.keep_failures,
             },
             "sweep": {
                 "rows_per_s": figures.rows_per_s,

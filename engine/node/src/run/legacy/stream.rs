@@ -10,17 +10,22 @@ use persist::Quiet;
 use store::{Change, ChangeCounts, Changes, JournalId, Position, Reader, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use self::course::{Course, Ended};
+use self::lag::Lag;
 use super::events::{Event, Gap};
+use super::stats::Told;
 use crate::run::view::View;
 
 mod course;
+mod lag;
 
 /// Messages that wait for the control plane; more wait at the server.
 const WAITING_MAX: usize = 4;
+/// How often it is looked how late a stream is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two lines of one kind in the log, in s.
 const SAID_EVERY_S: u64 = 300;
 
@@ -152,29 +157,52 @@ impl Follower {
             info!(swallowed, %from, "the server tells changes of legacy rows");
         }
         self.said.clear();
-        self.send(Event::StreamUp { gap }).await?;
+        let mut lag = Lag::since(self.view.clock.mono());
+        self.look(changes, &mut lag, gap).await?;
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let why = loop {
-            match changes.next().await {
-                Ok(Change::Rows {
+            let change = tokio::select! {
+                change = changes.next() => Some(change),
+                _ = looks.tick() => None,
+            };
+            match change {
+                Some(Ok(Change::Rows {
                     switched,
                     edited,
                     position,
-                }) => {
+                })) => {
                     self.told(switched, true).await?;
                     self.told(edited, false).await?;
                     // A restart reads the whole table after it has asked for this.
                     changes.acknowledge(&position);
                 }
-                Ok(Change::Position(position)) => changes.acknowledge(&position),
-                Ok(Change::Lost(why)) => break why.to_string(),
-                Err(error) => break error.to_string(),
+                Some(Ok(Change::Position(position))) => changes.acknowledge(&position),
+                Some(Ok(Change::Lost(why))) => break why.to_string(),
+                Some(Err(error)) => break error.to_string(),
+                None => {}
             }
-            let mut counts = self.before;
-            counts += changes.counts();
-            self.view.legacy.told(counts);
+            self.look(changes, &mut lag, Gap::None).await?;
         };
+        self.show(changes, None);
         self.send(Event::StreamLost).await?;
         Ok(why)
+    }
+
+    /// Looks how late the stream is, and says so where that is new: at its beginning, with its gap.
+    async fn look(&self, changes: &Changes, lag: &mut Lag, gap: Gap) -> Result<(), Gone> {
+        let look = lag.look(changes.reached(), self.view.clock.mono());
+        self.show(changes, Some(look.lag_s));
+        match look.turned {
+            Some(late) => self.send(Event::StreamUp { gap, late }).await,
+            None => Ok(()),
+        }
+    }
+
+    fn show(&self, changes: &Changes, lag_s: Option<u64>) {
+        let mut counts = self.before;
+        counts += changes.counts();
+        self.view.legacy.told(Told { counts, lag_s });
     }
 
     async fn told(&self, ids: Vec<TargetId>, switched: bool) -> Result<(), Gone> {

@@ -54,6 +54,16 @@ struct Pass {
     is_hurried: bool,
 }
 
+/// What a stream tells of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Told {
+    #[default]
+    Nothing,
+    /// Those that were made a while ago: the net stays where it is.
+    Late,
+    AtOnce,
+}
+
 /// The machine.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
@@ -61,7 +71,7 @@ pub(crate) struct Sweep {
     /// `None` until then.
     loaded: Option<Loaded>,
     pressed: bool,
-    stream: bool,
+    told: Told,
     reading: Option<(Read, MonoUs)>,
     urgent: VecDeque<TargetId>,
     edited: VecDeque<TargetId>,
@@ -131,7 +141,8 @@ impl Sweep {
             pass_rows: self.pass.map_or(0, |pass| pass.rows),
             buckets_waiting: self.suspects.len() as u64,
             ids_waiting: (self.urgent.len() + self.edited.len()) as u64,
-            is_stream_up: self.stream,
+            is_stream_up: self.told != Told::Nothing,
+            is_stream_late: self.told == Told::Late,
             is_hurried: self.pass.is_some_and(|pass| pass.is_hurried),
             ..self.figures
         }
@@ -142,8 +153,9 @@ impl Sweep {
         match event {
             Event::Loaded(loaded) => self.loaded(loaded, now),
             Event::Changed { ids, switched } => self.changed(ids, switched, now),
-            Event::StreamUp { gap } => self.streams(true, gap, now),
-            Event::StreamLost => self.streams(false, Gap::None, now),
+            Event::StreamUp { gap, late: false } => self.streams(Told::AtOnce, gap, now),
+            Event::StreamUp { gap, late: true } => self.streams(Told::Late, gap, now),
+            Event::StreamLost => self.streams(Told::Nothing, Gap::None, now),
             Event::Asked => self.hurry(now),
             Event::Pressed(pressed) => self.pressed = pressed,
             Event::Done(done) => self.done(done, now),
@@ -317,9 +329,9 @@ impl Sweep {
         self.go_on(now);
     }
 
-    /// Changes are told, or are not any more.
-    fn streams(&mut self, told: bool, gap: Gap, now: MonoUs) {
-        self.stream = told;
+    /// Changes are told now, or are not any more.
+    fn streams(&mut self, told: Told, gap: Gap, now: MonoUs) {
+        self.told = told;
         if gap != Gap::None {
             // A pass that is under way may have read rows that changed since.
             self.closing = self.numbers + 1;
@@ -337,9 +349,9 @@ impl Sweep {
         }
     }
 
-    /// Whether all that changes is told, and nothing that changed before is missing.
+    /// Whether all that changes is told soon, and nothing that changed before is missing.
     fn rests(&self) -> bool {
-        self.stream && self.is_over(self.closing)
+        self.told == Told::AtOnce && self.is_over(self.closing)
     }
 
     fn changed(&mut self, ids: Vec<TargetId>, switched: bool, now: MonoUs) {

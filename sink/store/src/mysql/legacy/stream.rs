@@ -31,6 +31,7 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout}
 
 use self::gather::{Gather, Keys};
 use self::server::{Look, look, with_grant};
+use self::tide::Tide;
 use super::super::Client;
 use super::super::address::MysqlUrl;
 use super::super::failure::{connecting, working};
@@ -47,6 +48,7 @@ mod keep;
 mod server;
 mod settle;
 mod statement;
+mod tide;
 
 /// The server cannot read its log from there: error 1236 of both kinds.
 const FATAL_READING: u16 = 1236;
@@ -152,6 +154,7 @@ async fn serve(plan: Plan, reply: oneshot::Sender<Result<Changes>>) {
 struct Log {
     stream: BinlogStream,
     gather: Gather,
+    tide: Tide,
 }
 
 /// Why no further event is read.
@@ -186,14 +189,24 @@ impl Plan {
         let Look {
             database,
             tables,
+            asked_s,
             end,
             groups_have_an_index,
         } = look(session, &self.legacy, &own).await?;
         settle::require_locks(session, &tables).await?;
-        let start = self.from.clone().unwrap_or(end);
+        let start = self.from.clone().unwrap_or_else(|| end.clone());
+        if start.is_far_before(&end) {
+            let (from, end) = (start.to_string(), end.to_string());
+            return Err(self.lost(LostChanges::Behind { from, end }));
+        }
         let stream = self.request(&start).await.map_err(with_grant)?;
+        let tide = Tide::new(&start, end, asked_s, Arc::clone(counters));
         let gather = Gather::new(database, tables, start, Arc::clone(counters));
-        let mut log = Log { stream, gather };
+        let mut log = Log {
+            stream,
+            gather,
+            tide,
+        };
         match self.begin(&mut log).await {
             Ok(()) => Ok((log, groups_have_an_index)),
             Err(error) => {
@@ -341,6 +354,7 @@ impl Log {
         let event: Event = event
             .unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()))
             .map_err(|error| failed(url, error))?;
+        self.tide.event(&event.header(), self.gather.file());
         Ok(self.gather.event(&event)?)
     }
 }

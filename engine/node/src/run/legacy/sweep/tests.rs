@@ -262,6 +262,10 @@ fn is_ids(read: &Read) -> bool {
     matches!(read, Read::Ids(_))
 }
 
+fn up(gap: Gap) -> Event {
+    Event::StreamUp { gap, late: false }
+}
+
 /// Nothing changes, so that a million rows are a matter of counting.
 #[test]
 fn a_million_rows_are_read_in_five_minutes_at_a_twentieth_of_a_core() {
@@ -401,7 +405,7 @@ fn pressure_puts_edits_off_for_a_minute_at_most_and_activations_never() {
 fn a_stream_lets_the_pass_rest_and_a_gap_in_it_is_closed_by_one() {
     let mut bed = Bed::new(3_000, 300, NEAR);
     bed.run(S);
-    bed.tell(Event::StreamUp { gap: Gap::None });
+    bed.tell(up(Gap::None));
     let before = (bed.count(is_page), bed.count(is_tally));
     bed.run(10 * MIN);
     assert_eq!(bed.count(is_page), before.0);
@@ -413,7 +417,7 @@ fn a_stream_lets_the_pass_rest_and_a_gap_in_it_is_closed_by_one() {
     assert!(bed.is_in_effect(id(7)), "found by the pass");
     bed.tell(Event::StreamLost);
     bed.change(8, |row| row.version = 1);
-    bed.tell(Event::StreamUp { gap: Gap::Hurried });
+    bed.tell(up(Gap::Hurried));
     bed.run(S);
     assert!(bed.is_in_effect(id(8)), "the gap");
     let passes = bed.sweep.figures().passes;
@@ -421,14 +425,50 @@ fn a_stream_lets_the_pass_rest_and_a_gap_in_it_is_closed_by_one() {
     assert_eq!(bed.sweep.figures().passes, passes, "one pass closes it");
 }
 
+/// As where a node was away for hours, or the server logs faster than we read.
+#[test]
+fn a_stream_that_is_hours_behind_leaves_the_net_where_it_is() {
+    let late = || Event::StreamUp {
+        gap: Gap::None,
+        late: true,
+    };
+    let mut bed = Bed::new(3_000, 300, NEAR);
+    bed.tell(late());
+    bed.change(7, |row| row.active = false);
+    bed.run(31 * S);
+    assert!(bed.is_in_effect(id(7)), "found by a count");
+    bed.change(8, |row| row.version = 1);
+    bed.run(302 * S);
+    assert!(bed.is_in_effect(id(8)), "found by the pass");
+    let figures = bed.sweep.figures();
+    assert!(figures.is_stream_up && figures.is_stream_late);
+    // What it tells, however late, is read at once.
+    bed.change(9, |row| row.version = 1);
+    let (ids, switched) = (vec![id(9)], false);
+    bed.tell(Event::Changed { ids, switched });
+    bed.run(S);
+    assert!(bed.is_in_effect(id(9)));
+    bed.tell(up(Gap::None));
+    assert_eq!(bed.sweep.figures().rows_per_s, 0, "it rests");
+    assert!(!bed.sweep.figures().is_stream_late);
+    bed.run(10 * MIN);
+    // Behind again.
+    bed.tell(late());
+    bed.change(10, |row| row.active = false);
+    bed.change(11, |row| row.version = 1);
+    bed.run(31 * S);
+    assert!(bed.is_in_effect(id(10)));
+    bed.run(271 * S);
+    assert!(bed.is_in_effect(id(11)));
+}
+
 /// As where somebody writes a statement that rows do not tell, every minute.
 #[test]
 fn gaps_that_follow_each_other_are_closed_by_whole_passes_at_their_usual_pace() {
     let mut bed = Bed::new(3_000, 300, NEAR);
     bed.run(S);
-    let gap = Gap::Paced;
     for _ in 0..6 {
-        bed.tell(Event::StreamUp { gap });
+        bed.tell(up(Gap::Paced));
         bed.run(MIN);
         bed.change(7, |row| row.version += 1);
         bed.change(2_900, |row| row.version += 1);
@@ -447,10 +487,10 @@ fn gaps_that_follow_each_other_are_closed_by_whole_passes_at_their_usual_pace() 
     // went on is no gap, and leaves this one open.
     bed.run(2 * MIN);
     bed.change(7, |row| row.version += 1);
-    bed.tell(Event::StreamUp { gap });
+    bed.tell(up(Gap::Paced));
     bed.run(S);
     bed.tell(Event::StreamLost);
-    bed.tell(Event::StreamUp { gap: Gap::None });
+    bed.tell(up(Gap::None));
     bed.run(10 * MIN);
     assert!(bed.is_in_effect(id(7)));
     let (passes, tallies) = (bed.sweep.figures().passes, bed.count(is_tally));

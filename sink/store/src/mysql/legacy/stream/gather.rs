@@ -158,6 +158,11 @@ impl Gather {
         &self.reached
     }
 
+    /// The file whose events come now.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Keys of transactions that are complete.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()

@@ -48,6 +48,8 @@ const SYNTAX_ERROR: u16 = 1064;
 pub(super) struct Look {
     pub(super) database: String,
     pub(super) tables: Vec<Watched>,
+    /// The server's clock before that, in s since the Unix epoch.
+    pub(super) asked_s: u64,
     /// The end of the log before the tables were looked at.
     pub(super) end: Position,
     /// Whether targets of a blog are found without reading the whole table.
@@ -66,6 +68,9 @@ pub(super) async fn look(session: &mut Session, legacy: &Legacy, own: &str) -> R
         return Err(refused(session, NoChanges::LogOff));
     }
     require_rows(session, &variables)?;
+    let asked_s = session
+        .number("SELECT UNIX_TIMESTAMP()", Vec::new())
+        .await?;
     let end = end(session).await?;
     let image = variables.get("binlog_row_image");
     let image = image.map_or("FULL", String::as_str).to_ascii_uppercase();
@@ -93,6 +98,7 @@ pub(super) async fn look(session: &mut Session, legacy: &Legacy, own: &str) -> R
     Ok(Look {
         database: session.url().database.clone(),
         tables,
+        asked_s: asked_s.map_or(0, i64::cast_unsigned),
         end,
         groups_have_an_index: has_index(session, &table, &column, "").await?,
     })

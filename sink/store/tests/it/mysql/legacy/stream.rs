@@ -6,14 +6,16 @@ mod refused;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use model::TargetId;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use store::{
     Change, Changes, JournalId, Legacy, LegacyFreshness, LostChanges, OpenOptions, Position,
-    Reader, Store, StoreError, StoreUrl,
+    Reached, Reader, Store, StoreError, StoreUrl,
 };
+use tokio::time::timeout;
 
 use super::super::root;
 use super::{SITES, described, fresh, name};
@@ -369,7 +371,9 @@ async fn a_restart_goes_on_where_it_acknowledged_and_nothing_was_kept_ahead() {
 
 #[tokio::test]
 async fn the_next_file_of_the_log_goes_on() {
-    let mut fleet = Fleet::on(logging()).await;
+    // Where others may be behind by one file, two more are too much.
+    let server = start(&LOGGING);
+    let mut fleet = Fleet::on(&server).await;
     let store = fleet.open(described()).await;
     let mut changes = fleet.stream(&store, None).await;
     let mut before = changes.start().clone();
@@ -388,6 +392,46 @@ async fn the_next_file_of_the_log_goes_on() {
     changes.close().await;
     let mut changes = fleet.stream(&store, Some(before)).await;
     assert_eq!(fleet.told(&mut changes).await.0, Vec::<i64>::new());
+}
+
+/// By the server's clock, of which each session can make what it likes.
+#[tokio::test]
+async fn a_stream_says_how_far_it_has_read() {
+    let server = start(&LOGGING);
+    let mut fleet = Fleet::on(&server).await;
+    let options = OpenOptions {
+        legacy: Some(Arc::new(described())),
+        change_silence: Duration::from_secs(3),
+        ..OpenOptions::default()
+    };
+    let store = fleet.open_with(&fleet.address, options).await;
+    let mut changes = fleet.stream(&store, None).await;
+    let Reached {
+        opened_s,
+        newest_s,
+        is_end,
+    } = changes.reached();
+    assert!(opened_s > 1_700_000_000, "{opened_s}");
+    assert_eq!((newest_s, is_end), (None, true));
+    let start = changes.start().clone();
+    fleet.edit("SET timestamp = 2100000000").await;
+    fleet.set(5, "monitor_active = 0").await;
+    while rows(changes.next().await.expect("a change")).is_none() {}
+    assert_eq!(changes.reached().newest_s, Some(2_100_000_000));
+    // The server says that there is no more.
+    while !changes.reached().is_end {
+        let next = timeout(Duration::from_millis(10), changes.next()).await;
+        assert!(!matches!(next, Ok(Err(_))), "{next:?}");
+    }
+    changes.close().await;
+    // What was logged before the next one was opened is no older than that.
+    fleet.edit("SET timestamp = 1700000000").await;
+    let mut changes = fleet.stream(&store, Some(start)).await;
+    fleet.told(&mut changes).await;
+    let Reached {
+        opened_s, newest_s, ..
+    } = changes.reached();
+    assert_eq!(newest_s, Some(opened_s));
 }
 
 /// A prepared transaction is in the log, and its rows are locked until it is committed.

@@ -54,6 +54,32 @@ async fn a_position_whose_log_was_purged_or_replaced_is_lost_and_now_is_not() {
     }
 }
 
+/// Hours of a log are not read for what one reading of the table tells.
+#[tokio::test]
+async fn a_position_that_files_came_after_is_lost_and_now_is_not() {
+    let server = start(&LOGGING);
+    let mut fleet = Fleet::on(&server).await;
+    let store = fleet.open(described()).await;
+    let changes = fleet.stream(&store, None).await;
+    let start = changes.start().clone();
+    changes.close().await;
+    let reader = || Reader::Node(fleet.journal);
+    server.sql("FLUSH BINARY LOGS");
+    let near = store.legacy_changes(reader(), Some(start.clone())).await;
+    near.expect("the file before is read").close().await;
+    server.sql("FLUSH BINARY LOGS");
+    let far = store.legacy_changes(reader(), Some(start)).await;
+    let error = far.expect_err("too far");
+    let sentence = error.to_string();
+    let StoreError::ChangesLost { why, .. } = error else {
+        panic!("{sentence}")
+    };
+    assert!(matches!(why, LostChanges::Behind { .. }), "{why}");
+    assert!(sentence.contains("or a file further"), "{sentence}");
+    let mut changes = fleet.stream(&store, None).await;
+    assert_eq!(fleet.told(&mut changes).await.0, Vec::<i64>::new());
+}
+
 #[tokio::test]
 async fn a_table_that_is_altered_is_lost_and_then_read_as_it_is_now() {
     let mut fleet = Fleet::on(logging()).await;
