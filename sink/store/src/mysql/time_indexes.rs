@@ -26,7 +26,8 @@ const INDEXES: [(&str, &str); 2] = [
 
 /// Columns that an index begins with, whoever made it and whatever it is called.
 const FIRST_COLUMNS: &str = "SELECT column_name FROM information_schema.statistics \
-    WHERE table_schema = DATABASE() AND table_name = ? AND seq_in_index = 1";
+    WHERE table_schema = DATABASE() AND table_name = ? AND seq_in_index = 1 \
+    AND column_name IS NOT NULL";
 
 /// Those that the server lacks, with what would be run; changes nothing.
 pub(crate) async fn lacking(url: &MysqlUrl) -> Result<Vec<IndexStep>> {
