@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{clock, command, demo, outage, packages, scenarios, test, tidy};
+use crate::{clock, command, demo, instructions, outage, packages, scenarios, test, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     ("deny", deny),
     ("test", || test::run(&[])),
     ("demo", || demo::check(&[])),
+    ("instructions", || instructions::run(&[])),
     ("demo epoll", || demo::check(&["--without-io-uring"])),
     ("outage", || outage::run(&[])),
     ("scenarios", || scenarios::run(&[])),
@@ -88,13 +89,13 @@ fn deny() -> Result<()> {
 }
 
 fn table(report: &[(&str, bool, Duration)]) -> String {
-    let mut lines = vec![String::new(), "step        result   seconds".to_owned()];
+    let mut lines = vec![String::new(), "step          result   seconds".to_owned()];
     for (name, passed, took) in report {
         let word = if *passed { "ok" } else { "FAILED" };
-        lines.push(format!("{name:<12}{word:<8}{:>8.1}", took.as_secs_f64()));
+        lines.push(format!("{name:<14}{word:<8}{:>8.1}", took.as_secs_f64()));
     }
     let total: Duration = report.iter().map(|(.., took)| *took).sum();
-    lines.push(format!("{:<20}{:>8.1}\n", "all", total.as_secs_f64()));
+    lines.push(format!("{:<22}{:>8.1}\n", "all", total.as_secs_f64()));
     lines.join("\n")
 }
 
@@ -106,7 +107,7 @@ mod tests {
     fn the_table_says_what_failed_and_sums_the_time() {
         let second = Duration::from_secs(1);
         let text = table(&[("fmt", true, second), ("clippy", false, second * 2)]);
-        assert!(text.contains("clippy      FAILED       2.0"), "{text}");
-        assert!(text.ends_with("all                      3.0\n"), "{text}");
+        assert!(text.contains("clippy        FAILED       2.0"), "{text}");
+        assert!(text.ends_with("all                        3.0\n"), "{text}");
     }
 }

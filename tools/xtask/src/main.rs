@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod falsedown;
 mod fuzz;
+mod instructions;
 mod outage;
 mod packages;
 mod release;
@@ -63,6 +64,9 @@ Usage: cargo xtask <command> [arguments]
                        are well; --long -> docs/benchmarks/falsedown.{md,json}
   soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
                        -> docs/benchmarks/soak.md
+  instructions [--write]
+                       instructions per healthy check, held against the figure that is checked in;
+                       --write: the figure anew -> docs/benchmarks/instructions.{md,json}
   fuzz [OPTIONS] [TARGET…]
                        the fuzz targets under libFuzzer, by default all for 600 s each
                        -> docs/benchmarks/fuzz.{md,json} (options: docs/fuzzing.md)
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         ["falsedown", rest @ ..] => falsedown::run(rest),
         ["crash", rest @ ..] => crash::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["instructions", rest @ ..] => instructions::run(rest),
         ["soak"] => soak::run(None),
         ["soak", seeds] => soak::run(Some(seeds)),
         [] | ["help" | "--help" | "-h", ..] => {

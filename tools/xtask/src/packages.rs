@@ -39,6 +39,13 @@ pub(crate) const FUZZ: &[Need] = &[Need {
     why: "libFuzzer is written in C++",
 }];
 
+/// What instructions are counted with.
+pub(crate) const COUNT: &[Need] = &[Need {
+    program: "valgrind",
+    package: "valgrind",
+    why: "its callgrind counts instructions",
+}];
+
 /// Real servers that the tests talk to.
 pub(crate) const TEST: &[Need] = &[
     Need {
