@@ -289,6 +289,7 @@ mod tests {
             count: 1,
             start_ms: 0,
             end_ms: None,
+            period_ms: None,
             rate: 1.0,
             seed: 0,
             method: None,

@@ -28,6 +28,9 @@ pub(crate) struct Fault {
     pub(crate) start_ms: u32,
     /// End, since the scenario's zero, exclusive; `None`: when the control port ends it.
     pub(crate) end_ms: Option<u32>,
+    /// It flaps: it holds in the first half of every so many ms after its start, which then has an
+    /// end.
+    pub(crate) period_ms: Option<u32>,
     /// The part of the range that fails, 0 to 1, chosen by `seed`.
     pub(crate) rate: f64,
     pub(crate) seed: u64,
@@ -49,18 +52,39 @@ impl Fault {
         range.filter(|&site| self.chooses(site, sites))
     }
 
-    /// When the fault ends, in ms after zero; `None`: not yet known.
-    pub(crate) fn end(&self, at: Moment) -> Option<u32> {
-        self.end_ms.or(at.ended_ms)
+    /// From when to when the fault holds for the `turn`-th time, from 0, in ms after zero; the end
+    /// is `None` until it is known. One that does not flap holds once.
+    pub(crate) fn spell(&self, turn: u32, at: Moment) -> Option<(u32, Option<u32>)> {
+        let end_ms = self.end_ms.or(at.ended_ms);
+        let Some(period_ms) = self.period_ms else {
+            return (turn == 0).then_some((self.start_ms, end_ms));
+        };
+        let start_ms = self.start_ms.checked_add(turn.checked_mul(period_ms)?)?;
+        let last_ms = end_ms.filter(|end_ms| start_ms < *end_ms)?;
+        let half_ms = start_ms.saturating_add(period_ms / 2);
+        Some((start_ms, Some(half_ms.min(last_ms))))
+    }
+
+    /// How often the fault holds, if that is known.
+    pub(crate) fn spells(&self) -> u32 {
+        match (self.period_ms, self.end_ms) {
+            (Some(period_ms), Some(end_ms)) => (end_ms - self.start_ms).div_ceil(period_ms),
+            _ => 1,
+        }
     }
 
     /// Whether the fault holds.
     pub(crate) fn is_active(&self, at: Moment) -> bool {
-        self.start_ms <= at.elapsed_ms && !self.is_over(at)
+        let Some(since_ms) = at.elapsed_ms.checked_sub(self.start_ms) else {
+            return false;
+        };
+        let is_bad_half = |period_ms| since_ms % period_ms < period_ms / 2;
+        !self.is_over(at) && self.period_ms.is_none_or(is_bad_half)
     }
 
     fn is_over(&self, at: Moment) -> bool {
-        self.end(at).is_some_and(|end_ms| end_ms <= at.elapsed_ms)
+        let end_ms = self.end_ms.or(at.ended_ms);
+        end_ms.is_some_and(|end_ms| end_ms <= at.elapsed_ms)
     }
 }
 
@@ -196,6 +220,7 @@ mod tests {
             count: 20,
             start_ms,
             end_ms: Some(end_ms),
+            period_ms: None,
             rate: 1.0,
             seed: 0,
             method: None,
@@ -244,6 +269,32 @@ mod tests {
             ..ended
         };
         assert!(scenario.is_over(later));
+    }
+
+    #[test]
+    fn a_fault_that_flaps_holds_in_the_first_half_of_each_period() {
+        let flapping = Fault {
+            period_ms: Some(1_500),
+            ..fault(FaultKind::Refuse)
+        };
+        assert_eq!(flapping.spells(), 3);
+        let spells: Vec<_> = (0..5).map(|turn| flapping.spell(turn, after(0))).collect();
+        let spell = |start_ms, end_ms| Some((start_ms, Some(end_ms)));
+        let expected = [(5_000, 5_750), (6_500, 7_250), (8_000, 8_750)];
+        assert_eq!(spells[..3], expected.map(|(start, end)| spell(start, end)));
+        assert_eq!(spells[3..], [None, None]);
+        for ms in 0..10_000 {
+            let holds = expected
+                .iter()
+                .any(|(start, end)| (*start..*end).contains(&ms));
+            assert_eq!(flapping.is_active(after(ms)), holds, "{ms}");
+        }
+        let short = Fault {
+            end_ms: Some(5_200),
+            ..flapping
+        };
+        assert_eq!(short.spell(0, after(0)), spell(5_000, 5_200));
+        assert_eq!(short.spell(1, after(0)), None);
     }
 
     #[test]

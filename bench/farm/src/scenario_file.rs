@@ -11,7 +11,8 @@ use crate::sites::Sites;
 
 /// Most faults of a scenario.
 pub(crate) const FAULTS_MAX: usize = 1_024;
-/// Most sites that all faults name together: each has a line in the ground truth.
+/// Most sites that all faults name together, each as often as it fails: each time has a line in the
+/// ground truth.
 pub(crate) const FAULTED_SITES_MAX: usize = 1_000_000;
 /// Most faults that strike at the accept: each has a port of its own.
 pub(crate) const GATES_MAX: usize = 16;
@@ -19,13 +20,16 @@ pub(crate) const GATES_MAX: usize = 16;
 const UNTIL_ENDED: &str = "until-ended";
 /// Latest end of a fault, in seconds after the scenario's zero.
 const END_MAX_S: f64 = 30.0 * 86_400.0;
+/// Shortest `period_s`: a port opens and closes at ticks of 10 ms.
+const PERIOD_MIN_S: f64 = 0.2;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "kind",
     "first_site",
     "count",
     "offset_s",
     "duration_s",
+    "period_s",
     "rate",
     "seed",
     "method",
@@ -90,7 +94,7 @@ fn check_together(faults: &[Fault], sites: &Sites) -> Result<(), ScenarioError> 
     let mut faulted = 0;
     for (index, fault) in faults.iter().enumerate() {
         let chosen = fault.sites(sites).count();
-        faulted += chosen;
+        faulted += chosen * fault.spells() as usize;
         if chosen == 0 && fault.rate > 0.0 {
             let hint = match fault.kind.layer() {
                 Layer::Tls => "; it needs https sites (--https-every)",
@@ -110,7 +114,8 @@ fn check_together(faults: &[Fault], sites: &Sites) -> Result<(), ScenarioError> 
     }
     if faulted > FAULTED_SITES_MAX {
         return fail(format!(
-            "{faulted} faulted sites; at most {FAULTED_SITES_MAX} are accepted over all faults"
+            "{faulted} faulted sites, each as often as it fails; at most {FAULTED_SITES_MAX} are \
+             accepted over all faults"
         ));
     }
     Ok(())
@@ -168,6 +173,7 @@ impl Entry<'_> {
             count,
             start_ms: (offset_s * 1_000.0) as u32,
             end_ms: duration_s.map(|duration_s| ((offset_s + duration_s) * 1_000.0) as u32),
+            period_ms: self.period_ms(duration_s)?,
             rate: self.number("rate", 0.0..=1.0)?.unwrap_or(1.0),
             seed: self
                 .whole("seed", 0.0..=9_007_199_254_740_991.0)?
@@ -186,6 +192,15 @@ impl Entry<'_> {
             Some(word @ Value::String(_)) => self.fail(&wrong("duration_s", word, &accepted)),
             Some(_) => self.number("duration_s", range),
         }
+    }
+
+    /// Of a fault that flaps; of one that holds until it is ended, nobody could tell how often.
+    fn period_ms(&self, duration_s: Option<f64>) -> Result<Option<u32>, ScenarioError> {
+        let period_s = self.number("period_s", PERIOD_MIN_S..=END_MAX_S)?;
+        if period_s.is_some() && duration_s.is_none() {
+            return self.fail("period_s: a fault that flaps needs a duration_s that is a number");
+        }
+        Ok(period_s.map(|period_s| (period_s * 1_000.0) as u32))
     }
 
     fn kind(&self) -> Result<FaultKind, ScenarioError> {
@@ -336,7 +351,7 @@ mod tests {
     #[test]
     fn a_whole_fault_is_read() {
         let text = "[[fault]]\nkind='status'\nstatus=503\nfirst_site=5\ncount=3\noffset_s=1.5\n\
-                    duration_s=20\nrate=0.5\nseed=9\nmethod='GET'\n";
+                    duration_s=20\nperiod_s=4\nrate=0.5\nseed=9\nmethod='GET'\n";
         let scenario = parse(text, &SITES).expect("a valid scenario");
         let expected = Fault {
             kind: FaultKind::Status(503),
@@ -344,6 +359,7 @@ mod tests {
             count: 3,
             start_ms: 1_500,
             end_ms: Some(21_500),
+            period_ms: Some(4_000),
             rate: 0.5,
             seed: 9,
             method: Some(Method::Get),
@@ -429,6 +445,14 @@ mod tests {
                 "duration_s: found \"ever\"; accepted: a number from 0.1 to 2592000, or \"until",
             ),
             ("duration_s=1", "first_site: missing"),
+            (
+                "first_site=1\nduration_s=9\nperiod_s=0.1",
+                "period_s: found 0.1; accepted: a number from 0.2",
+            ),
+            (
+                "first_site=1\nduration_s='until-ended'\nperiod_s=9",
+                "period_s: a fault that flaps needs a duration_s that is a number",
+            ),
             ("first_site=1\nduration_s=1\nrate=1.1", "rate: found 1.1"),
             (
                 "first_site=1\nduration_s=1\nmethod='PUT'",

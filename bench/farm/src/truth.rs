@@ -35,13 +35,11 @@ type Broken = (u32, Option<FailureClass>);
 
 /// What has been said of a fault.
 #[derive(Debug, Default)]
-enum Stage {
-    /// It has not begun.
-    #[default]
-    Waiting,
+struct Stage {
+    /// How often it held that was told.
+    told: u32,
     /// It holds, and nobody knows until when.
-    Open(Vec<Broken>),
-    Told,
+    open: Option<Vec<Broken>>,
 }
 
 /// Everything said so far.
@@ -73,21 +71,23 @@ impl Truth {
         let faults = world.scenario.faults();
         self.stages.resize_with(faults.len(), Stage::default);
         for (index, fault) in faults.iter().enumerate() {
-            if matches!(self.stages[index], Stage::Waiting) && fault.start_ms <= at.elapsed_ms {
-                self.stages[index] = Stage::Open(broken(fault, world));
+            while let Some((start_ms, end_ms)) = fault.spell(self.stages[index].told, at)
+                && start_ms <= at.elapsed_ms
+            {
+                let stage = &mut self.stages[index];
+                let sites = stage.open.take().unwrap_or_else(|| broken(fault, world));
+                let Some(end_ms) = end_ms else {
+                    stage.open = Some(sites);
+                    break;
+                };
+                stage.told += 1;
+                self.tell(fault, start_ms, end_ms, &sites);
             }
-            let (Stage::Open(sites), Some(end_ms)) = (&mut self.stages[index], fault.end(at))
-            else {
-                continue;
-            };
-            let sites = std::mem::take(sites);
-            self.stages[index] = Stage::Told;
-            self.tell(fault, end_ms, &sites);
         }
         &self.lines[told_before..]
     }
 
-    fn tell(&mut self, fault: &Fault, end_ms: u32, sites: &[Broken]) {
+    fn tell(&mut self, fault: &Fault, start_ms: u32, end_ms: u32, sites: &[Broken]) {
         let Some((zero_ms, zero_unix_ms)) = self.zero else {
             return;
         };
@@ -95,7 +95,7 @@ impl Truth {
             if class.is_some() {
                 self.windows.push(Window {
                     site,
-                    start_ms: zero_ms + fault.start_ms,
+                    start_ms: zero_ms + start_ms,
                     end_ms: zero_ms + end_ms,
                 });
             }
@@ -104,7 +104,7 @@ impl Truth {
                 host: &Sites::host(site),
                 fault: fault.kind.name(),
                 class: class.map(FailureClass::as_str),
-                start_ms: zero_unix_ms + u64::from(fault.start_ms),
+                start_ms: zero_unix_ms + u64::from(start_ms),
                 end_ms: zero_unix_ms + u64::from(end_ms),
             };
             serde_json::to_writer(&mut self.lines, &line)
@@ -129,11 +129,8 @@ impl Truth {
             .iter()
             .filter(touches)
             .map(|window| window.site);
-        let open = self.stages.iter().flat_map(|stage| match stage {
-            Stage::Open(broken) => broken.as_slice(),
-            Stage::Waiting | Stage::Told => &[],
-        });
-        let open = open.filter(|(_, class)| class.is_some());
+        let open = self.stages.iter().flat_map(|stage| stage.open.iter());
+        let open = open.flatten().filter(|(_, class)| class.is_some());
         let mut unjudged = vec![false; sites.count as usize];
         for site in over.chain(open.map(|&(site, _)| site)) {
             unjudged[site as usize] = true;
@@ -213,6 +210,27 @@ mod tests {
         assert_eq!(told.matches("\"end_ms\":1700000003500}").count(), 2);
         assert!(truth.unjudged(&world.sites, 24_499, 30_000)[2]);
         assert!(!truth.unjudged(&world.sites, 24_500, 30_000)[2]);
+    }
+
+    #[test]
+    fn a_fault_that_flaps_is_told_each_time_it_begins() {
+        let text = "[[fault]]\nkind='reset'\nfirst_site=4\noffset_s=1\nduration_s=5\nperiod_s=2\n";
+        let (world, mut truth) = (world_of(text), Truth::default());
+        assert!(world.start_scenario(0));
+        truth.start(0, 0);
+        let mut told = Vec::new();
+        for now in (0..8_000).step_by(50) {
+            let lines = String::from_utf8(truth.advance(&world, now).to_vec()).expect("UTF-8");
+            told.extend(lines.lines().map(|line| {
+                let (_, times) = line.split_once("\"start_ms\":").expect("a start");
+                (now, times.trim_end_matches('}').to_owned())
+            }));
+        }
+        let expected = [(1_000, 2_000), (3_000, 4_000), (5_000, 6_000)];
+        let expected = expected.map(|(from, to)| (from, format!("{from},\"end_ms\":{to}")));
+        assert_eq!(told, expected);
+        assert!(truth.unjudged(&world.sites, 25_999, 30_000)[4]);
+        assert!(!truth.unjudged(&world.sites, 26_000, 30_000)[4]);
     }
 
     #[test]

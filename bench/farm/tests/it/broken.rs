@@ -104,3 +104,17 @@ fn connections_end_at_the_accept_while_the_fault_holds() {
         }
     }
 }
+
+#[test]
+fn a_port_that_flaps_closes_and_opens_again() {
+    let scenario = fault("kind = 'refuse', period_s = 0.4, first_site = 11");
+    for shell in shells() {
+        let farm = Farm::with(shell, &scenario);
+        for _ in 0..2 {
+            farm.until("a refusal", || farm.connect("refuse_port").is_err());
+            farm.until("a connection", || farm.connect("refuse_port").is_ok());
+        }
+        let (_, truth) = farm.control("GET", "/truth");
+        assert!(truth.lines().count() >= 2, "{truth}");
+    }
+}
