@@ -1,6 +1,6 @@
 //! The control port: observer, truth, scenario, targets and metrics, on a thread of its own.
 
-use std::fmt::Write as _;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -13,22 +13,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use futures_lite::stream;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::broken::DEFACEMENT;
 use crate::clock;
 use crate::farm::Command;
-use crate::faults::BodyRule;
-use crate::gauges::{Gauge, Gauges};
+use crate::gauges::Gauges;
+use crate::metrics;
 use crate::observer::Table;
-use crate::pages::CANARY;
-use crate::sites::Sites;
 use crate::summary::{self, Observation};
+use crate::target_list::{self, Columns, Places};
 use crate::truth::Truth;
 use crate::world::World;
 
@@ -288,151 +288,38 @@ fn failure(error: &anyhow::Error) -> Failure {
 
 /// The columns of the target list; what is not given is the farm's own.
 #[derive(Deserialize)]
-struct TargetColumns {
+struct Asked {
     interval_s: Option<u32>,
     timeout_ms: Option<u32>,
 }
 
 /// The target list. The timeout that is given out here is the one that slow answers are judged
 /// by in the truth from now on.
-async fn targets(
-    State(control): Shared,
-    Query(columns): Query<TargetColumns>,
-) -> impl IntoResponse {
+async fn targets(State(control): Shared, Query(asked): Query<Asked>) -> impl IntoResponse {
     let world = &control.world;
-    let interval_s = columns.interval_s.unwrap_or(world.sites.interval_s);
-    let timeout_ms = columns.timeout_ms.unwrap_or(world.timeout_ms());
+    let interval_s = asked.interval_s.unwrap_or(world.sites.interval_s);
+    let timeout_ms = asked.timeout_ms.unwrap_or(world.timeout_ms());
     world.set_timeout_ms(timeout_ms);
-    let mut csv = String::with_capacity(50 * world.sites.count as usize);
-    let has_rules = world.scenario.has_body_rules();
-    csv.push_str("url,interval_s,timeout_ms");
-    csv.push_str(if has_rules {
-        ",keyword,forbidden\n"
-    } else {
-        "\n"
-    });
-    for site in 0..world.sites.count {
-        let https = world.sites.is_https(site);
-        let gate = world.scenario.gate_index(site, &world.sites);
-        let port = match gate.and_then(|index| control.ports.refuse.get(index)) {
-            Some(&port) => port,
-            None if https => control.ports.https,
-            None => control.ports.http,
-        };
-        let scheme = if https { "https" } else { "http" };
-        let host = Sites::host(site);
-        write!(csv, "{scheme}://{host}:{port}/,{interval_s},{timeout_ms}")
-            .expect("writing to a String cannot fail");
-        if has_rules {
-            let [keyword, forbidden] = match world.scenario.body_rule(site, &world.sites) {
-                None => ["", ""],
-                Some(BodyRule::Keyword) => [CANARY, ""],
-                Some(BodyRule::Forbidden) => ["", DEFACEMENT],
-            };
-            write!(csv, ",{keyword},{forbidden}").expect("writing to a String cannot fail");
-        }
-        csv.push('\n');
-    }
-    ([(header::CONTENT_TYPE, "text/csv")], csv)
+    let columns = Columns {
+        interval_s,
+        timeout_ms,
+    };
+    let ports = &control.ports;
+    let places = Places {
+        http: ports.http,
+        https: ports.https,
+        gates: ports.refuse.clone(),
+    };
+    let pieces = target_list::pieces(Arc::clone(world), places, columns);
+    let body = Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)));
+    ([(header::CONTENT_TYPE, "text/csv")], body)
 }
 
 async fn metrics(State(control): Shared) -> impl IntoResponse {
-    let gauges = &control.gauges;
-    let mut text = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
-        let _ = writeln!(text, "# HELP farm_{name} {help}\n# TYPE farm_{name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(text, "farm_{name}{labels} {value}");
-        }
+    let text = {
+        let observed = lock(&control.observed);
+        let sites = control.world.sites.count;
+        metrics::text(&control.gauges, &observed, sites, clock::process_cpu_us())
     };
-    let table = Arc::clone(&lock(&control.observed).table);
-    let requests: Vec<_> = table
-        .requests()
-        .map(|(method, outcome, count)| {
-            (
-                format!("{{method=\"{method}\",outcome=\"{outcome}\"}}"),
-                count,
-            )
-        })
-        .collect();
-    family(
-        "requests",
-        "gauge",
-        "Requests since the last observer reset.",
-        &requests,
-    );
-    let answers: Vec<_> = (gauges.dns_answers.iter().enumerate())
-        .map(|(code, gauge)| (format!("{{rcode=\"{code}\"}}"), gauge.get()))
-        .filter(|(_, count)| *count > 0)
-        .collect();
-    family(
-        "dns_answers_total",
-        "counter",
-        "DNS answers by response code.",
-        &answers,
-    );
-    for (name, kind, help, gauge) in plain(gauges) {
-        family(name, kind, help, &[(String::new(), gauge.get())]);
-    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
-}
-
-/// Name, kind, help and value of every metric without labels.
-fn plain(gauges: &Gauges) -> [(&'static str, &'static str, &'static str, &Gauge); 9] {
-    [
-        (
-            "accepted_total",
-            "counter",
-            "Connections accepted.",
-            &gauges.accepted,
-        ),
-        (
-            "accept_errors_total",
-            "counter",
-            "Accepts that failed.",
-            &gauges.accept_errors,
-        ),
-        (
-            "evicted_total",
-            "counter",
-            "Connections given up for newer ones.",
-            &gauges.evicted,
-        ),
-        (
-            "tls_requests_total",
-            "counter",
-            "Requests over TLS.",
-            &gauges.tls_handshakes,
-        ),
-        (
-            "tls_errors_total",
-            "counter",
-            "TLS handshakes that failed.",
-            &gauges.tls_errors,
-        ),
-        (
-            "dns_dropped_total",
-            "counter",
-            "DNS queries left unanswered.",
-            &gauges.dns_dropped,
-        ),
-        (
-            "open_connections",
-            "gauge",
-            "Connections being served.",
-            &gauges.open_connections,
-        ),
-        (
-            "silent_connections",
-            "gauge",
-            "Connections kept silent.",
-            &gauges.silent_connections,
-        ),
-        (
-            "thread_cpu_us_total",
-            "counter",
-            "CPU time of the serving thread in microseconds.",
-            &gauges.thread_cpu_us,
-        ),
-    ]
 }

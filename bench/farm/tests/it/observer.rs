@@ -132,6 +132,13 @@ fn metrics_are_in_the_text_format() {
             text.contains("# TYPE farm_accepted_total counter\n"),
             "{text}"
         );
+        for name in ["farm_sites 100\n", "farm_loop_lag_us{quantile=\"0.99\"} "] {
+            assert!(text.contains(name), "{text}");
+        }
+        let cpu = text
+            .lines()
+            .find_map(|line| line.strip_prefix("farm_process_cpu_us_total "));
+        assert!(cpu.is_some_and(|cpu| cpu != "0"), "{text}");
     }
 }
 

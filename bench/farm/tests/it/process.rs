@@ -1,7 +1,7 @@
 //! Start, refusal to start, and end.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -73,6 +73,28 @@ fn a_port_in_use_is_refused_with_its_number() {
         assert!(text.contains(&port), "{text}");
         assert!(text.contains("in use"), "{text}");
     }
+}
+
+/// What the largest farm may take: 16 bytes per site, a byte more while a summary is made, and as
+/// much as a farm without sites.
+const LARGEST_BYTES_MAX: u64 = 10_000_000 * 17 + 48 * 1_024 * 1_024;
+
+#[test]
+fn ten_million_sites_take_sixteen_bytes_each_and_the_last_one_answers() {
+    let farm = Farm::of_sites(10_000_000, "tokio");
+    let page = farm.fetch("GET", 9_999_999).expect("a page");
+    assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+    // The first rows only: nobody may have to wait for the last ones.
+    let mut list = TcpStream::connect(farm.address("control")).expect("a control port");
+    list.write_all(b"GET /targets.csv HTTP/1.0\r\n\r\n")
+        .expect("sent");
+    let mut rows = vec![0; 1 << 20];
+    list.read_exact(&mut rows).expect("a mebibyte of rows");
+    drop(list);
+    farm.until("the request", || farm.summary()["observed"] == 1);
+    assert_eq!(farm.summary()["never_seen"], 9_999_999);
+    let most = farm.most_resident_bytes();
+    assert!(most <= LARGEST_BYTES_MAX, "{most} B");
 }
 
 #[test]

@@ -55,20 +55,33 @@ impl Farm {
         Self::try_start(shell, scenario, more).expect("the farm starts")
     }
 
+    /// A farm of so many sites without a fault.
+    pub(crate) fn of_sites(count: u32, shell: &str) -> Self {
+        Self::try_run(count, shell, "", &[]).expect("the farm starts")
+    }
+
+    /// The most memory that it had at any time.
+    pub(crate) fn most_resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the farm is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        kib.and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number")
+            * 1_024
+    }
+
     fn try_start(shell: &str, scenario: &str, more: &[&str]) -> Option<Self> {
+        Self::try_run(100, shell, scenario, more)
+    }
+
+    fn try_run(sites: u32, shell: &str, scenario: &str, more: &[&str]) -> Option<Self> {
         let dir = TempDir::new().expect("a directory");
         let file = dir.path().join("scenario.toml");
         std::fs::write(&file, scenario).expect("a scenario");
         let mut child = Command::new(env!("CARGO_BIN_EXE_farm"))
-            .args([
-                "run",
-                "--sites",
-                "100",
-                "--interval-s",
-                "10",
-                "--https-every",
-                "10",
-            ])
+            .args(["run", "--sites", &sites.to_string()])
+            .args(["--interval-s", "10", "--https-every", "10"])
             .args(["--shell", shell, "--out"])
             .arg(dir.path().join("out"))
             .arg("--scenario")
@@ -135,7 +148,7 @@ impl Farm {
     pub(crate) fn control(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address("control")).expect("a control port");
         let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: farm\r\nConnection: close\r\n\r\n");
+            format!("{method} {path} HTTP/1.0\r\nHost: farm\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
