@@ -2,7 +2,7 @@
 //! corpora, and a page of what came of it. It knows folders and libFuzzer's options; what the
 //! targets check is in the crates that have the corpora.
 
-mod page;
+pub(crate) mod page;
 mod session;
 
 use std::fs::{self, File};

@@ -17,6 +17,7 @@ mod outage;
 mod packages;
 mod release;
 mod replay;
+mod scale;
 mod scenarios;
 mod soak;
 mod test;
@@ -64,6 +65,8 @@ Usage: cargo xtask <command> [arguments]
                        are well; --long -> docs/benchmarks/falsedown.{md,json}
   soak [SEEDS]         simulated days of 10,000 targets, by default from 16 seeds
                        -> docs/benchmarks/soak.md
+  scale [TARGETS]      cadences of ten million simulated targets on one core
+                       -> docs/benchmarks/scale.{md,json}
   instructions [--write]
                        instructions per healthy check, held against the figure that is checked in;
                        --write: the figure anew -> docs/benchmarks/instructions.{md,json}
@@ -96,6 +99,8 @@ fn main() -> ExitCode {
         ["crash", rest @ ..] => crash::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["instructions", rest @ ..] => instructions::run(rest),
+        ["scale"] => scale::run(None),
+        ["scale", targets] => scale::run(Some(targets)),
         ["soak"] => soak::run(None),
         ["soak", seeds] => soak::run(Some(seeds)),
         [] | ["help" | "--help" | "-h", ..] => {

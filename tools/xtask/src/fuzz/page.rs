@@ -212,7 +212,7 @@ fn line(page: &mut String, Row { target, runs }: &Row) -> std::fmt::Result {
 }
 
 /// `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.char_indices() {
