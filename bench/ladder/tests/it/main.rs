@@ -1,5 +1,6 @@
 //! The built programs together, seen from outside: the farm breaks, `ringwatch` judges.
 
+mod capacity;
 mod classes;
 mod clock;
 mod farm;
