@@ -5,6 +5,7 @@
 //! them alike (`docs/decisions/0007`). Only ratios within one round are claims.
 
 mod allocations;
+pub(crate) mod ceiling;
 pub(crate) mod child;
 pub(crate) mod engine;
 mod floor;

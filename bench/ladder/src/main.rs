@@ -67,6 +67,10 @@ enum Command {
     Scenarios(scenarios::ScenariosOptions),
     /// Trouble of our own: no incident of a site that is well, and every one of those that fail.
     Falsedown(falsedown::FalsedownOptions),
+    /// New connections a second that the farm serves on one core.
+    Ceiling(baseline::ceiling::CeilingOptions),
+    #[command(hide = true)]
+    ProbeLoad(baseline::ceiling::LoadOptions),
     #[command(hide = true)]
     ProbeHyper(baseline::child::ChildOptions),
     #[command(hide = true)]
@@ -86,6 +90,8 @@ fn main() -> ExitCode {
         Command::Verifier(options) => interruptible(verifier::run(&options)),
         Command::Scenarios(options) => interruptible(scenarios::run(&options)),
         Command::Falsedown(options) => interruptible(falsedown::run(&options)),
+        Command::Ceiling(options) => interruptible(baseline::ceiling::run(&options)),
+        Command::ProbeLoad(options) => baseline::ceiling::run_load(&options),
         Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
         Command::ProbeFloor(options) => baseline::run_child(baseline::Child::Floor, &options),
     };

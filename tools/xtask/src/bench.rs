@@ -22,6 +22,8 @@ pub(crate) enum Bench {
     Statements,
     /// Checks a minute of one verifier.
     Verifier,
+    /// Connections a second that the farm serves.
+    Farm,
 }
 
 impl Bench {
@@ -35,6 +37,7 @@ impl Bench {
             Self::Store => &["store"],
             Self::Statements => &["statements"],
             Self::Verifier => &["verifier"],
+            Self::Farm => &["ceiling"],
         }
     }
 
@@ -48,6 +51,7 @@ impl Bench {
             Self::Store => "store",
             Self::Statements => "statements",
             Self::Verifier => "verifier",
+            Self::Farm => "farm",
         }
     }
 }

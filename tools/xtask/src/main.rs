@@ -52,6 +52,8 @@ Usage: cargo xtask <command> [arguments]
   bench verifier [ARGS]
                        checks a minute of one verifier
                        -> docs/benchmarks/verifier.{md,json}
+  bench farm [ARGS]    new connections a second that the farm serves on one core
+                       -> docs/benchmarks/farm.{md,json}
   bench journal        how fast a long journal is read at a start and taken by the store
                        -> docs/benchmarks/journal.md
   crash [--kills N] [--seed N]
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         ["bench", "store", rest @ ..] => bench::run(bench::Bench::Store, rest),
         ["bench", "statements", rest @ ..] => bench::run(bench::Bench::Statements, rest),
         ["bench", "verifier", rest @ ..] => bench::run(bench::Bench::Verifier, rest),
+        ["bench", "farm", rest @ ..] => bench::run(bench::Bench::Farm, rest),
         ["bench", "journal"] => replay::run(),
         ["outage", rest @ ..] => outage::run(rest),
         ["scenarios", rest @ ..] => scenarios::run(rest),
