@@ -242,7 +242,7 @@ CREATE TABLE IF NOT EXISTS t (
         );
     }
 
-    /// MySQL 8 and TiDB have keys of expressions, which have no column, on whatever table.
+    /// MySQL 8 and `TiDB` have keys of expressions, which have no column, on whatever table.
     #[test]
     fn a_key_of_an_expression_is_read_and_taken_for_no_other() {
         let part = |table: &str, key: &str, column: Option<&str>| -> Part {

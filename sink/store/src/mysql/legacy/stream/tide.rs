@@ -70,8 +70,8 @@ mod tests {
     }
 
     /// A tide of a log that ends at `log.2:500`.
-    fn from(start: Position) -> Tide {
-        Tide::new(&start, place("log.2", 500), OPENED_S, Arc::default())
+    fn from(start: &Position) -> Tide {
+        Tide::new(start, place("log.2", 500), OPENED_S, Arc::default())
     }
 
     fn event(tide: &Tide, kind: EventType, timestamp: u32, file: &str, log_pos: u32) -> Reached {
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_old_log_is_behind_until_it_was_read_to_where_it_ended() {
-        let tide = from(place("log.1", 400));
+        let tide = from(&place("log.1", 400));
         assert_eq!(tide.counters.reached(), reached(None, false));
         let first = EventType::FORMAT_DESCRIPTION_EVENT;
         assert_eq!(
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn where_the_server_waits_for_more_is_the_end() {
-        let tide = from(place("log.2", 500));
+        let tide = from(&place("log.2", 500));
         assert_eq!(tide.counters.reached(), reached(None, true));
         let made_up = EventType::ROTATE_EVENT;
         assert_eq!(event(&tide, made_up, 0, "log.2", 0), reached(None, true));
