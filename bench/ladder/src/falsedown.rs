@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::baseline::engine::{self, CORE_THREAD};
+use crate::burners::Burners;
 use crate::clock::{self, Stopwatch};
 use crate::farm::{Farm, FarmPlan, TlsChain};
 use crate::gates::{self, Gate};
@@ -205,7 +206,7 @@ async fn in_trouble(
         needed,
         late: &late,
         folder,
-        burners: Vec::new(),
+        burners: Burners::default(),
     };
     let mut seen = Vec::new();
     for slot in &slots {

@@ -6,6 +6,7 @@
 
 mod bar;
 mod baseline;
+mod burners;
 mod children;
 mod clock;
 mod delay;

@@ -3,20 +3,15 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::plan::{GONE, OVERLOAD, Trouble};
-use crate::children::Running;
+use crate::burners::Burners;
 use crate::farm::Farm;
 use crate::mariadb::MariaDb;
 use crate::node::Node;
-
-/// More than these would only make each turn of the scheduler longer.
-const BURNERS_MAX: usize = 63;
-const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What can be pressed, and what presses now.
 pub(super) struct Press<'a> {
@@ -30,14 +25,17 @@ pub(super) struct Press<'a> {
     pub(super) late: &'a Path,
     /// For the logs of what burns CPU.
     pub(super) folder: &'a Path,
-    pub(super) burners: Vec<Running>,
+    pub(super) burners: Burners,
 }
 
 impl Press<'_> {
     /// Begins a trouble.
     pub(super) async fn begin(&mut self, trouble: Trouble, node: &Node) -> Result<()> {
         match trouble {
-            Trouble::Overload => self.burn(),
+            Trouble::Overload => {
+                self.burners = Burners::start(self.cpu, self.needed, OVERLOAD, self.folder)?;
+                Ok(())
+            }
             Trouble::Stopped => node.signal(Signal::STOP),
             Trouble::Resolver => {
                 self.farm.silence_dns(true).await?;
@@ -55,39 +53,13 @@ impl Press<'_> {
     /// Ends it.
     pub(super) async fn relieve(&mut self, trouble: Trouble, node: &Node) -> Result<()> {
         match trouble {
-            Trouble::Overload => {
-                for mut burner in self.burners.drain(..) {
-                    burner.stop(STOP_LIMIT).await?;
-                }
-                Ok(())
-            }
+            Trouble::Overload => self.burners.stop().await,
             Trouble::Stopped => node.signal(Signal::CONT),
             Trouble::Resolver => self.farm.silence_dns(false).await,
             Trouble::Route => routes("del"),
             Trouble::Store => self.server.thaw(),
         }
     }
-
-    /// So many programs that only burn CPU, beside the probe core, that it is left a quarter of
-    /// what it needs: each of them is given as much as it is.
-    fn burn(&mut self) -> Result<()> {
-        let count = burners(self.needed);
-        let log = self.folder.join("burners.log");
-        for _ in 0..count {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &self.cpu.to_string(), "sh", "-c"]);
-            command.arg("while :; do :; done");
-            self.burners
-                .push(Running::start("burner", &mut command, &log, Stdio::null())?);
-        }
-        Ok(())
-    }
-}
-
-/// How many share a CPU with a thread that needs this part of it, so that it gets a quarter.
-fn burners(needed: f64) -> usize {
-    let shares = OVERLOAD / needed.clamp(0.01, 1.0);
-    (shares.round() as usize - 1).clamp(1, BURNERS_MAX)
 }
 
 /// Makes the run's own network usable: a new one has its loopback down.
@@ -123,17 +95,4 @@ fn ip(args: &[&str]) -> Result<()> {
         bail!("`ip {shown}` failed: {}", said.trim());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_is_left_a_quarter_of_what_it_needs() {
-        // 0.4 of a CPU, shared with nine: 0.1 is left.
-        assert_eq!(burners(0.4), 9);
-        assert_eq!(burners(1.0), 3);
-        assert_eq!(burners(0.0), BURNERS_MAX);
-    }
 }
