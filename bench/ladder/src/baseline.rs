@@ -11,7 +11,7 @@ pub(crate) mod engine;
 mod floor;
 mod hyper_probe;
 mod pace;
-mod peers;
+pub(crate) mod peers;
 mod scheme;
 mod tally;
 mod verdict;
@@ -32,7 +32,7 @@ use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use child::ChildOptions;
 use scheme::{SCHEMES, Scheme};
-use tally::Sample;
+pub(crate) use tally::Sample;
 pub(crate) use verdict::{FARM_BUSY_MAX_PERCENT, median};
 use verdict::{Parameters, Prober, Report, Row, Variant};
 

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::truth::{Fault, Incident};
 
 /// Minimum, median, mean and maximum of delays, in ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) min: u64,
     pub(crate) median: u64,
@@ -35,7 +35,7 @@ impl Spread {
 }
 
 /// What became of all faults of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KindRow {
     pub(crate) kind: String,
     pub(crate) expected: String,

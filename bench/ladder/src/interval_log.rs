@@ -1,6 +1,8 @@
-//! Reads the schedule lag of a window out of the HDR interval logs that a node writes (format 1.3,
-//! the same files that HdrHistogram's own tools open). Knows the tag of the lag, nothing else.
+//! Reads a window out of the HDR interval logs that a node writes (format 1.3, the same files that
+//! HdrHistogram's own tools open). Knows that a tag is a phase and a core, and the lag's.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,8 @@ use hdrhistogram::serialization::interval_log::{
 
 /// What the tags of the lag begin with; the number of the core follows.
 const LAG_TAG: &str = "schedule_lag.core";
+/// What comes between a phase and the number of its core.
+const CORE: &str = ".core";
 /// Intervals follow each other without a gap; their ends are rounded to a ms on two clocks.
 const GAP_MAX_MS: u64 = 20;
 
@@ -37,20 +41,58 @@ pub(crate) fn schedule_lag(
     window: &RangeInclusive<u64>,
 ) -> Result<Vec<LagInterval>> {
     let mut intervals = Vec::new();
+    visit(folder, window, |tag, span, decode| {
+        if tag.starts_with(LAG_TAG) {
+            let lag = decode()?;
+            intervals.push(LagInterval { span, lag });
+        }
+        Ok(())
+    })?;
+    let spans = intervals.iter().map(|interval| interval.span).collect();
+    must_cover(spans, window).with_context(|| format!("interval logs in {}", folder.display()))?;
+    Ok(intervals)
+}
+
+/// Every phase of the intervals that touch `window`, over all cores and logs in `folder`, in µs.
+///
+/// # Errors
+/// When a log cannot be read, or histograms do not fit each other.
+pub(crate) fn phases(
+    folder: &Path,
+    window: &RangeInclusive<u64>,
+) -> Result<BTreeMap<String, Histogram<u64>>> {
+    let mut phases = BTreeMap::new();
+    visit(folder, window, |tag, _, decode| {
+        let phase = tag.split_once(CORE).map_or(tag, |(phase, _)| phase);
+        let merged: &mut Histogram<u64> = match phases.entry(phase.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(empty) => empty.insert(Histogram::new(3)?),
+        };
+        merged.add(&decode()?)?;
+        Ok(())
+    })?;
+    Ok(phases)
+}
+
+/// Shows the tag, the start and end in Unix ms, and what decodes it, of every interval that touches
+/// `window`.
+fn visit(
+    folder: &Path,
+    window: &RangeInclusive<u64>,
+    mut each: impl FnMut(&str, (u64, u64), &dyn Fn() -> Result<Histogram<u64>>) -> Result<()>,
+) -> Result<()> {
     for file in logs(folder)? {
         let text = std::fs::read(&file).with_context(|| cannot_read(&file))?;
         for entry in IntervalLogIterator::new(&text) {
             let entry = entry.map_err(|error| anyhow!("{}: {error:?}", cannot_read(&file)))?;
-            let Some((interval, span)) = lag_in(&entry, window) else {
+            let Some((interval, span)) = within(&entry, window) else {
                 continue;
             };
-            let lag = decode(interval).with_context(|| cannot_read(&file))?;
-            intervals.push(LagInterval { span, lag });
+            let tag = interval.tag().map_or("", |tag| tag.as_str());
+            each(tag, span, &|| decode(interval)).with_context(|| cannot_read(&file))?;
         }
     }
-    let spans = intervals.iter().map(|interval| interval.span).collect();
-    must_cover(spans, window).with_context(|| format!("interval logs in {}", folder.display()))?;
-    Ok(intervals)
+    Ok(())
 }
 
 /// All of `intervals` as one histogram, in µs.
@@ -84,8 +126,8 @@ fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(logs)
 }
 
-/// The entry with its start and end in Unix ms, when it is lag inside the window.
-fn lag_in<'a, 'b>(
+/// The entry with its start and end in Unix ms, when it touches the window.
+fn within<'a, 'b>(
     entry: &'b LogEntry<'a>,
     window: &RangeInclusive<u64>,
 ) -> Option<(&'b IntervalLogHistogram<'a>, (u64, u64))> {
@@ -95,10 +137,7 @@ fn lag_in<'a, 'b>(
     let ms = |time: std::time::Duration| (time.as_secs_f64() * 1_000.0).round() as u64;
     let start = ms(interval.start_timestamp());
     let end = start + ms(interval.duration());
-    let is_lag = interval
-        .tag()
-        .is_some_and(|tag| tag.as_str().starts_with(LAG_TAG));
-    (is_lag && start < *window.end() && end > *window.start()).then_some((interval, (start, end)))
+    (start < *window.end() && end > *window.start()).then_some((interval, (start, end)))
 }
 
 fn decode(interval: &IntervalLogHistogram<'_>) -> Result<Histogram<u64>> {
@@ -184,6 +223,22 @@ mod tests {
         assert_eq!(merged.len(), 3);
         let p99_us = merged.value_at_quantile(0.99);
         assert!((20_000..20_100).contains(&p99_us), "{p99_us}");
+    }
+
+    #[test]
+    fn phases_are_merged_over_cores_and_not_over_the_window() {
+        let logs = folder(&[
+            ("connect.core0", 0, 9_000),
+            ("connect.core0", 2, 100),
+            ("connect.core1", 2, 300),
+            ("total.core0", 2, 500),
+        ]);
+        let phases = phases(logs.path(), &window(1, 3)).expect("read");
+        let counts: Vec<(&str, u64, u64)> = phases
+            .iter()
+            .map(|(name, phase)| (name.as_str(), phase.len(), phase.max()))
+            .collect();
+        assert_eq!(counts, [("connect", 2, 300), ("total", 1, 500)]);
     }
 
     #[test]

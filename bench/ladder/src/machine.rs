@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was measured on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
@@ -42,6 +43,15 @@ impl Machine {
                 * 1_024,
             revision: revision(),
         }
+    }
+
+    /// Whether figures of both can be held against each other: same CPUs, memory and kernel.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let facts = |of: &Self| {
+            let (cpu, kernel) = (of.cpu.clone(), of.kernel.clone());
+            (cpu, of.cores, kernel, of.memory_bytes, of.governor.clone())
+        };
+        facts(self) == facts(other)
     }
 
     /// One line of Markdown.
@@ -90,6 +100,22 @@ mod tests {
         let text = "processor\t: 0\nmodel name\t: A CPU @ 2 GHz\nmodel name\t: B\n";
         assert_eq!(field(text, "model name").as_deref(), Some("A CPU @ 2 GHz"));
         assert_eq!(field(text, "flags"), None);
+    }
+
+    #[test]
+    fn machines_are_alike_whatever_their_load_and_what_is_measured() {
+        let machine = Machine::read();
+        let busy = Machine {
+            load_before: machine.load_before + 7.0,
+            revision: None,
+            ..machine.clone()
+        };
+        assert!(machine.is_like(&busy));
+        let other = Machine {
+            cores: machine.cores + 1,
+            ..machine.clone()
+        };
+        assert!(!machine.is_like(&other));
     }
 
     #[test]

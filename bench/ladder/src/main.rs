@@ -8,6 +8,7 @@ mod bar;
 mod baseline;
 mod burners;
 mod children;
+mod climb;
 mod clock;
 mod delay;
 mod demo;
@@ -52,6 +53,10 @@ struct Cli {
 enum Command {
     /// Watch 10,000 local sites for about a minute, with faults, and judge the result.
     Demo(demo::DemoOptions),
+    /// The capacity ladder: growing fleets, each judged by gates.
+    Climb(climb::ClimbOptions),
+    /// What got better or worse from one climb's report to another, beyond noise.
+    Compare(climb::compare::CompareOptions),
     /// CPU per check: the engine against hyper and against the floor.
     Baseline(baseline::BaselineOptions),
     /// Memory per target and per attempt in flight, idle CPU, start from the store, lag under load.
@@ -81,6 +86,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(options) => run_demo(&options),
+        Command::Climb(options) => interruptible(climb::run(&options)),
+        Command::Compare(options) => climb::compare::run(&options),
         Command::Baseline(options) => interruptible(baseline::run(&options)),
         Command::Memory(options) => interruptible(memory::run(&options)),
         Command::Store(options) => interruptible(store::run(&options, store::Page::Store)),

@@ -51,8 +51,12 @@ pub(crate) struct Node {
 impl Node {
     /// Starts `ringwatch run` against the farm and waits until it answers; it may still load.
     pub(crate) async fn launch(plan: NodePlan, farm: &Ready) -> Result<Self> {
+        Self::launch_within(plan, farm, READY_LIMIT).await
+    }
+
+    async fn launch_within(plan: NodePlan, farm: &Ready, limit: Duration) -> Result<Self> {
         std::fs::create_dir_all(&plan.folder)?;
-        let log = plan.folder.join("ringwatch.log");
+        let log = plan.log();
         let mut command = Command::new(&plan.program);
         command.arg("run").arg("--data-dir").arg(plan.data_dir());
         command
@@ -80,32 +84,45 @@ impl Node {
             log,
             admin,
         };
-        node.admin = node.wait_status(admin_address).await?;
+        node.admin = node.wait_status(limit, admin_address).await?;
         Ok(node)
     }
 
     /// Starts a node and waits until it has loaded every target.
     pub(crate) async fn start(plan: NodePlan, farm: &Ready) -> Result<Self> {
-        let mut node = Self::launch(plan, farm).await?;
-        node.wait_loaded().await?;
+        Self::start_within(plan, farm, READY_LIMIT).await
+    }
+
+    /// The same, where more than a million targets take longer.
+    pub(crate) async fn start_within(
+        plan: NodePlan,
+        farm: &Ready,
+        limit: Duration,
+    ) -> Result<Self> {
+        let mut node = Self::launch_within(plan, farm, limit).await?;
+        node.wait_status(limit, loaded).await?;
         Ok(node)
     }
 
     /// Waits until every target is loaded.
     pub(crate) async fn wait_loaded(&mut self) -> Result<()> {
-        self.wait_status(loaded).await
+        self.wait_status(READY_LIMIT, loaded).await
     }
 
     /// Asks for the status until `found` finds what it looks for.
-    async fn wait_status<T>(&mut self, found: impl Fn(&Value) -> Option<T>) -> Result<T> {
+    async fn wait_status<T>(
+        &mut self,
+        limit: Duration,
+        found: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
         let watch = Stopwatch::start();
         loop {
             self.must_run()?;
             if let Some(value) = self.plan.status().ok().as_ref().and_then(&found) {
                 return Ok(value);
             }
-            if watch.elapsed() > READY_LIMIT {
-                bail!("ringwatch was not ready within {READY_LIMIT:?}");
+            if watch.elapsed() > limit {
+                bail!("ringwatch was not ready within {limit:?}");
             }
             sleep(POLL).await;
         }
@@ -180,6 +197,11 @@ impl NodePlan {
     /// The node's data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Where the node writes its log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("ringwatch.log")
     }
 
     /// Where the node writes its interval logs.

@@ -10,7 +10,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 
 /// One site.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pub(super) address: SocketAddr,
     /// Name, for SNI.
     pub(super) host: String,
@@ -23,7 +23,7 @@ const TRIES: usize = 5;
 const TRY_LIMIT: Duration = Duration::from_secs(1);
 
 /// Reads the farm's `targets.csv` and resolves every name.
-pub(super) fn resolve_all(csv: &str, dns: SocketAddr) -> Result<Vec<Peer>> {
+pub(crate) fn resolve_all(csv: &str, dns: SocketAddr) -> Result<Vec<Peer>> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(dns)?;
     socket.set_read_timeout(Some(TRY_LIMIT))?;
@@ -76,7 +76,7 @@ fn resolve(socket: &UdpSocket, host: &str, id: u16) -> Result<IpAddr> {
 }
 
 /// Writes the peers for a child process: `address authority`, one a line.
-pub(super) fn write(peers: &[Peer], file: &Path) -> Result<()> {
+pub(crate) fn write(peers: &[Peer], file: &Path) -> Result<()> {
     let lines: Vec<String> = peers
         .iter()
         .map(|peer| format!("{} {}\n", peer.address, peer.authority))

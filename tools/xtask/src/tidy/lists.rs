@@ -132,6 +132,10 @@ pub(super) const LICENCES: &[(&str, &str)] = &[
     ("ISC", "permissive, as MIT (rustls-webpki, aws-lc)"),
     ("MIT", "permissive, attribution only"),
     (
+        "MIT-0",
+        "as MIT without attribution, tests only (borrow-or-share of boon)",
+    ),
+    (
         "MPL-2.0+",
         "file-level copyleft, used unchanged and by the farm alone (bitmaps of glommio)",
     ),
@@ -149,6 +153,7 @@ pub(super) const LICENCES: &[(&str, &str)] = &[
 /// Packages that are in the graph in several versions. An entry that is no longer needed is an
 /// error, so the list only shrinks by itself.
 pub(super) const DUPLICATES: &[(&str, &str)] = &[
+    ("ahash", "tests only: glommio is at 0.7, boon at 0.8"),
     ("base64", "hdrhistogram 7 is at 0.22, pem 4 (rcgen) at 0.23"),
     (
         "bitflags",

@@ -1,0 +1,347 @@
+//! What must hold of a rung. Pure: gates from what was seen, and the verdict from the gates.
+
+use serde_json::Value;
+
+use super::ceiling::{FARM_BUSY_MAX, FARM_LAG_MAX_MS};
+use super::faults;
+use super::limits::IN_FLIGHT_MAX;
+use super::plan::{Form, Rung, Scheme, TIMEOUT_MS};
+use super::reading::{Counters, Polls};
+use super::record::{Ages, Ceiling, Judged, Latency, Observer, Pressed, Verdict};
+use crate::findings::Findings;
+use crate::gates::{self, Gate};
+
+/// A site is late once its last request is older than an interval and this, in ms.
+const AGE_SLACK_MS: u64 = 1_000;
+/// Requests that the fleet may get, of those that its interval asks for.
+const RATIO: std::ops::RangeInclusive<f64> = 1.0..=1.25;
+const LAG_P999_MAX_US: u64 = 250_000;
+/// A suspect is checked again a cadence after the end of a check that took its whole deadline, and
+/// takes as long again, in s.
+const RECHECK_MORE_S: f64 = 2.0 * TIMEOUT_MS as f64 / 1_000.0;
+/// What the sink's ages are behind by, in s: they are computed every few seconds.
+const AGES_BEHIND_S: f64 = 6.0;
+/// Freshness is flushed this often, and a target's is due once in the projection interval; late
+/// checks stretch that, by a cadence at most.
+const FLUSH_S: f64 = 10.0;
+const PROJECTION_S: f64 = 900.0;
+/// Flushes that may wait, and rows that a statement of each takes along.
+const FLUSHES_WAITING_MAX: f64 = 3.0;
+const ROWS_MORE: f64 = 4_000.0;
+/// Of the freshness that is due in a window, at least so much is written in it.
+const WRITTEN_MIN: f64 = 0.7;
+/// Of the handshakes, those that must be as the scheme says.
+const HANDSHAKES_MIN: f64 = 0.99;
+/// Goodput of what the CPU that was left allows.
+const GOODPUT_MIN: f64 = 0.9;
+/// After the relief all is as in the calm within this time, in s.
+pub(super) const BACK_MAX_S: f64 = 60.0;
+/// The pressure must reach this part of what was asked for, or nothing was shown.
+const PRESSED_MIN: f64 = 0.75;
+
+/// Everything that the gates of a run are judged by.
+pub(super) struct Seen<'a> {
+    pub(super) rung: &'a Rung,
+    pub(super) seconds: f64,
+    pub(super) observer: &'a Observer,
+    /// `ringwatch status` before and after the window, and at the very end.
+    pub(super) statuses: &'a [Value],
+    pub(super) counted: Counters,
+    pub(super) polls: &'a Polls,
+    pub(super) lag: &'a Latency,
+    pub(super) findings: &'a Findings,
+    /// Lines of the node's log that say ERROR.
+    pub(super) errors: &'a [String],
+    pub(super) rss_budget_bytes: u64,
+    pub(super) pressed: Option<&'a Pressed>,
+}
+
+/// Every gate of a run, in the order of the report.
+pub(super) fn gates(seen: &Seen<'_>) -> Vec<Judged> {
+    let mut gates = vec![
+        right(observed(seen)),
+        right(none_stale(seen)),
+        timed(often_enough(seen)),
+        timed(young(seen)),
+        timed(lag(seen.lag)),
+        right(balanced(seen)),
+        timed(nothing_shed(seen)),
+        right(gates::false_downs(seen.findings)),
+        right(gates::faults(seen.findings, &faults::planned(seen.rung))),
+        timed(fresh(seen)),
+        right(no_errors(seen.errors)),
+        right(memory(seen)),
+        timed(concurrency(seen)),
+        right(handshakes(seen)),
+    ];
+    if let Some(pressed) = seen.pressed {
+        gates.push(timed(goodput(pressed)));
+        gates.push(timed(back(pressed)));
+    }
+    gates
+}
+
+fn right(gate: Gate) -> Judged {
+    judged(gate, false)
+}
+
+/// A gate that a busy machine alone may break.
+fn timed(gate: Gate) -> Judged {
+    judged(gate, true)
+}
+
+fn judged(gate: Gate, wall_time: bool) -> Judged {
+    Judged {
+        name: gate.name.to_owned(),
+        wall_time,
+        failures: gate.failures,
+    }
+}
+
+fn gate(name: &'static str, failures: impl IntoIterator<Item = Option<String>>) -> Gate {
+    Gate {
+        name,
+        failures: failures.into_iter().flatten().collect(),
+    }
+}
+
+fn unless(holds: bool, why: impl FnOnce() -> String) -> Option<String> {
+    (!holds).then(why)
+}
+
+fn observed(seen: &Seen<'_>) -> Gate {
+    let observer = seen.observer;
+    let (never, expected) = (observer.never_seen, observer.expected);
+    let all = unless(never == 0, || {
+        format!("{never} of {expected} sites were never seen")
+    });
+    let some = unless(expected > 0, || "no site was expected".to_owned());
+    gate("every site seen", [all, some])
+}
+
+fn none_stale(seen: &Seen<'_>) -> Gate {
+    let stale = seen.observer.stale;
+    let failure = unless(stale == 0, || {
+        format!("{stale} sites were last seen more than two intervals ago")
+    });
+    gate("none stale", [failure])
+}
+
+fn often_enough(seen: &Seen<'_>) -> Gate {
+    let (low, high, found) = (RATIO.start(), RATIO.end(), seen.observer.ratio);
+    let failure = unless(RATIO.contains(&found), || {
+        format!(
+            "the sites got {found:.3} of the requests that their interval asks for, not {low} to \
+             {high}"
+        )
+    });
+    gate("as many requests as asked for", [failure])
+}
+
+fn young(seen: &Seen<'_>) -> Gate {
+    let max_ms = u64::from(seen.rung.interval_s) * 1_000 + AGE_SLACK_MS;
+    let failure = match seen.observer.age {
+        None => Some("no site has an age".to_owned()),
+        Some(Ages { max, .. }) => unless(max <= max_ms, || {
+            format!("a site was last seen {max} ms ago, at most {max_ms} are accepted")
+        }),
+    };
+    gate(
+        "observer age max within the interval and a second",
+        [failure],
+    )
+}
+
+fn lag(lag: &Latency) -> Gate {
+    let p999_ms = lag.p999_us as f64 / 1_000.0;
+    let none = unless(lag.count > 0, || "no check has a lag".to_owned());
+    let late = unless(lag.p999_us <= LAG_P999_MAX_US, || {
+        format!("schedule lag p99.9 is {p999_ms:.1} ms, at most 250 are accepted")
+    });
+    gate("schedule lag p99.9 within 250 ms", [none, late])
+}
+
+fn balanced(seen: &Seen<'_>) -> Gate {
+    let of_statuses = seen
+        .statuses
+        .iter()
+        .flat_map(|it| gates::accounts(it).failures);
+    let unread = unless(!seen.statuses.is_empty(), || {
+        "no status was read".to_owned()
+    });
+    let failures = unread
+        .into_iter()
+        .chain(of_statuses)
+        .chain(seen.polls.unbalanced.clone());
+    gate("accounts balance", failures.map(Some).collect::<Vec<_>>())
+}
+
+fn nothing_shed(seen: &Seen<'_>) -> Gate {
+    let shed = seen.counted.shed;
+    let failure = unless(shed == 0, || {
+        format!("{shed} checks were left out in the window")
+    });
+    gate("nothing shed", [failure])
+}
+
+/// What readers of the store see is as new as promised: no row waits for long, no more than the
+/// promise allows are missing, and none is of an old check.
+fn fresh(seen: &Seen<'_>) -> Gate {
+    let sites = f64::from(seen.rung.sites);
+    let waiting_max = sites / PROJECTION_S * FLUSH_S * FLUSHES_WAITING_MAX + ROWS_MORE;
+    let pending = seen.polls.pending_max;
+    let waiting = unless(pending as f64 <= waiting_max, || {
+        format!("{pending} rows of freshness waited at a time, at most {waiting_max:.0} may")
+    });
+    let due = sites * (seen.seconds - FLUSH_S).max(0.0) / PROJECTION_S;
+    let rows = seen.counted.freshness_rows;
+    let written = unless(rows as f64 >= WRITTEN_MIN * due, || {
+        format!("{rows} rows of freshness were written, {due:.0} were due")
+    });
+    let max_s = f64::from(seen.rung.interval_s) + RECHECK_MORE_S + AGES_BEHIND_S;
+    let old = match seen.polls.freshness_max_s {
+        None => Some("the node told no age of its checks".to_owned()),
+        Some(oldest) => unless(oldest <= max_s, || {
+            format!("the oldest check was {oldest:.1} s old, at most {max_s:.0} s are accepted")
+        }),
+    };
+    gate(
+        "freshness of the store within its window",
+        [waiting, written, old],
+    )
+}
+
+fn no_errors(errors: &[String]) -> Gate {
+    gate(
+        "no error in the log",
+        errors.iter().cloned().map(Some).collect::<Vec<_>>(),
+    )
+}
+
+fn memory(seen: &Seen<'_>) -> Gate {
+    let (most, budget) = (seen.polls.rss_max_bytes, seen.rss_budget_bytes);
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let failure = unless(most <= budget, || {
+        format!(
+            "the node had {:.0} MiB, its budget is {:.0} MiB",
+            mib(most),
+            mib(budget)
+        )
+    });
+    gate("memory within its budget", [failure])
+}
+
+/// The node's cap is the configured one, and what its cores make of it, who lower it for a while
+/// after a stall, kept no check waiting.
+fn concurrency(seen: &Seen<'_>) -> Gate {
+    let (wanted, most) = (u64::from(IN_FLIGHT_MAX), seen.polls.in_flight_max);
+    let caps = seen.statuses.iter().map(|status| &status["max_in_flight"]);
+    let other = caps.filter(|cap| cap.as_u64() != Some(wanted)).map(|cap| {
+        Some(format!(
+            "the node's cap of checks in flight is {cap}, {wanted} is configured"
+        ))
+    });
+    let reached = match seen.polls.limits.first() {
+        None => Some("no core told its limit of checks in flight".to_owned()),
+        Some(lowest) => unless(most < *lowest, || {
+            format!("{most} checks were in flight, and a core admitted {lowest} at a time")
+        }),
+    };
+    gate("admitted concurrency as configured", other.chain([reached]))
+}
+
+/// The handshakes are those that the scheme names. A core keeps so many sessions; of a larger
+/// fleet, checked in turns, the report says how many were resumed.
+fn handshakes(seen: &Seen<'_>) -> Gate {
+    let (full, resumed) = (
+        seen.counted.tls_full as f64,
+        seen.counted.tls_resumed as f64,
+    );
+    let all = full + resumed;
+    let fits = seen.rung.sites as usize <= model::limits::TLS_SESSIONS_MAX;
+    let failure = match seen.rung.scheme {
+        Scheme::Http => unless(all < 1.0, || format!("{all:.0} TLS handshakes")),
+        _ if all < 1.0 => Some("no TLS handshake".to_owned()),
+        Scheme::HttpsFull | Scheme::Mixed => unless(full >= HANDSHAKES_MIN * all, || {
+            format!("{resumed:.0} of {all:.0} were resumed")
+        }),
+        Scheme::HttpsResumed if fits => unless(resumed >= HANDSHAKES_MIN * all, || {
+            format!("{full:.0} of {all:.0} were full")
+        }),
+        Scheme::HttpsResumed => None,
+    };
+    gate("handshakes as the scheme says", [failure])
+}
+
+fn goodput(pressed: &Pressed) -> Gate {
+    let share = pressed.good as f64 / pressed.allowed.max(1.0);
+    let failure = unless(share >= GOODPUT_MIN, || {
+        format!(
+            "{} checks were of use, {:.0} % of the {:.0} that the CPU left allows",
+            pressed.good,
+            100.0 * share,
+            pressed.allowed
+        )
+    });
+    gate("goodput of 90 % of what the CPU left allows", [failure])
+}
+
+fn back(pressed: &Pressed) -> Gate {
+    let back_s = pressed.back_s;
+    let failure = unless(back_s <= BACK_MAX_S, || format!("it took {back_s:.0} s"));
+    gate("back to normal within 60 s", [failure])
+}
+
+/// Why a pressed run shows nothing, and whether it is the farm's.
+fn flaw(rung: &Rung, pressed: Option<&Pressed>) -> Option<(Verdict, String)> {
+    let (pressed, wanted) = (pressed?, f64::from(rung.overload?));
+    if pressed.farm_busy >= FARM_BUSY_MAX {
+        let why = format!(
+            "the farm was {:.0} % busy under pressure",
+            100.0 * pressed.farm_busy
+        );
+        return Some((Verdict::FarmBound, why));
+    }
+    if pressed.farm_lag_p99_ms >= FARM_LAG_MAX_MS {
+        let why = format!(
+            "the farm's loop was {:.0} ms late at p99",
+            pressed.farm_lag_p99_ms
+        );
+        return Some((Verdict::FarmBound, why));
+    }
+    (pressed.factor < PRESSED_MIN * wanted).then(|| {
+        let why = format!("it was pressed {:.1} times, not {wanted}", pressed.factor);
+        (Verdict::Void, why)
+    })
+}
+
+/// The verdict and its reasons. `window`: the farm's ceiling by the readings of the window itself:
+/// a farm that had no room there is why a gate does not hold.
+pub(super) fn verdict(
+    form: Form,
+    rung: &Rung,
+    gates: &[Judged],
+    window: &Ceiling,
+    pressed: Option<&Pressed>,
+) -> (Verdict, Vec<String>) {
+    if let Some((verdict, why)) = flaw(rung, pressed) {
+        return (verdict, vec![why]);
+    }
+    let counts = |gate: &&Judged| form != Form::Mini || !gate.wall_time;
+    let failed = gates
+        .iter()
+        .filter(counts)
+        .filter(|gate| !gate.failures.is_empty());
+    let reasons: Vec<String> = failed
+        .map(|gate| format!("{}: {}", gate.name, gate.failures.join("; ")))
+        .collect();
+    match window.farm_bound() {
+        _ if reasons.is_empty() => (Verdict::Clean, reasons),
+        // In the mini form nothing is left that a slow farm could break.
+        Some(why) if form != Form::Mini => (Verdict::FarmBound, [vec![why], reasons].concat()),
+        _ => (Verdict::Failed, reasons),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! A core that is left too little CPU: burners beside it for a while, then none, and how long it
+//! takes until all is as before. The farm is never asked for more than it serves.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::time::sleep;
+
+use super::judge::BACK_MAX_S;
+use super::reading::{Counters, Pids, Reading};
+use super::record::Pressed;
+use super::rung::Stand;
+use crate::burners::Burners;
+use crate::clock::{self, Stopwatch};
+use crate::interval_log::LagInterval;
+
+/// How long the pressure lasts: several intervals of the fleet, and of shedding.
+const PRESSED: Duration = Duration::from_mins(1);
+/// How much longer than it may take is waited for the calm.
+const BEYOND_S: f64 = 5.0;
+const POLL: Duration = Duration::from_millis(500);
+/// The lag of a second that is as in the calm, at p99.9, in µs.
+const LAG_CALM_US: u64 = 250_000;
+
+/// What presses.
+pub(super) struct Pressure<'a> {
+    /// How many times more there is to do than CPU for it.
+    pub(super) factor: f64,
+    /// Part of its CPU that the core needs.
+    pub(super) needed: f64,
+    pub(super) cpu: usize,
+    pub(super) pids: Pids,
+    pub(super) folder: &'a Path,
+}
+
+/// What was seen of it.
+#[derive(Clone, Debug)]
+pub(super) struct Press {
+    by: String,
+    seconds: f64,
+    needed: f64,
+    had: f64,
+    counted: Counters,
+    farm_busy: f64,
+    farm_lag_p99_ms: f64,
+    pub(super) relief_unix_ms: u64,
+    pub(super) until_unix_ms: u64,
+    /// Unix ms and how many checks had been shed by then.
+    shed: Vec<(u64, u64)>,
+}
+
+/// Presses, relieves, and watches what comes after.
+pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<Press> {
+    stand.farm.reset_observer().await?;
+    let counted = Counters::read(&stand.node).await?;
+    let before = Reading::of_processes(pressure.pids)?;
+    let mut burners = Burners::start(
+        pressure.cpu,
+        pressure.needed,
+        pressure.factor,
+        pressure.folder,
+    )?;
+    let by = format!("{} pinned burner(s)", burners.len());
+    let watch = Stopwatch::start();
+    while watch.elapsed() < PRESSED {
+        stand.look("pressed ").await?;
+        sleep(POLL).await;
+    }
+    let after = Reading::of_processes(pressure.pids)?;
+    let counted = counted.until(&Counters::read(&stand.node).await?);
+    let summary = stand.farm.summary().await?;
+    burners.stop().await?;
+    let relief_unix_ms = clock::unix_ms();
+    let (watch, mut shed) = (Stopwatch::start(), Vec::new());
+    while watch.seconds() < BACK_MAX_S + BEYOND_S {
+        let scrape = stand.look("relieved").await?;
+        shed.push((clock::unix_ms(), Counters::of(&scrape).shed));
+        sleep(POLL).await;
+    }
+    let farm = |path: &str| {
+        let found = summary.pointer(path).and_then(serde_json::Value::as_f64);
+        found.with_context(|| format!("the observer's summary has no {path}"))
+    };
+    Ok(Press {
+        by,
+        seconds: before.seconds(&after),
+        needed: pressure.needed,
+        had: before.core_busy(&after),
+        counted,
+        farm_busy: farm("/farm/busy")?,
+        farm_lag_p99_ms: farm("/farm/loop_lag_us/p99")? / 1_000.0,
+        relief_unix_ms,
+        until_unix_ms: clock::unix_ms(),
+        shed,
+    })
+}
+
+impl Press {
+    /// With what a check costs in the calm, and the lag from the relief on.
+    pub(super) fn found(&self, core_us: f64, lag: &[LagInterval]) -> Pressed {
+        Pressed {
+            by: self.by.clone(),
+            seconds: self.seconds,
+            needed: self.needed,
+            had: self.had,
+            factor: self.needed / self.had.max(1e-3),
+            good: self.counted.probed.saturating_sub(self.counted.unknown),
+            allowed: self.had * self.seconds * 1e6 / core_us.max(1e-3),
+            shed: self.counted.shed,
+            unknown: self.counted.unknown,
+            farm_busy: self.farm_busy,
+            farm_lag_p99_ms: self.farm_lag_p99_ms,
+            back_s: back_s(self.relief_unix_ms, &self.shed, lag),
+        }
+    }
+}
+
+/// From the relief to the last moment at which a check had been shed, or was late, in s.
+fn back_s(relief_unix_ms: u64, shed: &[(u64, u64)], lag: &[LagInterval]) -> f64 {
+    let late = lag
+        .iter()
+        .filter(|one| one.lag.value_at_quantile(0.999) > LAG_CALM_US);
+    let late = late.map(|one| one.span.1);
+    let grew = shed
+        .windows(2)
+        .filter(|two| two[1].1 > two[0].1)
+        .map(|two| two[1].0);
+    let last = late.chain(grew).max().unwrap_or(relief_unix_ms);
+    last.saturating_sub(relief_unix_ms) as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::Histogram;
+
+    use super::*;
+
+    fn interval(from: u64, us: u64) -> LagInterval {
+        let mut lag = Histogram::new(3).expect("valid");
+        lag.record(us).expect("it grows");
+        LagInterval {
+            span: (from, from + 1_000),
+            lag,
+        }
+    }
+
+    #[test]
+    fn it_is_back_when_nothing_is_shed_or_late_any_more() {
+        let back = |shed: &[(u64, u64)], lag: &[LagInterval]| back_s(10_000, shed, lag);
+        assert!(back(&[], &[]).abs() < 1e-9);
+        let calm = [interval(10_000, 900), interval(11_000, 249_000)];
+        assert!(back(&[(10_500, 7), (11_000, 7)], &calm).abs() < 1e-9);
+        let late = [
+            interval(10_000, 9_000_000),
+            interval(13_000, 260_000),
+            interval(14_000, 5),
+        ];
+        assert!((back(&[], &late) - 4.0).abs() < 1e-9);
+        let shed = [(10_500, 7), (12_000, 9), (16_500, 10), (17_000, 10)];
+        assert!((back(&shed, &late) - 6.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_the_cpu_allows_follows_from_the_cost_in_the_calm() {
+        let press = Press {
+            by: "1 burner".to_owned(),
+            seconds: 60.0,
+            needed: 0.5,
+            had: 0.25,
+            counted: Counters {
+                probed: 400_000,
+                unknown: 1_000,
+                shed: 9,
+                ..Counters::default()
+            },
+            farm_busy: 0.2,
+            farm_lag_p99_ms: 1.0,
+            relief_unix_ms: 0,
+            until_unix_ms: 0,
+            shed: Vec::new(),
+        };
+        let found = press.found(40.0, &[]);
+        assert!((found.allowed - 375_000.0).abs() < 1e-6 && (found.factor - 2.0).abs() < 1e-9);
+        assert_eq!((found.good, found.shed, found.unknown), (399_000, 9, 1_000));
+    }
+}
