@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{clock, command, demo, instructions, outage, packages, scenarios, test, tidy};
+use crate::{clock, command, demo, instructions, ladder, outage, packages, scenarios, test, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -21,6 +21,7 @@ const STEPS: &[Step] = &[
     ("demo epoll", || demo::check(&["--without-io-uring"])),
     ("outage", || outage::run(&[])),
     ("scenarios", || scenarios::run(&[])),
+    ("ladder", ladder::check),
 ];
 
 /// Runs every step, also after one failed, and prints what took how long.

@@ -13,6 +13,7 @@ mod demo;
 mod falsedown;
 mod fuzz;
 mod instructions;
+mod ladder;
 mod outage;
 mod packages;
 mod release;
@@ -56,6 +57,11 @@ Usage: cargo xtask <command> [arguments]
                        -> docs/benchmarks/farm.{md,json}
   bench journal        how fast a long journal is read at a start and taken by the store
                        -> docs/benchmarks/journal.md
+  ladder [ARGS]        the capacity ladder: growing fleets, each judged by gates, for many hours
+                       -> docs/benchmarks/ladder/report.{md,json} and plots;
+                       --quick: its rates with short intervals, five minutes; --mini: one small
+                       rung; both -> target/ladder (ARGS go to `ladder climb`, see `--help`)
+  ladder compare A B   what got better or worse from report A to report B, beyond noise
   crash [--kills N] [--seed N]
                        the sink killed again and again, by default 200 times
                        -> docs/benchmarks/crash.md
@@ -96,6 +102,8 @@ fn main() -> ExitCode {
         ["bench", "verifier", rest @ ..] => bench::run(bench::Bench::Verifier, rest),
         ["bench", "farm", rest @ ..] => bench::run(bench::Bench::Farm, rest),
         ["bench", "journal"] => replay::run(),
+        ["ladder", "compare", rest @ ..] => ladder::compare(rest),
+        ["ladder", rest @ ..] => ladder::run(rest),
         ["outage", rest @ ..] => outage::run(rest),
         ["scenarios", rest @ ..] => scenarios::run(rest),
         ["falsedown", rest @ ..] => falsedown::run(rest),
