@@ -55,7 +55,12 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
             first = false;
         }
         refused.take(control, &page.refused, &page.targets);
-        keep.extend(page.refused.iter().filter_map(|&(id, _)| TargetId::new(id)));
+        let bad = page.refused.iter().filter_map(|&(id, _)| TargetId::new(id));
+        let bad: Vec<TargetId> = bad.collect();
+        // What was good before has a place from then. To a sink that forgot all nobody can tell
+        // what it was: it would be checked for nothing.
+        fed.removed += control.fleet.take_away(&bad, None).await?;
+        keep.extend(bad);
         fed += control.fleet.feed(page.targets).await?;
         control.between_pages().await?;
         if page.last.is_none() {

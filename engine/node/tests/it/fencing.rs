@@ -160,6 +160,46 @@ fn a_node_that_stood_still_and_was_taken_over_writes_nothing_until_the_other_one
     assert_eq!(exit, 0, "{log}");
 }
 
+/// Lesson: a row that somebody broke by hand kept its place at a takeover. It was checked on, and
+/// every result was thrown away.
+#[test]
+fn a_row_that_went_bad_is_checked_no_more_after_a_takeover_until_it_is_good_again() {
+    let shared = Shared::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut node = Node::start(shared.command("one", folder.path()));
+    node.wait_for("loaded");
+    let trigger = || ask(folder.path(), r#"{"cmd":"trigger","target":1}"#);
+    let down = |status: &Value| status["targets"]["down"] == 1 && status["sink"]["apply_lag"] == 0;
+    status_until(folder.path(), |status| {
+        trigger();
+        down(status)
+    });
+    // By hand: no change number, so that only a load sees it.
+    let url = shared.sql("SELECT monitor_url FROM {check_targets}");
+    shared.sql("UPDATE {check_targets} SET monitor_url = 'gopher://x/'");
+    shared.sql("UPDATE {nodes} SET epoch = epoch + 1, lease_until = 0");
+    node.wait_for("another node took over");
+    let line = node.wait_for("loaded again");
+    assert!(line.contains("targets=0"), "{line}");
+    assert_eq!(trigger()["ok"], false, "nobody checks it");
+    let open = "SELECT COUNT(*), SUM(ended_at IS NULL) FROM {events}";
+    assert_eq!(shared.sql(open), "1\t1", "nobody knows that it ended");
+    shared.sql(&format!(
+        "UPDATE {{counters}} SET value = value + 1 WHERE name = 'change'; UPDATE {{check_targets}} \
+         SET monitor_url = '{url}', change_number = (SELECT value FROM {{counters}} WHERE name = 'change')"
+    ));
+    let before = status_until(folder.path(), |status| status["targets"]["active"] == 1);
+    let stepped = |status: &Value| status["fleet"]["stepped"].as_u64();
+    status_until(folder.path(), |status| {
+        trigger();
+        stepped(status) > stepped(&before) && down(status)
+    });
+    assert_eq!(shared.sql(open), "1\t1", "its incident is still the one");
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+}
+
 #[test]
 fn a_node_that_was_taken_over_stops_loads_again_and_goes_on_with_its_incidents() {
     let server = mariadb::shared();
