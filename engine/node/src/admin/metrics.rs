@@ -31,6 +31,7 @@ struct Scrape {
     cores: Vec<CoreSnapshot>,
     sink: SinkSnapshot,
     targets_refused: u64,
+    changes_waiting: u64,
     paused: u64,
     forgotten: [(&'static str, u64); 6],
     forgetting_failed: u64,
@@ -75,6 +76,7 @@ pub(crate) fn render(view: &View) -> Result<String, fmt::Error> {
         cores,
         sink,
         targets_refused: view.refusals.total(),
+        changes_waiting: view.changes_waiting.load(Ordering::Relaxed),
         paused: view.paused.load(Ordering::Relaxed),
         forgotten: view.retention.rows(),
         forgetting_failed: view.retention.failed(),
@@ -312,6 +314,8 @@ impl Scrape {
             "Refused targets",
             plain(self.targets_refused),
         )?;
+        let help = "Changed targets that wait for better times";
+        page.gauge("changes_waiting", help, plain(self.changes_waiting))?;
         let pending = plain(sink.freshness_pending);
         page.gauge(
             "projection_pending",
@@ -555,6 +559,7 @@ mod tests {
             cores: vec![core],
             sink: SinkSnapshot::default(),
             targets_refused: 4,
+            changes_waiting: 16,
             paused: 2,
             forgotten: [
                 ("check_history", 5),

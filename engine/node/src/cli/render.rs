@@ -393,6 +393,15 @@ pub(super) fn reload(answer: &Value) -> anyhow::Result<String> {
         number(&applied["upserted"]),
         number(&applied["removed"])
     )?;
+    if let Some(waiting) = answer["applied"]["waiting"]
+        .as_u64()
+        .filter(|&some| some > 0)
+    {
+        writeln!(
+            out,
+            "{waiting} more changes wait, a minute at most: the node is short of something"
+        )?;
+    }
     let keys: Vec<&str> = answer["needs_restart"]
         .as_array()
         .into_iter()
@@ -552,12 +561,14 @@ mod tests {
     #[test]
     fn a_reload_says_what_it_did() {
         let answer = json!({
-            "ok": true, "imported": null, "applied": { "upserted": 2, "removed": 1 },
-            "needs_restart": ["admin"],
+            "ok": true, "imported": null, "needs_restart": ["admin"],
+            "applied": { "upserted": 2, "removed": 1, "waiting": 9 },
         });
         assert_eq!(
             reload(&answer).expect("rendered"),
-            "reloaded: 2 targets placed or changed, 1 removed\nneeds a restart: admin\n"
+            "reloaded: 2 targets placed or changed, 1 removed\n\
+             9 more changes wait, a minute at most: the node is short of something\n\
+             needs a restart: admin\n"
         );
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod accounts;
 mod ahead;
 pub(crate) mod audit;
 pub(crate) mod canaries;
+mod changes;
 mod checked;
 mod drain;
 pub(crate) mod drift;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use model::{FieldError, Target, TargetId};
 use persist::SinkCommand;
@@ -10,6 +11,7 @@ use store::ImportId;
 use tracing::{info, warn};
 
 use super::ahead::Ahead;
+use super::changes::Part;
 use super::fleet::Fed;
 use super::send::send;
 use super::serve::{Control, PAGE, reading};
@@ -50,8 +52,8 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
         }
         // Later the changes are followed from where they are: of these pages none shows a target
         // that is switched off meanwhile.
-        if first && control.change == 0 {
-            control.change = page.latest_change;
+        if first && control.changes.is_fresh() {
+            control.changes.loaded(page.latest_change);
             first = false;
         }
         refused.take(control, &page.refused, &page.targets);
@@ -73,28 +75,73 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
     }
 }
 
-/// Follows the change numbers of the store: work in the number of changes.
-pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> {
+/// Whether edits may wait for better times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edits {
+    /// However the node is.
+    AtOnce,
+    /// A page of them is fed at a time while the node is short of something, and all that waited
+    /// for a minute.
+    WaitUnderPressure,
+}
+
+/// Follows the change numbers of the store: work in the number of changes. Targets that were
+/// switched on or off never wait.
+pub(super) async fn apply_changes(control: &mut Control, edits: Edits) -> anyhow::Result<Fed> {
     let (mut fed, mut refused) = (Fed::default(), Refused::default());
+    let now = control.parts.view.clock.mono();
+    let puts_off =
+        edits == Edits::WaitUnderPressure && control.changes.puts_off(control.is_pressed, now);
+    let mut part = Part::Whole;
     loop {
-        let page = reading(control.parts.store.changes(control.change, PAGE).await)?;
-        if page.latest_change == control.change {
+        let after = control.changes.after(part);
+        let mut page = reading(control.parts.store.changes(after, PAGE).await)?;
+        if page.latest_change == after {
             break;
         }
-        refused.take(control, &page.refused, &page.targets);
+        match part {
+            Part::Whole => refused.take(control, &page.refused, &page.targets),
+            // An edit of what is checked, and a row that was switched off long ago.
+            Part::Switched => {
+                let fleet = &control.fleet;
+                page.targets
+                    .retain(|target| target.active != fleet.find(target.id).is_some());
+            }
+        }
         fed += control.fleet.feed(page.targets).await?;
-        control.change = page.latest_change;
+        control.changes.seen(part, page.latest_change, now);
         control.between_pages().await?;
+        if puts_off {
+            part = Part::Switched;
+        }
     }
+    let waiting = control.changes.waiting();
+    let before = control
+        .parts
+        .view
+        .changes_waiting
+        .swap(waiting, Ordering::Relaxed);
     refused.say_rest();
-    if fed != Fed::default() {
+    if fed != Fed::default() || (before == 0) != (waiting == 0) {
         info!(
             upserted = fed.upserted,
             removed = fed.removed,
+            waiting,
             "targets changed"
         );
     }
     Ok(fed)
+}
+
+impl Control {
+    /// What is in effect of changed targets, and what waits.
+    pub(super) fn applied(&self, fed: Fed) -> Value {
+        json!({
+            "upserted": fed.upserted,
+            "removed": fed.removed,
+            "waiting": self.changes.waiting(),
+        })
+    }
 }
 
 /// Imports a list into the store; the fleet follows by [`apply_changes`].
@@ -163,7 +210,7 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
         imported = serde_json::to_value(import(control, &order).await?)?;
     }
     control.config.take_live(&newer);
-    let mut fed = apply_changes(control).await?;
+    let mut fed = apply_changes(control, Edits::WaitUnderPressure).await?;
     fed += control.sweep_now().await?;
     let done = format!("{} targets upserted, {} removed", fed.upserted, fed.removed);
     control.parts.view.note("reload", done);
@@ -175,7 +222,7 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
         "ok": true,
         "imported": imported,
         "local_ports": local_ports,
-        "applied": { "upserted": fed.upserted, "removed": fed.removed },
+        "applied": control.applied(fed),
         "needs_restart": needs_restart,
     }))
 }
@@ -225,6 +272,64 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::serve::tests::control;
+
+    /// Targets of the lists: two pages and a half.
+    const COUNT: usize = 12_500;
+
+    /// Imports targets with ids from `first` on, a second between checks of which is `interval_s`;
+    /// those that the list does not have are switched off.
+    async fn list(control: &mut Control, first: usize, interval_s: u32) {
+        let path = control.config.data_dir.join("list.csv");
+        let line = |nth: usize| format!("{nth},http://t{nth}.example/,{interval_s}\n");
+        let lines: String = (first..first + COUNT).map(line).collect();
+        std::fs::write(&path, format!("id,url,interval_s\n{lines}")).expect("written");
+        let order = ImportOrder {
+            path,
+            prune: true,
+            strict: false,
+        };
+        let summary = import(control, &order).await.expect("imported");
+        assert_eq!((summary.rows, summary.refused), (COUNT as u64, 0));
+    }
+
+    /// Lesson: a list that edits half a million targets was fed at once to cores that were late.
+    #[tokio::test]
+    async fn under_pressure_edits_wait_and_what_is_switched_does_not() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (mut control, _calls) = control(dir.path()).await;
+        control.fleet.pause(true).await.expect("alive");
+        list(&mut control, 1, 300).await;
+        load_all(&mut control).await.expect("loaded");
+        assert_eq!(control.fleet.len(), COUNT);
+        // All but the first are edited, that one goes, and the last one is new.
+        list(&mut control, 2, 600).await;
+        control.is_pressed = true;
+        let follow = async |control: &mut Control| {
+            let fed = apply_changes(control, Edits::WaitUnderPressure).await;
+            let fed = fed.expect("followed");
+            let waiting = control.parts.view.changes_waiting.load(Ordering::Relaxed);
+            (fed.upserted, fed.removed, waiting)
+        };
+        let edits = (COUNT - PAGE) as u64;
+        let page = PAGE as u64;
+        let id = |nth| TargetId::new(nth).expect("positive");
+        assert_eq!(follow(&mut control).await, (page + 1, 1, edits + 1));
+        assert!(control.fleet.find(id(1)).is_none());
+        assert!(control.fleet.find(id(COUNT as i64 + 1)).is_some());
+        assert_eq!(follow(&mut control).await, (page, 0, edits + 1 - page));
+        // Better times: the rest, the two that are in effect already among it.
+        control.is_pressed = false;
+        assert_eq!(follow(&mut control).await, (edits - page, 0, 0));
+        // Who loads everything again waits for nothing.
+        list(&mut control, 1, 300).await;
+        control.is_pressed = true;
+        let fed = apply_changes(&mut control, Edits::AtOnce)
+            .await
+            .expect("followed");
+        assert_eq!((fed.upserted, fed.removed), (COUNT as u64, 1));
+        control.into_stopping().drain().await.expect("drained");
+    }
 
     /// Lesson: a table with many bad rows filled the log, a line each.
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use super::changes::Changes;
 use super::fit;
 use super::fleet::Fleet;
 use super::follow::Following;
@@ -19,7 +20,7 @@ use super::legacy::{self, LegacyRows};
 use super::looks::Looks;
 use super::parts::{Parts, Stopping};
 use super::ports::Fit;
-use super::reload;
+use super::reload::{self, Edits};
 use super::summary::Summary;
 use super::threads::joined;
 use super::trouble::{Complaint, Troubles};
@@ -52,8 +53,10 @@ pub(super) struct Control {
     pub(super) fleet: Fleet,
     pub(super) config: Config,
     pub(super) read_config: ReadConfig,
-    /// Every change up to this number is in the fleet.
-    pub(super) change: u64,
+    /// Which changes of our own tables are in the fleet.
+    pub(super) changes: Changes,
+    /// The node is short of something: what can wait does.
+    pub(super) is_pressed: bool,
     pub(super) paused: bool,
     /// Every active target has its place.
     loaded: bool,
@@ -90,7 +93,8 @@ impl Control {
             parts,
             config,
             read_config,
-            change: 0,
+            changes: Changes::default(),
+            is_pressed: false,
             paused: false,
             loaded: false,
             fed_for: Loaded::default(),
@@ -291,11 +295,11 @@ impl Control {
 
     async fn import(&mut self, order: &ImportOrder) -> anyhow::Result<Value> {
         let mut summary = reload::import(self, order).await?;
-        let fed = reload::apply_changes(self).await?;
+        let fed = reload::apply_changes(self, Edits::WaitUnderPressure).await?;
         summary.local_ports = self.short_of_ports(fed).await?;
         let mut answer = serde_json::to_value(&summary)?;
         answer["ok"] = json!(true);
-        answer["applied"] = json!({ "upserted": fed.upserted, "removed": fed.removed });
+        answer["applied"] = self.applied(fed);
         Ok(answer)
     }
 
@@ -360,7 +364,7 @@ impl Control {
 
     /// A store that is away costs freshness of the list, never probing.
     async fn follow_changes(&mut self) -> anyhow::Result<()> {
-        if let Err(error) = reload::apply_changes(self).await {
+        if let Err(error) = reload::apply_changes(self, Edits::WaitUnderPressure).await {
             survives(&error)?;
             self.complain("changes", || {
                 format!("changed targets cannot be read: {error:#}")
@@ -482,7 +486,7 @@ pub(super) fn reading<T>(result: store::Result<T>) -> anyhow::Result<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::process::ExitCode;
     use std::sync::Arc;
 
@@ -493,7 +497,10 @@ mod tests {
     use crate::run::plan::Cpus;
     use crate::targets::import::import_file;
 
-    async fn control(data_dir: &std::path::Path) -> (Control, mpsc::Sender<Call>) {
+    /// A control plane over a real core and a real sink that has loaded nothing yet.
+    pub(in crate::run) async fn control(
+        data_dir: &std::path::Path,
+    ) -> (Control, mpsc::Sender<Call>) {
         let mut flags = vec![
             (
                 "data_dir",

@@ -121,6 +121,8 @@ pub(crate) struct View {
     drain_s: AtomicU32,
     /// Targets that are paused, as the store said last.
     pub(crate) paused: AtomicU64,
+    /// Changes of our own targets that wait for better times, as the store was asked last.
+    pub(crate) changes_waiting: AtomicU64,
     /// Refused targets.
     pub(crate) refusals: Refusals,
     /// Legacy rows that were read again.
@@ -155,6 +157,7 @@ impl View {
             stage: AtomicU8::new(Stage::Loading as u8),
             drain_s: AtomicU32::new(0),
             paused: AtomicU64::new(0),
+            changes_waiting: AtomicU64::new(0),
             refusals: Refusals::default(),
             legacy: LegacyStats::default(),
             retention: RetentionStats::default(),

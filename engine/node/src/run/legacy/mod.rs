@@ -272,17 +272,16 @@ impl Control {
         }
     }
 
-    /// Tells the sweep how the node is.
+    /// Looks whether the node is short of something, and tells the sweep.
     pub(super) fn look_for_pressure(&mut self) {
-        let Some(legacy) = &mut self.legacy else {
-            return;
-        };
         let view = &self.parts.view;
         let (health, sink) = (view.health(), view.sink_counters());
-        let is_pressed = view.with_histograms(|all| pressure::is_pressed(&health, &sink, all));
-        let now = view.clock.mono();
-        legacy.sweep.on(Event::Pressed(is_pressed), now);
-        legacy.show(self.fleet.len(), view);
+        self.is_pressed = view.with_histograms(|all| pressure::is_pressed(&health, &sink, all));
+        if let Some(legacy) = &mut self.legacy {
+            let now = view.clock.mono();
+            legacy.sweep.on(Event::Pressed(self.is_pressed), now);
+            legacy.show(self.fleet.len(), view);
+        }
     }
 
     /// Takes in what ended a wait.
