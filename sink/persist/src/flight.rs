@@ -11,8 +11,6 @@ use store::StoreError;
 
 /// Rows wait this long for company, in ms.
 const GATHER_MS: u64 = 250;
-/// Rows of one flight: ten transactions.
-const FLIGHT_ROWS_MAX: usize = 10 * HISTORY_CHUNK_ROWS;
 /// Pause after a failed flight, in ms.
 const RETRY_MS: u64 = 1_000;
 
@@ -27,6 +25,8 @@ struct Flight<R> {
 
 /// The rows that wait, and the flight that is under way.
 pub(crate) struct Flights<R> {
+    /// Rows of one flight at most.
+    rows_max: usize,
     waiting: VecDeque<R>,
     /// When the first of them came.
     oldest: Option<MonoUs>,
@@ -40,9 +40,12 @@ pub(crate) struct Flights<R> {
     pub(crate) failed: u64,
 }
 
-impl<R> Default for Flights<R> {
-    fn default() -> Self {
+impl<R: Clone> Flights<R> {
+    /// Of `transactions` of the store each, at most. A flight that fails is said again as a whole:
+    /// rows that are doubled then must fly in one.
+    pub(crate) fn of(transactions: usize) -> Self {
         Self {
+            rows_max: transactions * HISTORY_CHUNK_ROWS,
             waiting: VecDeque::new(),
             oldest: None,
             flight: None,
@@ -52,9 +55,7 @@ impl<R> Default for Flights<R> {
             failed: 0,
         }
     }
-}
 
-impl<R: Clone> Flights<R> {
     pub(crate) fn push(&mut self, row: R, now: MonoUs) {
         self.oldest.get_or_insert(now);
         self.waiting.push_back(row);
@@ -114,7 +115,7 @@ impl<R: Clone> Flights<R> {
         if self.waiting.is_empty() || self.flight.is_some() || !is_time || !may {
             return None;
         }
-        let count = self.waiting.len().min(FLIGHT_ROWS_MAX);
+        let count = self.waiting.len().min(self.rows_max);
         let rows: Vec<R> = self.waiting.drain(..count).collect();
         self.oldest = (!self.waiting.is_empty()).then_some(now);
         let landed = Landing::default();

@@ -417,17 +417,14 @@ impl Store {
         ask!(self, Control, |db| db.write_audit(&rows))
     }
 
-    /// Notes what was done with targets beside their events, 1,000 rows to a transaction. A call
-    /// whose answer was lost may have been done; then its rows are there twice.
+    /// Notes what was done with targets beside their events, in one transaction: a caller who has
+    /// many gives 1,000 at a time. A call whose answer was lost may have been done; who repeats it
+    /// has its rows there twice.
     ///
     /// # Errors
-    /// [`Fenced`](crate::StoreError::Fenced), and the store's; then the first chunks may be noted.
+    /// [`Fenced`](crate::StoreError::Fenced), and the store's; then none of `rows` is noted.
     pub async fn write_trail(&self, fence: Fence, rows: Vec<AuditRow>) -> Result<()> {
-        for chunk in rows.chunks(HISTORY_CHUNK_ROWS) {
-            let chunk = chunk.to_vec();
-            ask!(self, Freshness, |db| db.write_trail(fence, &chunk))?;
-        }
-        Ok(())
+        ask!(self, Freshness, |db| db.write_trail(fence, &rows))
     }
 
     /// Deletes the oldest of what was noted before `before`, at most 1,000 rows.

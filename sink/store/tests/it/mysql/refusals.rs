@@ -2,7 +2,7 @@
 
 use model::Evidence;
 use model::fact::{Batch, Fact};
-use store::{Applied, FreshnessRow, Store, StoreError, StoreUrl};
+use store::{Applied, AuditRow, FreshnessRow, Store, StoreError, StoreUrl};
 
 use super::{Mysql, url};
 use crate::fixture::{
@@ -147,6 +147,32 @@ async fn a_server_that_became_read_only_takes_what_was_kept_when_it_writes_again
     store.counts().await.expect("it can be read");
     server.sql("SET GLOBAL read_only = 0");
     assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
+}
+
+/// Lesson: lines of the trail were committed a thousand at a time, and all came again when a later
+/// thousand failed.
+#[tokio::test]
+async fn a_trail_is_noted_as_a_whole_or_not_at_all() {
+    let backend = Mysql::fresh();
+    let store = open(&backend).await;
+    let line = |event_type| AuditRow {
+        event_type,
+        source: "ringwatch:n".to_owned(),
+        detail: String::new(),
+        at: START,
+        subject: None,
+    };
+    let too_long = "a_kind_of_line_that_is_longer_than_the_column_for_kinds_of_lines_is";
+    let mut lines = vec![line("suppressed"); 1_500];
+    lines.push(line(too_long));
+    let refused = store.write_trail(store.fence, lines.clone()).await;
+    refused.expect_err("the last line does not fit");
+    let count = "SELECT COUNT(*) FROM jetpack_monitor_audit_log";
+    assert_eq!(backend.number(count), Some(0));
+    lines.pop();
+    let noted = store.write_trail(store.fence, lines).await;
+    noted.expect("noted");
+    assert_eq!(backend.number(count), Some(1_500));
 }
 
 #[tokio::test]
