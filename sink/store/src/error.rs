@@ -269,6 +269,17 @@ pub enum StoreError {
         /// The database.
         database: String,
     },
+    /// What was there when the store was opened is there no more.
+    #[error(
+        "the store {store} lost its database, a table or a column while it was in use ({detail}): \
+         put it back from a backup; `ringwatch validate` says what differs"
+    )]
+    TableGone {
+        /// The address, its password masked.
+        store: String,
+        /// What the server said.
+        detail: String,
+    },
     /// The user lacks a right.
     #[error("the user of the store {store} lacks a privilege ({detail}): grant it, then try again")]
     NoPrivilege {

@@ -535,7 +535,16 @@ impl Store {
         ask!(self, Control, |db| db.freshness(target))
     }
 
-    /// Rows per table.
+    /// Targets that are checked: of a legacy table its active rows, bad ones included. One statement,
+    /// which reads an index of a large table.
+    ///
+    /// # Errors
+    /// The store's; after 30 s [`TimedOut`](crate::StoreError::TimedOut).
+    pub async fn active_targets(&self) -> Result<u64> {
+        ask!(self, Control, |db| db.active_targets())
+    }
+
+    /// Rows per table. Each is counted, which takes minutes where there are many.
     ///
     /// # Errors
     /// The store's.

@@ -84,10 +84,12 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
         1044 | 1142 | 1143 | 1227 | 1370 => StoreError::NoPrivilege { store, detail },
         // --read-only, a table that may only be read, a transaction, a server in upgrade.
         1290 | 1036 | 1792 | 1836 => StoreError::ServerReadOnly { store, detail },
-        // Disk full, a table that cannot grow, a file that cannot be written.
-        1021 | 1114 | 3 => StoreError::ServerDiskFull { store, detail },
-        // The storage engine's own error: 28 is the system's "no space left on device".
-        1026 | 1030 if detail.contains("28") => StoreError::ServerDiskFull { store, detail },
+        // Disk full, a table that cannot grow.
+        1021 | 1114 => StoreError::ServerDiskFull { store, detail },
+        // A file that cannot be written, the storage engine's own error.
+        3 | 1026 | 1030 if is_no_space(&detail) => StoreError::ServerDiskFull { store, detail },
+        // No database of the session, no table, no column: there were, when it was opened.
+        1046 | 1051 | 1054 | 1146 => StoreError::TableGone { store, detail },
         // Lock wait timeout, deadlock; TiDB's conflicts of writes and of a table that changed
         // meanwhile, which it says may be done again.
         1205 | 1213 | 8002 | 8005 | 8022 | 8028 | 9007 => StoreError::Contended { store, detail },
@@ -103,18 +105,90 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
     }
 }
 
+/// Whether the server names the system's error 28, "no space left on device". MariaDB says
+/// `error 28 "No …"`, `(errno: 28 "No …")` and `(Errcode: 28 "No …")`, MySQL `error 28 - 'No …'` and
+/// `(OS errno 28 - No …)`; a file may be called anything.
+fn is_no_space(detail: &str) -> bool {
+    ["error 28", "errno 28", "errno: 28", "Errcode: 28"]
+        .into_iter()
+        .flat_map(|named| detail.match_indices(named))
+        .any(|(at, named)| {
+            let rest = &detail[at + named.len()..];
+            !rest.starts_with(|next: char| next.is_ascii_digit())
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn told(code: u16) -> StoreError {
+        said(code, "what the server said")
+    }
+
+    fn said(code: u16, message: &str) -> StoreError {
         let url: MysqlUrl = "mysql://u:s3cret@h/d".parse().expect("valid");
         let error = ServerError {
             code,
-            message: "what the server said".to_owned(),
+            message: message.to_owned(),
             state: "HY000".to_owned(),
         };
         working(&url, DriverError::Server(error))
+    }
+
+    /// Lesson: every message with the digits 28 in it, InnoDB's error 128 among them, was a full
+    /// disk, and somebody freed space on a server that was short of memory.
+    #[test]
+    fn a_full_disk_is_the_number_28_and_no_other() {
+        let is_full = |code, message| {
+            let error = said(code, message);
+            matches!(error, StoreError::ServerDiskFull { .. })
+        };
+        for (code, message) in [
+            (
+                1030,
+                "Got error 28 \"No space left on device\" from storage engine InnoDB",
+            ),
+            (1030, "Got error 28 from storage engine"),
+            (
+                1030,
+                "Got error 28 - 'No space left on device' from storage engine",
+            ),
+            (
+                1026,
+                "Error writing file './t/x.MYI' (errno: 28 \"No space left on device\")",
+            ),
+            (
+                3,
+                "Error writing file '/tmp/ML2' (Errcode: 28 \"No space left on device\")",
+            ),
+            (
+                3,
+                "Error writing file '/tmp/ML2' (OS errno 28 - No space left on device)",
+            ),
+        ] {
+            assert!(is_full(code, message), "{message}");
+        }
+        for (code, message) in [
+            (
+                1030,
+                "Got error 128 \"Out of memory in engine\" from storage engine InnoDB",
+            ),
+            (
+                1030,
+                "Got error 281 \"Unknown error\" from storage engine InnoDB",
+            ),
+            (
+                1026,
+                "Error writing file './t/t_28' (errno: 5 \"Input/output error\")",
+            ),
+            (
+                3,
+                "Error writing file '/tmp/ML28' (Errcode: 5 \"Input/output error\")",
+            ),
+        ] {
+            assert!(!is_full(code, message), "{message}");
+        }
     }
 
     #[test]

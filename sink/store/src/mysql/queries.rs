@@ -210,6 +210,19 @@ impl Session {
         .await
     }
 
+    pub(crate) async fn active_targets(&mut self) -> Result<u64> {
+        let sql = match self.source() {
+            Some(legacy) => {
+                let (table, active) = (legacy.table.quoted(), legacy.columns.active.quoted());
+                format!("SELECT COUNT(*) FROM {table} WHERE {active} = 1")
+            }
+            None => {
+                format!("SELECT COUNT(*) FROM jetpack_monitor_check_targets WHERE {IS_CHECKED}")
+            }
+        };
+        Ok(self.number(&sql, Vec::new()).await?.unwrap_or(0) as u64)
+    }
+
     async fn count(&mut self, rest: &str) -> Result<u64> {
         let sql = format!("SELECT COUNT(*) FROM jetpack_monitor_{rest}");
         Ok(self.number(&sql, Vec::new()).await?.unwrap_or(0) as u64)

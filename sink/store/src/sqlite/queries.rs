@@ -105,6 +105,15 @@ impl Db {
         })
     }
 
+    pub(crate) fn active_targets(&mut self) -> Result<u64> {
+        self.run(|connection| {
+            let sql =
+                format!("SELECT count(*) FROM jetpack_monitor_check_targets WHERE {IS_CHECKED}");
+            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+            Ok(rows as u64)
+        })
+    }
+
     pub(crate) fn counts(&mut self) -> Result<StoreCounts> {
         self.run(|connection| {
             let snapshot = connection.transaction()?;

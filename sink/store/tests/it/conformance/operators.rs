@@ -172,6 +172,7 @@ pub(crate) async fn a_paused_target_is_not_active_whatever_lists_say<B: Backend>
     let states: Vec<_> = all.iter().map(|target| target.active).collect();
     assert_eq!(states, [false, true]);
     assert_eq!(store.counts().await.expect("counted").active, 1);
+    assert_eq!(store.active_targets().await.expect("counted"), 1);
     store.resume_target(target(7)).await.expect("asked");
     assert_eq!(seen(latest).await.0, [(7, true, 1)]);
     assert_eq!(active().await, [7, 8]);

@@ -157,6 +157,7 @@ async fn active_rows_are_targets_page_by_page_and_a_bad_one_does_not_keep_the_re
     }
     let counts = store.counts().await.expect("counts");
     assert_eq!((counts.targets, counts.active), (6, 5));
+    assert_eq!(store.active_targets().await.expect("counted"), 5);
 }
 
 #[tokio::test]

@@ -149,6 +149,36 @@ async fn a_server_that_became_read_only_takes_what_was_kept_when_it_writes_again
     assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
 }
 
+/// Lesson: a table that somebody dropped was "failed with error 1146", and what to do was not said.
+#[tokio::test]
+async fn what_is_dropped_while_it_is_used_is_told_as_that() {
+    let (server, address) = own_server().await;
+    let store = Writer::of(Store::open(&address).await.expect("opens")).await;
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    for broken in [
+        "ALTER TABLE t_own.jetpack_monitor_events DROP COLUMN fail_count",
+        "DROP TABLE t_own.jetpack_monitor_events",
+    ] {
+        server.sql(broken);
+        let error = store.apply(&facts).await.expect_err("it is gone");
+        let sentence = error.to_string();
+        assert!(matches!(error, StoreError::TableGone { .. }), "{sentence}");
+        assert!(
+            sentence.contains("from a backup") && !error.is_transient(),
+            "{sentence}"
+        );
+    }
+    server.sql("DROP DATABASE t_own");
+    let error = store.apply(&facts).await.expect_err("all is gone");
+    assert!(
+        matches!(
+            error,
+            StoreError::TableGone { .. } | StoreError::NoDatabase { .. }
+        ),
+        "{error}"
+    );
+}
+
 /// Lesson: lines of the trail were committed a thousand at a time, and all came again when a later
 /// thousand failed.
 #[tokio::test]
