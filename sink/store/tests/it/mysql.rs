@@ -17,6 +17,7 @@ mod legacy;
 mod lossy;
 mod refusals;
 mod schema;
+mod sessions;
 mod statements;
 mod tls;
 

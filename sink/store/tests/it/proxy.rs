@@ -30,9 +30,18 @@ pub(crate) struct Proxy {
     address: SocketAddr,
     /// Port of the server.
     server: u16,
-    cut: Arc<AtomicU8>,
+    orders: Arc<Orders>,
     hush: Arc<Hush>,
     closed: Mutex<Receiver<()>>,
+}
+
+/// What to do with queries.
+#[derive(Default)]
+struct Orders {
+    /// With the next COMMIT: a place in [`CUTS`].
+    cut: AtomicU8,
+    /// A query, and what the server hears in its place.
+    instead: Mutex<Option<(&'static str, &'static str)>>,
 }
 
 /// Which connections nothing arrives on any more.
@@ -49,23 +58,23 @@ impl Proxy {
     pub(crate) fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
-        let cut = Arc::new(AtomicU8::new(0));
+        let orders = Arc::<Orders>::default();
         let (closing, closed) = channel();
         let hush = Arc::new(Hush::default());
-        let of_thread = (Arc::clone(&cut), Arc::clone(&hush));
+        let of_thread = (Arc::clone(&orders), Arc::clone(&hush));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
                     continue;
                 };
-                let (cut, hush) = &of_thread;
-                pump((client, server), cut, hush, &closing);
+                let (orders, hush) = &of_thread;
+                pump((client, server), orders, hush, &closing);
             }
         });
         Self {
             address,
             server: port,
-            cut,
+            orders,
             hush,
             closed: Mutex::new(closed),
         }
@@ -80,7 +89,15 @@ impl Proxy {
     /// Does `cut` once.
     pub(crate) fn next(&self, cut: Cut) {
         let at = CUTS.iter().position(|known| *known == cut);
-        self.cut.store(at.expect("listed") as u8, Ordering::SeqCst);
+        self.orders
+            .cut
+            .store(at.expect("listed") as u8, Ordering::SeqCst);
+    }
+
+    /// From now on the server hears `said` in place of the query `query`.
+    pub(crate) fn instead(&self, query: &'static str, said: &'static str) {
+        let mut instead = self.orders.instead.lock().expect("nobody panicked");
+        *instead = Some((query, said));
     }
 
     /// From now on nothing that the server says arrives on the connections that there are; they
@@ -99,7 +116,7 @@ impl Proxy {
 
 fn pump(
     (client, server): (TcpStream, TcpStream),
-    cut: &Arc<AtomicU8>,
+    orders: &Arc<Orders>,
     hush: &Arc<Hush>,
     closing: &Sender<()>,
 ) {
@@ -109,9 +126,9 @@ fn pump(
     );
     let (mut from_server, mut to_client) = (clone(&server), clone(&client));
     let lost = Arc::new(AtomicU8::new(0));
-    let (cut, of_answers) = (Arc::clone(cut), Arc::clone(&lost));
+    let (orders, of_answers) = (Arc::clone(orders), Arc::clone(&lost));
     let closing = closing.clone();
-    std::thread::spawn(move || forward(client, server, &cut, &lost, &closing));
+    std::thread::spawn(move || forward(client, server, &orders, &lost, &closing));
     std::thread::spawn(move || {
         let mut buffer = [0; 4_096];
         while let Ok(count @ 1..) = from_server.read(&mut buffer) {
@@ -131,14 +148,15 @@ fn pump(
 fn forward(
     mut client: TcpStream,
     mut server: TcpStream,
-    cut: &AtomicU8,
+    orders: &Orders,
     lost: &AtomicU8,
     closing: &Sender<()>,
 ) {
-    while let Ok(packet) = packet(&mut client) {
+    while let Ok(mut packet) = packet(&mut client) {
+        replace(&mut packet, orders);
         let is_commit = packet[4..].first() == Some(&COM_QUERY) && &packet[5..] == b"COMMIT";
         let cut = if is_commit {
-            CUTS[usize::from(cut.swap(0, Ordering::SeqCst))]
+            CUTS[usize::from(orders.cut.swap(0, Ordering::SeqCst))]
         } else {
             Cut::Nothing
         };
@@ -163,6 +181,18 @@ fn forward(
         }
     }
     hang_up(&client, &server);
+}
+
+fn replace(packet: &mut Vec<u8>, orders: &Orders) {
+    let instead = *orders.instead.lock().expect("nobody panicked");
+    if let Some((query, said)) = instead
+        && packet[4..].first() == Some(&COM_QUERY)
+        && &packet[5..] == query.as_bytes()
+    {
+        packet.truncate(5);
+        packet.extend(said.as_bytes());
+        packet[0] = u8::try_from(packet.len() - 4).expect("a short query");
+    }
 }
 
 fn packet_or_end(client: &mut TcpStream) -> bool {

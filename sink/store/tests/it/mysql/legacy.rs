@@ -63,7 +63,7 @@ pub(super) fn described() -> Legacy {
 }
 
 /// With the right to write.
-async fn open_as(address: &StoreUrl, legacy: Legacy) -> Result<Writer, StoreError> {
+pub(super) async fn open_as(address: &StoreUrl, legacy: Legacy) -> Result<Writer, StoreError> {
     let store = open_without_claim(address, legacy).await?;
     Ok(Writer::of(store).await)
 }
