@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use model::limits::{APPLY_LOADED_MAX, BATCH_MAX, FACTS_WAITING_MAX_BYTES};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -34,6 +35,12 @@ const SETTLED_LIMIT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(250);
 /// Budget of the journal: what an operator would give it.
 const JOURNAL_MAX_MIB: &str = "1024";
+
+/// Facts that the node keeps in memory for the store: what is read ahead, and what is offered.
+const FACTS_LOADED_MAX: u64 = ((APPLY_LOADED_MAX + 1) * BATCH_MAX) as u64;
+/// What the node may take more than before: those facts, 1 kB each, and what may wait for the
+/// journal. Everything else that grows with an outage is on the disk.
+const GROWTH_MAX_BYTES: u64 = FACTS_LOADED_MAX * 1_024 + FACTS_WAITING_MAX_BYTES as u64;
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -299,7 +306,7 @@ impl Seen {
 
 impl Seen {
     /// What the page tells.
-    fn rows(&self) -> [(&'static str, String); 15] {
+    fn rows(&self) -> [(&'static str, String); 16] {
         let rate = |count: u64, seconds: f64| format!("{:.0}", count as f64 / seconds.max(0.001));
         let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
         let most = |count: u64| grouped(count);
@@ -340,6 +347,10 @@ impl Seen {
                 most(self.replayed_records),
             ),
             ("transitions/s", rate(self.replayed, self.replay_s)),
+            (
+                "journal records/s",
+                rate(self.replayed_records, self.replay_s),
+            ),
         ]
     }
 }
@@ -365,6 +376,18 @@ fn complaints_of(found: &Findings, seen: &Seen, sites: u32) -> Complaints {
     must(
         seen.freshness_pending_max <= sites,
         format!("{} rows of freshness waited", seen.freshness_pending_max),
+    );
+    must(
+        seen.facts_loaded_max <= FACTS_LOADED_MAX,
+        format!(
+            "{} facts were in memory for the store",
+            seen.facts_loaded_max
+        ),
+    );
+    let growth = seen.rss_max_bytes.saturating_sub(seen.rss_before_bytes);
+    must(
+        growth <= GROWTH_MAX_BYTES,
+        format!("the node took {growth} bytes more than before"),
     );
     let (before, away) = (
         seen.checks_before as f64 / seen.before_s.max(1.0),
@@ -435,6 +458,9 @@ mod tests {
             journal_bytes_max: 10,
             journal_budget_bytes: 10,
             freshness_pending_max: 7,
+            facts_loaded_max: 33_000,
+            rss_before_bytes: 50_000_000,
+            rss_max_bytes: 50_000_000 + 33_000 * 1_024 + 128 * 1_024 * 1_024,
             ..Seen::default()
         }
     }
@@ -445,10 +471,12 @@ mod tests {
     fn what_is_out_of_bounds_is_said() {
         let complaints = |seen: Seen| complaints_of(&Findings::default(), &seen, 7);
         assert_eq!(complaints(good()), Vec::<String>::new());
-        let cases: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 6] = [
             (|seen| seen.records_waited_max = 0, "was not away"),
             (|seen| seen.journal_bytes_max = 11, "the journal took 11"),
             (|seen| seen.freshness_pending_max = 8, "8 rows"),
+            (|seen| seen.facts_loaded_max += 1, "33001 facts"),
+            (|seen| seen.rss_max_bytes += 1, "bytes more than before"),
             (|seen| seen.checks_away = 170, "without the store"),
         ];
         for (change, words) in cases {
