@@ -30,7 +30,7 @@ struct Case {
     mends: &'static str,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case {
         name: "t_password",
         breaks: "ALTER USER op@'127.0.0.1' IDENTIFIED BY 'another'; KILL HARD USER op",
@@ -54,6 +54,15 @@ const CASES: [Case; 4] = [
         breaks: "SET GLOBAL max_allowed_packet = 1024; KILL HARD USER op",
         says: "raise max_allowed_packet of the server, which is 1024 bytes",
         mends: "SET GLOBAL max_allowed_packet = 16777216; KILL HARD USER op",
+    },
+    // The server's own words on a full disk; of a true one it may make a crash.
+    Case {
+        name: "t_full",
+        breaks: "CREATE TRIGGER t_full.full BEFORE INSERT ON t_full.jetpack_monitor_events \
+                 FOR EACH ROW SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114, \
+                 MESSAGE_TEXT = \"The table 'jetpack_monitor_events' is full\"",
+        says: "has no room left (The table 'jetpack_monitor_events' is full): free some space",
+        mends: "DROP TRIGGER t_full.full",
     },
 ];
 
