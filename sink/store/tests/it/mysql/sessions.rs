@@ -19,7 +19,7 @@ const OTHER_IDEAS: &[&str] = &[
 
 /// What one does to all sessions of users who are no administrators.
 const HOSTILE: &str = "SET SESSION time_zone = \"-03:00\", sql_mode = \"ANSI\", \
-    tx_isolation = \"SERIALIZABLE\"";
+    tx_isolation = \"SERIALIZABLE\", autocommit = 0";
 
 /// The isolation of a transaction that waits for a lock; one does.
 async fn isolation_of_who_waits(root: &mut Conn) -> String {
@@ -86,6 +86,11 @@ async fn a_session_that_is_not_as_it_was_asked_to_be_is_refused_with_what_it_is(
             "SET SESSION time_zone = '+00:00'",
             "SET SESSION time_zone = '+05:00'",
             "keeps time_zone = \"+05:00\" for our sessions, \"+00:00\" is needed",
+        ),
+        (
+            "SET SESSION autocommit = 1",
+            "SET SESSION autocommit = 0",
+            "keeps autocommit = \"OFF\" for our sessions, \"ON\" is needed",
         ),
         (
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
