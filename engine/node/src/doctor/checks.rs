@@ -362,8 +362,8 @@ fn unopened(error: &StoreError, config: &Config) -> Finding {
 mod tests {
     use super::*;
 
-    /// Lesson: seven tables were counted for the one number that is shown, and whose server was slow
-    /// at that read `FAIL`, "see above", with nothing above it.
+    /// Lesson: seven tables were counted for the one number that is shown, and whose server was
+    /// slow at that read `FAIL`, "see above", with nothing above it.
     #[test]
     fn a_count_that_takes_too_long_is_a_warning_and_each_failure_says_what_to_do() {
         let layers = Layers::read(None, std::iter::empty(), Vec::new()).expect("no file");

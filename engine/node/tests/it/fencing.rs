@@ -186,7 +186,8 @@ fn a_row_that_went_bad_is_checked_no_more_after_a_takeover_until_it_is_good_agai
     assert_eq!(shared.sql(open), "1\t1", "nobody knows that it ended");
     shared.sql(&format!(
         "UPDATE {{counters}} SET value = value + 1 WHERE name = 'change'; UPDATE {{check_targets}} \
-         SET monitor_url = '{url}', change_number = (SELECT value FROM {{counters}} WHERE name = 'change')"
+         SET monitor_url = '{url}', change_number = \
+         (SELECT value FROM {{counters}} WHERE name = 'change')"
     ));
     let before = status_until(folder.path(), |status| status["targets"]["active"] == 1);
     let stepped = |status: &Value| status["fleet"]["stepped"].as_u64();

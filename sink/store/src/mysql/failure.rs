@@ -106,8 +106,8 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
 }
 
 /// Whether the server names the system's error 28, "no space left on device". MariaDB says
-/// `error 28 "No …"`, `(errno: 28 "No …")` and `(Errcode: 28 "No …")`, MySQL `error 28 - 'No …'` and
-/// `(OS errno 28 - No …)`; a file may be called anything.
+/// `error 28 "No …"`, `(errno: 28 "No …")` and `(Errcode: 28 "No …")`, MySQL `error 28 - 'No …'`
+/// and `(OS errno 28 - No …)`; a file may be called anything.
 fn is_no_space(detail: &str) -> bool {
     ["error 28", "errno 28", "errno: 28", "Errcode: 28"]
         .into_iter()
@@ -136,8 +136,8 @@ mod tests {
         working(&url, DriverError::Server(error))
     }
 
-    /// Lesson: every message with the digits 28 in it, InnoDB's error 128 among them, was a full
-    /// disk, and somebody freed space on a server that was short of memory.
+    /// Lesson: every message with the digits 28 in it, error 128 of the engine among them, was a
+    /// full disk, and somebody freed space on a server that was short of memory.
     #[test]
     fn a_full_disk_is_the_number_28_and_no_other() {
         let is_full = |code, message| {

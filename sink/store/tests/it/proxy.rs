@@ -94,6 +94,11 @@ impl Proxy {
             .store(at.expect("listed") as u8, Ordering::SeqCst);
     }
 
+    /// Whether what was asked of [`Proxy::next`] is done.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.orders.cut.load(Ordering::SeqCst) == 0
+    }
+
     /// From now on the server hears `said` in place of the query `query`.
     pub(crate) fn instead(&self, query: &'static str, said: &'static str) {
         let mut instead = self.orders.instead.lock().expect("nobody panicked");
