@@ -26,8 +26,11 @@ const STATEMENTS_MAX: usize = 192;
 const RETRIES_MAX: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// The server closes a connection that was silent for so long, in s: so long at most it keeps the
-/// locks of a machine that vanished.
-const SILENCE_MAX_S: u32 = 600;
+/// locks of a machine that vanished, or of a node that stands still.
+const SILENCE_MAX_S: u32 = 90;
+/// The same in the middle of a transaction, where the server can tell (`MariaDB`): less than a
+/// lease, so that a successor finds no locks.
+const SILENCE_IN_TRANSACTION_MAX_S: u32 = 10;
 /// A connection says something at least this often, so that it is not taken for silent.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
@@ -369,8 +372,11 @@ impl Session {
         };
         self.say(&format!("SET SESSION innodb_lock_wait_timeout = {lock_s}"))
             .await?;
-        self.say(&format!("SET SESSION wait_timeout = {SILENCE_MAX_S}"))
-            .await?;
+        self.say(&format!(
+            "SET SESSION wait_timeout = {SILENCE_MAX_S} \
+             /*M!100300 , SESSION idle_transaction_timeout = {SILENCE_IN_TRANSACTION_MAX_S} */"
+        ))
+        .await?;
         self.check_settings().await?;
         Ok(())
     }

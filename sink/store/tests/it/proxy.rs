@@ -19,9 +19,17 @@ pub(crate) enum Cut {
     After,
     /// Nothing arrives any more, and nobody hears of it.
     Silence,
+    /// As silence, and the server does not hear either that the client is gone.
+    Vanish,
 }
 
-const CUTS: [Cut; 4] = [Cut::Nothing, Cut::Before, Cut::After, Cut::Silence];
+const CUTS: [Cut; 5] = [
+    Cut::Nothing,
+    Cut::Before,
+    Cut::After,
+    Cut::Silence,
+    Cut::Vanish,
+];
 
 /// A command packet with a query.
 const COM_QUERY: u8 = 3;
@@ -169,11 +177,14 @@ fn forward(
             Cut::Nothing => {}
             Cut::Before => break,
             Cut::After => lost.store(1, Ordering::SeqCst),
-            Cut::Silence => {
+            Cut::Silence | Cut::Vanish => {
                 // Until the client gives up.
                 while packet_or_end(&mut client) {}
                 // A test that does not wait for it is over.
                 closing.send(()).ok();
+                if cut == Cut::Vanish {
+                    return;
+                }
                 break;
             }
         }

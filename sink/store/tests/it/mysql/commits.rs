@@ -164,6 +164,30 @@ async fn a_caller_that_goes_away_takes_its_transaction_along() {
     assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
 }
 
+/// Lesson: a machine that vanished in the middle of a transaction, or a node that stood still there,
+/// kept its locks for ten minutes, and its successor waited for them.
+#[tokio::test]
+async fn who_vanishes_in_a_transaction_is_not_waited_for() {
+    let backend = Mysql::fresh();
+    let proxy = Proxy::start(mariadb::shared().port());
+    let store = behind(&proxy, &backend).await;
+    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    proxy.next(Cut::Vanish);
+    let error = store.apply(&facts).await.expect_err("silence");
+    assert!(
+        matches!(error, StoreError::OutcomeUnknown { .. }),
+        "{error}"
+    );
+    let mut successor = root(mariadb::shared()).await;
+    let name = &backend.name;
+    for sql in [
+        "SET SESSION innodb_lock_wait_timeout = 45",
+        &format!("UPDATE {name}.jetpack_monitor_nodes SET lease_until = 0"),
+    ] {
+        successor.query_drop(sql).await.expect(sql);
+    }
+}
+
 #[tokio::test]
 async fn the_server_hears_of_one_writer_at_a_time() {
     let backend = Mysql::fresh();
