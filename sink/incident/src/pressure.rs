@@ -198,7 +198,7 @@ impl Pressure {
 
     /// Verifiers confirmed a sample of the failures: they are real, as long as they last.
     pub fn sample_confirmed(&mut self) {
-        self.sample_confirmed = self.failing.is_some();
+        self.sample_confirmed = self.failing.is_some() && !self.withdrawn;
     }
 
     /// Whether what a sample asked, or asks now, is of a time when canaries answered who do so no

@@ -252,12 +252,14 @@ impl ApplyQueue {
     }
 
     fn next(&self) -> Next {
-        if self.may_secure() {
-            return Next::Secure(self.applied.get());
-        }
         let Some(fence) = self.fence.get() else {
+            // Without the right to write nothing is known of the store, and nothing can go.
+            self.eager.set(false);
             return Next::Idle;
         };
+        if self.may_secure() {
+            return Next::Secure(fence);
+        }
         if let Some(offer) = &*self.offer.borrow() {
             return Next::Apply(fence, Rc::clone(offer));
         }
@@ -270,7 +272,7 @@ impl ApplyQueue {
             return Next::Apply(fence, offer);
         }
         self.eager.set(false);
-        if self.looks_back.take() && self.acknowledged.get() > 0 {
+        if self.looks_back.take() {
             return Next::LookBack(fence);
         }
         Next::Idle
@@ -381,8 +383,8 @@ impl ApplyQueue {
 
 enum Next {
     Apply(Fence, Rc<Offer>),
-    /// Everything up to here is applied and files can go once the store made it safe.
-    Secure(u64),
+    /// Files can go once the store made safe what it has, and still has it.
+    Secure(Fence),
     /// These batches are not there: the store's journal number is from another journal, or a
     /// segment was moved away.
     Missing {
@@ -407,7 +409,7 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
                 queue.count(|counts| counts.batches.record(took_ms));
                 done
             }
-            Next::Secure(applied) => secure(&*store, &queue, applied).await,
+            Next::Secure(fence) => secure(&*store, &queue, fence).await,
             Next::Missing { first, last } => {
                 tracing::error!(
                     first,
@@ -498,16 +500,24 @@ async fn apply_one<S: FactStore>(
 /// Gives the store the last batch that it acknowledged once more, without its facts: it refuses
 /// that if it was set back. Whatever else is the matter, or comes too late, the next look or the
 /// next facts meet it too.
-async fn look_back<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) {
+async fn look_back<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) -> bool {
     let acknowledged = queue.acknowledged.get();
+    if acknowledged == 0 {
+        return true;
+    }
     let known = Batch {
         journal_seq: acknowledged,
         facts: Vec::new(),
     };
     let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
     let asked = tokio::time::timeout(limit, store.apply(fence, &known, acknowledged));
-    if let Ok(Err(error)) = asked.await {
-        refused(queue, fence, &error);
+    match asked.await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
+            refused(queue, fence, &error);
+            false
+        }
+        Err(_) => false,
     }
 }
 
@@ -539,11 +549,17 @@ fn warn_of_conflicts(queue: &ApplyQueue, batch: &Batch, applied: &Applied) {
     }
 }
 
-async fn secure<S: FactStore>(store: &S, queue: &ApplyQueue, applied: u64) -> bool {
+/// Lets files go. Another server may answer by now, which syncs well what it never had.
+async fn secure<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) -> bool {
+    let applied = queue.applied.get();
     match store.sync().await {
+        Ok(()) if !look_back(store, queue, fence).await => {
+            queue.sync_failed.set(true);
+            false
+        }
         Ok(()) => {
             failpoint::pass("secure.after");
-            queue.secure(applied)
+            queue.secure(applied.min(queue.applied.get()))
         }
         Err(error) => {
             queue.sync_failed.set(true);

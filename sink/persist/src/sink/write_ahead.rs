@@ -108,10 +108,10 @@ impl<S: FactStore> Sink<S> {
         self.facts.len() >= self.waiting_max || self.facts.bytes() >= self.waiting_max_bytes
     }
 
-    /// Whether half of the disk budget is free.
+    /// Whether half of the disk budget is free, or nothing in it is still to be applied.
     fn has_room(&self) -> bool {
         let journal = self.queue.journal.borrow();
-        journal.bytes() <= journal.max_bytes() / 2
+        journal.bytes() <= journal.max_bytes() / 2 || self.queue.lag() == 0
     }
 
     fn note_trouble(&mut self, trouble: Option<Trouble>, now: MonoUs) {

@@ -454,7 +454,8 @@ impl Control {
         id: TargetId,
         by: Option<&str>,
     ) -> anyhow::Result<()> {
-        let Some(legacy) = &mut self.legacy else {
+        self.read_again(vec![id]);
+        let Some(legacy) = &self.legacy else {
             return Ok(());
         };
         let buckets = legacy.buckets.is_some();
@@ -462,15 +463,22 @@ impl Control {
         let rows = reading(self.parts.store.legacy_rows(range, buckets).await)?;
         let found = self.compare_legacy(rows, Covered::These(&[id]), Feeding::Changes);
         let change = self.feed_difference(found, by).await?;
-        let (view, now) = (&self.parts.view, self.parts.view.clock.mono());
+        let view = &self.parts.view;
         view.legacy.add(change.counts);
         if let Some(legacy) = &mut self.legacy {
-            // A reading that began before may tell of it as it was: then this is the last word.
-            let (ids, switched) = (vec![id], true);
-            legacy.sweep.on(Event::Changed { ids, switched }, now);
             legacy.show(self.fleet.len(), view);
         }
         Ok(())
+    }
+
+    /// Has the sweep read these rows, whose targets somebody paused or resumed, until it has: a
+    /// reading that is under way may tell of them as they were.
+    pub(super) fn read_again(&mut self, ids: Vec<TargetId>) {
+        let now = self.parts.view.clock.mono();
+        if let Some(legacy) = &mut self.legacy {
+            let switched = true;
+            legacy.sweep.on(Event::Changed { ids, switched }, now);
+        }
     }
 
     /// Reads the whole table now, and waits for it; meanwhile requests are answered.

@@ -85,6 +85,14 @@ fn rows_are_paused_resumed_shown_and_checked_by_their_ids() {
     bed.does(&["targets", "resume", "5"]);
     assert_eq!(code(&check("5")), 0);
     assert_eq!(bed.shown("5")["state"], "Up");
+    // On a machine without this node's data a command writes into the store alone.
+    let (here, there) = (bed.data_dir(), bed.folder.path().join("there"));
+    let config = fs::read_to_string(bed.config()).expect("a file");
+    let elsewhere = bed.folder.path().join("elsewhere.toml");
+    fs::write(&elsewhere, config.replace(text(&here), text(&there))).expect("written");
+    let output = run(&["targets", "pause", "5", "--config", text(&elsewhere)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    status_until(&bed.data_dir(), |status| status["targets"]["active"] == 0);
     node.signal("TERM");
     let (exit, log) = node.end();
     assert_eq!(exit, 0, "{log}");

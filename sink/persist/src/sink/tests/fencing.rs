@@ -464,6 +464,24 @@ fn a_node_that_has_nothing_to_write_notices_it_with_its_next_renewal() {
     });
 }
 
+/// Lesson: files of the journal went on the word of a server that had just taken over without the
+/// last facts, and synced well.
+#[test]
+fn before_files_of_the_journal_go_the_store_is_asked_whether_it_has_their_facts() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(config(dir.path())).await;
+        set_back(&mut bed, false).await;
+        // As at an orderly end, before the next look.
+        bed.sink.queue.tidy_up();
+        turn_until(&mut bed, |bed| bed.snapshot().counters.store_set_back == 1).await;
+        is_back(&mut bed).await;
+        bed.turns(5).await;
+        assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+        assert_eq!(bed.snapshot().counters.batches_missing, 0);
+    });
+}
+
 #[test]
 fn a_store_that_lost_facts_and_the_epoch_with_them_is_counted_once() {
     let dir = tempdir().expect("a directory");
