@@ -164,8 +164,8 @@ async fn a_caller_that_goes_away_takes_its_transaction_along() {
     assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
 }
 
-/// Lesson: a machine that vanished in the middle of a transaction, or a node that stood still there,
-/// kept its locks for ten minutes, and its successor waited for them.
+/// Lesson: a machine that vanished in the middle of a transaction, or a node that stood still
+/// there, kept its locks for ten minutes, and its successor waited for them.
 #[tokio::test]
 async fn who_vanishes_in_a_transaction_is_not_waited_for() {
     let backend = Mysql::fresh();
