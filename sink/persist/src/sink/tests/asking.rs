@@ -20,6 +20,23 @@ fn with_verifiers(directory: &std::path::Path) -> SinkConfig {
     }
 }
 
+/// Targets whose failures would be pressure.
+const MANY: u32 = PRESSURE_RESULTS_MIN as u32;
+
+/// A sink with verifiers that has [`MANY`] targets.
+async fn many_targets(directory: &std::path::Path) -> Bed {
+    let store = Rc::new(FakeStore::default());
+    let mut bed = Bed::start(with_verifiers(directory), 1, &store).await;
+    for slot in 0..MANY {
+        bed.register(0, slot, 1, 1 + i64::from(slot), 3_600);
+        if slot % 500 == 0 {
+            bed.turn().await;
+        }
+    }
+    bed.turn().await;
+    bed
+}
+
 fn asked(bed: &mut Bed) -> Vec<Question> {
     std::iter::from_fn(|| bed.questions.try_recv().ok()).collect()
 }
@@ -138,16 +155,7 @@ fn questions_without_room_are_counted_and_put_again() {
 fn a_sample_finds_room_however_many_incidents_ask() {
     let dir = tempdir().expect("a directory");
     on_virtual_time(async {
-        let store = Rc::new(FakeStore::default());
-        let mut bed = Bed::start(with_verifiers(dir.path()), 1, &store).await;
-        let many = PRESSURE_RESULTS_MIN as u32;
-        for slot in 0..many {
-            bed.register(0, slot, 1, 1 + i64::from(slot), 3_600);
-            if slot % 500 == 0 {
-                bed.turn().await;
-            }
-        }
-        bed.turn().await;
+        let mut bed = many_targets(dir.path()).await;
         let own = QUESTIONS_MAX as u32;
         (0..own).for_each(|slot| bed.check(0, slot, 1, Some(HttpStatus)));
         bed.turns(5).await;
@@ -156,7 +164,7 @@ fn a_sample_finds_room_however_many_incidents_ask() {
             (counters.questions, counters.sample_questions),
             (ROOM as u64, 0)
         );
-        for slot in own..many {
+        for slot in own..MANY {
             bed.check(0, slot, 1, Some(ConnectTimeout));
         }
         (0..own).for_each(|slot| bed.check(0, slot, 1, None));
@@ -171,17 +179,8 @@ fn a_sample_finds_room_however_many_incidents_ask() {
 fn a_sample_of_many_failures_that_verifiers_confirm_ends_the_doubt() {
     let dir = tempdir().expect("a directory");
     on_virtual_time(async {
-        let store = Rc::new(FakeStore::default());
-        let mut bed = Bed::start(with_verifiers(dir.path()), 1, &store).await;
-        let many = PRESSURE_RESULTS_MIN as u32;
-        for slot in 0..many {
-            bed.register(0, slot, 1, 1 + i64::from(slot), 3_600);
-            if slot % 500 == 0 {
-                bed.turn().await;
-            }
-        }
-        bed.turn().await;
-        for slot in 0..many {
+        let mut bed = many_targets(dir.path()).await;
+        for slot in 0..MANY {
             bed.check(0, slot, 1, Some(ConnectTimeout));
         }
         bed.turns(5).await;

@@ -18,8 +18,9 @@ const CHECKS_PER_STATEMENT: u64 = 500;
 const WINDOW_MS: u64 = 60_000;
 /// Time between two looks for changed targets, of which a legacy table has none.
 const LOOK_MS: u64 = 800;
-/// A third of the default lease.
-const RENEWAL_MS: u64 = 10_000;
+/// The default lease, and a third of it.
+const LEASE_MS: u64 = 30_000;
+const RENEWAL_MS: u64 = LEASE_MS / 3;
 const WINDOWS_MS: u64 = 10_000;
 const PAUSED_MS: u64 = 30_000;
 /// The sweep of a legacy table: a slice of the buckets is counted so often, with a stream and
@@ -53,8 +54,10 @@ async fn flush(store: &Writer) {
 /// What a node asks in a window, wherever its targets are.
 async fn a_while(store: &Writer) {
     flush(store).await;
-    for _ in 0..times(RENEWAL_MS) {
-        store.renew(store.fence, 30_000).await.expect("renewed");
+    for later_ms in 0..times(RENEWAL_MS) {
+        // In one millisecond the same lease would be the same row, about which a node asks again.
+        let lease_ms = LEASE_MS + later_ms;
+        store.renew(store.fence, lease_ms).await.expect("renewed");
     }
     for _ in 0..times(WINDOWS_MS) {
         store.windows().await.expect("looked");
