@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use model::FieldError;
 
-/// A block of addresses. Host bits are dropped: `127.0.0.1/8` is `127.0.0.0/8`.
+/// A block of addresses. Host bits are dropped: `127.0.0.1/8` is `127.0.0.0/8`. An IPv4 address has
+/// two spellings and one meaning, so `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     network: IpAddr,
@@ -16,23 +17,37 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// The block of `address` with `prefix` bits; `None` when the prefix is too long for it.
+    /// The block of `address` with `prefix` bits; `None` when the prefix is too long for it, or
+    /// reaches beyond the mapped addresses that it is written with.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        let network = match address {
-            IpAddr::V4(v4) if prefix <= 32 => {
-                Ipv4Addr::from_bits(v4.to_bits() & mask4(prefix)).into()
-            }
-            IpAddr::V6(v6) if prefix <= 128 => {
-                Ipv6Addr::from_bits(v6.to_bits() & mask6(prefix)).into()
-            }
-            _ => return None,
+        let (address, prefix) = match address {
+            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+                Some(v4) => (v4.into(), prefix.checked_sub(MAPPED_BITS)?),
+                None => (address, prefix),
+            },
+            IpAddr::V4(_) => (address, prefix),
         };
-        Some(Self { network, prefix })
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let network = network(address, prefix);
+        (prefix <= longest).then_some(Self { network, prefix })
     }
 
-    /// Whether `address` is in the block; an IPv4 block never contains an IPv6 address.
+    /// Whether `address` is in the block. A mapped address is the IPv4 address in it; a block of
+    /// one family never contains an address of the other.
     pub fn contains(&self, address: IpAddr) -> bool {
-        Self::new(address, self.prefix).is_some_and(|other| other.network == self.network)
+        let address = address.to_canonical();
+        address.is_ipv4() == self.network.is_ipv4() && network(address, self.prefix) == self.network
+    }
+}
+
+/// Bits of `::ffff:0:0/96`, before the IPv4 address in it.
+const MAPPED_BITS: u8 = 96;
+
+/// The first `prefix` bits of `address`; all of them when it has fewer.
+fn network(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & mask4(prefix)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & mask6(prefix)).into(),
     }
 }
 
@@ -63,11 +78,13 @@ impl fmt::Display for Cidr {
 }
 
 fn mask4(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+    let free = 32_u32.saturating_sub(prefix.into());
+    u32::MAX.checked_shl(free).unwrap_or(0)
 }
 
 fn mask6(prefix: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
+    let free = 128_u32.saturating_sub(prefix.into());
+    u128::MAX.checked_shl(free).unwrap_or(0)
 }
 
 /// Last labels of names that only a private network knows. (`localhost` is judged by its address.)
@@ -186,7 +203,9 @@ impl Guard {
     }
 }
 
-/// Blocks that are not the public IPv4 internet: special-purpose (IANA), multicast, class E.
+/// Blocks that are not the public IPv4 internet: what IANA's special-purpose registry (RFC 6890, as
+/// of 2025-10) does not call globally reachable, multicast, and 6to4 relays, which are no more. The
+/// few anycast addresses inside 192.0.0.0/24 serve the network that asks: no site is there.
 const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -205,23 +224,21 @@ const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::new(192, 88, 99, 0), 24),
 ];
 
-/// Blocks that are not the public IPv6 internet: `::/96` has loopback and unspecified in it.
-const SPECIAL_V6: [(Ipv6Addr, u8); 15] = [
-    (Ipv6Addr::UNSPECIFIED, 96),
-    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
-    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
-    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32),
-    (Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48),
-    (Ipv6Addr::new(0x2001, 0x10, 0, 0, 0, 0, 0, 0), 28),
+/// What IANA gives out as global unicast (RFC 4291, RFC 3587): whatever is outside of it is not the
+/// public IPv6 internet. Outside are loopback, every embedding of IPv4 but [`NAT64`], `64:ff9b:1::`,
+/// the discard and dummy prefixes in `100::`, the overlays in `200::/7`, `5f00::/16` of segment
+/// routing, and unique local, link-local, site-local and multicast addresses.
+const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// Blocks in it that are not the public internet either, by IANA's special-purpose registry.
+const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
+    // Protocols of the IETF: Teredo, benchmarks, ORCHID and ORCHIDv2, which are no locators, drone
+    // identifiers, anycast services of the network that asks. No site is in any of them.
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    // 6to4: an IPv4 address is in it, of any network.
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
-    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16),
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
-    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
-    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),
-    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
 ];
 
 /// The well-known NAT64 prefix `64:ff9b::/96`: what counts is the IPv4 address in it (RFC 6052).
@@ -229,16 +246,22 @@ const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000_0000_0000;
 
 fn is_public(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => !SPECIAL_V4
-            .iter()
-            .any(|&(block, prefix)| (v4.to_bits() ^ block.to_bits()) & mask4(prefix) == 0),
+        IpAddr::V4(v4) => !SPECIAL_V4.iter().any(|&block| is_in4(v4, block)),
         IpAddr::V6(v6) if v6.to_bits() & mask6(96) == NAT64 => {
             is_public(Ipv4Addr::from_bits(v6.to_bits() as u32).into())
         }
-        IpAddr::V6(v6) => !SPECIAL_V6
-            .iter()
-            .any(|&(block, prefix)| (v6.to_bits() ^ block.to_bits()) & mask6(prefix) == 0),
+        IpAddr::V6(v6) => {
+            is_in6(v6, GLOBAL_V6) && !SPECIAL_V6.iter().any(|&block| is_in6(v6, block))
+        }
     }
+}
+
+fn is_in4(address: Ipv4Addr, (block, prefix): (Ipv4Addr, u8)) -> bool {
+    (address.to_bits() ^ block.to_bits()) & mask4(prefix) == 0
+}
+
+fn is_in6(address: Ipv6Addr, (block, prefix): (Ipv6Addr, u8)) -> bool {
+    (address.to_bits() ^ block.to_bits()) & mask6(prefix) == 0
 }
 
 #[cfg(test)]
@@ -260,12 +283,23 @@ mod tests {
             "198.20.0.1",
             "2606:4700::1111",
             "2001:4860:4860::8888",
+            "2001:200::1",
+            "2003::1",
+            "2620:4f:8000::1",
+            "2a00::1",
             "64:ff9b::808:808",
             "::ffff:8.8.8.8",
         ] {
             assert!(guard.permits(ip(public)), "{public}");
         }
         for special in [
+            "2001:20::1",
+            "2001:30::1",
+            "100::1",
+            "100:0:0:1::1",
+            "200::1",
+            "5f00::1",
+            "64:ff9b:1::808:808",
             "0.0.0.0",
             "10.1.2.3",
             "100.64.0.1",
@@ -301,6 +335,105 @@ mod tests {
         }
     }
 
+    /// The first and the last address of each block, and their neighbours outside: of IANA's
+    /// registries of special-purpose addresses, those that are not globally reachable.
+    #[test]
+    fn blocks_of_the_registries_end_where_they_say() {
+        let guard = Guard::default();
+        for (before, first, last, after) in [
+            ("", "0.0.0.0", "0.255.255.255", "1.0.0.0"),
+            ("9.255.255.255", "10.0.0.0", "10.255.255.255", "11.0.0.0"),
+            (
+                "100.63.255.255",
+                "100.64.0.0",
+                "100.127.255.255",
+                "100.128.0.0",
+            ),
+            (
+                "126.255.255.255",
+                "127.0.0.0",
+                "127.255.255.255",
+                "128.0.0.0",
+            ),
+            (
+                "169.253.255.255",
+                "169.254.0.0",
+                "169.254.255.255",
+                "169.255.0.0",
+            ),
+            (
+                "172.15.255.255",
+                "172.16.0.0",
+                "172.31.255.255",
+                "172.32.0.0",
+            ),
+            ("191.255.255.255", "192.0.0.0", "192.0.0.255", "192.0.1.0"),
+            ("192.0.1.255", "192.0.2.0", "192.0.2.255", "192.0.3.0"),
+            (
+                "192.88.98.255",
+                "192.88.99.0",
+                "192.88.99.255",
+                "192.88.100.0",
+            ),
+            (
+                "192.167.255.255",
+                "192.168.0.0",
+                "192.168.255.255",
+                "192.169.0.0",
+            ),
+            (
+                "198.17.255.255",
+                "198.18.0.0",
+                "198.19.255.255",
+                "198.20.0.0",
+            ),
+            (
+                "198.51.99.255",
+                "198.51.100.0",
+                "198.51.100.255",
+                "198.51.101.0",
+            ),
+            (
+                "203.0.112.255",
+                "203.0.113.0",
+                "203.0.113.255",
+                "203.0.114.0",
+            ),
+            ("223.255.255.255", "224.0.0.0", "255.255.255.255", ""),
+            ("", "::", "::fffe:ffff:ffff", ""),
+            ("", "::ffff:0:0:0", "64:ff9a:ffff::", "64:ff9b::808:808"),
+            (
+                "64:ff9b::9ff:ffff",
+                "64:ff9b::a00:0",
+                "64:ff9b::aff:ffff",
+                "64:ff9b::b00:0",
+            ),
+            ("", "64:ff9b:0:0:0:1::", "1fff:ffff::ffff", "2000::"),
+            (
+                "2000:ffff::1",
+                "2001::",
+                "2001:1ff:ffff::ffff",
+                "2001:200::",
+            ),
+            (
+                "2001:db7:ffff::1",
+                "2001:db8::",
+                "2001:db8:ffff::1",
+                "2001:db9::",
+            ),
+            ("2001:ffff::1", "2002::", "2002:ffff::ffff", "2003::"),
+            ("3ffe:ffff::1", "3fff::", "3fff:fff:ffff::1", "3fff:1000::"),
+            ("3fff:ffff::ffff", "4000::", "ffff::ffff", ""),
+        ] {
+            for outside in [before, after].into_iter().filter(|text| !text.is_empty()) {
+                assert!(guard.permits(ip(outside)), "{outside}");
+            }
+            for inside in [first, last] {
+                assert!(!guard.permits(ip(inside)), "{inside}");
+            }
+        }
+    }
+
     #[test]
     fn allowed_blocks_pass_also_as_mapped_addresses() {
         let allow = ["127.0.0.1/8", "fd00::/8"]
@@ -309,6 +442,21 @@ mod tests {
         let guard = Guard::public_only(allow);
         assert!(guard.permits(ip("127.9.9.9")) && guard.permits(ip("::ffff:127.0.0.1")));
         assert!(guard.permits(ip("fd00::1")) && !guard.permits(ip("10.0.0.1")));
+    }
+
+    #[test]
+    fn a_block_of_mapped_addresses_is_the_block_of_ipv4_in_it() {
+        let guard = allowing(&["::ffff:10.0.0.0/104", "::ffff:192.168.7.7"]);
+        for allowed in ["10.9.9.9", "::ffff:10.9.9.9", "192.168.7.7"] {
+            assert!(guard.permits(ip(allowed)), "{allowed}");
+        }
+        for other in ["127.0.0.1", "::10.9.9.9", "192.168.7.8"] {
+            assert!(!guard.permits(ip(other)), "{other}");
+        }
+        let all: Cidr = "::/0".parse().expect("a block");
+        assert!(all.contains(ip("fd00::1")) && !all.contains(ip("::ffff:10.0.0.1")));
+        let v4: Cidr = "10.0.0.0/8".parse().expect("a block");
+        assert!(v4.contains(ip("::ffff:10.0.0.1")) && !v4.contains(ip("a00::1")));
     }
 
     fn allowing(texts: &[&str]) -> Guard {
@@ -371,6 +519,9 @@ mod tests {
         for (given, printed) in [
             ("127.0.0.1/8", "127.0.0.0/8"),
             ("10.2.3.4", "10.2.3.4/32"),
+            ("::ffff:10.2.3.4/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:a02:304", "10.2.3.4/32"),
             ("::1", "::1/128"),
             ("0.0.0.0/0", "0.0.0.0/0"),
             ("fd12:3456::/7", "fc00::/7"),
@@ -381,6 +532,9 @@ mod tests {
             "",
             "10.0.0.0/33",
             "::/129",
+            "::ffff:10.0.0.0/8",
+            "::ffff:10.0.0.0/95",
+            "::ffff:10.0.0.0/129",
             "10.0.0/8",
             "10.0.0.0/",
             "example.com/8",
