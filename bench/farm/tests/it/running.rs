@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a client waits before it calls a farm silent.
+/// How long a client waits before it calls a farm silent, where nothing will ever come.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(400);
 /// How long a client waits for an answer that must come.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 /// How often a change that must come is looked for; each look is a round trip.
 const LOOKS: usize = 20_000;
 
