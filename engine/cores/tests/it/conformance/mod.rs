@@ -109,7 +109,8 @@ fn cases(at: Addresses) -> Vec<Case> {
             ("/short", 5_000, Some(C::HttpTruncated)),
             ("/noise", 5_000, Some(C::HttpMalformed)),
             ("/reset", 5_000, Some(C::HttpReset)),
-            ("/silent", 1_000, Some(C::HttpTimeout)),
+            // Long enough for a server that gets no CPU to finish a handshake first.
+            ("/silent", 6_000, Some(C::HttpTimeout)),
             ("/hop", 5_000, None),
             ("/name", 5_000, None),
             ("/loop", 5_000, Some(C::RedirectLoop)),
@@ -185,7 +186,7 @@ fn a_scheduled_target_is_probed_and_released(rig: &mut impl Rig) {
     let slot = Slot(0);
     rig.tell(CoreCommand::Upsert {
         slot,
-        target: target(&url, 1_000),
+        target: target(&url, 9_000),
     });
     rig.tell(CoreCommand::CheckNow { slot });
     let first = rig.outcome();
