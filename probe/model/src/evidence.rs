@@ -158,7 +158,28 @@ impl Evidence {
         if self.size_bytes() > EVIDENCE_MAX_BYTES {
             self.head.clear();
         }
+        self.give_back();
         self
+    }
+
+    /// Gives back what the parts took before they were cut: a record waits for a store that may be
+    /// slow, and its bound is one of memory, whatever a server put into its certificates.
+    fn give_back(&mut self) {
+        let tls = self.tls.as_mut().map(|tls| {
+            tls.subjects.shrink_to_fit();
+            tls.subjects.iter_mut()
+        });
+        let hops = self.redirects.iter_mut().map(|hop| &mut hop.url);
+        [&mut self.head, &mut self.excerpt, &mut self.text]
+            .into_iter()
+            .chain(tls.into_iter().flatten())
+            .chain(hops)
+            .for_each(String::shrink_to_fit);
+        self.addresses.shrink_to_fit();
+        self.redirects.shrink_to_fit();
+        if let Some(dns) = &mut self.dns {
+            dns.addresses.shrink_to_fit();
+        }
     }
 
     /// Makes redirects fit: where each hop led tells most by the beginning of its URL, and of a
@@ -233,6 +254,40 @@ mod tests {
         assert!(evidence.size_bytes() <= EVIDENCE_MAX_BYTES);
         assert_eq!(evidence.text.len(), EVIDENCE_TEXT_MAX_BYTES);
         assert!(evidence.head.len() <= EVIDENCE_HEAD_MAX_BYTES);
+    }
+
+    #[test]
+    fn what_was_cut_is_not_held_either() {
+        let long = || "CN=x".repeat(15_000);
+        let evidence = Evidence {
+            head: long(),
+            excerpt: long(),
+            text: long(),
+            redirects: chain(2_000),
+            tls: Some(TlsSeen {
+                subjects: vec![long(); 100],
+                ..TlsSeen::default()
+            }),
+            dns: Some(DnsSeen {
+                addresses: vec![IpAddr::from([192, 0, 2, 1]); 100],
+                ..DnsSeen::default()
+            }),
+            ..Evidence::default()
+        };
+        let evidence = evidence.bounded();
+        let (tls, dns) = (evidence.tls.as_ref(), evidence.dns.as_ref());
+        let subjects = &tls.expect("there").subjects;
+        let texts = [&evidence.head, &evidence.excerpt, &evidence.text];
+        let urls = evidence.redirects.iter().map(|hop| &hop.url);
+        let held: usize = texts
+            .into_iter()
+            .chain(subjects)
+            .chain(urls)
+            .map(String::capacity)
+            .sum();
+        assert!(held <= EVIDENCE_MAX_BYTES, "{held}");
+        assert!(subjects.capacity() <= 4 && evidence.redirects.capacity() <= 10);
+        assert!(dns.expect("there").addresses.capacity() <= EVIDENCE_ADDRESSES_MAX);
     }
 
     /// A chain of ten hops, the one from `300 + n` to a URL with `n` at both ends.
