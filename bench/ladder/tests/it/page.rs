@@ -21,10 +21,11 @@ with the code that readers of the old tables know. Each row below is played by a
 (`cargo xtask test -p ladder`) with the built programs on loopback: the farm breaks a site, or a
 place on the machine is as the row says, and `ringwatch check --json` must give exactly this
 class, code and verdict, these phases and no other, and this evidence. What no server can bring
-about at will is held by the test that is named. Of those, `connect.reset` is rare: a reset in
-answer to a SYN is `connect.refused`, as Linux has it, and one behind the handshake is `tls.*` or
-`http.reset`. Only a `tcp://` check without `send` meets it, where the server resets the connection
-before the core has looked at it.
+about at will is held by the test that is named, which takes what it expects from its row of this
+page. Of those, `connect.reset` is rare: a reset in answer to a SYN is `connect.refused`, as Linux
+has it, and one behind the handshake is `tls.*` or `http.reset`. Only a `tcp://` check
+without `send` meets it, where the peer breaks off in the middle of the handshake, or before the
+core has looked at the connection; the others speak first.
 
 This page is made from that table; after a change of it:
 `WRITE_DOCS=1 cargo xtask test -p ladder the_page`.

@@ -33,8 +33,8 @@ pub(crate) enum Means {
         place: Place,
         flags: &'static [&'static str],
     },
-    /// No server of this machine's own network can bring it about: this test does, and holds
-    /// what the row says.
+    /// No server of this machine's own network can bring it about: this test does, and takes what
+    /// it asserts from the row as the page has it.
     Test {
         file: &'static str,
         name: &'static str,

@@ -176,17 +176,19 @@ pub(crate) static ROWS: &[Row] = &[
     down(
         C::ConnectReset,
         2,
-        // No peer can bring it about at will: Linux calls a reset in answer to a SYN a refusal, be
-        // it of a closed port or of a firewall, and one behind the handshake is of TLS or HTTP
-        // (`http.reset`, by `reset_at_accept`) where the check speaks first, as all do but a bare
-        // `tcp://`. That one is up or reset by who comes first, the reset or our look at the
-        // connection: a real one is in `sockets.rs` of the cores, where the look waits for it.
+        // To Linux a reset in answer to a SYN is a refusal, and one behind the handshake meets TLS
+        // or HTTP, but for a bare `tcp://` that looks late: `sockets.rs` of the cores.
         by_test(
-            "probe/prober/tests/it/attempts.rs",
-            "the_first_failure_of_the_remote_names_the_class",
+            "engine/cores/tests/it/conformance/reset.rs",
+            "a_peer_that_gives_up_what_it_began_to_open_is_a_reset",
         ),
-        CONNECTION,
-        &[("evidence.errno", "104")],
+        "connect total",
+        &[
+            ("evidence.text", "reset the connection"),
+            ("evidence.errno", "104"),
+            ("evidence.addresses.0.errno", "104"),
+            ("evidence.addresses.0.local", "false"),
+        ],
     ),
     down(
         C::ConnectUnreachable,

@@ -9,5 +9,6 @@ mod keeping;
 mod politeness;
 mod resolving;
 mod restart;
+mod row;
 mod soak;
 mod world;

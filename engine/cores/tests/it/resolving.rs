@@ -1,7 +1,7 @@
 //! Names as the core uses them: answers over TCP, names asked for ahead of time, sick resolvers.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use cores::reactor::sim::{Dial, End, Peer, Reply, World};
@@ -9,6 +9,7 @@ use model::inbox::{Cadence, CoreCommand};
 use model::outcome::flags;
 use model::{FailureClass, MonoUs, Outcome, Slot, Target, TargetId, Verdict};
 
+use crate::row::Row;
 use crate::world::{
     Bench, GRID_ZERO, Sizes, bench_in, shared_config, target, target_at, write_answer,
 };
@@ -175,9 +176,15 @@ fn while_the_resolvers_are_sick_no_name_is_down() {
             "{outcome:?}"
         );
     }
+    let row = Row::of("while_the_resolvers_are_sick_no_name_is_down");
     let told: Vec<_> = bench.evidence.try_iter().collect();
     assert_eq!(told.len(), outcomes.len());
+    let by_check: BTreeMap<_, _> = outcomes.iter().map(|o| ((o.slot.0, o.seq), o)).collect();
     for evidence in told {
+        let outcome = by_check[&(evidence.slot, evidence.seq)];
+        if outcome.failure() == Some(FailureClass::DnsResolverSick) {
+            row.holds(outcome, &evidence);
+        }
         let sick = evidence.failure() == Some(FailureClass::DnsResolverSick);
         let many = is_of_many(&evidence.text);
         let unknown = evidence.text.ends_with("nothing is known of the site");

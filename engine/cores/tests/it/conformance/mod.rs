@@ -8,6 +8,7 @@ mod names;
 mod openssl;
 mod peers;
 mod real;
+mod reset;
 mod reuse;
 mod servers;
 mod sessions;
