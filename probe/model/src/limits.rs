@@ -178,8 +178,8 @@ pub const DNS_NEGATIVE_TTL_MAX_MS: u64 = 60_000;
 pub const DNS_TRIES_MAX: u8 = 3;
 /// Time limit of one DNS try, in ms.
 pub const DNS_TRY_MS: u64 = 1_500;
-/// How long an upstream that once did better without EDNS is asked without it, in ms.
-pub const DNS_PLAIN_MS: u64 = 3_600_000;
+/// How often it is forgotten which upstreams want no EDNS and do not keep letters, in ms.
+pub const DNS_STYLES_MS: u64 = 3_600_000;
 /// Longest CNAME chain.
 pub const DNS_CNAME_MAX: usize = 8;
 /// How long an upstream that does not answer is passed over by new questions, in ms.

@@ -13,8 +13,8 @@ const RUNS_OTHERS: &[(&str, &[&str])] = &[("ladder", &["-p", "farm", "-p", "node
 
 /// Says how many tests run at a time.
 const THREADS: &str = "RUST_TEST_THREADS";
-/// Most tests wait, for processes and for time limits: on two CPUs those of the node took 277 s with
-/// two threads and 126 s with six, and 55 s of CPU.
+/// Most tests wait, for processes and for time limits: on two CPUs those of the node took 277 s
+/// with two threads and 126 s with six, and 55 s of CPU.
 const THREADS_EACH_CPU: usize = 3;
 
 /// Runs `cargo test ARGS`, of the whole workspace unless ARGS choose packages.

@@ -205,7 +205,8 @@ impl PortsPlan {
             return;
         }
         self.literal += 1;
-        let to = SocketAddr::new(*address, target.check.port());
+        // A mapped address is the same destination to the kernel.
+        let to = SocketAddr::new(address.to_canonical(), target.check.port());
         let load = self.loads.entry(to).or_default();
         load.targets += 1;
         load.per_gs += PER_GS / u64::from(target.cadence_ms());
@@ -247,7 +248,7 @@ impl PortsPlan {
 
     /// Addresses that connections to `to` may come from; one when the kernel chooses.
     fn sources_for(&self, to: SocketAddr) -> usize {
-        let same = |source: &&IpAddr| source.is_ipv4() == to.ip().to_canonical().is_ipv4();
+        let same = |source: &&IpAddr| source.is_ipv4() == to.ip().is_ipv4();
         self.sources.iter().filter(same).count().max(1)
     }
 
@@ -467,6 +468,17 @@ mod tests {
              checks a second, each of which holds a port for up to 68.5 s (8.5 s deadline, 60 s \
              TIME_WAIT), needs 6850 ports of 28232 (1 address(es) × 28232, 32768 to 60999)"
         );
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_destination_that_it_maps() {
+        let [plain, mapped] = ["203.0.113.7", "[::ffff:203.0.113.7]"].map(|host| {
+            let ports = ports(RANGE, "", "2");
+            let uncapped = "uncapped = ['203.0.113.0/24']";
+            let plan = plan(ports.clone(), uncapped, &format!("http://{host}/"), 900);
+            worst(&plan).shown(&ports)
+        });
+        assert_eq!(plain, mapped);
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! Names begin as the cap on queries and the number of those under way allow; until then they wait
 //! in the queue.
 
-use model::limits::{DNS_PLAIN_MS, DNS_TRIES_MAX};
+use model::limits::{DNS_STYLES_MS, DNS_TRIES_MAX};
 use model::{FailureClass, MonoUs};
 
 use super::answer::DnsFailure;
@@ -85,8 +85,9 @@ impl Resolver {
     pub(super) fn ask(&mut self, flight: u32, upstream: u8, now: MonoUs) {
         self.flights.limit(flight, now);
         self.bucket.take();
-        if self.plain_until <= now {
-            self.plain = 0;
+        if self.styles_until <= now {
+            (self.plain, self.letterless) = (0, 0);
+            self.styles_until = now.plus_ms(DNS_STYLES_MS);
         }
         let entry = self.flights.get_mut(flight);
         entry.tries += 1;
@@ -208,7 +209,7 @@ impl Resolver {
     }
 
     pub(super) fn on_reply(&mut self, flight: u32, reply: Reply, now: MonoUs) {
-        self.learn_style(flight, &reply, now);
+        self.learn_style(flight, &reply);
         match reply {
             Reply::Addresses { addresses, ttl_ms } => {
                 self.on_addresses(flight, addresses, ttl_ms, now);
@@ -247,14 +248,13 @@ impl Resolver {
         self.ask(flight, upstream, now);
     }
 
-    /// An upstream that refused a question with EDNS and answers it without is asked without for an
-    /// hour: that one name was answered so says little of the others.
-    fn learn_style(&mut self, flight: u32, reply: &Reply, now: MonoUs) {
+    /// An upstream that refused a question with EDNS and answers it without is asked without for
+    /// some time: that one name was answered so says little of the others.
+    fn learn_style(&mut self, flight: u32, reply: &Reply) {
         let entry = self.flights.get_mut(flight);
         let learned = entry.plain & 1 << entry.upstream;
         if learned != 0 && !matches!(reply, Reply::Failed { .. } | Reply::Malformed) {
             self.plain |= learned;
-            self.plain_until = now.plus_ms(DNS_PLAIN_MS);
         }
     }
 

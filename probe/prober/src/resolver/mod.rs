@@ -224,8 +224,8 @@ pub struct Resolver {
     letterless: u16,
     /// Upstreams that refuse questions with EDNS and answer those without; one bit each.
     plain: u16,
-    /// When they are tried with EDNS again.
-    plain_until: MonoUs,
+    /// When both are forgotten: what happened once, or was made to, does not count for ever.
+    styles_until: MonoUs,
     commands: VecDeque<DnsCommand>,
     buffers: Vec<Vec<u8>>,
     /// The flights of questions for records, by who waits for them.
@@ -262,7 +262,7 @@ impl Resolver {
             canaries,
             letterless: 0,
             plain: 0,
-            plain_until: MonoUs(0),
+            styles_until: MonoUs(0),
             commands: VecDeque::new(),
             buffers: Vec::new(),
             questions: BTreeMap::new(),
