@@ -201,8 +201,8 @@ impl Stage {
             }
         }
         Some(format!(
-            "{args:?}\nwas never judged, alone with up to {} times its deadline: this machine stalls \
-             all the time",
+            "{args:?}\nwas never judged, alone with up to {} times its deadline: this machine \
+             stalls all the time",
             PATIENCE_ALONE[PATIENCE_ALONE.len() - 1]
         ))
     }

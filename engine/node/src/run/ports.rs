@@ -475,7 +475,7 @@ mod tests {
         let [plain, mapped] = ["203.0.113.7", "[::ffff:203.0.113.7]"].map(|host| {
             let ports = ports(RANGE, "", "2");
             let uncapped = "uncapped = ['203.0.113.0/24']";
-            let plan = plan(ports.clone(), uncapped, &format!("http://{host}/"), 900);
+            let plan = plan(ports, uncapped, &format!("http://{host}/"), 900);
             worst(&plan).shown(&ports)
         });
         assert_eq!(plain, mapped);
