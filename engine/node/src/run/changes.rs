@@ -33,14 +33,14 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Everything up to `change` is in the fleet.
-    pub(super) fn loaded(&mut self, change: u64) {
-        self.seen(Part::Whole, change, MonoUs(0));
-    }
-
-    /// Whether nothing was followed yet.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.whole == 0
+    /// Everything up to `change` is in the fleet, and nothing waits: where a whole load begins. A
+    /// store that was set back hands out lower numbers than it did before.
+    pub(super) fn from(change: u64) -> Self {
+        Self {
+            whole: change,
+            switched: change,
+            waiting_since: None,
+        }
     }
 
     /// Whether edits beyond the next page are to wait. What waited for long enough waits no more,
@@ -87,10 +87,9 @@ mod tests {
 
     #[test]
     fn edits_wait_a_minute_at_most_and_only_while_the_node_is_short() {
-        let mut changes = Changes::default();
-        assert!(changes.is_fresh() && !changes.puts_off(false, at(0)));
-        changes.loaded(100);
-        assert_eq!((changes.is_fresh(), changes.waiting()), (false, 0));
+        let mut changes = Changes::from(100);
+        assert!(!changes.puts_off(false, at(0)));
+        assert_eq!((changes.after(Part::Whole), changes.waiting()), (100, 0));
         assert!(changes.puts_off(true, at(1_000_000)));
         changes.seen(Part::Whole, 150, at(5_000));
         changes.seen(Part::Switched, 400, at(5_000));

@@ -196,13 +196,13 @@ fn registration(core: usize, slot: Slot, target: &Target) -> Registration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use crossbeam_channel::{bounded, unbounded};
     use model::{Generation, TargetSpec};
 
     use super::*;
 
-    fn target(id: i64, active: bool) -> Target {
+    pub(in crate::run) fn target(id: i64, active: bool) -> Target {
         let spec = TargetSpec {
             url: format!("http://t{id}.example/"),
             ..TargetSpec::default()

@@ -4,7 +4,7 @@
 use persist::SinkCounters;
 use tracing::{info, warn};
 
-use super::reload::{self, Edits};
+use super::reload;
 use super::serve::{Control, survives};
 
 /// How the right to write stands, as the sink tells it.
@@ -95,13 +95,12 @@ impl Control {
         Ok(())
     }
 
-    /// The sink knows nobody any more: every target is told again, and what was switched off
-    /// meanwhile is taken away.
+    /// The sink knows nobody any more: every target is told again, and what the store does not have
+    /// is taken away.
     pub(super) async fn load_again(&mut self) -> anyhow::Result<()> {
         // The other node's operators may have paused some, and may expect others to fail.
         self.follow_windows().await?;
         self.count_paused().await;
-        reload::apply_changes(self, Edits::AtOnce).await?;
         reload::load_all(self).await?;
         // Loading takes long: who was fenced again meanwhile stays paused, and loads once more.
         if !self.fed_for.is_current(&self.parts.view.sink_counters()) {

@@ -100,7 +100,7 @@ impl Control {
             if on {
                 self.fleet.take_away(&[id], by).await?;
             }
-            reload::apply_changes(self, reload::Edits::WaitUnderPressure).await?;
+            reload::apply_changes(self).await?;
         }
         self.count_paused().await;
         let stored = self.settle().await?;

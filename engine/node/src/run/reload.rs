@@ -11,8 +11,8 @@ use store::ImportId;
 use tracing::{info, warn};
 
 use super::ahead::Ahead;
-use super::changes::Part;
-use super::fleet::Fed;
+use super::changes::{Changes, Part};
+use super::fleet::{Fed, Fleet};
 use super::send::send;
 use super::serve::{Control, PAGE, reading};
 use crate::aside;
@@ -35,7 +35,7 @@ pub(super) async fn load_all(control: &mut Control) -> anyhow::Result<Fed> {
 }
 
 async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
-    let (mut fed, mut first) = (Fed::default(), true);
+    let (mut fed, mut after, mut followed_from) = (Fed::default(), None, None);
     let mut refused = Refused::default();
     let mut keep = HashSet::new();
     let epoch = control.epoch();
@@ -50,22 +50,17 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
         if page.last.is_some() {
             pages.ask(read(page.last)).await;
         }
-        // Later the changes are followed from where they are: of these pages none shows a target
-        // that is switched off meanwhile.
-        if first && control.changes.is_fresh() {
-            control.changes.loaded(page.latest_change);
-            first = false;
-        }
+        let followed_from = *followed_from.get_or_insert(page.latest_change);
         refused.take(control, &page.refused, &page.targets);
-        let bad = page.refused.iter().filter_map(|&(id, _)| TargetId::new(id));
-        let bad: Vec<TargetId> = bad.collect();
-        // What was good before has a place from then. To a sink that forgot all nobody can tell
-        // what it was: it would be checked for nothing.
-        fed.removed += control.fleet.take_away(&bad, None).await?;
-        keep.extend(bad);
+        keep.extend(page.refused.iter().filter_map(|&(id, _)| TargetId::new(id)));
+        let gone = in_no_page(&control.fleet, (after, page.last), &page.targets);
+        fed.removed += control.fleet.take_away(&gone, None).await?;
         fed += control.fleet.feed(page.targets).await?;
         control.between_pages().await?;
+        after = page.last;
         if page.last.is_none() {
+            // Whatever was followed before: a store that was set back counts on from less.
+            control.changes = Changes::from(followed_from);
             let loaded = SinkCommand::Loaded { keep, epoch };
             send(&control.parts.sink.commands, loaded, "the sink").await?;
             refused.say_rest();
@@ -75,23 +70,27 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
     }
 }
 
-/// Whether edits may wait for better times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Edits {
-    /// However the node is.
-    AtOnce,
-    /// A page of them is fed at a time while the node is short of something, and all that waited
-    /// for a minute.
-    WaitUnderPressure,
+/// Who has a place although the page of `active` targets, of the ids after the first one and up to
+/// the second one, does not have them: switched off meanwhile, lost by a store that was set back,
+/// or a bad row that was good. To a sink that forgot all nobody can tell what they were: they
+/// would be checked for nothing.
+fn in_no_page(
+    fleet: &Fleet,
+    (after, last): (Option<TargetId>, Option<TargetId>),
+    active: &[Target],
+) -> Vec<TargetId> {
+    let is_there = |id: &TargetId| active.binary_search_by_key(id, |target| target.id).is_ok();
+    let placed = fleet.between(after, last).map(|(id, ..)| id);
+    placed.filter(|id| !is_there(id)).collect()
 }
 
 /// Follows the change numbers of the store: work in the number of changes. Targets that were
-/// switched on or off never wait.
-pub(super) async fn apply_changes(control: &mut Control, edits: Edits) -> anyhow::Result<Fed> {
+/// switched on or off never wait; edits do while the node is short of something, a minute at most:
+/// then a page of them is fed at a time.
+pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> {
     let (mut fed, mut refused) = (Fed::default(), Refused::default());
     let now = control.parts.view.clock.mono();
-    let puts_off =
-        edits == Edits::WaitUnderPressure && control.changes.puts_off(control.is_pressed, now);
+    let puts_off = control.changes.puts_off(control.is_pressed, now);
     let mut part = Part::Whole;
     loop {
         let after = control.changes.after(part);
@@ -210,7 +209,7 @@ pub(super) async fn reload(control: &mut Control) -> anyhow::Result<Value> {
         imported = serde_json::to_value(import(control, &order).await?)?;
     }
     control.config.take_live(&newer);
-    let mut fed = apply_changes(control, Edits::WaitUnderPressure).await?;
+    let mut fed = apply_changes(control).await?;
     fed += control.sweep_now().await?;
     let done = format!("{} targets upserted, {} removed", fed.upserted, fed.removed);
     control.parts.view.note("reload", done);
@@ -272,6 +271,8 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operate::{self, Hand};
+    use crate::run::fleet::tests::target;
     use crate::run::serve::tests::control;
 
     /// Targets of the lists: two pages and a half.
@@ -306,8 +307,7 @@ mod tests {
         list(&mut control, 2, 600).await;
         control.is_pressed = true;
         let follow = async |control: &mut Control| {
-            let fed = apply_changes(control, Edits::WaitUnderPressure).await;
-            let fed = fed.expect("followed");
+            let fed = apply_changes(control).await.expect("followed");
             let waiting = control.parts.view.changes_waiting.load(Ordering::Relaxed);
             (fed.upserted, fed.removed, waiting)
         };
@@ -324,10 +324,42 @@ mod tests {
         // Who loads everything again waits for nothing.
         list(&mut control, 1, 300).await;
         control.is_pressed = true;
-        let fed = apply_changes(&mut control, Edits::AtOnce)
-            .await
-            .expect("followed");
+        let fed = load_all(&mut control).await.expect("loaded");
         assert_eq!((fed.upserted, fed.removed), (COUNT as u64, 1));
+        assert_eq!(follow(&mut control).await, (0, 0, 0));
+        control.into_stopping().drain().await.expect("drained");
+    }
+
+    /// Lesson: a store that was set back hands out its change numbers again, and no node that had
+    /// seen them asked for them; what it had lost was checked for ever.
+    #[tokio::test]
+    async fn who_loads_again_has_what_the_store_has_and_follows_its_numbers() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (mut control, _calls) = control(dir.path()).await;
+        control.fleet.pause(true).await.expect("alive");
+        list(&mut control, 10, 300).await;
+        load_all(&mut control).await.expect("loaded");
+        // In the fleet and not in the store: before, between and after the pages of it.
+        let (store, gap) = (control.parts.store.clone(), PAGE as i64 + 700);
+        let hand = Hand {
+            by: "ann".to_owned(),
+            now: model::UnixMs(1),
+        };
+        let id = |raw| TargetId::new(raw).expect("positive");
+        let paused = operate::switch(&store, id(gap), true, &hand).await;
+        paused.expect("paused");
+        let lost = [3, 9, 70_000].map(|raw| target(raw, true));
+        control.fleet.feed(lost.into()).await.expect("alive");
+        assert_eq!(control.fleet.len(), COUNT + 3);
+        control.changes = Changes::from(1_000_000);
+
+        control.load_again().await.expect("loaded");
+        let placed = |raw| control.fleet.find(id(raw)).is_some();
+        assert!(![3, 9, gap, 70_000].into_iter().any(placed));
+        assert_eq!(control.fleet.len(), COUNT - 1);
+        list(&mut control, 10, 600).await;
+        let fed = apply_changes(&mut control).await.expect("followed");
+        assert_eq!((fed.upserted, fed.removed), (COUNT as u64 - 1, 0));
         control.into_stopping().drain().await.expect("drained");
     }
 

@@ -20,7 +20,7 @@ use super::legacy::{self, LegacyRows};
 use super::looks::Looks;
 use super::parts::{Parts, Stopping};
 use super::ports::Fit;
-use super::reload::{self, Edits};
+use super::reload;
 use super::summary::Summary;
 use super::threads::joined;
 use super::trouble::{Complaint, Troubles};
@@ -295,7 +295,7 @@ impl Control {
 
     async fn import(&mut self, order: &ImportOrder) -> anyhow::Result<Value> {
         let mut summary = reload::import(self, order).await?;
-        let fed = reload::apply_changes(self, Edits::WaitUnderPressure).await?;
+        let fed = reload::apply_changes(self).await?;
         summary.local_ports = self.short_of_ports(fed).await?;
         let mut answer = serde_json::to_value(&summary)?;
         answer["ok"] = json!(true);
@@ -364,7 +364,7 @@ impl Control {
 
     /// A store that is away costs freshness of the list, never probing.
     async fn follow_changes(&mut self) -> anyhow::Result<()> {
-        if let Err(error) = reload::apply_changes(self, Edits::WaitUnderPressure).await {
+        if let Err(error) = reload::apply_changes(self).await {
             survives(&error)?;
             self.complain("changes", || {
                 format!("changed targets cannot be read: {error:#}")

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::process::{
     Node, ask, code, comes, import, run, run_command, status_until, stderr, stdout, text,
 };
-use crate::server::{UNAVAILABLE, serve};
+use crate::server::{OK, UNAVAILABLE, serve};
 use rig::mariadb;
 
 /// A migrated database on the shared server, with one failing target.
@@ -32,6 +32,15 @@ impl Shared {
         let imported = import(&list, folder.path(), &["--store", &store]);
         assert_eq!(code(&imported), 0, "{}", stderr(&imported));
         Self { name, store }
+    }
+
+    /// Adds a site that is well, by the list of somebody else.
+    fn import_one(&self, folder: &Path) {
+        let list = folder.join("more.csv");
+        let line = format!("http://{}/,86400\n", serve(OK));
+        std::fs::write(&list, line).expect("written");
+        let imported = import(&list, folder, &["--store", &self.store]);
+        assert_eq!(code(&imported), 0, "{}", stderr(&imported));
     }
 
     fn flags<'a>(&'a self, node: &'a str) -> [&'a str; 6] {
@@ -304,6 +313,40 @@ fn a_node_whose_store_lost_acknowledged_facts_gives_it_the_same_ones_again() {
         "{after}"
     );
     assert_eq!(facts(), before);
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+}
+
+/// Lesson: a node that had followed more changes than its store has left asked for later ones
+/// only, and went on to check what the store did not have any more.
+#[test]
+fn a_node_whose_store_lost_targets_checks_them_no_more_and_follows_what_comes() {
+    let shared = Shared::new();
+    let [folder, elsewhere] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let mut node = Node::start(shared.command("one", folder.path()));
+    node.wait_for("loaded");
+    let active = |count: u64| move |status: &Value| status["targets"]["active"] == count;
+    status_until(folder.path(), |status| {
+        ask(folder.path(), r#"{"cmd":"trigger","target":1}"#);
+        status["targets"]["down"] == 1 && status["sink"]["apply_lag"] == 0
+    });
+    shared.sql("UPDATE {counters} SET value = value + 1000 WHERE name = 'change'");
+    shared.import_one(elsewhere.path());
+    status_until(folder.path(), active(2));
+    // As a replica that took over before any of it had come.
+    shared.sql(
+        "START TRANSACTION; DELETE FROM {jobs}; DELETE FROM {event_transitions}; \
+         DELETE FROM {events}; UPDATE {journals} SET journal_seq = 0; \
+         DELETE FROM {check_targets} WHERE id <> 1; \
+         UPDATE {counters} SET value = value - 1001 WHERE name = 'change'; COMMIT",
+    );
+    node.wait_for("the store lost facts that it had");
+    let line = node.wait_for("loaded again");
+    assert!(line.contains("targets=1"), "{line}");
+    // Its number is one that the node has seen.
+    shared.import_one(elsewhere.path());
+    status_until(folder.path(), active(2));
     node.signal("TERM");
     let (exit, log) = node.end();
     assert_eq!(exit, 0, "{log}");
