@@ -1,31 +1,23 @@
 //! What operators of other nodes change in the store: maintenance windows, and who is paused. Read
 //! beside whatever the control plane does, be it an import of an hour: nothing waits for it. What
-//! follows from windows is `windows`.
+//! follows from windows is `windows`, and who is paused `paused`.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use model::{MonoUs, TargetId};
-use store::{PausedTarget, WindowList};
+use model::MonoUs;
+use store::WindowList;
 use tokio::sync::oneshot;
 
+use super::paused::PausedLooks;
 use super::serve::Control;
 
 /// Time between two looks for maintenance windows, in ms.
 const WINDOWS_EVERY_MS: u64 = 10_000;
-/// Time between two looks for paused targets, in ms.
-const PAUSED_EVERY_MS: u64 = 30_000;
 
 /// What is being read.
 #[derive(Default)]
 pub(super) struct Following {
-    paused: Option<oneshot::Receiver<store::Result<Vec<PausedTarget>>>>,
-    /// Legacy rows that were paused at the last look.
-    known_paused: BTreeSet<TargetId>,
+    pub(super) paused: PausedLooks,
     windows: Option<oneshot::Receiver<store::Result<WindowList>>>,
     windows_at: Option<MonoUs>,
-    paused_at: Option<MonoUs>,
 }
 
 impl Following {
@@ -36,7 +28,7 @@ impl Following {
 }
 
 /// Whether it is time, once each time.
-fn is_due(last: &mut Option<MonoUs>, every_ms: u64, now: MonoUs) -> bool {
+pub(super) fn is_due(last: &mut Option<MonoUs>, every_ms: u64, now: MonoUs) -> bool {
     let is_due = last.is_none_or(|last| now.since(last) >= every_ms * 1_000);
     if is_due {
         *last = Some(now);
@@ -48,10 +40,7 @@ impl Control {
     /// Begins to read what is due, and takes what was read.
     pub(super) async fn follow_operators(&mut self) -> anyhow::Result<()> {
         let now = self.parts.view.clock.mono();
-        if is_due(&mut self.following.paused_at, PAUSED_EVERY_MS, now) {
-            self.look_for_paused();
-        }
-        self.take_paused();
+        self.follow_paused();
         let following = &mut self.following;
         let reads = following.windows.is_some();
         if !reads && is_due(&mut following.windows_at, WINDOWS_EVERY_MS, now) {
@@ -73,45 +62,6 @@ impl Control {
                 following.windows = None;
                 self.take_windows(found).await
             }
-        }
-    }
-
-    /// Our own targets have change numbers, by which a pause is met; they are counted alone.
-    fn look_for_paused(&mut self) {
-        let (store, view) = (self.parts.store.clone(), Arc::clone(&self.parts.view));
-        if self.legacy.is_some() {
-            let (found, answer) = oneshot::channel();
-            // Whoever forgets about it has no use for the answer.
-            tokio::spawn(async move { found.send(store.paused_targets(None).await).ok() });
-            self.following.paused = Some(answer);
-        } else {
-            tokio::spawn(async move {
-                if let Ok(paused) = store.count_paused().await {
-                    view.paused.store(paused, Ordering::Relaxed);
-                }
-            });
-        }
-    }
-
-    /// Has legacy rows read that somebody paused or resumed elsewhere: nothing in their own table
-    /// tells of it. An answer that is an error is none; there is another look.
-    fn take_paused(&mut self) {
-        let following = &mut self.following;
-        let Some(Ok(Ok(paused))) = following.paused.as_mut().map(oneshot::Receiver::try_recv)
-        else {
-            return;
-        };
-        following.paused = None;
-        let paused: BTreeSet<TargetId> = paused.iter().map(|paused| paused.target).collect();
-        let before = std::mem::replace(&mut following.known_paused, paused);
-        let paused = &self.following.known_paused;
-        self.parts
-            .view
-            .paused
-            .store(paused.len() as u64, Ordering::Relaxed);
-        let switched: Vec<TargetId> = before.symmetric_difference(paused).copied().collect();
-        if !switched.is_empty() {
-            self.read_again(switched);
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) mod lifetime;
 mod looks;
 mod operators;
 pub(crate) mod parts;
+mod paused;
 pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod pressure;

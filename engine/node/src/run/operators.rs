@@ -1,7 +1,6 @@
 //! What operators ask of single targets, events and windows while the node runs: checked and kept
 //! by `operate`, then told to sink and cores, and noted.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::{CoreIndex, FactId, Slot, TargetId};
@@ -259,13 +258,6 @@ impl Control {
             Ok(Ok(Some(look))) => seen(&look, self.parts.view.clock.now().unix.0),
             _ => json!({ "ok": true, "watched": false }),
         })
-    }
-
-    /// Asks the store how many targets are paused.
-    pub(super) async fn count_paused(&mut self) {
-        if let Ok(paused) = self.parts.store.count_paused().await {
-            self.parts.view.paused.store(paused, Ordering::Relaxed);
-        }
     }
 }
 

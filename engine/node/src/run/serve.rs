@@ -565,7 +565,7 @@ pub(super) mod tests {
     }
 
     /// A site that is paused, and a window, as another node's operator leaves them in the store.
-    async fn change_from_elsewhere(control: &Control, dir: &std::path::Path) {
+    pub(in crate::run) async fn change_from_elsewhere(control: &Control, dir: &std::path::Path) {
         let store = control.parts.store.clone();
         let order = ImportOrder {
             path: dir.join("t.csv"),

@@ -6,6 +6,7 @@ use mysql_async::{Row, Value};
 
 use super::queries::bad_row;
 use super::session::{Session, read};
+use super::targets::whole;
 use crate::operators::{
     PAUSED, PausedTarget, Switched, WINDOW_COLUMNS, WINDOWS, WindowColumns, WindowList, WindowRow,
 };
@@ -183,6 +184,23 @@ impl Session {
                 by,
                 at: UnixMs(at as u64),
             });
+        }
+        Ok(paused)
+    }
+
+    pub(crate) async fn paused_after(
+        &mut self,
+        after: Option<TargetId>,
+        limit: usize,
+    ) -> Result<Vec<TargetId>> {
+        let sql = format!(
+            "SELECT target_id FROM {PAUSED} WHERE target_id > ? ORDER BY target_id LIMIT ?"
+        );
+        let page = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
+        let mut paused = Vec::new();
+        for row in self.ask(&sql, page.into()).await? {
+            let (id,): (i64,) = read(self.url(), row)?;
+            paused.extend(TargetId::new(id));
         }
         Ok(paused)
     }

@@ -123,6 +123,25 @@ impl Db {
         })
     }
 
+    pub(crate) fn paused_after(
+        &mut self,
+        after: Option<TargetId>,
+        limit: usize,
+    ) -> Result<Vec<TargetId>> {
+        let sql = "SELECT target_id FROM jetpack_monitor_paused_targets WHERE target_id > ?1 \
+                   ORDER BY target_id LIMIT ?2";
+        let page = [after.map_or(0, TargetId::get), limit as i64];
+        self.run(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query(page)?;
+            let mut paused = Vec::new();
+            while let Some(row) = rows.next()? {
+                paused.extend(TargetId::new(row.get(0)?));
+            }
+            Ok(paused)
+        })
+    }
+
     pub(crate) fn count_paused(&mut self) -> Result<u64> {
         let sql = "SELECT count(*) FROM jetpack_monitor_paused_targets";
         self.run(|connection| {

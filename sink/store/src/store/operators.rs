@@ -65,6 +65,18 @@ impl Store {
         ask!(self, Control, |db| db.paused_targets(only))
     }
 
+    /// The next `limit` paused targets after an id, by id: one page of those that are.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn paused_after(
+        &self,
+        after: Option<TargetId>,
+        limit: usize,
+    ) -> Result<Vec<TargetId>> {
+        ask!(self, Control, |db| db.paused_after(after, limit))
+    }
+
     /// How many targets are paused.
     ///
     /// # Errors

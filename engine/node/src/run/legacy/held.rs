@@ -195,6 +195,31 @@ impl Held {
         (differing, large)
     }
 
+    /// Of the ids after the first one and up to the second one, which is not paused here and is one
+    /// of `paused`, in order, or the reverse. Who is neither checked nor aside is not active:
+    /// whoever reads it when it is sees its pause.
+    pub(super) fn wrongly_paused(
+        &self,
+        fleet: &Fleet,
+        (after, last): (Option<TargetId>, Option<TargetId>),
+        paused: &[TargetId],
+    ) -> Vec<TargetId> {
+        let goes_on = |id: &TargetId| {
+            let is_bad = self.aside.get(id).is_some_and(Aside::is_bad);
+            is_bad || fleet.find(*id).is_some()
+        };
+        let is_resumed = |id: &TargetId| paused.binary_search(id).is_err();
+        let held = self.aside_between(after, last);
+        let held = held.filter(|(_, aside)| aside.why == Why::Paused);
+        let resumed = held.map(|(id, _)| id).filter(is_resumed);
+        paused
+            .iter()
+            .copied()
+            .filter(goes_on)
+            .chain(resumed)
+            .collect()
+    }
+
     /// Rows that are remembered in `buckets`: one look at the whole fleet.
     pub(super) fn of_buckets(
         &self,
@@ -359,15 +384,24 @@ impl Held {
             Covered::These(ids) => ids.iter().copied().filter(is_missing).collect(),
             Covered::Between(after, last) => {
                 let held = fleet.between(after, last).map(|(id, ..)| id);
-                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let to = last.map_or(Bound::Unbounded, Bound::Included);
-                let aside = self.aside.range((from, to)).map(|(&id, _)| id);
+                let aside = self.aside_between(after, last).map(|(id, _)| id);
                 let mut missing: Vec<TargetId> = held.chain(aside).filter(is_missing).collect();
                 missing.sort_unstable();
                 missing.dedup();
                 missing
             }
         }
+    }
+
+    fn aside_between(
+        &self,
+        after: Option<TargetId>,
+        last: Option<TargetId>,
+    ) -> impl Iterator<Item = (TargetId, Aside)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = last.map_or(Bound::Unbounded, Bound::Included);
+        let aside = self.aside.range((from, to));
+        aside.map(|(&id, &aside)| (id, aside))
     }
 
     fn gone(&mut self, fleet: &Fleet, id: TargetId, found: &mut Difference) {
@@ -673,5 +707,37 @@ mod tests {
             .await;
         bed.assert_counts(&[(2, &[3])]);
         assert_eq!((bed.fleet.len(), bed.held.aside()), (0, 1));
+    }
+    /// Lesson: two looks at the store were compared with each other. Who was paused here and resumed
+    /// elsewhere between them, or the reverse, stayed as the one or the other had it.
+    #[tokio::test]
+    async fn what_is_paused_elsewhere_is_compared_with_what_is_in_effect_here() {
+        let mut bed = Bed::new();
+        let paused = |raw, bucket| row(raw, bucket, LegacyState::Paused);
+        let rows = vec![plain(1, 1), paused(2, 1), bad(3, 1, "x"), plain(4, 1)];
+        bed.feed(rows, ALL, Feeding::All).await;
+        bed.feed(
+            vec![paused(5, 1), plain(6, 1)],
+            Covered::Nothing,
+            Feeding::All,
+        )
+        .await;
+        let wrongly = |bed: &Bed, (after, last): (Option<i64>, Option<i64>), there: &[i64]| {
+            let there: Vec<TargetId> = there.iter().copied().map(id).collect();
+            let page = (after.map(id), last.map(id));
+            let found = bed.held.wrongly_paused(&bed.fleet, page, &there);
+            found.into_iter().map(TargetId::get).collect::<Vec<_>>()
+        };
+        let whole = (None, None);
+        // Nobody knows of 9: it is not active.
+        assert!(wrongly(&bed, whole, &[2, 5, 9]).is_empty());
+        assert_eq!(wrongly(&bed, whole, &[1, 3]), [1, 3, 2, 5]);
+        // By page: nothing is said of what is on others.
+        assert_eq!(wrongly(&bed, (None, Some(4)), &[2, 4]), [4]);
+        assert_eq!(wrongly(&bed, (Some(4), None), &[6]), [6, 5]);
+        // Once they are read there is nothing to read again.
+        let rows = vec![paused(1, 1), plain(2, 1), paused(3, 1), plain(5, 1)];
+        bed.changes(rows, Covered::Nothing).await;
+        assert!(wrongly(&bed, whole, &[1, 3]).is_empty());
     }
 }

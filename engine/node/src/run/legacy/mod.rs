@@ -481,6 +481,22 @@ impl Control {
         }
     }
 
+    /// Has what is not in effect as its page of the store has it read again: of the ids after the
+    /// first one and up to the second one, `paused` are those that somebody paused.
+    pub(super) fn read_wrongly_paused(
+        &mut self,
+        ids: (Option<TargetId>, Option<TargetId>),
+        paused: &[TargetId],
+    ) {
+        let Some(legacy) = &self.legacy else {
+            return;
+        };
+        let switched = legacy.held.wrongly_paused(&self.fleet, ids, paused);
+        if !switched.is_empty() {
+            self.read_again(switched);
+        }
+    }
+
     /// Reads the whole table now, and waits for it; meanwhile requests are answered.
     pub(super) async fn sweep_now(&mut self) -> anyhow::Result<Fed> {
         let before = self.parts.view.legacy.look().changes;

@@ -85,14 +85,39 @@ fn rows_are_paused_resumed_shown_and_checked_by_their_ids() {
     bed.does(&["targets", "resume", "5"]);
     assert_eq!(code(&check("5")), 0);
     assert_eq!(bed.shown("5")["state"], "Up");
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
+}
+
+/// Lesson: who was paused through the node and resumed on another machine, or the reverse, before
+/// the node looked again, stayed as the node had it.
+#[test]
+fn opposite_switches_here_and_elsewhere_end_as_the_store_has_it() {
+    let bed = with_rows();
     // On a machine without this node's data a command writes into the store alone.
     let (here, there) = (bed.data_dir(), bed.folder.path().join("there"));
     let config = fs::read_to_string(bed.config()).expect("a file");
-    let elsewhere = bed.folder.path().join("elsewhere.toml");
-    fs::write(&elsewhere, config.replace(text(&here), text(&there))).expect("written");
-    let output = run(&["targets", "pause", "5", "--config", text(&elsewhere)]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    status_until(&bed.data_dir(), |status| status["targets"]["active"] == 0);
+    let file = bed.folder.path().join("elsewhere.toml");
+    fs::write(&file, config.replace(text(&here), text(&there))).expect("written");
+    let elsewhere = |word: &str, id: &str| {
+        let output = run(&["targets", word, id, "--config", text(&file)]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    };
+    elsewhere("pause", "6");
+    let node = bed.node();
+    let paused = |count: u64| move |status: &Value| status["states"]["paused"] == count;
+    status_until(&here, paused(1));
+    bed.does(&["targets", "resume", "6"]);
+    elsewhere("pause", "6");
+    bed.does(&["targets", "pause", "5"]);
+    elsewhere("resume", "5");
+    let watched = |id| ask(&here, &format!(r#"{{"cmd":"look","target":{id}}}"#))["watched"] == true;
+    status_until(&here, |_| watched(5) && !watched(6));
+    status_until(&here, paused(1));
+    // And what somebody pauses who is nowhere near is paused.
+    elsewhere("pause", "5");
+    status_until(&here, |status| status["targets"]["active"] == 0);
     node.signal("TERM");
     let (exit, log) = node.end();
     assert_eq!(exit, 0, "{log}");

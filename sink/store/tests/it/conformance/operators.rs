@@ -199,7 +199,20 @@ pub(crate) async fn a_pause_is_kept_with_who_did_it_and_ends_once<B: Backend>() 
     let of = async |id| store.paused_targets(Some(target(id))).await.expect("read");
     assert_eq!(of(8).await, []);
     assert_eq!(of(7).await, paused);
+    store
+        .pause_target(target(8), "bob".to_owned(), START)
+        .await
+        .expect("asked");
+    let page = async |after, limit| {
+        let page = store.paused_after(after, limit).await;
+        page.expect("read")
+    };
+    assert_eq!(page(None, 9).await, [7, 8].map(target));
+    assert_eq!(page(None, 1).await, [target(7)]);
+    assert_eq!(page(Some(target(7)), 9).await, [target(8)]);
+    assert_eq!(page(Some(target(8)), 9).await, []);
     let resume = async |id| store.resume_target(target(id)).await.expect("asked");
+    assert_eq!(resume(8).await, Switched::Done);
     assert_eq!(resume(7).await, Switched::Done);
     assert_eq!(resume(7).await, Switched::Already);
     assert_eq!(resume(9).await, Switched::Absent);
