@@ -22,6 +22,8 @@ pub(super) struct Complaint {
 /// What was complained of already.
 pub(super) struct Troubles {
     quiet: Quiet,
+    /// By signal: another one is other trouble.
+    doubts: Quiet,
     /// Checks refused by the guard that were told of.
     blocked_said: u64,
     /// Connections without a local end that were told of.
@@ -34,6 +36,7 @@ impl Troubles {
     pub(super) fn new() -> Self {
         Self {
             quiet: Quiet::every_s(EVERY_S),
+            doubts: Quiet::every_s(EVERY_S),
             blocked_said: 0,
             sources_wanted_said: 0,
             sick_said: 0,
@@ -75,6 +78,7 @@ impl Troubles {
     }
 
     /// By which signals failing checks are not believed; after five minutes the sink says so, too.
+    /// Each is said at once, also while another one goes on.
     fn doubts(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
         let signals = Signals::from_bits(sink.signals as u16).without(Signals::CHECKS_EXCUSED);
         let text = || {
@@ -85,7 +89,12 @@ impl Troubles {
                 names.join(", ")
             )
         };
-        (!signals.is_empty()).then(|| self.complaint("doubts", now, text))?
+        let said = signals
+            .names()
+            .filter_map(|name| self.doubts.allows(name, now));
+        let swallowed = said.reduce(u64::max)?;
+        let text = text();
+        Some(Complaint { swallowed, text })
     }
 
     /// No signal of its own may be in force: turns of 30 ms are far from lag at p99.
@@ -286,6 +295,34 @@ mod tests {
         assert_eq!(say(1).len(), 1);
         assert!(say(2).is_empty() && say(60).is_empty());
         assert_eq!(say(61)[0].swallowed, 2);
+    }
+
+    /// Lesson: of lag and a stop within the same minute only the first was ever said.
+    #[test]
+    fn a_further_reason_to_doubt_is_said_at_once_and_each_once_a_minute() {
+        let mut troubles = Troubles::new();
+        let mut say = |signals: Signals, s| {
+            let signals = u64::from(signals.bits());
+            let sink = SinkCounters {
+                signals,
+                ..SinkCounters::default()
+            };
+            let found = troubles.look(&sink, &[], at(s));
+            found
+                .into_iter()
+                .map(|said| (said.swallowed, said.text))
+                .next()
+        };
+        let (lag, both) = (Signals::LOOP_LAG, Signals::LOOP_LAG.and(Signals::STALLED));
+        let says = |said: Option<(u64, String)>, names: &str| {
+            let (swallowed, text) = said?;
+            text.contains(names).then_some(swallowed)
+        };
+        assert_eq!(says(say(lag, 1), "(loop_lag)"), Some(0));
+        assert_eq!(say(lag, 2), None);
+        assert_eq!(says(say(both, 3), "(loop_lag, stalled)"), Some(0));
+        assert_eq!((say(both, 4), say(Signals::STALLED, 60)), (None, None));
+        assert_eq!(says(say(both, 61), "(loop_lag, stalled)"), Some(3));
     }
 
     #[test]

@@ -134,19 +134,32 @@ impl Node {
 
     /// The first line, from now on, that contains `text`.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        self.wait_for_all(&[text])
+    }
+
+    /// The first line, from now on, that contains each of `texts`.
+    pub(crate) fn wait_for_all(&mut self, texts: &[&str]) -> String {
         loop {
             match self.lines.recv_timeout(DEADLINE) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if line.contains(text) {
+                    if texts.iter().all(|text| line.contains(text)) {
                         return line;
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("no line with {text:?} in:\n{}", self.seen.join("\n"))
+                    panic!("no line with {texts:?} in:\n{}", self.seen.join("\n"))
                 }
             }
         }
+    }
+
+    /// Waits until the log says that failing checks are doubted for `signal`, maybe for others too.
+    pub(crate) fn wait_for_doubts(&mut self, signal: &str) {
+        self.wait_for_all(&[
+            "failing checks are doubted, because the trouble may be ours",
+            signal,
+        ]);
     }
 
     /// Sends a signal by name.

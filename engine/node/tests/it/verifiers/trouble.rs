@@ -110,10 +110,7 @@ fn both(said: &str) -> Vec<(String, String)> {
 fn after_a_node_stood_still_verifiers_tell_what_is_down_from_what_only_it_saw() {
     let mut bed = Bed::start();
     bed.stop_for(5.0, || bed.is_up.store(false, Ordering::SeqCst));
-    let line = bed
-        .node
-        .wait_for("failing checks are doubted, because the trouble may be ours");
-    assert!(line.contains("stalled"), "{line}");
+    bed.node.wait_for_doubts("stalled");
     let urls = [bed.down, bed.only_for_us].map(|site| format!("http://{site}/"));
     let [down, only_for_us] = &urls;
     let has = |key: &str, url: &String, value: &str| {
