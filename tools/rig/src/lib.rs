@@ -1,4 +1,5 @@
-//! What tests run against: Debian's servers, certificates for them, namespaces of a test's own.
+//! What tests run against: Debian's servers, certificates for them, namespaces of a test's own,
+//! places where nobody listens.
 //!
 //! For tests alone: what cannot be had here ends the test with the reason. It must not know what is
 //! tested.
@@ -7,6 +8,7 @@
 pub mod certificates;
 pub mod mariadb;
 pub mod namespace;
+pub mod places;
 
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;

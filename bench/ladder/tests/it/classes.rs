@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use model::FailureClass;
 use model::limits::{TIMEOUT_DEFAULT_MS, TIMEOUT_MAX_MS};
+use rig::places::Closed;
 use serde_json::Value;
 
 use crate::clock::overslept;
 use crate::farm::Farm;
-use crate::places::{Closed, Full};
+use crate::places::Full;
 use crate::programs::{check, root};
 use crate::row::{Means, Place, Row};
 use crate::table::ROWS;

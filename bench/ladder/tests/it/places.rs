@@ -45,19 +45,3 @@ impl Full {
         self.listener.local_addr().expect("an address")
     }
 }
-
-/// A port that nobody listens on, and that is given to nobody else meanwhile: it is bound.
-pub(crate) struct Closed(std::os::fd::OwnedFd);
-
-impl Closed {
-    pub(crate) fn new() -> Self {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        Self(socket)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        let name = rustix::net::getsockname(&self.0).expect("it is bound");
-        name.try_into().expect("an address of IPv4")
-    }
-}

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::process::{assert_says, code, run, stderr, stdout};
-use crate::server::{Answer, OK, UNAVAILABLE, closed, serve};
+use crate::server::{Answer, OK, UNAVAILABLE, serve};
+use rig::places::Closed;
 
 const ALLOW: [&str; 2] = ["--allow", "127.0.0.0/8"];
 
@@ -84,7 +85,9 @@ fn an_address_is_checked_with_few_open_files() {
 
 #[test]
 fn down_is_1() {
-    let refused = json(&check(&[&format!("http://{}/", closed()), "--json"]));
+    let closed = Closed::new();
+    let url = format!("http://{}/", closed.address());
+    let refused = json(&check(&[&url, "--json"]));
     assert_eq!(refused["class"], "connect.refused");
     assert_eq!(refused["legacy_code"], 2);
     let output = check(&[&format!("http://{}/", serve(UNAVAILABLE))]);
@@ -172,9 +175,10 @@ fn degraded_is_4() {
 
 #[test]
 fn of_several_urls_the_worst_decides_and_the_order_is_kept() {
+    let closed = Closed::new();
     let (up, down) = (
         format!("http://{}/", serve(OK)),
-        format!("http://{}/", closed()),
+        format!("http://{}/", closed.address()),
     );
     let output = check(&[&up, &down, &up]);
     assert_eq!(code(&output), 1);
@@ -214,7 +218,9 @@ fn a_port_is_up_when_it_says_what_is_expected() {
     let head = object["evidence"]["head"].as_str().unwrap_or_default();
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{object}");
     assert_eq!(code(&check(&[&url])), 0);
-    let refused = json(&check(&[&format!("tcp://{}", closed()), "--json"]));
+    let closed = Closed::new();
+    let url = format!("tcp://{}", closed.address());
+    let refused = json(&check(&[&url, "--json"]));
     assert_eq!(refused["class"], "connect.refused");
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::process::{Node, comes, get, ringwatch, status_until, text};
-use crate::server::{Answer, OK, closed_at, serve, serve_at};
+use crate::server::{Answer, OK, serve, serve_on};
+use rig::places::Closed;
 
 /// Nobody is asked for a name.
 const NO_NAMES: [&str; 2] = ["--dns", "127.0.0.1:9"];
@@ -111,12 +112,13 @@ fn a_dead_resolver_blames_nobody_and_the_status_names_it() {
 fn a_node_without_a_network_is_isolated_until_a_canary_answers() {
     let dir = tempfile::tempdir().expect("temp dir");
     let data = dir.path().join("d");
-    let sites = [1, 2, 3].map(|network| closed_at([127, network, 0, 1]));
+    let closed = |network| Closed::at([127, network, 0, 1].into());
+    let sites = [1, 2, 3].map(closed);
     let lines: Vec<String> = (0..60)
-        .map(|n| format!("http://{}/{n},10,2000", sites[n % 3]))
+        .map(|n| format!("http://{}/{n},10,2000", sites[n % 3].address()))
         .collect();
-    let canary = closed_at([127, 9, 0, 1]);
-    let url = format!("http://{canary}/");
+    let canary = closed(9);
+    let url = format!("http://{}/", canary.address());
     let _node = start(
         dir.path(),
         &lines,
@@ -154,7 +156,7 @@ fn a_node_without_a_network_is_isolated_until_a_canary_answers() {
         status["failures"]["connect.refused"].as_u64() >= Some(200)
     });
     assert_nobody_is_blamed(&status, 1);
-    assert_eq!(serve_at(canary, OK), canary);
+    serve_on(canary.open(), OK);
     let status = status_until(&data, |status| status["state"] == "running");
     assert_eq!(status["pressure"]["canaries"]["answering"], 1, "{status}");
     // Its own incident is closed; a fact is counted once it is durable.

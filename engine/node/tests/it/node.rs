@@ -8,7 +8,7 @@ use crate::process::{
     Node, ask, assert_says, code, get, import, listed, run, run_command, status_until, stderr,
     stdout, text,
 };
-use crate::server::{OK, UNAVAILABLE, closed, serve};
+use crate::server::{OK, UNAVAILABLE, serve};
 
 fn list(dir: &Path, lines: &[String]) -> std::path::PathBuf {
     let path = dir.join("targets.csv");
@@ -365,7 +365,7 @@ fn a_node_pauses_resumes_and_checks_on_demand() {
 fn an_import_into_another_store_than_the_nodes_is_refused() {
     let dir = tempfile::tempdir().expect("temp dir");
     let data = dir.path().join("d");
-    let targets = list(dir.path(), &[format!("http://{}/", closed())]);
+    let targets = list(dir.path(), &["http://127.0.0.1:9/".to_owned()]);
     let _node = Node::loaded(&data, &[]);
     let other = format!("sqlite:{}", dir.path().join("other.db").display());
     let output = import(&targets, &data, &["--store", &other]);

@@ -1,7 +1,7 @@
 //! A web server of few words on a free port of loopback.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -28,12 +28,14 @@ pub(crate) const UNAVAILABLE: Answer =
 
 /// Serves until the test process ends; the address.
 pub(crate) fn serve(answer: Answer) -> SocketAddr {
-    serve_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer)
+    serve_on(
+        TcpListener::bind("127.0.0.1:0").expect("a free port"),
+        answer,
+    )
 }
 
-/// The same at this address; port 0 = a free one.
-pub(crate) fn serve_at(address: SocketAddr, answer: Answer) -> SocketAddr {
-    let listener = TcpListener::bind(address).expect("a free port");
+/// The same where this one listens.
+pub(crate) fn serve_on(listener: TcpListener, answer: Answer) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         let mut silent = Vec::new();
@@ -53,19 +55,6 @@ pub(crate) fn serve_at(address: SocketAddr, answer: Answer) -> SocketAddr {
         }
     });
     address
-}
-
-/// A port that nobody listens on.
-pub(crate) fn closed() -> SocketAddr {
-    closed_at([127, 0, 0, 1])
-}
-
-/// The same of this address.
-pub(crate) fn closed_at(address: [u8; 4]) -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::from(address), 0))
-        .expect("a free port")
-        .local_addr()
-        .expect("an address")
 }
 
 fn reply(mut stream: TcpStream, response: &str) {

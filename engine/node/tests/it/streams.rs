@@ -10,7 +10,8 @@ use crate::process::{
     Node, assert_says, code, import_command, listed, ringwatch, run, run_command, status_until,
     stderr, text, wait_for_socket,
 };
-use crate::server::{OK, closed, serve};
+use crate::server::{OK, serve};
+use rig::places::Closed;
 
 /// A disk without room.
 fn full() -> Stdio {
@@ -96,7 +97,8 @@ fn a_reader_that_went_away_changes_no_exit_code() {
     let bad = dir.path().join("bad.csv");
     fs::write(&bad, "http://a.example/\nnope\n").expect("written");
     let up = format!("http://{}/", serve(OK));
-    let down = format!("http://{}/", closed());
+    let closed = Closed::new();
+    let down = format!("http://{}/", closed.address());
     let allow = ["--allow", "127.0.0.0/8"];
     for (command, expected) in [
         (&["version"][..], 0),

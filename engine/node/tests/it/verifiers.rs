@@ -316,7 +316,8 @@ fn liars_have_no_vote_and_one_healthy_vantage_of_several_defers() {
 #[test]
 fn a_site_that_is_up_asks_nobody() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let nobody = entry("http", crate::server::closed(), "oslo");
+    let closed = rig::places::Closed::new();
+    let nobody = entry("http", closed.address(), "oslo");
     let node = node(dir.path(), serve(OK), &[nobody]);
     status_until(&dir.path().join("d"), |s| {
         s["fleet"]["drained"].as_u64() >= Some(1)

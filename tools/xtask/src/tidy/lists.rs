@@ -30,7 +30,7 @@ pub(super) const DIRECTION: &[(&str, &[&str])] = &[
         ],
     ),
     ("farm", &["model"]),
-    ("ladder", &["model", "prober"]),
+    ("ladder", &["model", "prober", "rig"]),
     ("rig", &[]),
     ("xtask", &[]),
     ("fuzz", &["model", "prober"]),

@@ -10,6 +10,7 @@ use cores::{Clock, CoreConfig, CoreError, CoreHandle, DestinationCaps, Driver, L
 use model::inbox::{CoreCommand, OneShotReport};
 use model::{CoreIndex, Outcome};
 use prober::resolver::{IpPolicy, ResolverConfig};
+use rig::places::Closed;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::peers::{Tls, dns_answer, script};
@@ -118,12 +119,12 @@ pub(super) fn config(
 pub(super) struct RealRig {
     pub(super) core: CoreHandle,
     addresses: Addresses,
+    _closed: Closed,
 }
 
 impl RealRig {
     pub(super) fn new(driver: Driver, tls: &Tls) -> Result<Self, CoreError> {
-        let (closed, closed_address) = listen();
-        drop(closed);
+        let closed = Closed::new();
         let config = config(driver, None, start_dns(), tls);
         Ok(Self {
             core: cores::spawn(config, Clock::start())?,
@@ -131,8 +132,9 @@ impl RealRig {
                 plain: start_server(None),
                 tls: start_server(Some(Arc::clone(&tls.good))),
                 untrusted: start_server(Some(Arc::clone(&tls.untrusted))),
-                closed: closed_address,
+                closed: closed.address(),
             },
+            _closed: closed,
         })
     }
 }
