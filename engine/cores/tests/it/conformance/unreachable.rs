@@ -37,7 +37,8 @@ impl Router {
         let router = Self(idle.expect("unshare runs"));
         let pid = router.0.id();
         let network = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();
-        eventually(|| network(&pid.to_string()) != network("self"));
+        let (ours, its) = (network("self"), pid.to_string());
+        eventually(|| network(&its).is_some_and(|its| Some(its) != ours));
         shell(&format!(
             "ip link add near type veth peer name far && ip link set far netns {pid} && \
              ip addr add 10.77.0.1/30 dev near && ip link set near up && \
