@@ -424,7 +424,7 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
             }
             Next::Unreadable => false,
             Next::LookBack(fence) => {
-                look_back(&*store, &queue, fence).await;
+                look_plainly(&*store, &queue, fence).await;
                 true
             }
             Next::Idle => {
@@ -494,6 +494,20 @@ async fn apply_one<S: FactStore>(
             }
             false
         }
+    }
+}
+
+/// Asks the store whether it has what it had; only where it says no, what is the matter. Without
+/// an answer, the next look or the next facts ask again.
+async fn look_plainly<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) {
+    let acknowledged = queue.acknowledged.get();
+    if acknowledged == 0 {
+        return;
+    }
+    let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
+    let asked = tokio::time::timeout(limit, store.still_has(fence, acknowledged));
+    if matches!(asked.await, Ok(Ok(false))) {
+        look_back(store, queue, fence).await;
     }
 }
 

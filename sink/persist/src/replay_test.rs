@@ -77,6 +77,10 @@ impl FactStore for Watched {
         applied
     }
 
+    async fn still_has(&self, fence: Fence, acknowledged: u64) -> Result<bool, StoreError> {
+        self.store.still_has(fence, acknowledged).await
+    }
+
     async fn sync(&self) -> Result<(), StoreError> {
         self.store.sync().await
     }

@@ -335,6 +335,17 @@ impl Store {
         ask!(self, Facts, |db| db.apply(fence, &batch, acknowledged))
     }
 
+    /// Whether the right of `fence` and everything up to `acknowledged` are there, by one plain
+    /// question: what a node asks that has nothing to apply. A server behind a proxy may have
+    /// a replica answer, so that a *no* is to be asked once more, with an [`Store::apply`] of the
+    /// batch `acknowledged` without its facts, which tells why.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn still_has(&self, fence: Fence, acknowledged: u64) -> Result<bool> {
+        ask!(self, Facts, |db| db.still_has(fence, acknowledged))
+    }
+
     /// Makes everything applied so far survive a power failure: a journal may forget what was
     /// applied before only after this.
     ///

@@ -28,6 +28,12 @@ pub(crate) trait FactStore: 'static {
         batch: &Batch,
         acknowledged: u64,
     ) -> impl Future<Output = Result<Applied, StoreError>>;
+    /// See [`store::Store::still_has`].
+    fn still_has(
+        &self,
+        fence: Fence,
+        acknowledged: u64,
+    ) -> impl Future<Output = Result<bool, StoreError>>;
     fn sync(&self) -> impl Future<Output = Result<(), StoreError>>;
     fn write_freshness(
         &self,
@@ -78,6 +84,10 @@ impl FactStore for store::Store {
         acknowledged: u64,
     ) -> Result<Applied, StoreError> {
         Self::apply(self, fence, batch, acknowledged).await
+    }
+
+    async fn still_has(&self, fence: Fence, acknowledged: u64) -> Result<bool, StoreError> {
+        Self::still_has(self, fence, acknowledged).await
     }
 
     async fn sync(&self) -> Result<(), StoreError> {

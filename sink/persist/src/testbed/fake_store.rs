@@ -44,6 +44,10 @@ pub(crate) struct FakeStore {
     pub(crate) largest: Cell<usize>,
     pub(crate) go_on: Notify,
     pub(crate) calls: Cell<u32>,
+    /// Plain looks whether it still has what it had.
+    pub(crate) looks: Cell<u32>,
+    /// They are answered by a replica that is far behind.
+    pub(crate) is_replica: Cell<bool>,
     pub(crate) syncs: Cell<u32>,
     pub(crate) refuses_freshness: Cell<bool>,
     /// Targets whose freshness rows somebody else holds.
@@ -301,6 +305,16 @@ impl FactStore for Rc<FakeStore> {
             return Err(refusal("its answer was lost"));
         }
         Ok(Applied::default())
+    }
+
+    async fn still_has(&self, fence: Fence, acknowledged: u64) -> Result<bool, StoreError> {
+        self.looks.set(self.looks.get() + 1);
+        while self.stalled.get() {
+            self.go_on.notified().await;
+        }
+        self.answer()?;
+        let is_held = fence.epoch() == self.epoch.get();
+        Ok(is_held && self.applied.get() >= acknowledged && !self.is_replica.get())
     }
 
     async fn sync(&self) -> Result<(), StoreError> {

@@ -37,6 +37,11 @@ const ADD_SHARDS: (&str, &str, &str) = (
     "",
 );
 
+/// Whether a node has its epoch, and its journal a position that is not below another one.
+const STILL_HAS: &str = "SELECT COUNT(*) FROM jetpack_monitor_nodes AS n \
+    JOIN jetpack_monitor_journals AS j ON j.journal_id = ? \
+    WHERE n.node_id = ? AND n.epoch = ? AND j.journal_seq >= ?";
+
 /// The rows of nodes under the names that older readers know. The names of ours are bytes.
 const OF_NODE: &str = "JOIN jetpack_monitor_node_names AS n ON n.name = CAST(h.host_id AS BINARY)";
 const SET_HOST: &str = "INSERT INTO jetpack_monitor_hosts \
@@ -118,6 +123,21 @@ impl Session {
         // A row that is as it was counts as not touched, too.
         self.write(async |session: &mut Self| session.require(fence).await)
             .await
+    }
+
+    /// With the lock of every write, for a moment: whoever takes the right is waited for, and a
+    /// proxy that sends reading elsewhere mostly leaves what locks with the server that is written.
+    pub(crate) async fn still_has(&mut self, fence: Fence, acknowledged: u64) -> Result<bool> {
+        let row = [fence.journal, fence.node, fence.epoch, acknowledged as i64];
+        // A new connection says how rows are locked there.
+        self.settle();
+        self.connect().await?;
+        let sql = format!("{STILL_HAS} {}", self.shared_lock());
+        let rows = self.ask(&sql, row.map(Value::Int).into()).await?;
+        let Some(row) = rows.into_iter().next() else {
+            return Ok(false);
+        };
+        read::<(i64,)>(self.url(), row).map(|(found,)| found == 1)
     }
 
     pub(crate) async fn release(&mut self, fence: Fence) -> Result<()> {

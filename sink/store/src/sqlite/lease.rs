@@ -57,6 +57,19 @@ impl Db {
         })
     }
 
+    pub(crate) fn still_has(&mut self, fence: Fence, acknowledged: u64) -> Result<bool> {
+        self.run(|connection| {
+            let sql = "SELECT count(*) FROM jetpack_monitor_nodes AS n
+                       JOIN jetpack_monitor_journals AS j ON j.journal_id = ?1
+                       WHERE n.node_id = ?2 AND n.epoch = ?3 AND j.journal_seq >= ?4";
+            let row = (fence.journal, fence.node, fence.epoch, acknowledged as i64);
+            let found: i64 = connection
+                .prepare_cached(sql)?
+                .query_row(row, |row| row.get(0))?;
+            Ok(found == 1)
+        })
+    }
+
     pub(crate) fn release(&mut self, fence: Fence) -> Result<()> {
         self.write(|transaction| {
             let sql = "UPDATE jetpack_monitor_nodes SET lease_until = 0

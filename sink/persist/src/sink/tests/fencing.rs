@@ -452,16 +452,28 @@ fn a_node_that_has_nothing_to_write_notices_it_with_its_next_renewal() {
         is_back(&mut bed).await;
         bed.turns(5).await;
         assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
-        // And looks again without finding anything.
-        for _ in 0..20 {
-            bed.pass(10_000);
-            bed.turns(5).await;
-        }
+        // And looks again without finding anything, by one question each time.
+        let asked = |bed: &Bed| (bed.store.calls.get(), bed.store.looks.get());
+        let (calls, looks) = asked(&bed);
+        renew_often(&mut bed).await;
+        assert_eq!(bed.store.calls.get(), calls);
+        assert!(bed.store.looks.get() >= looks + 10, "{:?}", asked(&bed));
+        // A replica that is behind is not believed, but the server that is written.
+        bed.store.is_replica.set(true);
+        renew_often(&mut bed).await;
+        assert!(bed.store.calls.get() >= calls + 10, "{:?}", asked(&bed));
         let seen = bed.snapshot().counters;
         assert_eq!((seen.store_set_back, seen.fenced), (1, 1));
         assert_eq!((seen.apply_lag, seen.batches_missing), (0, 0));
         assert_eq!((seen.lease, seen.apply_retries), (0, 0));
     });
+}
+
+async fn renew_often(bed: &mut Bed) {
+    for _ in 0..20 {
+        bed.pass(10_000);
+        bed.turns(5).await;
+    }
 }
 
 /// Lesson: files of the journal went on the word of a server that had just taken over without the

@@ -328,10 +328,13 @@ pub(crate) async fn a_store_that_was_set_back_takes_nothing_until_it_is_asked_wh
     let plain: &Store = &store;
     let next = batch(8, &[incident.confirm()]);
     let before = store.counts().await.expect("counts");
+    let still_has = |fence, seq| async move { plain.still_has(fence, seq).await.expect("said") };
+    assert!(still_has(store.fence, 7).await && !still_has(store.fence, 8).await);
     let position = "UPDATE jetpack_monitor_journals SET journal_seq = 6";
     for (sql, at) in [(position, 6), ("DELETE FROM jetpack_monitor_journals", 0)] {
         backend.number(sql);
         let before = store.counts().await.expect("counts");
+        assert!(!still_has(store.fence, 7).await);
         // Neither the next batch, nor the one that it is known to have.
         for batch in [&next, &opened] {
             let error = plain
@@ -356,6 +359,7 @@ pub(crate) async fn a_store_that_was_set_back_takes_nothing_until_it_is_asked_wh
     }
     let same = plain.apply(again.fence, &next, 8).await.expect("has it");
     assert!(same.already_applied);
+    assert!(still_has(again.fence, 8).await && !still_has(store.fence, 8).await);
     let after = again.counts().await.expect("counts");
     assert_eq!(
         (after.journal_seq, after.transitions),
