@@ -7,7 +7,6 @@ use model::outcome::Phases;
 use model::target::TargetConfig;
 use model::{FactId, FailureClass, FieldError, Target, TargetId, UnixMs};
 
-use crate::rules::OLD_ROWS_MAX;
 use crate::{Result, StoreError};
 
 /// Groups the calls of one import: the instant at which it began, in ms since the Unix epoch.
@@ -329,20 +328,15 @@ pub struct Forgotten {
 }
 
 impl Forgotten {
-    /// So many check times, in a step that looked at `count` rows up to the target `last`; and
-    /// where the next step goes on.
-    pub(crate) fn check_times(
-        freshness: u64,
-        (count, last): (i64, i64),
-    ) -> (Self, Option<TargetId>) {
-        let more = count == OLD_ROWS_MAX as i64;
+    /// So many check times, in a step after which the next one goes on behind the target `next`.
+    pub(crate) fn check_times(freshness: u64, next: Option<i64>) -> (Self, Option<TargetId>) {
+        let next = next.and_then(TargetId::new);
         let forgotten = Self {
             freshness,
-            more,
+            more: next.is_some(),
             ..Self::default()
         };
-        let after = TargetId::new(last).filter(|_| more);
-        (forgotten, after)
+        (forgotten, next)
     }
 }
 

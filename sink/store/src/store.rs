@@ -473,9 +473,10 @@ impl Store {
         ask!(self, Control, |db| db.forget_taken(before))
     }
 
-    /// Deletes check times from before `before` of targets that no table has any more. One step
-    /// looks at the next 1,000 rows behind the target `after`; it returns what that is for the next
-    /// step, and `None` behind the last row.
+    /// Deletes check times from before `before` of targets that no table has any more, at most
+    /// 1,000. One step looks at the next rows behind the target `after`: 1,000 of the embedded
+    /// store, which does one thing at a time, 50,000 of a server, by one statement where none is to
+    /// go. It returns what `after` is for the next step, and `None` behind the last row.
     ///
     /// # Errors
     /// The store's.

@@ -44,9 +44,7 @@ impl Session {
 
     pub(crate) async fn forget_audit(&mut self, before: UnixMs) -> Result<Forgotten> {
         let old = [before.0 as i64, OLD_ROWS_MAX as i64].map(Value::Int);
-        let audit = self
-            .write(async |session: &mut Self| session.execute(OLD, old.clone().into()).await)
-            .await?;
+        let audit = self.write_alone(OLD, &old).await?;
         Ok(Forgotten {
             audit,
             more: audit == OLD_ROWS_MAX as u64,

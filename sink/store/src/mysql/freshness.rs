@@ -34,12 +34,12 @@ const JOINED_ROWS: usize = FRESHNESS_CHUNK_ROWS / 4;
 const ONE: &str = "SELECT last_checked_at, next_check_at FROM jetpack_monitor_site_runtime \
     WHERE target_id = ?";
 
-const NEXT: &str = "SELECT COUNT(*), MAX(target_id) FROM (\
-    SELECT target_id FROM jetpack_monitor_site_runtime \
-    WHERE target_id > ? ORDER BY target_id LIMIT ?) AS next_rows";
+/// Rows that one step of forgetting looks at: some 20 ms of the server. Most of them are of
+/// targets that are there, and reading them is one statement.
+const WALK_ROWS: i64 = 50_000;
 
-const GONE: &str = "SELECT r.target_id FROM jetpack_monitor_site_runtime AS r \
-    WHERE r.target_id > ? AND r.target_id <= ? AND r.last_checked_at < ? AND NOT EXISTS (\
+/// Of check times `r`, whether their target is gone from our own table.
+const GONE: &str = "NOT EXISTS (\
     SELECT 1 FROM jetpack_monitor_check_targets AS t WHERE t.id = r.target_id)";
 
 impl Session {
@@ -80,43 +80,65 @@ impl Session {
         before: UnixMs,
         after: Option<TargetId>,
     ) -> Result<(Forgotten, Option<TargetId>)> {
-        let after = after.map_or(0, TargetId::get);
-        self.write(async |session: &mut Self| session.forget_freshness_once(before, after).await)
-            .await
+        let (after, before) = (after.map_or(0, TargetId::get), before.0 as i64);
+        let gone = self.is_gone();
+        // Who is not old is not looked for in any other table.
+        let walk = format!(
+            "SELECT COUNT(*), MAX(r.target_id), \
+             CAST(SUM(CASE WHEN r.last_checked_at < ? THEN {gone} ELSE 0 END) AS SIGNED) FROM (\
+             SELECT target_id, last_checked_at FROM jetpack_monitor_site_runtime \
+             WHERE target_id > ? ORDER BY target_id LIMIT ?) AS r"
+        );
+        let page = [before, after, WALK_ROWS].map(Value::Int);
+        let rows = self.ask(&walk, page.into()).await?;
+        let (count, last, old) = match rows.into_iter().next() {
+            Some(row) => read::<(i64, Option<i64>, Option<i64>)>(self.url(), row)?,
+            None => (0, None, None),
+        };
+        let last = last.unwrap_or(after);
+        let behind = (count == WALK_ROWS).then_some(last);
+        if old.unwrap_or(0) == 0 {
+            return Ok(Forgotten::check_times(0, behind));
+        }
+        let sql = format!(
+            "SELECT r.target_id FROM jetpack_monitor_site_runtime AS r WHERE r.target_id > ? \
+             AND r.target_id <= ? AND r.last_checked_at < ? AND {gone} \
+             ORDER BY r.target_id LIMIT ?"
+        );
+        let among = [after, last, before, OLD_ROWS_MAX as i64].map(Value::Int);
+        let (freshness, stopped) = self
+            .write(async |session: &mut Self| session.forget_gone(&sql, among.clone()).await)
+            .await?;
+        Ok(Forgotten::check_times(freshness, stopped.or(behind)))
     }
 
-    /// Rows are found without a lock and deleted by their key: nobody waits who writes others.
-    async fn forget_freshness_once(
-        &mut self,
-        before: UnixMs,
-        after: i64,
-    ) -> Result<(Forgotten, Option<TargetId>)> {
-        let next = [after, OLD_ROWS_MAX as i64].map(Value::Int);
-        let rows = self.fetch(NEXT, next.into()).await?;
-        let (count, last) = match rows.into_iter().next() {
-            Some(row) => read::<(i64, Option<i64>)>(self.url(), row)?,
-            None => (0, None),
-        };
-        let Some(last) = last else {
-            return Ok((Forgotten::default(), None));
-        };
-        let mut sql = GONE.to_owned();
-        if let Some(legacy) = self.source() {
-            sql = format!(
-                "{sql} AND NOT EXISTS ({})",
-                legacy::row_of(&legacy, "r.target_id")
-            );
+    /// Whether the target of a check time `r` is in none of the tables that targets are read from.
+    fn is_gone(&self) -> String {
+        match self.source() {
+            None => GONE.to_owned(),
+            Some(legacy) => {
+                let row = legacy::row_of(&legacy, "r.target_id");
+                format!("({GONE} AND NOT EXISTS ({row}))")
+            }
         }
-        let among = [after, last, before.0 as i64].map(Value::Int);
+    }
+
+    /// Deletes the rows that `sql` finds, at most one step's; how many went, and the last one where
+    /// there may be more. They are found without a lock and deleted by their key: nobody waits who
+    /// writes others.
+    async fn forget_gone(&mut self, sql: &str, among: [Value; 4]) -> Result<(u64, Option<i64>)> {
         let mut gone = Vec::new();
-        for row in self.fetch(&sql, among.into()).await? {
+        for row in self.fetch(sql, among.into()).await? {
             let (id,): (i64,) = read(self.url(), row)?;
-            gone.push(vec![Value::Int(id)]);
+            gone.push(id);
         }
+        let stopped = gone.last().copied().filter(|_| gone.len() == OLD_ROWS_MAX);
         let head = "DELETE FROM jetpack_monitor_site_runtime WHERE target_id IN (";
-        let delete = Many::insert(head, "?", ")");
-        let freshness = self.execute_many(delete, gone).await?;
-        Ok(Forgotten::check_times(freshness, (count, last)))
+        let rows = gone.into_iter().map(|id| vec![Value::Int(id)]).collect();
+        let deleted = self
+            .execute_many(Many::insert(head, "?", ")"), rows)
+            .await?;
+        Ok((deleted, stopped))
     }
 
     async fn write_own_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<()> {

@@ -41,11 +41,7 @@ impl Session {
 
     pub(crate) async fn forget_history(&mut self, before: UnixMs) -> Result<Forgotten> {
         let old = [first_id_at(before), OLD_ROWS_MAX as i64].map(Value::Int);
-        let history = self
-            .write(async |session: &mut Self| {
-                session.execute(OLD_HISTORY, old.clone().into()).await
-            })
-            .await?;
+        let history = self.write_alone(OLD_HISTORY, &old).await?;
         Ok(Forgotten {
             history,
             more: history == OLD_ROWS_MAX as u64,
@@ -54,17 +50,21 @@ impl Session {
     }
 
     pub(crate) async fn forget_events(&mut self, before: UnixMs) -> Result<Forgotten> {
-        self.write(async |session: &mut Self| session.forget_events_once(before).await)
-            .await
-    }
-
-    async fn forget_events_once(&mut self, before: UnixMs) -> Result<Forgotten> {
         let old = [before.0 as i64, OLD_EVENTS_MAX as i64].map(Value::Int);
         let mut events = Vec::new();
-        for row in self.fetch(OLD_EVENTS, old.into()).await? {
+        for row in self.ask(OLD_EVENTS, old.into()).await? {
             let (id,): (i64,) = read(self.url(), row)?;
             events.push(Value::Int(id));
         }
+        if events.is_empty() {
+            return Ok(Forgotten::default());
+        }
+        // Closed ones stay as they are: they are the same in a transaction that comes later.
+        self.write(async |session: &mut Self| session.forget_closed(events.clone()).await)
+            .await
+    }
+
+    async fn forget_closed(&mut self, events: Vec<Value>) -> Result<Forgotten> {
         let more = events.len() == OLD_EVENTS_MAX;
         let limit = format!("LIMIT {OLD_ROWS_MAX}");
         let found = self

@@ -83,7 +83,8 @@ impl Db {
                 transaction
                     .prepare_cached(FORGET)?
                     .execute((after, last, before.0 as i64))?;
-            Ok(Forgotten::check_times(freshness as u64, (count, last)))
+            let next = (count == OLD_ROWS_MAX as i64).then_some(last);
+            Ok(Forgotten::check_times(freshness as u64, next))
         })
     }
 }

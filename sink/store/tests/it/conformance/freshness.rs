@@ -95,7 +95,8 @@ pub(crate) async fn old_check_times_of_targets_that_are_gone_are_forgotten_step_
             break;
         }
     }
-    assert_eq!(steps, [Some(1_000), Some(2_000), None]);
+    // As long as each deletes few rows, a step may look at many.
+    assert!(steps.len() > 1 && steps.is_sorted_by_key(|step| step.unwrap_or(i64::MAX)));
     assert_eq!(gone, 2_600 - 866 - known);
     let left = |which: &str| {
         let sql = format!("SELECT COUNT(*) FROM jetpack_monitor_site_runtime WHERE {which}");
