@@ -547,8 +547,8 @@ impl Store {
         ask!(self, Control, |db| db.freshness(target))
     }
 
-    /// Targets that are checked: of a legacy table its active rows, bad ones included. One
-    /// statement, which reads an index of a large table.
+    /// Targets that are checked: of a legacy table its active rows that nobody paused, bad ones
+    /// included. One statement, which reads an index of a large table.
     ///
     /// # Errors
     /// The store's; after 30 s [`TimedOut`](crate::StoreError::TimedOut).

@@ -137,6 +137,16 @@ const BUCKET_INDICES: &str = "SELECT COUNT(*) FROM information_schema.statistics
     WHERE a.table_schema = DATABASE() AND a.table_name = ? AND a.seq_in_index = 1 \
     AND a.column_name = ? AND b.column_name = ? AND c.data_type LIKE '%int'";
 
+/// Counts the rows that are checked: active, and not paused.
+pub(super) fn count_checked(legacy: &Legacy) -> String {
+    let LegacyColumns { id, active, .. } = &legacy.columns;
+    let (id, active, table) = (id.quoted(), active.quoted(), legacy.table.quoted());
+    format!(
+        "SELECT COUNT(*) FROM {table} AS s WHERE s.{active} = 1 \
+         AND NOT EXISTS (SELECT 1 FROM {PAUSED} AS p WHERE p.target_id = s.{id})"
+    )
+}
+
 /// Finds the row of the target with the id `id`.
 pub(super) fn row_of(legacy: &Legacy, id: &str) -> String {
     let (table, column) = (legacy.table.quoted(), legacy.columns.id.quoted());
@@ -305,15 +315,9 @@ impl Session {
 
     /// Rows of the legacy table, and those that are checked.
     pub(super) async fn legacy_counts(&mut self, legacy: &Legacy) -> Result<(u64, u64)> {
-        let (table, active) = (legacy.table.quoted(), legacy.columns.active.quoted());
-        let id = legacy.columns.id.quoted();
-        let all = format!("SELECT COUNT(*) FROM {table} AS s");
-        let active = format!(
-            "{all} WHERE s.{active} = 1 \
-             AND NOT EXISTS (SELECT 1 FROM {PAUSED} AS p WHERE p.target_id = s.{id})"
-        );
+        let all = format!("SELECT COUNT(*) FROM {}", legacy.table.quoted());
         let all = self.number(&all, Vec::new()).await?;
-        let active = self.number(&active, Vec::new()).await?;
+        let active = self.number(&count_checked(legacy), Vec::new()).await?;
         Ok((all.unwrap_or(0) as u64, active.unwrap_or(0) as u64))
     }
 

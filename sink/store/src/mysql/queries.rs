@@ -6,6 +6,7 @@ use model::fact::{CheckType, Event, Reason, State, Transition};
 use model::{FactId, TargetId, UnixMs};
 use mysql_async::{Row, Value};
 
+use super::legacy;
 use super::session::{Session, read};
 use super::targets::whole;
 use crate::answer::{EventFilter, Floors, OpenEvent, StoreCounts};
@@ -212,10 +213,7 @@ impl Session {
 
     pub(crate) async fn active_targets(&mut self) -> Result<u64> {
         let sql = match self.source() {
-            Some(legacy) => {
-                let (table, active) = (legacy.table.quoted(), legacy.columns.active.quoted());
-                format!("SELECT COUNT(*) FROM {table} WHERE {active} = 1")
-            }
+            Some(legacy) => legacy::count_checked(&legacy),
             None => {
                 format!("SELECT COUNT(*) FROM jetpack_monitor_check_targets WHERE {IS_CHECKED}")
             }

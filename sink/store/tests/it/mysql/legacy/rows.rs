@@ -191,6 +191,7 @@ async fn a_pause_is_ours_alone_and_such_a_row_is_found_paused() {
     let page = store.targets(None, 9, true).await.expect("a page");
     assert_eq!(page.targets.len(), 1);
     assert_eq!(store.counts().await.expect("counts").active, 1);
+    assert_eq!(store.active_targets().await.expect("counted"), 1);
     let resumed = store.resume_target(target(3)).await.expect("asked");
     let again = store.resume_target(target(3)).await.expect("asked");
     assert_eq!((resumed, again), (Switched::Done, Switched::Already));
