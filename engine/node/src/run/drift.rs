@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_mins(1);
 /// the server's CPU in each.
 const SAMPLE_ROWS: u64 = 50_000;
 /// Rows of one question.
-const SLICE_ROWS: usize = 10_000;
+const SLICE_ROWS: usize = 25_000;
 
 /// What was seen since the start.
 #[derive(Debug, Default)]

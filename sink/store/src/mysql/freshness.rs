@@ -29,7 +29,7 @@ const SIZE_STEP: usize = FRESHNESS_CHUNK_ROWS / 8;
 
 /// Rows of one statement for columns of the legacy table, where each row is a `SELECT`, for which
 /// the server keeps 4 kB in each size.
-const JOINED_ROWS: usize = FRESHNESS_CHUNK_ROWS / 4;
+const JOINED_ROWS: usize = FRESHNESS_CHUNK_ROWS / 2;
 
 const ONE: &str = "SELECT last_checked_at, next_check_at FROM jetpack_monitor_site_runtime \
     WHERE target_id = ?";

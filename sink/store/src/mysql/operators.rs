@@ -207,9 +207,10 @@ impl Session {
 
     pub(crate) async fn count_paused(&mut self) -> Result<u64> {
         let sql = format!("SELECT COUNT(*) FROM {PAUSED}");
-        let count = self
-            .read(async |session: &mut Self| session.number(&sql, Vec::new()).await)
-            .await?;
-        Ok(count.unwrap_or(0) as u64)
+        let rows = self.ask(&sql, Vec::new()).await?;
+        let Some(row) = rows.into_iter().next() else {
+            return Ok(0);
+        };
+        read::<(u64,)>(self.url(), row).map(|(count,)| count)
     }
 }
