@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::filled::legacy_table;
 use super::{Found, Place, targets_of};
 use crate::bar::{Bar, Bound};
+use crate::clock::Stopwatch;
 use crate::farm::Farm;
 use crate::mariadb::{BINLOG, MariaDb};
 use crate::node::{Node, NodePlan};
@@ -19,14 +20,25 @@ use crate::table::{Table, grouped};
 
 const INTERVAL_S: u32 = 300;
 const CHECKS_PER_STATEMENT: f64 = 500.0;
-const NOTE: &str = "Every site answers 200. Everything that is said to the server is held against \
+const NOTE: &str = "Every site answers 200, in a store that is in use: before the window one more \
+    target was down, and is paused since. Everything that is said to the server is held against \
     the bar, what begins and ends transactions too; these are the server's own counts over the \
-    whole window, nothing left out.";
+    whole window, nothing left out. Each window is a single run.";
 
-/// Counters of `SHOW GLOBAL STATUS`: all statements of clients, and those around transactions.
-const COUNTERS: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Com_begin', \
-    'Com_commit', 'Com_rollback', 'Com_set_option', 'Com_select', 'Com_insert', 'Com_update')";
+/// Counters of `SHOW GLOBAL STATUS`: all that clients said, and each kind of it. A prepared
+/// statement is of its kind, and its preparation is no question.
+const COUNTERS: &str = "SHOW GLOBAL STATUS WHERE Variable_name = 'Questions' \
+    OR (Variable_name LIKE 'Com\\_%' AND Variable_name NOT LIKE 'Com\\_stmt\\_%')";
+const QUESTIONS: &str = "Questions";
 const AROUND: [&str; 4] = ["Com_begin", "Com_commit", "Com_rollback", "Com_set_option"];
+
+/// Id of a target that nobody answers, above those of the fleet, and how often it is checked.
+const DOWN_ID: u32 = 2_000_000_001;
+const DOWN_URL: &str = "http://127.0.0.1:9/";
+const DOWN_EVERY_S: u32 = 60;
+/// How long its facts may take: a legacy row is found within a minute, and checked in another.
+const DOWN_LIMIT: Duration = Duration::from_mins(5);
+const POLL: Duration = Duration::from_millis(500);
 
 type Counts = BTreeMap<String, u64>;
 
@@ -38,7 +50,8 @@ const FRESHNESS_COLUMNS: &str =
 const LEGACY_NOTE: &str = "The same fleet in the table of an older system, with all that its \
     reading, its comparison and its change stream ask, too. Freshness goes into our own narrow \
     table (*sidecar*, the default) or into columns of theirs. Every site answers 200; nothing is \
-    left out.";
+    left out. One more row was down before the window, and is switched off since. Each window is \
+    a single run.";
 
 /// Where the freshness of a legacy table goes, and whether the server tells its changes.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +116,13 @@ struct Window {
 }
 
 impl Window {
+    /// What is of no kind that the server counts, such as the end of a connection.
+    fn other(&self) -> u64 {
+        let kinds = self.by_kind.iter().filter(|(kind, _)| *kind != QUESTIONS);
+        let of_kinds: u64 = kinds.map(|(_, count)| count).sum();
+        self.questions.saturating_sub(of_kinds)
+    }
+
     /// Statements that read or write rows.
     fn work(&self) -> u64 {
         self.questions.saturating_sub(self.around)
@@ -125,6 +145,13 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     };
     plan.migrate()?;
     let mut node = Node::start(plan, &farm.ready).await?;
+    let plan = node.plan().clone();
+    let list = place.folder.join("down.csv");
+    let row = format!("id,url,interval_s\n{DOWN_ID},{DOWN_URL},{DOWN_EVERY_S}\n");
+    std::fs::write(&list, row)?;
+    plan.targets(&["import", &list.display().to_string()])?;
+    has_facts(&mut node).await?;
+    plan.targets(&["pause", &DOWN_ID.to_string()])?;
     let window = window(place, &server, &node, "own tables".to_owned()).await?;
     node.stop().await?;
     farm.stop().await?;
@@ -174,6 +201,15 @@ async fn legacy_window(
     let table = legacy_table(server, way.database)?;
     server.sql(&format!("ALTER TABLE {table} {FRESHNESS_COLUMNS}"))?;
     let mut node = Node::start(plan, &farm.ready).await?;
+    server.sql(&format!(
+        "INSERT INTO {table} (jetpack_monitor_site_id, blog_id, bucket_no, monitor_url, \
+         check_interval) VALUES ({DOWN_ID}, {DOWN_ID}, 0, '{DOWN_URL}', {})",
+        DOWN_EVERY_S / 60
+    ))?;
+    has_facts(&mut node).await?;
+    server.sql(&format!(
+        "UPDATE {table} SET monitor_active = 0 WHERE jetpack_monitor_site_id = {DOWN_ID}"
+    ))?;
     let window = window(place, server, &node, way.words()).await?;
     let up = node.scrape().await?.sum("ringwatch_legacy_stream_up", &[]);
     if (up == Some(1.0)) != way.streams {
@@ -183,6 +219,25 @@ async fn legacy_window(
     // The next one has the memory of the server to itself.
     server.sql(&format!("DROP DATABASE {}", way.database))?;
     Ok(window)
+}
+
+/// Waits until the store was given facts: from then on the node asks whether they are still there.
+async fn has_facts(node: &mut Node) -> Result<()> {
+    let watch = Stopwatch::start();
+    let applied = [("dir", "applied")];
+    while node
+        .scrape()
+        .await?
+        .sum("ringwatch_journal_records_total", &applied)
+        .is_none_or(|records| records == 0.0)
+    {
+        node.must_run()?;
+        if watch.elapsed() > DOWN_LIMIT {
+            bail!("nobody answers at {DOWN_URL}, and no incident says so within {DOWN_LIMIT:?}");
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
 }
 
 async fn window(place: &Place<'_>, server: &MariaDb, node: &Node, what: String) -> Result<Window> {
@@ -198,6 +253,7 @@ async fn window(place: &Place<'_>, server: &MariaDb, node: &Node, what: String) 
     for (kind, count) in &mut by_kind {
         *count = count.saturating_sub(of_reading.get(kind).copied().unwrap_or(0));
     }
+    by_kind.retain(|_, count| *count > 0);
     let grown = |name: &str, labels: &[(&str, &str)]| {
         let of = |scrape: &crate::metrics::Scrape| scrape.sum(name, labels).unwrap_or(0.0);
         (of(&later) - of(&scrape)) as u64
@@ -210,7 +266,7 @@ async fn window(place: &Place<'_>, server: &MariaDb, node: &Node, what: String) 
         seconds: place.sizes.fleet_watch_s,
         checks,
         failed: checks.saturating_sub(up),
-        questions: by_kind.get("Questions").copied().unwrap_or(0),
+        questions: by_kind.get(QUESTIONS).copied().unwrap_or(0),
         around: AROUND.iter().filter_map(|kind| by_kind.get(*kind)).sum(),
         freshness_rows: grown("ringwatch_store_rows_total", &[("table", "freshness")]),
         server_cpu_s: cpu_later.saturating_sub(cpu).as_secs_f64(),
@@ -280,9 +336,10 @@ fn table(window: &Window) -> String {
     row("of it, statements that read or write rows", window.work());
     row("rows of freshness", window.freshness_rows);
     let kinds = window.by_kind.iter();
-    for (kind, count) in kinds.filter(|(kind, _)| *kind != "Questions") {
+    for (kind, count) in kinds.filter(|(kind, _)| *kind != QUESTIONS) {
         row(kind, *count);
     }
+    row("of no kind that is counted", window.other());
     let (seconds, cpu) = (window.seconds, window.server_cpu_s);
     let rest = format!("\n{seconds} s; the server used {cpu:.2} s of CPU.\n\n");
     table.markdown() + &rest
@@ -319,7 +376,7 @@ mod tests {
             server_cpu_s: 0.0,
             by_kind: grown,
         };
-        assert_eq!(window.work(), 32);
+        assert_eq!((window.work(), window.other()), (32, 40 - 8 - 4));
         assert!(table(&window).starts_with("| own tables "));
     }
 
