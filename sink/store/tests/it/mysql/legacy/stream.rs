@@ -401,7 +401,7 @@ async fn a_stream_says_how_far_it_has_read() {
     let mut fleet = Fleet::on(&server).await;
     let options = OpenOptions {
         legacy: Some(Arc::new(described())),
-        change_silence: Duration::from_secs(3),
+        change_silence: Duration::from_secs(15),
         ..OpenOptions::default()
     };
     let store = fleet.open_with(&fleet.address, options).await;

@@ -274,16 +274,24 @@ async fn a_server_that_falls_silent_ends_its_stream_and_the_next_one_misses_noth
     let mut fleet = Fleet::on(server).await;
     let options = OpenOptions {
         legacy: Some(Arc::new(described())),
-        change_silence: Duration::from_secs(3),
         ..OpenOptions::default()
     };
     let behind = proxy.address(&server.address("ringwatch", &fleet.name));
     let behind = behind.parse().expect("valid");
-    let store = fleet.open_with(&behind, options).await;
+    let store = fleet.open_with(&behind, options.clone()).await;
     let mut changes = fleet.stream(&store, None).await;
-    let start = changes.start().clone();
     fleet.set(5, "monitor_active = 0").await;
-    assert_eq!(fleet.told(&mut changes).await.0, [5]);
+    let (ids, start) = fleet.told(&mut changes).await;
+    assert_eq!(ids, [5]);
+    changes.close().await;
+    // Only who waits for the silence is impatient: a busy machine may be silent for a while, too.
+    // It begins behind what was told: a row that it had to look at would be a statement's silence.
+    let impatient = OpenOptions {
+        change_silence: Duration::from_secs(3),
+        ..options
+    };
+    let waiting = fleet.open_with(&behind, impatient).await;
+    let mut changes = fleet.stream(&waiting, Some(start.clone())).await;
     proxy.hush();
     fleet.set(6, "monitor_active = 0").await;
     let error = loop {
@@ -307,5 +315,5 @@ async fn a_server_that_falls_silent_ends_its_stream_and_the_next_one_misses_noth
     let from = changes.resume_from();
     assert_eq!(from, Some(start), "nothing was acknowledged");
     let mut changes = fleet.stream(&store, from).await;
-    assert_eq!(fleet.told(&mut changes).await.0, [5, 6]);
+    assert_eq!(fleet.told(&mut changes).await.0, [6]);
 }
