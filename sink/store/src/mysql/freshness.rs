@@ -42,6 +42,10 @@ const WALK_ROWS: i64 = 50_000;
 const GONE: &str = "NOT EXISTS (\
     SELECT 1 FROM jetpack_monitor_check_targets AS t WHERE t.id = r.target_id)";
 
+/// Whose target came back since it was found has a newer time, and stays.
+const FORGET: &str = "DELETE FROM jetpack_monitor_site_runtime \
+    WHERE last_checked_at < ? AND target_id IN (";
+
 impl Session {
     pub(crate) async fn freshness(&mut self, target: TargetId) -> Result<Option<FreshnessRow>> {
         let rows = self.ask(ONE, vec![Value::Int(target.get())]).await?;
@@ -127,18 +131,16 @@ impl Session {
     /// there may be more. They are found without a lock and deleted by their key: nobody waits who
     /// writes others.
     async fn forget_gone(&mut self, sql: &str, among: [Value; 4]) -> Result<(u64, Option<i64>)> {
+        let before = [among[2].clone()];
         let mut gone = Vec::new();
         for row in self.fetch(sql, among.into()).await? {
             let (id,): (i64,) = read(self.url(), row)?;
             gone.push(id);
         }
         let stopped = gone.last().copied().filter(|_| gone.len() == OLD_ROWS_MAX);
-        let head = "DELETE FROM jetpack_monitor_site_runtime WHERE target_id IN (";
         let rows = gone.into_iter().map(|id| vec![Value::Int(id)]).collect();
-        let deleted = self
-            .execute_many(Many::insert(head, "?", ")"), rows)
-            .await?;
-        Ok((deleted, stopped))
+        let delete = Many::insert(FORGET, "?", ")").after(&before);
+        Ok((self.execute_many(delete, rows).await?, stopped))
     }
 
     async fn write_own_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<()> {

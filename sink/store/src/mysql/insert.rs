@@ -25,6 +25,8 @@ pub(super) struct Many<'a> {
     /// Between two rows.
     pub(super) between: &'a str,
     pub(super) tail: &'a str,
+    /// For the places in `head`.
+    pub(super) before: &'a [Value],
     pub(super) rows_max: usize,
 }
 
@@ -36,6 +38,7 @@ impl<'a> Many<'a> {
             row,
             between: ", ",
             tail,
+            before: &[],
             rows_max: ROWS_MAX,
         }
     }
@@ -48,8 +51,14 @@ impl<'a> Many<'a> {
             row,
             between: " UNION ALL ",
             tail,
+            before: &[],
             rows_max: JOINED_MAX,
         }
+    }
+
+    /// The same with `before` in the places of its head.
+    pub(super) fn after(self, before: &'a [Value]) -> Self {
+        Self { before, ..self }
     }
 
     pub(super) fn text(&self, rows: usize) -> String {
@@ -84,7 +93,7 @@ impl Session {
         statement: Many<'_>,
         rows: Vec<Vec<Value>>,
     ) -> Result<u64> {
-        let fixed = statement.head.len() + statement.tail.len();
+        let fixed = statement.head.len() + statement.tail.len() + size(statement.before);
         let text = statement.row.len() + statement.between.len();
         let max_bytes = self.packet_max().saturating_sub(PACKET_OVERHEAD + fixed);
         let (mut touched, mut bytes) = (0, 0);
@@ -124,7 +133,8 @@ impl Session {
                 some => 1 << some.ilog2(),
             };
             let later = rows.split_off(count);
-            let values = rows.into_iter().flatten().collect();
+            let values = statement.before.iter().cloned();
+            let values = values.chain(rows.into_iter().flatten()).collect();
             touched += self.execute(&statement.text(count), values).await?;
             rows = later;
         }

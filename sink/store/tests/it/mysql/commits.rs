@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use model::UnixMs;
 use mysql_async::prelude::Queryable;
-use store::{OpenOptions, Store, StoreError, StoreUrl};
+use store::{FreshnessRow, OpenOptions, Store, StoreError, StoreUrl};
 
 use super::{Mysql, root, until_somebody_waits_for_a_lock, url};
 use crate::fixture::{Backend, Incident, Writer, batch, claim, import_id, open, row, target};
@@ -272,6 +273,38 @@ async fn the_loser_of_a_deadlock_does_its_work_again() {
     assert_eq!(report.updated, 1);
     let page = store.targets(None, 5, true).await.expect("a page");
     assert_eq!(page.targets[0].config.interval_s, 60);
+}
+
+/// Rows are found without a lock: what was written since must be looked at again.
+#[tokio::test]
+async fn a_check_time_that_is_written_while_old_ones_are_forgotten_stays() {
+    let backend = Mysql::fresh();
+    let store = open(&backend).await;
+    let old = |id| FreshnessRow {
+        target: target(id),
+        last_checked: UnixMs(499),
+        next_check: UnixMs(900),
+    };
+    let written = store.write_freshness(vec![old(1), old(2)]).await;
+    assert_eq!(written.all().expect("written"), 2);
+    let mut other = root(mariadb::shared()).await;
+    let fresh = format!(
+        "UPDATE {}.jetpack_monitor_site_runtime SET last_checked_at = 500 WHERE target_id = 1",
+        backend.name
+    );
+    for sql in ["START TRANSACTION", &fresh] {
+        other.query_drop(sql).await.expect(sql);
+    }
+    let forgetting = tokio::spawn({
+        let store = store.clone();
+        async move { store.forget_freshness(UnixMs(500), None).await }
+    });
+    until_somebody_waits_for_a_lock().await;
+    other.query_drop("COMMIT").await.expect("committed");
+    let (gone, _) = forgetting.await.expect("no panic").expect("forgotten");
+    assert_eq!(gone.freshness, 1);
+    let left = store.freshness(target(1)).await.expect("asked");
+    assert_eq!(left.map(|row| row.last_checked), Some(UnixMs(500)));
 }
 
 #[tokio::test]
