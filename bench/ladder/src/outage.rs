@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use model::limits::{APPLY_LOADED_MAX, BATCH_MAX, FACTS_WAITING_MAX_BYTES};
+use model::limits::{APPLY_FACTS_MAX, APPLY_LOADED_MAX, BATCH_MAX, FACTS_WAITING_MAX_BYTES};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -37,7 +37,7 @@ const POLL: Duration = Duration::from_millis(250);
 const JOURNAL_MAX_MIB: &str = "1024";
 
 /// Facts that the node keeps in memory for the store: what is read ahead, and what is offered.
-const FACTS_LOADED_MAX: u64 = ((APPLY_LOADED_MAX + 1) * BATCH_MAX) as u64;
+const FACTS_LOADED_MAX: u64 = (APPLY_LOADED_MAX * BATCH_MAX + APPLY_FACTS_MAX) as u64;
 /// What the node may take more than before: those facts, 1 kB each, and what may wait for the
 /// journal. Everything else that grows with an outage is on the disk.
 const GROWTH_MAX_BYTES: u64 = FACTS_LOADED_MAX * 1_024 + FACTS_WAITING_MAX_BYTES as u64;

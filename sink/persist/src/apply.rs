@@ -2,10 +2,11 @@
 //! task of its own so that draining never waits for it. "The store is away" is a longer lag.
 //!
 //! The newest batches are handed over in memory; when the lag grows they are read back from the
-//! journal instead, so that memory stays bounded. Small batches that wait are given to the store as
-//! one, so that a store that is slow per transaction does not fall behind for that reason alone.
+//! journal instead, so that memory stays bounded. Batches that wait are given to the store as one,
+//! so that a store that is slow per transaction does not fall behind for that reason alone.
 
 mod fact_store;
+mod width;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,10 +15,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use model::fact::Batch;
-use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS, BATCH_MAX};
+use model::limits::{APPLY_LOADED_MAX, APPLY_TIMEOUT_MS};
 use store::{Applied, Fence, StoreError};
 use tokio::sync::Notify;
 
+use crate::facts::size_bytes;
 use crate::failpoint;
 use crate::handle::Clock;
 use crate::journal::Journal;
@@ -25,6 +27,7 @@ use crate::quiet::Quiet;
 use crate::stats::Durations;
 use crate::superseded::SupersededFacts;
 pub(crate) use fact_store::FactStore;
+use width::Width;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -65,6 +68,8 @@ pub(crate) struct ApplyQueue {
     /// Next batches for the store, contiguous from what is offered on.
     loaded: RefCell<VecDeque<Batch>>,
     offer: RefCell<Option<Rc<Offer>>>,
+    /// How much an offer may be.
+    width: Cell<Width>,
     /// Number of the last batch that the store has.
     applied: Cell<u64>,
     /// Number of the last batch that the store itself said it has.
@@ -95,6 +100,7 @@ impl ApplyQueue {
             journal: RefCell::new(journal),
             loaded: RefCell::new(VecDeque::new()),
             offer: RefCell::new(None),
+            width: Cell::default(),
             applied: Cell::new(applied),
             acknowledged: Cell::new(0),
             fence: Cell::new(Some(fence)),
@@ -292,7 +298,8 @@ impl ApplyQueue {
         if wanted > self.journal.borrow().last_seq() {
             return None;
         }
-        let read = self.journal.borrow_mut().read(wanted, BATCH_MAX);
+        let facts_max = self.width.get().facts_max();
+        let read = self.journal.borrow_mut().read(wanted, facts_max);
         self.unreadable.set(read.is_err());
         match read {
             Ok(batches) if batches.is_empty() => Some(self.missing_from(wanted)),
@@ -316,11 +323,14 @@ impl ApplyQueue {
         let mut batch = loaded.pop_front()?;
         let mut superseded = strip(&mut batch);
         let mut records = 1;
-        let fits = |batch: &Batch, next: &Batch| batch.facts.len() + next.facts.len() <= BATCH_MAX;
-        while loaded.front().is_some_and(|next| fits(&batch, next))
+        let width = self.width.get();
+        let mut bytes = bytes_of(&batch);
+        while let Some(next) = loaded.front()
+            && width.holds(batch.facts.len() + next.facts.len(), bytes + bytes_of(next))
             && let Some(mut next) = loaded.pop_front()
         {
             superseded += strip(&mut next);
+            bytes += bytes_of(&next);
             batch.facts.extend(next.facts);
             batch.journal_seq = next.journal_seq;
             records += 1;
@@ -381,6 +391,11 @@ impl ApplyQueue {
     }
 }
 
+/// Memory that the facts of `batch` take, about.
+fn bytes_of(batch: &Batch) -> usize {
+    batch.facts.iter().map(size_bytes).sum()
+}
+
 enum Next {
     Apply(Fence, Rc<Offer>),
     /// Files can go once the store made safe what it has, and still has it.
@@ -407,6 +422,10 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
                 let done = apply_one(&*store, &queue, fence, &offer).await;
                 let took_ms = (queue.clock)().mono.since(started) / 1_000;
                 queue.count(|counts| counts.batches.record(took_ms));
+                let facts = offer.batch.facts.len();
+                queue
+                    .width
+                    .update(|width| width.after(facts, took_ms, done));
                 done
             }
             Next::Secure(fence) => secure(&*store, &queue, fence).await,

@@ -93,7 +93,8 @@ impl FactQueue {
     }
 }
 
-fn size_bytes(fact: &Fact) -> usize {
+/// Memory that `fact` takes, about.
+pub(crate) fn size_bytes(fact: &Fact) -> usize {
     let beside = match fact {
         Fact::Transitioned { transition, .. } => transition.size_bytes(),
         Fact::Counted { .. } => 0,

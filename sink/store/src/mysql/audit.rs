@@ -37,7 +37,7 @@ impl Session {
 
     async fn insert_audit(&mut self, rows: &[AuditRow]) -> Result<()> {
         let (head, row, tail) = INSERT;
-        let rows = rows.iter().map(values).collect::<Result<_>>()?;
+        let rows = rows.iter().map(values).collect::<Result<Vec<_>>>()?;
         let insert = Many::insert(head, row, tail);
         self.execute_many(insert, rows).await.map(drop)
     }

@@ -5,13 +5,13 @@
 //! ([`Decided`]), fact by fact, and then written with a few statements for all of them: nobody else
 //! writes these rows meanwhile, because the journal's row is locked and the shards are this node's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
 use model::{FactId, TargetId};
 use mysql_async::Value;
 
-use self::decide::{Decided, EventChange, identity, within};
+use self::decide::{Decided, EventChange, within};
 use super::insert::Many;
 use super::legacy;
 use super::session::{Session, read};
@@ -30,9 +30,17 @@ const ADVANCE: &str = "UPDATE jetpack_monitor_journals SET journal_seq = ? \
 const POSITION: &str = "SELECT journal_seq FROM jetpack_monitor_journals WHERE journal_id = ?";
 
 const EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, state, \
-    ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events WHERE";
+    ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events WHERE id IN";
+
+/// Whoever may hold an identity of a target is among them. While the table grows the server knows
+/// it as it was, and read all of it for the first batches: hence the index.
+const OPEN_EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, state, \
+    ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events \
+    FORCE INDEX (jetpack_monitor_events_open) WHERE ended_at IS NULL AND endpoint_id IN";
 
 const TRANSITIONS: &str = "SELECT id FROM jetpack_monitor_event_transitions WHERE id IN";
+
+const FLOORS: &str = "SELECT shard, newest_fact FROM jetpack_monitor_shards WHERE shard IN";
 
 const STATUSES: &str = "SELECT id, site_status FROM jetpack_monitor_check_targets WHERE id IN";
 
@@ -150,35 +158,42 @@ impl Session {
         Ok(Applied::already(batch))
     }
 
-    /// Reads every row that decides what becomes of `facts`.
+    /// Reads every row that decides what becomes of `facts`: the open events of their targets, and
+    /// what is there of their ids. New ones are not looked for: ids above the newest that was ever
+    /// applied to their shard.
     async fn look<'a>(&mut self, facts: &'a [Fact]) -> Result<Decided<'a>> {
         let mut decided = Decided::default();
-        let (mut events, mut transitions) = (Vec::new(), Vec::new());
-        let (mut keys, mut targets) = (Vec::new(), Vec::new());
+        let targets = targets(facts);
+        for row in self
+            .fetch_many((OPEN_EVENTS, ""), &[], targets.clone())
+            .await?
+        {
+            decided.knows_event(read(self.url(), row)?);
+        }
+        let floors = self.floors_of(facts).await?;
+        let may_be_there = |id: &FactId| {
+            let floor = floors.get(&i64::from(id.shard().get()));
+            floor.is_none_or(|floor| id.get() <= *floor)
+        };
+        let (mut events, mut transitions) = (BTreeSet::new(), Vec::new());
         for fact in facts {
-            match fact {
-                Fact::Counted { event, .. } => events.push(Value::Int(event.get())),
+            let (event, transition) = match fact {
+                Fact::Counted { event, .. } => (*event, None),
                 Fact::Transitioned {
                     event, transition, ..
-                } => {
-                    events.push(Value::Int(event.id.get()));
-                    transitions.push(Value::Int(transition.id.get()));
-                    keys.push(Value::from(identity(event)));
-                    targets.push(Value::Int(event.target.get()));
-                }
+                } => (event.id, Some(transition.id)),
+            };
+            transitions.extend(transition.filter(may_be_there));
+            if may_be_there(&event) && !decided.has_event(event.get()) {
+                events.insert(event.get());
             }
         }
-        let of_targets = "ended_at IS NULL AND endpoint_id IN";
-        for (which, values) in [
-            ("id IN", events),
-            ("dedup_key IN", keys),
-            (of_targets, targets.clone()),
-        ] {
-            let head = format!("{EVENTS} {which}");
-            for row in self.fetch_many((&head, ""), &[], values).await? {
-                decided.knows_event(read(self.url(), row)?);
-            }
+        let events = events.into_iter().map(Value::Int).collect();
+        for row in self.fetch_many((EVENTS, ""), &[], events).await? {
+            decided.knows_event(read(self.url(), row)?);
         }
+        let transitions = transitions.iter().map(|id| Value::Int(id.get()));
+        let transitions = transitions.collect();
         for row in self.fetch_many((TRANSITIONS, ""), &[], transitions).await? {
             let (id,) = read(self.url(), row)?;
             decided.transitions.insert(id);
@@ -189,6 +204,23 @@ impl Session {
             decided.legacy.statuses = self.statuses(&sql, targets).await?;
         }
         Ok(decided)
+    }
+
+    /// The newest id that was ever applied, by shard.
+    async fn floors_of(&mut self, facts: &[Fact]) -> Result<HashMap<i64, i64>> {
+        let shards: BTreeSet<u16> = facts
+            .iter()
+            .flat_map(ids)
+            .map(|id| id.shard().get())
+            .collect();
+        let shards = shards.into_iter().map(|shard| Value::Int(shard.into()));
+        let shards = shards.collect();
+        let mut floors = HashMap::new();
+        for row in self.fetch_many((FLOORS, ""), &[], shards).await? {
+            let (shard, newest): (i64, i64) = read(self.url(), row)?;
+            floors.insert(shard, newest);
+        }
+        Ok(floors)
     }
 
     /// The status of each of `targets` that has a row.
@@ -203,42 +235,47 @@ impl Session {
 
     /// Writes what was decided; says how many jobs were new.
     async fn write_decided(&mut self, decided: &Decided<'_>) -> Result<u64> {
+        let mut unwritable = Ok(());
         let rows = decided
             .new
             .iter()
-            .map(transition_row)
-            .collect::<Result<_>>()?;
+            .map_while(|new| match transition_row(new) {
+                Ok(row) => Some(row),
+                Err(error) => {
+                    unwritable = Err(error);
+                    None
+                }
+            });
         let (head, row) = INSERT_TRANSITIONS;
         self.execute_many(Many::insert(head, row, ""), rows).await?;
+        unwritable?;
         let (head, row, tail) = UPSERT_EVENTS;
-        let rows = decided.changes().map(event_row).collect();
+        let rows = decided.changes().map(event_row);
         self.execute_many(Many::insert(head, row, tail), rows)
             .await?;
         let (head, row, tail) = RAISE_COUNTS;
         let rows = decided.counts().map(|row| row.map(Value::Int).into());
-        self.execute_many(Many::join(head, row, tail), rows.collect())
-            .await?;
+        self.execute_many(Many::join(head, row, tail), rows).await?;
         self.project_statuses(decided).await?;
         let (head, row, tail) = INSERT_FALSE_POSITIVES;
-        let rows = decided.new.iter().filter_map(false_positive_row).collect();
+        let rows = decided.new.iter().filter_map(false_positive_row);
         self.execute_many(Many::insert(head, row, tail), rows)
             .await?;
         let (head, row, tail) = INSERT_JOBS;
-        let rows = decided.new.iter().map(job_row).collect();
+        let rows = decided.new.iter().map(job_row);
         self.execute_many(Many::insert(head, row, tail), rows).await
     }
 
     async fn project_statuses(&mut self, decided: &Decided<'_>) -> Result<()> {
         let (head, row, tail) = PROJECT_STATUSES;
         let rows = decided.own.changes().map(|row| row.map(Value::Int).into());
-        self.execute_many(Many::join(head, row, tail), rows.collect())
-            .await?;
+        self.execute_many(Many::join(head, row, tail), rows).await?;
         if let Some(legacy) = self.source().filter(|legacy| legacy.status) {
             let [head, row, tail] = legacy::project_status(&legacy);
             // The column has whole seconds: a change is never later than it was.
             let seconds = |[id, status, at]: [i64; 3]| [id, status, at / 1_000];
             let rows = decided.legacy.changes().map(seconds);
-            let rows = rows.map(|row| row.map(Value::Int).into()).collect();
+            let rows = rows.map(|row| row.map(Value::Int).into());
             self.execute_many(Many::join(&head, &row, &tail), rows)
                 .await?;
         }
@@ -258,7 +295,7 @@ impl Session {
             let row = [i64::from(shard), fence.node, fence.epoch, id.get()];
             row.map(Value::Int).into()
         };
-        let rows = newest.into_iter().map(row).collect();
+        let rows = newest.into_iter().map(row);
         let (head, row, tail) = RAISE_FLOORS;
         self.execute_many(Many::insert(head, row, tail), rows)
             .await?;
@@ -277,6 +314,12 @@ fn ids(fact: &Fact) -> impl Iterator<Item = FactId> {
         Fact::Counted { event, .. } => [Some(*event), None, None],
     };
     ids.into_iter().flatten()
+}
+
+/// The targets of `facts`, each once.
+fn targets(facts: &[Fact]) -> Vec<Value> {
+    let targets: BTreeSet<i64> = facts.iter().map(|fact| fact.target().get()).collect();
+    targets.into_iter().map(Value::Int).collect()
 }
 
 fn transition_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Result<Vec<Value>> {

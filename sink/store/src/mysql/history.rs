@@ -32,7 +32,7 @@ impl Session {
         let (head, row, tail) = INSERT;
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            let rows = rows.iter().map(values).collect();
+            let rows = rows.iter().map(values);
             let insert = Many::insert(head, row, tail);
             session.execute_many(insert, rows).await
         })
@@ -96,7 +96,7 @@ impl Session {
     async fn delete(&mut self, table: &str, ids: Vec<Value>) -> Result<u64> {
         let head = format!("DELETE FROM jetpack_monitor_{table} WHERE id IN (");
         let delete = Many::insert(&head, "?", ")");
-        let rows = ids.into_iter().map(|id| vec![id]).collect();
+        let rows = ids.into_iter().map(|id| vec![id]);
         self.execute_many(delete, rows).await
     }
 }

@@ -367,7 +367,7 @@ impl Session {
         members.dedup();
         let members = members.into_iter();
         let members = members.map(|id| vec![Value::Int(import), Value::Int(id)]);
-        self.execute_many(Many::insert(head, row, tail), members.collect())
+        self.execute_many(Many::insert(head, row, tail), members)
             .await?;
         Ok(())
     }

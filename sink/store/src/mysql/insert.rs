@@ -3,6 +3,8 @@
 //! A prepared statement has a fixed number of rows, so a list is cut into parts of a few sizes:
 //! each connection prepares every size once.
 
+use std::iter::Peekable;
+
 use mysql_async::Value;
 
 use super::session::Session;
@@ -87,37 +89,30 @@ impl<'a> Many<'a> {
 
 impl Session {
     /// Runs `statement` with all of `rows`, in as few statements as the server takes; the rows
-    /// that they touched, as the server counts.
+    /// that they touched, as the server counts. Rows of the next statement are made while the
+    /// server works on one.
     pub(super) async fn execute_many(
         &mut self,
         statement: Many<'_>,
-        rows: Vec<Vec<Value>>,
+        rows: impl IntoIterator<Item = Vec<Value>>,
     ) -> Result<u64> {
-        let fixed = statement.head.len() + statement.tail.len() + size(statement.before);
-        let text = statement.row.len() + statement.between.len();
-        let max_bytes = self.packet_max().saturating_sub(PACKET_OVERHEAD + fixed);
-        let (mut touched, mut bytes) = (0, 0);
-        let mut part = Vec::new();
-        for row in rows {
-            let of_row = size(&row).max(text);
-            if of_row > max_bytes {
-                return Err(StoreError::PacketTooSmall {
-                    store: self.url().to_string(),
-                    bytes: of_row,
-                    max_bytes: self.packet_max(),
-                });
+        let mut parts = Parts::new(statement, self.packet_max(), rows.into_iter());
+        let mut next = parts.next();
+        let mut touched = 0;
+        loop {
+            let part = next.map_err(|bytes| StoreError::PacketTooSmall {
+                store: self.url().to_string(),
+                bytes,
+                max_bytes: self.packet_max(),
+            })?;
+            if part.is_empty() {
+                return Ok(touched);
             }
-            if bytes + of_row > max_bytes || part.len() == statement.rows_max {
-                touched += self
-                    .execute_part(statement, std::mem::take(&mut part))
-                    .await?;
-                bytes = 0;
-            }
-            bytes += of_row;
-            part.push(row);
+            let meanwhile = async { parts.next() };
+            let (done, later) = tokio::join!(self.execute_part(statement, part), meanwhile);
+            touched += done?;
+            next = later;
         }
-        touched += self.execute_part(statement, part).await?;
-        Ok(touched)
     }
 
     /// In sizes that are powers of two, but for the largest: few enough to stay prepared.
@@ -179,6 +174,56 @@ impl Session {
             count += 1;
         }
         count
+    }
+}
+
+/// Rows cut into statements.
+struct Parts<I: Iterator> {
+    rows: Peekable<I>,
+    rows_max: usize,
+    /// Bytes of the text of a row.
+    text: usize,
+    /// Bytes that all rows of a statement may have.
+    max_bytes: usize,
+}
+
+impl<I: Iterator<Item = Vec<Value>>> Parts<I> {
+    fn new(statement: Many<'_>, packet_max: usize, rows: I) -> Self {
+        let Many {
+            head,
+            row,
+            between,
+            tail,
+            before,
+            rows_max,
+        } = statement;
+        let fixed = head.len() + tail.len() + size(before);
+        Self {
+            rows: rows.peekable(),
+            rows_max,
+            text: row.len() + between.len(),
+            max_bytes: packet_max.saturating_sub(PACKET_OVERHEAD + fixed),
+        }
+    }
+
+    /// The rows of the next statement, none after the last. The error is the size of a row that no
+    /// statement has room for.
+    fn next(&mut self) -> Result<Vec<Vec<Value>>, usize> {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while part.len() < self.rows_max
+            && let Some(row) = self.rows.peek()
+        {
+            let of_row = size(row).max(self.text);
+            if of_row > self.max_bytes {
+                return Err(of_row);
+            }
+            if bytes + of_row > self.max_bytes {
+                break;
+            }
+            bytes += of_row;
+            part.extend(self.rows.next());
+        }
+        Ok(part)
     }
 }
 

@@ -283,7 +283,7 @@ impl Session {
         let (head, row, tail) = ADD_SHARDS;
         let missing = granted.missing.iter();
         let rows = missing.map(|&shard| numbers(&[i64::from(shard), node, epoch]));
-        self.execute_many(Many::insert(head, row, tail), rows.collect())
+        self.execute_many(Many::insert(head, row, tail), rows)
             .await?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The store is away, slow, silent, or forgets to answer, while 5,000 checks a second go on: no
 //! transition is lost or doubled, the order is kept per target, and memory stays what it was.
 
-use model::limits::BATCH_MAX;
+use model::limits::{APPLY_FACTS_MAX, BATCH_MAX};
 
 use super::fleet::{Fleet, STEP_MS, journal_bytes};
 use crate::handle::SinkConfig;
@@ -22,7 +22,10 @@ fn steps(seconds: u64) -> u64 {
 fn assert_memory_is_bounded(fleet: &Fleet, now: &SinkCounters) {
     assert_eq!(fleet.untaken(), 0, "draining never waits for the store");
     assert!(now.facts_waiting <= FACTS_MAX, "{now:?}");
-    assert!(now.facts_loaded <= 3 * BATCH_MAX as u64, "{now:?}");
+    assert!(
+        now.facts_loaded <= (APPLY_FACTS_MAX + 2 * BATCH_MAX) as u64,
+        "{now:?}"
+    );
     assert_eq!((now.evidence_waiting, now.evidence_dropped), (0, 0));
     assert!(now.freshness_pending <= u64::from(fleet.targets), "{now:?}");
     assert!(now.held_commands <= u64::from(fleet.targets), "{now:?}");
@@ -65,7 +68,7 @@ fn five_minutes_without_the_store_at_5000_checks_a_second_lose_and_double_nothin
         fleet.catch_up().await;
         let largest = fleet.bed.store.largest.get();
         assert!(
-            (BATCH_MAX / 2..=BATCH_MAX).contains(&largest),
+            (APPLY_FACTS_MAX / 2..=APPLY_FACTS_MAX).contains(&largest),
             "small ones go together"
         );
         let total = fleet.assert_stories().await;

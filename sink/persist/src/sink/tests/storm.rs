@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use model::fact::State;
 use model::inbox::{Cadence, CoreCommand};
-use model::limits::{BATCH_MAX, CONFIRM_AFTER};
+use model::limits::{APPLY_FACTS_MAX, BATCH_MAX, CONFIRM_AFTER};
 use model::schedule::cadence_ms;
 use model::{Evidence, FailureClass, Outcome, TargetId};
 
@@ -307,7 +307,10 @@ fn a_tenth_of_the_fleet_that_fails_and_comes_back_is_told_right_in_time_and_in_b
         assert!(p99 < AGE_P99_MS, "{p99} ms until a transition is stored");
         // The draining itself waits for nobody: what a turn finds it takes.
         assert_eq!(most.untaken, 0);
-        assert!(most.facts_loaded <= 3 * BATCH_MAX as u64, "{most:?}");
+        assert!(
+            most.facts_loaded <= (APPLY_FACTS_MAX + 2 * BATCH_MAX) as u64,
+            "{most:?}"
+        );
         assert!(most.facts_waiting <= BATCH_MAX as u64, "{most:?}");
         assert!(
             most.evidence_waiting == 0 && most.held_commands == 0,

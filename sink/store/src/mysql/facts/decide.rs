@@ -70,6 +70,11 @@ impl<'a> Decided<'a> {
         self.keep(id, known);
     }
 
+    /// Whether a row of the event was read.
+    pub(super) fn has_event(&self, id: i64) -> bool {
+        self.events.contains_key(&id)
+    }
+
     fn keep(&mut self, id: i64, known: Known) {
         if self.events.contains_key(&id) {
             return;
@@ -227,7 +232,7 @@ impl Projection {
 }
 
 /// What one open event of a target may be about, as the database writes it.
-pub(super) fn identity(event: &Event) -> String {
+fn identity(event: &Event) -> String {
     let discriminator = event.discriminator.as_deref().map(within);
     key(event.target.get(), event.check_type.as_str(), discriminator)
 }

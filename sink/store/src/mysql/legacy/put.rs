@@ -67,11 +67,11 @@ impl Session {
         let is_there = |target: &&Target| there.contains(&target.id.get());
         let (old, new): (Vec<&Target>, Vec<&Target>) = good.iter().copied().partition(is_there);
         let (head, row) = insert(&legacy.columns, &table);
-        let rows = new.iter().map(|target| site_row(target, legacy)).collect();
+        let rows = new.iter().map(|target| site_row(target, legacy));
         self.execute_many(Many::insert(&head, &row, ""), rows)
             .await?;
         let [head, row, tail] = update(&legacy.columns, &table);
-        let rows = old.iter().map(|target| changed_row(target)).collect();
+        let rows = old.iter().map(|target| changed_row(target));
         self.execute_many(Many::join(&head, &row, &tail), rows)
             .await?;
         self.put_settings(legacy, good, ids).await?;
@@ -92,7 +92,7 @@ impl Session {
         let rows = good.iter().filter(|target| {
             inherits || there.contains(&target.id.get()) || !is_plain(&target.config)
         });
-        let rows = rows.map(|target| settings_row(target)).collect();
+        let rows = rows.map(|target| settings_row(target));
         let head = format!("INSERT INTO {table} ({SETTINGS}) VALUES");
         let columns = SETTINGS.split(", ").map(str::trim);
         let set: Vec<String> = columns

@@ -1,0 +1,72 @@
+//! How much the store is given in one transaction: a batch where all is well, more where facts wait
+//! and the store is quick. A transaction keeps the row of the node locked, for which a renewal of
+//! the lease waits, so it must be a short one.
+
+use model::limits::{APPLY_FACTS_MAX, APPLY_HOLD_MS, APPLY_MAX_BYTES, BATCH_MAX};
+
+/// Facts of the next offer at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Width(usize);
+
+impl Default for Width {
+    fn default() -> Self {
+        Self(BATCH_MAX)
+    }
+}
+
+impl Width {
+    /// Between [`BATCH_MAX`] and [`APPLY_FACTS_MAX`].
+    pub(super) fn facts_max(self) -> usize {
+        self.0
+    }
+
+    /// Whether so much may be given at a time. One batch may always be as large as it is.
+    pub(super) fn holds(self, facts: usize, bytes: usize) -> bool {
+        facts <= BATCH_MAX || (facts <= self.0 && bytes <= APPLY_MAX_BYTES)
+    }
+
+    /// What may be given after an offer of `facts` that took `ms`, or was not taken.
+    pub(super) fn after(self, facts: usize, ms: u64, taken: bool) -> Self {
+        let twice_is_short = ms <= APPLY_HOLD_MS / 2;
+        let facts_max = match taken {
+            false => BATCH_MAX,
+            true if ms > APPLY_HOLD_MS => self.0 / 2,
+            // Of small ones nothing is learnt.
+            true if twice_is_short && facts > self.0 / 2 => self.0 * 2,
+            true => self.0,
+        };
+        Self(facts_max.clamp(BATCH_MAX, APPLY_FACTS_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_given_while_the_store_is_quick_and_less_once_it_is_not() {
+        let mut width = Width::default();
+        width = width.after(BATCH_MAX / 2, 1, true);
+        assert_eq!(width, Width::default(), "of a small one nothing is learnt");
+        for expected in [2 * BATCH_MAX, 4 * BATCH_MAX, 4 * BATCH_MAX] {
+            width = width.after(width.facts_max(), APPLY_HOLD_MS / 2, true);
+            assert_eq!(width.facts_max(), expected);
+        }
+        width = width.after(APPLY_FACTS_MAX, APPLY_HOLD_MS, true);
+        assert_eq!(width.facts_max(), APPLY_FACTS_MAX, "twice would be long");
+        width = width.after(1, APPLY_HOLD_MS + 1, true);
+        assert_eq!(width.facts_max(), 2 * BATCH_MAX);
+        assert_eq!(width.after(1, 1, false), Width::default());
+        width = width.after(1, APPLY_HOLD_MS + 1, true);
+        width = width.after(1, APPLY_HOLD_MS + 1, true);
+        assert_eq!(width, Width::default(), "never less than one batch");
+    }
+
+    #[test]
+    fn large_facts_are_given_a_batch_at_a_time() {
+        let wide = Width(APPLY_FACTS_MAX);
+        assert!(wide.holds(APPLY_FACTS_MAX, APPLY_MAX_BYTES));
+        assert!(!wide.holds(APPLY_FACTS_MAX + 1, 0) && !wide.holds(BATCH_MAX + 1, usize::MAX));
+        assert!(wide.holds(BATCH_MAX, usize::MAX));
+    }
+}
