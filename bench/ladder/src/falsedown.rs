@@ -6,6 +6,7 @@
 
 mod judge;
 mod page;
+mod plain;
 mod plan;
 mod pressing;
 mod truedown;
@@ -29,6 +30,8 @@ use crate::metrics::Scrape;
 use crate::node::{Node, NodePlan};
 use crate::{procfs, truth};
 use judge::{Row, Seen};
+use plain::Plain;
+pub(crate) use plain::{ClientOptions, run_child as run_client};
 use plan::{INTERVAL_S, LEAD_S, Slot, TIMEOUT_MS, Trouble};
 use pressing::Press;
 use truedown::TrueDown;
@@ -45,6 +48,8 @@ const DNS_TTL_S: u32 = 30;
 const FARM_CPU: usize = 0;
 const PROBE_CPU: usize = 1;
 const DATABASE: &str = "falsedown";
+/// The list of the fleet.
+const TARGETS: &str = "targets.csv";
 const NO_NETWORK: &str =
     "route gone: the run has no network of its own (`unshare --net` was refused)";
 
@@ -118,6 +123,8 @@ struct Report {
     /// Part of a CPU that the probe core needs when it is let alone.
     needed: f64,
     rows: Vec<Row>,
+    /// A plain client in the place of the node, where there was an overload.
+    plain: Option<Plain>,
     true_down: Option<TrueDown>,
     /// What was not run, and why.
     left_out: Vec<String>,
@@ -165,11 +172,12 @@ pub(crate) async fn run(options: &FalsedownOptions) -> Result<()> {
         sites: options.sites,
         needed: 0.0,
         rows: Vec::new(),
+        plain: None,
         true_down: None,
         left_out,
     };
     if !troubles.is_empty() {
-        (report.needed, report.rows) = in_trouble(options, &troubles, &folder).await?;
+        in_trouble(options, &troubles, &folder, &mut report).await?;
     }
     if options.true_down_s > 0 {
         let lasts_s = options.true_down_s;
@@ -179,12 +187,14 @@ pub(crate) async fn run(options: &FalsedownOptions) -> Result<()> {
     conclude(options, &report)
 }
 
-/// Needed CPU of the probe core, and a row for each trouble.
+/// Needed CPU of the probe core, and a row for each trouble; then, after the node, a plain client,
+/// whose own failures fail no run.
 async fn in_trouble(
     options: &FalsedownOptions,
     troubles: &[Trouble],
     folder: &Path,
-) -> Result<(f64, Vec<Row>)> {
+    report: &mut Report,
+) -> Result<()> {
     let slots = plan::slots(troubles, options.factor);
     let mut farm = start_farm(options, &slots, folder).await?;
     let mut server = MariaDb::start(&folder.join("mariadb"), Some(FARM_CPU)).await?;
@@ -217,10 +227,19 @@ async fn in_trouble(
     let truth = truth::parse_faults(&farm.truth().await?)?;
     node.stop().await?;
     let incidents = truth::parse_incidents(&node.plan().events()?)?;
+    if troubles.contains(&Trouble::Overload) {
+        println!("ladder: a plain client in the place of the node");
+        let targets = folder.join(TARGETS);
+        match plain::run(&press, &targets, options.factor).await {
+            Ok(plain) => report.plain = Some(plain),
+            Err(error) => report.left_out.push(format!("the plain client: {error:#}")),
+        }
+    }
     farm.stop().await?;
     server.stop().await?;
-    let rows = judge::rows(&seen, zero_unix_ms, needed, &truth, &incidents);
-    Ok((needed, rows))
+    report.needed = needed;
+    report.rows = judge::rows(&seen, zero_unix_ms, needed, &truth, &incidents);
+    Ok(())
 }
 
 async fn start_farm(options: &FalsedownOptions, slots: &[Slot], folder: &Path) -> Result<Farm> {
@@ -258,7 +277,7 @@ async fn start_node(
         let rows: Vec<&str> = lines.by_ref().take(count as usize).collect();
         format!("{head}\n{}\n", rows.join("\n"))
     };
-    let targets = folder.join("targets.csv");
+    let targets = folder.join(TARGETS);
     std::fs::write(&targets, list(options.sites))?;
     std::fs::write(late, list(LATE))?;
     let flags = canaries(lines);
@@ -325,6 +344,7 @@ async fn trouble(
     }
     let after = node.scrape().await?;
     let status = node.plan().status()?;
+    let (farm_busy, farm_lag_p99_ms) = Farm::health(&health)?;
     Ok(Seen {
         verdicts: grown(&before, &after, "ringwatch_probed_total", "verdict"),
         classes: grown(&before, &after, "ringwatch_failures_total", "class"),
@@ -332,11 +352,8 @@ async fn trouble(
             .values()
             .sum(),
         had,
-        farm_busy: health["farm"]["busy"].as_f64().context("no farm.busy")?,
-        farm_lag_p99_ms: health["farm"]["loop_lag_us"]["p99"]
-            .as_f64()
-            .context("no farm.loop_lag_us")?
-            / 1_000.0,
+        farm_busy,
+        farm_lag_p99_ms,
         unbalanced: gates::accounts(&status).failures,
         suppressing,
     })

@@ -157,6 +157,15 @@ impl Farm {
             .map(drop)
     }
 
+    /// Of a summary: the part of its CPU that the farm used, and how late its loop was at p99, in
+    /// ms.
+    pub(crate) fn health(summary: &Value) -> Result<(f64, f64)> {
+        let farm = &summary["farm"];
+        let busy = farm["busy"].as_f64().context("no farm.busy")?;
+        let lag_us = farm["loop_lag_us"]["p99"].as_f64();
+        Ok((busy, lag_us.context("no farm.loop_lag_us")? / 1_000.0))
+    }
+
     /// What was observed since the reset.
     pub(crate) async fn summary(&self) -> Result<Value> {
         let text = http::get(self.ready.control, "/observe/summary").await?;

@@ -81,6 +81,8 @@ enum Command {
     ProbeHyper(baseline::child::ChildOptions),
     #[command(hide = true)]
     ProbeFloor(baseline::child::ChildOptions),
+    #[command(hide = true)]
+    ProbePlain(falsedown::ClientOptions),
 }
 
 fn main() -> ExitCode {
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         Command::ProbeLoad(options) => baseline::ceiling::run_load(&options),
         Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
         Command::ProbeFloor(options) => baseline::run_child(baseline::Child::Floor, &options),
+        Command::ProbePlain(options) => falsedown::run_client(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

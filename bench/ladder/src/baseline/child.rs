@@ -40,7 +40,7 @@ impl ChildOptions {
 }
 
 /// Keeps this thread, and those that it starts, on one CPU.
-pub(super) fn pin(cpu: usize) -> Result<()> {
+pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on CPU {cpu}"))

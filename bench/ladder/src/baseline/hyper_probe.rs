@@ -73,7 +73,8 @@ async fn measure(
     }
 }
 
-async fn check(peer: &Peer, tls: Option<TlsConnector>) -> Result<()> {
+/// One check: a connection, TLS where there is a connector, the answer read to its end.
+pub(crate) async fn check(peer: &Peer, tls: Option<TlsConnector>) -> Result<()> {
     let stream = TcpStream::connect(peer.address).await?;
     match tls {
         None => exchange(peer, stream).await,
@@ -110,7 +111,7 @@ where
 
 /// The engine's provider, key exchanges and verifier, with rustls' own order of suites; no session
 /// is ever resumed.
-fn connector(ca_file: &Path) -> Result<TlsConnector> {
+pub(crate) fn connector(ca_file: &Path) -> Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca_file)
         .with_context(|| format!("cannot read {}", ca_file.display()))?

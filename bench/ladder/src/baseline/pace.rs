@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 /// Time between two batches: the tick of a probe core.
-pub(super) const TICK: Duration = Duration::from_millis(model::limits::TICK_MS);
+pub(crate) const TICK: Duration = Duration::from_millis(model::limits::TICK_MS);
 
 /// How many checks must have been started by now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     rate: u32,
     started: u64,
 }
 
 impl Pace {
     /// Nothing started yet, at `rate` checks per second.
-    pub(super) fn new(rate: u32) -> Self {
+    pub(crate) fn new(rate: u32) -> Self {
         Self { rate, started: 0 }
     }
 
     /// Numbers of the checks to start at `elapsed`, each given out once.
-    pub(super) fn due(&mut self, elapsed: Duration) -> std::ops::Range<u64> {
+    pub(crate) fn due(&mut self, elapsed: Duration) -> std::ops::Range<u64> {
         let due = (elapsed.as_micros() * u128::from(self.rate) / 1_000_000) as u64;
         let batch = self.started..due.max(self.started);
         self.started = batch.end;

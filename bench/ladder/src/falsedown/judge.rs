@@ -140,15 +140,26 @@ fn sentence(incident: &Incident) -> String {
 
 /// Why what was seen says nothing of the node.
 fn void(trouble: Trouble, seen: &Seen, overload: f64) -> Option<String> {
-    if seen.farm_busy > FARM_BUSY_MAX {
-        return Some(format!("the farm was {:.0} % busy", 100.0 * seen.farm_busy));
+    let light = || match trouble {
+        Trouble::Overload => void_of_load("the node", overload),
+        _ => None,
+    };
+    void_of_farm(seen.farm_busy, seen.farm_lag_p99_ms).or_else(light)
+}
+
+/// Why a farm that was so busy, and so late at p99, shows nothing.
+pub(super) fn void_of_farm(busy: f64, lag_p99_ms: f64) -> Option<String> {
+    if busy > FARM_BUSY_MAX {
+        return Some(format!("the farm was {:.0} % busy", 100.0 * busy));
     }
-    if seen.farm_lag_p99_ms >= FARM_LAG_MAX_MS {
-        let ms = seen.farm_lag_p99_ms;
-        return Some(format!("the farm's loop was {ms:.0} ms late at p99"));
-    }
-    let is_light = trouble == Trouble::Overload && overload < OVERLOAD_MIN;
-    is_light.then(|| format!("the node was overloaded {overload:.1} times, not {OVERLOAD_MIN}"))
+    let is_late = lag_p99_ms >= FARM_LAG_MAX_MS;
+    is_late.then(|| format!("the farm's loop was {lag_p99_ms:.0} ms late at p99"))
+}
+
+/// Why somebody who had so many times more to do than CPU for it was not overloaded as asked for.
+pub(super) fn void_of_load(who: &str, overload: f64) -> Option<String> {
+    let is_light = overload < OVERLOAD_MIN;
+    is_light.then(|| format!("{who} was overloaded {overload:.1} times, not {OVERLOAD_MIN}"))
 }
 
 impl Row {

@@ -2,7 +2,8 @@
 
 use super::Report;
 use super::judge::Row;
-use super::plan::{FAILING, INTERVAL_S, TIMEOUT_MS};
+use super::plain::Plain;
+use super::plan::{FAILING, INTERVAL_S, TIMEOUT_MS, Trouble};
 use super::truedown::TrueDown;
 use crate::demo::gate_list;
 use crate::gates::Gate;
@@ -34,6 +35,12 @@ pub(super) fn markdown(report: &Report, gates: &[Gate]) -> String {
         parts.push(troubles(&report.rows));
         parts.push(checks(&report.rows));
     }
+    parts.extend(
+        report
+            .plain
+            .as_ref()
+            .map(|plain| comparison(plain, &report.rows)),
+    );
     if let Some(true_down) = &report.true_down {
         parts.push("## Nothing wrong with us".to_owned());
         parts.push(true_downs(true_down));
@@ -91,7 +98,7 @@ fn troubles(rows: &[Row]) -> String {
 fn name(row: &Row) -> String {
     let name = row.slot.trouble.name();
     match row.slot.trouble {
-        super::plan::Trouble::Overload => format!("{name}, {:.1} times", row.overload),
+        Trouble::Overload => format!("{name}, {:.1} times", row.overload),
         _ => name.to_owned(),
     }
 }
@@ -124,6 +131,67 @@ fn checks(rows: &[Row]) -> String {
     )
 }
 
+/// Who calls sites down that are well, when it is short of CPU itself.
+fn comparison(plain: &Plain, rows: &[Row]) -> String {
+    let mut table = Table::new(&[
+        "who, short of CPU",
+        "overload",
+        "sites",
+        "failed checks",
+        "sites with one",
+        "healthy sites called down",
+        "valid",
+    ]);
+    let own = rows
+        .iter()
+        .find(|row| row.slot.trouble == Trouble::Overload);
+    if let Some(row) = own {
+        table.row([
+            "ringwatch".to_owned(),
+            format!("{:.1} times", row.overload),
+            grouped(plain.sites.into()),
+            "–".to_owned(),
+            "–".to_owned(),
+            grouped(row.false_downs),
+            row.void.clone().unwrap_or_else(|| "yes".to_owned()),
+        ]);
+    }
+    let told = &plain.told;
+    table.row([
+        "tokio + hyper, a timeout".to_owned(),
+        format!("{:.1} times", plain.overload),
+        grouped(plain.sites.into()),
+        format!(
+            "{} of {}, {} by the timeout",
+            grouped(told.failed),
+            grouped(told.checks),
+            grouped(told.timed_out)
+        ),
+        grouped(told.sites_failed),
+        format!(
+            "{} ({})",
+            grouped(told.sites_down),
+            percent(told.sites_down, plain.sites)
+        ),
+        plain.void.clone().unwrap_or_else(|| "yes".to_owned()),
+    ]);
+    format!(
+        "## The same, written plainly\n\nA client of tokio and hyper in the place of the node: the \
+         same sites, interval, deadline and CPU, left a quarter of what it needs itself ({:.0} % \
+         of a CPU) for {} s by the same burners. It is given its addresses, and calls a site down \
+         after three failing checks in a row; every site is well. No client in another language \
+         is run: what is compared is whether a timeout is taken for the site's fault, and that \
+         takes no other toolchain.\n\n{}",
+        100.0 * plain.needed,
+        plain.lasts_s,
+        table.markdown()
+    )
+}
+
+fn percent(part: u64, of: u32) -> String {
+    format!("{:.0} %", 100.0 * part as f64 / f64::from(of.max(1)))
+}
+
 fn true_downs(found: &TrueDown) -> String {
     let mut table = Table::new(&[
         "what fails",
@@ -152,4 +220,36 @@ fn true_downs(found: &TrueDown) -> String {
         },
         table.markdown()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plain::Told;
+    use super::*;
+
+    #[test]
+    fn the_plain_client_is_shown_with_how_many_healthy_sites_it_calls_down() {
+        let plain = Plain {
+            sites: 9_000,
+            needed: 0.25,
+            overload: 4.2,
+            lasts_s: 85,
+            told: Told {
+                failed_before: 0,
+                checks: 70_000,
+                failed: 40_000,
+                timed_out: 39_999,
+                unfinished: 0,
+                sites_failed: 8_999,
+                sites_down: 7_740,
+            },
+            farm_busy: 0.2,
+            farm_lag_p99_ms: 1.0,
+            void: None,
+        };
+        let text = comparison(&plain, &[]);
+        for said in ["4.2 times", "40,000 of 70,000", "7,740 (86 %)", " yes |"] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+    }
 }

@@ -67,7 +67,7 @@ impl Trouble {
     }
 
     /// How long it lasts, in s; `factor` makes a run longer.
-    fn lasts_s(self, factor: u32) -> u32 {
+    pub(super) fn lasts_s(self, factor: u32) -> u32 {
         match self {
             Self::Overload => within_ms(OVERLOAD_MAX).div_ceil(1_000) + INTO_S,
             Self::Stopped => 5,
