@@ -1,5 +1,6 @@
 //! `ringwatch verifier` as a service, and a node that asks it: votes, lies, refusals.
 
+mod edited;
 mod liar;
 mod service;
 mod trouble;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::process::{Node, code, get, ringwatch, run, status_until, stderr, stdout, text};
-use crate::server::{OK, UNAVAILABLE, serve};
+use crate::server::{OK, UNAVAILABLE, serve, serve_by};
 use liar::Manner;
 
 /// What a node and its verifiers share.

@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode};
 use cores::Clock;
 use crossbeam_channel::Sender;
 use model::limits::{VERIFIER_BATCH_MAX, VERIFIER_BATCHES_MAX, VERIFIER_HEADROOM_MS};
-use model::{FactId, FailureClass, Target};
+use model::{FactId, FailureClass};
 use persist::{Answer, Question, Says, SinkCommand};
 use store::Store;
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::panel::{Member, Panel};
-use super::reading::{Asked, Reading, Told, read};
+use super::reading::{Asked, Reading, Told, read, set_aside_edited};
 use super::stats::NonVote;
 use super::supervised::{AGAIN, count_broken, keep_going};
-use super::targets::Targets;
+use super::targets::{Found, Targets};
 use crate::config::Config;
 use crate::run::send::send;
 use crate::run::view::View;
@@ -145,20 +145,22 @@ fn by_pace(batch: Vec<Question>) -> impl Iterator<Item = Vec<Question>> {
 struct Batch {
     id: String,
     requests: Vec<FactId>,
+    /// By place: whether the target was edited since it was asked about.
+    are_edited: Vec<bool>,
     body: Bytes,
     within: Duration,
 }
 
 impl Batch {
-    fn new(asked: &[(Question, Target)]) -> Self {
+    fn new(asked: &[(Question, Found)]) -> Self {
         let first = asked.first().map(|(question, _)| question.request);
         let id = first.map_or_else(String::new, |request| request.to_string());
         let timeouts = asked
             .iter()
-            .map(|(_, target)| target.config.effective_timeout_ms());
+            .map(|(_, found)| found.target.config.effective_timeout_ms());
         let longest_ms = u64::from(timeouts.max().unwrap_or(0)) + VERIFIER_HEADROOM_MS;
-        let request = |(question, target): &(Question, Target)| {
-            CheckRequest::of(question.request.to_string(), target)
+        let request = |(question, found): &(Question, Found)| {
+            CheckRequest::of(question.request.to_string(), &found.target)
         };
         let batch = CheckBatch {
             batch_id: id.clone(),
@@ -169,6 +171,7 @@ impl Batch {
         Self {
             id,
             requests: asked.iter().map(|(question, _)| question.request).collect(),
+            are_edited: asked.iter().map(|(_, found)| found.is_edited).collect(),
             body: body.into(),
             within: Duration::from_millis(longest_ms),
         }
@@ -187,9 +190,9 @@ impl Shared {
         let wanted: Vec<_> = questions.iter().map(|q| (q.target, q.generation)).collect();
         let targets = self.targets.read(&wanted).await;
         let mut asked = Vec::with_capacity(questions.len());
-        for (question, target) in questions.into_iter().zip(targets) {
-            if let Some(target) = target {
-                asked.push((question, target));
+        for (question, found) in questions.into_iter().zip(targets) {
+            if let Some(found) = found {
+                asked.push((question, found));
                 continue;
             }
             self.view.verifiers.not_voted(NonVote::NoTarget);
@@ -223,11 +226,14 @@ impl Shared {
                 (vantage, reading)
             });
         }
-        let mut answers = vec![Vec::new(); batch.requests.len()];
+        let mut readings = Vec::new();
         while let Some(asked) = asking.join_next().await {
-            let Ok((vantage, reading)) = asked else {
-                continue;
-            };
+            readings.extend(asked.ok());
+        }
+        let said = readings.iter_mut().map(|(_, reading)| reading);
+        set_aside_edited(said, &batch.are_edited);
+        let mut answers = vec![Vec::new(); batch.requests.len()];
+        for (vantage, reading) in readings {
             self.count(&reading);
             for (place, told) in reading.told.into_iter().enumerate() {
                 answers[place].push(Answer {
@@ -300,7 +306,7 @@ fn says(vote: Result<bool, NonVote>) -> Says {
 #[cfg(test)]
 mod tests {
     use model::ids::FactMint;
-    use model::{CoreIndex, Generation, Slot, TargetId, TargetSpec, UnixMs};
+    use model::{CoreIndex, Generation, Slot, Target, TargetId, TargetSpec, UnixMs};
 
     use super::*;
 
@@ -353,21 +359,25 @@ mod tests {
     #[test]
     fn a_batch_waits_as_long_as_its_longest_check_and_says_so() {
         let mut mint = FactMint::default();
-        let target = |timeout_ms| {
+        let found = |timeout_ms| {
             let spec = TargetSpec {
                 url: "http://a.example/".into(),
                 timeout_ms: Some(timeout_ms),
                 ..TargetSpec::default()
             };
-            Target {
+            let target = Target {
                 id: TargetId::new(7).expect("positive"),
                 generation: Generation(1),
                 active: true,
                 config: spec.parse().expect("valid"),
+            };
+            Found {
+                target,
+                is_edited: false,
             }
         };
         let asked: Vec<_> = [2_000, 9_000]
-            .map(|timeout_ms| (question(&mut mint, None), target(timeout_ms)))
+            .map(|timeout_ms| (question(&mut mint, None), found(timeout_ms)))
             .into();
         let batch = Batch::new(&asked);
         assert_eq!(batch.within, Duration::from_secs(14));

@@ -65,6 +65,27 @@ impl Reading {
     }
 }
 
+/// Takes the votes on the questions that `are_edited`, by place, unless nobody finds their target
+/// up: the node checks it as it was. What is down as it is wanted now is down; whether what is up
+/// was down as it was before, nobody has looked.
+pub(super) fn set_aside_edited<'a>(
+    readings: impl IntoIterator<Item = &'a mut Reading>,
+    are_edited: &[bool],
+) {
+    let mut readings: Vec<&mut Reading> = readings.into_iter().collect();
+    let edited = are_edited.iter().enumerate().filter(|(_, edited)| **edited);
+    for (place, _) in edited {
+        if readings
+            .iter()
+            .any(|it| it.told[place].is_down == Ok(false))
+        {
+            for reading in &mut readings {
+                reading.told[place] = Told::nothing(NonVote::Edited);
+            }
+        }
+    }
+}
+
 /// Reads an answer with status 200.
 pub(super) fn read(body: &[u8], asked: &Asked<'_>) -> Reading {
     let nothing = |why| Reading::nothing(asked.requests.len(), why);
@@ -239,6 +260,27 @@ mod tests {
         assert_eq!((*http_code, *rtt_ms), (Some(503), Some(12)));
         assert_eq!(error.as_deref(), Some("http.status: no"));
         assert_eq!(reading.told[8].error.as_deref(), Some("missing"));
+    }
+
+    #[test]
+    fn of_an_edited_target_only_what_nobody_finds_up_is_a_vote() {
+        let ids = requests(3);
+        let reading = |outcomes: [bool; 3]| {
+            let results = ids.iter().zip(outcomes);
+            let results = results.map(|(&id, up)| result(id, if up { "up" } else { "down" }, up));
+            read_of(&ids, &answer(&results.collect::<Vec<_>>()))
+        };
+        let mut readings = [
+            reading([true, true, false]),
+            reading([false, false, false]),
+            Reading::nothing(3, NonVote::Late),
+        ];
+        set_aside_edited(&mut readings, &[false, true, true]);
+        let edited = Err(NonVote::Edited);
+        let late = Err(NonVote::Late);
+        assert_eq!(readings[0].votes(), [UP, edited, DOWN]);
+        assert_eq!(readings[1].votes(), [DOWN, edited, DOWN]);
+        assert_eq!(readings[2].votes(), [late, edited, late]);
     }
 
     #[test]

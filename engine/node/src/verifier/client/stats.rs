@@ -25,13 +25,15 @@ pub(crate) enum NonVote {
     WrongVantage,
     /// It failed a moment ago and is not asked.
     Cooling,
-    /// The target could not be read, or is another one by now: nobody was asked.
+    /// The target could not be read, or is gone by now: nobody was asked.
     NoTarget,
+    /// It was edited, is not checked by the node as it is now, and somebody finds it up.
+    Edited,
 }
 
 impl NonVote {
     /// Every reason, in the order of the documentation.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Error,
         Self::Missing,
         Self::Unknown,
@@ -43,6 +45,7 @@ impl NonVote {
         Self::WrongVantage,
         Self::Cooling,
         Self::NoTarget,
+        Self::Edited,
     ];
 
     /// The word in metrics.
@@ -59,6 +62,7 @@ impl NonVote {
             Self::WrongVantage => "wrong_vantage",
             Self::Cooling => "cooling",
             Self::NoTarget => "no_target",
+            Self::Edited => "edited",
         }
     }
 }

@@ -10,6 +10,14 @@ use tokio::time::timeout;
 /// How long a store may take: a question that waits longer is better put again.
 const READ: Duration = Duration::from_secs(5);
 
+/// A target that is there.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Found {
+    pub(super) target: Target,
+    /// It was edited, and the node checks it as it was before.
+    pub(super) is_edited: bool,
+}
+
 /// Reads targets by their ids.
 #[derive(Clone)]
 pub(super) struct Targets {
@@ -20,8 +28,9 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    /// Each of `wanted` that is there and active in that configuration, in their order.
-    pub(super) async fn read(&self, wanted: &[(TargetId, Generation)]) -> Vec<Option<Target>> {
+    /// Each of `wanted` that is there and active in that configuration or a newer one, in their
+    /// order.
+    pub(super) async fn read(&self, wanted: &[(TargetId, Generation)]) -> Vec<Option<Found>> {
         match timeout(READ, self.found(wanted)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
@@ -32,15 +41,19 @@ impl Targets {
         }
     }
 
-    async fn found(&self, wanted: &[(TargetId, Generation)]) -> store::Result<Vec<Option<Target>>> {
+    async fn found(&self, wanted: &[(TargetId, Generation)]) -> store::Result<Vec<Option<Found>>> {
         let ids = wanted.iter().map(|&(id, _)| id).collect();
         let found = self.store.targets_by_ids(ids).await?.targets;
         let active = found.into_iter().filter(|target| target.active);
         let active: HashMap<TargetId, Target> = active.map(|target| (target.id, target)).collect();
         let asked = |&(id, generation): &(TargetId, Generation)| {
+            let target = active.get(&id)?;
             // Legacy rows have no generations.
-            let same = |target: &&Target| self.are_legacy || target.generation == generation;
-            active.get(&id).filter(same).cloned()
+            let is_older = !self.are_legacy && target.generation < generation;
+            (!is_older).then(|| Found {
+                target: target.clone(),
+                is_edited: !self.are_legacy && target.generation > generation,
+            })
         };
         Ok(wanted.iter().map(asked).collect())
     }
@@ -55,7 +68,7 @@ mod tests {
     use crate::targets::import::{ImportOrder, import_file};
 
     #[tokio::test]
-    async fn what_is_switched_off_gone_or_another_by_now_is_not_asked_about() {
+    async fn what_is_switched_off_gone_or_not_there_yet_is_not_asked_about() {
         let dir = tempfile::tempdir().expect("temp dir");
         let url = StoreUrl::Sqlite(dir.path().join("s.db"));
         let store = Store::open(&url).await.expect("a new store opens");
@@ -85,22 +98,31 @@ mod tests {
         };
         let (first, (third, generation)) = (of(1), of(3));
         let absent = (TargetId::new(4).expect("positive"), Generation(1));
-        let older = (third, Generation(generation.0 + 1));
+        // The node knows of an edit that this reading does not, and the reverse.
+        let behind = (third, Generation(generation.0 + 1));
+        let ahead = (third, Generation(generation.0 - 1));
         let targets = Targets {
             store: store.clone(),
             are_legacy: false,
         };
-        let wanted = [(third, generation), of(2), absent, first, older];
+        let wanted = [(third, generation), of(2), absent, first, behind, ahead];
         let read = targets.read(&wanted).await;
-        let ids = read
-            .iter()
-            .map(|target| target.as_ref().map(|target| target.id.get()));
-        assert_eq!(
-            ids.collect::<Vec<_>>(),
-            [Some(3), None, None, Some(1), None]
-        );
+        let told = |found: &Option<Found>| {
+            let found = found.as_ref()?;
+            Some((found.target.id.get(), found.is_edited))
+        };
+        let told: Vec<_> = read.iter().map(told).collect();
+        let expected = [
+            Some((3, false)),
+            None,
+            None,
+            Some((1, false)),
+            None,
+            Some((3, true)),
+        ];
+        assert_eq!(told, expected);
         // A store that does not answer says of none.
         store.close().await.expect("closed");
-        assert_eq!(targets.read(&wanted).await, vec![None; 5]);
+        assert_eq!(targets.read(&wanted).await, vec![None; 6]);
     }
 }
