@@ -162,10 +162,11 @@ fn comparison(plain: &Plain, rows: &[Row]) -> String {
         format!("{:.1} times", plain.overload),
         grouped(plain.sites.into()),
         format!(
-            "{} of {}, {} by the timeout",
+            "{} of {}; {} by the timeout, {} for want of files or ports",
             grouped(told.failed),
             grouped(told.checks),
-            grouped(told.timed_out)
+            grouped(told.timed_out),
+            grouped(told.refused_here)
         ),
         grouped(told.sites_failed),
         format!(
@@ -238,7 +239,8 @@ mod tests {
                 failed_before: 0,
                 checks: 70_000,
                 failed: 40_000,
-                timed_out: 39_999,
+                timed_out: 39_990,
+                refused_here: 10,
                 unfinished: 0,
                 sites_failed: 8_999,
                 sites_down: 7_740,

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use model::limits::CONFIRM_AFTER;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::task::LocalSet;
+use tokio::time::error::Elapsed;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -63,6 +65,8 @@ pub(crate) struct Told {
     pub(crate) failed: u64,
     /// Of those that failed: by the timeout.
     pub(crate) timed_out: u64,
+    /// Of those that failed: our own kernel had no file, address or port left for them.
+    pub(crate) refused_here: u64,
     /// Checks that count and had no end long after the last one was started: there should be none.
     pub(crate) unfinished: u64,
     /// Sites with a failing check.
@@ -76,8 +80,34 @@ pub(crate) struct Told {
 enum Ended {
     Up,
     TimedOut,
-    /// Refused, cut, answered with another status, or something of ours.
+    /// Our own kernel gave no connection.
+    RefusedHere,
+    /// Refused, cut, or answered with another status.
     Failed,
+}
+
+impl Ended {
+    fn of(checked: Result<Result<()>, Elapsed>) -> Self {
+        match checked {
+            Ok(Ok(())) => Self::Up,
+            Ok(Err(error)) if is_ours(&error) => Self::RefusedHere,
+            Ok(Err(_)) => Self::Failed,
+            Err(_) => Self::TimedOut,
+        }
+    }
+}
+
+/// Whether files, addresses or ports of this machine have run out.
+fn is_ours(error: &anyhow::Error) -> bool {
+    let own = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::ADDRNOTAVAIL,
+        Errno::NOBUFS,
+    ];
+    let io = error.downcast_ref::<std::io::Error>();
+    io.and_then(Errno::from_io_error)
+        .is_some_and(|errno| own.contains(&errno))
 }
 
 /// One site.
@@ -136,11 +166,8 @@ async fn measure(options: &ClientOptions, sites: Rc<[Site]>, tls: TlsConnector) 
             tokio::task::spawn_local(async move {
                 let at = number as usize % sites.len();
                 let tls = sites[at].is_https.then_some(tls);
-                let ended = match timeout(TIMEOUT, check(&sites[at].peer, tls)).await {
-                    Ok(Ok(())) => Ended::Up,
-                    Ok(Err(_)) => Ended::Failed,
-                    Err(_) => Ended::TimedOut,
-                };
+                let checked = timeout(TIMEOUT, check(&sites[at].peer, tls)).await;
+                let ended = Ended::of(checked);
                 ledger.borrow_mut().end(at, ended, counts);
             });
         }
@@ -181,6 +208,7 @@ impl Ledger {
         self.told.unfinished -= 1;
         self.told.failed += u64::from(failed);
         self.told.timed_out += u64::from(ended == Ended::TimedOut);
+        self.told.refused_here += u64::from(ended == Ended::RefusedHere);
         let (row, most) = &mut self.sites[site];
         *row = if failed { *row + 1 } else { 0 };
         *most = (*most).max(*row);
@@ -201,6 +229,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_check_without_a_file_or_a_port_is_told_from_one_that_a_site_refused() {
+        let of = |errno: Errno| {
+            let error = std::io::Error::from_raw_os_error(errno.raw_os_error());
+            Ended::of(Ok(Err(anyhow::Error::from(error))))
+        };
+        assert_eq!(of(Errno::MFILE), Ended::RefusedHere);
+        assert_eq!(of(Errno::ADDRNOTAVAIL), Ended::RefusedHere);
+        assert_eq!(of(Errno::CONNREFUSED), Ended::Failed);
+        let status = anyhow::anyhow!("answered 503");
+        assert_eq!(Ended::of(Ok(Err(status))), Ended::Failed);
+    }
+
+    #[test]
     fn a_site_is_called_down_after_failures_in_a_row_and_calm_counts_apart() {
         let mut ledger = Ledger::of(3);
         let mut check = |site, ended, counts| {
@@ -208,7 +249,13 @@ mod tests {
             ledger.end(site, ended, counts);
         };
         check(0, Ended::TimedOut, false);
-        for ended in [Ended::Failed, Ended::TimedOut, Ended::Up, Ended::TimedOut] {
+        let ends = [
+            Ended::Failed,
+            Ended::TimedOut,
+            Ended::Up,
+            Ended::RefusedHere,
+        ];
+        for ended in ends {
             check(0, ended, true);
         }
         for ended in [Ended::TimedOut, Ended::Failed, Ended::TimedOut, Ended::Up] {
@@ -220,7 +267,8 @@ mod tests {
             failed_before: 1,
             checks: 10,
             failed: 6,
-            timed_out: 4,
+            timed_out: 3,
+            refused_here: 1,
             unfinished: 1,
             sites_failed: 2,
             sites_down: 1,
