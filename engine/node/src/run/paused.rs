@@ -14,7 +14,7 @@ use super::follow::is_due;
 use super::serve::Control;
 
 /// From the beginning of one look to that of the next, in ms.
-const EVERY_MS: u64 = 10_000;
+const EVERY_MS: u64 = 20_000;
 
 /// The looks of a node.
 #[derive(Default)]

@@ -138,9 +138,10 @@ impl Session {
             gone.push(id);
         }
         let stopped = gone.last().copied().filter(|_| gone.len() == OLD_ROWS_MAX);
-        let rows = gone.into_iter().map(|id| vec![Value::Int(id)]).collect();
         let delete = Many::insert(FORGET, "?", ")").after(&before);
-        Ok((self.execute_many(delete, rows).await?, stopped))
+        let rows = gone.into_iter().map(|id| vec![Value::Int(id)]);
+        let deleted = self.execute_many(delete, rows).await?;
+        Ok((deleted, stopped))
     }
 
     async fn write_own_freshness(&mut self, fence: Fence, chunk: &[FreshnessRow]) -> Result<()> {
