@@ -6,6 +6,7 @@
 //! so that a store that is slow per transaction does not fall behind for that reason alone.
 
 mod fact_store;
+mod look;
 mod width;
 
 use std::cell::{Cell, RefCell};
@@ -27,6 +28,7 @@ use crate::quiet::Quiet;
 use crate::stats::Durations;
 use crate::superseded::SupersededFacts;
 pub(crate) use fact_store::FactStore;
+use look::{look_plainly, secure};
 use width::Width;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -516,44 +518,6 @@ async fn apply_one<S: FactStore>(
     }
 }
 
-/// Asks the store whether it has what it had; only where it says no, what is the matter. Without
-/// an answer, the next look or the next facts ask again.
-async fn look_plainly<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) {
-    let acknowledged = queue.acknowledged.get();
-    if acknowledged == 0 {
-        return;
-    }
-    let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
-    let asked = tokio::time::timeout(limit, store.still_has(fence, acknowledged));
-    if matches!(asked.await, Ok(Ok(false))) {
-        look_back(store, queue, fence).await;
-    }
-}
-
-/// Gives the store the last batch that it acknowledged once more, without its facts: it refuses
-/// that if it was set back. Whatever else is the matter, or comes too late, the next look or the
-/// next facts meet it too.
-async fn look_back<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) -> bool {
-    let acknowledged = queue.acknowledged.get();
-    if acknowledged == 0 {
-        return true;
-    }
-    let known = Batch {
-        journal_seq: acknowledged,
-        facts: Vec::new(),
-    };
-    let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
-    let asked = tokio::time::timeout(limit, store.apply(fence, &known, acknowledged));
-    match asked.await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => {
-            refused(queue, fence, &error);
-            false
-        }
-        Err(_) => false,
-    }
-}
-
 /// Stops where the store does not take facts under `fence` any more.
 fn refused(queue: &ApplyQueue, fence: Fence, error: &StoreError) {
     match error {
@@ -579,29 +543,5 @@ fn warn_of_conflicts(queue: &ApplyQueue, batch: &Batch, applied: &Applied) {
             suppressed,
             "events were not opened: their targets have another open event in the store"
         );
-    }
-}
-
-/// Lets files go. Another server may answer by now, which syncs well what it never had.
-async fn secure<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) -> bool {
-    let applied = queue.applied.get();
-    match store.sync().await {
-        Ok(()) if !look_back(store, queue, fence).await => {
-            queue.sync_failed.set(true);
-            false
-        }
-        Ok(()) => {
-            failpoint::pass("secure.after");
-            queue.secure(applied.min(queue.applied.get()))
-        }
-        Err(error) => {
-            queue.sync_failed.set(true);
-            queue.count(|counts| counts.retries += 1);
-            if let Some(suppressed) = queue.may_say("sync") {
-                tracing::warn!(%error, suppressed,
-                    "the store could not be synced; the journal keeps its segments");
-            }
-            false
-        }
     }
 }
