@@ -65,6 +65,8 @@ enum Command {
     Store(store::StoreOptions),
     /// What a healthy fleet asks of a server.
     Statements(store::StoreOptions),
+    /// How soon one change among many targets is in effect, and what it costs.
+    Changes(store::StoreOptions),
     /// Checks a minute of one verifier.
     Verifier(verifier::VerifierOptions),
     /// The store away for minutes: nothing lost, doubled or out of order.
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Command::Statements(options) => {
             interruptible(store::run(&options, store::Page::Statements))
         }
+        Command::Changes(options) => interruptible(store::run(&options, store::Page::Changes)),
         Command::Outage(options) => interruptible(outage::run(&options)),
         Command::Verifier(options) => interruptible(verifier::run(&options)),
         Command::Scenarios(options) => interruptible(scenarios::run(&options)),

@@ -67,6 +67,27 @@ pub(crate) fn threads_cpu(pid: u32, prefix: &str) -> Result<Duration> {
     Ok(times.into_iter().sum())
 }
 
+/// Time that the living threads of a process were on a CPU, in the kernel's own nanoseconds where
+/// [`process_cpu`] counts ticks of 10 ms; what an ended thread used is not in it.
+pub(crate) fn threads_ran(pid: u32) -> Result<Duration> {
+    let folder = format!("/proc/{pid}/task");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
+    let mut ran = Duration::ZERO;
+    for entry in entries {
+        let Ok(text) = read(&entry?.path().join("schedstat")) else {
+            continue;
+        };
+        ran += parse_ran(&text).with_context(|| format!("odd schedstat in {folder}"))?;
+    }
+    Ok(ran)
+}
+
+/// Time on the CPU, the first number, in ns.
+fn parse_ran(text: &str) -> Option<Duration> {
+    let ran_ns = text.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(ran_ns))
+}
+
 /// How a thread waited for its CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Queued {
@@ -167,6 +188,15 @@ mod tests {
         assert_eq!(queued.time, Duration::from_nanos(578_631_053));
         assert_eq!(queued.turns, 62_854);
         assert!(parse_schedstat("1 2").is_none());
+    }
+
+    #[test]
+    fn time_on_the_cpu_is_the_first_number_of_every_thread() {
+        let ran = parse_ran("20655565919 578631053 62854\n").expect("a number");
+        assert_eq!(ran, Duration::from_nanos(20_655_565_919));
+        assert!(parse_ran("").is_none() && parse_ran("x 1 2").is_none());
+        let own = threads_ran(std::process::id()).expect("read");
+        assert!(!own.is_zero(), "this test ran");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `ladder store`: what the two stores take, what a healthy fleet asks of a server, how fast a node
-//! is there again, and whether probes notice a store in trouble. From outside: programs, their CPU
-//! time, their metrics, and the server's own counters.
+//! is there again, how soon a change is in effect, and whether probes notice a store in trouble.
+//! From outside: programs, their CPU time, their metrics, and the server's own counters.
 
 mod changes;
 mod filled;
@@ -32,7 +32,7 @@ pub(crate) struct StoreOptions {
     /// The built unit tests of `persist`, of which one replays journals; for the part `replay`.
     #[arg(long)]
     replay_program: Option<PathBuf>,
-    /// Which parts; by default all, but those of `statements`.
+    /// Which parts of the page; by default all.
     #[arg(long, value_enum, value_delimiter = ',')]
     part: Vec<Part>,
     /// A small run that only shows that everything works: no bar is judged.
@@ -68,19 +68,16 @@ pub(crate) enum Page {
     Store,
     /// What a healthy fleet asks of a server.
     Statements,
+    /// How soon one change among many targets is in effect.
+    Changes,
 }
 
 impl Page {
     fn parts(self) -> &'static [Part] {
         match self {
-            Self::Store => &[
-                Part::Rows,
-                Part::Replay,
-                Part::FirstProbe,
-                Part::Changes,
-                Part::Trouble,
-            ],
+            Self::Store => &[Part::Rows, Part::Replay, Part::FirstProbe, Part::Trouble],
             Self::Statements => &[Part::Statements, Part::LegacyStatements],
+            Self::Changes => &[Part::Changes],
         }
     }
 
@@ -92,6 +89,7 @@ impl Page {
                 "What a healthy fleet asks of a server",
                 "cargo xtask bench statements",
             ),
+            Self::Changes => ("A change among many targets", "cargo xtask bench changes"),
         }
     }
 }
@@ -109,6 +107,7 @@ struct Sizes {
     starts: u32,
     changes: u32,
     steady_s: u64,
+    sweep_s: u32,
     trouble_rate: u32,
     trouble_window_s: u64,
     trouble_rounds: u32,
@@ -125,6 +124,7 @@ const FULL: Sizes = Sizes {
     starts: 3,
     changes: 5,
     steady_s: 60,
+    sweep_s: 300,
     trouble_rate: 4_000,
     trouble_window_s: 20,
     trouble_rounds: 5,
@@ -139,8 +139,9 @@ const QUICK: Sizes = Sizes {
     replay_facts: 20_000,
     start_sites: 50_000,
     starts: 1,
-    changes: 2,
+    changes: 1,
     steady_s: 10,
+    sweep_s: 20,
     trouble_rate: 1_000,
     trouble_window_s: 5,
     trouble_rounds: 1,
@@ -331,7 +332,12 @@ mod tests {
         ] {
             assert!(page.contains(words), "{words}: {page}");
         }
-        let page = markdown(&report, Page::Statements);
-        assert!(page.contains("bench statements -- --quick`"), "{page}");
+        for (page, name) in [(Page::Statements, "statements"), (Page::Changes, "changes")] {
+            let text = markdown(&report, page);
+            assert!(
+                text.contains(&format!("bench {name} -- --quick`")),
+                "{text}"
+            );
+        }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Bench {
     Store,
     /// What a healthy fleet asks of a server.
     Statements,
+    /// How soon one change among many targets is in effect.
+    Changes,
     /// Checks a minute of one verifier.
     Verifier,
     /// Connections a second that the farm serves.
@@ -36,9 +38,15 @@ impl Bench {
             Self::Lag => &["memory", "--part", "lag"],
             Self::Store => &["store"],
             Self::Statements => &["statements"],
+            Self::Changes => &["changes"],
             Self::Verifier => &["verifier"],
             Self::Farm => &["ceiling"],
         }
+    }
+
+    /// Those that run a server have a trial, too.
+    fn needs_database(self) -> bool {
+        matches!(self, Self::Store | Self::Statements | Self::Changes)
     }
 
     /// The name of its report.
@@ -50,6 +58,7 @@ impl Bench {
             Self::Lag => "lag",
             Self::Store => "store",
             Self::Statements => "statements",
+            Self::Changes => "changes",
             Self::Verifier => "verifier",
             Self::Farm => "farm",
         }
@@ -66,7 +75,7 @@ const QUICK: &str = "--quick";
 
 /// Builds and becomes the ladder's command; returns only when that failed.
 pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
-    let quick = matches!(bench, Bench::Store | Bench::Statements) && args.contains(&QUICK);
+    let quick = bench.needs_database() && args.contains(&QUICK);
     let profile = if quick {
         Profile::Quick
     } else {
@@ -96,7 +105,7 @@ pub(crate) fn run(bench: Bench, args: &[&str]) -> Result<()> {
         let program = release::build_example(package, name, profile)?;
         ladder.arg("--allocations").arg(program);
     }
-    if matches!(bench, Bench::Store | Bench::Statements) {
+    if bench.needs_database() {
         packages::require(packages::DATABASE)?;
     }
     if matches!(bench, Bench::Store) {

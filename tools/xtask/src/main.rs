@@ -44,12 +44,15 @@ Usage: cargo xtask <command> [arguments]
                        -> docs/benchmarks/attempts.{md,json}
   bench lag [ARGS]     schedule lag at 70 % load
                        -> docs/benchmarks/lag.{md,json}
-  bench store [ARGS]   rows of either store, replay, start, changes, and probes while the store
-                       is in trouble (--quick: a trial without figures)
+  bench store [ARGS]   rows of either store, replay, start, and probes while the store is in
+                       trouble (--quick: a trial without figures)
                        -> docs/benchmarks/store.{md,json}
   bench statements [ARGS]
                        statements of a healthy fleet on a server (--quick: a trial)
                        -> docs/benchmarks/statements.{md,json}
+  bench changes [ARGS] one of a million targets added, changed, switched off: when it is in effect,
+                       and what it costs (--quick: a trial)
+                       -> docs/benchmarks/changes.{md,json}
   bench verifier [ARGS]
                        checks a minute of one verifier
                        -> docs/benchmarks/verifier.{md,json}
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         ["bench", "lag", rest @ ..] => bench::run(bench::Bench::Lag, rest),
         ["bench", "store", rest @ ..] => bench::run(bench::Bench::Store, rest),
         ["bench", "statements", rest @ ..] => bench::run(bench::Bench::Statements, rest),
+        ["bench", "changes", rest @ ..] => bench::run(bench::Bench::Changes, rest),
         ["bench", "verifier", rest @ ..] => bench::run(bench::Bench::Verifier, rest),
         ["bench", "farm", rest @ ..] => bench::run(bench::Bench::Farm, rest),
         ["bench", "journal"] => replay::run(),

@@ -18,7 +18,11 @@ pub(super) const PLACES: [&str; 3] = [SQLITE, OWN, LEGACY];
 
 /// What is read as targets from a legacy table.
 const CONFIG: &str = "[legacy]\nload = true\n";
-/// Its name.
+/// Has every right on the databases of legacy tables, but none to read the server's log: there is
+/// no stream.
+pub(super) const PLAIN_USER: &str = "CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'ladder'; \
+    GRANT ALL ON `legacy%`.* TO plain@'127.0.0.1'";
+/// The name of the legacy table.
 pub(super) const LEGACY_TABLE: &str = "legacy.jetpack_monitor_sites";
 /// The legacy table with the sites of our own one. An older system counts in minutes; a day of them
 /// is more than its own column holds.
@@ -69,6 +73,11 @@ pub(super) async fn filled(
     };
     legacy_table(server, "legacy")?;
     Ok([(SQLITE, sqlite), (OWN, own), (LEGACY, legacy)])
+}
+
+/// The address of `database` for [`PLAIN_USER`].
+pub(super) fn plain_url(database: &str, port: u16) -> String {
+    MariaDb::url(database, port).replacen("ladder", "plain", 1)
 }
 
 /// Makes the legacy table in `database`, with the sites of the database `starts`; its name.

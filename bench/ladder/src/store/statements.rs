@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::filled::legacy_table;
+use super::filled::{PLAIN_USER, legacy_table, plain_url};
 use super::{Found, Place, targets_of};
 use crate::bar::{Bar, Bound};
 use crate::clock::Stopwatch;
@@ -42,9 +42,6 @@ const POLL: Duration = Duration::from_millis(500);
 
 type Counts = BTreeMap<String, u64>;
 
-/// Has every right on its databases, but none to read the server's log: there is no stream.
-const PLAIN_USER: &str = "CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'ladder'; \
-    GRANT ALL ON `legacy%`.* TO plain@'127.0.0.1'";
 const FRESHNESS_COLUMNS: &str =
     "ADD last_checked_at DATETIME NULL, ADD next_check_at DATETIME NULL";
 const LEGACY_NOTE: &str = "The same fleet in the table of an older system, with all that its \
@@ -90,11 +87,10 @@ impl Way {
     }
 
     fn url(self, port: u16) -> String {
-        let url = MariaDb::url(self.database, port);
         if self.streams {
-            url
+            MariaDb::url(self.database, port)
         } else {
-            url.replacen("ladder", "plain", 1)
+            plain_url(self.database, port)
         }
     }
 }
