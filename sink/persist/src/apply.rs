@@ -476,18 +476,11 @@ async fn apply_one<S: FactStore>(
         result
     } else {
         queue.count(|counts| counts.overdue += 1);
-        if let Some(suppressed) = queue.may_say("overdue") {
-            tracing::warn!(
-                journal_seq = batch.journal_seq,
-                suppressed,
-                "the store takes more than 2 s"
-            );
-        }
         if store.drops_overdue() {
             queue.count(|counts| counts.retries += 1);
             return false;
         }
-        applying.await
+        wait_on(queue, batch, applying).await
     };
     match result {
         Ok(applied) => {
@@ -516,6 +509,30 @@ async fn apply_one<S: FactStore>(
             false
         }
     }
+}
+
+/// Waits for an apply that is overdue, and says so where that goes on. A server that is silent, as
+/// behind a network that loses packets, makes a statement fail just after the same limit: that
+/// sentence says more, and this one is not said beside it.
+async fn wait_on<T>(
+    queue: &ApplyQueue,
+    batch: &Batch,
+    mut applying: impl Future<Output = T> + Unpin,
+) -> T {
+    let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
+    if let Ok(result) = tokio::time::timeout(limit, &mut applying).await {
+        return result;
+    }
+    if let Some(suppressed) = queue.may_say("apply") {
+        tracing::warn!(
+            journal_seq = batch.journal_seq,
+            lag = queue.lag(),
+            suppressed,
+            "the store takes long for a batch of facts, which is kept: check its disk or its \
+             server, and the network to it"
+        );
+    }
+    applying.await
 }
 
 /// Stops where the store does not take facts under `fence` any more.

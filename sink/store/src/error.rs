@@ -401,7 +401,10 @@ pub enum StoreError {
         detail: String,
     },
     /// No answer in time; the connection was given up, so nothing of the transaction is kept.
-    #[error("the store {store} did not answer within {limit_ms} ms ({doing}): it is asked again")]
+    #[error(
+        "the store {store} did not answer within {limit_ms} ms ({doing}): it is asked again; where \
+         that goes on, check that its server is well, and the network to it for lost packets"
+    )]
     TimedOut {
         /// The address, its password masked.
         store: String,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod certificates;
+pub mod loss;
 pub mod mariadb;
 pub mod namespace;
 pub mod places;

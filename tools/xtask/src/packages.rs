@@ -179,7 +179,7 @@ pub(crate) fn left_out() -> Option<&'static str> {
     (!made).then_some(
         "no namespace can be made here: the tests of scarce local ports and of routers (cores, \
          conformance::sources and ::unreachable), of full disks (persist, disk_full) and of lost \
-         packets (store, mysql::lossy) do nothing. `sysctl \
+         packets (store, mysql::lossy; node, lost_packets) do nothing. `sysctl \
          kernel.unprivileged_userns_clone=1`, or a container with CAP_SYS_ADMIN, lets them run.",
     )
 }

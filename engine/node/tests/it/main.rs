@@ -10,6 +10,7 @@ mod help;
 mod honesty;
 mod legacy;
 mod local_end;
+mod lost_packets;
 /// The same server as in the tests of the store, which use more of it.
 #[allow(dead_code)]
 mod migrate;
