@@ -162,7 +162,7 @@ mod tests {
         assert!(looks.begins(at(101)) && !looks.begins(at(102)));
         drop(looks.waits());
         assert!(looks.take().is_none(), "no answer will come");
-        assert!(looks.begins(at(111)));
+        assert!(looks.begins(at(121)));
     }
 
     /// Lesson: a number that was on its way when somebody paused a target took the place of the
