@@ -103,7 +103,9 @@ pub(super) fn find(form: Form, rung: &Rung, window: &Window, ended: &Ended<'_>) 
     });
     let served = measured.observer.requests as f64 / measured.seconds;
     let (busy, lag_ms) = (measured.cpu.farm_busy, measured.cpu.farm_lag_p99_ms);
-    let others = window.before.others_busy(&window.after);
+    // Before the rung the sink's share counted: a rung that has no room beside it was not begun.
+    // What the node took beyond that is its own doing, and excuses nothing.
+    let others = window.before.store_busy(&window.after);
     let ceiling = Ceiling::of(rung.rate(), served, busy, others, lag_ms);
     let (verdict, reasons) = judge::verdict(form, rung, &gates, &ceiling, pressed.as_ref());
     Ok(Found {

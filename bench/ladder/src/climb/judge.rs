@@ -315,8 +315,10 @@ fn flaw(rung: &Rung, pressed: Option<&Pressed>) -> Option<(Verdict, String)> {
     })
 }
 
-/// The verdict and its reasons. `window`: the farm's ceiling by the readings of the window itself:
-/// a farm that had no room there is why a gate does not hold.
+/// The verdict and its reasons. `window`: the farm's ceiling by the readings of the window itself.
+///
+/// What is wrong is wrong at any speed, and nobody else's: neither a slow farm nor too little
+/// pressure excuses it. Both excuse what is late.
 pub(super) fn verdict(
     form: Form,
     rung: &Rung,
@@ -324,23 +326,31 @@ pub(super) fn verdict(
     window: &Ceiling,
     pressed: Option<&Pressed>,
 ) -> (Verdict, Vec<String>) {
-    if let Some((verdict, why)) = flaw(rung, pressed) {
-        return (verdict, vec![why]);
-    }
-    let counts = |gate: &&Judged| form != Form::Mini || !gate.wall_time;
-    let failed = gates
-        .iter()
-        .filter(counts)
-        .filter(|gate| !gate.failures.is_empty());
-    let reasons: Vec<String> = failed
-        .map(|gate| format!("{}: {}", gate.name, gate.failures.join("; ")))
-        .collect();
-    match window.farm_bound() {
-        _ if reasons.is_empty() => (Verdict::Clean, reasons),
-        // In the mini form nothing is left that a slow farm could break.
-        Some(why) if form != Form::Mini => (Verdict::FarmBound, [vec![why], reasons].concat()),
-        _ => (Verdict::Failed, reasons),
-    }
+    let broken = |wall_time: bool| -> Vec<String> {
+        let of = gates.iter().filter(|gate| gate.wall_time == wall_time);
+        of.filter(|gate| !gate.failures.is_empty())
+            .map(|gate| format!("{}: {}", gate.name, gate.failures.join("; ")))
+            .collect()
+    };
+    let (wrong, flaw) = (broken(false), flaw(rung, pressed));
+    let late = if form == Form::Mini {
+        Vec::new()
+    } else {
+        broken(true)
+    };
+    let excuse = match flaw {
+        Some(flaw) => Some(flaw),
+        // A rung all of whose gates hold is clean however busy the farm was.
+        None if late.is_empty() => None,
+        None => window.farm_bound().map(|why| (Verdict::FarmBound, why)),
+    };
+    let holds = wrong.is_empty() && late.is_empty();
+    let (verdict, why) = match excuse {
+        Some((verdict, why)) if wrong.is_empty() => (verdict, Some(why)),
+        None if holds => (Verdict::Clean, None),
+        excuse => (Verdict::Failed, excuse.map(|(_, why)| why)),
+    };
+    (verdict, [wrong, why.into_iter().collect(), late].concat())
 }
 
 #[cfg(test)]

@@ -61,6 +61,11 @@ impl Reading {
         (node.max(0.0) + self.store_s(later).unwrap_or(0.0)) / self.seconds(later)
     }
 
+    /// Part of a CPU that the store's server had.
+    pub(super) fn store_busy(&self, later: &Self) -> f64 {
+        self.store_s(later).unwrap_or(0.0) / self.seconds(later)
+    }
+
     fn store_s(&self, later: &Self) -> Option<f64> {
         Some(seconds(self.store?, later.store?))
     }

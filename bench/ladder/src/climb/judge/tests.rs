@@ -229,38 +229,33 @@ fn a_pressed_run_has_two_gates_more() {
     assert_eq!(failed(|p| p.back_s = 60.1), ["back to normal within 60 s"]);
 }
 
-fn verdict_of(form: Form, failing: &[(&str, bool)], limit_per_s: f64) -> Verdict {
-    let gates: Vec<Judged> = failing
-        .iter()
-        .map(|&(name, wall_time)| Judged {
-            name: name.to_owned(),
-            wall_time,
-            failures: vec!["why".to_owned()],
-        })
-        .collect();
+fn failing(gates: &[(&str, bool)]) -> Vec<Judged> {
+    let judged = |&(name, wall_time): &(&str, bool)| Judged {
+        name: name.to_owned(),
+        wall_time,
+        failures: vec!["why".to_owned()],
+    };
+    gates.iter().map(judged).collect()
+}
+
+fn verdict_of(form: Form, gates: &[(&str, bool)], limit_per_s: f64) -> Verdict {
     let window = Ceiling::of(1_000.0, limit_per_s, 1.0, 0.0, 0.0);
-    let (verdict, reasons) = verdict(form, &testbed::rung(), &gates, &window, None);
+    let (verdict, reasons) = verdict(form, &testbed::rung(), &failing(gates), &window, None);
     assert_eq!(reasons.is_empty(), verdict == Verdict::Clean);
     verdict
 }
 
 #[test]
-fn what_the_farm_cannot_serve_is_no_verdict_on_the_monitor() {
+fn what_the_farm_cannot_serve_excuses_what_is_late_and_nothing_else() {
     let (roomy, tight) = (1_300.0, 1_299.0);
-    assert_eq!(verdict_of(Form::Full, &[], roomy), Verdict::Clean);
-    assert_eq!(
-        verdict_of(Form::Full, &[], tight),
-        Verdict::Clean,
-        "all gates hold even so"
-    );
-    assert_eq!(
-        verdict_of(Form::Full, &[("a", false)], roomy),
-        Verdict::Failed
-    );
-    assert_eq!(
-        verdict_of(Form::Full, &[("a", false)], tight),
-        Verdict::FarmBound
-    );
+    let (late, wrong) = (("lag", true), ("accounts", false));
+    let of = |gates: &[_], limit| verdict_of(Form::Full, gates, limit);
+    assert_eq!(of(&[], roomy), Verdict::Clean);
+    assert_eq!(of(&[], tight), Verdict::Clean, "all gates hold even so");
+    assert_eq!(of(&[late], roomy), Verdict::Failed);
+    assert_eq!(of(&[late], tight), Verdict::FarmBound);
+    assert_eq!(of(&[wrong], tight), Verdict::Failed);
+    assert_eq!(of(&[late, wrong], tight), Verdict::Failed);
 }
 
 #[test]
@@ -289,7 +284,18 @@ fn pressure_shows_something_only_of_a_node_that_was_pressed_and_a_farm_that_was_
         let mut pressed = testbed::pressed();
         change(&mut pressed);
         let window = Ceiling::of(1_000.0, 2_000.0, 0.5, 0.0, 0.0);
-        verdict(Form::Full, &rung, &[], &window, Some(&pressed)).0
+        let of = |gates: &[_]| {
+            let (verdict, reasons) =
+                verdict(Form::Full, &rung, &failing(gates), &window, Some(&pressed));
+            assert!(gates.len() <= reasons.len(), "none is lost: {reasons:?}");
+            verdict
+        };
+        assert_eq!(of(&[("false downs", false)]), Verdict::Failed);
+        assert_eq!(
+            of(&[("lag", true)]) == Verdict::Failed,
+            of(&[]) == Verdict::Clean
+        );
+        of(&[])
     };
     assert_eq!(
         of(|p| (p.farm_busy, p.farm_lag_p99_ms, p.factor) = (0.69, 19.9, 1.5)),
