@@ -38,6 +38,11 @@ impl Burners {
         self.0.len()
     }
 
+    /// Part of the CPU that they leave to a thread which always wants it: all have the same share.
+    pub(crate) fn share(&self) -> f64 {
+        1.0 / (self.0.len() as f64 + 1.0)
+    }
+
     /// Ends them.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         for mut burner in self.0.drain(..) {
@@ -66,5 +71,6 @@ mod tests {
         assert_eq!(count(1.0, 4.0), 3);
         assert_eq!(count(1.0, 2.0), 1);
         assert_eq!(count(0.0, 4.0), BURNERS_MAX);
+        assert!((Burners::default().share() - 1.0).abs() < 1e-9);
     }
 }

@@ -185,6 +185,7 @@ fn pressed_table(runs: &[Run]) -> String {
         "factor",
         "core needs",
         "core had",
+        "could have had",
         "of use",
         "of what the CPU allows",
         "shed",
@@ -212,6 +213,7 @@ fn pressed_table(runs: &[Run]) -> String {
             format!("{:.1}", pressed.factor),
             format!("{:.0} %", 100.0 * pressed.needed),
             format!("{:.0} %", 100.0 * pressed.had),
+            format!("{:.0} %", 100.0 * pressed.could),
             grouped(pressed.good),
             format!(
                 "{:.0} %",

@@ -41,6 +41,10 @@ pub(super) struct Press {
     seconds: f64,
     needed: f64,
     had: f64,
+    /// Part of the time that the core stood in the queue of its CPU, where the kernel says so.
+    queued: Option<f64>,
+    /// Part of the CPU that is the core's if it wants it.
+    share: f64,
     counted: Counters,
     farm_busy: f64,
     farm_lag_p99_ms: f64,
@@ -61,7 +65,10 @@ pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<
         pressure.factor,
         pressure.folder,
     )?;
-    let by = format!("{} pinned burner(s)", burners.len());
+    let (by, share) = (
+        format!("{} pinned burner(s)", burners.len()),
+        burners.share(),
+    );
     let watch = Stopwatch::start();
     while watch.elapsed() < PRESSED {
         stand.look("pressed ").await?;
@@ -87,6 +94,8 @@ pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<
         seconds: before.seconds(&after),
         needed: pressure.needed,
         had: before.core_busy(&after),
+        queued: before.core_queued(&after),
+        share,
         counted,
         farm_busy: farm("/farm/busy")?,
         farm_lag_p99_ms: farm("/farm/loop_lag_us/p99")? / 1_000.0,
@@ -104,15 +113,25 @@ impl Press {
             seconds: self.seconds,
             needed: self.needed,
             had: self.had,
+            could: self.could(),
             factor: self.needed / self.had.max(1e-3),
-            good: self.counted.probed.saturating_sub(self.counted.unknown),
-            allowed: self.had * self.seconds * 1e6 / core_us.max(1e-3),
+            good: self.counted.up,
+            allowed: self.could() * self.seconds * 1e6 / core_us.max(1e-3),
             shed: self.counted.shed,
             unknown: self.counted.unknown,
             farm_busy: self.farm_busy,
             farm_lag_p99_ms: self.farm_lag_p99_ms,
             back_s: back_s(self.relief_unix_ms, &self.shed, lag),
         }
+    }
+
+    /// Part of a CPU that the core could have had: a core that is short of CPU has no reason to
+    /// sleep, and of the time in which it does its share was left. Where the kernel does not say
+    /// how long it stood in the queue, its share is taken for what it could have.
+    fn could(&self) -> f64 {
+        let asleep = self.queued.map(|queued| 1.0 - self.had - queued);
+        let could = asleep.map_or(self.share, |asleep| self.had + asleep.max(0.0) * self.share);
+        could.min(self.needed).max(self.had)
     }
 }
 
@@ -161,15 +180,17 @@ mod tests {
         assert!((back(&shed, &late) - 6.5).abs() < 1e-9);
     }
 
-    #[test]
-    fn what_the_cpu_allows_follows_from_the_cost_in_the_calm() {
-        let press = Press {
+    fn press() -> Press {
+        Press {
             by: "1 burner".to_owned(),
             seconds: 60.0,
             needed: 0.5,
             had: 0.25,
+            queued: Some(0.75),
+            share: 0.25,
             counted: Counters {
-                probed: 400_000,
+                probed: 402_000,
+                up: 399_000,
                 unknown: 1_000,
                 shed: 9,
                 ..Counters::default()
@@ -179,9 +200,48 @@ mod tests {
             relief_unix_ms: 0,
             until_unix_ms: 0,
             shed: Vec::new(),
-        };
-        let found = press.found(40.0, &[]);
+        }
+    }
+
+    #[test]
+    fn what_the_cpu_allows_follows_from_the_cost_in_the_calm() {
+        let found = press().found(40.0, &[]);
         assert!((found.allowed - 375_000.0).abs() < 1e-6 && (found.factor - 2.0).abs() < 1e-9);
         assert_eq!((found.good, found.shed, found.unknown), (399_000, 9, 1_000));
+    }
+
+    #[test]
+    fn a_core_that_sleeps_while_checks_wait_could_have_had_its_share() {
+        let could = |had, queued| {
+            Press {
+                had,
+                queued,
+                ..press()
+            }
+            .could()
+        };
+        let near = |found: f64, wanted: f64| (found - wanted).abs() < 1e-9;
+        assert!(near(could(0.25, Some(0.75)), 0.25), "it never slept");
+        assert!(
+            near(could(0.02, Some(0.06)), 0.25),
+            "it slept nearly always"
+        );
+        assert!(near(could(0.02, None), 0.25), "its share");
+        assert!(near(could(0.4, None), 0.4), "it had more than its share");
+        assert!(
+            near(could(0.49, Some(0.01)), 0.5),
+            "never more than it needs"
+        );
+        let idler = Press {
+            had: 0.02,
+            queued: Some(0.06),
+            counted: Counters {
+                up: 30_000,
+                ..Counters::default()
+            },
+            ..press()
+        };
+        let found = idler.found(40.0, &[]);
+        assert!((found.good as f64) < 0.1 * found.allowed, "{found:?}");
     }
 }

@@ -30,16 +30,21 @@ pub(super) struct Reading {
     farm: Duration,
     store: Option<Duration>,
     threads: Vec<ThreadCpu>,
+    /// How long the probe core was ready while others had its CPU; absent where the kernel keeps
+    /// no account.
+    queued: Option<Duration>,
 }
 
 impl Reading {
     pub(super) fn of_processes(pids: Pids) -> Result<Self> {
+        let threads = procfs::threads(pids.node)?;
         Ok(Self {
+            queued: queued(pids.node, &threads),
             node: procfs::process_cpu(pids.node)?,
             core: procfs::threads_cpu(pids.node, CORE_THREAD)?,
             farm: procfs::process_cpu(pids.farm)?,
             store: pids.store.map(procfs::process_cpu).transpose()?,
-            threads: procfs::threads(pids.node)?,
+            threads,
             unix_ms: clock::unix_ms(),
             at: Stopwatch::start(),
         })
@@ -52,6 +57,11 @@ impl Reading {
     /// Part of a CPU that the probe core had.
     pub(super) fn core_busy(&self, later: &Self) -> f64 {
         seconds(self.core, later.core) / self.seconds(later)
+    }
+
+    /// Part of the time that the probe core was ready while others had its CPU.
+    pub(super) fn core_queued(&self, later: &Self) -> Option<f64> {
+        Some(seconds(self.queued?, later.queued?) / self.seconds(later))
     }
 
     /// Part of a CPU that those had who share the farm's: the node without its probe core, and the
@@ -89,6 +99,13 @@ impl Reading {
     }
 }
 
+/// Of all probe cores.
+fn queued(pid: u32, threads: &[ThreadCpu]) -> Option<Duration> {
+    let cores = threads.iter().filter(|t| t.name.starts_with(CORE_THREAD));
+    let times = cores.map(|core| procfs::thread_queued(pid, core.tid).ok());
+    times.map(|queued| queued.map(|it| it.time)).sum()
+}
+
 fn seconds(before: Duration, after: Duration) -> f64 {
     after.saturating_sub(before).as_secs_f64()
 }
@@ -97,6 +114,7 @@ fn seconds(before: Duration, after: Duration) -> f64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) probed: u64,
+    pub(super) up: u64,
     pub(super) unknown: u64,
     pub(super) shed: u64,
     pub(super) tls_full: u64,
@@ -116,6 +134,7 @@ impl Counters {
         let tls = |kind| count("ringwatch_tls_handshakes_total", &[("kind", kind)]);
         Self {
             probed: count("ringwatch_probed_total", &[]),
+            up: count("ringwatch_probed_total", &[("verdict", "up")]),
             unknown: count("ringwatch_probed_total", &[("verdict", "unknown")]),
             shed: count("ringwatch_shed_total", &[]),
             tls_full: tls("full"),
@@ -129,6 +148,7 @@ impl Counters {
     pub(super) fn until(&self, later: &Self) -> Self {
         Self {
             probed: later.probed.saturating_sub(self.probed),
+            up: later.up.saturating_sub(self.up),
             unknown: later.unknown.saturating_sub(self.unknown),
             shed: later.shed.saturating_sub(self.shed),
             tls_full: later.tls_full.saturating_sub(self.tls_full),
@@ -264,6 +284,7 @@ mod tests {
     fn counters_are_read_by_their_labels() {
         let scrape = Scrape::parse(
             "ringwatch_probed_total{verdict=\"up\"} 8\n\
+             ringwatch_probed_total{verdict=\"down\"} 2\n\
              ringwatch_probed_total{verdict=\"unknown\"} 1\n\
              ringwatch_shed_total{reason=\"late\"} 3\n\
              ringwatch_tls_handshakes_total{kind=\"full\"} 4\n\
@@ -271,8 +292,13 @@ mod tests {
         );
         let counters = Counters::of(&scrape);
         assert_eq!(
-            (counters.probed, counters.unknown, counters.shed),
-            (9, 1, 3)
+            (
+                counters.probed,
+                counters.up,
+                counters.unknown,
+                counters.shed
+            ),
+            (11, 8, 1, 3)
         );
         assert_eq!((counters.tls_full, counters.freshness_rows), (4, 6));
         let grown = Counters::default().until(&counters);

@@ -12,7 +12,7 @@ use crate::findings::KindRow;
 use crate::machine::Machine;
 
 /// Of the shapes below: another number is another file.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Runs of one rung below which a figure is no claim.
 pub(super) const REPEATS_FOR_A_CLAIM: usize = 3;
 
@@ -224,10 +224,13 @@ pub(super) struct Pressed {
     /// Part of a CPU that the probe core needs, and that it had.
     pub(super) needed: f64,
     pub(super) had: f64,
+    /// Part of it that it could have had: what it had, and its share of the time in which it slept
+    /// although checks waited.
+    pub(super) could: f64,
     /// How many times more there was to do than CPU for it.
     pub(super) factor: f64,
-    /// Checks with a verdict about their site; and so many could be made in the CPU time it had at
-    /// what one costs in the calm.
+    /// Checks that said of a site, all of which were well, that it is; and so many could be made in
+    /// the CPU time that it could have had, at what one costs in the calm.
     pub(super) good: u64,
     pub(super) allowed: f64,
     pub(super) shed: u64,
@@ -306,11 +309,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("report.json");
         let mut json = serde_json::to_value(testbed::report()).expect("JSON");
-        json["format"] = 2.into();
+        json["format"] = 3.into();
         write_whole(&file, &json).expect("written");
         let error = read_report(&file).expect_err("newer").to_string();
         assert!(
-            error.contains("format 2") && error.contains("climb again"),
+            error.contains("format 3") && error.contains("climb again"),
             "{error}"
         );
         json["runs"][0]["surprise"] = 1.into();
@@ -339,7 +342,7 @@ mod tests {
             change(&mut report);
             schemas.validate(&report, index).is_err()
         };
-        assert!(wrong(&|r| r["format"] = 2.into()));
+        assert!(wrong(&|r| r["format"] = 3.into()));
         assert!(wrong(&|r| r["runs"][0]["verdict"] = "fine".into()));
         assert!(wrong(&|r| r["runs"][0]["measured"]["more"] = 1.into()));
         assert!(wrong(&|r| drop(

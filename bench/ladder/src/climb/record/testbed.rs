@@ -121,6 +121,7 @@ pub(crate) fn pressed() -> Pressed {
         seconds: 60.0,
         needed: 0.6,
         had: 0.3,
+        could: 0.3,
         factor: 2.0,
         good: 950,
         allowed: 1_000.0,
