@@ -18,6 +18,11 @@ impl Stopwatch {
         self.0.elapsed()
     }
 
+    /// Milliseconds since the start.
+    pub(crate) fn elapsed_ms(self) -> u64 {
+        u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Seconds since the start.
     pub(crate) fn seconds(self) -> f64 {
         self.elapsed().as_secs_f64()

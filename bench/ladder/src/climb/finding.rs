@@ -88,6 +88,7 @@ pub(super) fn find(form: Form, rung: &Rung, window: &Window, ended: &Ended<'_>) 
     };
     let errors = errors_in(&ended.node.log())?;
     let statuses = [window.status.clone(), ended.status.clone()];
+    let unbalanced = ended.press.as_ref().map(|press| &press.polls.unbalanced);
     let gates = judge::gates(&Seen {
         rung,
         seconds: measured.seconds,
@@ -95,6 +96,7 @@ pub(super) fn find(form: Form, rung: &Rung, window: &Window, ended: &Ended<'_>) 
         statuses: &statuses,
         counted: window.counted,
         polls: &window.polls,
+        unbalanced: unbalanced.map_or(&[], Vec::as_slice),
         lag: &measured.lag,
         findings: &findings,
         errors: &errors,
@@ -162,7 +164,8 @@ fn measured(
     })
 }
 
-fn number(summary: &Value, path: &str) -> Result<f64> {
+/// Of the observer's summary.
+pub(super) fn number(summary: &Value, path: &str) -> Result<f64> {
     let found = summary.pointer(path).and_then(Value::as_f64);
     found.with_context(|| format!("the observer's summary has no {path}"))
 }

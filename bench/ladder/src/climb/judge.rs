@@ -1,5 +1,6 @@
 //! What must hold of a rung. Pure: gates from what was seen, and the verdict from the gates.
 
+use model::schedule::cadence_ms;
 use serde_json::Value;
 
 use super::ceiling::{FARM_BUSY_MAX, FARM_LAG_MAX_MS};
@@ -36,6 +37,8 @@ const HANDSHAKES_MIN: f64 = 0.99;
 const GOODPUT_MIN: f64 = 0.9;
 /// After the relief all is as in the calm within this time, in s.
 pub(super) const BACK_MAX_S: f64 = 60.0;
+/// Turns of all sites in a time in which none may be passed over.
+const TURNS_MIN: f64 = 1.25;
 /// The pressure must reach this part of what was asked for, or nothing was shown.
 const PRESSED_MIN: f64 = 0.75;
 
@@ -48,6 +51,8 @@ pub(super) struct Seen<'a> {
     pub(super) statuses: &'a [Value],
     pub(super) counted: Counters,
     pub(super) polls: &'a Polls,
+    /// Sums that did not balance while the core was pressed and after it, a sentence each.
+    pub(super) unbalanced: &'a [String],
     pub(super) lag: &'a Latency,
     pub(super) findings: &'a Findings,
     /// Lines of the node's log that say ERROR.
@@ -77,6 +82,9 @@ pub(super) fn gates(seen: &Seen<'_>) -> Vec<Judged> {
     if let Some(pressed) = seen.pressed {
         gates.push(timed(goodput(pressed)));
         gates.push(timed(back(pressed)));
+        gates.push(timed(none_starved(seen.rung, pressed)));
+        gates.push(right(really_asked(seen, pressed)));
+        gates.push(right(all_seen_again(pressed)));
     }
     gates
 }
@@ -172,7 +180,8 @@ fn balanced(seen: &Seen<'_>) -> Gate {
     let failures = unread
         .into_iter()
         .chain(of_statuses)
-        .chain(seen.polls.unbalanced.clone());
+        .chain(seen.polls.unbalanced.clone())
+        .chain(seen.unbalanced.iter().cloned());
     gate("accounts balance", failures.map(Some).collect::<Vec<_>>())
 }
 
@@ -287,9 +296,47 @@ fn goodput(pressed: &Pressed) -> Gate {
 }
 
 fn back(pressed: &Pressed) -> Gate {
-    let back_s = pressed.back_s;
-    let failure = unless(back_s <= BACK_MAX_S, || format!("it took {back_s:.0} s"));
-    gate("back to normal within 60 s", [failure])
+    let (back_s, stale) = (pressed.back_s, pressed.relieved.stale);
+    let long = unless(back_s <= BACK_MAX_S, || format!("it took {back_s:.0} s"));
+    let late = unless(stale == 0, || {
+        format!("{stale} sites were last seen more than two intervals ago even then")
+    });
+    gate("back to normal within 60 s", [long, late])
+}
+
+/// Where a core can do one check of *k* nobody waits much longer than *k* cadences for the next:
+/// who does was passed over again and again. A pressure too short for that shows nothing of it.
+fn none_starved(rung: &Rung, pressed: &Pressed) -> Gate {
+    let turn_s = pressed.factor * f64::from(cadence_ms(rung.interval_s)) / 1_000.0;
+    let never = pressed.sites.never_seen;
+    let holds = never == 0 || pressed.seconds < TURNS_MIN * turn_s;
+    let failure = unless(holds, || {
+        format!(
+            "{never} sites were never seen in {:.0} s, in which each could have had its turn of \
+             {turn_s:.0} s",
+            pressed.seconds
+        )
+    });
+    gate("no site starved under pressure", [failure])
+}
+
+/// A verdict about a site needs a request that the site got.
+fn really_asked(seen: &Seen<'_>, pressed: &Pressed) -> Gate {
+    // Those that were under way when the observer was reset had been seen before.
+    let seen_before = seen.rung.rate() * f64::from(TIMEOUT_MS) / 1_000.0;
+    let (good, requests) = (pressed.good, pressed.sites.requests);
+    let failure = unless(good as f64 <= requests as f64 + seen_before, || {
+        format!("{good} checks say that their site is well, and the sites got {requests} requests")
+    });
+    gate("every check under pressure was one", [failure])
+}
+
+fn all_seen_again(pressed: &Pressed) -> Gate {
+    let never = pressed.relieved.never_seen;
+    let failure = unless(never == 0, || {
+        format!("{never} sites were not seen since the relief")
+    });
+    gate("every site seen after the relief", [failure])
 }
 
 /// Why a pressed run shows nothing, and whether it is the farm's.

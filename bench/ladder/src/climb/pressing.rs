@@ -4,12 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use serde_json::Value;
 use tokio::time::sleep;
 
+use super::finding::number;
 use super::judge::BACK_MAX_S;
-use super::reading::{Counters, Pids, Reading};
-use super::record::Pressed;
+use super::reading::{Counters, Pids, Polls, Reading};
+use super::record::{Pressed, Sites};
 use super::rung::Stand;
 use crate::burners::Burners;
 use crate::clock::{self, Stopwatch};
@@ -46,6 +48,10 @@ pub(super) struct Press {
     /// Part of the CPU that is the core's if it wants it.
     share: f64,
     counted: Counters,
+    /// From the begin of the pressure to the end of the watch.
+    pub(super) polls: Polls,
+    pressed: Sites,
+    relieved: Sites,
     farm_busy: f64,
     farm_lag_p99_ms: f64,
     pub(super) relief_unix_ms: u64,
@@ -69,26 +75,26 @@ pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<
         format!("{} pinned burner(s)", burners.len()),
         burners.share(),
     );
-    let watch = Stopwatch::start();
+    let (watch, mut polls) = (Stopwatch::start(), Polls::default());
     while watch.elapsed() < PRESSED {
-        stand.look("pressed ").await?;
+        let scrape = stand.look("pressed ").await?;
+        polls.add(watch.elapsed_ms(), &scrape, stand.rss_bytes()?);
         sleep(POLL).await;
     }
     let after = Reading::of_processes(pressure.pids)?;
     let counted = counted.until(&Counters::read(&stand.node).await?);
     let summary = stand.farm.summary().await?;
     burners.stop().await?;
+    stand.farm.reset_observer().await?;
     let relief_unix_ms = clock::unix_ms();
-    let (watch, mut shed) = (Stopwatch::start(), Vec::new());
-    while watch.seconds() < BACK_MAX_S + BEYOND_S {
+    let (relief, mut shed) = (Stopwatch::start(), Vec::new());
+    while relief.seconds() < BACK_MAX_S + BEYOND_S {
         let scrape = stand.look("relieved").await?;
+        polls.add(watch.elapsed_ms(), &scrape, stand.rss_bytes()?);
         shed.push((clock::unix_ms(), Counters::of(&scrape).shed));
         sleep(POLL).await;
     }
-    let farm = |path: &str| {
-        let found = summary.pointer(path).and_then(serde_json::Value::as_f64);
-        found.with_context(|| format!("the observer's summary has no {path}"))
-    };
+    let relieved = Sites::of(&stand.farm.summary().await?)?;
     Ok(Press {
         by,
         seconds: before.seconds(&after),
@@ -97,12 +103,27 @@ pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<
         queued: before.core_queued(&after),
         share,
         counted,
-        farm_busy: farm("/farm/busy")?,
-        farm_lag_p99_ms: farm("/farm/loop_lag_us/p99")? / 1_000.0,
+        polls,
+        pressed: Sites::of(&summary)?,
+        relieved,
+        farm_busy: number(&summary, "/farm/busy")?,
+        farm_lag_p99_ms: number(&summary, "/farm/loop_lag_us/p99")? / 1_000.0,
         relief_unix_ms,
         until_unix_ms: clock::unix_ms(),
         shed,
     })
+}
+
+impl Sites {
+    /// By the observer's summary.
+    fn of(summary: &Value) -> Result<Self> {
+        let whole = |path| number(summary, path).map(|found| found as u64);
+        Ok(Self {
+            requests: whole("/requests_total")?,
+            never_seen: whole("/never_seen")?,
+            stale: whole("/stale")?,
+        })
+    }
 }
 
 impl Press {
@@ -119,6 +140,8 @@ impl Press {
             allowed: self.could() * self.seconds * 1e6 / core_us.max(1e-3),
             shed: self.counted.shed,
             unknown: self.counted.unknown,
+            sites: self.pressed,
+            relieved: self.relieved,
             farm_busy: self.farm_busy,
             farm_lag_p99_ms: self.farm_lag_p99_ms,
             back_s: back_s(self.relief_unix_ms, &self.shed, lag),
@@ -195,6 +218,9 @@ mod tests {
                 shed: 9,
                 ..Counters::default()
             },
+            polls: Polls::default(),
+            pressed: Sites::default(),
+            relieved: Sites::default(),
             farm_busy: 0.2,
             farm_lag_p99_ms: 1.0,
             relief_unix_ms: 0,

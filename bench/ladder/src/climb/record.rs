@@ -235,10 +235,23 @@ pub(super) struct Pressed {
     pub(super) allowed: f64,
     pub(super) shed: u64,
     pub(super) unknown: u64,
+    /// What the targets saw while it lasted, and from the relief on.
+    pub(super) sites: Sites,
+    pub(super) relieved: Sites,
     pub(super) farm_busy: f64,
     pub(super) farm_lag_p99_ms: f64,
     /// From the relief to the last second that was not as in the calm.
     pub(super) back_s: f64,
+}
+
+/// What the targets saw of a node that is short of CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sites {
+    pub(super) requests: u64,
+    pub(super) never_seen: u64,
+    /// Last seen more than two intervals ago.
+    pub(super) stale: u64,
 }
 
 /// Writes `value` so that a reader finds the old file or the whole new one.

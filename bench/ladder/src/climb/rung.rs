@@ -169,6 +169,11 @@ impl Stand {
         Ok(scrape)
     }
 
+    /// Resident memory of the node.
+    pub(super) fn rss_bytes(&self) -> Result<u64> {
+        procfs::rss_bytes(self.node.pid())
+    }
+
     /// Every site is checked once, and a cadence is over: names are resolved, sessions are there. A
     /// node that has not come so far in a minute more is measured as it is.
     async fn warm_up(&mut self, rung: &Rung) -> Result<()> {
@@ -249,8 +254,7 @@ impl Stand {
         while watch.elapsed() < end {
             let scrape = self.look(stage).await?;
             self.end_found(&scrape).await?;
-            let at_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
-            polls.add(at_ms, &scrape, procfs::rss_bytes(self.node.pid())?);
+            polls.add(watch.elapsed_ms(), &scrape, self.rss_bytes()?);
             sleep(POLL.min(end.saturating_sub(watch.elapsed()))).await;
         }
         Ok((polls, self.farm.summary().await?))

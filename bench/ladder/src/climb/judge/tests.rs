@@ -13,6 +13,7 @@ struct World {
     statuses: Vec<Value>,
     counted: Counters,
     polls: Polls,
+    unbalanced: Vec<String>,
     lag: Latency,
     findings: Findings,
     errors: Vec<String>,
@@ -49,6 +50,7 @@ impl World {
                 ..Counters::default()
             },
             polls,
+            unbalanced: Vec::new(),
             lag: testbed::latency("schedule_lag", 250_000),
             findings: Findings::default(),
             errors: Vec::new(),
@@ -64,6 +66,7 @@ impl World {
             statuses: &self.statuses,
             counted: self.counted,
             polls: &self.polls,
+            unbalanced: &self.unbalanced,
             lag: &self.lag,
             findings: &self.findings,
             errors: &self.errors,
@@ -131,6 +134,7 @@ fn each_gate_fails_just_beyond_its_bound_and_alone() {
                 |w| w.statuses[0]["cores"][0]["account"]["due"] = 10.into(),
                 |w| w.statuses.clear(),
                 |w| w.polls.unbalanced.push("9 due ≠ 8".to_owned()),
+                |w| w.unbalanced.push("9 due ≠ 8, pressed".to_owned()),
             ],
         ),
         ("nothing shed", &[|w| w.counted.shed = 1]),
@@ -209,7 +213,7 @@ fn handshakes_must_be_those_of_the_scheme() {
 }
 
 #[test]
-fn a_pressed_run_has_two_gates_more() {
+fn a_pressed_run_has_gates_of_its_own() {
     let failed = |change: fn(&mut Pressed)| {
         World::failed(|world| {
             let mut pressed = Pressed {
@@ -227,6 +231,21 @@ fn a_pressed_run_has_two_gates_more() {
         ["goodput of 90 % of what the CPU left allows"]
     );
     assert_eq!(failed(|p| p.back_s = 60.1), ["back to normal within 60 s"]);
+    // A turn of all sites, twice as many as the core can do: two cadences of 57 s.
+    let long = |p: &mut Pressed| (p.seconds, p.sites.never_seen) = (143.0, 1);
+    assert_eq!(failed(long), ["no site starved under pressure"]);
+    let short = |p: &mut Pressed| (p.seconds, p.sites.never_seen) = (142.0, 1);
+    assert_eq!(failed(short), Vec::<String>::new());
+    let invented = |p: &mut Pressed| p.good = p.sites.requests + 8_772;
+    assert_eq!(failed(invented), ["every check under pressure was one"]);
+    assert_eq!(
+        failed(|p| p.relieved.never_seen = 1),
+        ["every site seen after the relief"]
+    );
+    assert_eq!(
+        failed(|p| p.relieved.stale = 1),
+        ["back to normal within 60 s"]
+    );
 }
 
 fn failing(gates: &[(&str, bool)]) -> Vec<Judged> {

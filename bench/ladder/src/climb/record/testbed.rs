@@ -127,6 +127,16 @@ pub(crate) fn pressed() -> Pressed {
         allowed: 1_000.0,
         shed: 40,
         unknown: 3,
+        sites: Sites {
+            requests: 990,
+            never_seen: 0,
+            stale: 300,
+        },
+        relieved: Sites {
+            requests: 6_000,
+            never_seen: 0,
+            stale: 0,
+        },
         farm_busy: 0.3,
         farm_lag_p99_ms: 3.0,
         back_s: 4.0,
