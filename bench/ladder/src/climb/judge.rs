@@ -241,22 +241,24 @@ fn memory(seen: &Seen<'_>) -> Gate {
 }
 
 /// The node's cap is the configured one, and what its cores make of it, who lower it for a while
-/// after a stall, kept no check waiting.
+/// after a stall, kept no check waiting: in no poll was a core as full as it admitted then.
 fn concurrency(seen: &Seen<'_>) -> Gate {
-    let (wanted, most) = (u64::from(IN_FLIGHT_MAX), seen.polls.in_flight_max);
+    let wanted = u64::from(IN_FLIGHT_MAX);
     let caps = seen.statuses.iter().map(|status| &status["max_in_flight"]);
     let other = caps.filter(|cap| cap.as_u64() != Some(wanted)).map(|cap| {
         Some(format!(
             "the node's cap of checks in flight is {cap}, {wanted} is configured"
         ))
     });
-    let reached = match seen.polls.limits.first() {
-        None => Some("no core told its limit of checks in flight".to_owned()),
-        Some(lowest) => unless(most < *lowest, || {
-            format!("{most} checks were in flight, and a core admitted {lowest} at a time")
-        }),
-    };
-    gate("admitted concurrency as configured", other.chain([reached]))
+    let untold = unless(seen.polls.limit_min.is_some(), || {
+        "no core told its limit of checks in flight".to_owned()
+    });
+    let full = seen.polls.full.iter().cloned().map(Some);
+    let failures = other.chain([untold]).chain(full);
+    gate(
+        "admitted concurrency as configured",
+        failures.collect::<Vec<_>>(),
+    )
 }
 
 /// The handshakes are those that the scheme names. A core keeps so many sessions; of a larger

@@ -167,8 +167,10 @@ pub(super) struct Polls {
     /// When the last poll was, in ms, and how many checks had finished.
     pub(super) last: Option<(u64, u64)>,
     pub(super) in_flight_max: u64,
-    /// The limits of attempts in flight that cores had.
-    pub(super) limits: std::collections::BTreeSet<u64>,
+    /// The lowest limit of attempts in flight that a core had; absent where none was told.
+    pub(super) limit_min: Option<u64>,
+    /// Polls in which a core had as many in flight as it admitted, a sentence each.
+    pub(super) full: Vec<String>,
     /// Freshness that waits to be written, at most.
     pub(super) pending_max: u64,
     /// Age of the oldest check, at most, in s; absent where it was never told.
@@ -188,13 +190,7 @@ impl Polls {
         let probed = sum("ringwatch_probed_total");
         self.spread(at_ms, probed);
         self.in_flight_max = self.in_flight_max.max(sum("ringwatch_in_flight"));
-        self.limits.extend(
-            scrape
-                .labels("ringwatch_in_flight_limit", "core")
-                .iter()
-                .filter_map(|core| scrape.sum("ringwatch_in_flight_limit", &[("core", core)]))
-                .map(|limit| limit as u64),
-        );
+        self.admitted(at_ms, scrape);
         self.pending_max = self.pending_max.max(sum("ringwatch_projection_pending"));
         let oldest = scrape.sum("ringwatch_freshness_age_seconds", &[("quantile", "1")]);
         self.freshness_max_s = match (self.freshness_max_s, oldest) {
@@ -219,6 +215,21 @@ impl Polls {
             let what = "pending + in flight + probed + shed + stale + cancelled";
             self.unbalanced
                 .push(format!("after {at_ms} ms: {due} due ≠ {parts} {what}"));
+        }
+    }
+
+    /// What each core admits and has in flight, in this poll.
+    fn admitted(&mut self, at_ms: u64, scrape: &Scrape) {
+        for core in scrape.labels("ringwatch_in_flight_limit", "core") {
+            let of = |name: &str| scrape.sum(name, &[("core", &core)]);
+            let limit = of("ringwatch_in_flight_limit").unwrap_or(0.0) as u64;
+            let busy = of("ringwatch_in_flight").unwrap_or(0.0) as u64;
+            self.limit_min = Some(self.limit_min.map_or(limit, |least| least.min(limit)));
+            if busy >= limit && self.full.len() < EXAMPLES_MAX {
+                self.full.push(format!(
+                    "after {at_ms} ms core {core} had {busy} checks in flight, and admitted {limit}"
+                ));
+            }
         }
     }
 
@@ -269,7 +280,8 @@ mod tests {
             (2, 7, 2_900)
         );
         assert_eq!(polls.freshness_max_s, Some(9.5));
-        assert!(polls.unbalanced.is_empty() && polls.limits.iter().eq(&[8_192]));
+        assert!(polls.unbalanced.is_empty() && polls.full.is_empty());
+        assert_eq!(polls.limit_min, Some(8_192));
         polls.add(3_000, &scrape(504, 501, 100), 1);
         assert_eq!(polls.unbalanced.len(), 1, "{:?}", polls.unbalanced);
         assert!(
@@ -277,7 +289,12 @@ mod tests {
             "{:?}",
             polls.unbalanced
         );
-        assert!(polls.limits.contains(&100));
+        assert_eq!((polls.limit_min, polls.full.len()), (Some(100), 0));
+        polls.add(3_500, &scrape(504, 502, 2), 1);
+        assert_eq!(
+            polls.full,
+            ["after 3500 ms core 0 had 2 checks in flight, and admitted 2"]
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use model::schedule::cadence_ms;
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::ceiling::{self, Generator};
@@ -27,8 +28,10 @@ use crate::procfs;
 use crate::taken::{TakenLog, Watched};
 
 const POLL: Duration = Duration::from_millis(500);
-/// From the generator's end to the measured window: what it left behind is gone.
+/// From the generator's end to the measured window, at least and at most: what it left behind is
+/// gone.
 const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 /// Length of a histogram interval, in s: how far the lag reaches out of its window.
 const HISTOGRAM_S: u64 = 5;
 /// The same where the second in which all is well again is looked for.
@@ -199,8 +202,20 @@ impl Stand {
         let seconds = ceiling_s(place.form);
         let of = (&self.farm, self.pids());
         let ceiling = ceiling::measure(of, &generator, rung.rate(), seconds).await?;
-        sleep(SETTLE).await;
+        self.settle().await?;
         Ok(ceiling)
+    }
+
+    /// What the generator did to the node is over: its cores admit what is configured, and it
+    /// believes what it sees. One that does not come so far is measured as it is.
+    async fn settle(&mut self) -> Result<()> {
+        sleep(SETTLE).await;
+        let since = Stopwatch::start();
+        while !is_calm(&self.node.plan().status()?) && since.elapsed() < SETTLE_LIMIT {
+            self.look("settle  ").await?;
+            sleep(SETTLE).await;
+        }
+        Ok(())
     }
 
     /// The measured window: exactly so many intervals, from the reset of the observer.
@@ -249,7 +264,7 @@ impl Stand {
         stage: &str,
         watch: Stopwatch,
         end: Duration,
-    ) -> Result<(Polls, serde_json::Value)> {
+    ) -> Result<(Polls, Value)> {
         let mut polls = Polls::default();
         while watch.elapsed() < end {
             let scrape = self.look(stage).await?;
@@ -319,6 +334,14 @@ impl Stand {
     }
 }
 
+/// Whether a node has its whole cap of checks in flight, and doubts nothing.
+fn is_calm(status: &Value) -> bool {
+    let cores = status["cores"].as_array().map_or(&[][..], Vec::as_slice);
+    let limits = cores.iter().filter_map(|c| c["in_flight_limit"].as_u64());
+    status["max_in_flight"].as_u64() == Some(limits.sum())
+        && status["pressure"]["stance"] == "clear"
+}
+
 /// Seconds of the load generator.
 fn ceiling_s(form: Form) -> u64 {
     match form {
@@ -379,4 +402,25 @@ fn probe_core(place: &Place<'_>, node: &Node) -> Result<Watched> {
         pid,
         tid: core.context("the node has no probe core")?.tid,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_calm_with_its_whole_cap_and_without_doubts() {
+        let status = |limits: [u64; 2], stance: &str| {
+            json!({
+                "max_in_flight": 8_192, "pressure": { "stance": stance },
+                "cores": [{ "in_flight_limit": limits[0] }, { "in_flight_limit": limits[1] }],
+            })
+        };
+        assert!(is_calm(&status([4_096, 4_096], "clear")));
+        assert!(!is_calm(&status([4_096, 4_095], "clear")));
+        assert!(!is_calm(&status([4_096, 4_096], "doubting")));
+        assert!(!is_calm(&json!({})));
+    }
 }

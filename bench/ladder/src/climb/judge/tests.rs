@@ -27,14 +27,14 @@ impl World {
             "cancelled": 0, "held": 0, "sent": 7, "queued": 0, "drained": 7, "stepped": 0,
             "coalesced": 7, "discarded": 0,
         });
-        let mut polls = Polls {
+        let polls = Polls {
             freshness_max_s: Some(57.5),
             in_flight_max: 90,
             rss_max_bytes: 1_000,
             pending_max: 50,
+            limit_min: Some(91),
             ..Polls::default()
         };
-        polls.limits.extend([91, u64::from(IN_FLIGHT_MAX)]);
         Self {
             rung: Rung {
                 faults: FaultMix::None,
@@ -162,10 +162,9 @@ fn each_gate_fails_just_beyond_its_bound_and_alone() {
         (
             "admitted concurrency as configured",
             &[
-                |w| w.polls.limits.extend([90]),
+                |w| w.polls.full.push("90 of 90".to_owned()),
                 |w| w.statuses[0]["max_in_flight"] = 100.into(),
-                |w| w.polls.limits.clear(),
-                |w| w.polls.in_flight_max = u64::from(IN_FLIGHT_MAX),
+                |w| w.polls.limit_min = None,
             ],
         ),
     ];
