@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::time::sleep;
 
+use super::plan::Form;
 use super::reading::Reading;
-use super::record::Ceiling;
+use super::record::{Ceiling, Verdict};
 use crate::baseline::{Sample, peers};
 use crate::children::Running;
 use crate::farm::Farm;
@@ -29,6 +30,9 @@ const WARM_UP_S: u64 = 1;
 const TIME_FOR_A_CHILD: Duration = Duration::from_secs(30);
 /// The least that shows anything, in checks a second.
 const RATE_MIN: u32 = 50;
+/// Of its checks so many may fail; and so much of what it is asked for it must make.
+const GENERATOR_FAILED_MAX: f64 = 0.01;
+const GENERATOR_RATE_MIN: f64 = 0.9;
 
 impl Ceiling {
     /// What follows from the readings: what was served, and how much more the farm could in the
@@ -43,7 +47,10 @@ impl Ceiling {
             farm_busy,
             others_busy: others,
             farm_lag_p99_ms: lag_ms,
+            generator_checks: 0,
             generator_failed: 0,
+            generator_asked_per_s: 0.0,
+            generator_per_s: 0.0,
             limit_per_s: by_room.max(served),
         }
     }
@@ -64,6 +71,29 @@ impl Ceiling {
             )
         })
     }
+
+    /// Why it shows nothing: the load that it is the answer to was not there.
+    fn void(&self) -> Option<String> {
+        let (made, asked) = (self.generator_per_s, self.generator_asked_per_s);
+        let (failed, checks) = (self.generator_failed, self.generator_checks);
+        let is_slow = made < GENERATOR_RATE_MIN * asked;
+        let is_failing = failed as f64 > GENERATOR_FAILED_MAX * checks as f64;
+        (is_slow || is_failing).then(|| {
+            format!(
+                "nothing is known of the farm's ceiling: the load generator made {made:.0} of \
+                 {asked:.0} checks/s, and {failed} of {checks} failed; give it a CPU that has room \
+                 for it, or choose a smaller fleet"
+            )
+        })
+    }
+
+    /// Why the rung is not measured. In the mini form, on machines that are busy, a generator that
+    /// fell behind is none of it.
+    pub(super) fn obstacle(&self, form: Form) -> Option<(Verdict, String)> {
+        let bound = self.farm_bound().map(|why| (Verdict::FarmBound, why));
+        let void = || self.void().filter(|_| form != Form::Mini);
+        bound.or_else(|| void().map(|why| (Verdict::Void, why)))
+    }
 }
 
 /// Runs the generator for `seconds` beside the node and says what the farm can serve.
@@ -73,8 +103,8 @@ pub(super) async fn measure(
     required: f64,
     seconds: u64,
 ) -> Result<Ceiling> {
-    let rate = ((HEADROOM - 1.0) * required).ceil() as u32;
-    let more = generator.run(rate.max(RATE_MIN), seconds);
+    let rate = (((HEADROOM - 1.0) * required).ceil() as u32).max(RATE_MIN);
+    let more = generator.run(rate, seconds);
     let watch = async {
         sleep(Duration::from_secs(WARM_UP_S)).await;
         farm.reset_observer().await?;
@@ -91,7 +121,10 @@ pub(super) async fn measure(
     let served = number("/requests_total")? * 1_000.0 / number("/elapsed_ms")?.max(1.0);
     let (busy, lag_us) = (number("/farm/busy")?, number("/farm/loop_lag_us/p99")?);
     Ok(Ceiling {
+        generator_checks: sample.checks,
         generator_failed: sample.failed,
+        generator_asked_per_s: rate.into(),
+        generator_per_s: sample.checks as f64 / sample.seconds.max(1e-3),
         ..Ceiling::of(required, served, busy, others, lag_us / 1_000.0)
     })
 }
@@ -99,6 +132,8 @@ pub(super) async fn measure(
 /// The load generator of the baselines: the floor, or hyper where the sites speak HTTPS.
 pub(super) struct Generator<'a> {
     pub(super) farm: &'a Farm,
+    /// Whom it asks: hyper the sites that speak HTTPS, the floor the others. Of a mixed fleet it
+    /// asks one kind, the plain sites, which are most of it.
     pub(super) is_https: bool,
     pub(super) cpu: usize,
     /// For its list of sites and its log.
@@ -116,11 +151,8 @@ impl Generator<'_> {
         };
         let file = self.folder.join("peers");
         let csv = std::fs::read_to_string(self.targets)?;
-        let head: Vec<&str> = csv.lines().take(PEERS_MAX + 1).collect();
-        peers::write(
-            &peers::resolve_all(&head.join("\n"), self.farm.ready.dns)?,
-            &file,
-        )?;
+        let asked = asked(&csv, self.is_https);
+        peers::write(&peers::resolve_all(&asked, self.farm.ready.dns)?, &file)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(subcommand).arg("--peers").arg(&file);
         for (flag, value) in [
@@ -141,6 +173,16 @@ impl Generator<'_> {
         serde_json::from_str(text.trim())
             .with_context(|| format!("the load generator wrote no sample: {text}"))
     }
+}
+
+/// The head of a list of targets and its first sites of one scheme.
+fn asked(csv: &str, is_https: bool) -> String {
+    let scheme = if is_https { "https://" } else { "http://" };
+    let mut lines = csv.lines();
+    let head = lines.next();
+    let sites = lines.filter(|line| line.starts_with(scheme));
+    let asked: Vec<&str> = head.into_iter().chain(sites.take(PEERS_MAX)).collect();
+    asked.join("\n")
 }
 
 #[cfg(test)]
@@ -171,6 +213,34 @@ mod tests {
             bound.contains("12800 checks/s") && bound.contains("13000 are"),
             "{bound}"
         );
+    }
+
+    #[test]
+    fn a_generator_that_failed_or_fell_behind_shows_no_ceiling() {
+        let of = |failed, per_s| Ceiling {
+            generator_checks: 1_000,
+            generator_failed: failed,
+            generator_asked_per_s: 100.0,
+            generator_per_s: per_s,
+            ..ceiling(13_000.0, 0.9, 0.4)
+        };
+        assert_eq!(of(10, 90.0).void(), None);
+        assert!(of(11, 100.0).void().is_some());
+        let void = of(0, 89.0).void().expect("too slow");
+        assert!(void.contains("89 of 100 checks/s"), "{void}");
+        let verdict = |form| of(0, 89.0).obstacle(form).map(|(verdict, _)| verdict);
+        assert_eq!(verdict(Form::Full), Some(Verdict::Void));
+        assert_eq!(verdict(Form::Mini), None);
+        let small = ceiling(12_999.0, 0.9, 0.4).obstacle(Form::Full);
+        assert_eq!(small.map(|it| it.0), Some(Verdict::FarmBound));
+    }
+
+    #[test]
+    fn only_sites_of_one_scheme_are_asked() {
+        let csv = "url,interval_s\nhttps://a:1/,60\nhttp://b:2/,60\nhttp://c:2/,60\n";
+        assert_eq!(asked(csv, true), "url,interval_s\nhttps://a:1/,60");
+        let plain = "url,interval_s\nhttp://b:2/,60\nhttp://c:2/,60";
+        assert_eq!(asked(csv, false), plain);
     }
 
     #[test]

@@ -114,8 +114,11 @@ pub(super) struct Ceiling {
     pub(super) farm_busy: f64,
     pub(super) others_busy: f64,
     pub(super) farm_lag_p99_ms: f64,
-    /// Checks of the generator that failed.
+    /// Checks of the generator, those that failed, and how many a second it was asked for and made.
+    pub(super) generator_checks: u64,
     pub(super) generator_failed: u64,
+    pub(super) generator_asked_per_s: f64,
+    pub(super) generator_per_s: f64,
     /// What was served, or what the rest of the core lets expect, whichever is more.
     pub(super) limit_per_s: f64,
 }

@@ -91,10 +91,10 @@ pub(super) async fn run(place: &Place<'_>, rung: &Rung) -> Result<Run> {
     let mut stand = Stand::set_up(place, rung).await?;
     stand.warm_up(rung).await?;
     let ceiling = stand.ceiling(place, rung).await?;
-    if let Some(why) = ceiling.farm_bound() {
+    if let Some((verdict, why)) = ceiling.obstacle(place.form) {
         stand.node.stop().await?;
         stand.take_down().await?;
-        return Ok(ended(Verdict::FarmBound, vec![why], Some(ceiling)));
+        return Ok(ended(verdict, vec![why], Some(ceiling)));
     }
     let window = stand.measure(place, rung).await?;
     let press = stand.press(place, rung, &window).await?;
