@@ -36,6 +36,13 @@ impl Scrape {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
+    /// Those of `names` without any sample.
+    pub(crate) fn lacking<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {
+        let is_there = |name: &&str| self.samples.iter().any(|sample| sample.name == **name);
+        let names = names.iter().copied();
+        names.filter(|name| !is_there(name)).collect()
+    }
+
     /// Every value that `label` has on samples called `name`.
     pub(crate) fn labels(&self, name: &str, label: &str) -> BTreeSet<String> {
         let samples = self.samples.iter().filter(|sample| sample.name == name);
@@ -148,6 +155,8 @@ lag_bucket{core=\"1\",le=\"+Inf\"} 100
             None
         );
         assert_eq!(scrape.sum("ringwatch_rss_bytes", &[]), Some(1_024.0));
+        let names = ["ringwatch_due_total", "ringwatch_due", "lag_bucket"];
+        assert_eq!(scrape.lacking(&names), ["ringwatch_due"]);
     }
 
     #[test]

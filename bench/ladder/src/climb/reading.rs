@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::record::Cpu;
 use crate::baseline::engine::CORE_THREAD;
@@ -121,6 +121,38 @@ pub(super) struct Counters {
     pub(super) tls_resumed: u64,
     pub(super) dns_queries: u64,
     pub(super) freshness_rows: u64,
+}
+
+/// What every scrape of a node has, from the first on. Read as it is, a metric that was renamed
+/// would be a 0: nothing shed, nothing in flight, nothing waiting.
+const ALWAYS: [&str; 13] = [
+    "ringwatch_due_total",
+    "ringwatch_pending",
+    "ringwatch_in_flight",
+    "ringwatch_in_flight_limit",
+    "ringwatch_probed_total",
+    "ringwatch_shed_total",
+    "ringwatch_stale_total",
+    "ringwatch_cancelled_total",
+    "ringwatch_targets",
+    "ringwatch_projection_pending",
+    "ringwatch_store_rows_total",
+    "ringwatch_tls_handshakes_total",
+    "ringwatch_dns_queries_total",
+];
+
+/// Refuses a node that does not tell what is read here.
+///
+/// # Errors
+/// Which metrics are not there.
+pub(super) fn must_tell_all(scrape: &Scrape) -> Result<()> {
+    let lacking = scrape.lacking(&ALWAYS);
+    ensure!(
+        lacking.is_empty(),
+        "the node's metrics have no {}: this ladder and this node are not of one revision",
+        lacking.join(", ")
+    );
+    Ok(())
 }
 
 impl Counters {
@@ -295,6 +327,14 @@ mod tests {
             polls.full,
             ["after 3500 ms core 0 had 2 checks in flight, and admitted 2"]
         );
+    }
+
+    #[test]
+    fn a_metric_that_is_not_there_is_no_zero() {
+        let text: Vec<String> = ALWAYS.iter().map(|name| format!("{name} 0\n")).collect();
+        assert!(must_tell_all(&Scrape::parse(&text.concat())).is_ok());
+        let cut = must_tell_all(&Scrape::parse(&text[1..].concat())).expect_err("one lacks");
+        assert!(cut.to_string().contains("no ringwatch_due_total:"), "{cut}");
     }
 
     #[test]

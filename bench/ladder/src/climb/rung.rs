@@ -14,7 +14,7 @@ use super::finding::{Ended, Window};
 use super::limits::{IN_FLIGHT_MAX, Means};
 use super::plan::{Form, Rung, Scheme, StoreKind, TIMEOUT_MS};
 use super::pressing::{self, Press};
-use super::reading::{Counters, Pids, Polls, Reading};
+use super::reading::{self, Counters, Pids, Polls, Reading};
 use super::record::{Ceiling, Cpus, Run, Verdict};
 use super::{faults, finding};
 use crate::baseline::engine::CORE_THREAD;
@@ -89,6 +89,7 @@ pub(super) async fn run(place: &Place<'_>, rung: &Rung) -> Result<Run> {
         return Ok(ended(Verdict::NotBegun, short, None));
     }
     let mut stand = Stand::set_up(place, rung).await?;
+    reading::must_tell_all(&stand.look("start   ").await?)?;
     stand.warm_up(rung).await?;
     let ceiling = stand.ceiling(place, rung).await?;
     if let Some((verdict, why)) = ceiling.obstacle(place.form) {
