@@ -65,7 +65,7 @@ pub(super) struct Seen<'a> {
 pub(super) fn gates(seen: &Seen<'_>) -> Vec<Judged> {
     let mut gates = vec![
         right(observed(seen)),
-        right(none_stale(seen)),
+        timed(none_stale(seen)),
         timed(often_enough(seen)),
         timed(young(seen)),
         timed(lag(seen.lag)),
