@@ -35,6 +35,8 @@ use state::State;
 
 /// What the folder of a run begins with.
 const RUN: &str = "run-";
+/// Where a report has its interval logs.
+const LOGS: &str = "hdr";
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -120,8 +122,6 @@ pub(crate) async fn run(options: &ClimbOptions) -> Result<()> {
     let form = options.form();
     let rungs = plan::rungs(form, &options.choice);
     ensure!(!rungs.is_empty(), "no rung is left of what is chosen");
-    let folder = made(&options.out.join(form.name()))?;
-    println!("{}\nwriting to {}", machine.line(), folder.display());
     let mut state = State {
         planned: std::iter::repeat_n(&rungs, options.repeats.into())
             .flatten()
@@ -138,6 +138,9 @@ pub(crate) async fn run(options: &ClimbOptions) -> Result<()> {
             left_out: Vec::new(),
         },
     };
+    let folder = made(&options.out.join(state.folder_name()?))?;
+    let machine = state.report.machine.line();
+    println!("{machine}\nwriting to {}", folder.display());
     if options.fresh {
         state::forget(&folder)?;
     } else if let Some(said) = state.resume(&folder)? {
@@ -252,8 +255,10 @@ fn thin_out(folder: &Path) {
     }
 }
 
-/// Writes plots, logs, `report.md` and, last, `report.json`: where it is, the others are too.
+/// Writes plots, logs, `report.md` and, last, `report.json`: where it is, the others are too, and
+/// nothing of an earlier report.
 fn conclude(report: &Report, folder: &Path, to: &Path) -> Result<()> {
+    clear(to)?;
     let mut plots = Vec::new();
     for (name, svg) in plots::all(&report.runs)? {
         record::write_text(&to.join(&name), &svg)?;
@@ -267,9 +272,29 @@ fn conclude(report: &Report, folder: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes an earlier report, its JSON first: without that the rest is no report. Of plots and
+/// logs only what has a name of ours goes; the folder may have more in it.
+fn clear(to: &Path) -> Result<()> {
+    state::remove(&to.join("report.json"))?;
+    state::remove(&to.join("report.md"))?;
+    clear_of(to, plots::is_plot)?;
+    clear_of(&made(&to.join(LOGS))?, |name| name.starts_with(RUN))
+}
+
+/// Removes the files whose names are `ours`.
+fn clear_of(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if ours(&entry.file_name().to_string_lossy()) {
+            state::remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies the interval logs of every run to `hdr` and names them.
 fn copy_logs(folder: &Path, to: &Path) -> Result<Vec<String>> {
-    let to = made(&to.join("hdr"))?;
+    let to = made(&to.join(LOGS))?;
     let mut names = Vec::new();
     for run in std::fs::read_dir(folder)? {
         let run = run?;
@@ -282,7 +307,7 @@ fn copy_logs(folder: &Path, to: &Path) -> Result<Vec<String>> {
             let name = format!("{}-{}", of.to_string_lossy(), log_name.to_string_lossy());
             std::fs::copy(log.path(), to.join(&name))
                 .with_context(|| format!("cannot copy {}", log.path().display()))?;
-            names.push(format!("hdr/{name}"));
+            names.push(format!("{LOGS}/{name}"));
         }
     }
     names.sort();
@@ -342,6 +367,12 @@ mod tests {
         let hdr = folder.path().join("run-1-x/node/data/hdr");
         std::fs::create_dir_all(&hdr).expect("made");
         std::fs::write(hdr.join("a.hdr"), "log").expect("written");
+        let old = ["cpu.svg", "lag-mixed-mysql.svg", "hdr/run-9-x.hdr"];
+        std::fs::create_dir(to.path().join("hdr")).expect("made");
+        let others = ["logo.svg", "cpu.txt", "hdr/mine.hdr"];
+        for name in old.iter().chain(&others) {
+            std::fs::write(to.path().join(name), "old").expect("written");
+        }
         let report = testbed::report();
         conclude(&report, folder.path(), to.path()).expect("written");
         let found = record::read_report(&to.path().join("report.json")).expect("whole");
@@ -353,6 +384,8 @@ mod tests {
                 "{name}"
             );
         }
+        assert!(old[1..].iter().all(|name| !to.path().join(name).exists()));
+        assert!(others.iter().all(|name| to.path().join(name).exists()));
     }
 
     #[test]

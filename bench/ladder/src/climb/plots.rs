@@ -9,6 +9,8 @@ use plotters::prelude::*;
 
 use super::record::{Latency, Measured, Run};
 
+/// The one plot of all columns.
+const CPU: &str = "cpu.svg";
 /// Size of a plot.
 const SIZE: (u32, u32) = (960, 540);
 /// Colours that can be told apart (Okabe and Ito); further curves begin again.
@@ -67,9 +69,16 @@ pub(super) fn all(runs: &[Run]) -> Result<Vec<Plot>> {
         }
     }
     if !columns.is_empty() {
-        plots.push(("cpu.svg".to_owned(), cpu(&columns)?));
+        plots.push((CPU.to_owned(), cpu(&columns)?));
     }
     Ok(plots)
+}
+
+/// Whether [`all`] may have given a file this name.
+pub(super) fn is_plot(name: &str) -> bool {
+    let kinds = ["age-", "lag-", "rate-", "phases-"];
+    let is_of_kind = |stem: &str| kinds.iter().any(|kind| stem.starts_with(kind));
+    name == CPU || name.strip_suffix(".svg").is_some_and(is_of_kind)
 }
 
 /// Of the rungs of a column.

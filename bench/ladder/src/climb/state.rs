@@ -10,6 +10,8 @@ use super::plan::Rung;
 use super::record::{FORMAT, Report, Run, Verdict, write_whole};
 
 const FILE: &str = "state.json";
+/// Folders of other climbs that are kept beside one.
+const ASIDES_MAX: u32 = 999;
 
 /// A climb that has begun.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,10 +88,25 @@ impl State {
         ))
     }
 
-    /// Takes over what a climb in `folder` left, if it is this one; else keeps its file aside.
+    /// Name of the folder of this climb: the form, and a hash of what is planned, so that a climb
+    /// of other rungs finds its own and leaves this one alone.
     ///
     /// # Errors
-    /// When a file cannot be read or moved.
+    /// When the plan cannot be written down.
+    pub(super) fn folder_name(&self) -> Result<String> {
+        let plan = serde_json::to_vec(&self.planned)?;
+        Ok(format!(
+            "{}-{:08x}",
+            self.report.form.name(),
+            hash(&plan) >> 32
+        ))
+    }
+
+    /// Takes over what a climb in `folder` left, if it is this one; else puts the whole folder, its
+    /// logs too, aside under a number that is free.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the folder not be moved.
     pub(super) fn resume(&mut self, folder: &Path) -> Result<Option<String>> {
         let file = path(folder);
         let text = match std::fs::read_to_string(&file) {
@@ -117,12 +134,10 @@ impl State {
                 Ok(Some(format!("{shown}: goes on after {next} of {all} runs")))
             }
             Err(why) => {
-                let aside = file.with_extension("json.old");
-                std::fs::rename(&file, &aside)
-                    .with_context(|| format!("cannot move {shown} aside"))?;
+                let aside = put_aside(folder)?;
                 let aside = aside.display();
                 Ok(Some(format!(
-                    "{shown} {why}: begins anew; it is kept as {aside}"
+                    "{shown} {why}: begins anew; all of it is kept in {aside}"
                 )))
             }
         }
@@ -137,13 +152,44 @@ impl State {
     }
 }
 
+/// Moves `folder` to its name with `.old-` and a number that is free, and makes it anew.
+fn put_aside(folder: &Path) -> Result<PathBuf> {
+    let named = |number: u32| {
+        let mut name = folder.as_os_str().to_owned();
+        name.push(format!(".old-{number}"));
+        PathBuf::from(name)
+    };
+    let aside = (1..=ASIDES_MAX).map(named).find(|aside| !aside.exists());
+    let aside = aside.with_context(|| {
+        let shown = folder.display();
+        format!("{ASIDES_MAX} climbs are kept beside {shown}: remove what nobody needs")
+    })?;
+    std::fs::rename(folder, &aside)
+        .and_then(|()| std::fs::create_dir(folder))
+        .with_context(|| format!("cannot move {} aside", folder.display()))?;
+    Ok(aside)
+}
+
+/// FNV-1a: the same in every build, which the hashers of the standard library do not promise.
+fn hash(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 /// Forgets the climb in `folder`.
 ///
 /// # Errors
 /// When its file cannot be removed.
 pub(super) fn forget(folder: &Path) -> Result<()> {
-    let file = path(folder);
-    match std::fs::remove_file(&file) {
+    remove(&path(folder))
+}
+
+/// Removes a file if it is there.
+///
+/// # Errors
+/// When it cannot be removed.
+pub(super) fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", file.display()))
         }
@@ -241,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_whole_or_is_kept_aside() {
+    fn a_climb_is_taken_up_where_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut climb = state(&[]);
         assert_eq!(climb.resume(folder.path()).expect("nothing there"), None);
@@ -256,18 +302,46 @@ mod tests {
             left_out[..1],
             "the other is tried again"
         );
-        let file = path(folder.path());
-        let text = std::fs::read_to_string(&file).expect("text");
-        std::fs::write(&file, &text[..text.len() / 2]).expect("cut");
-        let mut climb = state(&[]);
-        let said = climb.resume(folder.path()).expect("read").expect("said");
-        assert!(
-            said.contains("is not understood") && said.contains("begins anew"),
-            "{said}"
-        );
-        assert!(climb.report.runs.is_empty() && !file.exists());
-        assert!(file.with_extension("json.old").exists());
+        forget(folder.path()).expect("removed");
         forget(folder.path()).expect("nothing to forget is no error");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_kept_with_its_logs_and_never_written_over() {
+        let all = tempfile::tempdir().expect("a folder");
+        let folder = all.path().join("full-1");
+        std::fs::create_dir(&folder).expect("made");
+        for number in 1..=2 {
+            std::fs::write(path(&folder), "{").expect("cut");
+            std::fs::write(folder.join("log"), number.to_string()).expect("written");
+            let mut climb = state(&[]);
+            let said = climb.resume(&folder).expect("read").expect("said");
+            assert!(
+                said.contains("is not understood") && said.contains("begins anew"),
+                "{said}"
+            );
+            assert!(climb.report.runs.is_empty() && !path(&folder).exists());
+        }
+        for number in ["1", "2"] {
+            let aside = all.path().join(format!("full-1.old-{number}"));
+            assert!(aside.join(FILE).exists());
+            let log = std::fs::read_to_string(aside.join("log")).expect("kept");
+            assert_eq!(log, number);
+        }
+    }
+
+    #[test]
+    fn climbs_of_other_rungs_have_folders_of_their_own() {
+        let named = |change: fn(&mut State)| {
+            let mut state = state(&[]);
+            change(&mut state);
+            state.folder_name().expect("named")
+        };
+        let name = named(|_| {});
+        assert!(name.starts_with("full-") && name.len() == 13, "{name}");
+        assert_eq!(name, named(|s| s.report.machine.revision = None));
+        assert_ne!(name, named(|s| s.planned.truncate(5)));
+        assert_eq!(hash(b"a"), 0xaf63_dc4c_8601_ec8c, "the known one");
     }
 
     #[test]
