@@ -1,10 +1,10 @@
 //! `ladder compare A.json B.json`: what got better or worse from one climb to another, beyond what
 //! two runs of the same differ by. Pure, but for the two files.
 //!
-//! **The noise rule.** A figure moved when the medians differ by more than its margin and, where
-//! both climbs have three runs or more of the rung, no run of one lies between the runs of the
-//! other. Figures of fewer runs are *single*: their margin is three times as wide, since what one
-//! run shows also shows the minute in which it was made.
+//! **The noise rule.** Figures are those of clean runs. One moved when the medians differ by more
+//! than its margin and, where both climbs have three runs or more of the rung, no run of one lies
+//! between the runs of the other. Figures of fewer runs are *single*: their margin is three times
+//! as wide, since what one run shows also shows the minute in which it was made.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use crate::table::Table;
 
 /// How much wider the margin of single figures is.
 const SINGLE_FACTOR: f64 = 3.0;
-const RULE: &str = "A figure moved when its medians differ by more than its margin and, with three \
-    runs or more on both sides, the runs of A and B do not overlap. *Single*: fewer runs, and a \
-    margin three times as wide.";
+const RULE: &str = "Figures are those of clean runs. One moved when its medians differ by more \
+    than its margin and, with three runs or more on both sides, the runs of A and \
+    B do not overlap. *Single*: fewer runs, and a margin three times as wide.";
 
 /// What to compare.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,57 +34,78 @@ pub(crate) struct CompareOptions {
     gate: bool,
 }
 
-/// Of which less is better, with its margins: a part of it, and so much at least.
+/// A figure with its margins: a part of it, and so much at least.
 struct Figure {
     name: &'static str,
     unit: &'static str,
+    better: Better,
     margin: f64,
     least: f64,
-    of: fn(&Measured) -> Option<f64>,
+    of: fn(&Run, &Measured) -> Option<f64>,
 }
 
-const FIGURES: [Figure; 8] = [
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Better {
+    Less,
+    More,
+}
+
+const FIGURES: [Figure; 12] = [
+    Figure {
+        name: "checks per second",
+        unit: "/s",
+        better: Better::More,
+        margin: 0.02,
+        least: 1.0,
+        of: |_, m| Some(m.checks_per_s),
+    },
     Figure {
         name: "probe core per check",
         unit: "µs",
+        better: Better::Less,
         margin: 0.05,
         least: 0.5,
-        of: |m| Some(m.cpu.core_us),
+        of: |_, m| Some(m.cpu.core_us),
     },
     Figure {
         name: "node per check",
         unit: "µs",
+        better: Better::Less,
         margin: 0.05,
         least: 0.5,
-        of: |m| Some(m.cpu.node_us),
+        of: |_, m| Some(m.cpu.node_us),
     },
     Figure {
         name: "store per check",
         unit: "µs",
+        better: Better::Less,
         margin: 0.10,
         least: 0.5,
-        of: |m| m.cpu.store_us,
+        of: |_, m| m.cpu.store_us,
     },
     Figure {
         name: "schedule lag p99",
         unit: "ms",
+        better: Better::Less,
         margin: 0.25,
         least: 1.0,
-        of: |m| Some(m.lag.p99_us as f64 / 1e3),
+        of: |_, m| Some(m.lag.p99_us as f64 / 1e3),
     },
     Figure {
         name: "schedule lag p99.9",
         unit: "ms",
+        better: Better::Less,
         margin: 0.50,
         least: 5.0,
-        of: |m| Some(m.lag.p999_us as f64 / 1e3),
+        of: |_, m| Some(m.lag.p999_us as f64 / 1e3),
     },
     Figure {
         name: "total p99",
         unit: "ms",
+        better: Better::Less,
         margin: 0.25,
         least: 0.5,
-        of: |m| {
+        of: |_, m| {
             m.phases
                 .iter()
                 .find(|p| p.phase == "total")
@@ -94,16 +115,42 @@ const FIGURES: [Figure; 8] = [
     Figure {
         name: "memory",
         unit: "MiB",
+        better: Better::Less,
         margin: 0.05,
         least: 8.0,
-        of: |m| Some(m.rss_max_bytes as f64 / f64::from(1 << 20)),
+        of: |_, m| Some(m.rss_max_bytes as f64 / f64::from(1 << 20)),
     },
     Figure {
         name: "observer age max",
         unit: "s",
+        better: Better::Less,
         margin: 0.02,
         least: 0.5,
-        of: |m| m.observer.age.map(|age| age.max as f64 / 1e3),
+        of: |_, m| m.observer.age.map(|age| age.max as f64 / 1e3),
+    },
+    Figure {
+        name: "slowest fault down",
+        unit: "s",
+        better: Better::Less,
+        margin: 0.10,
+        least: 5.0,
+        of: |_, m| m.slowest_down_s(),
+    },
+    Figure {
+        name: "goodput under pressure",
+        unit: "%",
+        better: Better::More,
+        margin: 0.05,
+        least: 2.0,
+        of: |run, _| run.pressed.as_ref().map(|it| 100.0 * it.goodput()),
+    },
+    Figure {
+        name: "back to normal",
+        unit: "s",
+        better: Better::Less,
+        margin: 0.25,
+        least: 3.0,
+        of: |run, _| run.pressed.as_ref().map(|it| it.back_s),
     },
 ];
 
@@ -183,9 +230,10 @@ fn verdict_moved(rung: &str, before: &[&Run], after: &[&Run]) -> Option<Move> {
 
 impl Figure {
     fn moved(&self, rung: &str, before: &[&Run], after: &[&Run]) -> Option<Move> {
+        // Those of a run that is not clean tell of its trouble.
         let values = |runs: &[&Run]| -> Vec<f64> {
-            let measured = runs.iter().filter_map(|run| run.measured.as_ref());
-            measured.filter_map(self.of).collect()
+            let value = |run: &Run| (self.of)(run, run.measured.as_ref()?);
+            record::clean(runs).into_iter().filter_map(value).collect()
         };
         let (before, after) = (values(before), values(after));
         if before.is_empty() || after.is_empty() {
@@ -201,7 +249,7 @@ impl Figure {
             what: self.name.to_owned(),
             before: format!("{was:.1} {}", self.unit),
             after: format!("{is:.1} {}", self.unit),
-            is_worse: is > was,
+            is_worse: (is > was) == (self.better == Better::Less),
             is_single,
         })
     }
@@ -316,6 +364,39 @@ mod tests {
             moved(&[40.0, 40.0], &[45.0, 45.0, 45.0]).is_empty(),
             "two are single too"
         );
+    }
+
+    #[test]
+    fn runs_that_are_not_clean_move_no_figure() {
+        let mut after = climb(&[40.0, 40.1, 40.2, 90.0]);
+        after.runs[3].verdict = Verdict::Failed;
+        assert!(moves(&climb(&[40.0; 3]), &after).is_empty());
+        for run in &mut after.runs {
+            run.verdict = Verdict::Void;
+        }
+        let moves = moves(&climb(&[90.0; 3]), &after);
+        assert_eq!((moves.len(), moves[0].what.as_str()), (1, "verdict"));
+    }
+
+    #[test]
+    fn more_checks_and_more_goodput_are_better_and_the_rest_is_worse() {
+        let (before, mut after) = (testbed::report(), testbed::report());
+        let run = &mut after.runs[1];
+        let pressed = run.pressed.as_mut().expect("pressed");
+        (pressed.good, pressed.back_s) = (700, 30.0);
+        let measured = run.measured.as_mut().expect("measured");
+        measured.checks_per_s *= 1.1;
+        let moves = moves(&before, &after);
+        let found: Vec<_> = moves
+            .iter()
+            .map(|m| (m.what.as_str(), m.is_worse))
+            .collect();
+        let wanted = [
+            ("checks per second", false),
+            ("goodput under pressure", true),
+            ("back to normal", true),
+        ];
+        assert_eq!(found, wanted);
     }
 
     #[test]

@@ -285,7 +285,7 @@ fn handshakes(seen: &Seen<'_>) -> Gate {
 }
 
 fn goodput(pressed: &Pressed) -> Gate {
-    let share = pressed.good as f64 / pressed.allowed.max(1.0);
+    let share = pressed.goodput();
     let failure = unless(share >= GOODPUT_MIN, || {
         format!(
             "{} checks were of use, {:.0} % of the {:.0} that the CPU left allows",

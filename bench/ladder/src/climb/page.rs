@@ -1,13 +1,14 @@
 //! `report.md`: a climb for people. Pure: text from what was written down.
 
 use super::plan::Form;
-use super::record::{Latency, Measured, REPEATS_FOR_A_CLAIM, Report, Run, Verdict};
+use super::record::{Latency, Measured, REPEATS_FOR_A_CLAIM, Report, Run, Verdict, clean};
 use crate::baseline::median;
 use crate::table::{Table, grouped};
 
 /// What holds of every number.
-const NOTES: &str = "*Runs*: the median of so many, or *single* where they are fewer than three: \
-    no claim. Observer gates leave out a site from its fault's start to its end and two intervals \
+const NOTES: &str = "*Runs*: the median of so many, all clean, or *single* where they are fewer \
+    than three: no claim. Where no run was clean the figures are those of what was tried, and say \
+    why, not how well. Observer gates leave out a site from its fault's start to its end and two intervals \
     more, by the ground truth. CPU is user and system, by `/proc`; that of the node is of all its \
     threads. *Taken*: CPU time that others had while the probe core wanted it, in the whole \
     window: with much of it a run tells of the machine. *https-full*: every handshake is a full \
@@ -113,7 +114,9 @@ fn rung_table(rungs: &[Vec<&Run>]) -> String {
     table.markdown()
 }
 
-fn rung_row(runs: &[&Run]) -> Vec<String> {
+fn rung_row(all: &[&Run]) -> Vec<String> {
+    let clean = clean(all);
+    let runs = if clean.is_empty() { all } else { &clean };
     let of = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Option<f64> {
         let measured = runs.iter().filter_map(|run| run.measured.as_ref());
         let values: Vec<f64> = measured.filter_map(figure).collect();
@@ -126,10 +129,10 @@ fn rung_row(runs: &[&Run]) -> Vec<String> {
     let ceilings: Vec<f64> = ceilings.collect();
     let ceiling = (!ceilings.is_empty()).then(|| median(ceilings));
     vec![
-        runs[0].rung.name(),
-        verdicts(runs),
+        all[0].rung.name(),
+        verdicts(all),
         whole(of(&|m| Some(m.checks_per_s))),
-        grouped(runs[0].rung.rate().round() as u64),
+        grouped(all[0].rung.rate().round() as u64),
         whole(ceiling),
         tenths(of(&|m| Some(m.cpu.core_us))),
         tenths(of(&|m| Some(m.cpu.node_us))),
@@ -143,7 +146,7 @@ fn rung_row(runs: &[&Run]) -> Vec<String> {
         tenths(of(&|m| m.observer.age.map(|age| age.max as f64 / 1e3))),
         percent(of(&resumed)),
         tenths(of(&|m| m.taken_ms.map(|ms| ms as f64 / 1e3))),
-        repeats(runs),
+        repeats(&clean),
     ]
 }
 
@@ -168,11 +171,10 @@ fn verdicts(runs: &[&Run]) -> String {
 }
 
 fn repeats(runs: &[&Run]) -> String {
-    let measured = runs.iter().filter(|run| run.measured.is_some()).count();
-    if measured < REPEATS_FOR_A_CLAIM {
-        "single".to_owned()
-    } else {
-        measured.to_string()
+    match runs.len() {
+        0 => "none clean".to_owned(),
+        count if count < REPEATS_FOR_A_CLAIM => "single".to_owned(),
+        count => count.to_string(),
     }
 }
 
@@ -216,10 +218,7 @@ fn pressed_table(runs: &[Run]) -> String {
             format!("{:.0} %", 100.0 * pressed.had),
             format!("{:.0} %", 100.0 * pressed.could),
             grouped(pressed.good),
-            format!(
-                "{:.0} %",
-                100.0 * pressed.good as f64 / pressed.allowed.max(1.0)
-            ),
+            format!("{:.0} %", 100.0 * pressed.goodput()),
             grouped(pressed.shed),
             grouped(pressed.unknown),
             grouped(pressed.sites.never_seen),
@@ -313,17 +312,12 @@ fn fault_table(runs: &[Run]) -> String {
         let sum = |of: fn(&crate::findings::KindRow) -> usize| -> String {
             measured.faults.iter().map(of).sum::<usize>().to_string()
         };
-        let slowest = measured
-            .faults
-            .iter()
-            .filter_map(|kind| Some(kind.down?.max))
-            .max();
         table.row([
             run.rung.name(),
             sum(|kind| kind.sites),
             sum(|kind| kind.confirmed),
             sum(|kind| kind.recovered),
-            shown(slowest.map(|ms| ms as f64 / 1e3), |s| format!("{s:.1}")),
+            shown(measured.slowest_down_s(), |s| format!("{s:.1}")),
         ]);
     }
     if any { table.markdown() } else { String::new() }
@@ -399,6 +393,24 @@ mod tests {
         assert!(
             three.contains("  45.0 |") && three.trim_end().ends_with("3 |"),
             "{three}"
+        );
+    }
+
+    #[test]
+    fn a_run_that_is_not_clean_moves_no_median() {
+        let mut report = repeated(&[40.0, 42.0, 44.0, 90.0, 95.0]);
+        for run in &mut report.runs[3..] {
+            run.verdict = Verdict::Failed;
+        }
+        let row = row_of(&report);
+        assert!(row.contains(" 42.0 |") && row.ends_with("3 |"), "{row}");
+        for run in &mut report.runs {
+            run.verdict = Verdict::FarmBound;
+        }
+        let row = row_of(&report);
+        assert!(
+            row.contains(" 44.0 |") && row.ends_with("none clean |"),
+            "{row}"
         );
     }
 

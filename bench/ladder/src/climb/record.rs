@@ -90,6 +90,19 @@ impl Verdict {
     }
 }
 
+/// Those of `runs` whose figures count.
+pub(super) fn clean<'a>(runs: &[&'a Run]) -> Vec<&'a Run> {
+    let is_clean = |run: &&Run| run.verdict == Verdict::Clean;
+    runs.iter().copied().filter(is_clean).collect()
+}
+
+impl Pressed {
+    /// What was of use, of what the CPU allowed.
+    pub(super) fn goodput(&self) -> f64 {
+        self.good as f64 / self.allowed.max(1.0)
+    }
+}
+
 /// One gate of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -155,6 +168,15 @@ pub(super) struct Measured {
     pub(super) taken_ms: Option<u64>,
     pub(super) faults: Vec<KindRow>,
     pub(super) false_downs: u64,
+}
+
+impl Measured {
+    /// From a fault to Down, at most, in s; absent where none was found.
+    pub(super) fn slowest_down_s(&self) -> Option<f64> {
+        let kinds = self.faults.iter();
+        let slowest = kinds.filter_map(|kind| Some(kind.down?.max)).max();
+        slowest.map(|ms| ms as f64 / 1e3)
+    }
 }
 
 /// CPU of the measured window.
