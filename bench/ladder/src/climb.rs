@@ -4,13 +4,14 @@
 //!
 //! ```text
 //! plan ─► rung (limits ─► ceiling ─► measure ─► press ─► faults ─► finding ─► judge) ─► state
-//!                                                      record ─► page, plots, compare
+//!                                                record ─► flat, page, plots, compare
 //! ```
 
 mod ceiling;
 pub(crate) mod compare;
 mod faults;
 mod finding;
+mod flat;
 mod judge;
 mod limits;
 mod page;
@@ -136,6 +137,7 @@ pub(crate) async fn run(options: &ClimbOptions) -> Result<()> {
             repeats: options.repeats.into(),
             runs: Vec::new(),
             left_out: Vec::new(),
+            flatness: Vec::new(),
         },
     };
     let folder = made(&options.out.join(state.folder_name()?))?;
@@ -150,6 +152,7 @@ pub(crate) async fn run(options: &ClimbOptions) -> Result<()> {
         forget_runs(&folder)?;
     }
     climb(options, &folder, &mut state).await?;
+    state.report.flatness = flat::flatness(&state.report.runs);
     let report = match &options.report {
         Some(report) => made(report)?,
         None => made(&folder.join("report"))?,
@@ -158,7 +161,7 @@ pub(crate) async fn run(options: &ClimbOptions) -> Result<()> {
     state::forget(&folder)?;
     let failures = page::failures(&state.report);
     if !failures.is_empty() {
-        bail!("rungs that are not clean: {}", failures.join("; "));
+        bail!("the climb is no success: {}", failures.join("; "));
     }
     Ok(())
 }

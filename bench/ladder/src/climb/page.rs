@@ -1,19 +1,21 @@
 //! `report.md`: a climb for people. Pure: text from what was written down.
 
-use super::plan::Form;
+use super::flat;
+use super::plan::{Form, size};
 use super::record::{Latency, Measured, REPEATS_FOR_A_CLAIM, Report, Run, Verdict, clean};
 use crate::baseline::median;
 use crate::table::{Table, grouped};
 
 /// What holds of every number.
-const NOTES: &str = "*Runs*: the median of so many, all clean, or *single* where they are fewer \
-    than three: no claim. Where no run was clean the figures are those of what was tried, and say \
-    why, not how well. Observer gates leave out a site from its fault's start to its end and two intervals \
-    more, by the ground truth. CPU is user and system, by `/proc`; that of the node is of all its \
-    threads. *Taken*: CPU time that others had while the probe core wanted it, in the whole \
-    window: with much of it a run tells of the machine. *https-full*: every handshake is a full \
-    one and its chain is verified every time; *https-resumed*: sessions are resumed, of which a \
-    core keeps 100,000, and no certificate is shown, so that none of their faults is replayed.";
+const NOTES: &str = "*Runs*: the median of so many, all clean, or *single* where they are \
+    fewer than three: no claim. Where no run was clean the figures are those of what was \
+    tried, and say why, not how well. Observer gates leave out a site from its fault's start \
+    to its end and two intervals more, by the ground truth. CPU is user and system, by \
+    `/proc`; that of the node is of all its threads. *Taken*: CPU time that others had while \
+    the probe core wanted it, in the whole window: with much of it a run tells of the machine. \
+    *https-full*: every handshake is a full one and its chain is verified every time; \
+    *https-resumed*: sessions are resumed, of which a core keeps 100,000, and no certificate \
+    is shown, so that none of their faults is replayed.";
 
 /// The whole page; `plots` and `logs` are names of files beside it.
 pub(super) fn markdown(report: &Report, plots: &[String], logs: &[String]) -> String {
@@ -31,6 +33,9 @@ pub(super) fn markdown(report: &Report, plots: &[String], logs: &[String]) -> St
     let rungs = by_rung(&report.runs);
     parts.push("## Rungs".to_owned());
     parts.push(rung_table(&rungs));
+    let flat =
+        "## Cost per check as the fleet grows\n\nCPU of the probe core, over the clean rungs.";
+    parts.extend(section(flat, &flat_table(report)));
     let overload = "## Overload\n\nA row is one run: single.";
     parts.extend(section(overload, &pressed_table(&report.runs)));
     parts.extend(section("## What does not hold", &reasons(&report.runs)));
@@ -116,7 +121,7 @@ fn rung_table(rungs: &[Vec<&Run>]) -> String {
 
 fn rung_row(all: &[&Run]) -> Vec<String> {
     let clean = clean(all);
-    let runs = if clean.is_empty() { all } else { &clean };
+    let runs: &[&Run] = if clean.is_empty() { all } else { &clean };
     let of = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Option<f64> {
         let measured = runs.iter().filter_map(|run| run.measured.as_ref());
         let values: Vec<f64> = measured.filter_map(figure).collect();
@@ -148,6 +153,35 @@ fn rung_row(all: &[&Run]) -> Vec<String> {
         tenths(of(&|m| m.taken_ms.map(|ms| ms as f64 / 1e3))),
         repeats(&clean),
     ]
+}
+
+/// Nothing where no column has two fleets that were clean.
+fn flat_table(report: &Report) -> String {
+    let mut table = Table::new(&[
+        "rungs",
+        "fleets",
+        "cheapest µs",
+        "dearest µs",
+        "apart",
+        "flat",
+    ]);
+    for one in &report.flatness {
+        let fleets = one.fleets.iter();
+        let fleets = fleets.map(|(sites, us)| format!("{}: {us:.1}", size(*sites)));
+        table.row([
+            one.name(),
+            fleets.collect::<Vec<_>>().join(", "),
+            format!("{:.1}", one.min_us),
+            format!("{:.1}", one.max_us),
+            format!("{:.1} %", 100.0 * (one.max_over_min - 1.0)),
+            if one.is_flat() { "yes" } else { "**no**" }.to_owned(),
+        ]);
+    }
+    if report.flatness.is_empty() {
+        String::new()
+    } else {
+        table.markdown()
+    }
 }
 
 /// Part of the TLS handshakes; `None` without any.
@@ -347,8 +381,9 @@ pub(super) fn line(run: &Run) -> String {
     line
 }
 
-/// Why a climb is no success: rungs that failed. What the machine or the farm is too small for is
-/// none of the monitor's, but in the mini form nothing else is accepted than clean.
+/// Why a climb is no success: rungs that failed, and checks that cost more with more of them. What
+/// the machine or the farm is too small for is none of the monitor's, but in the mini form nothing
+/// else is accepted than clean.
 pub(super) fn failures(report: &Report) -> Vec<String> {
     let is_bad = |run: &&Run| match run.verdict {
         Verdict::Clean => false,
@@ -357,6 +392,7 @@ pub(super) fn failures(report: &Report) -> Vec<String> {
     };
     let bad = report.runs.iter().filter(is_bad);
     bad.map(|run| format!("{} ({})", run.rung.name(), run.verdict.word()))
+        .chain(flat::failures(report.form, &report.flatness))
         .collect()
 }
 
@@ -433,6 +469,7 @@ mod tests {
             "![cpu.svg](cpu.svg)",
             "- `hdr/a.hdr`",
             "connect",
+            "100k: 37.0, 250k: 38.0",
         ] {
             assert!(page.contains(part), "{part} is not in:\n{page}");
         }
@@ -490,6 +527,11 @@ mod tests {
             assert_eq!(failures(form, Verdict::Void), 1);
         }
         assert_eq!(failures(Form::Full, Verdict::FarmBound), 0);
+        let mut uneven = repeated(&[40.0]);
+        uneven.flatness = testbed::report().flatness;
+        assert_eq!(super::failures(&uneven), Vec::<String>::new());
+        uneven.flatness[0].max_over_min = 1.11;
+        assert_eq!(super::failures(&uneven).len(), 1);
         assert_eq!(failures(Form::Mini, Verdict::NotBegun), 1);
     }
 }

@@ -164,11 +164,19 @@ impl Rung {
 
     /// Short enough for a folder, and different for every rung of a ladder.
     pub(super) fn name(&self) -> String {
-        let mut parts = vec![
-            self.scheme.name().to_owned(),
-            self.store.name().to_owned(),
-            format!("{}@{}", size(self.sites), self.interval_s),
-        ];
+        let (scheme, store) = (self.scheme.name(), self.store.name());
+        let fleet = format!("{}@{}", size(self.sites), self.interval_s);
+        self.with_what_is_special(format!("{scheme}-{store}-{fleet}"))
+    }
+
+    /// The same without the size of the fleet.
+    pub(super) fn column(&self) -> String {
+        let (scheme, store) = (self.scheme.name(), self.store.name());
+        self.with_what_is_special(format!("{scheme}-{store}@{}", self.interval_s))
+    }
+
+    fn with_what_is_special(&self, name: String) -> String {
+        let mut parts = vec![name];
         if self.dns_ttl_s != DNS_TTL_S {
             parts.push(format!("ttl{}", self.dns_ttl_s));
         }
@@ -222,7 +230,7 @@ impl Rung {
 }
 
 /// 10k, 2M, or the number itself.
-fn size(sites: u32) -> String {
+pub(super) fn size(sites: u32) -> String {
     match sites {
         _ if sites.is_multiple_of(1_000_000) => format!("{}M", sites / 1_000_000),
         _ if sites.is_multiple_of(1_000) => format!("{}k", sites / 1_000),

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Form, Rung};
+use super::plan::{FaultMix, Form, Rung, Scheme, StoreKind};
 use crate::findings::KindRow;
 use crate::machine::Machine;
 
@@ -32,6 +32,25 @@ pub(super) struct Report {
     pub(super) runs: Vec<Run>,
     /// Rungs that were not run, and why.
     pub(super) left_out: Vec<String>,
+    /// What a check costs as the fleet grows.
+    pub(super) flatness: Vec<Flatness>,
+}
+
+/// What a check costs with each fleet of one scheme, store and interval, over the clean runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Flatness {
+    pub(super) scheme: Scheme,
+    pub(super) store: StoreKind,
+    pub(super) interval_s: u32,
+    pub(super) dns_ttl_s: u32,
+    pub(super) faults: FaultMix,
+    /// Sites, and µs of the probe core per check: of several runs the median; the smallest fleet
+    /// first, and two at least.
+    pub(super) fleets: Vec<(u32, f64)>,
+    pub(super) min_us: f64,
+    pub(super) max_us: f64,
+    pub(super) max_over_min: f64,
 }
 
 /// Who runs where.

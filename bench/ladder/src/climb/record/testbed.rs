@@ -1,6 +1,5 @@
 //! Reports with made-up numbers.
 
-use super::super::plan::{FaultMix, Form, Rung, Scheme, StoreKind};
 use super::*;
 
 /// 100,000 plain sites every 60 s.
@@ -182,6 +181,17 @@ pub(crate) fn report() -> Report {
                 ..run(overload, 38.0)
             },
         ],
+        flatness: vec![Flatness {
+            scheme: Scheme::Http,
+            store: StoreKind::Sqlite,
+            interval_s: 60,
+            dns_ttl_s: 3_600,
+            faults: FaultMix::Usual,
+            fleets: vec![(100_000, 37.0), (250_000, 38.0)],
+            min_us: 37.0,
+            max_us: 38.0,
+            max_over_min: 38.0 / 37.0,
+        }],
         left_out: vec!["http-sqlite-1M@60: a rung below it was not clean".to_owned()],
     }
 }
