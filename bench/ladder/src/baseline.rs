@@ -28,12 +28,13 @@ use tokio::time::sleep;
 use crate::children::Running;
 use crate::clock;
 use crate::farm::{Farm, FarmPlan};
+pub(crate) use crate::figures::median;
 use crate::machine::Machine;
 use crate::node::{Node, NodePlan};
 use child::ChildOptions;
 use scheme::{SCHEMES, Scheme};
 pub(crate) use tally::Sample;
-pub(crate) use verdict::{FARM_BUSY_MAX_PERCENT, median};
+pub(crate) use verdict::FARM_BUSY_MAX_PERCENT;
 use verdict::{Parameters, Prober, Report, Row, Variant};
 
 const INTERVAL_S: u32 = 10;

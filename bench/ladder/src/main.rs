@@ -14,6 +14,7 @@ mod delay;
 mod demo;
 mod falsedown;
 mod farm;
+mod figures;
 mod findings;
 mod gates;
 mod http;

@@ -1,5 +1,7 @@
 //! Tables for people: aligned in a terminal and valid Markdown, in one form.
 
+pub(crate) use crate::figures::grouped;
+
 /// Rows under a head; the first column is left-aligned, the others right.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
@@ -61,19 +63,6 @@ fn rule(widths: &[usize]) -> String {
     format!("|{}|", cells.collect::<Vec<_>>().join("|"))
 }
 
-/// A number with commas between thousands.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,11 +79,5 @@ mod tests {
 | longer | 10.25 |
 ";
         assert_eq!(table.markdown(), expected);
-    }
-
-    #[test]
-    fn thousands_are_grouped() {
-        let shown = [0, 999, 1_000, 12_345_678].map(grouped);
-        assert_eq!(shown, ["0", "999", "1,000", "12,345,678"]);
     }
 }

@@ -20,9 +20,9 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::child::{self, USER_AGENT};
+use super::median;
 use super::peers::{self, Peer};
 use super::tally::{Sample, Tally};
-use super::verdict::median;
 use super::{BenchOptions, TIMEOUT_MS};
 use crate::bar::{self, Bar, Bound};
 use crate::children::Running;

@@ -6,6 +6,7 @@ use super::allocations::{self, AllocationRow};
 use super::engine::EngineWindow;
 use super::scheme::{Handshakes, SCHEMES, Scheme};
 use super::tally::Sample;
+use crate::figures::median;
 use crate::machine::Machine;
 use crate::table::Table;
 
@@ -295,17 +296,6 @@ fn ratio_table(ratios: &[Ratio]) -> String {
     table.markdown()
 }
 
-/// The middle value; the mean of both in an even number; 0 of nothing.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        count if count.is_multiple_of(2) => f64::midpoint(values[middle - 1], values[middle]),
-        _ => values[middle],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,13 +312,6 @@ mod tests {
             samples: cpu_us.iter().map(sample).collect(),
             ..Row::new(Variant { scheme, prober })
         }
-    }
-
-    #[test]
-    fn medians_shrug_off_an_outlier() {
-        assert!((median(vec![9.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!((median(vec![4.0, 1.0, 2.0, 100.0]) - 3.0).abs() < 1e-9);
-        assert!(median(Vec::new()).abs() < 1e-9);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use model::limits::{
 use model::schedule::cadence_ms;
 use serde_json::Value;
 
+use crate::figures::{grouped, median};
 use crate::programs::root;
 
 /// Where the page is, and where the measurements are, below the workspace's root.
@@ -34,12 +35,21 @@ mod assumed {
     pub(super) const CHECK_S: f64 = 0.5;
     /// Local ports that Linux gives out, of which half are planned for (decision 0012).
     pub(super) const PORTS: f64 = 28_232.0;
-    /// Times a day that a site changes its state, and rows of one change: event, transition,
-    /// projection, job.
+    /// Times a day that a site changes its state, and rows that one change writes: event,
+    /// transition, projection, job.
     pub(super) const CHANGES_A_DAY: f64 = 0.2;
     pub(super) const ROWS_PER_CHANGE: f64 = 4.0;
-    /// CPU of the database server for a row that is written: the bar of the store.
-    pub(super) const SERVER_US_PER_ROW: f64 = 10.0;
+    /// Of these the new ones that stay by default: a transition, a job, and of the event, which one
+    /// change opens and another closes, a half. The projection is changed where it is.
+    pub(super) const ROWS_KEPT_PER_CHANGE: f64 = 2.5;
+    /// Their bytes, indexes and evidence included: 800 of the transition, 250 of the job, half of
+    /// the event's 400.
+    pub(super) const KEPT_BYTES_PER_CHANGE: f64 = 800.0 + 250.0 + 400.0 / 2.0;
+    /// Checks that the history keeps of an incident by default are four, of two changes; the
+    /// bytes of one; and for how many days (`history_days`).
+    pub(super) const HISTORY_PER_CHANGE: f64 = 2.0;
+    pub(super) const HISTORY_ROW_BYTES: f64 = 200.0;
+    pub(super) const HISTORY_DAYS: f64 = 30.0;
     /// Bytes of a site in the database: its row of the targets with a URL of 60 bytes and its key,
     /// and its row of the freshness, in pages that are filled to two thirds.
     pub(super) const TARGET_ROW_BYTES: f64 = 360.0;
@@ -52,6 +62,8 @@ struct Constants {
     https_us: f64,
     /// CPU of a node per check beside its probe cores: sink, control plane.
     beside_us: f64,
+    /// CPU of the database server per row of freshness.
+    server_us: f64,
     node_bytes: f64,
     target_bytes: f64,
     plain_bytes: f64,
@@ -73,32 +85,47 @@ fn bar(figures: &Value, what: &str) -> f64 {
     bar["measured"].as_f64().expect("it was measured")
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// CPU of the engine in `scheme` per check: of its probe core, and of its whole process.
-fn engine_us(probe: &Value, scheme: &Value) -> [f64; 2] {
+/// Samples of the engine in `scheme`.
+fn engine<'a>(probe: &'a Value, scheme: &Value) -> &'a [Value] {
     let rows = probe["rows"].as_array().expect("rows");
     let is_it =
         |row: &&Value| row["variant"]["prober"] == "engine" && row["variant"]["scheme"] == *scheme;
     let row = rows.iter().find(is_it).expect("the engine was measured");
-    let samples = row["samples"].as_array().expect("samples");
-    ["cpu_s", "process_s"].map(|what| {
-        let per_check = |sample: &Value| {
-            let of = |what: &str| sample[what].as_f64().expect("a number");
-            of(what) * 1e6 / of("checks")
-        };
-        median(samples.iter().map(per_check).collect())
-    })
+    row["samples"].as_array().expect("samples")
+}
+
+fn number(of: &Value, what: &str) -> f64 {
+    of[what].as_f64().expect("a number")
+}
+
+/// CPU of the probe core per check.
+fn core_us(samples: &[Value]) -> f64 {
+    let per_check = |sample: &Value| number(sample, "cpu_s") * 1e6 / number(sample, "checks");
+    median(samples.iter().map(per_check).collect())
+}
+
+/// CPU of the process less that of its probe core, per check. Of one round it is two or three ticks
+/// of the kernel's clock of 10 ms, so that the median of rounds is one of two numbers: all rounds
+/// are taken together.
+fn beside_us(samples: &[Value]) -> f64 {
+    let sum = |what: &str| samples.iter().map(|it| number(it, what)).sum::<f64>();
+    (sum("process_s") - sum("cpu_s")) * 1e6 / sum("checks")
+}
+
+/// CPU of the server for each row of freshness, with all else that it was asked meanwhile.
+fn server_us(statements: &Value) -> f64 {
+    let parts = statements["parts"].as_array().expect("parts");
+    let numbers = parts.iter().filter_map(|part| part["numbers"].as_array());
+    let own = numbers.flatten().find(|it| it["what"] == "own tables");
+    let own = own.expect("our own tables were measured");
+    number(own, "server_cpu_s") * 1e6 / number(own, "freshness_rows")
 }
 
 impl Constants {
     fn read() -> Self {
         let [probe, idle, attempts] = ["probe", "idle", "attempts"].map(figures);
-        let [http_us, whole_us] = engine_us(&probe, &"http".into());
-        let [https_us, _] = engine_us(&probe, &serde_json::json!({"https": ["rsa3", "verified"]}));
+        let plain = engine(&probe, &"http".into());
+        let https = engine(&probe, &serde_json::json!({"https": ["rsa3", "verified"]}));
         let of_target = "memory per target, 100,000 to 1,000,000 targets";
         let target_bytes = bar(&idle, of_target);
         let few = &idle["idle"][0];
@@ -114,9 +141,10 @@ impl Constants {
             bar(&attempts, &what) * 1e3
         };
         Self {
-            http_us,
-            https_us,
-            beside_us: whole_us - http_us,
+            http_us: core_us(plain),
+            https_us: core_us(https),
+            beside_us: beside_us(plain),
+            server_us: server_us(&figures("statements")),
             node_bytes: rss_bytes - sites * target_bytes,
             target_bytes,
             plain_bytes: in_flight("plain"),
@@ -139,7 +167,11 @@ struct Plan {
     sources: u64,
     rows_per_s: f64,
     server_cores: f64,
+    /// With the history of its days; without what stays for ever.
     store_bytes: f64,
+    /// New rows a day, and what of a day stays for ever.
+    rows_a_day: f64,
+    bytes_a_day: f64,
 }
 
 impl Plan {
@@ -163,8 +195,10 @@ impl Plan {
         let held_s = assumed::CHECK_S + TIME_WAIT_MS as f64 / 1e3;
         let ports = checks_per_s / per_node * held_s;
         let freshness = fleet / (PROJECTION_INTERVAL_MS as f64 / 1e3).max(cadence_s);
-        let changes = fleet * assumed::CHANGES_A_DAY / 86_400.0;
-        let rows_per_s = freshness + changes * assumed::ROWS_PER_CHANGE;
+        let changes = fleet * assumed::CHANGES_A_DAY;
+        let of_changes = assumed::ROWS_PER_CHANGE + assumed::HISTORY_PER_CHANGE;
+        let rows_per_s = freshness + changes / 86_400.0 * of_changes;
+        let history = changes * assumed::HISTORY_PER_CHANGE * assumed::HISTORY_DAYS;
         Self {
             checks_per_s,
             probe_cores,
@@ -174,8 +208,11 @@ impl Plan {
             dns_per_s: ttl_s.map(|ttl_s| fleet / ttl_s.max(cadence_s)),
             sources: (ports / (assumed::PORTS / 2.0)).ceil() as u64,
             rows_per_s,
-            server_cores: rows_per_s * assumed::SERVER_US_PER_ROW / 1e6,
-            store_bytes: fleet * (assumed::TARGET_ROW_BYTES + assumed::FRESHNESS_ROW_BYTES),
+            server_cores: rows_per_s * constants.server_us / 1e6,
+            store_bytes: fleet * (assumed::TARGET_ROW_BYTES + assumed::FRESHNESS_ROW_BYTES)
+                + history * assumed::HISTORY_ROW_BYTES,
+            rows_a_day: changes * (assumed::ROWS_KEPT_PER_CHANGE + assumed::HISTORY_PER_CHANGE),
+            bytes_a_day: changes * assumed::KEPT_BYTES_PER_CHANGE,
         }
     }
 
@@ -184,34 +221,28 @@ impl Plan {
         format!(
             "| {} M | {interval_s} | {scheme} | {} | {} | {} | {} | {:.1} | {} | {} | {} | {} | \
             {:.2} \
-             | {:.1} |",
+             | {:.1} | {} | {:.1} |",
             sites / 1_000_000,
-            grouped(self.checks_per_s),
+            whole(self.checks_per_s),
             self.probe_cores,
             self.nodes,
-            grouped(self.in_flight),
+            whole(self.in_flight),
             self.bytes / 1e9,
-            grouped(long),
-            grouped(short),
+            whole(long),
+            whole(short),
             self.sources,
-            grouped(self.rows_per_s),
+            whole(self.rows_per_s),
             self.server_cores,
             self.store_bytes / 1e9,
+            whole(self.rows_a_day),
+            self.bytes_a_day / 1e9,
         )
     }
 }
 
-/// A whole number, with commas.
-fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+/// A number without its fraction.
+fn whole(number: f64) -> String {
+    grouped(number.round() as u64)
 }
 
 fn page(constants: &Constants) -> String {
@@ -233,6 +264,7 @@ fn introduction(constants: &Constants) -> String {
         http_us,
         https_us,
         beside_us,
+        server_us,
         node_bytes,
         target_bytes,
         plain_bytes,
@@ -251,8 +283,10 @@ fn introduction(constants: &Constants) -> String {
          | for one of HTTPS, full handshake, RSA chain of 3 verified | {https_us:.1} µs | probe \
          |\n\
          | CPU of the sink and the control plane per check | {beside_us:.1} µs | probe: whole \
-         process less \
-         probe core |\n\
+         process less probe core, all rounds together, in ticks of 10 ms; what these threads take \
+         when idle is in it |\n\
+         | CPU of MariaDB per row of freshness, all else that it is asked included | \
+         {server_us:.1} µs | [statements](benchmarks/statements.md) |\n\
          | a node without targets | {:.0} MB | [idle](benchmarks/idle.md) |\n\
          | memory per target, the whole node | {target_bytes:.0} B | idle |\n\
          | memory per attempt in flight, plain and TLS | {:.1} and {:.1} kB | \
@@ -263,34 +297,46 @@ fn introduction(constants: &Constants) -> String {
          a real network \
          card is not in it. That wheel, account and memory are the same at ten million targets \
          on one core is \
-         in [scale](benchmarks/scale.md), simulated.\n\n\
-         ## Assumed\n\n\
-         Nodes of {} CPUs, {} of them probe cores. A check takes {} s. The site, not the \
-         cadence, decides how \
-         often its state changes: {} times a day, {} rows each. Every DNS question is answered \
-         for an hour (the \
-         longest that an answer is kept) or for {SHORT_TTL_S} s. {} B of a site's configuration \
-         in the \
-         database and {} B of its freshness, reckoned from the formats of their rows; {} µs of \
-         the server's CPU per row, which is the store's bar and no \
-         measurement.\n\n\
-         ## The plan\n\n\
-         | sites | interval s | scheme | checks/s | probe cores | nodes | in flight | memory GB \
-         | DNS q/s, TTL 1 h \
-         | DNS q/s, TTL 60 s | source addresses | rows/s | server CPUs | store GB |\n\
-         |---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+         in [scale](benchmarks/scale.md), simulated.\n\n",
         node_bytes / 1e6,
         plain_bytes / 1e3,
         tls_bytes / 1e3,
         assumed::BUSY * 100.0,
+    ) + &assumptions()
+}
+
+/// What nobody measured, and the head of the table that follows from all of it.
+fn assumptions() -> String {
+    format!(
+        "## Assumed\n\n\
+         Nodes of {} CPUs, {} of them probe cores. A check takes {} s. The site, not the \
+         cadence, decides how \
+         often its state changes: {} times a day, {} rows each and {} more of \
+         the history. Every DNS question is answered \
+         for an hour (the \
+         longest that an answer is kept) or for {SHORT_TTL_S} s. {} B of a site's configuration \
+         in the \
+         database and {} B of its freshness, reckoned from the formats of their rows; {} B of \
+         what a change leaves (a transition with its evidence, a job, half an event), and {} B of \
+         a check in the history, which is kept for {} days: no measurements. Any row costs the \
+         server what one of freshness does.\n\n\
+         ## The plan\n\n\
+         | sites | interval s | scheme | checks/s | probe cores | nodes | in flight | memory GB \
+         | DNS q/s, TTL 1 h \
+         | DNS q/s, TTL 60 s | source addresses | rows/s | server CPUs | store GB \
+         | new rows/day | GB/day that stay |\n\
+         |---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
         assumed::NODE_CPUS,
         assumed::PROBE_CORES,
         assumed::CHECK_S,
         assumed::CHANGES_A_DAY,
         assumed::ROWS_PER_CHANGE,
+        assumed::HISTORY_PER_CHANGE,
         assumed::TARGET_ROW_BYTES,
         assumed::FRESHNESS_ROW_BYTES,
-        assumed::SERVER_US_PER_ROW,
+        assumed::KEPT_BYTES_PER_CHANGE,
+        assumed::HISTORY_ROW_BYTES,
+        assumed::HISTORY_DAYS,
     )
 }
 
@@ -317,17 +363,22 @@ fn notes(constants: &Constants) -> String {
          A resolver of the node's own is needed in any case.\n\
          - **Rows** are nearly all freshness: one per target in {} minutes, whatever its cadence. \
          A healthy check writes nothing else.\n\
+         - **The store grows** by what its last column says, day after day: *store GB* is what a \
+         fleet begins with and the history of {} days, which goes again. By default nothing \
+         deletes events and transitions (`events_days = 0`), and nothing at all deletes jobs \
+         ([guide](guide.md#not-yet)): with `events_days` set, only the jobs stay.\n\
          - **One sink** takes what all cores of a node send: at the {} plain checks a second of a \
          full node it and the control plane are {:.0} % of a CPU, by their {:.1} µs per check. The \
          node's other CPU is for the kernel's network and the local resolver.\n",
-        grouped(TLS_SESSIONS_MAX as f64),
+        grouped(TLS_SESSIONS_MAX as u64),
         TIME_WAIT_MS / 1_000,
-        grouped(assumed::PORTS),
+        whole(assumed::PORTS),
         SOURCE_ADDRESSES_MAX,
         TIME_WAIT_MS / 1_000,
-        grouped(f64::from(DNS_QUERIES_PER_S)),
+        grouped(DNS_QUERIES_PER_S.into()),
         PROJECTION_INTERVAL_MS / 60_000,
-        grouped(full_per_s),
+        assumed::HISTORY_DAYS,
+        whole(full_per_s),
         full_per_s * constants.beside_us / 1e4,
         constants.beside_us,
     )

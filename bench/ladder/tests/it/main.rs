@@ -4,6 +4,8 @@ mod capacity;
 mod classes;
 mod clock;
 mod farm;
+#[path = "../../src/figures.rs"]
+mod figures;
 mod memory;
 mod page;
 mod places;
