@@ -18,6 +18,7 @@ mod page;
 mod plan;
 mod plots;
 mod pressing;
+mod quota;
 mod reading;
 mod record;
 mod rung;

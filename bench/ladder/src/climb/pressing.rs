@@ -1,5 +1,5 @@
-//! A core that is left too little CPU: burners beside it for a while, then none, and how long it
-//! takes until all is as before. The farm is never asked for more than it serves.
+//! A core that is left too little CPU for a while, by a cgroup's bound or by burners beside it, and
+//! how long it takes until all is as before. The farm is never asked for more than it serves.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::finding::number;
 use super::judge::BACK_MAX_S;
+use super::quota::Quota;
 use super::reading::{Counters, Pids, Polls, Reading};
 use super::record::{Pressed, Sites};
 use super::rung::Stand;
@@ -32,8 +33,66 @@ pub(super) struct Pressure<'a> {
     /// Part of its CPU that the core needs.
     pub(super) needed: f64,
     pub(super) cpu: usize,
+    /// The probe core's thread.
+    pub(super) tid: u32,
     pub(super) pids: Pids,
     pub(super) folder: &'a Path,
+}
+
+/// What takes the CPU from the core.
+enum Taker {
+    Quota(Quota),
+    Burners(Burners),
+}
+
+impl Taker {
+    /// The cgroup's bound, which leaves what is asked for; burners, of which only whole ones share,
+    /// where there is none.
+    fn start(pressure: &Pressure<'_>) -> Result<Self> {
+        let left = pressure.needed / pressure.factor;
+        match Quota::start(pressure.tid, left) {
+            Ok(quota) => Ok(Self::Quota(quota)),
+            Err(why) => {
+                println!("ladder: burners press the core, since no cgroup can: {why:#}");
+                let (cpu, needed) = (pressure.cpu, pressure.needed);
+                Burners::start(cpu, needed, pressure.factor, pressure.folder).map(Self::Burners)
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Quota(quota) => format!("cgroup, cpu.max {:.0} %", 100.0 * quota.share()),
+            Self::Burners(burners) => format!("{} pinned burner(s)", burners.len()),
+        }
+    }
+
+    /// Part of the CPU that is the core's if it wants it.
+    fn share(&self) -> f64 {
+        match self {
+            Self::Quota(quota) => quota.share(),
+            Self::Burners(burners) => burners.share(),
+        }
+    }
+
+    /// Part of the time that the core stood in the queue of its CPU, by what the kernel said of it;
+    /// a core that a bound stops stands in none.
+    fn queued(&self, told: Option<f64>) -> Option<f64> {
+        match self {
+            Self::Quota(_) => None,
+            Self::Burners(_) => told,
+        }
+    }
+
+    async fn stop(self) -> Result<()> {
+        match self {
+            Self::Quota(quota) => {
+                drop(quota);
+                Ok(())
+            }
+            Self::Burners(mut burners) => burners.stop().await,
+        }
+    }
 }
 
 /// What was seen of it.
@@ -65,16 +124,8 @@ pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<
     stand.farm.reset_observer().await?;
     let counted = Counters::read(&stand.node).await?;
     let before = Reading::of_processes(pressure.pids)?;
-    let mut burners = Burners::start(
-        pressure.cpu,
-        pressure.needed,
-        pressure.factor,
-        pressure.folder,
-    )?;
-    let (by, share) = (
-        format!("{} pinned burner(s)", burners.len()),
-        burners.share(),
-    );
+    let taker = Taker::start(pressure)?;
+    let (by, share) = (taker.name(), taker.share());
     let (watch, mut polls) = (Stopwatch::start(), Polls::default());
     while watch.elapsed() < PRESSED {
         let scrape = stand.look("pressed ").await?;
@@ -84,9 +135,10 @@ pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<
     let after = Reading::of_processes(pressure.pids)?;
     let counted = counted.until(&Counters::read(&stand.node).await?);
     let summary = stand.farm.summary().await?;
-    burners.stop().await?;
-    stand.farm.reset_observer().await?;
+    let queued = taker.queued(before.core_queued(&after));
+    taker.stop().await?;
     let relief_unix_ms = clock::unix_ms();
+    stand.farm.reset_observer().await?;
     let (relief, mut shed) = (Stopwatch::start(), Vec::new());
     while relief.seconds() < BACK_MAX_S + BEYOND_S {
         let scrape = stand.look("relieved").await?;
@@ -100,7 +152,7 @@ pub(super) async fn press(stand: &mut Stand, pressure: &Pressure<'_>) -> Result<
         seconds: before.seconds(&after),
         needed: pressure.needed,
         had: before.core_busy(&after),
-        queued: before.core_queued(&after),
+        queued,
         share,
         counted,
         polls,
@@ -135,7 +187,7 @@ impl Press {
             needed: self.needed,
             had: self.had,
             could: self.could(),
-            factor: self.needed / self.had.max(1e-3),
+            factor: self.needed / self.could().max(1e-3),
             good: self.counted.up,
             allowed: self.could() * self.seconds * 1e6 / core_us.max(1e-3),
             shed: self.counted.shed,
@@ -269,5 +321,6 @@ mod tests {
         };
         let found = idler.found(40.0, &[]);
         assert!((found.good as f64) < 0.1 * found.allowed, "{found:?}");
+        assert!(near(found.factor, 2.0), "who sleeps is not pressed more");
     }
 }

@@ -290,6 +290,7 @@ impl Stand {
             factor: factor.into(),
             needed,
             cpu: place.cpus.probe,
+            tid: probe_core(place, &self.node)?.tid,
             pids: self.pids(),
             folder: &place.folder,
         };
