@@ -203,9 +203,9 @@ impl Guard {
     }
 }
 
-/// Blocks that are not the public IPv4 internet: what IANA's special-purpose registry (RFC 6890, as
-/// of 2025-10) does not call globally reachable, multicast, and 6to4 relays, which are no more. The
-/// few anycast addresses inside 192.0.0.0/24 serve the network that asks: no site is there.
+/// Blocks that are not the public IPv4 internet: what IANA's special-purpose registry (RFC 6890)
+/// does not call globally reachable, multicast, and 6to4 relays, which are no more. The few anycast
+/// addresses inside 192.0.0.0/24 serve the network that asks: no site is there.
 const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -230,10 +230,10 @@ const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
 /// of segment routing, and unique local, link-local, site-local and multicast addresses.
 const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Blocks in it that are not the public internet either, by IANA's special-purpose registry.
+/// Blocks in it, of IANA's special-purpose registry, in which no site is either.
 const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
     // Protocols of the IETF: Teredo, benchmarks, ORCHID and ORCHIDv2, which are no locators, drone
-    // identifiers, anycast services of the network that asks. No site is in any of them.
+    // identifiers, anycast services of the network that asks; some are globally reachable.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
     // 6to4: an IPv4 address is in it, of any network.
@@ -335,7 +335,7 @@ mod tests {
         }
     }
 
-    /// Blocks that are not globally reachable by IANA's registries of special-purpose addresses:
+    /// Blocks of IANA's registries of special-purpose addresses, and all that was never given out:
     /// the last address before, the first and the last in it, the next one; `-` for none.
     const REGISTRIES: &str = "
         -                  0.0.0.0           0.255.255.255         1.0.0.0
