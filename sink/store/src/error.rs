@@ -402,8 +402,8 @@ pub enum StoreError {
     },
     /// No answer in time; the connection was given up, so nothing of the transaction is kept.
     #[error(
-        "the store {store} did not answer within {limit_ms} ms ({doing}): it is asked again; where \
-         that goes on, check that its server is well, and the network to it for lost packets"
+        "the store {store} did not answer within {limit_ms} ms ({doing}): where that goes on, check \
+         that its server is well, and the network to it for lost packets"
     )]
     TimedOut {
         /// The address, its password masked.
@@ -414,7 +414,9 @@ pub enum StoreError {
         limit_ms: u64,
     },
     /// The connection broke before the work was committed: nothing of it is kept.
-    #[error("the connection to the store {store} was lost ({detail}): it is made again")]
+    #[error(
+        "the connection to the store {store} was lost ({detail}): nothing of the work was kept"
+    )]
     ConnectionLost {
         /// The address, its password masked.
         store: String,

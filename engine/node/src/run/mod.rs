@@ -23,6 +23,7 @@ pub(crate) mod lease;
 pub(crate) mod legacy;
 pub(crate) mod lifetime;
 mod looks;
+mod opened;
 mod operators;
 pub(crate) mod parts;
 mod paused;
@@ -91,7 +92,10 @@ async fn node(
     let (calls, received) = server::calls();
     signals::listen(&stop, calls.clone()).context("signals cannot be listened to")?;
     let listener = admin::bind(config.admin).await?;
-    let mut parts = Parts::start(&config, checked, &listener).await?;
+    let Some(store) = opened::opened(&config, &stop).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut parts = Parts::start(&config, checked, &listener, store)?;
     lock.record_store(&config.store)?;
     let view = Arc::clone(&parts.view);
     let days = retention::Retention::of(&config);

@@ -16,7 +16,7 @@ use prober::SharedConfig;
 use prober::resolver::{IpPolicy, ResolverConfig};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
-use store::{JournalId, OpenOptions, Store, StoreUrl};
+use store::{JournalId, Store, StoreUrl};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -65,10 +65,11 @@ pub(super) struct Stopping {
 
 impl Parts {
     /// Starts everything but the feeding.
-    pub(super) async fn start(
+    pub(super) fn start(
         config: &Config,
         checked: Checked,
         listener: &TcpListener,
+        store: Store,
     ) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let upstreams = upstreams::find(&config.dns)?;
@@ -81,7 +82,6 @@ impl Parts {
                 config.data_dir.display()
             )
         })?;
-        let store = Store::open_with(&config.store, config.opening(OpenOptions::default())).await?;
         let started = spawn_cores(config, &prober, clock, &cpus, files, &upstreams)?;
         let handles = started.handles;
         let node_id = node_id(config);

@@ -516,7 +516,10 @@ pub(super) mod tests {
         let allowed = Cpus::allowed().expect("this process runs somewhere");
         let checked = config.check(&layers, allowed).expect("it can start");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-        let parts = Parts::start(&config, checked, &listener.expect("a free port")).await;
+        let store = store::Store::open(&config.store)
+            .await
+            .expect("a new store opens");
+        let parts = Parts::start(&config, checked, &listener.expect("a free port"), store);
         let (sender, calls) = crate::control::server::calls();
         let read_config: ReadConfig = Arc::new(|| anyhow::bail!("not read again"));
         let parts = parts.expect("a node starts");

@@ -3,7 +3,9 @@
 
 use tempfile::TempDir;
 
-use crate::process::{Node, ask, assert_says, code, import, run, status_until, stderr, text};
+use crate::process::{
+    Node, ask, assert_says, code, import, run, run_command, status_until, stderr, text,
+};
 use crate::server::{Answer, serve};
 use rig::mariadb::Server;
 
@@ -67,7 +69,8 @@ const CASES: [Case; 5] = [
 ];
 
 fn own_server() -> Server {
-    let server = Server::start(&[]);
+    // What was committed survives the end of its process.
+    let server = Server::start(&["--innodb-flush-log-at-trx-commit=2"]);
     server.sql("CREATE USER op@'127.0.0.1' IDENTIFIED BY 'op'");
     server
 }
@@ -184,4 +187,32 @@ fn a_store_that_is_not_there_or_not_migrated_is_one_sentence_at_the_start() {
         assert_says(&refused, sentence);
         assert!(!stderr(&refused).contains("wr0ng"), "{}", stderr(&refused));
     }
+}
+
+#[test]
+fn a_node_that_starts_before_its_store_waits_for_it_and_can_be_told_to_stop_meanwhile() {
+    let mut server = own_server();
+    let bed = Bed::new(&server, "t_later");
+    bed.node.signal("TERM");
+    assert_eq!(bed.node.end().0, 0);
+    server.kill();
+    let waiting = || {
+        let mut command = run_command(bed.folder.path());
+        command.args(["--store", &address(&server, "t_later")]);
+        let mut node = Node::start(command);
+        let line = node.wait_for("no check is made before the store is open");
+        assert!(line.contains("refused") && !line.contains(":op@"), "{line}");
+        node
+    };
+    let stopped = waiting();
+    stopped.signal("TERM");
+    let (exit, log) = stopped.end();
+    assert_eq!(exit, 0, "{log}");
+    let mut node = waiting();
+    server.run(&[]);
+    node.wait_for("the store answers");
+    node.wait_for("loaded");
+    node.signal("TERM");
+    let (exit, log) = node.end();
+    assert_eq!(exit, 0, "{log}");
 }

@@ -9,6 +9,7 @@ use crate::fixture::{
     Backend, Incident, START, Writer, batch, claim, import_id, open, sites, target,
 };
 use rig::mariadb::{self, Server};
+use rig::places::Closed;
 
 /// The sentence with which `address` is refused.
 async fn refusal(address: &StoreUrl) -> (StoreError, String) {
@@ -92,10 +93,8 @@ async fn a_missing_privilege_is_named_with_what_it_was_for() {
 
 #[tokio::test]
 async fn nobody_at_the_address_is_told_as_that() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    drop(listener);
-    let address = format!("mysql://u:wr0ng@127.0.0.1:{port}/d");
+    let nobody = Closed::new();
+    let address = format!("mysql://u:wr0ng@{}/d", nobody.address());
     let (error, sentence) = refusal(&url(&address)).await;
     assert!(
         matches!(error, StoreError::Unreachable { .. }),
