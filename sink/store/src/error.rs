@@ -402,8 +402,8 @@ pub enum StoreError {
     },
     /// No answer in time; the connection was given up, so nothing of the transaction is kept.
     #[error(
-        "the store {store} did not answer within {limit_ms} ms ({doing}): where that goes on, check \
-         that its server is well, and the network to it for lost packets"
+        "the store {store} did not answer within {limit_ms} ms ({doing}): where that goes on, \
+         check that its server is well, and the network to it for lost packets"
     )]
     TimedOut {
         /// The address, its password masked.

@@ -252,15 +252,18 @@ fn import_through(node: &mut Client, order: ImportOrder) -> anyhow::Result<Impor
 
 /// A list must not land in another store than the one that was named.
 pub(super) fn require_same_store(config: &Config, node: &mut Client) -> anyhow::Result<()> {
-    let status = node.ask(&Request::Status, Some(ANSWER))?;
-    let theirs = status["store"].as_str().unwrap_or_default();
-    if !config.store_chosen || same_store(&config.store, theirs) {
+    if !config.store_chosen {
+        return Ok(());
+    }
+    let identity = node.ask(&Request::Identity, Some(ANSWER))?;
+    let theirs = identity["store"].as_str().unwrap_or_default();
+    if same_store(&config.store, theirs) {
         return Ok(());
     }
     bad_input(format!(
         "the node (pid {}) of {} keeps its targets in {theirs}, not in {}: leave out --store, or \
          name another --data-dir",
-        status["pid"],
+        identity["pid"],
         config.data_dir.display(),
         config.store
     ))

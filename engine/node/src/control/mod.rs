@@ -19,8 +19,10 @@ pub(crate) const SOCKET: &str = "ringwatch.sock";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
-    /// All accounts and gauges.
+    /// All accounts and gauges. They are waited for, a second or two on a quiet node.
     Status,
+    /// Which node this is.
+    Identity,
     /// Stop as on SIGTERM.
     Drain,
     /// Read configuration, list and changed targets again, as on SIGHUP.

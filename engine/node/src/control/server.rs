@@ -29,17 +29,19 @@ const REQUESTS_MAX: usize = 64;
 /// Answers `status` without the control plane's help, so that a node that is busy still tells.
 pub(crate) type Look = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
-/// Asks the node to stop and says what was asked for. The control plane may wait for a full
-/// channel just then: nothing that it waits for may keep a node from being stopped.
-pub(crate) type Drain = Arc<dyn Fn() -> Value + Send + Sync>;
+/// Says who the node is, or asks it to stop and says what was asked for. The control plane may wait
+/// for a full channel just then: nothing that it waits for may keep a node from being stopped.
+pub(crate) type Say = Arc<dyn Fn() -> Value + Send + Sync>;
 
 /// What is answered without the control plane.
 #[derive(Clone)]
 pub(crate) struct AtOnce {
     /// `status`.
     pub(crate) look: Look,
+    /// `identity`.
+    pub(crate) identity: Say,
     /// `drain`.
-    pub(crate) drain: Drain,
+    pub(crate) drain: Say,
     /// How the node ended, for the connections that asked it to drain.
     pub(crate) end: End,
 }
@@ -213,8 +215,8 @@ fn parse(line: &[u8]) -> Result<Request, Value> {
         return Err(refusal("a request is one line of at most 65536 bytes"));
     }
     serde_json::from_slice(line).map_err(|error| {
-        let known = "status, drain, reload, pause, trigger, look, close, pause_target, add_window, \
-                     remove_window, import";
+        let known = "status, identity, drain, reload, pause, trigger, look, close, pause_target, \
+                     add_window, remove_window, import";
         refusal(&format!(
             "not a request ({error}); `cmd` is one of: {known}"
         ))
@@ -224,6 +226,7 @@ fn parse(line: &[u8]) -> Result<Request, Value> {
 async fn answer(request: Request, at_once: &AtOnce, calls: &mpsc::Sender<Call>) -> Value {
     match request {
         Request::Status => return (at_once.look)().await,
+        Request::Identity => return (at_once.identity)(),
         Request::Drain => return (at_once.drain)(),
         _ => {}
     }
@@ -255,6 +258,7 @@ mod tests {
     fn pid_one() -> AtOnce {
         AtOnce {
             look: Arc::new(|| Box::pin(async { json!({ "ok": true, "pid": 1 }) })),
+            identity: Arc::new(|| json!({ "ok": true, "node_id": "one" })),
             drain: Arc::new(|| json!({ "ok": true, "drain_s": 7 })),
             end: End::new(),
         }
@@ -326,6 +330,8 @@ mod tests {
             .await
             .expect("answered");
         assert_eq!(status["pid"], 1);
+        let identity = ask(data_dir.clone(), Request::Identity).await;
+        assert_eq!(identity.expect("answered")["node_id"], "one");
         ask(data_dir.clone(), Request::Reload)
             .await
             .expect("answered");

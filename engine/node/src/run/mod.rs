@@ -161,11 +161,13 @@ fn ask_verifiers(
 /// What the control socket answers however busy the control plane is.
 fn at_once(view: &Arc<View>, stop: &Stop, end: &End) -> AtOnce {
     let (looked_at, stopping, stop) = (Arc::clone(view), Arc::clone(view), stop.clone());
+    let named = Arc::clone(view);
     AtOnce {
         look: Arc::new(move || {
             let view = Arc::clone(&looked_at);
             Box::pin(async move { status::object(&view).await })
         }),
+        identity: Arc::new(move || status::who(&named)),
         drain: Arc::new(move || {
             stop.ask("drain");
             json!({ "ok": true, "pid": std::process::id(), "drain_s": stopping.drain_s() })

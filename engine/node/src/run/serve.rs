@@ -272,7 +272,8 @@ impl Control {
     /// Carries out what takes no time; `None`: this takes long.
     async fn at_once(&mut self, request: &Request) -> anyhow::Result<Option<Value>> {
         Ok(match request {
-            // The socket's own server answers these two.
+            // The socket's own server answers these three.
+            Request::Identity => Some(super::status::who(&self.parts.view)),
             Request::Status | Request::Drain => Some(super::status::object(&self.parts.view).await),
             Request::Pause { on } => {
                 self.paused = *on;
