@@ -1,4 +1,5 @@
-//! `ladder baseline`: CPU per check of the engine, of hyper, and of the floor below every engine.
+//! `ladder baseline`: CPU per check of the engine, of hyper, of the engine's prober on tokio's
+//! epoll, and of the floor below every engine.
 //!
 //! All variants run at once against one farm, each a process of its own at the same rate on the
 //! same CPU, and the farm is on another: whatever slows the machine down for a while slows all of
@@ -8,6 +9,7 @@ mod allocations;
 pub(crate) mod ceiling;
 pub(crate) mod child;
 pub(crate) mod engine;
+mod epoll_probe;
 mod floor;
 pub(crate) mod hyper_probe;
 pub(crate) mod pace;
@@ -137,6 +139,7 @@ impl BenchOptions {
 pub(crate) fn run_child(name: Child, options: &ChildOptions) -> Result<()> {
     let sample = match name {
         Child::Hyper => hyper_probe::run(options)?,
+        Child::Epoll => epoll_probe::run(options)?,
         Child::Floor => floor::run(options)?,
     };
     println!("{}", serde_json::to_string(&sample)?);
@@ -148,6 +151,8 @@ pub(crate) fn run_child(name: Child, options: &ChildOptions) -> Result<()> {
 pub(crate) enum Child {
     /// tokio and hyper.
     Hyper,
+    /// tokio's epoll and the engine's prober.
+    Epoll,
     /// Raw monoio.
     Floor,
 }
@@ -313,6 +318,7 @@ impl Course {
         options: &BaselineOptions,
     ) -> Result<(Vec<(Prober, Sample)>, engine::EngineWindow)> {
         let hyper = self.child("probe-hyper", options);
+        let epoll = self.child("probe-epoll", options);
         let floor = async {
             if self.scheme.has_floor() {
                 self.child("probe-floor", options).await.map(Some)
@@ -324,8 +330,12 @@ impl Course {
             sleep(Duration::from_secs(CHILD_WARM_UP_S)).await;
             engine::measure(&self.farm, node, options.seconds).await
         };
-        let (hyper, floor, window) = tokio::try_join!(hyper, floor, window)?;
-        let mut samples = vec![(Prober::Hyper, hyper), (Prober::Engine, window.sample)];
+        let (hyper, epoll, floor, window) = tokio::try_join!(hyper, epoll, floor, window)?;
+        let mut samples = vec![
+            (Prober::Hyper, hyper),
+            (Prober::Epoll, epoll),
+            (Prober::Engine, window.sample),
+        ];
         samples.extend(floor.map(|sample| (Prober::Floor, sample)));
         Ok((samples, window))
     }
@@ -340,6 +350,7 @@ impl Course {
         command.args(["--cpu", &options.bench.probe_cpu.to_string()]);
         if self.scheme.is_https() {
             command.arg("--ca-file").arg(&self.farm.ready.ca_file);
+            command.args(self.scheme.node_flags());
         }
         let mut running = Running::start(subcommand, &mut command, &log, Stdio::piped())?;
         let limit = Duration::from_secs(CHILD_WARM_UP_S + options.seconds + 30);

@@ -83,6 +83,8 @@ enum Command {
     #[command(hide = true)]
     ProbeHyper(baseline::child::ChildOptions),
     #[command(hide = true)]
+    ProbeEpoll(baseline::child::ChildOptions),
+    #[command(hide = true)]
     ProbeFloor(baseline::child::ChildOptions),
     #[command(hide = true)]
     ProbePlain(falsedown::ClientOptions),
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
         Command::Ceiling(options) => interruptible(baseline::ceiling::run(&options)),
         Command::ProbeLoad(options) => baseline::ceiling::run_load(&options),
         Command::ProbeHyper(options) => baseline::run_child(baseline::Child::Hyper, &options),
+        Command::ProbeEpoll(options) => baseline::run_child(baseline::Child::Epoll, &options),
         Command::ProbeFloor(options) => baseline::run_child(baseline::Child::Floor, &options),
         Command::ProbePlain(options) => falsedown::run_client(&options),
     };

@@ -1,4 +1,4 @@
-//! What both baseline children share: their flags, their pinning, their request.
+//! What the baseline children share: their flags, their pinning, their request.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +29,9 @@ pub(crate) struct ChildOptions {
     /// PEM of the farm's CA: checks are HTTPS.
     #[arg(long)]
     pub(super) ca_file: Option<PathBuf>,
+    /// Verified chains that the engine's prober remembers; by default as the engine.
+    #[arg(long)]
+    pub(super) tls_chains_max: Option<usize>,
 }
 
 impl ChildOptions {
