@@ -226,10 +226,10 @@ pub(super) fn markdown(report: &Report, flaws: &[String], command: &str) -> Stri
              lie the ring, the executor and the engine's own books. The floor is the exchange as \
              one would write it on monoio; the engine's own ways of connecting, closing and \
              allocating (decision 0005) are part of the engine. HTTPS is TLS 1.3 with X25519 \
-             through rustls and aws-lc-rs on both sides; hyper verifies the chain in every check, the \
-             engine as its row says, and it computes the signature on an authority's certificate \
-             once and not in every chain; each side has its own order of suites and its own \
-             allocator.",
+             through rustls and aws-lc-rs on both sides; hyper verifies the chain in every check, \
+             the engine as its row says, and it computes the signature on an authority's \
+             certificate once and not in every chain; each side has its own order of suites and \
+             its own allocator.",
             p.rounds,
             p.seconds,
             p.probe_cpu,
