@@ -271,8 +271,8 @@ pub enum StoreError {
     },
     /// What was there when the store was opened is there no more.
     #[error(
-        "the store {store} lost its database, a table or a column while it was in use ({detail}): \
-         put it back from a backup; `ringwatch validate` says what differs"
+        "the store {store} lost its database, a table, a column or an index while it was in use \
+         ({detail}): `ringwatch validate` says what differs; put it back, rows from a backup"
     )]
     TableGone {
         /// The address, its password masked.

@@ -32,8 +32,11 @@ const POSITION: &str = "SELECT journal_seq FROM jetpack_monitor_journals WHERE j
 const EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, state, \
     ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events WHERE id IN";
 
+/// The index that a statement names: without it under this name no fact is ever applied.
+pub(super) const FORCED_INDEX: &str = "jetpack_monitor_events_open";
+
 /// Whoever may hold an identity of a target is among them. While the table grows the server knows
-/// it as it was, and read all of it for the first batches: hence the index.
+/// it as it was, and read all of it for the first batches: hence the index, [`FORCED_INDEX`].
 const OPEN_EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, state, \
     ended_at IS NOT NULL, fail_count FROM jetpack_monitor_events \
     FORCE INDEX (jetpack_monitor_events_open) WHERE ended_at IS NULL AND endpoint_id IN";
@@ -395,4 +398,15 @@ fn job_row(&(event, transition, job): &(&Event, &Transition, &Job)) -> Vec<Value
         Value::from(format!("{}:{}", job.kind.as_u8(), job.transition)),
         Value::Int(transition.changed_at.0 as i64),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_that_a_start_looks_for_is_the_one_that_is_asked_for() {
+        let named = format!("FORCE INDEX ({FORCED_INDEX})");
+        assert!(OPEN_EVENTS.contains(&named), "{OPEN_EVENTS}");
+    }
 }

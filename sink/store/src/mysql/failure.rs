@@ -88,8 +88,9 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
         1021 | 1114 => StoreError::ServerDiskFull { store, detail },
         // A file that cannot be written, the storage engine's own error.
         3 | 1026 | 1030 if is_no_space(&detail) => StoreError::ServerDiskFull { store, detail },
-        // No database of the session, no table, no column: there were, when it was opened.
-        1046 | 1051 | 1054 | 1146 => StoreError::TableGone { store, detail },
+        // No database of the session, no table, no column, no index: there were, when it was
+        // opened.
+        1046 | 1051 | 1054 | 1146 | 1176 => StoreError::TableGone { store, detail },
         // Lock wait timeout, deadlock; TiDB's conflicts of writes and of a table that changed
         // meanwhile, which it says may be done again.
         1205 | 1213 | 8002 | 8005 | 8022 | 8028 | 9007 => StoreError::Contended { store, detail },
@@ -196,7 +197,7 @@ mod tests {
         for code in [1205, 1213, 1053, 1040, 1317, 1927] {
             assert!(told(code).is_transient(), "{code}");
         }
-        for code in [1045, 1049, 1142, 1290, 1062, 1146] {
+        for code in [1045, 1049, 1142, 1290, 1062, 1146, 1176] {
             assert!(!told(code).is_transient(), "{code}");
         }
         for code in [1021, 1114] {

@@ -1,8 +1,10 @@
-//! Whether the tables of a server are those that the migrations make: columns with their types,
-//! and keys. What is expected is read from the migrations themselves, which have one column a line.
+//! Whether the tables of a server are those that the migrations make: columns with their types and
+//! with what the server fills them, keys, and views. What is expected is read from the migrations
+//! themselves, which have one column a line.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::facts::FORCED_INDEX;
 use super::session::{Session, read};
 use crate::schema::Migration;
 use crate::{Result, StoreError};
@@ -11,19 +13,28 @@ use crate::{Result, StoreError};
 const SAID_MAX: usize = 8;
 
 const COLUMNS: &str = "SELECT table_name, column_name, data_type, is_nullable, \
-    character_maximum_length FROM information_schema.columns WHERE table_schema = DATABASE()";
+    character_maximum_length, extra FROM information_schema.columns \
+    WHERE table_schema = DATABASE()";
+
+const VIEWS: &str = "SELECT table_name FROM information_schema.tables \
+    WHERE table_schema = DATABASE() AND table_type = 'VIEW'";
 
 const KEYS: &str = "SELECT table_name, index_name, non_unique, column_name \
     FROM information_schema.statistics WHERE table_schema = DATABASE() \
     ORDER BY table_name, index_name, seq_in_index";
 
-/// A table with what matters of it.
+/// What a column is where the server numbers its rows.
+const NUMBERED: &str = " auto_increment";
+
+/// A table, or a view, with what matters of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Table {
-    /// Type and whether it may be NULL, by name: `varchar(64)`, `bigint null`.
+    /// Type, whether it may be NULL and what the server fills it with, by name: `varchar(64)`,
+    /// `bigint null`, `varchar(64) null generated`.
     columns: BTreeMap<String, String>,
-    /// Columns of each key, and whether it is unique: `unique (a, b)`.
-    keys: BTreeSet<String>,
+    /// Columns of each key, and whether it is unique, by name: `unique (a, b)`.
+    keys: BTreeMap<String, String>,
+    is_view: bool,
 }
 
 type Tables = BTreeMap<String, Table>;
@@ -38,13 +49,17 @@ const EXPRESSION: &str = "(expression)";
 /// Types of columns, by table and column; of columns in small letters.
 pub(super) type Columns = BTreeMap<String, BTreeMap<String, String>>;
 
+/// A column as the server tells it: its table, its name, its type, whether it may be NULL, its
+/// length in characters and what else there is to it.
+type Described = (String, String, String, String, Option<u64>, Option<String>);
+
 /// The columns of every table and view of the database.
 pub(super) async fn columns(session: &mut Session) -> Result<Columns> {
     let mut found = Columns::new();
     for row in session.fetch(COLUMNS, Vec::new()).await? {
-        let (table, column, kind, nullable, length): (_, String, String, String, Option<u64>) =
-            read(session.url(), row)?;
-        let kind = described(&kind, length, nullable == "YES");
+        let (table, column, kind, nullable, length, extra): Described = read(session.url(), row)?;
+        let filled = filled(&extra.unwrap_or_default());
+        let kind = described(&kind, length, nullable == "YES") + filled;
         let table: &mut BTreeMap<String, String> = found.entry(table).or_default();
         table.insert(column.to_ascii_lowercase(), kind);
     }
@@ -70,7 +85,8 @@ async fn compare(session: &mut Session, migrations: &[Migration], all_needed: bo
         declare(&mut expected, &session.url().named(migration.sql));
     }
     let found = look(session).await?;
-    let mut differences = differences(&expected, &found, all_needed);
+    let forced = session.url().named(FORCED_INDEX).to_ascii_lowercase();
+    let mut differences = differences(&expected, &found, &forced, all_needed);
     if differences.is_empty() {
         return Ok(());
     }
@@ -94,14 +110,18 @@ async fn look(session: &mut Session) -> Result<Tables> {
     let url = session.url().clone();
     let parts = session.fetch(KEYS, Vec::new()).await?;
     let parts: Result<Vec<Part>> = parts.into_iter().map(|row| read(&url, row)).collect();
-    for (table, key) in keys(parts?) {
-        found.entry(table).or_default().keys.insert(key);
+    for (table, name, key) in keys(parts?) {
+        found.entry(table).or_default().keys.insert(name, key);
+    }
+    for row in session.fetch(VIEWS, Vec::new()).await? {
+        let (view,): (String,) = read(&url, row)?;
+        found.entry(view).or_default().is_view = true;
     }
     Ok(found)
 }
 
-/// Keys with their tables, of `parts` in their order within each key.
-fn keys(parts: Vec<Part>) -> impl Iterator<Item = (String, String)> {
+/// Keys with their tables and names, of `parts` in their order within each key.
+fn keys(parts: Vec<Part>) -> impl Iterator<Item = (String, String, String)> {
     let mut keys: BTreeMap<(String, String), (bool, Vec<String>)> = BTreeMap::new();
     for (table, index, non_unique, column) in parts {
         let (is_unique, columns) = keys.entry((table, index)).or_default();
@@ -113,7 +133,7 @@ fn keys(parts: Vec<Part>) -> impl Iterator<Item = (String, String)> {
     }
     let shown = |(is_unique, columns): (bool, Vec<String>)| shown_key(is_unique, &columns);
     keys.into_iter()
-        .map(move |((table, _), key)| (table, shown(key)))
+        .map(move |((table, name), key)| (table, name.to_ascii_lowercase(), shown(key)))
 }
 
 /// Lengths of large texts follow from their types and are left out.
@@ -125,38 +145,85 @@ fn described(kind: &str, length: Option<u64>, nullable: bool) -> String {
     format!("{kind}{length}{null}")
 }
 
+/// What the server fills a column with by itself, of the words that say so: those of a migration,
+/// and those of `information_schema` (MySQL calls a plain default `DEFAULT_GENERATED` there).
+fn filled(words: &str) -> &'static str {
+    let is = |word: &str| {
+        let mut words = words.split([' ', ',']);
+        words.any(|other| other.eq_ignore_ascii_case(word))
+    };
+    if is("GENERATED") {
+        " generated"
+    } else if is("AUTO_INCREMENT") {
+        NUMBERED
+    } else {
+        ""
+    }
+}
+
 fn shown_key(is_unique: bool, columns: &[String]) -> String {
     let kind = if is_unique { "unique" } else { "index" };
     format!("{kind} ({})", columns.join(", "))
 }
 
-fn differences(expected: &Tables, found: &Tables, all_needed: bool) -> Vec<String> {
+/// What differs, a phrase each. The index called `forced` is asked for by its name.
+fn differences(expected: &Tables, found: &Tables, forced: &str, all_needed: bool) -> Vec<String> {
     let mut differences = Vec::new();
     for (name, table) in expected {
-        let Some(there) = found.get(name) else {
-            if all_needed {
-                differences.push(format!("table {name} is missing"));
+        let kind = if table.is_view { "view" } else { "table" };
+        match found.get(name) {
+            None if all_needed => differences.push(format!("{kind} {name} is missing")),
+            None => {}
+            Some(there) if there.is_view != table.is_view => {
+                differences.push(format!("{name} is no {kind}"));
             }
-            continue;
-        };
-        for (column, kind) in &table.columns {
-            match there.columns.get(column) {
-                None => differences.push(format!("{name} has no column {column}")),
-                Some(other) if other != kind => {
-                    differences.push(format!("{name}.{column} is {other}, not {kind}"));
-                }
-                Some(_) => {}
+            Some(there) => {
+                differences.extend(of_columns(name, table, there));
+                differences.extend(of_keys(name, table, there, forced));
             }
-        }
-        for key in table.keys.difference(&there.keys) {
-            differences.push(format!("{name} has no key {key}"));
         }
     }
     differences
 }
 
-/// Adds the table that `sql` creates, when it creates one.
+fn of_columns(name: &str, table: &Table, there: &Table) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (column, kind) in &table.columns {
+        match there.columns.get(column) {
+            None => differences.push(format!("{name} has no column {column}")),
+            // Rows that bring their ids are none the worse for a number that nobody asks for.
+            Some(other) if other == kind || other.strip_suffix(NUMBERED) == Some(kind) => {}
+            Some(other) => differences.push(format!("{name}.{column} is {other}, not {kind}")),
+        }
+    }
+    differences
+}
+
+fn of_keys(name: &str, table: &Table, there: &Table, forced: &str) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (key, shown) in &table.keys {
+        let same = there.keys.iter().find(|(_, other)| *other == shown);
+        match same {
+            None => differences.push(format!("{name} has no key {shown}")),
+            Some((other, _)) if key == forced && there.keys.get(key) != Some(shown) => {
+                differences.push(format!(
+                    "{name} has its {shown} under the name {other}, and it is asked for as {key} \
+                     (ALTER TABLE {name} RENAME INDEX {other} TO {key})"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    differences
+}
+
+/// Adds the table, or the view, that `sql` creates, when it creates one.
 fn declare(tables: &mut Tables, sql: &str) {
+    if let Some((_, view)) = sql.split_once("CREATE OR REPLACE VIEW ") {
+        let name = view.split_whitespace().next().unwrap_or_default();
+        tables.entry(name.to_owned()).or_default().is_view = true;
+        return;
+    }
     let Some((_, body)) = sql.split_once("CREATE TABLE IF NOT EXISTS ") else {
         return;
     };
@@ -164,24 +231,35 @@ fn declare(tables: &mut Tables, sql: &str) {
     let name = lines.next().unwrap_or_default().trim_end_matches(" (");
     let table = tables.entry(name.to_owned()).or_default();
     for line in lines.take_while(|line| !line.starts_with(')')) {
-        if let Some(key) = key_of(line) {
-            table.keys.insert(key);
+        if let Some((name, key)) = key_of(line) {
+            table.keys.insert(name, key);
         } else if let Some((column, kind)) = column_of(line) {
             table.columns.insert(column, kind);
         }
     }
 }
 
-/// `    PRIMARY KEY (a, b),` or `    UNIQUE KEY name (a, b),` or `    KEY name (a, b)`.
-fn key_of(line: &str) -> Option<String> {
+/// `    PRIMARY KEY (a, b),` or `    UNIQUE KEY name (a, b),` or `    KEY name (a, b)`: its name, in
+/// small letters, and what is shown of it.
+fn key_of(line: &str) -> Option<(String, String)> {
     let line = line.trim().trim_end_matches(',');
     let is_unique = line.starts_with("PRIMARY KEY") || line.starts_with("UNIQUE KEY");
     if !is_unique && !line.starts_with("KEY ") {
         return None;
     }
-    let columns = line.split_once('(')?.1.trim_end_matches(')');
-    let columns: Vec<String> = columns.split(", ").map(str::to_owned).collect();
-    Some(shown_key(is_unique, &columns))
+    let (words, columns) = line.split_once('(')?;
+    // A primary key has no other name.
+    let name = words
+        .split_whitespace()
+        .last()
+        .filter(|word| *word != "KEY");
+    let columns: Vec<String> = columns
+        .trim_end_matches(')')
+        .split(", ")
+        .map(str::to_owned)
+        .collect();
+    let name = name.unwrap_or("primary").to_ascii_lowercase();
+    Some((name, shown_key(is_unique, &columns)))
 }
 
 /// `    name VARCHAR(64) NOT NULL,` with four blanks; lines further in go on with the one before.
@@ -196,7 +274,8 @@ fn column_of(line: &str) -> Option<(String, String)> {
         None => (kind, None),
     };
     let nullable = !rest.contains("NOT NULL");
-    Some((name.to_owned(), described(kind, length, nullable)))
+    let kind = described(kind, length, nullable) + filled(rest);
+    Some((name.to_owned(), kind))
 }
 
 #[cfg(test)]
@@ -205,7 +284,7 @@ mod tests {
 
     const SQL: &str = "-- words
 CREATE TABLE IF NOT EXISTS t (
-    id BIGINT NOT NULL,
+    id BIGINT NOT NULL AUTO_INCREMENT,
     name VARCHAR(64) NOT NULL DEFAULT '',
     note MEDIUMTEXT NULL,
     open_name VARCHAR(64) GENERATED ALWAYS AS (
@@ -229,17 +308,23 @@ CREATE TABLE IF NOT EXISTS t (
         assert_eq!(
             columns,
             [
-                "id bigint",
+                "id bigint auto_increment",
                 "name varchar(64)",
                 "note mediumtext null",
-                "open_name varchar(64) null"
+                "open_name varchar(64) null generated"
             ]
         );
-        let keys: Vec<&str> = tables["t"].keys.iter().map(String::as_str).collect();
-        assert_eq!(
-            keys,
-            ["index (id, name)", "unique (id)", "unique (name, id)"]
-        );
+        let keys: Vec<(&str, &str)> = tables["t"]
+            .keys
+            .iter()
+            .map(|(name, key)| (name.as_str(), key.as_str()))
+            .collect();
+        let expected = [
+            ("primary", "unique (id)"),
+            ("t_name", "unique (name, id)"),
+            ("t_note", "index (id, name)"),
+        ];
+        assert_eq!(keys, expected);
     }
 
     /// MySQL 8 and `TiDB` have keys of expressions, which have no column, on whatever table.
@@ -255,22 +340,31 @@ CREATE TABLE IF NOT EXISTS t (
             part("t", "t_name", Some("name")),
             part("t", "t_name", None),
         ];
-        let found: Vec<(String, String)> = keys(parts).collect();
+        let found: Vec<(String, String, String)> = keys(parts).collect();
         let expected = [
-            ("orders", "unique ((expression))"),
-            ("t", "unique (id)"),
-            ("t", "unique (name, (expression))"),
+            ("orders", "by_month", "unique ((expression))"),
+            ("t", "primary", "unique (id)"),
+            ("t", "t_name", "unique (name, (expression))"),
         ];
-        let expected = expected.map(|(table, key)| (table.to_owned(), key.to_owned()));
+        let expected = expected.map(|(table, name, key)| {
+            let [table, name, key] = [table, name, key].map(str::to_owned);
+            (table, name, key)
+        });
         assert_eq!(found, expected);
+    }
+
+    /// What differs where the tables are those of `sql`.
+    fn differing(sql: &str, all_needed: bool) -> Vec<String> {
+        let (mut expected, mut found) = (Tables::new(), Tables::new());
+        declare(&mut expected, SQL);
+        declare(&mut found, sql);
+        differences(&expected, &found, "t_note", all_needed)
     }
 
     #[test]
     fn what_differs_is_named() {
-        let (mut expected, mut found) = (Tables::new(), Tables::new());
-        declare(&mut expected, SQL);
-        assert_eq!(differences(&expected, &found, true), ["table t is missing"]);
-        assert_eq!(differences(&expected, &found, false), Vec::<String>::new());
+        assert_eq!(differing("", true), ["table t is missing"]);
+        assert_eq!(differing("", false), Vec::<String>::new());
         let other = SQL
             .replace("    note MEDIUMTEXT NULL,\n", "")
             .replace(
@@ -278,14 +372,49 @@ CREATE TABLE IF NOT EXISTS t (
                 "VARCHAR(10) NOT NULL DEFAULT",
             )
             .replace("UNIQUE KEY t_name", "KEY t_name");
-        declare(&mut found, &other);
-        assert_eq!(
-            differences(&expected, &found, true),
-            [
-                "t.name is varchar(10), not varchar(64)",
-                "t has no column note",
-                "t has no key unique (name, id)"
-            ]
+        let expected = [
+            "t.name is varchar(10), not varchar(64)",
+            "t has no column note",
+            "t has no key unique (name, id)",
+        ];
+        assert_eq!(differing(&other, true), expected);
+        let view = "CREATE OR REPLACE VIEW t AS SELECT 1";
+        assert_eq!(differing(view, true), ["t is no table"]);
+    }
+
+    /// Lesson: tables without what a server fills, or with another name of the index that facts
+    /// are asked for by, passed, and then no fact was ever applied, or no event was alone.
+    #[test]
+    fn what_the_server_fills_and_the_forced_index_must_be_as_they_were_made() {
+        let plain = SQL
+            .replace(" AUTO_INCREMENT", "")
+            .replace("GENERATED ALWAYS AS (", "NULL,")
+            .replace("    ) VIRTUAL,\n", "");
+        let expected = [
+            "t.id is bigint, not bigint auto_increment",
+            "t.open_name is varchar(64) null, not varchar(64) null generated",
+        ];
+        assert_eq!(differing(&plain, true), expected);
+        let renamed = SQL.replace("t_name", "any").replace("t_note", "other");
+        let expected = [
+            "t has its index (id, name) under the name other, and it is asked for as t_note \
+             (ALTER TABLE t RENAME INDEX other TO t_note)",
+        ];
+        assert_eq!(differing(&renamed, true), expected);
+        // A server numbers rows that bring their numbers: nobody minds.
+        let numbered = SQL.replace(
+            "name VARCHAR(64) NOT",
+            "name VARCHAR(64) AUTO_INCREMENT NOT",
         );
+        assert_eq!(differing(&numbered, true), Vec::<String>::new());
+        for (words, expected) in [
+            ("VIRTUAL GENERATED", " generated"),
+            ("STORED GENERATED", " generated"),
+            ("auto_increment", NUMBERED),
+            ("DEFAULT_GENERATED on update CURRENT_TIMESTAMP", ""),
+            ("", ""),
+        ] {
+            assert_eq!(filled(words), expected, "{words}");
+        }
     }
 }

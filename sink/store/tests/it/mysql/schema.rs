@@ -126,6 +126,37 @@ async fn tables_that_somebody_changed_are_refused_with_what_differs() {
     }
 }
 
+/// Lesson: keys were compared by their columns alone and columns without what the server fills
+/// them with, so that `validate` and a start passed tables on which no fact could be applied, or on
+/// which an event or a job was open twice.
+#[tokio::test]
+async fn tables_that_a_tool_made_again_are_refused_where_facts_or_their_rules_would_fail() {
+    let backend = Mysql::fresh();
+    for sql in [
+        "ALTER TABLE jetpack_monitor_events RENAME INDEX jetpack_monitor_events_open TO ended",
+        "ALTER TABLE jetpack_monitor_events RENAME INDEX jetpack_monitor_events_endpoint TO any",
+        "ALTER TABLE jetpack_monitor_jobs DROP KEY jetpack_monitor_jobs_active, \
+         DROP COLUMN uactive, ADD COLUMN uactive VARCHAR(64) NULL, ADD UNIQUE KEY (uactive)",
+        "ALTER TABLE jetpack_monitor_audit_log MODIFY id BIGINT NOT NULL",
+        "DROP VIEW jetpack_monitor_endpoint_runtime",
+    ] {
+        backend.number(sql);
+    }
+    let (error, sentence) = refusal(&backend).await;
+    let StoreError::SchemaDiffers { differences, .. } = error else {
+        panic!("{sentence}");
+    };
+    let expected = [
+        "jetpack_monitor_audit_log.id is bigint, not bigint auto_increment",
+        "view jetpack_monitor_endpoint_runtime is missing",
+        "jetpack_monitor_events has its index (ended_at, endpoint_id) under the name ended, and \
+         it is asked for as jetpack_monitor_events_open (ALTER TABLE jetpack_monitor_events \
+         RENAME INDEX ended TO jetpack_monitor_events_open)",
+        "jetpack_monitor_jobs.uactive is varchar(64) null, not varchar(64) null generated",
+    ];
+    assert_eq!(differences, expected);
+}
+
 #[tokio::test]
 async fn tables_of_another_program_under_our_names_are_left_alone() {
     let backend = Mysql::empty();
