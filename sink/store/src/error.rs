@@ -393,7 +393,10 @@ pub enum StoreError {
         detail: String,
     },
     /// The server rolled the work back for another one: a deadlock or a lock that took too long.
-    #[error("the store {store} is contended ({detail}): nothing was written, trying again helps")]
+    #[error(
+        "the store {store} is contended ({detail}): nothing was written, trying again helps; where \
+         that goes on, look on its server for the transaction that holds the rows"
+    )]
     Contended {
         /// The address, its password masked.
         store: String,

@@ -14,7 +14,8 @@ pub struct OpenOptions {
     pub create: bool,
     /// Change nothing: no migration, no write, and a store that may only be read will do.
     pub look_only: bool,
-    /// How long a request waits for the lock of another process.
+    /// How long a request waits for the lock of another process. On a server, whole seconds, and
+    /// at least one; facts and freshness wait for one there, whatever this says.
     pub busy_timeout: Duration,
     /// Tables of an older system beside ours, on a server.
     pub legacy: Option<Arc<Legacy>>,

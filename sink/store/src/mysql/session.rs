@@ -365,10 +365,11 @@ impl Session {
         for setting in SETTINGS {
             self.say(setting).await?;
         }
-        // A chunk of freshness that somebody holds must not keep the others waiting for long.
+        // A chunk of freshness that somebody holds must not keep the others waiting for long, and
+        // the server is to say who waits for a lock before a statement of facts is given up.
         let lock_s = match self.lane {
-            Lane::Freshness => 1,
-            Lane::Facts | Lane::Control => self.options.busy_timeout.as_secs().max(1),
+            Lane::Facts | Lane::Freshness => 1,
+            Lane::Control => self.options.busy_timeout.as_secs().max(1),
         };
         self.say(&format!("SET SESSION innodb_lock_wait_timeout = {lock_s}"))
             .await?;

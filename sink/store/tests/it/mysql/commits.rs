@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::UnixMs;
 use mysql_async::prelude::Queryable;
-use store::{FreshnessRow, OpenOptions, Store, StoreError, StoreUrl};
+use store::{FreshnessRow, Store, StoreError, StoreUrl};
 
 use super::{Mysql, root, until_somebody_waits_for_a_lock, url};
 use crate::fixture::{Backend, Incident, Writer, batch, claim, import_id, open, row, target};
@@ -214,15 +214,12 @@ async fn the_server_hears_of_one_writer_at_a_time() {
     assert!(matches!(error, StoreError::Fenced { .. }), "{error}");
 }
 
+/// Lesson: a lock was waited for as long as an answer, so that a row which somebody held was told
+/// as a server that does not answer, and nothing was tried again.
 #[tokio::test]
 async fn facts_that_wait_too_long_for_a_lock_are_kept_by_the_caller() {
     let backend = Mysql::fresh();
-    let options = OpenOptions {
-        busy_timeout: Duration::ZERO,
-        ..OpenOptions::default()
-    };
-    let store = Store::open_with(&backend.url(), options).await;
-    let store = Writer::of(store.expect("opens")).await;
+    let store = open(&backend).await;
     let mut other = root(mariadb::shared()).await;
     let node = format!(
         "SELECT * FROM {}.jetpack_monitor_nodes FOR UPDATE",
@@ -231,8 +228,19 @@ async fn facts_that_wait_too_long_for_a_lock_are_kept_by_the_caller() {
     other.query_drop("START TRANSACTION").await.expect("begun");
     other.query_drop(node).await.expect("locked");
     let facts = batch(1, &[Incident::of(target(5), 1).open()]);
-    let error = store.apply(&facts).await.expect_err("locked");
-    assert!(error.is_transient(), "{error}");
+    // On a machine that is busy enough the answer of the server is late, too.
+    let mut error = store.apply(&facts).await.expect_err("locked");
+    for _ in 0..4 {
+        if matches!(error, StoreError::TimedOut { .. }) {
+            error = store.apply(&facts).await.expect_err("locked");
+        }
+    }
+    let sentence = error.to_string();
+    assert!(matches!(error, StoreError::Contended { .. }), "{sentence}");
+    assert!(
+        error.is_transient() && sentence.contains("Lock wait timeout"),
+        "{sentence}"
+    );
     other.query_drop("ROLLBACK").await.expect("free");
     assert_eq!(store.apply(&facts).await.expect("applied").transitions, 1);
 }
