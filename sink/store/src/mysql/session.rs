@@ -525,13 +525,16 @@ impl Session {
                 self.busy = false;
                 Ok(done)
             }
-            Ok(Err(DriverError::Server(error))) => {
-                self.busy = false;
-                Err(working(&self.url, DriverError::Server(error)))
-            }
             Ok(Err(error)) => {
-                self.give_up();
-                Err(working(&self.url, error))
+                let answered = matches!(error, DriverError::Server(_));
+                let error = working(&self.url, error);
+                // Some words of a server are its last ones on that connection.
+                if answered && !matches!(error, StoreError::ConnectionLost { .. }) {
+                    self.busy = false;
+                } else {
+                    self.give_up();
+                }
+                Err(error)
             }
             Err(_) => {
                 self.give_up();

@@ -189,6 +189,29 @@ async fn who_vanishes_in_a_transaction_is_not_waited_for() {
     }
 }
 
+/// Lesson: a connection that the server ended with a word was kept, and the one more try was made
+/// on it.
+#[tokio::test]
+async fn a_connection_that_the_server_ends_with_a_word_is_made_again_at_once() {
+    let backend = Mysql::fresh();
+    let proxy = Proxy::start(mariadb::shared().port());
+    let store = behind(&proxy, &backend).await;
+    let mut incident = Incident::of(target(5), 1);
+    let opened = batch(1, &[incident.open()]);
+    store.apply(&opened).await.expect("applied");
+    backend.number("CREATE TABLE ended (connection BIGINT)");
+    proxy.instead(
+        "START TRANSACTION",
+        "BEGIN NOT ATOMIC IF (SELECT COUNT(*) FROM ended) = 0 THEN \
+         INSERT INTO ended VALUES (CONNECTION_ID()); KILL CONNECTION_ID(); \
+         ELSE START TRANSACTION; END IF; END",
+    );
+    let confirmed = batch(2, &[incident.confirm()]);
+    let applied = store.apply(&confirmed).await.expect("on another one");
+    assert_eq!(applied.transitions, 1);
+    assert_eq!(backend.number("SELECT COUNT(*) FROM ended"), Some(1));
+}
+
 #[tokio::test]
 async fn the_server_hears_of_one_writer_at_a_time() {
     let backend = Mysql::fresh();
