@@ -280,6 +280,22 @@ pub enum StoreError {
         /// What the server said.
         detail: String,
     },
+    /// The server, or what it grants the user, has no further connection to give.
+    #[error(
+        "the server of the store {store} takes no more from this user ({detail}): raise its \
+         max_connections, or max_user_connections or what else limits the user; of connections a \
+         node needs {needed}, and {with_stream} with a stream of changes"
+    )]
+    TooManyConnections {
+        /// The address, its password masked.
+        store: String,
+        /// What the server said.
+        detail: String,
+        /// Connections of a node, at most.
+        needed: usize,
+        /// The same where it follows the changes of legacy tables.
+        with_stream: usize,
+    },
     /// The user lacks a right.
     #[error("the user of the store {store} lacks a privilege ({detail}): grant it, then try again")]
     NoPrivilege {
@@ -551,13 +567,14 @@ impl StoreError {
         }
     }
 
-    /// Whether the same request may succeed later without anybody doing anything: a busy, silent or
-    /// restarting database.
+    /// Whether the same request may succeed later without anybody doing anything: a busy, full, silent
+    /// or restarting database.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
             Self::Locked { .. }
                 | Self::Unreachable { .. }
+                | Self::TooManyConnections { .. }
                 | Self::Contended { .. }
                 | Self::TimedOut { .. }
                 | Self::ConnectionLost { .. }

@@ -3,6 +3,8 @@
 use mysql_async::{DriverError as Misuse, Error as DriverError, IoError, ServerError};
 
 use super::address::MysqlUrl;
+use super::legacy::STREAM_CONNECTIONS;
+use super::session::Lane;
 use crate::StoreError;
 
 /// Why no connection was made.
@@ -94,8 +96,15 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
         // Lock wait timeout, deadlock; TiDB's conflicts of writes and of a table that changed
         // meanwhile, which it says may be done again.
         1205 | 1213 | 8002 | 8005 | 8022 | 8028 | 9007 => StoreError::Contended { store, detail },
-        // Shutdown, killed, no more connections, "not ready yet".
-        1053 | 1077 | 1079 | 1152 | 1317 | 1040 | 1203 | 1226 | 1927 | 4031 => {
+        // Connections of all, of a user; a user's share of something, mostly of connections.
+        1040 | 1203 | 1226 => StoreError::TooManyConnections {
+            store,
+            detail,
+            needed: Lane::connections(),
+            with_stream: Lane::connections() + STREAM_CONNECTIONS,
+        },
+        // Shutdown, killed, "not ready yet".
+        1053 | 1077 | 1079 | 1152 | 1317 | 1927 | 4031 => {
             StoreError::ConnectionLost { store, detail }
         }
         _ => StoreError::Server {
@@ -194,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_is_told_from_what_somebody_must_change() {
-        for code in [1205, 1213, 1053, 1040, 1317, 1927] {
+        for code in [1205, 1213, 1053, 1040, 1203, 1226, 1317, 1927] {
             assert!(told(code).is_transient(), "{code}");
         }
         for code in [1045, 1049, 1142, 1290, 1062, 1146, 1176] {
@@ -208,6 +217,11 @@ mod tests {
         }
         for code in [1205, 1213] {
             assert!(matches!(told(code), StoreError::Contended { .. }), "{code}");
+        }
+        for code in [1040, 1203, 1226] {
+            let sentence = told(code).to_string();
+            let needed = "a node needs 6, and 8 with a stream of changes";
+            assert!(sentence.contains(needed), "{code}: {sentence}");
         }
         let sentence = told(1062).to_string();
         assert!(

@@ -28,6 +28,8 @@ mod put;
 mod row;
 mod stream;
 
+pub(super) use self::stream::CONNECTIONS as STREAM_CONNECTIONS;
+
 /// Our own settings of single targets.
 const OWN_SETTINGS: &str = "jetpack_monitor_site_check_config";
 /// What a time of the legacy tables is counted from. The session is in UTC.

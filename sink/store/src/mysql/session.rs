@@ -50,6 +50,16 @@ impl Lane {
     pub(super) const ALL: [(Self, usize); 3] =
         [(Self::Facts, 1), (Self::Freshness, 1), (Self::Control, 4)];
 
+    /// Connections of all lanes together, at most.
+    pub(super) const fn connections() -> usize {
+        let (mut all, mut at) = (0, 0);
+        while at < Self::ALL.len() {
+            all += Self::ALL[at].1;
+            at += 1;
+        }
+        all
+    }
+
     fn statement_limit(self) -> Duration {
         Duration::from_millis(match self {
             Self::Facts => APPLY_TIMEOUT_MS,

@@ -66,6 +66,9 @@ const HEARTBEATS_MISSED: u32 = 3;
 /// How a session waits for a row that somebody holds: no change waits for longer.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
+/// That the log comes over, and for questions.
+pub(in crate::mysql) const CONNECTIONS: usize = 2;
+
 /// What a thread is to read.
 struct Plan {
     url: Arc<MysqlUrl>,

@@ -2,9 +2,10 @@
 
 use model::Evidence;
 use model::fact::{Batch, Fact};
+use mysql_async::prelude::Queryable;
 use store::{Applied, AuditRow, FreshnessRow, Store, StoreError, StoreUrl};
 
-use super::{Mysql, url};
+use super::{Mysql, root, url};
 use crate::fixture::{
     Backend, Incident, START, Writer, batch, claim, import_id, open, sites, target,
 };
@@ -116,6 +117,47 @@ async fn looking_at_a_server_changes_nothing() {
         matches!(refused, Err(StoreError::ServerReadOnly { .. })),
         "{refused:?}"
     );
+}
+
+/// Lesson: a server that was full was "lost: nothing of the work was kept", and what to do was not
+/// said.
+#[tokio::test]
+async fn a_server_that_takes_no_more_connections_is_told_as_that_with_how_many_are_needed() {
+    // A server knows users' connections only where it began with a limit.
+    let server = Server::start(&["--max-user-connections=50"]);
+    server.sql("CREATE DATABASE t_own");
+    let address = url(&server.address("ringwatch", "t_own"));
+    Store::migrate(&address).await.expect("migrated");
+    let first = Store::open(&address).await.expect("opens");
+    // Root may have more than others; ten of it leave no room for them.
+    let mut roots = Vec::new();
+    for _ in 0..10 {
+        roots.push(root(&server).await);
+    }
+    for (full, free) in [
+        (
+            "SET GLOBAL max_user_connections = 1",
+            "SET GLOBAL max_user_connections = 50",
+        ),
+        (
+            "SET GLOBAL max_connections = 10",
+            "SET GLOBAL max_connections = 400",
+        ),
+    ] {
+        roots[0].query_drop(full).await.expect(full);
+        let (error, sentence) = refusal(&address).await;
+        assert!(
+            matches!(error, StoreError::TooManyConnections { .. }),
+            "{full}: {sentence}"
+        );
+        assert!(error.is_transient(), "{sentence}");
+        for words in ["raise its max_connections", "needs 6, and 8 with a stream"] {
+            assert!(sentence.contains(words), "{sentence}");
+        }
+        roots[0].query_drop(free).await.expect(free);
+        Store::open(&address).await.expect("there is room");
+    }
+    first.counts().await.expect("whoever is there stays");
 }
 
 /// What was committed survives the end of the process.
