@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::UnixMs;
+use model::{TargetId, UnixMs};
 use store::{Forgotten, Store};
 use tracing::{info, warn};
 
@@ -27,7 +27,7 @@ const PAUSE_FACTOR: u64 = 2;
 const TAKEN_DAYS: u32 = 90;
 /// Check times of targets that are gone are forgotten after so many days: a table may be away for a
 /// moment while another one is put in its place.
-const GONE_DAYS: u64 = 7;
+const GONE_DAYS: u32 = 7;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How many days are kept; 0 = all.
@@ -116,23 +116,44 @@ enum What {
     Events,
     Audit,
     Taken,
+    CheckTimes,
 }
 
-/// Forgets everything that is old now.
+impl What {
+    /// In the order in which it is forgotten.
+    const ALL: [Self; 5] = [
+        Self::History,
+        Self::Events,
+        Self::Audit,
+        Self::Taken,
+        Self::CheckTimes,
+    ];
+
+    /// How many days of it are kept; 0 = all.
+    fn days(self, retention: Retention) -> u32 {
+        match self {
+            Self::History => retention.history_days,
+            Self::Events => retention.events_days,
+            Self::Audit => retention.audit_days,
+            Self::Taken => TAKEN_DAYS,
+            Self::CheckTimes => GONE_DAYS,
+        }
+    }
+}
+
+/// Forgets everything that is old now. What fails keeps nothing else from it; of several failures
+/// the first is told.
 async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Result<()> {
     let now = earlier(view.clock.now().unix, store.server_time().await?);
     let mut all = Forgotten::default();
-    for (what, days) in [
-        (What::History, retention.history_days),
-        (What::Events, retention.events_days),
-        (What::Audit, retention.audit_days),
-        (What::Taken, TAKEN_DAYS),
-    ] {
-        let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
-        while days > 0 && take_step(store, view, &mut all, (what, before)).await? {}
+    let mut done = Ok(());
+    for what in What::ALL {
+        let days = what.days(retention);
+        if days > 0 {
+            let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
+            done = done.and(forget(store, view, &mut all, (what, before)).await);
+        }
     }
-    let before = UnixMs(now.0.saturating_sub(GONE_DAYS * DAY_MS));
-    all.freshness = forget_check_times(store, view, before).await?;
     if all != Forgotten::default() {
         info!(
             checks = all.history,
@@ -144,15 +165,29 @@ async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Resul
             "old rows were deleted"
         );
     }
+    done
+}
+
+/// Every step of one kind.
+async fn forget(
+    store: &Store,
+    view: &View,
+    all: &mut Forgotten,
+    which: (What, UnixMs),
+) -> store::Result<()> {
+    let mut after = None;
+    while take_step(store, view, all, which, &mut after).await? {}
     Ok(())
 }
 
-/// One step and the pause after it; whether there may be more.
+/// One step and the pause after it; whether there may be more. Check times are those of targets that
+/// are gone: a walk through all of them, on from the target `after`.
 async fn take_step(
     store: &Store,
     view: &View,
     all: &mut Forgotten,
     (what, before): (What, UnixMs),
+    after: &mut Option<TargetId>,
 ) -> store::Result<bool> {
     let begun = view.clock.mono();
     let done = match what {
@@ -160,6 +195,11 @@ async fn take_step(
         What::Events => store.forget_events(before).await?,
         What::Audit => store.forget_audit(before).await?,
         What::Taken => store.forget_taken(before).await?,
+        What::CheckTimes => {
+            let (done, next) = store.forget_freshness(before, *after).await?;
+            *after = next;
+            done
+        }
     };
     let took_ms = view.clock.mono().since(begun) / 1_000;
     view.retention.add(&done);
@@ -168,28 +208,11 @@ async fn take_step(
     all.transitions += done.transitions;
     all.audit += done.audit;
     all.taken += done.taken;
+    all.freshness += done.freshness;
     if done.more {
         tokio::time::sleep(pause(took_ms)).await;
     }
     Ok(done.more)
-}
-
-/// Check times of targets that are gone: a walk through all of them, in steps with pauses; how many
-/// went.
-async fn forget_check_times(store: &Store, view: &View, before: UnixMs) -> store::Result<u64> {
-    let (mut all, mut after) = (0, None);
-    loop {
-        let begun = view.clock.mono();
-        let (done, next) = store.forget_freshness(before, after).await?;
-        let took_ms = view.clock.mono().since(begun) / 1_000;
-        view.retention.add(&done);
-        all += done.freshness;
-        if next.is_none() {
-            return Ok(all);
-        }
-        after = next;
-        tokio::time::sleep(pause(took_ms)).await;
-    }
 }
 
 /// What is deleted is gone: a machine whose clock is years ahead must not take everything for old
@@ -204,9 +227,12 @@ fn pause(took_ms: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use model::FactId;
     use model::outcome::Phases;
-    use model::{FactId, TargetId};
-    use store::{ALL_SHARDS, AuditRow, Claim, FreshnessRow, HistoryRow, JournalId, StoreUrl};
+    use rig::mariadb;
+    use store::{
+        ALL_SHARDS, AuditRow, Claim, Fence, FreshnessRow, HistoryRow, JournalId, StoreUrl,
+    };
 
     use super::*;
     use crate::run::view::testbed::view;
@@ -227,11 +253,15 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_is_older_than_its_days_goes_and_zero_days_keep_all() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let store = Store::open(&StoreUrl::Sqlite(dir.path().join("s.db"))).await;
-        let store = store.expect("opens");
+    const DAYS: Retention = Retention {
+        history_days: 30,
+        events_days: 1,
+        audit_days: 365,
+    };
+
+    /// A store that has no rows yet, with the right to write it.
+    async fn opened(url: &StoreUrl) -> (Store, Fence) {
+        let store = Store::open(url).await.expect("opens");
         let claim = Claim {
             node: "test".to_owned(),
             holder: "here".to_owned(),
@@ -242,6 +272,33 @@ mod tests {
             lost: None,
         };
         let fence = store.acquire(&claim).await.expect("granted");
+        (store, fence)
+    }
+
+    /// Check times of `days` before `now`, of a target that is none.
+    fn times(now: UnixMs, days: u64) -> FreshnessRow {
+        FreshnessRow {
+            target: TargetId::new(1 + days as i64).expect("positive"),
+            last_checked: UnixMs(now.0 - days * DAY_MS),
+            next_check: now,
+        }
+    }
+
+    /// A line of the trail of `days` before `now`.
+    fn noted(now: UnixMs, days: u64) -> AuditRow {
+        AuditRow {
+            event_type: "reload",
+            source: "ringwatch:n".to_owned(),
+            detail: String::new(),
+            at: UnixMs(now.0 - days * DAY_MS),
+            subject: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_older_than_its_days_goes_and_zero_days_keep_all() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (store, fence) = opened(&StoreUrl::Sqlite(dir.path().join("s.db"))).await;
         let view = view();
         let now = view.clock.now().unix;
         let rows = (0..2_500).map(|nth| check(now, 31, nth));
@@ -257,33 +314,45 @@ mod tests {
         };
         sweep(&store, keep_all, &view).await.expect("nothing to do");
         assert_eq!(view.retention.rows()[0].1, 0);
-        let days = Retention {
-            history_days: 30,
-            events_days: 1,
-            audit_days: 365,
-        };
-        let times = |days: u64| FreshnessRow {
-            target: TargetId::new(1 + days as i64).expect("positive"),
-            last_checked: UnixMs(now.0 - days * DAY_MS),
-            next_check: now,
-        };
-        let written = store.write_freshness(fence, [6, 8].map(times).to_vec());
+        let times = [6, 8].map(|days| times(now, days)).to_vec();
+        let written = store.write_freshness(fence, times);
         assert_eq!(written.await.all().expect("written"), 2);
-        let noted = |days: u64| AuditRow {
-            event_type: "reload",
-            source: "ringwatch:n".to_owned(),
-            detail: String::new(),
-            at: UnixMs(now.0 - days * DAY_MS),
-            subject: None,
-        };
-        let noted = [364, 366].map(noted).to_vec();
+        let noted = [364, 366].map(|days| noted(now, days)).to_vec();
         store.write_audit(noted).await.expect("noted");
-        sweep(&store, days, &view).await.expect("swept");
+        sweep(&store, DAYS, &view).await.expect("swept");
         assert_eq!(view.retention.rows()[0], ("check_history", 2_500));
         assert_eq!(view.retention.rows()[3], ("audit_log", 1));
         assert_eq!(view.retention.rows()[5], ("site_runtime", 1));
-        sweep(&store, days, &view).await.expect("nothing left");
+        sweep(&store, DAYS, &view).await.expect("nothing left");
         assert_eq!(view.retention.rows()[0].1, 2_500);
+    }
+
+    /// Lesson: one table that could not be swept kept all others from it, hour by hour.
+    #[tokio::test]
+    async fn what_cannot_be_forgotten_keeps_nothing_else_and_is_told_at_the_end() {
+        let (server, database) = (mariadb::shared(), mariadb::fresh_name());
+        server.sql(&format!("CREATE DATABASE {database}"));
+        let url = server.address("ringwatch", &database);
+        let url: StoreUrl = url.parse().expect("an address");
+        Store::migrate(&url).await.expect("migrated");
+        let (store, fence) = opened(&url).await;
+        let view = view();
+        let now = view.clock.now().unix;
+        let noted = [noted(now, 366)].to_vec();
+        store.write_audit(noted).await.expect("noted");
+        let written = store.write_freshness(fence, vec![times(now, 8)]);
+        assert_eq!(written.await.all().expect("written"), 1);
+        for gone in ["check_history", "shards_taken"] {
+            server.sql(&format!("DROP TABLE {database}.jetpack_monitor_{gone}"));
+        }
+        let error = sweep(&store, DAYS, &view)
+            .await
+            .expect_err("a table is gone");
+        let sentence = error.to_string();
+        assert!(sentence.contains("check_history"), "{sentence}");
+        let rows = view.retention.rows();
+        assert_eq!(rows[3], ("audit_log", 1));
+        assert_eq!(rows[5], ("site_runtime", 1));
     }
 
     #[test]
