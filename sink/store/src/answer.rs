@@ -165,8 +165,8 @@ pub struct DriftSlice {
 pub struct Drift {
     /// Whose.
     pub target: TargetId,
-    /// In the row.
-    pub found: i64,
+    /// In the row; `None`: it has none.
+    pub found: Option<i64>,
     /// By our events: 0 seems down, 2 down, 1 neither.
     pub expected: i64,
 }

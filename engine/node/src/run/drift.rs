@@ -122,7 +122,12 @@ fn sentence(sample: &Sample) -> String {
     let named: Vec<String> = sample
         .named
         .iter()
-        .map(|row| format!("{} ({}, not {})", row.target, row.found, row.expected))
+        .map(|row| {
+            let found = row
+                .found
+                .map_or_else(|| "none".to_owned(), |found| found.to_string());
+            format!("{} ({found}, not {})", row.target, row.expected)
+        })
         .collect();
     format!(
         "{} of {} legacy rows have a status that is not what the open events say, such as {}: \
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_sentence_names_rows_with_both_statuses() {
-        let named = [(7, 1, 2), (9, 0, 1)].map(|(id, found, expected)| Drift {
+        let named = [(7, Some(1), 2), (9, None, 1)].map(|(id, found, expected)| Drift {
             target: TargetId::new(id).expect("positive"),
             found,
             expected,
@@ -177,6 +182,6 @@ mod tests {
         };
         let said = sentence(&sample);
         assert!(said.starts_with("2 of 100 legacy rows"), "{said}");
-        assert!(said.contains("7 (1, not 2), 9 (0, not 1)"), "{said}");
+        assert!(said.contains("7 (1, not 2), 9 (none, not 1)"), "{said}");
     }
 }

@@ -94,7 +94,7 @@ const PROJECT_STATUSES: (&str, &str, &str) = (
 );
 
 /// Stands for a column that has none: whatever is written there differs from it.
-const NO_STATUS: i64 = -1;
+pub(super) const NO_STATUS: i64 = -1;
 
 const RAISE_FLOORS: (&str, &str, &str) = (
     "INSERT INTO jetpack_monitor_shards (shard, node_id, since_epoch, newest_fact) VALUES",

@@ -6,6 +6,7 @@ use model::TargetId;
 use model::fact::{CheckType, State};
 use mysql_async::Value;
 
+use super::super::facts::NO_STATUS;
 use super::super::session::{Session, read};
 use super::super::targets::whole;
 use crate::Result;
@@ -38,7 +39,7 @@ impl Session {
             // in one transaction.
             let range = [after, last.get(), NAMED_MAX].map(Value::Int);
             for row in self.ask(&differing(&legacy), range.into()).await? {
-                let (id, found, expected, all): (i64, i64, i64, u64) = read(self.url(), row)?;
+                let (id, found, expected, all): (_, _, _, u64) = read(self.url(), row)?;
                 slice.drifted = all;
                 slice.named.extend(TargetId::new(id).map(|target| Drift {
                     target,
@@ -78,7 +79,7 @@ fn differing(legacy: &Legacy) -> String {
          FROM {table} AS s LEFT JOIN jetpack_monitor_events AS e \
          ON e.ended_at IS NULL AND e.endpoint_id = {id} AND e.check_type = '{http}' \
          WHERE {id} > ? AND {id} <= ? AND {active} = 1 GROUP BY {id}, {status}) AS d \
-         WHERE d.found <> d.expected ORDER BY d.id LIMIT ?",
+         WHERE COALESCE(d.found, {NO_STATUS}) <> d.expected ORDER BY d.id LIMIT ?",
         up = code(up),
         table = legacy.table.quoted(),
         http = CheckType::Http.as_str(),

@@ -60,12 +60,31 @@ async fn active_rows_that_say_something_else_than_our_events_are_found_and_left_
         .collect();
     let drift = |id, found, expected| Drift {
         target: target(id),
-        found,
+        found: Some(found),
         expected,
     };
     assert_eq!(named, [drift(2, 1, 2), drift(5, 2, 1)]);
     assert_eq!(status(&backend, 2).0, 1, "as it was left");
     assert_eq!(status(&backend, 5).0, 2);
+}
+
+/// Lesson: no status is neither the same as another one nor different from it, and was never found.
+#[tokio::test]
+async fn a_row_without_a_status_says_something_else_than_our_events() {
+    let backend =
+        with_sites("(1, 7, 0, 'http://a-1.test/', 1, 5), (2, 7, 0, 'http://a-2.test/', 1, 5)");
+    backend.number("ALTER TABLE jetpack_monitor_sites MODIFY site_status TINYINT NULL");
+    backend.number(
+        "UPDATE jetpack_monitor_sites SET site_status = NULL WHERE jetpack_monitor_site_id = 2",
+    );
+    let store = open_as(&backend.url(), described()).await.expect("opens");
+    let slice = store.legacy_drift(None, 100).await.expect("a slice");
+    let without = Drift {
+        target: target(2),
+        found: None,
+        expected: 1,
+    };
+    assert_eq!((slice.drifted, slice.named), (1, vec![without]));
 }
 
 #[tokio::test]
