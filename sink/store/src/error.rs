@@ -352,6 +352,16 @@ pub enum StoreError {
         /// What differs, a phrase each.
         differences: Vec<String>,
     },
+    /// Tables of an older system in which a target, or a blog, may be several times.
+    #[error(
+        "rows of the legacy tables of the store {store} may be there twice: {}", differences.join("; ")
+    )]
+    LegacyAmbiguous {
+        /// The address, its password masked.
+        store: String,
+        /// What is missing, a phrase each with what to do.
+        differences: Vec<String>,
+    },
     /// Legacy tables were named for a store that can have none.
     #[error(
         "the store {store} has no legacy tables: they are in a MySQL database; name it with \

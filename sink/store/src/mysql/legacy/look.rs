@@ -53,15 +53,14 @@ impl Session {
         };
         self.connect().await?;
         let found = columns(self).await?;
-        let mut differences = differences(&legacy, &found);
-        if differences.is_empty() {
-            differences = self.ambiguous(&legacy).await?;
-        }
+        let store = self.url().to_string();
+        let differences = differences(&legacy, &found);
         if !differences.is_empty() {
-            return Err(StoreError::LegacyDiffers {
-                store: self.url().to_string(),
-                differences,
-            });
+            return Err(StoreError::LegacyDiffers { store, differences });
+        }
+        let differences = self.ambiguous(&legacy).await?;
+        if !differences.is_empty() {
+            return Err(StoreError::LegacyAmbiguous { store, differences });
         }
         if legacy.load && !self.is_look_only() {
             for statement in of_no_row(&legacy) {
