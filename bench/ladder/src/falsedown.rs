@@ -4,6 +4,7 @@
 //!
 //! Real processes; a run whose farm was not well is void, and said so.
 
+mod bite;
 mod judge;
 mod page;
 mod plain;
@@ -29,17 +30,16 @@ use crate::mariadb::MariaDb;
 use crate::metrics::Scrape;
 use crate::node::{Node, NodePlan};
 use crate::{procfs, truth};
+use bite::Bite;
 use judge::{Row, Seen};
 use plain::Plain;
 pub(crate) use plain::{ClientOptions, run_child as run_client};
-use plan::{INTERVAL_S, LEAD_S, Slot, TIMEOUT_MS, Trouble};
+use plan::{INTERVAL_S, LATE, LEAD_S, Slot, TIMEOUT_MS, Trouble};
 use pressing::Press;
 use truedown::TrueDown;
 
 /// Every n-th site speaks HTTPS.
 const HTTPS_EVERY: u32 = 2;
-/// Targets that come while the resolver is dead: no answer of theirs is remembered.
-const LATE: u32 = 600;
 /// Names outside of the fleet, of the same resolver.
 const CANARIES: u32 = 3;
 /// Addresses are asked for again after this, so that a dead resolver is noticed.
@@ -50,6 +50,8 @@ const PROBE_CPU: usize = 1;
 const DATABASE: &str = "falsedown";
 /// The list of the fleet.
 const TARGETS: &str = "targets.csv";
+/// Between two looks at the node.
+const POLL: Duration = Duration::from_millis(500);
 const NO_NETWORK: &str =
     "route gone: the run has no network of its own (`unshare --net` was refused)";
 
@@ -331,7 +333,7 @@ async fn trouble(
     let core = procfs::threads_cpu(node.pid(), CORE_THREAD)?;
     let watch = Stopwatch::start();
     press.begin(slot.trouble, node).await?;
-    wait_until(zero, slot.relief_s).await;
+    let mut bite = last(zero, slot, &before, node).await?;
     let used = procfs::threads_cpu(node.pid(), CORE_THREAD)?.saturating_sub(core);
     let had = used.as_secs_f64() / watch.seconds().max(0.001);
     press.relieve(slot.trouble, node).await?;
@@ -339,8 +341,10 @@ async fn trouble(
     let mut suppressing = false;
     while zero.elapsed() < at(slot.until_s) {
         node.must_run()?;
-        suppressing |= is_suppressing(&node.scrape().await?);
-        sleep(Duration::from_millis(500)).await;
+        let scrape = node.scrape().await?;
+        suppressing |= is_suppressing(&scrape);
+        bite.hear(&scrape);
+        sleep(POLL).await;
     }
     let after = node.scrape().await?;
     let status = node.plan().status()?;
@@ -356,7 +360,24 @@ async fn trouble(
         farm_lag_p99_ms,
         unbalanced: gates::accounts(&status).failures,
         suppressing,
+        bite,
     })
+}
+
+/// Lets a trouble last until its relief, and looks at what it does. Who stands still answers
+/// nobody; and an overload is measured by its CPU, of which looks would take some.
+async fn last(zero: Stopwatch, slot: &Slot, before: &Scrape, node: &mut Node) -> Result<Bite> {
+    let mut bite = Bite::default();
+    if matches!(slot.trouble, Trouble::Overload | Trouble::Stopped) {
+        wait_until(zero, slot.relief_s).await;
+        return Ok(bite);
+    }
+    while zero.elapsed() < at(slot.relief_s) {
+        node.must_run()?;
+        bite.look(before, &node.scrape().await?)?;
+        sleep(POLL.min(at(slot.relief_s).saturating_sub(zero.elapsed()))).await;
+    }
+    Ok(bite)
 }
 
 fn at(second: u32) -> Duration {

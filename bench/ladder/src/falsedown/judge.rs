@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::bite::Bite;
 use super::plan::{FAILING, Slot, TIMEOUT_MS, Trouble, within_ms};
 use crate::findings::{Spread, met};
 use crate::gates::Gate;
@@ -34,6 +35,8 @@ pub(super) struct Seen {
     pub(super) unbalanced: Vec<String>,
     /// Times that an operator incident `node_suppressing` was seen open.
     pub(super) suppressing: bool,
+    /// What the trouble did.
+    pub(super) bite: Bite,
 }
 
 /// The verdict on one trouble.
@@ -105,7 +108,7 @@ pub(super) fn rows(
             found: delays.len() as u64,
             delay: Spread::of(delays),
             within_ms: within_ms(slot.trouble.cadences(overload)),
-            void: void(slot.trouble, seen, overload),
+            void: void(slot.trouble, seen, needed),
         }
     };
     seen.iter().map(row).collect()
@@ -139,10 +142,10 @@ fn sentence(incident: &Incident) -> String {
 }
 
 /// Why what was seen says nothing of the node.
-fn void(trouble: Trouble, seen: &Seen, overload: f64) -> Option<String> {
+fn void(trouble: Trouble, seen: &Seen, needed: f64) -> Option<String> {
     let light = || match trouble {
-        Trouble::Overload => void_of_load("the node", overload),
-        _ => None,
+        Trouble::Overload => void_of_load("the node", needed / seen.had.max(0.001)),
+        _ => seen.bite.void(trouble, seen.had / needed.max(0.001)),
     };
     void_of_farm(seen.farm_busy, seen.farm_lag_p99_ms).or_else(light)
 }
@@ -330,6 +333,26 @@ mod tests {
             let mut seen = well();
             change(&mut seen);
             assert_eq!(failed(&row(seen, &all_found(1_000))), [name]);
+        }
+    }
+
+    #[test]
+    fn a_trouble_that_did_nothing_is_void_and_never_passes() {
+        let name = "the farm was well, the trouble as asked for";
+        for trouble in Trouble::ALL {
+            let slot = slots(&[trouble], 1)[0];
+            let (stood_still, went_on) = (0.0, 0.4);
+            let of = |had| {
+                let seen = Seen { had, ..well() };
+                rows(&[(slot, seen)], 0, 0.4, &[], &[]).remove(0)
+            };
+            assert!(failed(&of(went_on)).contains(&name), "{trouble:?}");
+            let is_told_by_cpu = matches!(trouble, Trouble::Overload | Trouble::Stopped);
+            assert_eq!(
+                failed(&of(stood_still)).contains(&name),
+                !is_told_by_cpu,
+                "{trouble:?}"
+            );
         }
     }
 

@@ -111,6 +111,7 @@ fn checks(rows: &[Row]) -> String {
         "unknown",
         "shed",
         "failures by class",
+        "what the trouble did",
     ]);
     for row in rows {
         let of = |verdict: &str| grouped(row.seen.verdicts.get(verdict).copied().unwrap_or(0));
@@ -123,6 +124,7 @@ fn checks(rows: &[Row]) -> String {
             of("unknown"),
             grouped(row.seen.shed),
             classes.join(", "),
+            row.seen.bite.told(row.slot.trouble),
         ]);
     }
     format!(

@@ -18,6 +18,8 @@ const OVERLOAD_MAX: u32 = 6;
 pub(super) const FAILING: u32 = 25;
 /// The first of them: none is behind the route that goes (`GONE`).
 const FAILING_FIRST: u32 = 1_501;
+/// Targets that come while the resolver is dead: no answer of theirs is remembered.
+pub(super) const LATE: u32 = 600;
 /// Addresses without a route, and how many of the farm's 4,096 they are.
 pub(super) const GONE: [&str; 3] = ["127.1.0.0/22", "127.1.4.0/24", "127.1.5.0/26"];
 /// Calm before the first trouble, in which the node's own need of CPU is measured.
