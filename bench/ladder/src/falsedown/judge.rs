@@ -29,6 +29,7 @@ pub(super) struct Seen {
     pub(super) shed: u64,
     /// Part of a CPU that the probe core had while the trouble lasted.
     pub(super) had: f64,
+    /// The farm while it lasted, or in the calm after it: what was worse.
     pub(super) farm_busy: f64,
     pub(super) farm_lag_p99_ms: f64,
     /// What does not balance at its end.
