@@ -5,6 +5,7 @@
 //! Real processes; a run whose farm was not well is void, and said so.
 
 mod bite;
+mod doubts;
 mod judge;
 mod page;
 mod plain;
@@ -344,7 +345,7 @@ async fn trouble(
     while zero.elapsed() < at(slot.until_s) {
         node.must_run()?;
         let scrape = node.scrape().await?;
-        suppressing |= is_suppressing(&scrape);
+        suppressing |= doubts::is_suppressing(&scrape)?;
         bite.hear(&scrape);
         sleep(POLL).await;
     }
@@ -388,12 +389,6 @@ fn at(second: u32) -> Duration {
 
 async fn wait_until(zero: Stopwatch, second: u32) {
     sleep(at(second).saturating_sub(zero.elapsed())).await;
-}
-
-fn is_suppressing(scrape: &Scrape) -> bool {
-    let kind = [("kind", "node_suppressing")];
-    let open = scrape.sum("ringwatch_operator_incident", &kind);
-    open.is_some_and(|open| open > 0.0)
 }
 
 /// By how much the counter `name` grew, by the values of `label`.

@@ -216,7 +216,7 @@ fn true_downs(found: &TrueDown) -> String {
         "Three tenths of the names SERVFAIL, then two fifths of the sites drop every connect, for \
          {} s each; canaries answer.{}\n\n{}",
         found.lasts_s,
-        if found.suppressing {
+        if found.doubts.suppressing {
             " `node_suppressing` was opened."
         } else {
             ""

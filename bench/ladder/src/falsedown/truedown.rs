@@ -8,8 +8,9 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::doubts::Doubts;
 use super::plan::{INTERVAL_S, TIMEOUT_MS, within_ms};
-use super::{CANARIES, HTTPS_EVERY, canaries, is_suppressing};
+use super::{CANARIES, HTTPS_EVERY, canaries};
 use crate::clock::{self, Stopwatch};
 use crate::demo::Progress;
 use crate::farm::{Farm, FarmPlan, TlsChain};
@@ -33,7 +34,7 @@ pub(super) struct TrueDown {
     pub(super) lasts_s: u32,
     pub(super) rows: Vec<KindRow>,
     pub(super) within_ms: u32,
-    pub(super) suppressing: bool,
+    pub(super) doubts: Doubts,
     #[serde(skip)]
     gates: Vec<Gate>,
 }
@@ -83,7 +84,7 @@ pub(super) async fn run(
     };
     let mut node = Node::start(plan, &farm.ready).await?;
     let watching_since_ms = clock::unix_ms();
-    let suppressing = follow(zero, lasts_s, &mut farm, &mut node).await?;
+    let doubts = follow(zero, lasts_s, &mut farm, &mut node).await?;
     let status = node.plan().status()?;
     let faults = truth::parse_faults(&farm.truth().await?)?;
     node.stop().await?;
@@ -94,7 +95,6 @@ pub(super) async fn run(
         ("dns_servfail", SERVFAIL as usize),
         ("black_hole", DARK as usize),
     ];
-    let failures = suppressing.then(|| "node_suppressing was opened".to_owned());
     Ok(TrueDown {
         lasts_s,
         gates: vec![
@@ -102,14 +102,11 @@ pub(super) async fn run(
             in_time(&found.kinds, within_ms(2)),
             gates::false_downs(&found),
             gates::accounts(&status),
-            Gate {
-                name: "nothing was suppressed for long",
-                failures: failures.into_iter().collect(),
-            },
+            doubts.gate(lasts_s),
         ],
         rows: found.kinds,
         within_ms: within_ms(2),
-        suppressing,
+        doubts,
     })
 }
 
@@ -155,20 +152,20 @@ fn take_canaries_out(targets: &Path) -> Result<Vec<String>> {
     Ok(canaries(lines))
 }
 
-/// Waits for all of it to be over; whether anything was suppressed for long.
-async fn follow(zero: Stopwatch, lasts_s: u32, farm: &mut Farm, node: &mut Node) -> Result<bool> {
+/// Waits for all of it to be over; how far the node believed what failed.
+async fn follow(zero: Stopwatch, lasts_s: u32, farm: &mut Farm, node: &mut Node) -> Result<Doubts> {
     let total_s = u64::from(dark_from_s(lasts_s) + lasts_s + 2 * INTERVAL_S);
     let mut progress = Progress::new(total_s);
-    let mut suppressing = false;
+    let mut doubts = Doubts::default();
     while zero.elapsed() < Duration::from_secs(total_s) {
         farm.must_run()?;
         node.must_run()?;
         let scrape = node.scrape().await?;
-        suppressing |= is_suppressing(&scrape);
+        doubts.look(&scrape)?;
         progress.show(zero.elapsed().as_secs(), "true down", &scrape);
         sleep(POLL).await;
     }
-    Ok(suppressing)
+    Ok(doubts)
 }
 
 #[cfg(test)]
