@@ -354,7 +354,8 @@ pub enum StoreError {
     },
     /// Tables of an older system in which a target, or a blog, may be several times.
     #[error(
-        "rows of the legacy tables of the store {store} may be there twice: {}", differences.join("; ")
+        "rows of the legacy tables of the store {store} may be there twice: {}",
+        differences.join("; ")
     )]
     LegacyAmbiguous {
         /// The address, its password masked.
@@ -577,8 +578,8 @@ impl StoreError {
         }
     }
 
-    /// Whether the same request may succeed later without anybody doing anything: a busy, full, silent
-    /// or restarting database.
+    /// Whether the same request may succeed later without anybody doing anything: a busy, full,
+    /// silent or restarting database.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,

@@ -180,8 +180,8 @@ async fn forget(
     Ok(())
 }
 
-/// One step and the pause after it; whether there may be more. Check times are those of targets that
-/// are gone: a walk through all of them, on from the target `after`.
+/// One step and the pause after it; whether there may be more. Check times are those of targets
+/// that are gone: a walk through all of them, on from the target `after`.
 async fn take_step(
     store: &Store,
     view: &View,

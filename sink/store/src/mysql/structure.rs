@@ -239,8 +239,8 @@ fn declare(tables: &mut Tables, sql: &str) {
     }
 }
 
-/// `    PRIMARY KEY (a, b),` or `    UNIQUE KEY name (a, b),` or `    KEY name (a, b)`: its name, in
-/// small letters, and what is shown of it.
+/// `    PRIMARY KEY (a, b),` or `    UNIQUE KEY name (a, b),` or `    KEY name (a, b)`: its name,
+/// in small letters, and what is shown of it.
 fn key_of(line: &str) -> Option<(String, String)> {
     let line = line.trim().trim_end_matches(',');
     let is_unique = line.starts_with("PRIMARY KEY") || line.starts_with("UNIQUE KEY");
