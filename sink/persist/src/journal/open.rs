@@ -44,6 +44,12 @@ impl Opening {
     ) -> Result<Self, PersistError> {
         fs::create_dir_all(directory).map_err(failed(directory, "creating the directory"))?;
         let numbers = list(directory)?;
+        if numbers.is_empty() {
+            // Segments that are to come are no safer than the name of the directory itself.
+            let outer = directory.parent().unwrap_or(directory);
+            disk.sync_directory(outer)
+                .map_err(failed(outer, "syncing the directory"))?;
+        }
         let journal = Journal {
             disk,
             directory: directory.to_owned(),

@@ -2,7 +2,7 @@
 //! afterwards, and of the rest any part of it. Whatever was acknowledged must be found again.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tempfile::tempdir;
 
 use super::disk::{Appended, Disk};
-use super::tests::{batch, open};
+use super::tests::{batch, commit, open};
 use super::{Journal, record};
 
 /// What of one file would survive.
@@ -67,6 +67,8 @@ impl From<Fault> for io::Error {
 #[derive(Clone, Debug, Default)]
 struct CutDisk {
     files: Rc<RefCell<BTreeMap<PathBuf, Safe>>>,
+    /// Directories whose names inside were made safe, once at least.
+    synced: Rc<RefCell<BTreeSet<PathBuf>>>,
     faults: Rc<RefCell<Vec<Fault>>>,
 }
 
@@ -115,11 +117,12 @@ impl Disk for CutDisk {
         Ok(())
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         self.refuses(Request::SyncDirectory)?;
-        for file in self.files.borrow_mut().values_mut() {
-            file.name = true;
+        for (path, file) in self.files.borrow_mut().iter_mut() {
+            file.name |= path.parent() == Some(directory);
         }
+        self.synced.borrow_mut().insert(directory.to_owned());
         Ok(())
     }
 }
@@ -156,10 +159,16 @@ impl CutDisk {
             .map_or(Ok(()), |fault| Err(fault.into()))
     }
 
+    /// Whether the name of the directory of `path` would survive.
+    fn is_found(&self, path: &Path) -> bool {
+        let outer = path.parent().and_then(Path::parent).expect("two above it");
+        self.synced.borrow().contains(outer)
+    }
+
     /// Cuts the power: of what was not synced in a file, the share `kept` (0 to 1) is there.
     fn cut_power(&self, kept: f64) {
         for (path, safe) in self.files.borrow().iter() {
-            if !safe.name {
+            if !safe.name || !self.is_found(path) {
                 fs::remove_file(path).expect("removed");
                 continue;
             }
@@ -268,6 +277,30 @@ impl Life {
             }
         }
     }
+}
+
+/// Lesson: segments and their names were synced, and the directory that they are in was not.
+#[test]
+fn a_new_directory_is_safe_before_anything_in_it_is() {
+    let dir = tempdir().expect("a directory");
+    let directory = dir.path().join("journal");
+    let disk = CutDisk::default();
+    let fault = Fault {
+        request: Request::SyncDirectory,
+        is_full: false,
+        share: 0.0,
+    };
+    disk.faults.borrow_mut().push(fault);
+    let on = || Box::new(disk.clone());
+    let refused = Journal::open_on(on(), &directory, BYTES, 0, |_| ());
+    let sentence = refused.expect_err("it cannot be synced").to_string();
+    assert!(sentence.contains("syncing the directory"), "{sentence}");
+    let mut journal = Journal::open_on(on(), &directory, BYTES, 0, |_| ()).expect("opens");
+    commit(&mut journal, &[batch(1, 3)]);
+    drop(journal);
+    disk.cut_power(0.0);
+    let (_, found) = open(&directory, BYTES, 0);
+    assert_eq!(found.len(), 1);
 }
 
 proptest! {
