@@ -504,6 +504,14 @@ impl Session {
             .await
     }
 
+    /// The rows of a statement without parameters, as text: for those that not every server
+    /// prepares.
+    pub(super) async fn fetch_text(&mut self, sql: &str) -> Result<Vec<Row>> {
+        let sql = self.url.named(sql);
+        self.timed(async |connection| connection.query(sql.as_str()).await)
+            .await
+    }
+
     /// The first column of the first row.
     pub(super) async fn number(
         &mut self,

@@ -165,7 +165,7 @@ fn require_rows(session: &Session, variables: &HashMap<String, String>) -> Resul
 async fn end(session: &mut Session) -> Result<Position> {
     let mut rows = None;
     for statement in STATUS {
-        match session.fetch(statement, Vec::new()).await {
+        match session.fetch_text(statement).await {
             Err(StoreError::Server { code, .. }) if code == SYNTAX_ERROR => {}
             done => {
                 rows = Some(done.map_err(with_grant)?);
