@@ -32,6 +32,11 @@ pub struct Position {
 }
 
 impl Position {
+    /// Whether a server can be asked to begin here: the question has 32 bits.
+    pub(crate) fn is_in_reach(&self) -> bool {
+        u32::try_from(self.offset).is_ok()
+    }
+
     /// Whether from here to `end` there is more to read than a stream begins with: more than
     /// [`CHANGE_BEHIND_MAX_BYTES`] of the file of `end`, or a whole file between. Of the file
     /// before it the rest is not known, and is read. What has other names is for the server to
@@ -123,6 +128,12 @@ pub enum LostChanges {
         /// Where it ends.
         end: String,
     },
+    /// The place is further in its file than can be asked for.
+    #[error("no server can be asked for its binary log from {from} on, which is behind 4 GiB")]
+    OutOfReach {
+        /// The place.
+        from: String,
+    },
     /// A statement names a table that is read: it was altered, emptied, or changed by a statement
     /// instead of rows.
     #[error("the table {table} was changed by a statement ({statement} …), which rows do not tell")]
@@ -200,6 +211,16 @@ pub enum NoChanges {
         found: String,
         /// What can be read.
         wanted: &'static str,
+    },
+    /// The file of the log is longer than a place in it can be asked for.
+    #[error(
+        "its binary log is at {end}, and a place behind 4 GiB cannot be asked for: changes are \
+         told again from the next file on (FLUSH BINARY LOGS begins one; keep max_binlog_size at \
+         1 GiB, and transactions small)"
+    )]
+    LongLog {
+        /// Where it ends.
+        end: String,
     },
     /// The database is left out of the log.
     #[error("the database {database} is left out of the server's binary log (binlog_{which}_db)")]

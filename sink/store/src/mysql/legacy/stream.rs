@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 use self::gather::{Gather, Keys};
-use self::server::{Look, look, with_grant};
+use self::server::{Look, look, refused, with_grant};
 use self::tide::Tide;
 use super::super::Client;
 use super::super::address::MysqlUrl;
@@ -196,11 +196,19 @@ impl Plan {
             end,
             groups_have_an_index,
         } = look(session, &self.legacy, &own).await?;
+        if !end.is_in_reach() {
+            let end = end.to_string();
+            return Err(refused(session, NoChanges::LongLog { end }));
+        }
         settle::require_locks(session, &tables).await?;
         let start = self.from.clone().unwrap_or_else(|| end.clone());
         if start.is_far_before(&end) {
             let (from, end) = (start.to_string(), end.to_string());
             return Err(self.lost(LostChanges::Behind { from, end }));
+        }
+        if !start.is_in_reach() {
+            let from = start.to_string();
+            return Err(self.lost(LostChanges::OutOfReach { from }));
         }
         let stream = self.request(&start).await.map_err(with_grant)?;
         let tide = Tide::new(&start, end, asked_s, Arc::clone(counters));

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use store::{NoChanges, OpenOptions, Reader, Store, StoreError, StoreUrl};
+use store::{LostChanges, NoChanges, OpenOptions, Reader, Store, StoreError, StoreUrl};
 
 use super::super::{SITES, described};
 use super::{Fleet, LOGGING, logging, start};
+use crate::proxy::Proxy;
 use rig::mariadb;
 
 async fn refusal(fleet: &Fleet) -> (NoChanges, String) {
@@ -26,6 +27,42 @@ async fn a_server_without_a_log_is_refused() {
     assert_eq!(why, NoChanges::LogOff);
     assert!(sentence.contains("start it with log_bin"), "{sentence}");
     assert!(!sentence.contains("ss@word"), "{sentence}");
+}
+
+/// Lesson: a place behind 4 GiB was cut to its 32 lower bits, and changes were told from anywhere.
+#[tokio::test]
+async fn a_log_whose_end_cannot_be_asked_for_is_refused_and_a_place_there_is_lost() {
+    let server = logging();
+    let proxy = Proxy::start(server.port());
+    let mut fleet = Fleet::on(server).await;
+    let direct = server.address("ringwatch", &fleet.name);
+    fleet.address = proxy.address(&direct).parse().expect("valid");
+    proxy.instead(
+        "SHOW MASTER STATUS",
+        "SELECT 'log.000001', 4294967296, '', ''",
+    );
+    let (why, sentence) = refusal(&fleet).await;
+    assert!(matches!(why, NoChanges::LongLog { .. }), "{why}");
+    for words in ["log.000001:4294967296", "FLUSH BINARY LOGS"] {
+        assert!(sentence.contains(words), "{sentence}");
+    }
+    proxy.instead("", "");
+    let store = fleet.open(described()).await;
+    let mut changes = fleet.stream(&store, None).await;
+    let (_, position) = fleet.told(&mut changes).await;
+    changes.acknowledge(&position);
+    changes.close().await;
+    // As a node of before kept it.
+    fleet
+        .edit("UPDATE jetpack_monitor_change_positions SET log_offset = log_offset + 4294967296")
+        .await;
+    let kept = store.change_position(fleet.journal).await.expect("asked");
+    let reader = Reader::Node(fleet.journal);
+    let error = store.legacy_changes(reader, kept).await.expect_err("lost");
+    let StoreError::ChangesLost { why, .. } = error else {
+        panic!("{error}")
+    };
+    assert!(matches!(why, LostChanges::OutOfReach { .. }), "{why}");
 }
 
 #[tokio::test]
