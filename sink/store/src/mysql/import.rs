@@ -4,13 +4,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use model::{FieldError, TargetId};
 use mysql_async::Value;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::insert::Many;
-use super::session::{Session, read};
+use super::session::{SILENCE_IN_TRANSACTION_MAX_S, Session, read};
 use super::targets::{field, value, whole};
 use crate::Result;
 use crate::answer::{ImportId, ImportPart, ImportReport, ImportRow};
@@ -138,7 +140,7 @@ impl Session {
         let mut importer = self.begin_import(import).await?;
         let (mut report, mut base) = (ImportReport::default(), 0);
         loop {
-            match parts.recv().await {
+            match self.next_part(parts).await? {
                 None => return Ok(None),
                 Some(ImportPart::End { keep }) => {
                     self.keep_counters(&importer.counters).await?;
@@ -155,6 +157,21 @@ impl Session {
             }
             if report.refused.len() >= REFUSED_MAX {
                 return Ok(Some((report, false)));
+            }
+        }
+    }
+
+    /// The next part. Who reads a list may wait for it, and a server ends a transaction in which
+    /// nothing is said.
+    async fn next_part(
+        &mut self,
+        parts: &mut mpsc::Receiver<ImportPart>,
+    ) -> Result<Option<ImportPart>> {
+        let pause = Duration::from_secs(SILENCE_IN_TRANSACTION_MAX_S.into()) / 3;
+        loop {
+            match timeout(pause, parts.recv()).await {
+                Ok(part) => return Ok(part),
+                Err(_) => self.say("DO 0").await?,
             }
         }
     }

@@ -30,7 +30,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(25);
 const SILENCE_MAX_S: u32 = 90;
 /// The same in the middle of a transaction, where the server can tell (`MariaDB`): less than the
 /// default lease, so that a successor finds no locks; with a shorter lease it waits for them.
-const SILENCE_IN_TRANSACTION_MAX_S: u32 = 10;
+pub(super) const SILENCE_IN_TRANSACTION_MAX_S: u32 = 10;
 /// A connection says something at least this often, so that it is not taken for silent.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_mins(1);
 

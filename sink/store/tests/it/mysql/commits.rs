@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use model::UnixMs;
 use mysql_async::prelude::Queryable;
-use store::{FreshnessRow, Store, StoreError, StoreUrl};
+use store::{FreshnessRow, ImportPart, Store, StoreError, StoreUrl};
+use tokio::sync::mpsc;
 
 use super::{Mysql, root, until_somebody_waits_for_a_lock, url};
 use crate::fixture::{Backend, Incident, Writer, batch, claim, import_id, open, row, target};
 use crate::proxy::{Cut, Proxy};
-use rig::mariadb;
+use rig::mariadb::{self, Server};
 
 /// A store whose connections go through the proxy.
 async fn behind(proxy: &Proxy, backend: &Mysql) -> Writer {
@@ -210,6 +211,39 @@ async fn a_connection_that_the_server_ends_with_a_word_is_made_again_at_once() {
     let applied = store.apply(&confirmed).await.expect("on another one");
     assert_eq!(applied.transitions, 1);
     assert_eq!(backend.number("SELECT COUNT(*) FROM ended"), Some(1));
+}
+
+/// Lesson: a list that came slowly, as from a pipe, was refused each time: the server ended the
+/// transaction that waited for it.
+#[tokio::test]
+async fn an_import_that_waits_for_its_list_keeps_its_transaction() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE t_slow");
+    let address = url(&server.address("ringwatch", "t_slow"));
+    Store::migrate(&address).await.expect("migrated");
+    let store = Store::open(&address).await.expect("opens");
+    let (parts, list) = mpsc::channel(1);
+    let importing = tokio::spawn(async move { store.import_whole(list, import_id(0)).await });
+    let rows = ImportPart::Rows(vec![row(1, "http://a.test/")]);
+    parts.send(rows).await.expect("taken");
+    // The server hears something, or the transaction is gone.
+    let mut root = root(&server).await;
+    let seen = "SELECT (SELECT COUNT(*) FROM information_schema.innodb_trx \
+        WHERE trx_rows_modified > 0), (SELECT variable_value \
+        FROM information_schema.global_status WHERE variable_name = 'Com_do'), \
+        SLEEP(0.15)";
+    let (mut begun, mut said) = (false, false);
+    while !said {
+        let now: Option<(i64, i64, i64)> = root.query_first(seen).await.expect("seen");
+        let (transactions, words, _) = now.expect("a row");
+        assert!(transactions > 0 || !begun, "it was ended");
+        begun |= transactions > 0;
+        said = words > 0;
+    }
+    let end = ImportPart::End { keep: true };
+    parts.send(end).await.expect("taken");
+    let report = importing.await.expect("no panic").expect("imported");
+    assert_eq!(report.expect("kept").inserted, 1);
 }
 
 #[tokio::test]
