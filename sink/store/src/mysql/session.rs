@@ -51,13 +51,17 @@ impl Lane {
         [(Self::Facts, 1), (Self::Freshness, 1), (Self::Control, 4)];
 
     /// Connections of all lanes together, at most.
-    pub(super) const fn connections() -> usize {
-        let (mut all, mut at) = (0, 0);
-        while at < Self::ALL.len() {
-            all += Self::ALL[at].1;
-            at += 1;
+    pub(super) fn connections() -> usize {
+        Self::ALL.iter().map(|(_, connections)| connections).sum()
+    }
+
+    /// How long a lock is waited for, in s. A chunk of freshness must not keep others waiting, and
+    /// the server is to tell of a lock before a statement of facts is given up.
+    fn lock_wait_s(self, options: &OpenOptions) -> u64 {
+        match self {
+            Self::Facts | Self::Freshness => 1,
+            Self::Control => options.busy_timeout.as_secs().max(1),
         }
-        all
     }
 
     fn statement_limit(self) -> Duration {
@@ -375,12 +379,7 @@ impl Session {
         for setting in SETTINGS {
             self.say(setting).await?;
         }
-        // A chunk of freshness that somebody holds must not keep the others waiting for long, and
-        // the server is to say who waits for a lock before a statement of facts is given up.
-        let lock_s = match self.lane {
-            Lane::Facts | Lane::Freshness => 1,
-            Lane::Control => self.options.busy_timeout.as_secs().max(1),
-        };
+        let lock_s = self.lane.lock_wait_s(&self.options);
         self.say(&format!("SET SESSION innodb_lock_wait_timeout = {lock_s}"))
             .await?;
         self.say(&format!(
@@ -597,4 +596,18 @@ pub(super) fn read<T: mysql_async::prelude::FromRow>(url: &MysqlUrl, row: Row) -
         code: 0,
         detail: format!("a row of an unexpected shape: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both waits end at the same moment otherwise, and which one is told is chance.
+    #[test]
+    fn a_lock_is_told_well_before_its_statement_is_given_up() {
+        for (lane, _) in Lane::ALL {
+            let lock = Duration::from_secs(lane.lock_wait_s(&OpenOptions::default()));
+            assert!(lock * 2 <= lane.statement_limit(), "{lane:?}: {lock:?}");
+        }
+    }
 }
