@@ -106,7 +106,7 @@ pub(crate) async fn run(options: &ScenariosOptions) -> Result<()> {
         timeout_ms: options.timeout_ms,
         suspected_within_ms: times.suspected_ms(),
         confirmed_within_ms: times.confirmed_ms(),
-        gates: gates_of(&verdict, &seen.status, &seen.summary),
+        gates: gates_of(&verdict, times, &seen),
         verdict,
     };
     conclude(options, &report)
@@ -219,11 +219,17 @@ async fn follow(times: Timetable, zero: Stopwatch, farm: &mut Farm, node: &mut N
     }
 }
 
-fn gates_of(verdict: &Verdict, status: &Value, summary: &Value) -> Vec<Gate> {
+fn gates_of(verdict: &Verdict, times: Timetable, seen: &Seen) -> Vec<Gate> {
+    let (status, summary) = (&seen.status, &seen.summary);
+    let (suspected_ms, confirmed_ms) = (times.suspected_ms(), times.confirmed_ms());
     vec![
         Gate {
             name: "every fault said as it is, and nothing else",
             failures: verdict.complaints(),
+        },
+        Gate {
+            name: "every fault said in time",
+            failures: judge::late(&verdict.rows, suspected_ms, confirmed_ms),
         },
         gates::observer(summary, "never_seen", 0.0..=0.0),
         gates::observer(summary, "farm.evicted", 0.0..=0.0),

@@ -14,6 +14,8 @@ use crate::truth::{Fault, Incident};
 
 /// Why a row does not hold: more sentences than these help nobody.
 const REASONS_MAX: usize = 4;
+/// What a busy machine may add to a delay.
+const LATE_GRACE_MS: u64 = 2_000;
 
 /// What became of the sites of one case.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +77,28 @@ impl Verdict {
         rows.chain(self.of_healthy.iter().take(REASONS_MAX).cloned())
             .collect()
     }
+}
+
+/// Rows of which a site was in doubt, or confirmed, later than the node's own constants allow, and
+/// a busy machine may take.
+pub(super) fn late(rows: &[Row], suspected_ms: u32, confirmed_ms: u32) -> Vec<String> {
+    let over = |delays: Option<Spread>, bound_ms: u32| {
+        let slowest = delays.map_or(0, |delays| delays.max);
+        (slowest > u64::from(bound_ms) + LATE_GRACE_MS).then_some(slowest as f64 / 1_000.0)
+    };
+    let of_row = |row: &Row| {
+        let found = [
+            ("in doubt", over(row.suspected, suspected_ms), suspected_ms),
+            ("Down", over(row.confirmed, confirmed_ms), confirmed_ms),
+        ];
+        found.map(|(what, slowest, bound_ms)| {
+            let bound = f64::from(bound_ms) / 1_000.0;
+            let said =
+                |slowest| format!("{}: {what} after {slowest:.1} s of {bound:.1}", row.fault);
+            slowest.map(said)
+        })
+    };
+    rows.iter().flat_map(of_row).flatten().collect()
 }
 
 /// What the run was, as far as the comparison asks.
@@ -372,6 +396,18 @@ mod tests {
         );
         assert_eq!(row.reasons, ["the farm broke 1 sites, not as planned"]);
         assert_eq!(verdict.total.true_negatives, 9_999);
+    }
+
+    #[test]
+    fn what_is_found_later_than_the_constants_allow_is_late() {
+        let host = host("refuse");
+        let incident = incident(&host, "http", Some("connect.refused"), DOWN);
+        let rows = compare(&[fault(&host, 10_000, 60_000)], &[incident], RUN).rows;
+        assert_eq!(late(&rows, 0, 18_000), Vec::<String>::new());
+        assert_eq!(
+            late(&rows, 0, 17_999),
+            ["refuse: Down after 20.0 s of 18.0"]
+        );
     }
 
     #[test]
