@@ -21,9 +21,10 @@ use crate::demo::{Progress, in_state};
 use crate::farm::{Farm, FarmPlan, TlsChain};
 use crate::gates::{self, Gate};
 use crate::machine::Machine;
+use crate::metrics::Scrape;
 use crate::node::{Node, NodePlan};
 use crate::truth;
-use cases::{CASES, Case, HTTPS_EVERY, Timetable};
+use cases::{CASES, Case, Expected, HTTPS_EVERY, Timetable};
 use judge::{Run, Verdict};
 pub(crate) use page::spread;
 
@@ -137,6 +138,8 @@ struct Seen {
     events: String,
     status: Value,
     summary: Value,
+    /// Its counters before it ended.
+    scrape: Scrape,
 }
 
 async fn watch(
@@ -165,6 +168,7 @@ async fn watch(
     let summary = farm.summary().await?;
     let truth = farm.truth().await?;
     let status = node.plan().status()?;
+    let scrape = node.scrape().await?;
     node.stop().await?;
     Ok(Seen {
         watching_since_ms,
@@ -172,6 +176,7 @@ async fn watch(
         events: node.plan().events()?,
         status,
         summary,
+        scrape,
     })
 }
 
@@ -231,11 +236,33 @@ fn gates_of(verdict: &Verdict, times: Timetable, seen: &Seen) -> Vec<Gate> {
             name: "every fault said in time",
             failures: judge::late(&verdict.rows, suspected_ms, confirmed_ms),
         },
+        Gate {
+            name: "what is neither up nor down was met",
+            failures: unmet(&seen.scrape),
+        },
         gates::observer(summary, "never_seen", 0.0..=0.0),
         gates::observer(summary, "farm.evicted", 0.0..=0.0),
         gates::accounts(status),
         gates::nothing_shed(status),
     ]
+}
+
+/// Cases of which no incident can tell, and whose class was counted for fewer checks than they have
+/// sites.
+fn unmet(scrape: &Scrape) -> Vec<String> {
+    let not_known = CASES.iter().filter_map(|case| match case.expected {
+        Expected::Unknown(class) => Some((case, class)),
+        _ => None,
+    });
+    let unmet = not_known.filter_map(|(case, class)| {
+        let counted = scrape.sum("ringwatch_failures_total", &[("class", class)]);
+        let (counted, sites) = (counted.unwrap_or(0.0) as u64, case.planned().unwrap_or(1));
+        (counted < sites).then(|| {
+            let name = case.name;
+            format!("{name}: {class} was counted {counted} times, there are {sites} sites")
+        })
+    });
+    unmet.collect()
 }
 
 fn conclude(options: &ScenariosOptions, report: &Report) -> Result<()> {
@@ -258,4 +285,22 @@ fn conclude(options: &ScenariosOptions, report: &Report) -> Result<()> {
         bail!("failed gates: {}", failed.join("; "));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_opens_no_incident_is_known_by_its_count() {
+        let scrape = |counted| {
+            Scrape::parse(&format!(
+                "ringwatch_failures_total{{core=\"0\",class=\"safety.blocked\"}} {counted}\n"
+            ))
+        };
+        assert_eq!(unmet(&scrape(9)), Vec::<String>::new());
+        let failures = unmet(&scrape(8));
+        assert!(failures[0].contains("redirect_private"), "{failures:?}");
+        assert_eq!(unmet(&Scrape::default()).len(), 1);
+    }
 }

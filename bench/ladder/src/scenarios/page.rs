@@ -26,7 +26,8 @@ pub(super) fn markdown(report: &Report) -> String {
              is done to; each checked every {} s with a deadline of {:.0} s, and confirmed after \
              three failing checks. A site is *found* when it has the one incident that its fault \
              must have: type, class, and states in this order. Any other incident is a false \
-             positive.",
+             positive. What is expected to be up or unknown has no incident to be read from: there \
+             it is shown that none was opened, and of `unknown` that its class was counted.",
             grouped(verdict.healthy),
             report.interval_s,
             seconds(report.timeout_ms)
@@ -61,9 +62,9 @@ fn rows(rows: &[Row]) -> String {
     let head = [
         "fault",
         "sites",
-        "verdict",
-        "class",
-        "events",
+        "expected verdict",
+        "expected class",
+        "expected events",
         "TP",
         "FN",
         "FP",
