@@ -4,6 +4,7 @@
 mod life;
 mod place;
 mod random;
+mod rows;
 mod wreck;
 
 use std::path::Path;

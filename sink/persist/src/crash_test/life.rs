@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use model::fact::{Event, State};
 use model::inbox::CoreCommand;
 use model::limits::FLAP_WINDOW_MS;
+use model::target::Maintenance;
 use model::{CoreIndex, Evidence, FailureClass, MonoUs, Now, Outcome, UnixMs};
 use store::{EventFilter, Store};
 use tokio::sync::oneshot;
@@ -17,14 +18,76 @@ use super::place::url;
 use crate::handle::{CoreLink, Registration, SinkCommand, SinkHandle, spawn};
 use crate::testbed::{START, config, healthy, target};
 
+/// Targets of a sink that nothing else was said of: all of them fail together.
 pub(super) const TARGETS: u32 = 20;
+/// The file that names how many there are otherwise: in states as a real fleet has them.
+const FLEET: &str = "fleet";
+/// As what targets fail, one like this and the next like that.
+const CLASSES: [FailureClass; 3] = [
+    FailureClass::HttpStatus,
+    FailureClass::BodyKeywordMissing,
+    FailureClass::RedirectLoop,
+];
+
+/// What is with a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lot {
+    /// Outages and their ends, over and over.
+    Fails(FailureClass),
+    /// The same, inside of a maintenance window: nothing is told of it.
+    Maintained,
+    /// The same, and somebody paused it: nothing is heard of it.
+    Paused,
+    Well,
+}
+
+impl Lot {
+    /// That of the target in `slot`, of so many.
+    pub(super) fn of(slot: u32, fleet: u32) -> Self {
+        match slot % 10 {
+            _ if fleet == TARGETS => Self::Fails(FailureClass::HttpStatus),
+            6 => Self::Maintained,
+            7 => Self::Paused,
+            8 | 9 => Self::Well,
+            kind => Self::Fails(CLASSES[kind as usize % CLASSES.len()]),
+        }
+    }
+
+    /// What its check finds in a wave: three that fail, and one that does not.
+    fn finds(self, wave: u32) -> Option<FailureClass> {
+        let class = match self {
+            Self::Fails(class) => class,
+            Self::Maintained | Self::Paused => FailureClass::HttpStatus,
+            Self::Well => return None,
+        };
+        (!wave.is_multiple_of(4)).then_some(class)
+    }
+}
+
+/// Says how many targets the sink of a directory has.
+pub(super) fn settle(directory: &Path, fleet: u32) {
+    std::fs::write(directory.join(FLEET), fleet.to_string()).expect("written");
+}
+
+/// How many targets the sink of a directory has.
+pub(super) fn fleet(directory: &Path) -> u32 {
+    let noted = std::fs::read_to_string(directory.join(FLEET));
+    noted.map_or(TARGETS, |noted| noted.parse().expect("a number"))
+}
+
+/// A window around every time of these tests.
+const ALWAYS: Maintenance = Maintenance {
+    start_ms: 1,
+    end_ms: u64::MAX,
+};
 
 /// A running sink with the real store, one core, and a clock moved by hand.
 pub(super) struct Node {
     pub(super) sink: SinkHandle,
     outcomes: Sender<Outcome>,
     _evidence: Sender<Box<Evidence>>,
-    _inbox: Receiver<CoreCommand>,
+    inbox: Receiver<CoreCommand>,
+    fleet: u32,
     clock_ms: Arc<AtomicU64>,
     sent: u64,
 }
@@ -61,13 +124,14 @@ impl Node {
                 unix: UnixMs(ms),
             }
         });
+        let fleet = fleet(directory);
         // A small journal: segments are closed and removed all the time.
         let config = crate::SinkConfig {
-            journal_max_bytes: 32 * 1024,
+            journal_max_bytes: 32 * 1024 * u64::from(fleet / TARGETS),
             ..config(directory)
         };
         let sink = spawn(config, clock, vec![link], open(directory)).expect("the sink starts");
-        let seats = (0..TARGETS).map(|slot| Registration {
+        let seats = (0..fleet).map(|slot| Registration {
             core,
             slot: model::Slot(slot),
             target: target(1 + i64::from(slot)),
@@ -76,16 +140,23 @@ impl Node {
             generation: model::Generation(1),
             interval_s: 60,
             cadence_ms: 57_000,
-            maintenance: None,
+            maintenance: (Lot::of(slot, fleet) == Lot::Maintained).then_some(ALWAYS),
         });
-        sink.commands
-            .send(SinkCommand::Register(seats.collect()))
-            .expect("the sink runs");
+        let send = |command| sink.commands.send(command).expect("the sink runs");
+        send(SinkCommand::Register(seats.collect()));
+        for slot in (0..fleet).filter(|&slot| Lot::of(slot, fleet) == Lot::Paused) {
+            send(SinkCommand::Retire {
+                core,
+                slot: model::Slot(slot),
+                by: Some("somebody".to_owned()),
+            });
+        }
         Self {
             sink,
             outcomes,
             _evidence: evidence,
-            _inbox: take_inbox,
+            inbox: take_inbox,
+            fleet,
             clock_ms,
             sent: 0,
         }
@@ -101,16 +172,18 @@ impl Node {
         };
         let before_ms = self.clock_ms.fetch_add(since_last_ms, Ordering::Relaxed);
         let at = UnixMs(before_ms + since_last_ms);
-        let class = class_of(wave).map_or(0, |class| class as u8);
-        for slot in 0..TARGETS {
+        for slot in 0..self.fleet {
+            let class = Lot::of(slot, self.fleet).finds(wave);
             let outcome = Outcome {
-                class,
+                class: class.map_or(0, |class| class as u8),
                 seq: wave,
                 ..healthy(slot, 1, at)
             };
             self.outcomes.send(outcome).expect("the sink runs");
         }
-        self.sent += u64::from(TARGETS);
+        self.sent += u64::from(self.fleet);
+        // Waves come when they come: nobody obeys.
+        self.inbox.try_iter().for_each(drop);
     }
 
     /// The same, until the store has what follows.
@@ -164,11 +237,6 @@ impl Node {
             .expect("no panic")
             .expect("a clean end");
     }
-}
-
-/// Waves of an outage and its end, over and over.
-pub(super) fn class_of(wave: u32) -> Option<FailureClass> {
-    (!wave.is_multiple_of(4)).then_some(FailureClass::HttpStatus)
 }
 
 /// Every event of the store.

@@ -12,6 +12,9 @@ use super::life::now;
 const PLACE: &str = "store.url";
 const USER: &str = "ringwatch";
 
+/// Kills after which a new directory is begun: each row is looked at after each of them.
+pub(super) const KILLS_OF_A_DIRECTORY: u64 = 20;
+
 /// What a sink writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -35,15 +38,6 @@ impl Kind {
         }
     }
 
-    /// Kills after which a new directory is begun: each event is looked at after each of them, and
-    /// a server is asked for each.
-    pub(super) fn kills_of_a_directory(self) -> u64 {
-        match self {
-            Self::Sqlite => u64::MAX,
-            Self::MariaDb => 20,
-        }
-    }
-
     /// Makes the store of a directory, for as long as what is returned lives.
     pub(super) fn place(self, directory: &Path) -> Option<Database> {
         (self == Self::MariaDb).then(|| Database::fresh(directory))
@@ -55,6 +49,13 @@ pub(super) fn url(directory: &Path) -> StoreUrl {
     let noted = std::fs::read_to_string(directory.join(PLACE));
     let url = noted.unwrap_or_else(|_| format!("sqlite:{}/facts.db", directory.display()));
     url.parse().expect("a URL")
+}
+
+/// The database of a directory, where its store is one.
+pub(super) fn database(directory: &Path) -> Option<String> {
+    let address = std::fs::read_to_string(directory.join(PLACE)).ok()?;
+    let (_, name) = address.rsplit_once('/').expect("a database");
+    Some(name.to_owned())
 }
 
 /// A migrated database, for as long as this value lives.
@@ -74,8 +75,7 @@ impl Database {
 
     /// If the store of `copy`, a copied directory, is a database: one with the same rows instead.
     pub(super) fn copied(copy: &Path) -> Option<Self> {
-        let address = std::fs::read_to_string(copy.join(PLACE)).ok()?;
-        let (_, from) = address.rsplit_once('/').expect("a database");
+        let from = &database(copy)?;
         wait_until_left_alone(from);
         let new = Self::fresh(copy);
         let mut sql = String::from("SET FOREIGN_KEY_CHECKS = 0;\n");
@@ -85,23 +85,6 @@ impl Database {
         }
         mariadb::shared().sql(&sql);
         Some(new)
-    }
-
-    /// Rows that only come in pairs and have lost each other.
-    pub(super) fn widows(&self) -> [u64; 2] {
-        let (transitions, jobs) = ("jetpack_monitor_event_transitions", "jetpack_monitor_jobs");
-        let name = &self.0;
-        let count = |of: &str, own: &str, other: &str, theirs: &str| {
-            let sql = format!(
-                "SELECT COUNT(*) FROM {name}.{of} AS a WHERE (SELECT COUNT(*) FROM \
-                 {name}.{other} AS b WHERE b.{theirs} = a.{own}) <> 1"
-            );
-            mariadb::shared().sql(&sql).parse().expect("a number")
-        };
-        [
-            count(transitions, "id", jobs, "transition_id"),
-            count(jobs, "transition_id", transitions, "id"),
-        ]
     }
 }
 

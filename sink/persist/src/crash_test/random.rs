@@ -9,14 +9,17 @@ use std::process::{Child, Command, Stdio};
 use model::UnixMs;
 use model::ids::splitmix64;
 
-use super::life::{Node, TARGETS, events, note, noted, now, open, whole_chain};
-use super::place::{Database, Kind};
+use super::life::{Lot, Node, fleet, note, noted, settle};
+use super::place::{KILLS_OF_A_DIRECTORY, Kind};
+use super::rows;
 use super::wreck::{Wreck, tear};
 use crate::failpoint::{POINTS, START_POINTS, VARIABLE};
 use crate::testbed::{START, folder};
 
 const TEST: &str =
     "crash_test::random::after_kills_anywhere_every_target_has_the_story_of_its_checks";
+/// Enough that a kill finds a batch under way.
+const FLEET: u32 = 1_000;
 /// The directory of the process that dies.
 const DIRECTORY: &str = "PERSIST_TEST_RANDOM_DIRECTORY";
 /// Set for the last life, which ends by itself.
@@ -127,32 +130,24 @@ fn assert_wreck(directory: &Path, life: u64) {
     let wreck = Wreck::of(directory);
     wreck.assert_nothing_is_half_applied();
     let (at_least, at_most) = bounds(noted(directory));
-    for found in wreck.assert_recovery(birth(life + 1)) {
-        assert!(
-            (at_least..=at_most).contains(&found),
-            "{found} in life {life}"
-        );
+    for (slot, found) in (0..).zip(wreck.assert_recovery(birth(life + 1))) {
+        let lot = Lot::of(slot, FLEET);
+        let is_told = matches!(lot, Lot::Fails(_));
+        let bounds = if is_told { at_least..=at_most } else { 0..=0 };
+        assert!(bounds.contains(&found), "{found} of {lot:?} in life {life}");
     }
 }
 
-/// What the last life left: the story of each target is one outage after the other.
+/// What the last life left: the story of each target that fails is one outage after the other, and
+/// of the others there is none.
 fn assert_stories(directory: &Path) -> u64 {
-    let store = open(directory);
-    let waves = noted(directory) as usize;
-    for id in 1..=i64::from(TARGETS) {
-        let events = events(&store, id);
-        assert_eq!(events.len(), waves / 4, "target {id}");
-        for event in &events {
-            assert_eq!(whole_chain(&store, event), 3, "{event:?}");
-            assert!(
-                event.ended_at.is_some() && event.fail_count >= 3,
-                "{event:?}"
-            );
-        }
-    }
-    let counts = now(store.counts()).expect("counts");
-    assert_eq!(counts.jobs, counts.transitions);
-    counts.transitions
+    rows::assert_whole(directory);
+    let outages = i64::from(noted(directory) / 4);
+    let told = |&slot: &u32| matches!(Lot::of(slot, FLEET), Lot::Fails(_));
+    let stories = (0..fleet(directory)).filter(told);
+    let expected = stories.map(|slot| (1 + i64::from(slot), outages));
+    assert_eq!(rows::whole_outages(directory), expected.collect());
+    rows::transitions(directory).len() as u64
 }
 
 #[test]
@@ -181,13 +176,13 @@ fn kill_and_look(kind: Kind) {
     println!("seed {seed}");
     let (mut dice, mut sum, mut left) = (Dice(seed), Sum::default(), kills);
     while left > 0 {
-        let together = left.min(kind.kills_of_a_directory());
+        let together = left.min(KILLS_OF_A_DIRECTORY);
         kill_one_directory(kind, together, &mut dice, &mut sum);
         left -= together;
     }
     println!(
         "crash: {}, seed {seed}, {kills} kills at points and moments, {} torn ends (each cut while \
-         killed again), {} waves of {TARGETS} checks, {} transitions",
+         killed again), {} waves of {FLEET} checks, {} transitions",
         kind.name(),
         sum.torn,
         sum.waves,
@@ -197,7 +192,8 @@ fn kill_and_look(kind: Kind) {
 
 fn kill_one_directory(kind: Kind, kills: u64, dice: &mut Dice, sum: &mut Sum) {
     let dir = folder();
-    let database = kind.place(dir.path());
+    let _database = kind.place(dir.path());
+    settle(dir.path(), FLEET);
     for life in 0..kills {
         let death = dice.death();
         die(dir.path(), life, death);
@@ -218,6 +214,4 @@ fn kill_one_directory(kind: Kind, kills: u64, dice: &mut Dice, sum: &mut Sum) {
     );
     sum.transitions += assert_stories(dir.path());
     sum.waves += u64::from(noted(dir.path()));
-    let widows = database.as_ref().map(Database::widows);
-    assert!(widows.is_none_or(|widows| widows == [0, 0]), "{widows:?}");
 }
