@@ -302,12 +302,8 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, body: Bytes) -> Result<
 }
 
 fn report(options: &VerifierOptions, machine: Machine, asked: &Asked) -> Report {
-    let Told { up, down, .. } = asked.told;
-    let checks = (up + down) as f64;
+    let checks = asked.told.up as f64;
     let checks_per_minute = checks / asked.seconds * 60.0;
-    let what = "checks a minute of one verifier, clean, on loopback";
-    let bound = (Bound::Min(BAR_PER_MINUTE), "checks/min");
-    let bar = Bar::of(what.to_owned(), Some(checks_per_minute), bound, None);
     Report {
         machine,
         seconds: asked.seconds,
@@ -317,8 +313,31 @@ fn report(options: &VerifierOptions, machine: Machine, asked: &Asked) -> Report 
         checks_per_minute,
         cpu_us_per_check: asked.cpu.as_secs_f64() * 1e6 / checks.max(1.0),
         rss_bytes: asked.rss_bytes,
-        bars: vec![bar],
+        bars: bars(asked.told, checks_per_minute),
     }
+}
+
+/// Every site is well: whatever else is said of one is no check that counts, and fails.
+fn bars(told: Told, checks_per_minute: f64) -> Vec<Bar> {
+    let Told {
+        down,
+        unknown,
+        refused,
+        ..
+    } = told;
+    let bar = |what: &str, measured, bound| Bar::of(what.to_owned(), Some(measured), bound, None);
+    vec![
+        bar(
+            "checks a minute of one verifier that found the site up, on loopback",
+            checks_per_minute,
+            (Bound::Min(BAR_PER_MINUTE), "checks/min"),
+        ),
+        bar(
+            "healthy sites called down or unknown, and batches refused",
+            (down + unknown + refused) as f64,
+            (Bound::Max(0.0), "of them"),
+        ),
+    ]
 }
 
 fn markdown(report: &Report) -> String {
@@ -373,6 +392,29 @@ mod tests {
         let second: Value = serde_json::from_slice(&batches[1]).expect("JSON");
         assert_eq!(second["requests"].as_array().map(Vec::len), Some(BATCH));
         assert_eq!(second["requests"][0]["url"], "http://s64.test/");
+    }
+
+    #[test]
+    fn what_is_not_up_is_no_check_and_misses_a_bar() {
+        let missed = |told: Told| {
+            let bars = bars(told, 2e6);
+            bars.iter().filter_map(Bar::complaint).count()
+        };
+        let up = |up| Told {
+            up,
+            ..Told::default()
+        };
+        assert_eq!(missed(up(5)), 0);
+        let rest: [fn(&mut Told); 3] = [
+            |told| told.down = 1,
+            |told| told.unknown = 1,
+            |told| told.refused = 1,
+        ];
+        for change in rest {
+            let mut told = up(5);
+            change(&mut told);
+            assert_eq!(missed(told), 1, "{told:?}");
+        }
     }
 
     #[test]
