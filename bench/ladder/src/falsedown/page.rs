@@ -1,5 +1,7 @@
 //! The page of false and true downs. Pure: text from a report.
 
+use model::limits::DNS_STALE_MAX_MS;
+
 use super::Report;
 use super::judge::Row;
 use super::plain::Plain;
@@ -214,13 +216,16 @@ fn true_downs(found: &TrueDown) -> String {
     }
     format!(
         "Three tenths of the names SERVFAIL, then two fifths of the sites drop every connect, for \
-         {} s each; canaries answer.{}\n\n{}",
+         {} s each; canaries answer.{}\n\nThe names fail from before the node's start: one that \
+         was answered before is checked at its last address for {} min beyond its TTL (RFC 8767), \
+         so that a name server which fails later says nothing of its sites until then.\n\n{}",
         found.lasts_s,
         if found.doubts.suppressing {
             " `node_suppressing` was opened."
         } else {
             ""
         },
+        DNS_STALE_MAX_MS / 60_000,
         table.markdown()
     )
 }
