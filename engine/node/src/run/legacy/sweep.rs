@@ -33,6 +33,9 @@ const BUCKET_PAGE: usize = 1_000;
 const PAGE_MIN: u64 = 500;
 /// From one page of a pass to the next, in s, unless that many rows are too many for one.
 const PAGE_EVERY_S: u64 = 3;
+/// A pass is planned for so much of its time, in percent: the rest is for what holds up its last
+/// pages, and for rows that come while it runs.
+const PLANNED_PERCENT: u64 = 95;
 /// What is put off, for pressure or for what was read before, is put off so long at most, in ms.
 const PUT_OFF_MS: u64 = 60_000;
 /// What is put off for less is not worth counting, in ms.
@@ -49,6 +52,8 @@ const RETRY_MS: (u64, u64) = (1_000, 60_000);
 struct Pass {
     number: u64,
     begun: MonoUs,
+    /// When its first page is due: what it has read by when is planned from here on.
+    from: MonoUs,
     after: Option<TargetId>,
     rows: u64,
     is_hurried: bool,
@@ -86,7 +91,11 @@ pub(crate) struct Sweep {
     /// Number of the pass that closes the last gap in the stream.
     closing: u64,
     numbers: u64,
+    /// When the next page is due by the plan; in the past where the pass is late.
     page_at: MonoUs,
+    /// Half of the usual time after the last page: what is late is caught up with at twice the
+    /// rate at most.
+    page_not_before: MonoUs,
     page_took_us: u64,
     /// By kind, whether what is due was counted as put off.
     put_off: [bool; What::IN_ORDER.len()],
@@ -207,7 +216,7 @@ impl Sweep {
                 if pass.is_hurried {
                     return Some(self.rested_at);
                 }
-                let wanted = self.page_at;
+                let wanted = self.page_at.max(self.page_not_before);
                 // Counts alone may cost more than there is for all: the pass goes on even so.
                 let due = self.repaid_at.min(wanted.plus_ms(PUT_OFF_MS));
                 Some(self.unless_pressed(what, (wanted, due.max(wanted)), now))
@@ -272,17 +281,32 @@ impl Sweep {
         Read::Tally { first, last }
     }
 
+    /// How long a pass is to take, in µs.
+    fn planned_us(&self) -> u64 {
+        u64::from(self.period_s.max(1)) * 10_000 * PLANNED_PERCENT
+    }
+
     /// Pages of a pass, the one that finds the end included, and rows of one of them.
     fn pages(&self) -> (u64, u64) {
         let all = self.rows();
-        let rows = (all * PAGE_EVERY_S).div_ceil(u64::from(self.period_s.max(1)));
+        let rows = (all * PAGE_EVERY_S * 1_000_000).div_ceil(self.planned_us());
         let rows = rows.clamp(PAGE_MIN, LEGACY_PAGE_MAX as u64);
         ((all + 1).div_ceil(rows), rows)
     }
 
     /// From one page of a pass to the next, in µs.
     fn page_every_us(&self) -> u64 {
-        u64::from(self.period_s) * 1_000_000 / self.pages().0
+        self.planned_us() / self.pages().0
+    }
+
+    /// When a pass that has read so many rows is to read the next ones. It depends on how many
+    /// there are now and not on when the last page came, so that delays do not add up and a table
+    /// that grew is not read later; rows beyond those that we know of are due at the end.
+    fn planned_at(&self, pass: &Pass) -> MonoUs {
+        let (pages, rows) = self.pages();
+        let all = pages * rows;
+        pass.from
+            .plus_us(self.planned_us() * pass.rows.min(all) / all)
     }
 
     /// More rows at once where the last pages came too late.
@@ -397,6 +421,7 @@ impl Sweep {
         self.pass = Some(Pass {
             number: self.numbers,
             begun: now,
+            from: self.page_at,
             after: None,
             rows: 0,
             is_hurried,
@@ -455,25 +480,27 @@ impl Sweep {
         next: Option<TargetId>,
         (begun, now): (MonoUs, MonoUs),
     ) {
-        let every_us = self.page_every_us();
         // A pass that began meanwhile begins at the first row.
-        let Some(pass) = self
-            .pass
-            .as_mut()
-            .filter(|pass| pass.after == after && pass.begun <= begun)
-        else {
+        let is_of = |pass: &Pass| pass.after == after && pass.begun <= begun;
+        let Some(mut pass) = self.pass.filter(is_of) else {
             return;
         };
+        let every_us = self.page_every_us();
         pass.rows += rows as u64;
-        // What is missed is caught up with by larger pages, not by more of them.
-        self.page_at = begun.plus_us(every_us);
+        pass.after = next;
+        self.page_not_before = begun.plus_us(every_us / 2);
+        self.page_at = match next {
+            _ if pass.is_hurried => begun.plus_us(every_us),
+            Some(_) => self.planned_at(&pass),
+            None => pass.from.plus_us(self.planned_us()),
+        };
         if next.is_some() {
-            pass.after = next;
+            self.pass = Some(pass);
             return;
         }
-        let (number, as_of) = (pass.number, pass.begun);
-        self.whole = number;
-        (self.figures.as_of, self.figures.passes) = (as_of, self.figures.passes + 1);
+        self.whole = pass.number;
+        self.figures.as_of = pass.begun;
+        self.figures.passes += 1;
         self.pass = None;
         self.go_on(now);
     }
