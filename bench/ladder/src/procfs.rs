@@ -1,5 +1,6 @@
 //! CPU time and memory of processes and threads, read from `/proc`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,19 +68,62 @@ pub(crate) fn threads_cpu(pid: u32, prefix: &str) -> Result<Duration> {
     Ok(times.into_iter().sum())
 }
 
-/// Time that the living threads of a process were on a CPU, in the kernel's own nanoseconds where
-/// [`process_cpu`] counts ticks of 10 ms; what an ended thread used is not in it.
-pub(crate) fn threads_ran(pid: u32) -> Result<Duration> {
-    let folder = format!("/proc/{pid}/task");
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
-    let mut ran = Duration::ZERO;
-    for entry in entries {
-        let Ok(text) = read(&entry?.path().join("schedstat")) else {
-            continue;
-        };
-        ran += parse_ran(&text).with_context(|| format!("odd schedstat in {folder}"))?;
+/// How far ticks of user and of system time may be off what the kernel counts in nanoseconds.
+const TICKS_OFF: Duration = Duration::from_millis(20);
+
+/// How long a process was on a CPU, by two counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// Ended threads included, in ticks of 10 ms.
+    process: Duration,
+    /// Of each living thread, by its id, in the kernel's own nanoseconds.
+    threads: BTreeMap<u32, Duration>,
+}
+
+impl Ran {
+    /// Since the process began.
+    pub(crate) fn read(pid: u32) -> Result<Self> {
+        let folder = format!("/proc/{pid}/task");
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
+        let mut threads = BTreeMap::new();
+        for entry in entries {
+            let entry = entry?;
+            let Ok(text) = read(&entry.path().join("schedstat")) else {
+                continue;
+            };
+            let tid = entry.file_name().to_str().and_then(|id| id.parse().ok());
+            let one = tid.zip(parse_ran(&text));
+            threads.extend([one.with_context(|| format!("odd schedstat in {folder}"))?]);
+        }
+        let process = process_cpu(pid)?;
+        Ok(Self { process, threads })
     }
-    Ok(ran)
+
+    /// Since `before`, in ticks: of long times.
+    pub(crate) fn ticks_since(&self, before: &Self) -> Duration {
+        self.process.saturating_sub(before.process)
+    }
+
+    /// Since `before`, in nanoseconds: of short times. `None` where that cannot be known: a thread
+    /// ended, and what it ran went with it. One that began after `before` as well shows by the
+    /// ticks of the process, if it ran for longer than those are exact.
+    pub(crate) fn since(&self, before: &Self) -> Option<Duration> {
+        if !before
+            .threads
+            .keys()
+            .all(|tid| self.threads.contains_key(tid))
+        {
+            return None;
+        }
+        let mut ran = Duration::ZERO;
+        for (tid, now) in &self.threads {
+            let then = before.threads.get(tid).copied().unwrap_or_default();
+            // An id that was given once more begins at nothing.
+            ran += now.checked_sub(then)?;
+        }
+        (self.ticks_since(before) <= ran + TICKS_OFF).then_some(ran)
+    }
 }
 
 /// Time on the CPU, the first number, in ns.
@@ -195,8 +239,42 @@ mod tests {
         let ran = parse_ran("20655565919 578631053 62854\n").expect("a number");
         assert_eq!(ran, Duration::from_nanos(20_655_565_919));
         assert!(parse_ran("").is_none() && parse_ran("x 1 2").is_none());
-        let own = threads_ran(std::process::id()).expect("read");
-        assert!(!own.is_zero(), "this test ran");
+        let own = Ran::read(std::process::id()).expect("read");
+        assert!(
+            own.threads.values().any(|ran| !ran.is_zero()),
+            "this test ran"
+        );
+    }
+
+    /// Lesson: a server that read 446,296 rows in a minute was said to have used no CPU, because a
+    /// thread of it that had run for longer ended.
+    #[test]
+    fn what_ended_threads_ran_is_counted_in_ticks_or_not_known() {
+        let ms = Duration::from_millis;
+        let ran = |process: u64, threads: &[(u32, u64)]| Ran {
+            process: ms(process),
+            threads: threads.iter().map(|&(tid, ran)| (tid, ms(ran))).collect(),
+        };
+        let before = ran(1_000, &[(1, 300), (2, 700)]);
+        let since = |now: Ran| now.since(&before);
+        assert_eq!(
+            since(ran(1_010, &[(1, 302), (2, 700), (3, 5)])),
+            Some(ms(7))
+        );
+        let ended = ran(1_070, &[(1, 302), (3, 68)]);
+        assert_eq!(ended.ticks_since(&before), ms(70));
+        assert_eq!(since(ended), None);
+        assert_eq!(
+            since(ran(1_070, &[(1, 302), (2, 1)])),
+            None,
+            "another thread"
+        );
+        assert_eq!(
+            since(ran(1_070, &[(1, 302), (2, 700)])),
+            None,
+            "came and went"
+        );
+        assert_eq!(since(ran(1_020, &[(1, 302), (2, 700)])), Some(ms(2)));
     }
 
     #[test]

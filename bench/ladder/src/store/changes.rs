@@ -18,7 +18,7 @@ use crate::clock::Stopwatch;
 use crate::mariadb::{BINLOG, MariaDb};
 use crate::metrics::Scrape;
 use crate::node::{Node, NodePlan};
-use crate::procfs::threads_ran;
+use crate::procfs::Ran;
 
 /// The legacy table once more, of a user who may not read the server's log.
 const SWEPT: &str = "MariaDB, legacy table, no stream";
@@ -63,9 +63,11 @@ struct Effect {
     store: &'static str,
     change: Change,
     seconds: f64,
-    /// Absent where regular reading fell into it.
+    /// Whether no regular reading fell into it: else only its time counts.
+    is_whole: bool,
+    /// Absent where it is not whole, and where a thread ended meanwhile.
     node_cpu_ms: Option<f64>,
-    /// Absent there, too, and where there is no server.
+    /// Absent where it is not whole, and where there is no server.
     server: Option<Work>,
 }
 
@@ -81,8 +83,8 @@ struct Regular {
 
 impl Regular {
     /// Of one core.
-    fn cpu(&self) -> f64 {
-        self.server.cpu_ms / 1e3 / self.seconds
+    fn cpu(&self) -> Option<f64> {
+        Some(self.server.cpu_ms? / 1e3 / self.seconds)
     }
 }
 
@@ -210,7 +212,7 @@ impl Bed<'_> {
             let mut are_all = true;
             for change in CHANGES {
                 let effect = self.effect(change, round).await?;
-                are_all &= effect.node_cpu_ms.is_some();
+                are_all &= effect.is_whole;
                 effects.push(effect);
             }
             undisturbed += u32::from(are_all);
@@ -230,7 +232,7 @@ impl Bed<'_> {
         Ok(Regular {
             store: self.store,
             seconds: watch.seconds(),
-            server: self.meter.end(&begun)?,
+            server: self.meter.end_window(&begun)?,
             sweep_rows_per_s: rate.unwrap_or(0.0),
         })
     }
@@ -238,7 +240,7 @@ impl Bed<'_> {
     async fn effect(&self, change: Change, round: u32) -> Result<Effect> {
         let scrape = self.node.scrape().await?;
         let (before, regular) = (Fleet::of(&scrape), regular_readings(&scrape));
-        let (begun, ran) = (self.meter.begin()?, threads_ran(self.node.pid())?);
+        let (begun, ran) = (self.meter.begin()?, Ran::read(self.node.pid())?);
         let watch = Stopwatch::start();
         if self.is_legacy() {
             self.server.sql(&self.statement(change, round))?;
@@ -248,7 +250,7 @@ impl Bed<'_> {
         let shown = |scrape: &Scrape| before.shows(change, Fleet::of(scrape));
         self.until(change.words(), shown).await?;
         let seconds = watch.seconds();
-        let ran = threads_ran(self.node.pid())?.saturating_sub(ran);
+        let ran = Ran::read(self.node.pid())?.since(&ran);
         let server = self.meter.end(&begun)?;
         sleep(READ_OUT).await;
         let is_whole = regular_readings(&self.node.scrape().await?) == regular;
@@ -256,7 +258,8 @@ impl Bed<'_> {
             store: self.store,
             change,
             seconds,
-            node_cpu_ms: is_whole.then_some(ran.as_secs_f64() * 1e3),
+            is_whole,
+            node_cpu_ms: ran.filter(|_| is_whole).map(|ran| ran.as_secs_f64() * 1e3),
             server: (is_whole && self.store != SQLITE).then_some(server),
         })
     }

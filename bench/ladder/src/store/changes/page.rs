@@ -24,7 +24,8 @@ const NOTE: &str = "From just before the command is started (our own tables: `ta
     of the probe core show it; the targets are checked once a day. Rows, statements and CPU are \
     all that the server did meanwhile, the change itself, whole tables and the node's small \
     questions included; what the count itself costs is taken off. The node's CPU is all of it, \
-    with an answer to `/metrics` every 10 ms. A change during which the node counted or compared \
+    with an answer to `/metrics` every 10 ms; the CPU of a change during which a thread ended is not \
+    known and left out, that of windows is the process's, in ticks of 10 ms. A change during which the node counted or compared \
     legacy rows, as it does every 30 s and every minute whatever happens, counts for its time \
     alone: such reading is a table of its own, of a window in which nothing changes. Without a \
     stream there is always such reading: the sweep finds edits, of rows that are spread over the \
@@ -73,7 +74,7 @@ fn bars(place: &Place<'_>, Seen { effects, regular }: &Seen) -> Vec<Bar> {
     let at_rest = regular.iter().map(|one| {
         let what = format!("server while nothing changes, {}", one.store);
         let bound = (REGULAR_CPU_MAX, "of a core");
-        Bar::new(what, Some(one.cpu()), bound, place.flaw())
+        Bar::new(what, one.cpu(), bound, place.flaw())
     });
     in_effect.chain(work).chain(at_rest).collect()
 }
@@ -113,7 +114,9 @@ fn table(effects: &[Effect]) -> String {
                 middle(rows, |rows| grouped(rows as u64)),
                 most_rows(effects, store, change).map_or_else(none, grouped),
                 middle(statements, |count| grouped(count as u64)),
-                middle(works().map(|work| work.cpu_ms), |ms| format!("{ms:.1}")),
+                middle(works().filter_map(|work| work.cpu_ms), |ms| {
+                    format!("{ms:.1}")
+                }),
                 middle(all().filter_map(|one| one.node_cpu_ms), |ms| {
                     format!("{ms:.1}")
                 }),
@@ -154,7 +157,7 @@ fn regular_table(regular: &[Regular]) -> String {
             grouped(one.server.rows_read),
             grouped(each_s(one.server.rows_read) as u64),
             format!("{:.1}", each_s(one.server.statements)),
-            format!("{:.3}", one.cpu()),
+            one.cpu().map_or_else(none, |cpu| format!("{cpu:.3}")),
             grouped(one.sweep_rows_per_s as u64),
         ]);
     }
@@ -170,12 +173,13 @@ mod tests {
         let work = |rows_read| Work {
             rows_read,
             statements: 7,
-            cpu_ms: 1.5,
+            cpu_ms: Some(1.5),
         };
         Effect {
             store,
             change: Change::Added,
             seconds: 0.1,
+            is_whole: true,
             node_cpu_ms: Some(12.0),
             server: rows_read.map(work),
         }

@@ -62,6 +62,7 @@ async fn edits(bed: &Bed<'_>, place: &Place<'_>) -> Result<Vec<Effect>> {
             store: bed.store,
             change: Change::Changed,
             seconds: watch.seconds(),
+            is_whole: false,
             node_cpu_ms: None,
             server: None,
         };

@@ -1,12 +1,10 @@
 //! What a change made a server and a node do: the server's own counters, and the kernel's of both.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::mariadb::MariaDb;
-use crate::procfs::threads_ran;
+use crate::procfs::Ran;
 
 /// Rows that the server looked at, for whomever, and what clients said to it.
 const COUNTERS: &str = "SELECT \
@@ -21,7 +19,8 @@ const COUNTERS: &str = "SELECT \
 pub(super) struct Work {
     pub(super) rows_read: u64,
     pub(super) statements: u64,
-    pub(super) cpu_ms: f64,
+    /// Absent where it cannot be known: a thread ended meanwhile.
+    pub(super) cpu_ms: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ pub(super) struct Meter<'a> {
 /// When a measurement began.
 pub(super) struct Begun {
     counted: Counted,
-    ran: Duration,
+    ran: Ran,
 }
 
 impl<'a> Meter<'a> {
@@ -76,18 +75,33 @@ impl<'a> Meter<'a> {
 
     pub(super) fn begin(&self) -> Result<Begun> {
         let counted = Counted::of(self.server)?;
-        let ran = threads_ran(self.server.pid())?;
+        let ran = Ran::read(self.server.pid())?;
         Ok(Begun { counted, ran })
     }
 
+    /// Of one change: its CPU is exact, or not known.
     pub(super) fn end(&self, begun: &Begun) -> Result<Work> {
-        let ran = threads_ran(self.server.pid())?.saturating_sub(begun.ran);
+        let ran = Ran::read(self.server.pid())?;
+        let work = self.counted_since(begun)?;
+        let cpu_ms = ran.since(&begun.ran).map(|ran| ran.as_secs_f64() * 1e3);
+        Ok(Work { cpu_ms, ..work })
+    }
+
+    /// Of a window of many seconds: its CPU is in ticks of 10 ms, and always known.
+    pub(super) fn end_window(&self, begun: &Begun) -> Result<Work> {
+        let ran = Ran::read(self.server.pid())?.ticks_since(&begun.ran);
+        let work = self.counted_since(begun)?;
+        let cpu_ms = Some(ran.as_secs_f64() * 1e3);
+        Ok(Work { cpu_ms, ..work })
+    }
+
+    fn counted_since(&self, begun: &Begun) -> Result<Work> {
         let counted = Counted::of(self.server)?.since(begun.counted);
         let of_change = counted.since(self.of_reading);
         Ok(Work {
             rows_read: of_change.rows_read,
             statements: of_change.statements,
-            cpu_ms: ran.as_secs_f64() * 1e3,
+            cpu_ms: None,
         })
     }
 }
