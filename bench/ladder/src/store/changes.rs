@@ -239,7 +239,7 @@ impl Bed<'_> {
 
     async fn effect(&self, change: Change, round: u32) -> Result<Effect> {
         let scrape = self.node.scrape().await?;
-        let (before, regular) = (Fleet::of(&scrape), regular_readings(&scrape));
+        let (before, regular) = (Fleet::of(&scrape), self.regular_readings(&scrape));
         let (begun, ran) = (self.meter.begin()?, Ran::read(self.node.pid())?);
         let watch = Stopwatch::start();
         if self.is_legacy() {
@@ -253,7 +253,7 @@ impl Bed<'_> {
         let ran = Ran::read(self.node.pid())?.since(&ran);
         let server = self.meter.end(&begun)?;
         sleep(READ_OUT).await;
-        let is_whole = regular_readings(&self.node.scrape().await?) == regular;
+        let is_whole = self.regular_readings(&self.node.scrape().await?) == regular;
         Ok(Effect {
             store: self.store,
             change,
@@ -262,6 +262,10 @@ impl Bed<'_> {
             node_cpu_ms: ran.filter(|_| is_whole).map(|ran| ran.as_secs_f64() * 1e3),
             server: (is_whole && self.store != SQLITE).then_some(server),
         })
+    }
+
+    fn regular_readings(&self, scrape: &Scrape) -> u64 {
+        regular_readings(scrape, self.store == SWEPT)
     }
 
     async fn until(&self, what: &str, is_so: impl Fn(&Scrape) -> bool) -> Result<()> {
@@ -323,12 +327,18 @@ impl Bed<'_> {
     }
 }
 
-/// Legacy rows that were read for no change: statements over many of them, and rows compared.
-fn regular_readings(scrape: &Scrape) -> u64 {
+/// Reading that goes on whatever changes: counts of legacy rows, rows of them that are compared,
+/// and looks for what is old, the first of which comes a minute after the start. Pages are regular
+/// where a table `is_swept`; while a stream tells of changes they, and buckets anywhere, are read
+/// only because something changed.
+fn regular_readings(scrape: &Scrape, is_swept: bool) -> u64 {
     let reads = |kind| scrape.sum("ringwatch_legacy_reads_total", &[("kind", kind)]);
-    let many = ["page", "counts", "bucket"].into_iter().filter_map(reads);
+    let counts = reads("counts");
+    let pages = reads("page").filter(|_| is_swept);
     let compared = scrape.sum("ringwatch_legacy_drift_total", &[("kind", "looked")]);
-    many.chain(compared).map(|count| count as u64).sum()
+    let old = scrape.sum("ringwatch_forgetting_steps_total", &[]);
+    let all = [counts, pages, compared, old].into_iter().flatten();
+    all.map(|count| count as u64).sum()
 }
 
 /// Nobody listens there, and nobody looks within the day.
@@ -363,21 +373,35 @@ mod tests {
     }
 
     /// Lesson: the count of a tenth of the table, which comes every 30 s, was taken for the work of
-    /// a change.
+    /// a change; so was the first look for old rows. Pages that a change made a node read were not.
     #[test]
     fn reading_that_is_regular_is_told_from_that_of_a_change() {
-        let scrape = |counts: u32, ids: u32, looked: u32| {
-            Scrape::parse(&format!(
-                "ringwatch_legacy_reads_total{{kind=\"counts\"}} {counts}\n\
-                 ringwatch_legacy_reads_total{{kind=\"ids\"}} {ids}\n\
-                 ringwatch_legacy_drift_total{{kind=\"looked\"}} {looked}\n\
-                 ringwatch_legacy_drift_total{{kind=\"differed\"}} 7\n"
-            ))
+        let regular = |samples: &str, is_swept| {
+            let samples = samples
+                .lines()
+                .map(|line| format!("ringwatch_{}\n", line.trim()));
+            regular_readings(&Scrape::parse(&samples.collect::<String>()), is_swept)
         };
-        let before = regular_readings(&scrape(4, 1, 100));
-        assert_eq!(regular_readings(&scrape(4, 2, 100)), before);
-        assert!(regular_readings(&scrape(5, 2, 100)) > before);
-        assert!(regular_readings(&scrape(4, 1, 200)) > before);
-        assert_eq!(regular_readings(&Scrape::default()), 0, "own tables");
+        let always = [
+            "legacy_reads_total{kind=\"counts\"} 5",
+            "legacy_drift_total{kind=\"looked\"} 5",
+            "forgetting_steps_total 5",
+        ];
+        let never = [
+            "legacy_reads_total{kind=\"ids\"} 5",
+            "legacy_reads_total{kind=\"bucket\"} 5",
+            "legacy_drift_total{kind=\"differed\"} 5",
+        ];
+        for is_swept in [true, false] {
+            for samples in always {
+                assert_eq!(regular(samples, is_swept), 5, "{samples}");
+            }
+            for samples in never {
+                assert_eq!(regular(samples, is_swept), 0, "{samples}");
+            }
+            assert_eq!(regular(&always.join("\n"), is_swept), 15);
+        }
+        let page = "legacy_reads_total{kind=\"page\"} 5";
+        assert_eq!((regular(page, true), regular(page, false)), (5, 0));
     }
 }

@@ -58,6 +58,7 @@ pub(crate) struct RetentionStats {
     audit: AtomicU64,
     taken: AtomicU64,
     freshness: AtomicU64,
+    steps: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -70,6 +71,7 @@ impl RetentionStats {
         self.audit.fetch_add(step.audit, Ordering::Relaxed);
         self.taken.fetch_add(step.taken, Ordering::Relaxed);
         self.freshness.fetch_add(step.freshness, Ordering::Relaxed);
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Rows by table.
@@ -85,6 +87,11 @@ impl RetentionStats {
             ("shards_taken", self.taken.load(Ordering::Relaxed)),
             ("site_runtime", self.freshness.load(Ordering::Relaxed)),
         ]
+    }
+
+    /// Steps that are over, those that found nothing old included.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Steps that failed; the next look does them again.
@@ -323,8 +330,14 @@ mod tests {
         assert_eq!(view.retention.rows()[0], ("check_history", 2_500));
         assert_eq!(view.retention.rows()[3], ("audit_log", 1));
         assert_eq!(view.retention.rows()[5], ("site_runtime", 1));
+        let steps = view.retention.steps();
         sweep(&store, DAYS, &view).await.expect("nothing left");
         assert_eq!(view.retention.rows()[0].1, 2_500);
+        assert_eq!(
+            view.retention.steps(),
+            steps + 5,
+            "each table was looked at"
+        );
     }
 
     /// Lesson: one table that could not be swept kept all others from it, hour by hour.

@@ -19,18 +19,19 @@ const REGULAR_CPU_MAX: f64 = 0.05;
 const STORES: [&str; 4] = [SQLITE, OWN, LEGACY, SWEPT];
 /// Where a change is told, and what it makes a server do can be told from the rest.
 const TOLD: [&str; 2] = [OWN, LEGACY];
-const NOTE: &str = "From just before the command is started (our own tables: `targets import` of a \
-    list of one row, `targets pause`) or the statement is sent (the legacy table) until the gauges \
-    of the probe core show it; the targets are checked once a day. Rows, statements and CPU are \
-    all that the server did meanwhile, the change itself, whole tables and the node's small \
-    questions included; what the count itself costs is taken off. The node's CPU is all of it, \
-    with an answer to `/metrics` every 10 ms; the CPU of a change during which a thread ended is not \
-    known and left out, that of windows is the process's, in ticks of 10 ms. A change during which the node counted or compared \
-    legacy rows, as it does every 30 s and every minute whatever happens, counts for its time \
-    alone: such reading is a table of its own, of a window in which nothing changes. Without a \
-    stream there is always such reading: the sweep finds edits, of rows that are spread over the \
-    whole table, and counts of buckets what is switched, at the same time. Bars are held against \
-    the longest, and against the most rows.";
+const NOTE: &str = "From just before the command is started (our own tables: `targets import` of \
+    a list of one row, `targets pause`) or the statement is sent (the legacy table) until the \
+    gauges of the probe core show it; the targets are checked once a day. Rows, statements and \
+    CPU are all that the server did meanwhile, the change itself, whole tables and the node's \
+    small questions included; what the count itself costs is taken off. The node's CPU is all of \
+    it, with an answer to `/metrics` every 10 ms; the CPU of a change during which a thread \
+    ended is not known and left out, that of windows is the process's, in ticks of 10 ms. A \
+    change during which the node counted or compared legacy rows or looked for old rows to \
+    delete, as it does every 30 s, every minute and every hour whatever happens, counts for its \
+    time alone: such reading is a table of its own, of a window in which nothing changes. \
+    Without a stream there is always such reading: the sweep finds edits, of rows that are \
+    spread over the whole table, and counts of buckets what is switched, at the same time. Bars \
+    are held against the longest, and against the most rows.";
 
 pub(super) fn found(place: &Place<'_>, seen: &Seen) -> Result<Found> {
     Ok(Found {

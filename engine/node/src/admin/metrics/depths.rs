@@ -114,6 +114,8 @@ impl Scrape {
         page.counter("audit_left_out", help, by("about", &left_out))?;
         let help = "Old rows deleted, by table";
         page.counter("forgotten_rows", help, by("table", &self.forgotten))?;
+        let help = "Statements that looked for old rows and deleted what they found";
+        page.counter("forgetting_steps", help, plain(self.forgetting_steps))?;
         let help = "Failed tries to delete old rows";
         page.counter("forgetting_failed", help, plain(self.forgetting_failed))
     }
