@@ -9,11 +9,11 @@ use std::rc::Rc;
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::ids::FactMint;
 use model::limits::BATCH_MAX;
-use model::{Evidence, MonoUs, Now, UnixMs};
+use model::{Evidence, FactId, MonoUs, Now, TargetId, TargetSpec, UnixMs};
 use rig::mariadb;
 use store::{
     ALL_SHARDS, Applied, AuditRow, Claim, Fence, Floors, FreshnessRow, FreshnessWritten,
-    HistoryRow, JournalId, OpenEvent, Store, StoreError, StoreUrl,
+    HistoryRow, ImportId, ImportRow, JournalId, OpenEvent, Store, StoreError, StoreUrl,
 };
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -106,42 +106,82 @@ impl FactStore for Watched {
     }
 }
 
-/// The opening of an incident, and its end, of one target after the other.
+/// Targets; each is down again and again.
+const TARGETS: usize = 100_000;
+/// From one transition of an incident to the next: more than the store is offered at once, so that
+/// confirmed and closed are events that it has.
+const APART: usize = 20_000;
+
+/// The stages of an incident. All of so many targets open, then are confirmed, then end.
+const STAGES: [(State, Reason); 3] = [
+    (State::SeemsDown, Reason::Opened),
+    (State::Down, Reason::VerifierConfirmed),
+    (State::Resolved, Reason::ProbeCleared),
+];
+
+/// Incidents of one target after the other, each told in three transitions.
 struct Story {
     mint: FactMint,
-    made: u64,
-    open: Option<Event>,
+    made: usize,
+    apart: usize,
+    /// Of the targets that are being told of, by their place.
+    events: Vec<Event>,
 }
 
 impl Story {
+    fn new(facts: usize) -> Self {
+        let apart = (facts / STAGES.len()).clamp(1, APART);
+        Self {
+            mint: FactMint::default(),
+            made: 0,
+            apart,
+            events: Vec::with_capacity(apart),
+        }
+    }
+
+    /// Events that are open after as many facts as were made.
+    fn open(&self) -> usize {
+        let (stage, place) = self.at(self.made);
+        match stage {
+            0 => place,
+            1 => self.apart,
+            _ => self.apart - place,
+        }
+    }
+
+    /// Events that were opened so far.
+    fn opened(&self) -> usize {
+        let (stage, place) = self.at(self.made);
+        let rounds = self.made / (STAGES.len() * self.apart);
+        rounds * self.apart + if stage == 0 { place } else { self.apart }
+    }
+
+    /// The stage that the next fact after so many is, and of which target of its like.
+    fn at(&self, made: usize) -> (usize, usize) {
+        let within = made % (STAGES.len() * self.apart);
+        (within / self.apart, within % self.apart)
+    }
+
     fn next(&mut self) -> Fact {
+        let now = UnixMs(START.0 + self.made as u64);
+        let (stage, place) = self.at(self.made);
+        let round = self.made / (STAGES.len() * self.apart);
         self.made += 1;
-        let now = UnixMs(START.0 + self.made);
-        let target = target(1 + (self.made / 2 % 100_000) as i64);
-        let before = self.open.take();
+        let target = target(1 + ((round * self.apart + place) % TARGETS) as i64);
         let mut id = || self.mint.mint(target.shard(), now);
-        let is_open = before.is_none();
-        let mut event = before.unwrap_or_else(|| Event {
-            id: id(),
-            target,
-            group_id: 0,
-            check_type: CheckType::Http,
-            discriminator: None,
-            state: State::SeemsDown,
-            started_at: now,
-            ended_at: None,
-            resolution: None,
-            fail_count: 1,
-            class: 40,
-        });
-        let (after, reason) = if is_open {
-            self.open = Some(event.clone());
-            (State::SeemsDown, Reason::Opened)
-        } else {
+        if stage == 0 {
+            self.events.truncate(place);
+            self.events.push(opened(id(), target, now));
+        }
+        let event = &mut self.events[place];
+        let (after, reason) = STAGES[stage];
+        event.fail_count += 1;
+        if after == State::Resolved {
             event.ended_at = Some(now);
-            event.resolution = Some(Reason::ProbeCleared);
-            (State::Resolved, Reason::ProbeCleared)
-        };
+            event.resolution = Some(reason);
+        } else {
+            event.state = after;
+        }
         let evidence = || Evidence {
             class: 40,
             status: 503,
@@ -152,38 +192,76 @@ impl Story {
         let transition = Transition {
             id: id(),
             event: event.id,
-            target: event.target,
-            before: (!is_open).then_some(State::SeemsDown),
+            target,
+            before: stage.checked_sub(1).map(|before| STAGES[before].0),
             after,
             reason,
             source: "local".to_owned(),
             changed_at: now,
-            evidence: is_open.then(|| Box::new(evidence())),
+            evidence: (stage == 0).then(|| Box::new(evidence())),
             metadata: None,
         };
         let job = Job {
             id: id(),
             kind: JobKind::Fanout,
             transition: transition.id,
-            seq: if is_open { 1 } else { 2 },
+            seq: 1 + stage as u32,
             run_at: now,
         };
         Fact::Transitioned {
-            event,
+            event: event.clone(),
             transition,
             job,
         }
     }
 }
 
-/// A journal of `facts` transitions, so many in a record.
-fn write_journal(directory: &Path, facts: usize, per_record: usize) -> (u64, u64) {
-    let mut journal = Journal::open(directory, u64::MAX, 0, |_| {}).expect("opens");
-    let mut story = Story {
-        mint: FactMint::default(),
-        made: 0,
-        open: None,
+fn opened(id: FactId, target: TargetId, now: UnixMs) -> Event {
+    Event {
+        id,
+        target,
+        group_id: 0,
+        check_type: CheckType::Http,
+        discriminator: None,
+        state: State::SeemsDown,
+        started_at: now,
+        ended_at: None,
+        resolution: None,
+        fail_count: 0,
+        class: 40,
+    }
+}
+
+/// The targets of a story, so that their statuses are written.
+async fn import_targets(store: &Store, targets: usize) {
+    let row = |id: usize| {
+        let url = format!("http://s-{id}.test/");
+        let spec = TargetSpec {
+            url,
+            ..TargetSpec::default()
+        };
+        ImportRow {
+            id: Some(target(id as i64)),
+            config: spec.parse().expect("valid"),
+        }
     };
+    let rows: Vec<ImportRow> = (1..=targets).map(row).collect();
+    let report = store.import(rows, ImportId(START)).await.expect("imported");
+    assert_eq!(report.inserted, targets as u64, "{:?}", report.refused);
+}
+
+/// A journal, and what a store has that took it.
+struct Written {
+    records: u64,
+    bytes: u64,
+    events: usize,
+    open: usize,
+}
+
+/// A journal of `facts` transitions, so many in a record.
+fn write_journal(directory: &Path, facts: usize, per_record: usize) -> Written {
+    let mut journal = Journal::open(directory, u64::MAX, 0, |_| {}).expect("opens");
+    let mut story = Story::new(facts);
     let batch = |journal_seq| Batch {
         journal_seq,
         facts: (0..per_record).map(|_| story.next()).collect(),
@@ -195,7 +273,12 @@ fn write_journal(directory: &Path, facts: usize, per_record: usize) -> (u64, u64
         trouble.is_none() && durable as u64 == records,
         "{trouble:?}"
     );
-    (records, journal.bytes())
+    Written {
+        records,
+        bytes: journal.bytes(),
+        events: story.opened(),
+        open: story.open(),
+    }
 }
 
 /// Reads the journal as a start does, then has the store take it; what each took.
@@ -270,15 +353,21 @@ fn a_long_journal_is_in_the_store_whole_and_in_order() {
         let served = format!("{server}?prefix=r{run}_");
         for (name, url) in [("SQLite", embedded), ("MariaDB", served)] {
             let journal = dir.path().join(name);
-            let (records, bytes) = write_journal(&journal, facts, per_record);
+            let written = write_journal(&journal, facts, per_record);
+            let (records, bytes) = (written.records, written.bytes);
             let store = runtime.block_on(empty(&url));
+            runtime.block_on(import_targets(&store, written.events.min(TARGETS)));
             let (start, apply) = runtime.block_on(replay(&journal, &store, records));
             let counts = runtime.block_on(store.counts()).expect("counts");
             assert_eq!(
                 (counts.transitions, counts.jobs),
                 (facts as u64, facts as u64)
             );
-            assert_eq!((counts.journal_seq, counts.open_events), (records, 0));
+            assert_eq!(counts.journal_seq, records);
+            assert_eq!(
+                (counts.events, counts.open_events),
+                (written.events as u64, written.open as u64)
+            );
             println!(
                 "replay: | {name} | {per_record} | {records} \
                  | {:.0} | {} | {:.1} | {} | {} | {:.1} |",
