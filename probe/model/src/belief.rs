@@ -68,8 +68,18 @@ impl Signals {
     pub const CUT_OFF: Self = Self(1 << 9);
     /// No canary answers, and no target did since.
     pub const CANARIES_SILENT: Self = Self(1 << 10);
+    /// Our own kernel goes on finding no way to targets that were well. Doubts nothing further.
+    pub const NO_ROUTE: Self = Self(1 << 11);
+    /// Our resolvers go on saying nothing of names of targets that were well. Doubts nothing
+    /// further.
+    pub const NO_RESOLVER: Self = Self(1 << 12);
+    /// Those of checks that are not known one by one: nobody doubts another check for them. They
+    /// are there to be told of.
+    pub const TOLD_ONLY: Self = Self::CHECKS_EXCUSED
+        .and(Self::NO_ROUTE)
+        .and(Self::NO_RESOLVER);
 
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::LOOP_LAG, "loop_lag"),
         (Self::RESULTS_HELD, "results_held"),
         (Self::DESCRIPTORS, "descriptors"),
@@ -81,6 +91,8 @@ impl Signals {
         (Self::CHECKS_EXCUSED, "checks_excused"),
         (Self::CUT_OFF, "cut_off"),
         (Self::CANARIES_SILENT, "canaries_silent"),
+        (Self::NO_ROUTE, "no_route"),
+        (Self::NO_RESOLVER, "no_resolver"),
     ];
 
     /// The set as one number, for a counter.
@@ -114,6 +126,11 @@ impl Signals {
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self == Self::NONE
+    }
+
+    /// Whether any of `others` is among these.
+    pub fn has_any(self, others: Self) -> bool {
+        self.0 & others.0 != 0
     }
 
     /// Whether all of `others` are among these.
@@ -208,6 +225,8 @@ mod tests {
             "checks_excused",
             "cut_off",
             "canaries_silent",
+            "no_route",
+            "no_resolver",
         ];
         for (bit, name) in names.into_iter().enumerate() {
             assert_eq!(Signals(1 << bit).names().collect::<Vec<_>>(), [name]);

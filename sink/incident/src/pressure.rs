@@ -19,9 +19,11 @@
 //! is taken for *stalled*: that is local pressure, too.
 //!
 //! Nothing is suppressed for five minutes without one incident of the operator that says so. Nor do
-//! cores excuse checks one by one for so long: that signal makes nobody doubt, but is told of.
+//! checks stay without a verdict one by one for so long, be it that cores excuse them or that
+//! targets which were well are *lost* to us: those signals make nobody doubt, but are told of.
 
 mod cut_off;
+mod lost;
 mod sample;
 mod window;
 
@@ -32,6 +34,8 @@ use model::limits::{
 use model::{Belief, MonoUs, Now, UnixMs};
 
 use cut_off::CutOff;
+use lost::Losses;
+pub use lost::Lost;
 pub use model::belief::{Canaries, Signals, Stance};
 pub use sample::Sample;
 pub use window::Share;
@@ -114,6 +118,7 @@ struct Episode {
 pub struct Pressure {
     window: Window,
     cut_off: CutOff,
+    losses: Losses,
     health: Health,
     /// A target answered since the canaries are silent.
     answered: bool,
@@ -131,6 +136,8 @@ pub struct Pressure {
     stance: Stance,
     /// The network was gone: until then checks end that began without it.
     aftermath_until: Option<MonoUs>,
+    /// When the network was gone last, the time after it included.
+    isolated_last: Option<MonoUs>,
     suppressing: Option<Episode>,
     isolated: Option<Episode>,
 }
@@ -148,6 +155,11 @@ impl Pressure {
     pub fn cut_off(&mut self, targets: u64, now: MonoUs) {
         let results = self.window.share(now).results;
         self.cut_off.add(targets, results, now);
+    }
+
+    /// Replaces how many targets are `lost` of the `fleet`; after the results of the same time.
+    pub fn lost(&mut self, lost: Lost, fleet: u64, now: MonoUs) {
+        self.losses.look(lost, fleet, now);
     }
 
     /// Replaces what the node knows of itself.
@@ -181,7 +193,8 @@ impl Pressure {
 
     /// Those of local pressure, at this turn.
     fn local(&mut self, now: MonoUs) -> Signals {
-        let mut told = self.health.signals.and(std::mem::take(&mut self.news));
+        let news = std::mem::take(&mut self.news);
+        let mut told = self.health.signals.and(news).and(self.losses.signals(now));
         if self.cut_off.is_recent(now) {
             told = told.and(Signals::CUT_OFF);
         }
@@ -312,7 +325,7 @@ impl Pressure {
             return (Stance::Isolated, local.and(Signals::ISOLATION));
         }
         let failures = self.judge_failures(canaries, nearly_all, now);
-        let stance = if local.without(Signals::CHECKS_EXCUSED).is_empty() {
+        let stance = if local.without(Signals::TOLD_ONLY).is_empty() {
             failures
         } else {
             Stance::Doubting
@@ -384,7 +397,8 @@ impl Pressure {
         }
     }
 
-    /// While the node is isolated, and just after, that is all that is said.
+    /// While the node is isolated, and just after, that is all that is said. Who was lost by then
+    /// has five minutes more for the next check.
     fn keep_suppressing(
         &mut self,
         signals: Signals,
@@ -392,14 +406,25 @@ impl Pressure {
         now: Now,
         notices: &mut Vec<Notice>,
     ) {
-        if self.stance.suppresses() || signals.has(Signals::CHECKS_EXCUSED) {
+        let is_isolated = self.stance == Stance::Isolated || self.aftermath_until.is_some();
+        if is_isolated {
+            self.isolated_last = Some(now.mono);
+        }
+        if self.stance.suppresses() || signals.has_any(Signals::TOLD_ONLY) {
             let episode = self
                 .suppressing
                 .get_or_insert(Episode::beginning(signals, now));
             episode.last = now.mono;
             episode.signals = episode.signals.and(signals);
-            let long = now.mono.since(episode.since.mono) >= SUPPRESSION_MAX_MS * 1_000;
-            let is_isolated = self.stance == Stance::Isolated || self.aftermath_until.is_some();
+            let since = if self.stance.suppresses() {
+                episode.since.mono
+            } else {
+                episode
+                    .since
+                    .mono
+                    .max(self.isolated_last.unwrap_or(MonoUs(0)))
+            };
+            let long = now.mono.since(since) >= SUPPRESSION_MAX_MS * 1_000;
             if long && !episode.told && !is_isolated {
                 episode.told = true;
                 notices.push(episode.notice(NodeIncident::Suppressing, true, targets));

@@ -2,6 +2,7 @@
 //! never hashed. A healthy result of a target at rest ends here, with one cache line touched.
 
 mod timeline;
+mod unknown;
 
 use std::collections::HashMap;
 
@@ -14,6 +15,7 @@ use crate::handle::Registration;
 use crate::windows::Active;
 use timeline::Tenths;
 pub(crate) use timeline::{Timeline, began};
+pub(crate) use unknown::{Missed, Unknown};
 
 const REGISTERED: u32 = 1 << 31;
 const UNCLEAN: u32 = 1 << 30;
@@ -28,7 +30,11 @@ const EXPIRY_SHIFT: u32 = 24;
 const EXPIRY: u32 = 3 << EXPIRY_SHIFT;
 /// The last check that could say something said nothing good.
 const FAILED: u32 = 1 << 23;
-const INTERVAL: u32 = FAILED - 1;
+/// The last check could say nothing, and the one before was good: what we missed, in two bits.
+const NO_ROUTE: u32 = 1 << 22;
+const NO_RESOLVER: u32 = 1 << 21;
+const INTERVAL: u32 = NO_RESOLVER - 1;
+const _: () = assert!(model::limits::INTERVAL_MAX_S <= INTERVAL);
 
 /// A slot that cannot exist: more slots than this per core are refused.
 const SLOTS_MAX: usize = 1 << 26;
@@ -37,7 +43,7 @@ const SLOTS_MAX: usize = 1 << 26;
 #[derive(Clone, Copy, Debug)]
 struct Hot {
     generation: u32,
-    /// Seconds, and above them the certificate, the method and five flags.
+    /// Seconds, and above them the certificate, the method and seven flags.
     interval_and_flags: u32,
     checked: Tenths,
     projected: Tenths,
@@ -129,7 +135,7 @@ pub(crate) struct CoreSlots {
     /// Slots whose freshness waits to be written; each at most once.
     pending: Vec<u32>,
     registered: usize,
-    not_known: usize,
+    unknown: Unknown,
 }
 
 impl CoreSlots {
@@ -142,7 +148,7 @@ impl CoreSlots {
             windows: HashMap::new(),
             pending: Vec::new(),
             registered: 0,
-            not_known: 0,
+            unknown: Unknown::default(),
         }
     }
 
@@ -170,8 +176,8 @@ impl CoreSlots {
         if let Some(hot) = self.hot.get_mut(slot.index()) {
             let flags = hot.interval_and_flags;
             if flags & (NOT_KNOWN | FAILED) != 0 {
-                hot.interval_and_flags &= !(NOT_KNOWN | FAILED);
-                self.not_known -= usize::from(flags & NOT_KNOWN != 0);
+                self.unknown.forget(flags);
+                hot.interval_and_flags &= !(unknown::BITS | FAILED);
             }
             let checked = Timeline::tenths(began(outcome, now));
             Self::check(hot, checked, self.timeline, &mut self.pending, slot.0);
@@ -197,21 +203,6 @@ impl CoreSlots {
         let age = Timeline::tenths(now.mono).0.saturating_sub(hot.checked.0);
         let is_known = hot.checked != Tenths(0);
         is_known.then(|| UnixMs(now.unix.0.saturating_sub(u64::from(age) * 100)))
-    }
-
-    /// Notes that a check of the target in `slot` could say nothing. Since when nothing is known is
-    /// when the last one could.
-    pub(crate) fn not_known(&mut self, slot: u32) {
-        let hot = self.hot.get_mut(slot as usize);
-        if let Some(hot) = hot.filter(|hot| hot.interval_and_flags & NOT_KNOWN == 0) {
-            hot.interval_and_flags |= NOT_KNOWN;
-            self.not_known += 1;
-        }
-    }
-
-    /// Targets of which the last check could say nothing.
-    pub(crate) fn unknown(&self) -> usize {
-        self.not_known
     }
 
     fn check(
@@ -266,7 +257,7 @@ impl CoreSlots {
         }
         let hot = &mut self.hot[index];
         hot.generation = registration.generation.0;
-        let kept = UNCLEAN | EXPIRY | NOT_KNOWN | FAILED | PENDING;
+        let kept = UNCLEAN | EXPIRY | unknown::BITS | FAILED | PENDING;
         hot.interval_and_flags = (hot.interval_and_flags & kept)
             | registration.interval_s.min(INTERVAL)
             | method_bits(registration.method)
@@ -293,19 +284,14 @@ impl CoreSlots {
     pub(crate) fn clear(&mut self, slot: u32) {
         if self.tenant(slot).is_some() {
             self.registered -= 1;
-            self.not_known -= usize::from(self.is_not_known(slot));
+            self.unknown
+                .forget(self.hot[slot as usize].interval_and_flags);
             self.windows.remove(&slot);
             // The list of pending slots is emptied by the next flush: it skips empty slots, and a
             // new tenant starts without the flag but may be listed twice, which is harmless.
             self.hot[slot as usize] = EMPTY;
             self.targets[slot as usize] = None;
         }
-    }
-
-    /// Whether the last check could say nothing.
-    pub(crate) fn is_not_known(&self, slot: u32) -> bool {
-        let hot = self.hot.get(slot as usize);
-        hot.is_some_and(|hot| hot.interval_and_flags & NOT_KNOWN != 0)
     }
 
     /// Sets what a healthy check of the target must say of its certificate to change nothing;
@@ -417,15 +403,15 @@ mod tests {
     use super::*;
     use crate::testbed::{healthy, target};
 
-    const START: MonoUs = MonoUs(5_000_000);
-    const WALL: UnixMs = UnixMs(1_800_000_000_000);
+    pub(super) const START: MonoUs = MonoUs(5_000_000);
+    pub(super) const WALL: UnixMs = UnixMs(1_800_000_000_000);
 
-    fn slots() -> CoreSlots {
+    pub(super) fn slots() -> CoreSlots {
         CoreSlots::new(Timeline::new(PROJECTION_INTERVAL_MS))
     }
 
     /// A healthy result of `slot`, drained at `now`.
-    fn admit(slots: &mut CoreSlots, slot: u32, now: MonoUs) -> Admission {
+    pub(super) fn admit(slots: &mut CoreSlots, slot: u32, now: MonoUs) -> Admission {
         slots.admit(&healthy(slot, 1, WALL), both(now))
     }
 
@@ -433,7 +419,7 @@ mod tests {
         Drained::at(Now { mono, unix: WALL })
     }
 
-    fn seat(slots: &mut CoreSlots, slot: u32, target: i64, interval_s: u32) {
+    pub(super) fn seat(slots: &mut CoreSlots, slot: u32, target: i64, interval_s: u32) {
         let registration = Registration {
             core: CoreIndex(0),
             slot: Slot(slot),
@@ -476,11 +462,14 @@ mod tests {
             unix: WALL.plus_ms(60_000),
         };
         assert_eq!(slots.known_good(3, later), Some(WALL));
-        slots.not_known(3);
+        slots.not_known(3, None);
         assert_eq!(slots.known_good(3, later), Some(WALL), "it said nothing");
         slots.checked(&outcome, later.mono);
         slots.failed(3);
-        assert_eq!((slots.known_good(3, later), slots.unknown()), (None, 0));
+        assert_eq!(
+            (slots.known_good(3, later), slots.unknown().targets),
+            (None, 0)
+        );
         slots.checked(&outcome, later.mono);
         assert_eq!(slots.known_good(3, later), Some(later.unix));
     }
@@ -632,28 +621,6 @@ mod tests {
         assert_eq!(very_soon, [stepped, stepped, coalesced, stepped]);
         assert_eq!(lefts.map(|days| admit(None, days)), [stepped; 4]);
         assert_eq!(slots.tenant(0).map(|tenant| tenant.interval_s), Some(60));
-    }
-
-    #[test]
-    fn what_is_not_known_is_counted_once_until_a_check_says_something_or_the_target_goes() {
-        let mut slots = slots();
-        (0..3).for_each(|slot| seat(&mut slots, slot, 1 + i64::from(slot), 60));
-        for slot in [0, 1, 1, 2, 9] {
-            slots.not_known(slot);
-        }
-        assert_eq!(slots.unknown(), 3);
-        assert_eq!(admit(&mut slots, 0, START), Admission::Coalesced);
-        slots.checked(&healthy(0, 1, WALL), START);
-        assert_eq!(slots.unknown(), 2);
-        seat(&mut slots, 1, 2, 300);
-        assert_eq!(
-            slots.unknown(),
-            2,
-            "a new configuration says nothing either"
-        );
-        slots.clear(1);
-        seat(&mut slots, 2, 7, 60);
-        assert_eq!(slots.unknown(), 0);
     }
 
     #[test]

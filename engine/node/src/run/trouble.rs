@@ -73,6 +73,7 @@ impl Troubles {
             self.resolvers(cores, now),
             self.doubts(sink, now),
             self.excused(sink, now),
+            self.no_route(sink, now),
         ];
         found.into_iter().flatten().collect()
     }
@@ -80,7 +81,7 @@ impl Troubles {
     /// By which signals failing checks are not believed; after five minutes the sink says so, too.
     /// Each is said at once, also while another one goes on.
     fn doubts(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
-        let signals = Signals::from_bits(sink.signals as u16).without(Signals::CHECKS_EXCUSED);
+        let signals = Signals::from_bits(sink.signals as u16).without(Signals::TOLD_ONLY);
         let text = || {
             let names: Vec<_> = signals.names().collect();
             format!(
@@ -107,6 +108,20 @@ impl Troubles {
         };
         let goes_on = signals.has(Signals::CHECKS_EXCUSED);
         goes_on.then(|| self.complaint("excused", now, text))?
+    }
+
+    /// Of the resolvers there is a sentence already.
+    fn no_route(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
+        let signals = Signals::from_bits(sink.signals as u16);
+        let text = || {
+            format!(
+                "this machine finds no way to targets that were well (connect.local): {} targets \
+                 are not known; see to its routes and addresses (`ip route`)",
+                sink.not_known
+            )
+        };
+        let goes_on = signals.has(Signals::NO_ROUTE);
+        goes_on.then(|| self.complaint("no_route", now, text))?
     }
 
     fn held(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
@@ -244,6 +259,8 @@ mod tests {
                 Signals::LOOP_LAG
                     .and(Signals::STALLED)
                     .and(Signals::CHECKS_EXCUSED)
+                    .and(Signals::NO_ROUTE)
+                    .and(Signals::NO_RESOLVER)
                     .bits(),
             ),
             ..SinkCounters::default()
@@ -258,10 +275,11 @@ mod tests {
             "the resolvers refuse, do not listen, or fail for too many names to be believed: 0 ",
             "failing checks are doubted, because the trouble may be ours (loop_lag, stalled): ",
             "timeouts are not known, because the loop of a probe core stood still",
+            "this machine finds no way to targets that were well",
         ]) {
             assert!(text.starts_with(start), "{text}");
         }
-        assert_eq!(texts.len(), 7);
+        assert_eq!(texts.len(), 8);
     }
 
     #[test]

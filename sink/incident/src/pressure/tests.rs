@@ -168,6 +168,57 @@ fn checks_that_go_on_being_excused_doubt_no_other_check_and_are_one_incident() {
     assert_eq!(node.notices.len(), 2);
 }
 
+/// A turn in which so many targets of 3,000 are lost, and a check says so.
+fn without_route(node: &mut Node, targets: u64, fleet: u64) {
+    let lost = Lost {
+        without_route: targets,
+        route_missed: targets > 0,
+        ..Lost::default()
+    };
+    node.pressure.lost(lost, fleet, at(node.second + 1).mono);
+    node.run(1, 0);
+}
+
+/// Lesson: a third of a fleet was unknown all night, because our route to it was gone, and nobody
+/// was told.
+#[test]
+fn targets_that_stay_lost_doubt_no_other_and_are_one_incident() {
+    let mut node = Node::default();
+    for _ in 0..3_600 {
+        without_route(&mut node, 1_000, 3_000);
+        assert_eq!(node.pressure.stance(), Stance::Clear);
+        assert_eq!(node.pressure.signals(), Signals::NO_ROUTE);
+    }
+    assert_eq!(node.notices, [(301, NodeIncident::Suppressing, true)]);
+    let told = node.pressure.told(NodeIncident::Suppressing);
+    assert_eq!(told.map(|told| told.signals), Some(Signals::NO_ROUTE));
+    (0..121).for_each(|_| without_route(&mut node, 0, 3_000));
+    assert_eq!(node.notices.len(), 2);
+    // A site or two that lose their address are nobody's trouble, nor is a short one.
+    (0..900).for_each(|_| without_route(&mut node, 2, 3_000));
+    (0..299).for_each(|_| without_route(&mut node, 1_000, 3_000));
+    (0..200).for_each(|_| without_route(&mut node, 0, 3_000));
+    assert_eq!(node.notices.len(), 2);
+}
+
+/// All that is found again is unknown until its next check: that is no further incident.
+#[test]
+fn after_isolation_who_was_lost_has_five_minutes_for_the_next_check() {
+    let mut node = Node::default();
+    node.health(Health {
+        dark_networks: 3,
+        ..canaries(3, 0)
+    });
+    node.run(600, 95);
+    node.health(canaries(3, 3));
+    // Targets of failure pressure are believed: two of three canaries answer.
+    (0..313).for_each(|_| without_route(&mut node, 1_000, 3_000));
+    let told: Vec<_> = node.notices.iter().map(|told| told.1).collect();
+    assert_eq!(told, [NodeIncident::Isolated; 2]);
+    without_route(&mut node, 1_000, 3_000);
+    assert_eq!(node.notices[2].1, NodeIncident::Suppressing);
+}
+
 #[test]
 fn while_targets_are_cut_off_silence_is_doubted_and_nobody_is_told() {
     let mut node = Node::default();
@@ -435,7 +486,7 @@ fn every_set_of_signals_is_a_number_and_names_are_told_apart() {
         assert_eq!(signals.names().count() as u32, bits.count_ones());
     }
     let names: HashSet<_> = Signals::NONE.each().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 11);
+    assert_eq!(names.len(), 13);
 }
 
 #[test]
@@ -472,19 +523,35 @@ fn any_health() -> impl Strategy<Value = Health> {
     })
 }
 
+/// What a fleet of a thousand may lose: too few, or enough.
+fn any_lost() -> impl Strategy<Value = Lost> {
+    let targets = prop::sample::select(vec![0u64, 0, 0, 2, 3, 400]);
+    (targets.clone(), targets).prop_map(|(without_route, without_resolver)| Lost {
+        without_route,
+        route_missed: without_route > 0,
+        without_resolver,
+        resolver_missed: without_resolver > 0,
+    })
+}
+
 proptest! {
     #[test]
     fn whatever_we_are_told_nothing_is_suppressed_for_long_in_silence(
-        spells in prop::collection::vec((any_health(), 1u64..400, 0u64..=100), 1..12),
+        spells in prop::collection::vec(
+            (any_health(), any_lost(), 1u64..400, 0u64..=100),
+            1..12,
+        ),
     ) {
         let (mut pressure, mut second, mut suppressed_s) = (Pressure::default(), 0, 0);
         let mut told: HashSet<NodeIncident> = HashSet::new();
-        for (health, seconds, failing_percent) in spells {
+        let mut lost_s = 0;
+        for (health, lost, seconds, failing_percent) in spells {
             pressure.heard(health);
             for _ in 0..seconds {
                 second += 1;
                 let failing = failing_percent * 10;
                 pressure.drained(Share { results: 1_000, failing }, at(second).mono);
+                pressure.lost(lost, 1_000, at(second).mono);
                 for notice in pressure.turn(0, at(second)) {
                     prop_assert!(notice.since <= at(second).unix && !notice.signals.is_empty());
                     let is_news = if notice.begins {
@@ -500,10 +567,14 @@ proptest! {
                 let aftermath = pressure.signals().has(Signals::ISOLATION);
                 let is_told = !told.is_empty() || aftermath;
                 prop_assert!(suppressed_s <= 300 || is_told, "{stance:?} at {second}");
+                // Nor does anybody stay unknown one by one, from the end of isolation on.
+                let is_lost = lost.without_route.max(lost.without_resolver) >= 3;
+                lost_s = if is_lost && !aftermath { lost_s + 1 } else { 0 };
+                prop_assert!(lost_s <= 300 || !told.is_empty(), "{lost:?} at {second}");
                 let isolated = told.contains(&NodeIncident::Isolated);
                 prop_assert_eq!(isolated, stance == Stance::Isolated);
                 // Without a reason nothing is doubted.
-                let doubts = health.signals.without(Signals::CHECKS_EXCUSED);
+                let doubts = health.signals.without(Signals::TOLD_ONLY);
                 let silent = pressure.signals().has(Signals::CANARIES_SILENT);
                 let quiet = doubts.is_empty() && !silent && !pressure.is_failing() && !aftermath;
                 prop_assert!(!quiet || !stance.suppresses() || isolated);

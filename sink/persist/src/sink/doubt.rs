@@ -3,26 +3,39 @@
 //! from.
 
 use incident::Stance;
-use incident::pressure::{NodeIncident, Notice, Share};
+use incident::pressure::{Lost, NodeIncident, Notice, Share};
 use model::class::Verdict;
-use model::{FailureClass, Now, Outcome};
+use model::{Now, Outcome};
 
 use super::Sink;
+use crate::Signals;
 use crate::apply::FactStore;
 use crate::incidents::Key;
+use crate::slots::{Missed, Unknown};
 
 impl<S: FactStore> Sink<S> {
     /// Adds what was drained to the pressure, and looks at it again.
     pub(super) fn weigh_results(&mut self, now: Now) {
         let (mut drained, mut cut_off) = (Share::default(), 0);
+        let mut lost = self.lost();
         for (number, core) in self.cores.iter().enumerate() {
             for outcome in &core.batch {
                 self.weigh(number as u16, outcome, now, &mut drained);
-                cut_off += u64::from(self.is_newly_cut_off(number as u16, outcome, now));
+                let missed = self.missed(number as u16, outcome, now);
+                lost.route_missed |= missed == Some(Missed::Route);
+                lost.resolver_missed |= missed == Some(Missed::Resolver);
+                let is_news = !self.slots[number].is_not_known(outcome.slot.0);
+                cut_off += u64::from(is_news && missed == Some(Missed::Route));
             }
         }
         self.pressure.drained(drained, now.mono);
         self.pressure.cut_off(cut_off, now.mono);
+        let fleet = self
+            .slots
+            .iter()
+            .map(|slots| slots.registered() as u64)
+            .sum();
+        self.pressure.lost(lost, fleet, now.mono);
         let not_known = self.not_known();
         for notice in self.pressure.turn(not_known, now) {
             Self::tell_operator(notice);
@@ -48,14 +61,30 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// Whether our own kernel finds no way to a target that was well at its last check. One that
-    /// never had a way, such as a site with IPv6 alone where we have none, tells of no change.
-    fn is_newly_cut_off(&self, core: u16, outcome: &Outcome, now: Now) -> bool {
-        let slots = &self.slots[usize::from(core)];
-        let slot = outcome.slot.0;
-        outcome.failure() == Some(FailureClass::ConnectLocal)
-            && !slots.is_not_known(slot)
-            && slots.known_good(slot, now).is_some()
+    /// What of ours the check of a target missed that was well when something was known of it. One
+    /// that never had a way, such as a site with IPv6 alone where we have none, tells of no change.
+    fn missed(&self, core: u16, outcome: &Outcome, now: Now) -> Option<Missed> {
+        let missed = outcome.failure().and_then(Missed::of)?;
+        let known_good = self.slots[usize::from(core)].known_good(outcome.slot.0, now);
+        known_good.map(|_| missed)
+    }
+
+    /// Targets that are lost by now; no check says so yet.
+    fn lost(&self) -> Lost {
+        let unknown = self.unknown();
+        Lost {
+            without_route: unknown.without_route,
+            without_resolver: unknown.without_resolver,
+            ..Lost::default()
+        }
+    }
+
+    fn unknown(&self) -> Unknown {
+        let mut unknown = Unknown::default();
+        self.slots
+            .iter()
+            .for_each(|slots| unknown += slots.unknown());
+        unknown
     }
 
     /// Whether there is a window for the target.
@@ -69,7 +98,7 @@ impl<S: FactStore> Sink<S> {
 
     /// Targets of which the last check said nothing.
     pub(super) fn not_known(&self) -> u64 {
-        self.slots.iter().map(|slots| slots.unknown() as u64).sum()
+        self.unknown().targets
     }
 
     /// Says it; the incident in the store follows in the same turn.
@@ -81,9 +110,16 @@ impl<S: FactStore> Sink<S> {
             signals,
             targets,
         } = notice;
+        let only = |told: Signals| signals.without(told).is_empty();
+        let is_excused = only(Signals::CHECKS_EXCUSED);
+        let is_lost = only(
+            Signals::NO_ROUTE
+                .and(Signals::NO_RESOLVER)
+                .and(Signals::CUT_OFF),
+        );
         let signals: Vec<&str> = signals.names().collect();
         let (incident, since_unix_ms) = (incident.as_str(), since.0);
-        if begins && signals == ["checks_excused"] {
+        if begins && is_excused {
             tracing::error!(
                 incident,
                 ?signals,
@@ -91,6 +127,16 @@ impl<S: FactStore> Sink<S> {
                 since_unix_ms,
                 "checks go on being excused as trouble of ours, and say nothing of their targets \
                  meanwhile: this machine is too slow for its checks, or stands still now and then"
+            );
+        } else if begins && is_lost {
+            tracing::error!(
+                incident,
+                ?signals,
+                targets,
+                since_unix_ms,
+                "targets that were well stay unknown, because this machine finds no way to them \
+                 (no_route) or its resolvers do not speak of their names (no_resolver): see to its \
+                 routes and resolvers; outages of these targets are missed meanwhile"
             );
         } else if begins {
             tracing::error!(

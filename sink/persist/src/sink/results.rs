@@ -11,7 +11,7 @@ use store::HistoryRow;
 use super::Sink;
 use crate::apply::FactStore;
 use crate::incidents::{Command, Key};
-use crate::slots::{Admission, Drained, Tenant};
+use crate::slots::{Admission, Drained, Missed, Tenant};
 use crate::windows::Windows;
 
 /// What a step came to, beside what is kept of it.
@@ -138,7 +138,7 @@ impl<S: FactStore> Sink<S> {
                 slots.failed(key.slot);
             }
         } else {
-            slots.not_known(key.slot);
+            slots.not_known(key.slot, outcome.failure().and_then(Missed::of));
         }
         self.keep_check(core, outcome, stepped.is_edge, now);
     }
@@ -226,7 +226,7 @@ impl<S: FactStore> Sink<S> {
     pub(super) fn end_waits(&mut self, now: Now) {
         while let Some(key) = self.incidents.next_due(now.mono) {
             if self.incidents.has(key) && !self.step(key, Input::Tick, now).is_known {
-                self.slots[usize::from(key.core)].not_known(key.slot);
+                self.slots[usize::from(key.core)].not_known(key.slot, None);
             }
         }
     }

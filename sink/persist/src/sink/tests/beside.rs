@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use incident::Expiry;
-use model::FailureClass::{ConnectLocal, ConnectTimeout, HttpStatus, HttpTimeout, LocalPressure};
+use model::FailureClass::{
+    ConnectLocal, ConnectTimeout, DnsResolverSick, HttpStatus, HttpTimeout, LocalPressure,
+};
 use model::fact::{CheckType, Reason, State};
 use model::inbox::Cadence;
 use model::limits::{
@@ -355,6 +357,45 @@ fn an_answer_that_never_came_while_our_own_route_went_away_is_not_known() {
             bed.turns(5).await;
             assert_eq!(bed.snapshot().counters.open_seems_down, 1);
         });
+    }
+}
+
+/// Lesson: with our own route to a third of the fleet gone all night, its sites were unknown for
+/// hours, and neither an incident nor a line of the log said so.
+#[test]
+fn targets_that_we_go_on_not_reaching_are_an_incident_of_the_operator() {
+    for class in [ConnectLocal, DnsResolverSick] {
+        for (was_well, told) in [(true, 1), (false, 0)] {
+            let dir = tempdir().expect("a directory");
+            on_virtual_time(async {
+                let store = Rc::new(FakeStore::default());
+                let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+                (0..9).for_each(|slot| bed.register(0, slot, 1, 1 + i64::from(slot), 60));
+                bed.turn().await;
+                let before = (!was_well).then_some(class);
+                (0..9).for_each(|slot| bed.check(0, slot, 1, before.filter(|_| slot < 3)));
+                bed.turn().await;
+                for minute in 0..9 {
+                    bed.pass(60_000);
+                    (0..9).for_each(|slot| bed.check(0, slot, 1, (slot < 3).then_some(class)));
+                    bed.turns(3).await;
+                    let counters = bed.snapshot().counters;
+                    let is_long = minute > 5;
+                    let expected = told * u64::from(is_long);
+                    if minute != 5 {
+                        assert_eq!(counters.node_suppressing, expected, "{class:?} {minute}");
+                    }
+                }
+                let suppressing = (CheckType::NodeSuppressing, State::Degraded);
+                assert_eq!(open_types(&bed).contains(&suppressing), told == 1);
+                bed.pass(60_000);
+                (0..9).for_each(|slot| bed.check(0, slot, 1, None));
+                bed.turn().await;
+                bed.pass(120_000);
+                bed.turns(5).await;
+                assert_eq!(open_types(&bed), []);
+            });
+        }
     }
 }
 
