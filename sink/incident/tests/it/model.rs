@@ -15,11 +15,12 @@ use model::FailureClass::{
 };
 use model::fact::{CheckType, Event, Reason, State};
 use model::ids::splitmix64;
+use model::inbox::Cadence;
 use model::target::Maintenance;
 use model::{FactId, FailureClass, Generation, MonoUs};
 
 use crate::script::{Life, START};
-use reference::{Reference, Seen};
+use reference::{Pace, Reference, Seen};
 
 const LIVES: u64 = 1_000;
 const STEPS: u32 = 150;
@@ -150,6 +151,7 @@ impl Pair {
                 self.life.subject.generation = Generation(self.life.subject.generation.0 + 1);
                 self.life.seq = 0;
                 self.life.input(Input::Placed);
+                self.reference.placed();
             }
             97 => self.close(),
             98 => {
@@ -353,6 +355,9 @@ impl Pair {
             self.reference.wakes_at(),
             "seed {seed} at {at_ms}"
         );
+        let is_soon = matches!(self.life.cadence, Cadence::Recheck { .. });
+        let expected = self.reference.pace == Pace::Soon;
+        assert_eq!(is_soon, expected, "seed {seed} at {at_ms}");
         assert_eq!(self.closings(), self.reference.closings, "seed {seed}");
         for row in self.life.rows.iter().filter(|row| row.ended_at.is_some()) {
             let before = self.closed.entry(row.id).or_insert_with(|| row.clone());

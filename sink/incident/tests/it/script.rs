@@ -31,6 +31,8 @@ pub(crate) struct Life {
     pub(crate) seq: u32,
     /// What the verifiers were asked last.
     pub(crate) asked: Option<FactId>,
+    /// How often the core checks the target, as it was told last.
+    pub(crate) cadence: Cadence,
     ids: FactMint,
     pub(crate) policy: Policy,
     pub(crate) stance: Stance,
@@ -55,6 +57,7 @@ impl Life {
             now_ms: START,
             seq: 0,
             asked: None,
+            cadence: Cadence::Grid,
             ids: FactMint::default(),
             policy: Policy {
                 confirm_after: 3,
@@ -145,6 +148,10 @@ impl Life {
     }
 
     pub(crate) fn input(&mut self, input: Input) {
+        // A core that is given a target, or gives it up, checks it on the grid until it is told.
+        if matches!(input, Input::Placed | Input::Retired { .. }) {
+            self.cadence = Cadence::Grid;
+        }
         let mono = MonoUs((self.now_ms - START) * 1_000);
         let mut context = Context {
             policy: self.policy,
@@ -192,7 +199,8 @@ impl Life {
                 row.expect("counted after it was opened").fail_count = *fail_count;
             }
             Effect::Ask { request } => self.asked = Some(*request),
-            Effect::Cadence(_) | Effect::Tallied(_) | Effect::Audit(_) | Effect::NotKnown => {}
+            Effect::Cadence(cadence) => self.cadence = *cadence,
+            Effect::Tallied(_) | Effect::Audit(_) | Effect::NotKnown => {}
         }
     }
 

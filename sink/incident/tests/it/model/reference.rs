@@ -67,6 +67,21 @@ enum Wait {
     Proof { flaps: bool },
 }
 
+/// When the target is checked again.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Pace {
+    #[default]
+    Grid,
+    /// A minute after the check before, or sooner.
+    Soon,
+}
+
+impl Pace {
+    fn soon_if(is_soon: bool) -> Self {
+        if is_soon { Self::Soon } else { Self::Grid }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Ballot {
     asked: bool,
@@ -90,6 +105,7 @@ pub(crate) struct Reference {
     latency: bool,
     expiry: Option<State>,
     old_tls: bool,
+    pub(crate) pace: Pace,
     /// Why each outage ended.
     pub(crate) closings: Vec<Reason>,
 }
@@ -128,6 +144,12 @@ impl Reference {
         };
         let ballot = self.ballot.map(|ballot| ballot.until);
         hold.into_iter().chain(ballot).min()
+    }
+
+    /// A core that is told of the target anew begins on the grid.
+    pub(crate) fn placed(&mut self) {
+        let is_open = self.http == Some(State::SeemsDown);
+        self.pace = Pace::soon_if(is_open || self.wait != Wait::No);
     }
 
     pub(crate) fn retired(&mut self) {
@@ -181,7 +203,7 @@ impl Reference {
             Some(State::Down) if !life.by_operator => Reason::VerifierCleared,
             _ => Reason::ProbeCleared,
         });
-        self.wait = Wait::No;
+        (self.wait, self.pace) = (Wait::No, Pace::Grid);
         if changed {
             self.change(now);
         }
@@ -207,18 +229,19 @@ impl Reference {
         let now = life.now_ms;
         let maybe_ours = seen.is_dns() || seen.is_slow_to_connect();
         if life.stance == Stance::Isolated {
-            return;
+            return self.not_known();
         }
         if in_window(life, now) {
             return self.swallow();
         }
         if maybe_ours && self.http.is_none() && life.stance == Stance::Doubting {
-            return;
+            return self.not_known();
         }
         let untroubled = self.http.is_none() && self.wait == Wait::No;
         if maybe_ours && untroubled && seen.status == 0 && self.is_echo(life, now) {
             return;
         }
+        self.pace = Pace::soon_if(self.http != Some(State::Down));
         match (self.http, self.wait) {
             (Some(State::Down), _) => {}
             (Some(_), _) => {
@@ -251,7 +274,15 @@ impl Reference {
         }
     }
 
+    /// It may be our own trouble: it is no reason to check any sooner.
+    fn not_known(&mut self) {
+        if self.http.is_none() {
+            self.pace = Pace::Grid;
+        }
+    }
+
     fn swallow(&mut self) {
+        self.pace = Pace::Grid;
         self.end(Reason::MaintenanceSwallowed);
         self.wait = Wait::No;
         self.ballot = None;
@@ -317,7 +348,7 @@ impl Reference {
     }
 
     fn confirm(&mut self, now: u64) {
-        self.ballot = None;
+        (self.ballot, self.pace) = (None, Pace::Grid);
         if self.http.is_none() && self.wait == (Wait::Proof { flaps: false }) {
             self.change(now);
         }
@@ -345,7 +376,7 @@ impl Reference {
         } else if confirming >= healthy.min(3) {
             self.confirm(now);
         } else {
-            self.ballot = None;
+            (self.ballot, self.pace) = (None, Pace::Grid);
             self.false_alarm = Some(now);
             if self.http.is_some() || self.wait == (Wait::Proof { flaps: true }) {
                 self.change(now);
@@ -426,7 +457,9 @@ impl Reference {
         match life.stance {
             Stance::Clear => self.open(life, now),
             Stance::Deferring => self.wait = Wait::Second,
-            Stance::Doubting | Stance::Isolated => self.wait = Wait::No,
+            Stance::Doubting | Stance::Isolated => {
+                (self.wait, self.pace) = (Wait::No, Pace::Grid);
+            }
         }
     }
 
@@ -442,6 +475,7 @@ impl Reference {
             latency: self.latency,
             expiry: self.expiry,
             old_tls: self.old_tls,
+            pace: Pace::soon_if(self.http == Some(State::SeemsDown)),
             closings: std::mem::take(&mut self.closings),
             ..Self::default()
         };
@@ -451,7 +485,7 @@ impl Reference {
         match check_type {
             CheckType::Http if self.http.is_some() => {
                 self.end(Reason::ManualOverride);
-                self.ballot = None;
+                (self.ballot, self.pace) = (None, Pace::Grid);
             }
             CheckType::Http | CheckType::NodeSuppressing | CheckType::NodeIsolated => {}
             CheckType::TlsExpiry => self.expiry = None,
