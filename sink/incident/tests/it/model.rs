@@ -119,9 +119,10 @@ impl Pair {
     }
 
     fn act(&mut self) {
-        match self.dice.below(104) {
+        match self.dice.below(107) {
             0..=71 => self.check(),
             102..=103 => self.ask_canaries(),
+            104..=106 => self.step_clock(),
             72..=79 => {
                 let moods = [
                     Mood::Fine,
@@ -223,6 +224,12 @@ impl Pair {
         let then_us = now_us.saturating_sub(self.dice.below(5) * 1_000_000);
         let pick = self.dice.pick(&[0, then_us, then_us, u64::MAX]);
         self.life.vouched = MonoUs(pick);
+    }
+
+    /// The wall clock is put an hour forward or back, or right again: the model, which has one
+    /// clock alone, never hears of it.
+    fn step_clock(&mut self) {
+        self.life.wall_off_ms = self.dice.pick(&[-3_600_000, 0, 3_600_000]);
     }
 
     fn answer(&mut self) {

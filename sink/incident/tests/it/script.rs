@@ -9,6 +9,7 @@ use model::fact::{CheckType, Event, Fact, State, Transition};
 use model::ids::FactMint;
 use model::inbox::Cadence;
 use model::outcome::flags;
+use model::target::Maintenance;
 use model::{
     Belief, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
     UnixMs,
@@ -28,6 +29,8 @@ pub(crate) struct Life {
     pub(crate) transitions: Vec<Transition>,
     pub(crate) job_seqs: Vec<u32>,
     pub(crate) now_ms: u64,
+    /// How far the wall clock is off, in ms: timers must not follow it.
+    pub(crate) wall_off_ms: i64,
     pub(crate) seq: u32,
     /// What the verifiers were asked last.
     pub(crate) asked: Option<FactId>,
@@ -55,6 +58,7 @@ impl Life {
             transitions: Vec::new(),
             job_seqs: Vec::new(),
             now_ms: START,
+            wall_off_ms: 0,
             seq: 0,
             asked: None,
             cadence: Cadence::Grid,
@@ -92,8 +96,26 @@ impl Life {
         life
     }
 
+    /// What the wall clock says.
+    fn unix(&self) -> UnixMs {
+        UnixMs(self.now_ms.saturating_add_signed(self.wall_off_ms))
+    }
+
+    /// The target as the machine sees it: maintenance is said in the time of the wall clock.
+    fn subject_by_wall(&self) -> Subject {
+        let by_wall = |ms: u64| ms.saturating_add_signed(self.wall_off_ms);
+        let maintenance = self.subject.maintenance.map(|window| Maintenance {
+            start_ms: by_wall(window.start_ms),
+            end_ms: by_wall(window.end_ms),
+        });
+        Subject {
+            maintenance,
+            ..self.subject
+        }
+    }
+
     pub(crate) fn outcome(&self, class: Option<FailureClass>, seq: u32) -> Outcome {
-        let at = UnixMs(self.now_ms);
+        let at = self.unix();
         let released = Outcome::slot_released(Slot(1), self.subject.generation, at);
         let verified = class == Some(FailureClass::Latency);
         Outcome {
@@ -155,7 +177,7 @@ impl Life {
         let mono = MonoUs((self.now_ms - START) * 1_000);
         let mut context = Context {
             policy: self.policy,
-            subject: self.subject,
+            subject: self.subject_by_wall(),
             belief: Belief {
                 stance: self.stance,
                 ..Belief::default()
@@ -165,7 +187,7 @@ impl Life {
             vouched: self.vouched,
             now: Now {
                 mono,
-                unix: UnixMs(self.now_ms),
+                unix: self.unix(),
             },
             ids: &mut self.ids,
         };
