@@ -143,8 +143,22 @@ pub(crate) async fn open_event(store: &Store, id: FactId) -> anyhow::Result<Even
     }
 }
 
+/// The sentence of an event that was open when it was read and could not be closed after that.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn not_closed(store: &Store, id: FactId) -> anyhow::Result<String> {
+    Ok(match store.event(id).await? {
+        Some(event) if event.ended_at.is_some() => closed_already(&event),
+        _ => format!(
+            "the incident {id} was not closed: it ends just now and the store does not have that \
+             yet, or another node took over the targets: look again in some seconds"
+        ),
+    })
+}
+
 /// The sentence of an event that cannot be closed again.
-pub(crate) fn closed_already(event: &Event) -> String {
+fn closed_already(event: &Event) -> String {
     let how = event.resolution.map_or("", model::fact::Reason::as_str);
     let when = event.ended_at.map_or(String::new(), |at| {
         format!(" at {}", crate::windows::occurrences::at(at))
@@ -215,4 +229,22 @@ pub(crate) async fn close_at_rest(
         Err(panic) => std::panic::resume_unwind(panic),
     }
     Ok(closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use store::StoreUrl;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_that_the_store_does_not_call_ended_is_not_said_to_be() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let url = StoreUrl::Sqlite(dir.path().join("s.db"));
+        let store = Store::open(&url).await.expect("a new store opens");
+        let id = FactId::new(7).expect("positive");
+        let said = not_closed(&store, id).await.expect("read");
+        let begins = "the incident 7 was not closed: it ends just now";
+        assert!(said.starts_with(begins), "{said}");
+    }
 }

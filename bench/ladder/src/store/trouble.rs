@@ -33,12 +33,15 @@ const EDGE: Duration = Duration::from_secs(2);
 /// What a store that is back needs to take what waited.
 const CAUGHT_UP_LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(200);
+/// Records that wait for a store in trouble, at least, of those that wait for a calm one.
+const WAITING_TIMES_MIN: u64 = 5;
 const NOTE: &str = "p99 of the schedule lag of a window in which the store is in trouble, against \
     the calm window right before it, of one node that runs through all of them; 5 % of the sites \
     fail at every moment, so that the store always has something to take. *Stalled*: the server's \
     process is stopped (SIGSTOP). *Restarted*: it is killed, and is there again after half of the \
-    window. *Slow*: each of its answers comes 200 ms later. Before the next calm window the store \
-    has taken what waited. Seconds in which others had the probe CPU are left out where five \
+    window. *Slow*: each of its answers comes 200 ms later; a trouble for which no more records \
+    wait than for a calm store shows nothing. In the window *right after* it the store takes what \
+    waited, which is told and has no bar. Before the next calm window it has taken everything. Seconds in which others had the probe CPU are left out where five \
     calm ones remain in both windows. Bars are held against the median of the rounds.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,11 +72,12 @@ struct Window {
     apply_lag: u64,
 }
 
-/// A window in trouble and the calm one before it.
-struct Pair {
+/// A window in trouble, the calm one before it, and the one in which the store takes what waited.
+struct Round {
     trouble: Trouble,
     calm: Window,
     troubled: Window,
+    after: Window,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -81,14 +85,26 @@ struct Ratio {
     trouble: Trouble,
     calm: Quantiles,
     troubled: Quantiles,
+    after: Quantiles,
     /// Only seconds that the machine left alone.
     calm_seconds: bool,
+    /// Records that waited at the end of the window in trouble, and of the calm one.
     apply_lag: u64,
+    calm_apply_lag: u64,
 }
 
 impl Ratio {
     fn value(&self) -> f64 {
         self.troubled.p99_ms / self.calm.p99_ms.max(0.001)
+    }
+
+    /// Why it shows nothing, if it does not.
+    fn flaw(&self) -> Option<String> {
+        let (calm, troubled) = (self.calm_apply_lag, self.apply_lag);
+        (troubled < WAITING_TIMES_MIN * calm.max(1)).then(|| {
+            let words = self.trouble.words();
+            format!("{words}: {troubled} records waited in trouble and {calm} in calm")
+        })
     }
 }
 
@@ -132,10 +148,10 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
         node,
         window: Duration::from_secs(place.sizes.trouble_window_s),
     };
-    let mut pairs = Vec::new();
+    let mut rounds = Vec::new();
     for _ in 0..place.sizes.trouble_rounds {
         for trouble in TROUBLES {
-            pairs.push(bed.pair(trouble).await?);
+            rounds.push(bed.round(trouble).await?);
         }
     }
     // The end of the node writes its last interval too.
@@ -143,14 +159,14 @@ pub(super) async fn measure(place: &Place<'_>) -> Result<Found> {
     farm.stop().await?;
     bed.server.stop().await?;
     let logs = bed.node.plan().histogram_dir();
-    let ratios: Result<Vec<Ratio>> = pairs.iter().map(|pair| ratio(&logs, pair)).collect();
+    let ratios: Result<Vec<Ratio>> = rounds.iter().map(|round| ratio(&logs, round)).collect();
     found(place, &ratios?)
 }
 
 fn waves(place: &Place<'_>) -> Waves {
     let window_s = place.sizes.trouble_window_s as u32;
     // Twice as long as all windows: a store that catches up takes its time.
-    let windows = 2 * place.sizes.trouble_rounds * TROUBLES.len() as u32;
+    let windows = 3 * place.sizes.trouble_rounds * TROUBLES.len() as u32;
     Waves {
         rate: place.sizes.trouble_rate,
         failing_percent: FAILING_PERCENT,
@@ -169,19 +185,21 @@ fn probe_core(place: &Place<'_>, node: &Node) -> Result<Watched> {
 }
 
 impl Bed {
-    async fn pair(&mut self, trouble: Trouble) -> Result<Pair> {
+    async fn round(&mut self, trouble: Trouble) -> Result<Round> {
         self.wait_caught_up().await?;
         let calm = self.window(None).await?;
         let troubled = self.window(Some(trouble)).await?;
+        let after = self.window(None).await?;
         println!(
             "{}: {} records waited before it ended",
             trouble.words(),
             troubled.apply_lag
         );
-        Ok(Pair {
+        Ok(Round {
             trouble,
             calm,
             troubled,
+            after,
         })
     }
 
@@ -254,34 +272,34 @@ impl Bed {
     }
 }
 
-fn ratio(logs: &std::path::Path, pair: &Pair) -> Result<Ratio> {
+fn ratio(logs: &std::path::Path, round: &Round) -> Result<Ratio> {
     let lag = |window: &Window| {
         let intervals = interval_log::schedule_lag(logs, &window.unix_ms)?;
         Lag::of(&intervals, &window.taken, &window.unix_ms)
     };
-    let (calm, troubled) = (lag(&pair.calm)?, lag(&pair.troubled)?);
-    let calm_seconds = calm.calm_s >= CALM_MIN_S && troubled.calm_s >= CALM_MIN_S;
+    let (calm, troubled) = (lag(&round.calm)?, lag(&round.troubled)?);
+    let after = lag(&round.after)?;
+    let mut windows = [&calm, &troubled, &after].into_iter();
+    let calm_seconds = windows.all(|lag| lag.calm_s >= CALM_MIN_S);
     let of = |lag: &Lag| if calm_seconds { lag.calm } else { lag.every };
     Ok(Ratio {
-        trouble: pair.trouble,
+        trouble: round.trouble,
         calm: of(&calm),
         troubled: of(&troubled),
+        after: of(&after),
         calm_seconds,
-        apply_lag: pair.troubled.apply_lag,
+        apply_lag: round.troubled.apply_lag,
+        calm_apply_lag: round.calm.apply_lag,
     })
 }
 
 fn found(place: &Place<'_>, ratios: &[Ratio]) -> Result<Found> {
     let bar = |trouble: Trouble| {
-        let of_it = ratios.iter().filter(|ratio| ratio.trouble == trouble);
-        let values: Vec<f64> = of_it.map(Ratio::value).collect();
+        let of_it = || ratios.iter().filter(|ratio| ratio.trouble == trouble);
+        let values: Vec<f64> = of_it().map(Ratio::value).collect();
+        let flaw = place.flaw().or_else(|| of_it().find_map(Ratio::flaw));
         let what = format!("schedule lag p99, store {}, against calm", trouble.words());
-        Bar::new(
-            what,
-            Some(median(values)),
-            (RATIO_MAX, "times"),
-            place.flaw(),
-        )
+        Bar::new(what, Some(median(values)), (RATIO_MAX, "times"), flaw)
     };
     let note = format!(
         "\n{} checks a second, {INTERVAL_S} s apart, windows of {} s.\n",
@@ -301,9 +319,10 @@ fn table(ratios: &[Ratio]) -> String {
         "store",
         "lag p50 / p99 / p99.9 ms, calm before",
         "in trouble",
+        "right after",
         "ratio of p99",
         "seconds",
-        "records waited",
+        "records waited, calm / in trouble",
     ]);
     let shown =
         |lag: &Quantiles| format!("{:.2} / {:.2} / {:.2}", lag.p50_ms, lag.p99_ms, lag.p999_ms);
@@ -312,10 +331,43 @@ fn table(ratios: &[Ratio]) -> String {
             ratio.trouble.words().to_owned(),
             shown(&ratio.calm),
             shown(&ratio.troubled),
+            shown(&ratio.after),
             format!("{:.2}", ratio.value()),
             if ratio.calm_seconds { "calm" } else { "every" }.to_owned(),
-            ratio.apply_lag.to_string(),
+            format!("{} / {}", ratio.calm_apply_lag, ratio.apply_lag),
         ]);
     }
     table.markdown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_for_which_no_more_records_wait_than_in_calm_shows_nothing() {
+        let lag = Quantiles {
+            checks: 1,
+            p50_ms: 1.0,
+            p99_ms: 2.0,
+            p999_ms: 3.0,
+        };
+        let waited = |calm_apply_lag, apply_lag| {
+            let ratio = Ratio {
+                trouble: Trouble::Slow,
+                calm: lag,
+                troubled: lag,
+                after: lag,
+                calm_seconds: true,
+                apply_lag,
+                calm_apply_lag,
+            };
+            ratio.flaw()
+        };
+        assert_eq!(waited(2, 400), None);
+        assert_eq!(waited(0, 5), None);
+        let flaw = waited(90, 100).expect("nothing waited for it");
+        assert!(flaw.contains("100 records waited in trouble and 90 in calm"));
+        assert!(waited(0, 0).is_some(), "the trouble did nothing");
+    }
 }

@@ -238,7 +238,7 @@ fn close(id: FactId, reason: &str, place: &PlaceFlags) -> anyhow::Result<ExitCod
     let answer = through(place, ask, async |config, store, hand| {
         let open = operate::open_event(store, id).await?;
         if operate::close_at_rest(config, store, &[id], &hand.by).await? == 0 {
-            return bad_input(operate::closed_already(&open));
+            return bad_input(operate::not_closed(store, id).await?);
         }
         let done = format!(
             "incident {id} of target {} by {}: {reason}",

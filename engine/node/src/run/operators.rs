@@ -123,8 +123,9 @@ impl Control {
         };
         send(&self.parts.sink.commands, close, "the sink").await?;
         if !self.meanwhile(answer).await?.unwrap_or(false) {
-            // It ended meanwhile, and the store does not have that yet.
-            return bad_input(operate::closed_already(&open));
+            let store = self.parts.store.clone();
+            let why = self.meanwhile(async move { operate::not_closed(&store, id).await });
+            return bad_input(why.await??);
         }
         let stored = self.settle().await?;
         let done = format!(
@@ -205,7 +206,10 @@ impl Control {
         tokio::spawn(async move {
             let answer = match tokio::time::timeout(CHECKED, checked).await {
                 Ok(Ok(watched)) => result(&store, &id, &watched).await,
-                _ => refusal("the check did not end in time, or its target went away"),
+                Ok(Err(_)) => refusal(
+                    "the target went away, or too many checks are waited for at once: ask again",
+                ),
+                Err(_) => refusal("the check did not end in time: ask again"),
             };
             // A client that hung up has no use for the answer.
             drop(call.reply.send(answer));
