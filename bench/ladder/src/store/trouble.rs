@@ -41,8 +41,9 @@ const NOTE: &str = "p99 of the schedule lag of a window in which the store is in
     process is stopped (SIGSTOP). *Restarted*: it is killed, and is there again after half of the \
     window. *Slow*: each of its answers comes 200 ms later; a trouble for which no more records \
     wait than for a calm store shows nothing. In the window *right after* it the store takes what \
-    waited, which is told and has no bar. Before the next calm window it has taken everything. Seconds in which others had the probe CPU are left out where five \
-    calm ones remain in both windows. Bars are held against the median of the rounds.";
+    waited, which is told and has no bar; before the next calm window it has taken everything. \
+    Seconds in which others had the probe CPU are left out where five calm ones remain in all \
+    three windows. Bars are held against the median of the rounds.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
