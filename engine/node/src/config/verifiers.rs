@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use model::TargetUrl;
 use model::limits::{INBOX_MAX, VERIFIERS_MAX};
+use model::url::{Host, Scheme};
 use toml::{Table, Value};
 
 use super::layers::Source;
@@ -63,6 +64,24 @@ pub(crate) struct Verifier {
     pub(crate) vantage: String,
     /// Trust anchors instead of the built-in ones.
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Verifier {
+    /// What is wrong with how it is asked, if anything is: token and votes go over a network as
+    /// they are.
+    pub(crate) fn in_clear(&self) -> Option<String> {
+        let stays_here = match self.url.host() {
+            Host::Name(name) => name == "localhost",
+            Host::Address(address) => address.is_loopback(),
+        };
+        (self.url.scheme() == Scheme::Http && !stays_here).then(|| {
+            format!(
+                "the verifier {} is asked at {} in clear: whoever is between can read the token \
+                 and answer for it; give it a certificate (tls_cert, tls_key) and ask it by https",
+                self.vantage, self.url
+            )
+        })
+    }
 }
 
 /// All that may be asked.
@@ -317,6 +336,23 @@ mod tests {
         std::fs::write(&path, file).expect("written");
         let variables = variables.iter().map(|&(n, v)| (n.to_owned(), v.to_owned()));
         Config::resolve(&Layers::read(Some(&path), variables, Vec::new())?)
+    }
+
+    #[test]
+    fn a_token_that_goes_over_a_network_in_clear_is_told() {
+        let told = |url: &str| {
+            let file = format!("verifiers = [{{url='{url}', token='s3cret', vantage='a'}}]");
+            let config = resolve(&file, &[]).expect("valid");
+            config.verifiers.0[0].in_clear()
+        };
+        for here in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"] {
+            assert_eq!(told(here), None);
+        }
+        assert_eq!(told("https://b.example"), None);
+        for there in ["http://b.example", "http://192.0.2.1:9471"] {
+            let said = told(there).expect("told");
+            assert!(said.contains(there) && !said.contains("s3cret"), "{said}");
+        }
     }
 
     #[test]

@@ -284,9 +284,10 @@ async fn verifiers(config: &Config) -> Vec<Finding> {
     looked.sort_by_key(|(place, ..)| *place);
     let finding = |(_, verifier, found): (usize, Verifier, Result<String, String>)| {
         let who = format!("{} at {}", verifier.vantage, verifier.url);
-        match found {
-            Ok(found) => Finding::ok("verifier", format!("{who}: {found}")),
-            Err(found) => Finding::warn(
+        match (found, verifier.in_clear()) {
+            (Ok(found), None) => Finding::ok("verifier", format!("{who}: {found}")),
+            (Ok(found), Some(words)) => Finding::warn("verifier", format!("{who}: {found}"), words),
+            (Err(found), _) => Finding::warn(
                 "verifier",
                 format!("{who}: {found}"),
                 "until it answers it has no vote: start it, or change verifiers",

@@ -21,6 +21,7 @@ use super::stats::NonVote;
 use super::supervised::{AGAIN, count_broken, keep_going};
 use super::targets::{Found, Targets};
 use crate::config::Config;
+use crate::config::verifiers::Verifier;
 use crate::run::send::send;
 use crate::run::view::View;
 use crate::verifier::protocol::{CHECK, CheckBatch, CheckRequest};
@@ -57,6 +58,9 @@ impl Asker {
     ) -> anyhow::Result<Option<Self>> {
         if config.verifiers.vantages() == 0 {
             return Ok(None);
+        }
+        for words in config.verifiers.0.iter().filter_map(Verifier::in_clear) {
+            tracing::warn!("{words}");
         }
         let shared = Shared {
             panel: Panel::new(&config.verifiers)?,

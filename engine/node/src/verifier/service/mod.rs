@@ -101,6 +101,12 @@ async fn serve(
         executor,
         limits,
     };
+    if tls.is_none() && !listener.local_addr()?.ip().is_loopback() {
+        tracing::warn!(
+            "tls_cert and tls_key are not set: whoever is between can read the token, and change \
+             the answers"
+        );
+    }
     info!(
         listen = %listener.local_addr()?,
         tls = tls.is_some(),
