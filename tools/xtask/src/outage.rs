@@ -7,7 +7,14 @@ use crate::packages;
 use crate::release::{self, Profile};
 
 /// What is measured for the page: five minutes at 5,000 checks a second.
-const LONG: [&str; 4] = ["--away-s", "300", "--rate", "5000"];
+const LONG: [&str; 6] = [
+    "--away-s",
+    "300",
+    "--rate",
+    "5000",
+    "--journal-files-min",
+    "2",
+];
 
 /// Builds and runs `ladder outage`; `--long` is the run of the page.
 ///
