@@ -2,7 +2,9 @@
 
 use syn::visit::{self, Visit};
 
-use super::lists::{FILE_LINES_MAX, FUNCTION_LINES_MAX, LINE_CHARS_MAX, MAY_DENY_UNSAFE};
+use super::lists::{
+    FILE_LINES_MAX, FILE_LINES_WITH_TESTS_MAX, FUNCTION_LINES_MAX, LINE_CHARS_MAX, MAY_DENY_UNSAFE,
+};
 use super::{Finding, source::Source};
 
 /// Every finding about the form of `source`.
@@ -26,12 +28,17 @@ fn long_lines(source: &Source) -> Vec<Finding> {
     source.text.lines().enumerate().filter_map(long).collect()
 }
 
+/// A file of tests alone has no lines without them.
 fn long_file(source: &Source) -> Option<Finding> {
-    let lines = source.lines_without_tests();
-    (lines > FILE_LINES_MAX && !source.is_test_file()).then(|| {
-        let message = format!("{lines} lines without tests, the limit is {FILE_LINES_MAX}");
-        Finding::new(&source.path, message)
-    })
+    let (own, all) = (source.lines_without_tests(), source.text.lines().count());
+    let message = if own > FILE_LINES_MAX && !source.is_test_file() {
+        format!("{own} lines without tests, the limit is {FILE_LINES_MAX}")
+    } else if all > FILE_LINES_WITH_TESTS_MAX {
+        format!("{all} lines with tests, the limit is {FILE_LINES_WITH_TESTS_MAX}")
+    } else {
+        return None;
+    };
+    Some(Finding::new(&source.path, message))
 }
 
 fn long_functions(source: &Source) -> Vec<Finding> {
@@ -158,9 +165,34 @@ mod tests {
         );
         let tests = format!(
             "//! x\n#[cfg(test)]\nmod tests {{\n{}}}\n",
-            "//\n".repeat(700)
+            "//\n".repeat(FILE_LINES_MAX)
         );
         assert!(check(&source("p", "p/src/a.rs", &tests)).is_empty());
+    }
+
+    /// Lesson: a file of tests alone grew to 753 lines, since nothing looked at such files.
+    #[test]
+    fn a_file_of_701_lines_is_found_also_where_it_is_tests_alone() {
+        let lines = "//! x\n".repeat(FILE_LINES_WITH_TESTS_MAX);
+        let longer = format!("{lines}//\n");
+        let inside = format!(
+            "//! x\n#[cfg(test)]\nmod tests {{\n{}}}\n",
+            "//\n".repeat(FILE_LINES_WITH_TESTS_MAX - 3)
+        );
+        for (path, text) in [
+            ("p/src/a.rs", &inside),
+            ("p/src/tests.rs", &longer),
+            ("p/src/a_test.rs", &longer),
+            ("p/tests/it/a.rs", &longer),
+        ] {
+            assert_eq!(
+                messages(&check(&source("p", path, text))),
+                [format!("{path}: 701 lines with tests, the limit is 700")]
+            );
+        }
+        for path in ["p/src/tests.rs", "p/tests/it/a.rs"] {
+            assert!(check(&source("p", path, &lines)).is_empty(), "{path}");
+        }
     }
 
     #[test]
