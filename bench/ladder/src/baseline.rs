@@ -12,6 +12,7 @@ pub(crate) mod engine;
 mod epoll_probe;
 mod floor;
 pub(crate) mod hyper_probe;
+mod open_loop;
 pub(crate) mod pace;
 pub(crate) mod peers;
 mod scheme;

@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,13 +20,12 @@ use prober::{
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::child::{self, ChildOptions, USER_AGENT};
-use super::pace::{Pace, TICK};
+use super::open_loop;
 use super::peers::{self, Peer};
-use super::tally::{Sample, Tally};
+use super::tally::Sample;
 use crate::clock::{self, Stopwatch};
 
 /// Deadline of a check, in ms.
@@ -37,36 +35,10 @@ const DEADLINE_MS: u32 = 5_000;
 pub(super) fn run(options: &ChildOptions) -> Result<Sample> {
     child::pin(options.cpu)?;
     let checker = Checker::new(options, peers::read(&options.peers)?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    LocalSet::new().block_on(&runtime, measure(options, Rc::new(checker)))
-}
-
-async fn measure(options: &ChildOptions, checker: Rc<Checker>) -> Result<Sample> {
-    let (from, to) = options.window();
-    let tally = Rc::new(Tally::default());
-    let (mut pace, mut mark) = (Pace::new(options.rate), None);
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let watch = Stopwatch::start();
-    loop {
-        tick.tick().await;
-        let elapsed = watch.elapsed();
-        if mark.is_none() && elapsed >= from {
-            mark = Some(tally.mark());
-        }
-        if let Some(mark) = mark.filter(|_| elapsed >= to) {
-            return Ok(mark.close(&tally));
-        }
-        for number in pace.due(elapsed) {
-            let (checker, tally) = (Rc::clone(&checker), Rc::clone(&tally));
-            tokio::task::spawn_local(async move {
-                let known = &checker.known[number as usize % checker.known.len()];
-                tally.count(checker.check(known).await);
-            });
-        }
-    }
+    open_loop::run(options, async move |number| {
+        let known = &checker.known[number as usize % checker.known.len()];
+        checker.check(known).await
+    })
 }
 
 /// A site and where its name points.

@@ -2,7 +2,6 @@
 //! is a new connection and, for HTTPS, a full handshake with the chain verified.
 
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +17,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::child::{self, ChildOptions, USER_AGENT};
-use super::pace::{Pace, TICK};
+use super::open_loop;
 use super::peers::{self, Peer};
-use super::tally::{Sample, Tally};
-use crate::clock::Stopwatch;
+use super::tally::Sample;
 
 /// Deadline of a check.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,41 +33,11 @@ pub(super) fn run(options: &ChildOptions) -> Result<Sample> {
     child::pin(options.cpu)?;
     let peers = peers::read(&options.peers)?;
     let tls = options.ca_file.as_deref().map(connector).transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    LocalSet::new().block_on(&runtime, measure(options, peers, tls))
-}
-
-async fn measure(
-    options: &ChildOptions,
-    peers: Vec<Peer>,
-    tls: Option<TlsConnector>,
-) -> Result<Sample> {
-    let (from, to) = options.window();
-    let (peers, tally) = (Rc::new(peers), Rc::new(Tally::default()));
-    let (mut pace, mut mark) = (Pace::new(options.rate), None);
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let watch = Stopwatch::start();
-    loop {
-        tick.tick().await;
-        let elapsed = watch.elapsed();
-        if mark.is_none() && elapsed >= from {
-            mark = Some(tally.mark());
-        }
-        if let Some(mark) = mark.filter(|_| elapsed >= to) {
-            return Ok(mark.close(&tally));
-        }
-        for number in pace.due(elapsed) {
-            let (peers, tally, tls) = (Rc::clone(&peers), Rc::clone(&tally), tls.clone());
-            tokio::task::spawn_local(async move {
-                let peer = &peers[number as usize % peers.len()];
-                let checked = timeout(DEADLINE, check(peer, tls)).await;
-                tally.count(matches!(checked, Ok(Ok(()))));
-            });
-        }
-    }
+    open_loop::run(options, async move |number| {
+        let peer = &peers[number as usize % peers.len()];
+        let checked = timeout(DEADLINE, check(peer, tls.clone())).await;
+        matches!(checked, Ok(Ok(())))
+    })
 }
 
 /// One check: a connection, TLS where there is a connector, the answer read to its end.
@@ -139,6 +106,7 @@ pub(crate) fn connector(ca_file: &Path) -> Result<TlsConnector> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
 
     use super::*;
 
