@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::{TargetId, UnixMs};
-use store::{Forgotten, Store};
+use store::{Forgotten, Store, StoreError};
 use tracing::{info, warn};
 
 use super::lease::Right;
@@ -102,14 +102,14 @@ impl RetentionStats {
 
 /// Forgets for ever.
 pub(super) async fn run(store: Store, retention: Retention, view: Arc<View>) {
-    let mut wait = FIRST_AFTER;
+    let (mut wait, mut order) = (FIRST_AFTER, What::ALL);
     loop {
         tokio::time::sleep(wait).await;
         wait = EVERY;
         if Right::of(&view.sink_counters()) == Right::Fenced {
             continue;
         }
-        if let Err(error) = sweep(&store, retention, &view).await {
+        if let Err(error) = sweep(&store, retention, &view, &mut order).await {
             view.retention.failed.fetch_add(1, Ordering::Relaxed);
             warn!("old rows could not be deleted, the next try is in an hour: {error}");
         }
@@ -127,7 +127,7 @@ enum What {
 }
 
 impl What {
-    /// In the order in which it is forgotten.
+    /// In the order in which it is forgotten first.
     const ALL: [Self; 5] = [
         Self::History,
         Self::Events,
@@ -148,17 +148,33 @@ impl What {
     }
 }
 
-/// Forgets everything that is old now. What fails keeps nothing else from it; of several failures
+/// Forgets everything that is old now, in `order`. What the store refuses keeps nothing else from
+/// it. Where the store is away nothing else is tried, since all of it would wait for the same; the
+/// next look begins behind what was tried, in case that alone takes too long. Of several failures
 /// the first is told.
-async fn sweep(store: &Store, retention: Retention, view: &View) -> store::Result<()> {
+async fn sweep(
+    store: &Store,
+    retention: Retention,
+    view: &View,
+    order: &mut [What],
+) -> store::Result<()> {
     let now = earlier(view.clock.now().unix, store.server_time().await?);
     let mut all = Forgotten::default();
     let mut done = Ok(());
-    for what in What::ALL {
+    for _ in 0..order.len() {
+        let what = order[0];
+        // After all of them it is as it was.
+        order.rotate_left(1);
         let days = what.days(retention);
-        if days > 0 {
-            let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
-            done = done.and(forget(store, view, &mut all, (what, before)).await);
+        if days == 0 {
+            continue;
+        }
+        let before = UnixMs(now.0.saturating_sub(u64::from(days) * DAY_MS));
+        let forgotten = forget(store, view, &mut all, (what, before)).await;
+        let is_away = forgotten.as_ref().is_err_and(StoreError::is_transient);
+        done = done.and(forgotten);
+        if is_away {
+            break;
         }
     }
     if all != Forgotten::default() {
@@ -319,19 +335,23 @@ mod tests {
             events_days: 0,
             audit_days: 0,
         };
-        sweep(&store, keep_all, &view).await.expect("nothing to do");
+        let mut order = What::ALL;
+        let swept = sweep(&store, keep_all, &view, &mut order).await;
+        swept.expect("nothing to do");
         assert_eq!(view.retention.rows()[0].1, 0);
         let times = [6, 8].map(|days| times(now, days)).to_vec();
         let written = store.write_freshness(fence, times);
         assert_eq!(written.await.all().expect("written"), 2);
         let noted = [364, 366].map(|days| noted(now, days)).to_vec();
         store.write_audit(noted).await.expect("noted");
-        sweep(&store, DAYS, &view).await.expect("swept");
+        let swept = sweep(&store, DAYS, &view, &mut order).await;
+        swept.expect("swept");
         assert_eq!(view.retention.rows()[0], ("check_history", 2_500));
         assert_eq!(view.retention.rows()[3], ("audit_log", 1));
         assert_eq!(view.retention.rows()[5], ("site_runtime", 1));
         let steps = view.retention.steps();
-        sweep(&store, DAYS, &view).await.expect("nothing left");
+        let swept = sweep(&store, DAYS, &view, &mut order).await;
+        swept.expect("nothing left");
         assert_eq!(view.retention.rows()[0].1, 2_500);
         assert_eq!(
             view.retention.steps(),
@@ -340,15 +360,21 @@ mod tests {
         );
     }
 
-    /// Lesson: one table that could not be swept kept all others from it, hour by hour.
-    #[tokio::test]
-    async fn what_cannot_be_forgotten_keeps_nothing_else_and_is_told_at_the_end() {
+    /// A store on a server, in the database of this name.
+    async fn on_server() -> (String, Store, Fence) {
         let (server, database) = (mariadb::shared(), mariadb::fresh_name());
         server.sql(&format!("CREATE DATABASE {database}"));
         let url = server.address("ringwatch", &database);
         let url: StoreUrl = url.parse().expect("an address");
         Store::migrate(&url).await.expect("migrated");
         let (store, fence) = opened(&url).await;
+        (database, store, fence)
+    }
+
+    /// Lesson: one table that could not be swept kept all others from it, hour by hour.
+    #[tokio::test]
+    async fn what_cannot_be_forgotten_keeps_nothing_else_and_is_told_at_the_end() {
+        let (database, store, fence) = on_server().await;
         let view = view();
         let now = view.clock.now().unix;
         let noted = [noted(now, 366)].to_vec();
@@ -356,16 +382,41 @@ mod tests {
         let written = store.write_freshness(fence, vec![times(now, 8)]);
         assert_eq!(written.await.all().expect("written"), 1);
         for gone in ["check_history", "shards_taken"] {
-            server.sql(&format!("DROP TABLE {database}.jetpack_monitor_{gone}"));
+            mariadb::shared().sql(&format!("DROP TABLE {database}.jetpack_monitor_{gone}"));
         }
-        let error = sweep(&store, DAYS, &view)
-            .await
-            .expect_err("a table is gone");
+        let mut order = What::ALL;
+        let swept = sweep(&store, DAYS, &view, &mut order).await;
+        let error = swept.expect_err("a table is gone");
         let sentence = error.to_string();
         assert!(sentence.contains("check_history"), "{sentence}");
         let rows = view.retention.rows();
         assert_eq!(rows[3], ("audit_log", 1));
         assert_eq!(rows[5], ("site_runtime", 1));
+    }
+
+    /// Lesson: at a server that went away each of the five kinds waited for a timeout of its own.
+    #[tokio::test]
+    async fn where_the_store_is_away_nothing_else_is_tried_and_the_next_look_begins_behind_it() {
+        let (database, store, fence) = on_server().await;
+        let view = view();
+        let now = view.clock.now().unix;
+        let written = store.write_history(fence, vec![check(now, 31, 0)]);
+        written.await.expect("written");
+        let noted = [noted(now, 366)].to_vec();
+        store.write_audit(noted).await.expect("noted");
+        mariadb::shared().sql(&format!(
+            "CREATE TRIGGER {database}.gone BEFORE DELETE \
+             ON {database}.jetpack_monitor_check_history FOR EACH ROW \
+             SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = 1053, MESSAGE_TEXT = 'Server shutdown'"
+        ));
+        let mut order = What::ALL;
+        for (steps, noted) in [(0, 0), (4, 1)] {
+            let swept = sweep(&store, DAYS, &view, &mut order).await;
+            let error = swept.expect_err("the server goes away");
+            assert!(error.is_transient(), "{error}");
+            assert_eq!(view.retention.steps(), steps);
+            assert_eq!(view.retention.rows()[3], ("audit_log", noted));
+        }
     }
 
     #[test]
