@@ -94,8 +94,18 @@ pub(crate) async fn turn_until_stopped<S: FactStore>(
             return wind_down(sink).await;
         }
         quiet = if activity.busy { 0 } else { quiet + 1 };
-        tokio::time::sleep(if quiet < QUIET_TURNS { TURN } else { IDLE_TURN }).await;
+        rest(&sink, quiet >= QUIET_TURNS).await;
     }
+}
+
+/// Waits for the next turn. Whoever looks need not wait for the end of a long rest, but makes no
+/// sink turn more often than work does.
+async fn rest<S: FactStore>(sink: &Sink<S>, is_quiet: bool) {
+    let asked = sink.stats().asked();
+    if is_quiet && tokio::time::timeout(IDLE_TURN, asked).await.is_err() {
+        return;
+    }
+    tokio::time::sleep(TURN).await;
 }
 
 /// Takes what is left, writes everything, answers. First failures that are still held open

@@ -261,6 +261,11 @@ impl<S: FactStore> Sink<S> {
         self.slots.iter().map(CoreSlots::pending).sum()
     }
 
+    /// Where it tells everybody how it is, and is asked.
+    pub(crate) fn stats(&self) -> &SinkStats {
+        &self.stats
+    }
+
     /// Tells everybody how it is.
     pub(crate) fn publish(&mut self, now: Now) {
         let journal = self.queue.journal.borrow();

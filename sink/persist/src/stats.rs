@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use model::CoreIndex;
+use tokio::sync::Notify;
 
 /// Upper bounds of the buckets of result ages and store batches, in ms; the last one has none.
 pub const BOUNDS_MS: [u64; 15] = [
@@ -279,16 +280,20 @@ impl SinkSnapshot {
 
 /// The sink's own working copy; published once per turn.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    pub(crate) counters: SinkCounters,
-    pub(crate) cores: Vec<CoreAccount>,
+pub struct Ledger {
+    /// Counters and gauges.
+    pub counters: SinkCounters,
+    /// The account of each core, in the order of the [`SinkStats`].
+    pub cores: Vec<CoreAccount>,
+    /// Age of results when drained.
     pub(crate) result_age: Durations,
+    /// Time that the store took for a batch of facts, failed ones included.
     pub(crate) store_batch: Durations,
 }
 
 impl Ledger {
     /// A ledger for `cores` cores.
-    pub(crate) fn new(cores: usize) -> Self {
+    pub fn new(cores: usize) -> Self {
         Self {
             cores: vec![CoreAccount::default(); cores],
             ..Self::default()
@@ -306,6 +311,7 @@ pub struct SinkStats {
     result_age: [AtomicU64; BUCKETS + 1],
     store_batch: [AtomicU64; BUCKETS + 1],
     cores: Vec<(CoreIndex, [AtomicU64; ACCOUNT_WORDS])>,
+    asked: Notify,
 }
 
 impl SinkStats {
@@ -317,7 +323,19 @@ impl SinkStats {
             result_age: std::array::from_fn(|_| AtomicU64::new(0)),
             store_batch: std::array::from_fn(|_| AtomicU64::new(0)),
             cores: cores.map(|core| (core, Default::default())).collect(),
+            asked: Notify::new(),
         }
+    }
+
+    /// Asks for a new picture: a sink that rests for 200 ms, since there is little to do, turns
+    /// within 10 ms, as it does while there is much.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Waits until somebody asks, or did since this was waited for last.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
     }
 
     /// The picture of the last finished turn.
@@ -349,7 +367,7 @@ impl SinkStats {
     }
 
     /// Replaces the picture; called by the sink's thread only.
-    pub(crate) fn publish(&self, ledger: &Ledger) {
+    pub fn publish(&self, ledger: &Ledger) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // ORDERING: readers that see a new field also see the odd version, or a later one.

@@ -26,8 +26,9 @@ pub(crate) struct Accounts {
     before: SinkSnapshot,
     /// The picture after.
     pub(crate) sink: SinkSnapshot,
-    /// Whether the picture after was surely made after the cores were read. A sink that does not
-    /// turn says nothing new, and nothing is concluded from what it said.
+    /// Whether the picture after was surely made after the cores were read, or has all that they
+    /// sent. A sink that does not turn says nothing new, and nothing is concluded from what it
+    /// said.
     after: bool,
 }
 
@@ -58,23 +59,13 @@ impl Accounts {
     pub(crate) fn balances(&self, position: usize) -> bool {
         let (core, after) = (&self.cores[position], self.account(position));
         let before = account_of(&self.before, self.indices[position]);
-        let arrived = !self.after || core.sent <= after.drained + after.queued;
+        let arrived = !self.after || has_arrived(core, after);
         core.balances() && after.balances() && before.drained <= core.sent && arrived
     }
 
     /// Whether all do.
     pub(crate) fn all_balance(&self) -> bool {
         (0..self.cores.len()).all(|position| self.balances(position))
-    }
-
-    /// Results (and last words of slots) that were sent after the cores were read, at least: as
-    /// many lost ones could hide. 0 is an exact picture.
-    pub(crate) fn sent_meanwhile(&self) -> u64 {
-        let of = |(position, core): (usize, &CoreSnapshot)| {
-            let account = self.account(position);
-            (account.drained + account.queued).saturating_sub(core.sent)
-        };
-        self.cores.iter().enumerate().map(of).sum()
     }
 
     /// Compares what each core sent with what the sink took, once both have ended: says how many
@@ -101,6 +92,16 @@ impl Accounts {
         }
         Ok(self.cores.iter().map(|core| core.sent).sum())
     }
+}
+
+/// Whether the picture `sink` has all that `cores` sent: taken, or in its channels.
+pub(crate) fn have_arrived(cores: &[(CoreIndex, CoreSnapshot)], sink: &SinkSnapshot) -> bool {
+    let arrived = |(of, core): &(CoreIndex, CoreSnapshot)| has_arrived(core, account_of(sink, *of));
+    cores.iter().all(arrived)
+}
+
+fn has_arrived(core: &CoreSnapshot, account: CoreAccount) -> bool {
+    core.sent <= account.drained + account.queued
 }
 
 fn account_of(sink: &SinkSnapshot, index: CoreIndex) -> CoreAccount {
@@ -149,11 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_while_looking_is_no_imbalance_and_is_told() {
-        let busy = seen(4, 5, 9, 2);
-        assert!(busy.all_balance());
-        assert_eq!(busy.sent_meanwhile(), 6);
-        assert_eq!(seen(4, 5, 4, 1).sent_meanwhile(), 0);
+    fn what_is_sent_while_looking_is_no_imbalance() {
+        assert!(seen(4, 5, 9, 2).all_balance());
     }
 
     #[test]

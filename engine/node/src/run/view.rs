@@ -12,7 +12,7 @@ use model::limits::TICK_MS;
 use model::{CoreIndex, UnixMs};
 use persist::{FreshnessAges, Health, SinkCounters, SinkSnapshot, SinkStats};
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, have_arrived};
 use super::audit::Audit;
 use super::drift::DriftStats;
 use super::legacy::stats::LegacyStats;
@@ -23,9 +23,6 @@ use crate::verifier::client::stats::VerifierStats;
 
 /// A second's worth of ticks.
 const SETTLE_TICKS_MAX: u64 = 1_000 / TICK_MS;
-
-/// Looks at the accounts of a node whose cores send all the time.
-const LOOKS_MAX: u32 = 4;
 
 /// Waits until `done`, for a second at most; says whether it was.
 async fn settled(done: impl Fn() -> bool) -> bool {
@@ -199,25 +196,11 @@ impl View {
         self.drain_s.store(seconds, Ordering::Relaxed);
     }
 
-    /// The accounts, in the most exact picture of a few: on a busy node something is always sent
-    /// while it is looked at. A core or sink that does not turn is not waited for beyond a second.
+    /// The accounts: the sink first, then the cores once each has published again, so that what
+    /// the sink drained was sent; then the sink again, which is asked for it. A core that rests
+    /// publishes after 100 ms at most; one that does not turn, or a sink, is not waited for beyond
+    /// a second.
     pub(crate) async fn accounts(&self) -> Accounts {
-        let mut best = self.look().await;
-        for _ in 1..LOOKS_MAX {
-            if best.sent_meanwhile() == 0 || !best.all_balance() {
-                break;
-            }
-            let next = self.look().await;
-            if next.sent_meanwhile() < best.sent_meanwhile() || !next.all_balance() {
-                best = next;
-            }
-        }
-        best
-    }
-
-    /// The sink first, then the cores once each has published again, so that what the sink drained
-    /// was sent; then the sink again.
-    async fn look(&self) -> Accounts {
         let before = self.sink.snapshot();
         let turns = || -> Vec<u64> {
             let of = |core: &CoreSeen| core.stats.snapshot().turns;
@@ -226,10 +209,19 @@ impl View {
         let first = turns();
         settled(|| turns().iter().zip(&first).all(|(now, then)| now > then)).await;
         let cores = self.core_snapshots();
-        // The end of the turn that is under way may have measured its channels before; that of the
-        // next one has not.
         let turns = self.sink.snapshot().counters.turns;
-        let after = settled(|| self.sink.snapshot().counters.turns >= turns + 2).await;
+        let after = settled(|| {
+            self.sink.ask();
+            let sink = self.sink.snapshot();
+            // The end of the turn that is under way may have measured its channels before; that of
+            // the next one has not.
+            match sink.counters.turns - turns {
+                0 => false,
+                1 => have_arrived(&cores, &sink),
+                _ => true,
+            }
+        })
+        .await;
         Accounts::new(before, cores, self.sink.snapshot(), after)
     }
 
@@ -320,6 +312,11 @@ pub(super) mod testbed {
 
     /// A view of a node without cores.
     pub(crate) fn view() -> View {
+        view_of(Vec::new())
+    }
+
+    /// A view of a node of these cores, whose sink has not turned yet.
+    pub(super) fn view_of(cores: Vec<CoreSeen>) -> View {
         let facts = Facts {
             pid: 1,
             started: UnixMs(0),
@@ -333,7 +330,57 @@ pub(super) mod testbed {
             max_in_flight: 1,
             nofile: 1,
         };
-        let sink = Arc::new(SinkStats::new(std::iter::empty()));
-        View::new(Clock::start(), facts, Vec::new(), sink)
+        let sink = Arc::new(SinkStats::new(cores.iter().map(|core| core.index)));
+        View::new(Clock::start(), facts, cores, sink)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use persist::Ledger;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    /// A core that checks all the time.
+    async fn check(view: &View) {
+        let mut core = CoreSnapshot::default();
+        loop {
+            core.turns += 1;
+            (core.due, core.probed, core.sent) = (core.turns, core.turns, core.turns);
+            view.cores[0].stats.publish(&core);
+            yield_now().await;
+        }
+    }
+
+    /// A sink that turns only when it is asked.
+    async fn turn_when_asked(view: &View) {
+        let mut ledger = Ledger::new(1);
+        loop {
+            view.sink.asked().await;
+            ledger.counters.turns += 1;
+            let sent = view.cores[0].stats.snapshot().sent;
+            let account = &mut ledger.cores[0];
+            (account.drained, account.coalesced) = (sent, sent);
+            view.sink.publish(&ledger);
+        }
+    }
+
+    /// Lesson: results came in while the sink of a quiet node was waited for, so that the accounts
+    /// were looked at four times.
+    #[tokio::test]
+    async fn whoever_looks_waits_for_one_turn_of_the_sink_also_while_results_come_in() {
+        let view = testbed::view_of(vec![CoreSeen {
+            index: CoreIndex(0),
+            cpu: 0,
+            stats: Arc::default(),
+        }]);
+        let accounts = tokio::select! {
+            accounts = view.accounts() => accounts,
+            () = check(&view) => unreachable!("it goes on"),
+            () = turn_when_asked(&view) => unreachable!("it goes on"),
+        };
+        assert!(accounts.all_balance());
+        assert_eq!(view.sink_counters().turns, 1);
     }
 }

@@ -14,6 +14,7 @@ mod node_events;
 mod operators;
 mod outage;
 mod properties;
+mod rest;
 mod restart;
 mod storm;
 
