@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use model::seqlock::SeqLock;
 use model::{FailureClass, Verdict};
 use prober::resolver::ResolverStats;
 
@@ -239,11 +240,11 @@ macro_rules! published {
         /// What other threads see of a core: written by the core alone, once per tick.
         ///
         /// The block is aligned to its own cache lines, so that a reader never slows the core's
-        /// own data. A snapshot taken between two ticks is whole: the version tells.
+        /// own data. A snapshot taken between two ticks is whole.
         #[derive(Debug)]
         #[repr(align(128))]
         pub struct CoreStats {
-            version: AtomicU64,
+            lock: SeqLock,
             verdicts: [AtomicU64; 4],
             failures: [AtomicU64; 96],
             $($field: AtomicU64,)*
@@ -262,7 +263,7 @@ macro_rules! published {
         impl Default for CoreStats {
             fn default() -> Self {
                 Self {
-                    version: AtomicU64::new(0),
+                    lock: SeqLock::default(),
                     verdicts: std::array::from_fn(|_| AtomicU64::new(0)),
                     failures: std::array::from_fn(|_| AtomicU64::new(0)),
                     $($field: AtomicU64::new(0),)*
@@ -325,28 +326,12 @@ published! {
 impl CoreStats {
     /// Publishes `from`; only the core's own thread calls it.
     pub fn publish(&self, from: &CoreSnapshot) {
-        let version = self.version.load(Ordering::Relaxed);
-        // ORDERING: odd = being written. The release fences pair with the acquire loads of
-        // `snapshot`, so that a reader which saw new values also sees the odd version.
-        self.version.store(version + 1, Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::Release);
-        self.store_all(from);
-        self.version.store(version + 2, Ordering::Release);
+        self.lock.publish(|| self.store_all(from));
     }
 
     /// The last published numbers, all of one tick.
     pub fn snapshot(&self) -> CoreSnapshot {
-        loop {
-            let before = self.version.load(Ordering::Acquire);
-            let snapshot = self.load_all();
-            // ORDERING: keeps the loads above from moving below the second version load.
-            std::sync::atomic::fence(Ordering::Acquire);
-            let after = self.version.load(Ordering::Relaxed);
-            if before == after && before.is_multiple_of(2) {
-                return snapshot;
-            }
-            std::hint::spin_loop();
-        }
+        self.lock.read(|| self.load_all())
     }
 }
 

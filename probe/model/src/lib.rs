@@ -18,6 +18,7 @@ pub mod metadata;
 pub mod outcome;
 pub mod record;
 pub mod schedule;
+pub mod seqlock;
 pub mod target;
 pub mod time;
 pub mod url;

@@ -1,9 +1,10 @@
 //! Counters and gauges of the sink: written by its thread alone, read by anyone, always as one
 //! consistent picture (a sequence lock), so that the accounts balance in every report.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::CoreIndex;
+use model::seqlock::SeqLock;
 use tokio::sync::Notify;
 
 /// Upper bounds of the buckets of result ages and store batches, in ms; the last one has none.
@@ -305,8 +306,7 @@ impl Ledger {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct SinkStats {
-    /// Odd while a picture is being written.
-    version: AtomicU64,
+    lock: SeqLock,
     counters: [AtomicU64; COUNTERS],
     result_age: [AtomicU64; BUCKETS + 1],
     store_batch: [AtomicU64; BUCKETS + 1],
@@ -318,7 +318,7 @@ impl SinkStats {
     /// Numbers of a sink of these cores, all 0.
     pub fn new(cores: impl Iterator<Item = CoreIndex>) -> Self {
         Self {
-            version: AtomicU64::new(0),
+            lock: SeqLock::default(),
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             result_age: std::array::from_fn(|_| AtomicU64::new(0)),
             store_batch: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -340,17 +340,7 @@ impl SinkStats {
 
     /// The picture of the last finished turn.
     pub fn snapshot(&self) -> SinkSnapshot {
-        loop {
-            // ORDERING: Acquire pairs with the Release store that ended a publication; the fence
-            // keeps the field loads before the second look at the version.
-            let before = self.version.load(Ordering::Acquire);
-            let snapshot = self.read();
-            fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && before == self.version.load(Ordering::Relaxed) {
-                return snapshot;
-            }
-            std::hint::spin_loop();
-        }
+        self.lock.read(|| self.read())
     }
 
     fn read(&self) -> SinkSnapshot {
@@ -368,17 +358,14 @@ impl SinkStats {
 
     /// Replaces the picture; called by the sink's thread only.
     pub fn publish(&self, ledger: &Ledger) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version + 1, Ordering::Relaxed);
-        // ORDERING: readers that see a new field also see the odd version, or a later one.
-        fence(Ordering::Release);
-        store(&self.counters, ledger.counters.to_words());
-        store(&self.result_age, ledger.result_age.to_words());
-        store(&self.store_batch, ledger.store_batch.to_words());
-        for ((_, words), account) in self.cores.iter().zip(&ledger.cores) {
-            store(words, account.to_words());
-        }
-        self.version.store(version + 2, Ordering::Release);
+        self.lock.publish(|| {
+            store(&self.counters, ledger.counters.to_words());
+            store(&self.result_age, ledger.result_age.to_words());
+            store(&self.store_batch, ledger.store_batch.to_words());
+            for ((_, words), account) in self.cores.iter().zip(&ledger.cores) {
+                store(words, account.to_words());
+            }
+        });
     }
 }
 
