@@ -1,7 +1,6 @@
 //! Reads a scenario TOML. Knows the keys, what each accepts, and how to say what is wrong.
 
-use std::fmt::Write as _;
-
+use model::suggest::hint;
 use thiserror::Error;
 use toml::{Table, Value};
 
@@ -307,27 +306,11 @@ fn wrong(key: &str, found: &Value, accepted: &str) -> String {
 }
 
 fn unknown(what: &str, found: &str, accepted: &[&str]) -> String {
-    let mut message = format!("{found}: unknown {what}; accepted: {}", accepted.join(", "));
-    let near = accepted.iter().min_by_key(|name| distance(found, name));
-    if let Some(name) = near.filter(|name| distance(found, name) <= name.len().div_ceil(2)) {
-        let _ = write!(message, "; did you mean {name}?");
-    }
-    message
-}
-
-/// Edits that turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let swap = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = swap.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let near = hint(found, accepted.iter().copied());
+    format!(
+        "{found}: unknown {what}; accepted: {}{near}",
+        accepted.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -405,9 +388,9 @@ mod tests {
             message.starts_with("fault 1: duration: unknown key; accepted: kind,"),
             "{message}"
         );
-        assert!(message.ends_with("did you mean duration_s?"), "{message}");
+        assert!(message.ends_with("did you mean `duration_s`?"), "{message}");
         let message = error("[[faults]]\nkind='reset'");
-        assert!(message.contains("did you mean fault?"), "{message}");
+        assert!(message.contains("did you mean `fault`?"), "{message}");
     }
 
     #[test]
@@ -422,7 +405,7 @@ mod tests {
             let message = error(&format!(
                 "[[fault]]\nkind='{found}'\nfirst_site=1\nduration_s=5"
             ));
-            let hint = format!("did you mean {nearest}?");
+            let hint = format!("did you mean `{nearest}`?");
             assert!(message.ends_with(&hint), "{message}");
         }
     }

@@ -1,12 +1,12 @@
 //! The log: tracing to standard error, as text or JSON. Standard output is for results.
 
+use model::suggest::hint;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt;
 
 use crate::config::LogForm;
 use crate::exit::bad_input;
-use crate::suggest::hint;
 
 /// Levels, from nothing to everything.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

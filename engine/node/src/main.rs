@@ -19,7 +19,6 @@ mod operator;
 mod out;
 mod report;
 mod run;
-mod suggest;
 mod targets;
 mod verifier;
 mod windows;

@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod record;
 pub mod schedule;
 pub mod seqlock;
+pub mod suggest;
 pub mod target;
 pub mod time;
 pub mod url;

@@ -11,8 +11,6 @@ mod exit;
 #[allow(dead_code, reason = "the node uses more of it than an exit needs")]
 #[path = "../../../engine/node/src/out.rs"]
 mod out;
-#[path = "../../../engine/node/src/suggest.rs"]
-mod suggest;
 mod targets;
 
 use std::sync::LazyLock;

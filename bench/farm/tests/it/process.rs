@@ -61,7 +61,7 @@ fn a_bad_scenario_is_refused_with_file_key_and_the_nearest_key() {
         text.contains("fault 1: frist_site: unknown key; accepted: kind, "),
         "{text}"
     );
-    assert!(text.contains("did you mean first_site?"), "{text}");
+    assert!(text.contains("did you mean `first_site`?"), "{text}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(super) fn wanted_state(word: Option<&str>) -> anyhow::Result<Option<State>> 
             let states = State::ALL.iter().copied();
             let states = states.filter(|it| !matches!(it, State::Resolved | State::Unknown));
             let words: Vec<String> = states.map(state::word).collect();
-            let hint = crate::suggest::hint(word, words.iter().map(String::as_str));
+            let hint = model::suggest::hint(word, words.iter().map(String::as_str));
             bad_input(format!(
                 "--state: found {word:?}, accepted is one of {}{hint}",
                 words.join(", ")

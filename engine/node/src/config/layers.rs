@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use model::suggest::hint;
 use toml::{Table, Value};
 
 use super::keys::{self, Key, Kind};
 use crate::exit::bad_input;
-use crate::suggest::hint;
 
 /// Who gave a value; later ones win.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

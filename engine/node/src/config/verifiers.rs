@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use model::TargetUrl;
 use model::limits::{INBOX_MAX, VERIFIERS_MAX};
+use model::suggest::hint;
 use model::url::{Host, Scheme};
 use toml::{Table, Value};
 
 use super::layers::Source;
 use super::read::Reader;
 use super::refuse;
-use crate::suggest::hint;
 
 /// Default of `verifier.listen`.
 const LISTEN: &str = "127.0.0.1:9471";

@@ -1,10 +1,9 @@
 //! Columns of a target list: the header line, and one field of one target each.
 
 use jiff::Timestamp;
+use model::suggest::{hint, nearest};
 use model::target::Maintenance;
 use model::{FieldError, TargetSpec};
-
-use crate::suggest::{hint, nearest};
 
 macro_rules! columns {
     ($($variant:ident = $name:literal,)*) => {

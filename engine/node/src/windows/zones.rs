@@ -2,9 +2,9 @@
 //! came with this build.
 
 use jiff::tz::{self, TimeZone};
+use model::suggest;
 
 use crate::exit::bad_input;
-use crate::suggest;
 
 /// The zone `name`.
 ///

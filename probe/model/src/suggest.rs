@@ -1,10 +1,7 @@
 //! The nearest known word to a mistyped one. Knows nothing of what the words mean.
 
-/// The candidate that is at most two edits (a third of its letters for short ones) from `word`.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+/// The candidate that is fewest edits from `word`: a third of its letters at most, and three.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     candidates
         .into_iter()
@@ -15,7 +12,7 @@ pub(crate) fn nearest<'a>(
 }
 
 /// `; did you mean …?`, or nothing.
-pub(crate) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, candidates).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
