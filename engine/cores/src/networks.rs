@@ -52,7 +52,7 @@ pub(crate) fn is_dark(outcome: &Outcome) -> Option<bool> {
         FailureClass::ConnectLocal => Some(true),
         // The address that was tried last had nothing to do with it.
         FailureClass::DnsTimeout => None,
-        _ if outcome.verdict() == Verdict::Unknown || class.is_low_confidence() => None,
+        _ if outcome.verdict() == Verdict::Unknown || class.is_of_dns() => None,
         _ => Some(class.is_connect_or_timeout()),
     }
 }

@@ -319,8 +319,8 @@ published! {
     ; due, pending, in_flight, done, refused
     ; hits, misses, negative_hits, stale_hits, queries, noerror, nxdomain, servfail, other,
       timeouts, malformed, truncated, ignored, socket_errors, refused, stream_queries,
-      streams_refused, misspelled, capped, prefetches, sick_answers, hosts, flights, queued,
-      sockets, buffers, streams, sick, names_failing, names_judged
+      streams_refused, misspelled, capped, prefetches, sick_answers, disagreed, hosts, flights,
+      queued, sockets, buffers, streams, sick, names_failing, names_judged
 }
 
 impl CoreStats {

@@ -128,8 +128,8 @@ impl FailureClass {
             .find(|class| class.as_str() == name)
     }
 
-    /// A DNS failure says little from one place: it opens no event before it is confirmed.
-    pub fn is_low_confidence(self) -> bool {
+    /// The name could not be resolved, or does not exist.
+    pub fn is_of_dns(self) -> bool {
         (self as u8) < Self::DnsResolverSick as u8
     }
 
@@ -242,10 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn only_dns_answers_are_low_confidence() {
+    fn what_is_of_dns_is_what_the_name_or_its_servers_did() {
         let low: Vec<&str> = FailureClass::ALL
             .iter()
-            .filter(|class| class.is_low_confidence())
+            .filter(|class| class.is_of_dns())
             .map(|class| class.as_str())
             .collect();
         let dns = [

@@ -38,13 +38,16 @@ pub mod flags {
     /// A request of the check went over a connection that had carried another one before: its phase
     /// `connect` is absent.
     pub const CONNECTION_REUSED: u16 = 1 << 12;
+    /// Two upstreams say that the name does not exist.
+    pub const DNS_AGREED: u16 = 1 << 13;
     /// Not a check: the last word on a removed slot; after it the slot may be reused.
     pub const SLOT_RELEASED: u16 = 1 << 15;
 
     /// What was tolerated of a target, or is worth a look although it changes no verdict: flag and
     /// stable name, the same in JSON, on a terminal and in the guide.
-    pub const MARKS: [(u16, &str); 7] = [
+    pub const MARKS: [(u16, &str); 8] = [
         (CONNECTION_REUSED, "connection_reused"),
+        (DNS_AGREED, "dns_agreed"),
         (DNS_STALE, "dns_stale"),
         (HTTP_SLOPPY, "http_sloppy"),
         (LATE, "late"),
@@ -167,6 +170,13 @@ impl Outcome {
         self.failure().map_or(Verdict::Up, FailureClass::verdict)
     }
 
+    /// Whether the failure says little from one place and opens no event before it is confirmed:
+    /// one of DNS, but for a name of which two upstreams say that it does not exist.
+    pub fn is_low_confidence(&self) -> bool {
+        let agreed = self.class == FailureClass::DnsNxdomain as u8 && self.has(flags::DNS_AGREED);
+        self.failure().is_some_and(FailureClass::is_of_dns) && !agreed
+    }
+
     /// Whether all bits of `mask` are set.
     pub fn has(&self, mask: u16) -> bool {
         self.flags & mask == mask
@@ -199,6 +209,22 @@ mod tests {
     fn a_split_instant_survives_the_round_trip() {
         for ms in [0, 1, u64::from(u32::MAX), 1_795_000_000_123, u64::MAX] {
             assert_eq!(SplitMs::from(UnixMs(ms)).get(), UnixMs(ms));
+        }
+    }
+
+    #[test]
+    fn only_what_two_upstreams_say_of_a_name_is_sure_of_all_that_dns_says() {
+        for flags in [0, flags::DNS_AGREED, flags::DNS_AGREED | flags::DNS_CACHED] {
+            for class in 0..=u8::MAX {
+                let outcome = Outcome {
+                    flags,
+                    class,
+                    ..Outcome::slot_released(Slot(3), Generation(1), UnixMs(9))
+                };
+                let of_dns = (1..=5).contains(&class);
+                let agreed = class == 1 && flags != 0;
+                assert_eq!(outcome.is_low_confidence(), of_dns && !agreed, "{class}");
+            }
         }
     }
 

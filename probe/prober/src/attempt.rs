@@ -428,6 +428,7 @@ impl Attempt {
     fn on_no_answer(&mut self, failure: DnsFailure, now: Now) {
         self.hop.dns = Dns::of_failure(&failure);
         self.many = failure.many;
+        self.flags |= if failure.agreed { flags::DNS_AGREED } else { 0 };
         self.finish(Some(failure.class), now);
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Failure {
     pub(crate) at: UnixMs,
     /// HTTP status, 0 = none.
     status: u16,
+    /// It opens no event before it is confirmed.
+    is_doubtful: bool,
     pub(crate) evidence: Option<Box<Evidence>>,
 }
 
@@ -36,13 +38,14 @@ impl Failure {
             class,
             at: outcome.started.get(),
             status: outcome.status,
+            is_doubtful: outcome.is_low_confidence(),
             evidence,
         }
     }
 
     /// Whether our own trouble looks like this, too.
     fn may_be_ours(&self) -> bool {
-        self.class.is_connect_or_timeout() || self.class.is_low_confidence()
+        self.class.is_connect_or_timeout() || self.class.is_of_dns()
     }
 }
 
@@ -193,6 +196,7 @@ impl Turn<'_, '_> {
     fn first_failure(&mut self, failure: Failure) {
         let known_good = self.desk.context.known_good;
         let suppressed = self.state.echoes.count_again();
+        let may_be_ours = failure.may_be_ours();
         let suspicion = |doubt| Suspicion {
             first: suppressed.unwrap_or(failure.at),
             failures: 1,
@@ -201,9 +205,9 @@ impl Turn<'_, '_> {
             doubt,
         };
         let evidence = failure.evidence;
-        if failure.class.is_low_confidence() {
+        if failure.is_doubtful {
             self.prove(suspicion(Doubt::LowConfidence), evidence);
-        } else if failure.class.is_connect_or_timeout() {
+        } else if may_be_ours {
             let since = self.now();
             let hold = Doubt::Held(Box::new(Hold {
                 since,
@@ -232,7 +236,7 @@ impl Turn<'_, '_> {
         suspicion.class = failure.class as u8;
         match suspicion.doubt {
             Doubt::Damped => self.prove(suspicion, failure.evidence),
-            Doubt::LowConfidence if failure.class.is_low_confidence() => {
+            Doubt::LowConfidence if failure.is_doubtful => {
                 self.prove(suspicion, failure.evidence);
             }
             Doubt::LowConfidence | Doubt::Deferred | Doubt::Held(_) => {

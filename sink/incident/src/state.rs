@@ -75,7 +75,7 @@ pub(crate) struct Suspicion {
 /// Why failures opened no event yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// The first connect or timeout failure waits: our own trouble may show meanwhile.
+    /// The first failure that our own trouble looks like waits: that may show meanwhile.
     Held(Box<Hold>),
     /// Many targets fail: the second failure in a row counts.
     Deferred,

@@ -20,6 +20,8 @@ const SECOND: u64 = 1_000_000;
 struct Names {
     /// TTL of every answer, in seconds.
     ttl_s: u32,
+    /// Code of every answer.
+    rcode: u8,
     /// Datagrams are cut short.
     cut: bool,
     /// No answer comes from then on.
@@ -30,6 +32,7 @@ struct Names {
 
 const WELL: Names = Names {
     ttl_s: 300,
+    rcode: 0,
     cut: false,
     silent_from: MonoUs(u64::MAX),
     piece: 512,
@@ -42,7 +45,7 @@ const MUTE: Names = Names {
 
 impl Names {
     fn write(&self, query: &[u8], answer: &mut Vec<u8>) {
-        write_answer(query, answer, 0);
+        write_answer(query, answer, self.rcode);
         // TTL, length and address end an answer.
         if let Some(at) = answer.len().checked_sub(10).filter(|_| answer[7] == 1) {
             answer[at..at + 4].copy_from_slice(&self.ttl_s.to_be_bytes());
@@ -99,7 +102,15 @@ fn fleet(world: Names, targets: u32) -> Bench<Names> {
 }
 
 fn fleet_of(world: Names, targets: impl Iterator<Item = Box<Target>>) -> Bench<Names> {
-    let bench = bench_in(world, &Sizes::default(), GRID_ZERO, shared_config());
+    fleet_in(world, &Sizes::default(), targets)
+}
+
+fn fleet_in(
+    world: Names,
+    sizes: &Sizes,
+    targets: impl Iterator<Item = Box<Target>>,
+) -> Bench<Names> {
+    let bench = bench_in(world, sizes, GRID_ZERO, shared_config());
     for (slot, target) in (0..).map(Slot).zip(targets) {
         let sent = bench.inbox.send(CoreCommand::Upsert { slot, target });
         sent.expect("the core lives");
@@ -134,6 +145,35 @@ fn a_name_whose_answer_fits_no_datagram_is_checked_all_the_same() {
             (dns.truncated, dns.stream_queries, dns.streams),
             (20, 20, 0)
         );
+    }
+}
+
+#[test]
+fn a_result_says_whether_two_upstreams_agree_that_the_name_does_not_exist() {
+    const TARGETS: i64 = 20;
+    for upstreams in [1, 2] {
+        let sizes = Sizes {
+            upstreams,
+            ..Sizes::default()
+        };
+        let world = Names { rcode: 3, ..WELL };
+        let targets = (1..=TARGETS).map(|id| {
+            if id % 2 == 0 {
+                question(id)
+            } else {
+                target(id, 60)
+            }
+        });
+        let mut bench = fleet_in(world, &sizes, targets);
+        let outcomes = outcomes(&mut bench, 58);
+        assert_eq!(outcomes.len(), TARGETS as usize);
+        for outcome in outcomes {
+            assert_eq!(outcome.failure(), Some(FailureClass::DnsNxdomain));
+            assert_eq!(outcome.has(flags::DNS_AGREED), upstreams == 2);
+            assert_eq!(outcome.is_low_confidence(), upstreams == 1);
+        }
+        let dns = bench.sim.core().account().dns;
+        assert_eq!(dns.queries, TARGETS as u64 * u64::from(upstreams));
     }
 }
 

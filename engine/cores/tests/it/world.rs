@@ -230,6 +230,8 @@ pub(crate) struct Sizes {
     pub(crate) evidence: usize,
     pub(crate) max_in_flight: u32,
     pub(crate) destination_caps: DestinationCaps,
+    /// Resolvers; all of them are the world's.
+    pub(crate) upstreams: u8,
     pub(crate) policy: IpPolicy,
     pub(crate) kept: KeptLimits,
 }
@@ -241,6 +243,7 @@ impl Default for Sizes {
             evidence: 16_384,
             max_in_flight: 10_000,
             destination_caps: DestinationCaps::share(1, vec![uncapped()]),
+            upstreams: 1,
             policy: IpPolicy::V4First,
             kept: KeptLimits::default(),
         }
@@ -278,7 +281,7 @@ pub(crate) fn bench_in<W: World>(
     let (one_shots, one_shots_rx) = bounded(1_024);
     let (histograms, histograms_rx) = bounded(16);
     let stats = Arc::new(CoreStats::default());
-    let upstream = SocketAddr::from((IpAddr::from([1, 1, 1, 1]), 53));
+    let upstream = |last| SocketAddr::from((IpAddr::from([1, 1, 1, last]), 53));
     let parts = CoreParts {
         index: CoreIndex(0),
         grid_zero,
@@ -291,7 +294,7 @@ pub(crate) fn bench_in<W: World>(
         histogram_interval_ms: 10_000,
         shared: Shared::new(shared).expect("the test's configuration is valid"),
         resolver: Resolver::new(ResolverConfig {
-            upstreams: vec![upstream],
+            upstreams: (1..=sizes.upstreams).map(upstream).collect(),
             policy: sizes.policy,
             seed: [42; 32],
             sockets_per_upstream: 4,

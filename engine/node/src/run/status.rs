@@ -193,6 +193,7 @@ fn dns(dns: &ResolverStats) -> Value {
         "misspelled": dns.misspelled, "capped": dns.capped,
         "prefetches": dns.prefetches,
         "sick": dns.sick, "sick_answers": dns.sick_answers,
+        "disagreed": dns.disagreed,
     })
 }
 

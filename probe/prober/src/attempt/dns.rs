@@ -210,6 +210,7 @@ mod tests {
             server: server.map(|text| text.parse().expect("an address")),
             tries: 3,
             many,
+            agreed: false,
         };
         Dns::of_failure(&failure).sentence(class, many)
     }

@@ -159,6 +159,8 @@ pub struct DnsFailure {
     pub tries: u8,
     /// Where the failures of many names say that it is the resolvers': of how many.
     pub many: Option<NamesFailing>,
+    /// Two upstreams say that the name does not exist; never of another class.
+    pub agreed: bool,
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! | what came | what follows |
 //! |---|---|
-//! | addresses, none, NXDOMAIN | the end of the question |
+//! | addresses, none | the end of the question |
+//! | NXDOMAIN | another upstream, see [`denial`](super::denial) |
 //! | TC, or our question in other letters | the same upstream by a stream, in the same try |
 //! | FORMERR, NOTIMP | once the same upstream without EDNS, which is kept to if it helps |
 //! | SERVFAIL, REFUSED, another code | an upstream that has not failed, else the end |
@@ -69,6 +70,7 @@ impl Resolver {
                 server: None,
                 tries: 0,
                 many: None,
+                agreed: false,
             };
             self.land(flight, Err(failure));
         }
@@ -172,7 +174,8 @@ impl Resolver {
     }
 
     /// A query that lost its socket goes to another upstream at once; where none is left, it waits
-    /// for the end of its time, so that a broken network is not asked in a busy loop.
+    /// for the end of its time, so that a broken network is not asked in a busy loop. Nobody waits
+    /// for a second opinion that is not to be had.
     pub(super) fn ask_elsewhere(&mut self, flight: u32, trouble: Trouble, now: MonoUs) {
         let entry = self.flights.get_mut(flight);
         entry.note(trouble);
@@ -181,6 +184,8 @@ impl Resolver {
         }
         if let Some(upstream) = self.next_unspent(flight) {
             self.ask(flight, upstream, now);
+        } else {
+            self.end_by_denial(flight, now);
         }
     }
 
@@ -210,14 +215,15 @@ impl Resolver {
 
     pub(super) fn on_reply(&mut self, flight: u32, reply: Reply, now: MonoUs) {
         self.learn_style(flight, &reply);
+        if reply.knows_name() {
+            self.on_known_name(flight);
+        }
         match reply {
             Reply::Addresses { addresses, ttl_ms } => {
                 self.on_addresses(flight, addresses, ttl_ms, now);
             }
             Reply::Records(values) => self.on_records(flight, values, now),
-            Reply::NoSuchName { ttl_ms } => {
-                self.fail(flight, FailureClass::DnsNxdomain, Some(3), ttl_ms, now);
-            }
+            Reply::NoSuchName { ttl_ms } => self.on_no_such_name(flight, ttl_ms, now),
             Reply::Empty { ttl_ms } => self.on_empty(flight, ttl_ms, now),
             Reply::Failed { rcode } => self.on_code(flight, rcode, now),
             Reply::Truncated => self.ask_by_stream(flight, Reason::Truncated, now),
@@ -283,7 +289,7 @@ impl Resolver {
 
     fn retry(&mut self, flight: u32, now: MonoUs) {
         let entry = self.flights.get_mut(flight);
-        if entry.tries >= DNS_TRIES_MAX {
+        if entry.tries >= DNS_TRIES_MAX || entry.denial.is_by_one() {
             return self.give_up(flight, now);
         }
         let upstream = entry.upstream;
@@ -297,7 +303,7 @@ impl Resolver {
     fn next_unspent(&mut self, flight: u32) -> Option<u8> {
         let entry = self.flights.get_mut(flight);
         entry.spent |= 1 << entry.upstream;
-        if entry.tries >= DNS_TRIES_MAX {
+        if entry.tries >= DNS_TRIES_MAX || entry.denial.is_by_one() {
             return None;
         }
         self.unspent_after(flight)

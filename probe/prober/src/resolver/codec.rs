@@ -51,6 +51,16 @@ pub(super) enum Reply {
     Malformed,
 }
 
+impl Reply {
+    /// Whether the name exists.
+    pub(super) fn knows_name(&self) -> bool {
+        matches!(
+            self,
+            Self::Addresses { .. } | Self::Records(_) | Self::Empty { .. }
+        )
+    }
+}
+
 /// What a message says to our question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {

@@ -5,7 +5,7 @@
 //! | has addresses, and both families are wanted | the other family is a new question |
 //! | has addresses | they are kept for their TTL |
 //! | has none, and the other family was not asked for | the other family is a new question |
-//! | has none, or does not exist | remembered as long as the SOA says |
+//! | has none, or does not exist ([`denial`](super::denial)) | remembered as long as the SOA says |
 //! | could not be asked for | the last known addresses, marked stale, for an hour past their TTL |
 //! | has such addresses, and one try was silent | who waits has them; the question goes on |
 //! | could not, none are known, other family not asked for | that one, with one try |
@@ -29,6 +29,7 @@ use model::limits::{DNS_NEGATIVE_TTL_MIN_MS, DNS_TRIES_MAX, DNS_TTL_MAX_MS, DNS_
 use model::{FailureClass, MonoUs};
 
 use super::answer::{Addresses, DnsFailure, ResolvedName, Scope};
+use super::denial::Denial;
 use super::flights::{Found, Trouble};
 use super::line::{Life, Negative, Positive, Width};
 use super::{HostId, IpPolicy, Resolver, Source};
@@ -123,6 +124,9 @@ impl Resolver {
 
     /// Ends the question with what is known of its trouble.
     pub(super) fn give_up(&mut self, flight: u32, now: MonoUs) {
+        if self.end_by_denial(flight, now) {
+            return;
+        }
         let (class, rcode) = match self.flights.get_mut(flight).trouble {
             Trouble::Local => (FailureClass::ConnectLocal, None),
             Trouble::Refused { rcode } => (FailureClass::DnsResolverSick, rcode),
@@ -187,6 +191,7 @@ impl Resolver {
             tries: entry.tries,
             server: entry.upstream,
             rcode,
+            agreed: entry.denial == Denial::Agreed,
         };
         let mut ttl_ms = ttl_ms;
         // That the name does not exist holds for every family.
@@ -247,6 +252,7 @@ impl Resolver {
     pub(super) fn stand_in(&mut self, flight: u32, now: MonoUs) {
         let entry = self.flights.get_mut(flight);
         let is_first = entry.found.is_none() && entry.failed.is_none();
+        let is_first = is_first && !entry.denial.is_by_one();
         let (host, tries) = (entry.host, entry.tries);
         if !is_first || entry.question.is_some() || self.hosts.is_fresh(host, now) {
             return;
@@ -338,9 +344,10 @@ impl Resolver {
                 tries: 0,
                 rcode: None,
                 server: u8::MAX,
+                agreed: false,
             });
         };
-        if let Some(first) = entry.failed {
+        if let Some(first) = entry.failed.or(entry.denial.so_far(entry.tries)) {
             return self.failure(first);
         }
         let trouble = entry.query.is_none().then_some(entry.trouble);
@@ -357,6 +364,7 @@ impl Resolver {
             tries: entry.tries,
             rcode: None,
             server: if asked { entry.upstream } else { u8::MAX },
+            agreed: false,
         };
         self.failure(negative)
     }
@@ -368,6 +376,7 @@ impl Resolver {
             tries,
             rcode,
             server,
+            agreed,
         } = negative;
         let many = self.health.sick().filter(|_| is_of_resolvers(class));
         let class = self.told(class);
@@ -379,6 +388,7 @@ impl Resolver {
             server,
             tries,
             many,
+            agreed,
         }
     }
 

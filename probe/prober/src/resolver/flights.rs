@@ -15,6 +15,7 @@ use model::{FailureClass, MonoUs};
 use super::answer::{DnsFailure, ResolvedName};
 use super::case::Case;
 use super::codec::Style;
+use super::denial::Denial;
 use super::line::{Negative, Positive};
 use super::question::Question;
 use super::{DnsSocket, DnsStream, HostId};
@@ -85,6 +86,7 @@ pub(super) struct Flight {
     /// Why the preferred family cannot be had, while the other one is asked for.
     pub(super) failed: Option<Negative>,
     pub(super) trouble: Trouble,
+    pub(super) denial: Denial,
     /// How long the emptiness of the families asked so far is remembered.
     pub(super) empty_ttl_ms: u64,
     /// Tells the time limit of this try from those of earlier ones.
@@ -164,6 +166,7 @@ impl Flights {
             found: None,
             failed: None,
             trouble: Trouble::Local,
+            denial: Denial::Nobody,
             empty_ttl_ms: u64::MAX,
             serial: 0,
             waiters: List::EMPTY,
@@ -412,6 +415,7 @@ mod tests {
             server: None,
             tries: 3,
             many: None,
+            agreed: false,
         })
     }
 

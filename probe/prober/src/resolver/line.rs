@@ -63,6 +63,8 @@ pub(super) struct Negative {
     pub(super) tries: u8,
     pub(super) server: u8,
     pub(super) rcode: Option<u16>,
+    /// Two upstreams say that the name does not exist.
+    pub(super) agreed: bool,
 }
 
 /// What a line says at one instant.
@@ -516,6 +518,7 @@ mod tests {
         let class = FailureClass::DnsTimeout;
         let (tries, server, rcode) = (3, 0, None);
         let failure = Negative {
+            agreed: true,
             class,
             tries,
             server,

@@ -18,6 +18,7 @@ mod case;
 mod chunks;
 mod codec;
 mod config;
+mod denial;
 mod ending;
 mod flights;
 mod frame;
@@ -532,6 +533,7 @@ impl Resolver {
             server: None,
             tries: 0,
             many: None,
+            agreed: false,
         };
         if !codec::is_askable(self.hosts.name(host)) {
             // No server can know a name that no query can carry.

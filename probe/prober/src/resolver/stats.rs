@@ -45,6 +45,8 @@ pub struct ResolverStats {
     pub prefetches: u64,
     /// Failures that were said to be the resolvers': `dns.resolver_sick`.
     pub sick_answers: u64,
+    /// Names that do not exist for one upstream, and do for another.
+    pub disagreed: u64,
     /// Names held (gauge).
     pub hosts: u64,
     /// Names being resolved, the waiting ones included (gauge).

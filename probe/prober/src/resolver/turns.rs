@@ -45,6 +45,11 @@ impl Turns {
         self.step()
     }
 
+    /// Whether it is passed over.
+    pub(super) fn is_silent(&self, upstream: u8) -> bool {
+        self.silent_until[usize::from(upstream)] != WELL
+    }
+
     /// It answered, whatever it said.
     pub(super) fn note_answer(&mut self, upstream: u8) {
         self.silent_until[usize::from(upstream)] = WELL;

@@ -141,6 +141,7 @@ fn dns_failures_keep_their_class_and_their_details() {
             server,
             tries: 2,
             many: None,
+            agreed: class == FailureClass::DnsNxdomain,
         });
         let script = Script {
             dns,
@@ -149,6 +150,8 @@ fn dns_failures_keep_their_class_and_their_details() {
         let run = run(&http(), script, true);
         assert_eq!(run.commands, [Command::Resolve, Command::Done]);
         assert_eq!(run.report().class, Some(class));
+        let is_agreed = run.report().flags & flags::DNS_AGREED != 0;
+        assert_eq!(is_agreed, class == FailureClass::DnsNxdomain);
         let seen = run
             .attempt
             .evidence(Slot(1), Generation(2), 3)

@@ -121,6 +121,7 @@ fn no_answer_and_a_late_one_are_told_as_for_any_name() {
         server: None,
         tries: 1,
         many: None,
+        agreed: false,
     };
     let (attempt, evidence) = answered(rules("CAA", &[], None).as_ref(), Err(failure));
     assert_eq!(attempt.report().class, Some(FailureClass::DnsNoAddress));

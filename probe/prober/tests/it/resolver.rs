@@ -3,6 +3,7 @@
 
 mod ahead;
 mod answers;
+mod denial;
 mod families;
 mod letters;
 mod records;

@@ -10,12 +10,13 @@ use std::collections::HashMap;
 use incident::quorum::{Answer, Says};
 use incident::{AuditKind, Effect, Expiry, Input, Stance};
 use model::FailureClass::{
-    ConnectRefused, ConnectTimeout, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency,
-    LocalPressure, LocalShed, SafetyBlocked, TlsDeprecated, TlsExpired, TlsUnsupported,
+    ConnectRefused, ConnectTimeout, DnsNxdomain, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout,
+    Latency, LocalPressure, LocalShed, SafetyBlocked, TlsDeprecated, TlsExpired, TlsUnsupported,
 };
 use model::fact::{CheckType, Event, Reason, State};
 use model::ids::splitmix64;
 use model::inbox::Cadence;
+use model::outcome::flags;
 use model::target::Maintenance;
 use model::{FactId, FailureClass, Generation, MonoUs};
 
@@ -75,7 +76,7 @@ impl Mood {
             Self::Fine => dice.pick(&[None, None, None, None, None, Some(Latency)]),
             Self::Down => Some(dice.pick(&[HttpStatus, HttpStatus, HttpTimeout])),
             Self::Dark => Some(dice.pick(&[ConnectTimeout, ConnectRefused])),
-            Self::Nameless => Some(dice.pick(&[DnsServfail, DnsTimeout])),
+            Self::Nameless => Some(dice.pick(&[DnsServfail, DnsTimeout, DnsNxdomain, DnsNxdomain])),
             Self::Mixed => dice.pick(&MIXED),
         }
     }
@@ -188,13 +189,16 @@ impl Pair {
             .dice
             .pick(&[None, Some(90), Some(31), Some(30), Some(8), Some(7)]);
         let status = self.dice.pick(&[0, 0, 200]);
-        let seen = Seen::of(class, days_left, status);
+        // Of any class: but for one it says nothing.
+        let agreed = self.dice.below(2) == 0;
+        let seen = Seen::of(class, days_left, status).agreed(agreed);
         let rows = self.rows();
         self.life.by_operator = self.dice.below(8) == 0;
         self.life.check_with((class, 0), |outcome| {
             outcome.status = status;
             let today = Expiry::today(outcome.started.get());
             outcome.not_after_days = days_left.map_or(0, |left| today + left);
+            outcome.flags |= if agreed { flags::DNS_AGREED } else { 0 };
         });
         if seen.is_unknown() {
             assert_eq!(

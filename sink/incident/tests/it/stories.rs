@@ -2,8 +2,8 @@
 
 use incident::{Input, Stance};
 use model::FailureClass::{
-    ConnectRefused, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency, LocalPressure,
-    TlsDeprecated, TlsUnsupported,
+    ConnectRefused, DnsNxdomain, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency,
+    LocalPressure, TlsDeprecated, TlsUnsupported,
 };
 use model::fact::{Reason, State};
 use model::inbox::Cadence;
@@ -199,6 +199,43 @@ fn dns_failures_open_a_confirmed_event_only_after_they_repeat() {
     life.check((None, 285_000));
     assert_eq!(life.job_seqs, [1, 2]);
     assert_eq!(life.rows[0].resolution, Some(Reason::VerifierCleared));
+}
+
+#[test]
+fn a_name_that_two_resolvers_do_not_know_is_in_doubt_at_once_and_one_that_one_does_not_is_proven() {
+    let lives = [0, flags::DNS_AGREED].map(|agreed| {
+        let mut life = Life::new();
+        for after_ms in [0, 60_000, 60_000] {
+            life.check_with((Some(DnsNxdomain), after_ms), |outcome| {
+                outcome.flags |= agreed;
+            });
+            life.pass(FIRST_FAILURE_HOLD_MS);
+        }
+        life
+    });
+    assert_eq!(lives[0].story(), [("Down", "opened")]);
+    assert_eq!(
+        lives[1].story(),
+        [("Seems Down", "opened"), ("Down", "verifier_confirmed")]
+    );
+    let at = |life: &Life| (life.rows[0].started_at, life.rows[0].fail_count);
+    assert_eq!(at(&lives[0]), at(&lives[1]));
+}
+
+#[test]
+fn resolvers_that_know_no_name_any_more_are_our_trouble_while_the_node_doubts_itself() {
+    let agreed = |life: &mut Life, after_ms| {
+        life.check_with((Some(DnsNxdomain), after_ms), |outcome| {
+            outcome.flags |= flags::DNS_AGREED;
+        });
+    };
+    let mut life = Life::new();
+    agreed(&mut life, 0);
+    life.stance = Stance::Doubting;
+    life.pass(FIRST_FAILURE_HOLD_MS);
+    agreed(&mut life, 60_000);
+    assert_eq!((life.story(), life.not_known()), (vec![], 2));
+    assert!(life.incident.is_clear());
 }
 
 #[test]

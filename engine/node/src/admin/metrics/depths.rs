@@ -325,6 +325,7 @@ impl Scrape {
                 ("misspelled", dns.misspelled),
                 ("stream_refused", dns.streams_refused),
                 ("resolver_sick", dns.sick_answers),
+                ("disagreed", dns.disagreed),
             ]
         });
         page.counter(
@@ -466,6 +467,7 @@ mod tests {
         (core.dns.streams, core.dns.sick, core.dns.capped) = (17, 1, 18);
         (core.dns.prefetches, core.dns.stream_queries) = (19, 20);
         (core.dns.misspelled, core.dns.sick_answers) = (21, 22);
+        core.dns.disagreed = 39;
         (
             core.evidence_truncated,
             scrape.sink.counters.evidence_dropped,
@@ -499,6 +501,7 @@ mod tests {
             "dns_errors_total{core=\"0\",kind=\"refused\"} 8\n",
             "dns_errors_total{core=\"0\",kind=\"misspelled\"} 21\n",
             "dns_errors_total{core=\"0\",kind=\"resolver_sick\"} 22\n",
+            "dns_errors_total{core=\"0\",kind=\"disagreed\"} 39\n",
             "dns_streams{core=\"0\"} 17\n",
             "dns_sick{core=\"0\"} 1\n",
             "dns_asked_total{core=\"0\",kind=\"capped\"} 18\n",

@@ -187,6 +187,7 @@ const FAILURE: DnsFailure = DnsFailure {
     server: None,
     tries: 3,
     many: None,
+    agreed: false,
 };
 
 /// What will happen.

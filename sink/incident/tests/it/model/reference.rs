@@ -21,6 +21,8 @@ pub(crate) struct Seen {
     class: Option<FailureClass>,
     days_left: Option<u16>,
     status: u16,
+    /// Two resolvers say that the name does not exist.
+    agreed: bool,
 }
 
 impl Seen {
@@ -29,7 +31,12 @@ impl Seen {
             class,
             days_left,
             status,
+            agreed: false,
         }
+    }
+
+    pub(crate) fn agreed(self, agreed: bool) -> Self {
+        Self { agreed, ..self }
     }
 
     pub(crate) fn is_unknown(self) -> bool {
@@ -40,6 +47,12 @@ impl Seen {
     fn is_dns(self) -> bool {
         self.class
             .is_some_and(|class| class.as_str().starts_with("dns."))
+    }
+
+    /// What one place alone is not believed of the DNS.
+    fn is_doubtful(self) -> bool {
+        let is_agreed = self.agreed && self.class == Some(FailureClass::DnsNxdomain);
+        self.is_dns() && !is_agreed
     }
 
     fn is_slow_to_connect(self) -> bool {
@@ -251,9 +264,9 @@ impl Reference {
             (None, Wait::No) => {
                 self.suppressed_since = None;
                 self.failures = 1;
-                if seen.is_dns() {
+                if seen.is_doubtful() {
                     self.prove(life, now, false);
-                } else if seen.is_slow_to_connect() {
+                } else if maybe_ours {
                     self.wait = Wait::Hold(now, now + 2_000);
                 } else {
                     self.open(life, now);
@@ -263,7 +276,7 @@ impl Reference {
                 self.open(life, now);
                 self.failed(life, seen);
             }
-            (None, Wait::Proof { flaps }) if flaps || seen.is_dns() => {
+            (None, Wait::Proof { flaps }) if flaps || seen.is_doubtful() => {
                 self.failures += 1;
                 self.prove(life, now, flaps);
             }
@@ -413,7 +426,7 @@ impl Reference {
                 self.change(now);
             }
             self.http = Some(State::SeemsDown);
-            self.wait = Wait::No;
+            (self.wait, self.pace) = (Wait::No, Pace::Soon);
         }
     }
 
@@ -509,7 +522,7 @@ fn classes_are_told_apart_as_the_machine_does() {
     for &class in FailureClass::ALL {
         let seen = Seen::of(Some(class), None, 0);
         if class.verdict() == Verdict::Down {
-            let ours = (class.is_low_confidence(), class.is_connect_or_timeout());
+            let ours = (class.is_of_dns(), class.is_connect_or_timeout());
             assert_eq!((seen.is_dns(), seen.is_slow_to_connect()), ours, "{class}");
             assert_eq!(seen.is_tls(), class.is_tls(), "{class}");
             sides.insert(ours);
