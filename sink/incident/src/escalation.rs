@@ -49,9 +49,12 @@ impl Turn<'_, '_> {
     }
 
     pub(crate) fn answered(&mut self, request: FactId, answers: &[Answer]) {
-        let is_awaited = |ballot: &mut Box<Ballot>| ballot.stage == Stage::Asked(request);
+        // Of answers that waited for us beyond their time nobody knows whether they still hold.
+        let now = self.now();
+        let is_awaited =
+            |ballot: &mut Box<Ballot>| ballot.stage == Stage::Asked(request) && now < ballot.until;
         let Some(ballot) = self.state.ballot.take_if(is_awaited) else {
-            let tally = Tally::of_nobody(answers);
+            let tally = Tally::too_late(answers);
             return self.desk.effects.push(Effect::Tallied(tally));
         };
         let configured = self.desk.context.policy.vantages;

@@ -42,6 +42,10 @@ impl Answer {
         }
     }
 
+    fn is_vote(&self) -> bool {
+        matches!(self.says, Says::Up | Says::Down)
+    }
+
     fn vote(&self) -> Vote {
         let vote = Vote {
             vantage: self.vantage.clone(),
@@ -71,6 +75,8 @@ pub struct Tally {
     pub duplicate: u32,
     /// Answers to another request, or to none.
     pub wrong_request: u32,
+    /// Votes on a question that was given up before they came.
+    pub late: u32,
 }
 
 /// What follows from the votes.
@@ -118,10 +124,12 @@ impl Tally {
         }
     }
 
-    /// Answers to a request that nobody waits for.
-    pub(crate) fn of_nobody(answers: &[Answer]) -> Self {
+    /// Counts `answers` to a request that nobody waits for any more: their time was over, or their
+    /// target is well again, or gone. Nothing is decided by them.
+    pub fn too_late(answers: &[Answer]) -> Self {
+        let votes = answers.iter().filter(|answer| answer.is_vote());
         Self {
-            wrong_request: answers.len() as u32,
+            late: votes.count() as u32,
             ..Self::default()
         }
     }

@@ -176,6 +176,12 @@ counters! {
     questions_waiting,
     /// Questions of samples: whether many failures at once are real.
     sample_questions,
+    /// Votes of verifiers that a target is up.
+    votes_up,
+    /// Votes that it is down.
+    votes_down,
+    /// Votes that came when their question was given up: they count for nothing.
+    votes_late,
     /// Samples that confirmed that they are.
     samples_confirmed,
     /// Maintenance windows that swallowed something.

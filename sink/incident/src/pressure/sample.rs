@@ -49,9 +49,9 @@ impl Sample {
             .get_or_insert_with(|| now.plus_ms(VERIFIERS_WAIT_MS));
     }
 
-    /// Whether it waits for the answers to `request`.
-    pub fn awaits(&self, request: FactId) -> bool {
-        self.open.contains(&request)
+    /// Whether it waits for the answers to `request` at `now`.
+    pub fn awaits(&self, request: FactId, now: MonoUs) -> bool {
+        self.open.contains(&request) && self.until.is_some_and(|until| now < until)
     }
 
     /// The answers to `request` came to `decision`; whether they make the sample confirm.
@@ -149,11 +149,12 @@ mod tests {
     fn answers_that_never_come_end_the_sample_and_count_for_no_other() {
         let (mut sample, mut mint) = (Sample::default(), FactMint::default());
         let late = asked(&mut sample, &mut mint, at(0));
-        assert!(sample.awaits(late[0]));
+        assert!(sample.awaits(late[0], at(VERIFIERS_WAIT_MS - 1)));
+        assert!(!sample.awaits(late[0], at(VERIFIERS_WAIT_MS)));
         let over = VERIFIERS_WAIT_MS + SAMPLE_PAUSE_MS;
         assert_eq!(sample.wants(true, at(VERIFIERS_WAIT_MS)), 0);
         assert_eq!(sample.wants(true, at(over)), 20);
-        assert!(!sample.awaits(late[0]));
+        assert!(!sample.awaits(late[0], at(over)));
         for request in late {
             assert!(!sample.answered(request, Decision::Confirmed, at(over)));
         }

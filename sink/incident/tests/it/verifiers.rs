@@ -202,12 +202,9 @@ fn a_late_answer_and_one_to_another_request_are_no_votes() {
         answers: answers(first).to_vec(),
     };
     life.input(liars);
-    let wrong: Vec<u32> = life
-        .tallies()
-        .iter()
-        .map(|tally| tally.wrong_request)
-        .collect();
-    assert_eq!(wrong, [3, 3]);
+    let counts = |tally: &Tally| (tally.late, tally.wrong_request, tally.healthy());
+    let counts: Vec<_> = life.tallies().iter().map(counts).collect();
+    assert_eq!(counts, [(3, 0, 0), (0, 3, 0)]);
     assert_eq!(life.incident.state(), State::SeemsDown);
 }
 
@@ -218,7 +215,30 @@ fn an_answer_after_a_recovery_changes_nothing() {
     let transitions = life.transitions.len();
     life.answer(&[Down, Down, Down]);
     assert_eq!(life.transitions.len(), transitions);
-    assert_eq!(life.tallies()[0].wrong_request, 3);
+    assert_eq!(life.tallies()[0].late, 3);
+}
+
+/// Lesson: the node stood still while its verifiers answered. Their votes were minutes old when it
+/// came to them, before it looked at what was over meanwhile, and they made the target *Down*.
+#[test]
+fn an_answer_that_waited_for_us_beyond_its_time_is_no_vote_and_is_asked_for_again() {
+    for (waited_ms, is_in_time) in [(VERIFIERS_WAIT_MS - 1, true), (VERIFIERS_WAIT_MS, false)] {
+        let mut life = asked(HttpStatus);
+        let before = life.asked;
+        life.now_ms += waited_ms;
+        life.answer(&[Down, Unknown, Down]);
+        let tally = life.tallies()[0];
+        assert_eq!(tally.healthy() == 2, is_in_time);
+        assert_eq!(tally.late == 2, !is_in_time);
+        let state = if is_in_time {
+            State::Down
+        } else {
+            State::SeemsDown
+        };
+        assert_eq!(life.incident.state(), state);
+        life.pass(15_000);
+        assert_eq!(life.asked == before, is_in_time);
+    }
 }
 
 #[test]

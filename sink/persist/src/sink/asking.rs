@@ -115,8 +115,10 @@ impl<S: FactStore> Sink<S> {
     /// Brings answers to whoever asked. A slot that has another tenant by now has no use for them.
     pub(super) fn answered(&mut self, question: &Question, answers: Vec<Answer>, now: Now) {
         let request = question.request;
-        if self.sample.awaits(request) {
-            let decision = Tally::of(request, &answers).decide(self.policy.vantages);
+        if self.sample.awaits(request, now.mono) {
+            let tally = Tally::of(request, &answers);
+            self.count_votes(&tally);
+            let decision = tally.decide(self.policy.vantages);
             if self.sample.answered(request, decision, now.mono) {
                 self.pressure.sample_confirmed();
                 self.ledger.counters.samples_confirmed += 1;
@@ -124,21 +126,36 @@ impl<S: FactStore> Sink<S> {
             }
             return;
         }
-        let Some(core) = self.number_of(question.core) else {
-            return;
-        };
-        let slot = question.slot.0;
-        let key = Key { core, slot };
-        let tenant = self.slots[usize::from(core)].tenant(slot);
-        let Some(tenant) = tenant.filter(|tenant| tenant.target == question.target) else {
-            return;
+        let Some((key, tenant)) = self.asked_about(question) else {
+            return self.count_votes(&Tally::too_late(&answers));
         };
         // What was seen of an older configuration is no vote on this one: it is asked again.
         let is_same = tenant.generation == question.generation;
-        let answers = if is_same { answers } else { Vec::new() };
-        if self.incidents.has(key) {
-            self.step(key, Input::Answered { request, answers }, now);
-        }
+        let (answers, stale) = if is_same {
+            (answers, Vec::new())
+        } else {
+            (Vec::new(), answers)
+        };
+        self.count_votes(&Tally::too_late(&stale));
+        self.step(key, Input::Answered { request, answers }, now);
+    }
+
+    /// Who was asked about, if an incident of it is still in memory.
+    fn asked_about(&self, question: &Question) -> Option<(Key, Tenant)> {
+        let core = self.number_of(question.core)?;
+        let slot = question.slot.0;
+        let key = Key { core, slot };
+        let tenant = self.slots[usize::from(core)].tenant(slot)?;
+        let is_kept = tenant.target == question.target && self.incidents.has(key);
+        is_kept.then_some((key, tenant))
+    }
+
+    /// What the answers to a question came to.
+    pub(super) fn count_votes(&mut self, tally: &Tally) {
+        let counters = &mut self.ledger.counters;
+        counters.votes_up += u64::from(tally.disagreeing);
+        counters.votes_down += u64::from(tally.confirming);
+        counters.votes_late += u64::from(tally.late);
     }
 
     /// Gauges of it all.

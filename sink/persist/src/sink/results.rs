@@ -218,8 +218,9 @@ impl<S: FactStore> Sink<S> {
                 self.audit.note(audit, tenant.group_id, now.mono);
             }
             Effect::Ask { request } => self.ask(request, key, tenant, now),
-            // The caller notes the one; the other is counted by who asked.
-            Effect::NotKnown | Effect::Tallied(_) => {}
+            Effect::Tallied(tally) => self.count_votes(&tally),
+            // The caller notes it.
+            Effect::NotKnown => {}
         }
     }
 

@@ -23,10 +23,16 @@ impl Scrape {
         )?;
         let help = "Requests to verifiers, of up to 64 questions";
         page.counter("verifier_batches", help, plain(seen.batches))?;
-        let votes = [("up", seen.up), ("down", seen.down)];
+        let votes = [("up", sink.votes_up), ("down", sink.votes_down)];
         page.counter("verifier_votes", "Votes of vantages", by("kind", &votes))?;
-        let reasons = NonVote::ALL.map(NonVote::as_str).into_iter();
-        let reasons: Vec<(&str, u64)> = reasons.zip(seen.non_votes).collect();
+        let reasons = NonVote::ALL.into_iter().zip(seen.non_votes);
+        let reasons: Vec<(&str, u64)> = reasons
+            .map(|(why, count)| match why {
+                // Too late for who asks, or for the sink.
+                NonVote::Late => (why.as_str(), count + sink.votes_late),
+                _ => (why.as_str(), count),
+            })
+            .collect();
         let help = "Questions on which a vantage has no vote";
         page.counter("verifier_nonvotes", help, by("reason", &reasons))?;
         let help = "Questions that wait to be asked";
@@ -58,17 +64,18 @@ mod tests {
             cooling: 3,
             is_asking: true,
             broken: 6,
-            up: 4,
-            down: 5,
             non_votes: std::array::from_fn(|index| 10 + index as u64),
         };
+        let counters = &mut scrape.sink.counters;
+        (counters.votes_up, counters.votes_down, counters.votes_late) = (4, 5, 100);
         let text = scrape.text().expect("text");
         for (index, why) in NonVote::ALL.into_iter().enumerate() {
             assert_eq!(why as usize, index);
             let word = why.as_str();
+            let too_late = if why == NonVote::Late { 100 } else { 0 };
             let sample = format!(
                 "verifier_nonvotes_total{{reason=\"{word}\"}} {}\n",
-                10 + index
+                10 + index + too_late
             );
             assert!(text.contains(&sample), "{sample} in\n{text}");
         }

@@ -287,12 +287,8 @@ impl Shared {
 
     fn count(&self, reading: &Reading) {
         let stats = &self.view.verifiers;
-        for told in &reading.told {
-            match told.is_down {
-                Ok(is_down) => stats.voted(is_down),
-                Err(why) => stats.not_voted(why),
-            }
-        }
+        let reasons = reading.told.iter().filter_map(|told| told.is_down.err());
+        reasons.for_each(|why| stats.not_voted(why));
         (0..reading.strays).for_each(|_| stats.not_voted(NonVote::WrongRequest));
     }
 }

@@ -1,4 +1,5 @@
-//! Counters of questions, votes, and what was none. Written by the asking task, read by anyone.
+//! Counters of questions and of what was no vote; the sink counts the votes. Written by the asking
+//! task, read by anyone.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -75,8 +76,6 @@ pub(crate) struct VerifierStats {
     cooling: AtomicU64,
     asking: AtomicBool,
     broken: AtomicU64,
-    up: AtomicU64,
-    down: AtomicU64,
     non_votes: [AtomicU64; NonVote::ALL.len()],
 }
 
@@ -93,10 +92,6 @@ pub(crate) struct VerifierSeen {
     pub(crate) is_asking: bool,
     /// Tasks that broke: the asking one, or one of a batch.
     pub(crate) broken: u64,
-    /// Votes that the target is up.
-    pub(crate) up: u64,
-    /// Votes that it is down.
-    pub(crate) down: u64,
     /// In the order of [`NonVote::ALL`].
     pub(crate) non_votes: [u64; NonVote::ALL.len()],
 }
@@ -108,10 +103,6 @@ fn one_more(counter: &AtomicU64) {
 impl VerifierStats {
     pub(super) fn sent(&self) {
         one_more(&self.batches);
-    }
-
-    pub(super) fn voted(&self, is_down: bool) {
-        one_more(if is_down { &self.down } else { &self.up });
     }
 
     pub(super) fn not_voted(&self, why: NonVote) {
@@ -143,8 +134,6 @@ impl VerifierStats {
             cooling: read(&self.cooling),
             is_asking: self.asking.load(Ordering::Relaxed),
             broken: read(&self.broken),
-            up: read(&self.up),
-            down: read(&self.down),
             non_votes: std::array::from_fn(|index| read(&self.non_votes[index])),
         }
     }

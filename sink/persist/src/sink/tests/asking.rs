@@ -2,7 +2,10 @@
 
 use incident::quorum::{Answer, Says};
 use model::FailureClass::{ConnectTimeout, HttpStatus};
-use model::limits::{DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE};
+use model::MonoUs;
+use model::limits::{
+    DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE, VERIFIERS_WAIT_MS,
+};
 
 use super::*;
 use crate::handle::Question;
@@ -77,7 +80,50 @@ fn an_outage_is_confirmed_by_the_answers_to_its_question() {
         assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
         let counters = bed.snapshot().counters;
         assert_eq!((counters.questions, counters.questions_refused), (1, 0));
+        // The other one's were for nobody.
+        assert_eq!((counters.votes_down, counters.votes_late), (2, 2));
     });
+}
+
+/// Lesson: votes that waited in the sink's own queue for longer than a question lasts were counted,
+/// and made a target *Down* on what was seen minutes before.
+#[test]
+fn votes_that_come_when_their_question_was_given_up_are_counted_as_late_and_decide_nothing() {
+    type GivenUp = fn(&mut Bed);
+    let ways: [GivenUp; 4] = [
+        // The node stood still while they came.
+        |bed| bed.pass(VERIFIERS_WAIT_MS),
+        |bed| bed.check(0, 0, 1, None),
+        |bed| bed.register(0, 0, 2, 7, 60),
+        |bed| {
+            let command = SinkCommand::Retire {
+                core: CoreIndex(0),
+                slot: Slot(0),
+                by: None,
+            };
+            bed.commands.send(command).expect("room");
+        },
+    ];
+    for given_up in ways {
+        let dir = tempdir().expect("a directory");
+        on_virtual_time(async {
+            let mut bed = one_target(with_verifiers(dir.path())).await;
+            bed.check(0, 0, 1, Some(HttpStatus));
+            bed.turns(5).await;
+            let [question] = asked(&mut bed)[..] else {
+                panic!("one question")
+            };
+            given_up(&mut bed);
+            if bed.mono() < MonoUs(VERIFIERS_WAIT_MS * 1_000) {
+                bed.turns(2).await;
+            }
+            answer(&bed, question, &[Says::Down, Says::Unknown, Says::Down]);
+            bed.turns(2).await;
+            let counters = bed.snapshot().counters;
+            let votes = (counters.votes_up, counters.votes_down, counters.votes_late);
+            assert_eq!((votes, counters.open_down), ((0, 0, 2), 0));
+        });
+    }
 }
 
 /// Lesson: the URL was corrected while verifiers looked at the old one, and their votes made the
@@ -197,6 +243,8 @@ fn a_sample_of_many_failures_that_verifiers_confirm_ends_the_doubt() {
         let counters = bed.snapshot().counters;
         assert_eq!((counters.failure_pressure, counters.doubting), (1, 0));
         assert_eq!((counters.samples_confirmed, counters.deferring), (1, 0));
+        let real = 2 * SAMPLE_CONFIRMING_MIN as u64;
+        assert_eq!((counters.votes_down, counters.votes_late), (real, 0));
         // What fails from now on counts at once.
         bed.check(0, 0, 1, Some(ConnectTimeout));
         bed.pass(2_000);
