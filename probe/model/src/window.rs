@@ -1,11 +1,15 @@
 //! Maintenance windows that operators add: for whom, when, why. It must not know time zones: which
 //! instants a weekly window is, somebody with a table of zones has to say.
 
+mod spans;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::TargetId;
 use crate::limits::{WINDOW_MAX_MS, WINDOW_REASON_MAX_BYTES, WINDOW_ZONE_MAX_BYTES};
 use crate::target::{FieldError, Maintenance};
+
+pub use spans::Spans;
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MIN: u32 = 24 * 60;

@@ -1,18 +1,20 @@
 //! Maintenance windows that operators added, as instants, for one target, a group or all. They are
-//! rules: no target is registered again for one, and only what is stepped looks them up.
+//! rules: no target is registered again for one, and only what is stepped looks them up. However
+//! many there are, a look is at one of all, one of the group and one of the target.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use model::target::Maintenance;
-use model::window::{Occurrence, Scope};
+use model::window::{Occurrence, Scope, Spans};
 use model::{TargetId, UnixMs};
 
 /// The windows of the days around now; who sends them says again what follows.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    all: Vec<Maintenance>,
-    groups: HashMap<u64, Vec<Maintenance>>,
-    targets: HashMap<TargetId, Vec<Maintenance>>,
+    all: Spans,
+    groups: HashMap<u64, Spans>,
+    targets: HashMap<TargetId, Spans>,
 }
 
 /// For whom there is a window at one moment.
@@ -25,15 +27,21 @@ pub(crate) struct Active {
 
 impl Windows {
     pub(crate) fn of(occurrences: Vec<Occurrence>) -> Self {
-        let mut windows = Self::default();
+        let mut all = Vec::new();
+        let mut groups: HashMap<u64, Vec<Maintenance>> = HashMap::new();
+        let mut targets: HashMap<TargetId, Vec<Maintenance>> = HashMap::new();
         for Occurrence { scope, span } in occurrences {
             match scope {
-                Scope::All => windows.all.push(span),
-                Scope::Group(group) => windows.groups.entry(group).or_default().push(span),
-                Scope::Target(target) => windows.targets.entry(target).or_default().push(span),
+                Scope::All => all.push(span),
+                Scope::Group(group) => groups.entry(group).or_default().push(span),
+                Scope::Target(target) => targets.entry(target).or_default().push(span),
             }
         }
-        windows
+        Self {
+            all: all.into_iter().collect(),
+            groups: in_order(groups),
+            targets: in_order(targets),
+        }
     }
 
     /// The window of a target at `now`: of several the one that ends last. `own` is that of its
@@ -44,10 +52,11 @@ impl Windows {
         own: Option<Maintenance>,
         now: UnixMs,
     ) -> Option<Maintenance> {
-        let of_group = self.groups.get(&group_id).into_iter().flatten();
-        let of_target = self.targets.get(&target).into_iter().flatten();
-        let rules = self.all.iter().chain(of_group).chain(of_target).copied();
-        Maintenance::of_several(rules.chain(own), now).or(own)
+        let of_group = self.groups.get(&group_id);
+        let of_target = self.targets.get(&target);
+        let rules = [Some(&self.all), of_group, of_target].into_iter().flatten();
+        let counting = rules.filter_map(|spans| spans.at(now));
+        Maintenance::of_several(counting.chain(own), now).or(own)
     }
 
     /// Whether a window of the target is active at `now`.
@@ -63,7 +72,7 @@ impl Windows {
 
     /// For whom there is one at `now`.
     pub(crate) fn active(&self, now: UnixMs) -> Active {
-        let any = |spans: &[Maintenance]| spans.iter().any(|span| span.is_active(now));
+        let any = |spans: &Spans| spans.at(now).is_some();
         let groups = self.groups.iter().filter(|(_, spans)| any(spans));
         let targets = self.targets.iter().filter(|(_, spans)| any(spans));
         Active {
@@ -72,6 +81,13 @@ impl Windows {
             targets: targets.map(|(target, _)| *target).collect(),
         }
     }
+}
+
+fn in_order<K: Eq + Hash>(rules: HashMap<K, Vec<Maintenance>>) -> HashMap<K, Spans> {
+    let rules = rules.into_iter();
+    rules
+        .map(|(whose, spans)| (whose, spans.into_iter().collect()))
+        .collect()
 }
 
 impl Active {

@@ -47,7 +47,7 @@ impl Standings {
         Ok(Self {
             paused: paused.into_iter().map(|one| (one.target, one.at)).collect(),
             open,
-            windows: Occurrences::around(&store.windows().await?.rows, now),
+            windows: Occurrences::at(&store.windows().await?.rows, now),
             now,
         })
     }

@@ -155,6 +155,6 @@ async fn window(
     target: &Target,
     now: UnixMs,
 ) -> anyhow::Result<Option<Maintenance>> {
-    let windows = Occurrences::around(&store.windows().await?.rows, now);
+    let windows = Occurrences::at(&store.windows().await?.rows, now);
     Ok(windows.of_target(target, now))
 }

@@ -52,6 +52,13 @@ impl Occurrences {
         found
     }
 
+    /// Those of `rows` that are at `now`, and no others: for a look at many targets.
+    pub(crate) fn at(rows: &[WindowRow], now: UnixMs) -> Self {
+        let mut found = Self::around(rows, now);
+        found.all.retain(|one| one.span.is_active(now));
+        found
+    }
+
     /// The window that `target` is in at `now`, its own included: of several the one that ends
     /// last.
     pub(crate) fn of_target(&self, target: &Target, now: UnixMs) -> Option<Maintenance> {
@@ -192,6 +199,28 @@ mod tests {
                 .last()
                 .is_some_and(|last| last.start_ms > now.0 + 7 * DAY_MS)
         );
+    }
+
+    #[test]
+    fn for_a_look_at_many_targets_only_what_is_now_is_kept_of_all_the_days() {
+        let now = unix("2027-03-13T12:00:00Z");
+        let every_day = "mon,tue,wed,thu,fri,sat,sun";
+        let row = |at_min| WindowRow {
+            id: WindowId(1),
+            window: Window::new(
+                Scope::All,
+                Timing::Weekly(weekly(every_day, at_min, 60, "UTC")),
+                "",
+            )
+            .expect("a window"),
+            added_by: "ann".to_owned(),
+            added_at: now,
+        };
+        // From half past eleven, and in the evening.
+        let rows = [row(690), row(1_200)];
+        let (all, of_now) = (Occurrences::around(&rows, now), Occurrences::at(&rows, now));
+        assert_eq!((all.all.len(), of_now.all.len()), (46, 1));
+        assert!(of_now.all[0].span.is_active(now));
     }
 
     #[test]
