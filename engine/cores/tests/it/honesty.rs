@@ -97,6 +97,55 @@ fn a_timeout_while_we_were_stalled_is_ours() {
     }
 }
 
+/// As after SIGSTOP and SIGCONT. What was in flight ends unanswered, what fell due meanwhile begins
+/// late or is left out until its next grid point: our own doing, all of it.
+#[test]
+fn a_core_that_stood_still_for_five_seconds_calls_nobody_down_and_leaves_nobody_out_twice() {
+    const TARGETS: u32 = 900;
+    // Of an interval of 10 s, and the quarter of it that a check may be late.
+    const CADENCE_MS: u64 = 9_000;
+    const PATIENCE_MS: u64 = CADENCE_MS / 4;
+    let mut bench = bench(Chance::new(16, 0), &Sizes::default());
+    for slot in 0..TARGETS {
+        let url = format!("http://9.{}.{}.7/", slot / 200, slot % 200);
+        let target = crate::world::target_at(i64::from(slot) + 1, &url, 10, 1);
+        bench.tell(CoreCommand::Upsert {
+            slot: Slot(slot),
+            target,
+        });
+    }
+    bench.run_s(20);
+    bench.sim.world_mut().dark = true;
+    bench.run_s(1);
+    let in_flight = bench.sim.core().account().in_flight;
+    assert!(in_flight > 50, "{in_flight}");
+    bench.sim.world_mut().stop_us = 5_000_000;
+    bench.run_s(35);
+    let account = bench.sim.core().account();
+    let ours = account.failed(FailureClass::LocalPressure);
+    let down = account.verdicts[Verdict::Down as usize];
+    assert_eq!((ours, down), (in_flight, 0), "{account:?}");
+    // Those that would have begun later than their patience, and no others.
+    let late_s = 5 - PATIENCE_MS as i64 / 1_000;
+    let about = i64::from(TARGETS) / 9 * late_s;
+    assert!(
+        (account.shed as i64 - about).abs() < about / 4,
+        "{account:?}"
+    );
+    let mut last = HashMap::new();
+    for outcome in bench.drain() {
+        let at = outcome.started.get().0;
+        if let Some(before) = last.insert(outcome.slot, at) {
+            let gap_ms = at - before;
+            assert!(gap_ms <= 2 * CADENCE_MS + PATIENCE_MS, "{outcome:?}");
+        }
+    }
+    let end = bench.sim.now().unix.0;
+    assert_eq!(last.len(), TARGETS as usize);
+    let forgotten = |at: &u64| end - at > CADENCE_MS + PATIENCE_MS;
+    assert!(!last.values().any(forgotten));
+}
+
 /// A turn that starts many checks takes long: the last of them begins at its end.
 #[test]
 fn a_stall_that_was_over_when_a_check_began_is_no_excuse_for_its_timeout() {

@@ -37,6 +37,8 @@ pub(crate) struct Chance {
     pub(crate) stalls: u64,
     /// When ticks began that were to stall, in µs.
     pub(crate) stalled: Vec<u64>,
+    /// At the next tick the core stands still for so long, in µs; with that the darkness ends.
+    pub(crate) stop_us: u64,
     /// What a turn takes that starts checks, in µs.
     pub(crate) busy_us: u64,
     /// Everything is silent.
@@ -64,6 +66,7 @@ impl Chance {
             faults,
             stalls: 0,
             stalled: Vec::new(),
+            stop_us: 0,
             busy_us: 0,
             dark: false,
             watched: None,
@@ -180,7 +183,10 @@ impl World for Chance {
     }
 
     fn stall_us(&mut self, now: MonoUs) -> u64 {
-        if self.stalls > 0 && self.draw(1_000_000) < self.stalls {
+        if self.stop_us > 0 {
+            self.dark = false;
+            std::mem::take(&mut self.stop_us)
+        } else if self.stalls > 0 && self.draw(1_000_000) < self.stalls {
             self.stalled.push(now.0);
             STALL_US
         } else {
