@@ -402,8 +402,8 @@ pub const CHANGE_BEHIND_MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub const CHANGE_KEEP_MS: u64 = 5_000;
 /// Facts in one batch.
 pub const BATCH_MAX: usize = 1_000;
-/// Facts that the store is given in one transaction at most, of several batches that wait.
-pub const APPLY_FACTS_MAX: usize = 4 * BATCH_MAX;
+/// Facts that the store is given at a time at most, of several batches that wait.
+pub const APPLY_FACTS_MAX: usize = 8 * BATCH_MAX;
 /// Their memory at most, where they are more than one batch, in bytes.
 pub const APPLY_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// The store is given less at a time when it takes longer, in ms: renewals of the lease wait.

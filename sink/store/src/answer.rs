@@ -134,6 +134,16 @@ impl Applied {
             ..Self::default()
         }
     }
+
+    /// What two parts of one batch did.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.transitions += other.transitions;
+        self.jobs += other.jobs;
+        self.counted += other.counted;
+        self.skipped += other.skipped;
+        self.conflicts.extend(other.conflicts);
+        self
+    }
 }
 
 /// What became of targets that were exported to a legacy table; the three add up to them.

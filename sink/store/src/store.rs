@@ -317,10 +317,12 @@ impl Store {
         ask!(self, Facts, |db| db.floors(fence))
     }
 
-    /// Applies `batch` in one transaction, together with its journal position. Applying it again
-    /// changes nothing, be it whole or fact by fact in another batch: a job and the target's
-    /// status are written only with a new transition, closed events are never touched and
-    /// `started_at` never moves. No content of a batch makes it fail.
+    /// Applies `batch` in one transaction, together with its journal position; on a server one of
+    /// more than [`BATCH_MAX`](model::limits::BATCH_MAX) facts in two, each with every fact of a
+    /// half of the shards, and the position in the second. Applying it again changes nothing, be it
+    /// whole or fact by fact in another batch: a job and the target's status are written only with
+    /// a new transition, closed events are never touched and `started_at` never moves. No content
+    /// of a batch makes it fail.
     ///
     /// `acknowledged` is the number of the last batch that this store is known to have: of
     /// [`Store::floors`] or of an apply that succeeded. A store that has less was set back.
@@ -329,10 +331,17 @@ impl Store {
     ///
     /// # Errors
     /// [`Fenced`](crate::StoreError::Fenced), [`SetBack`](crate::StoreError::SetBack), and the
-    /// store's; then nothing of the batch is applied.
+    /// store's; then the position is where it was, and no fact is there in part.
     pub async fn apply(&self, fence: Fence, batch: &Batch, acknowledged: u64) -> Result<Applied> {
-        let batch = batch.clone();
-        ask!(self, Facts, |db| db.apply(fence, &batch, acknowledged))
+        match &self.backend {
+            Backend::Sqlite(client) => {
+                let batch = batch.clone();
+                client
+                    .ask(move |db| db.apply(fence, &batch, acknowledged))
+                    .await
+            }
+            Backend::Mysql(client) => client.apply(fence, batch, acknowledged).await,
+        }
     }
 
     /// Whether the right of `fence` and everything up to `acknowledged` are there, by one plain

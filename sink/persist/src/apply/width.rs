@@ -48,18 +48,17 @@ mod tests {
         let mut width = Width::default();
         width = width.after(BATCH_MAX / 2, 1, true);
         assert_eq!(width, Width::default(), "of a small one nothing is learnt");
-        for expected in [2 * BATCH_MAX, 4 * BATCH_MAX, 4 * BATCH_MAX] {
+        for expected in [2, 4, 8, 8].map(|batches| batches * BATCH_MAX) {
             width = width.after(width.facts_max(), APPLY_HOLD_MS / 2, true);
             assert_eq!(width.facts_max(), expected);
         }
         width = width.after(APPLY_FACTS_MAX, APPLY_HOLD_MS, true);
         assert_eq!(width.facts_max(), APPLY_FACTS_MAX, "twice would be long");
-        width = width.after(1, APPLY_HOLD_MS + 1, true);
-        assert_eq!(width.facts_max(), 2 * BATCH_MAX);
-        assert_eq!(width.after(1, 1, false), Width::default());
-        width = width.after(1, APPLY_HOLD_MS + 1, true);
-        width = width.after(1, APPLY_HOLD_MS + 1, true);
-        assert_eq!(width, Width::default(), "never less than one batch");
+        for expected in [4, 2, 1, 1].map(|batches| batches * BATCH_MAX) {
+            assert_eq!(width.after(1, 1, false), Width::default());
+            width = width.after(1, APPLY_HOLD_MS + 1, true);
+            assert_eq!(width.facts_max(), expected, "never less than one batch");
+        }
     }
 
     #[test]

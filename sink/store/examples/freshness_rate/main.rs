@@ -25,6 +25,9 @@ type AnyError = Box<dyn std::error::Error>;
 
 /// Rows of one call of the API, as the node makes them.
 const CALL_ROWS: usize = 10_000;
+/// Flushes in which every target is written once: each 10 s, where targets are checked every 300 s.
+/// A flush has the targets of its 10 s, which are spread over the whole table.
+const FLUSHES: usize = 30;
 const RUNS: u64 = 3;
 
 #[tokio::main(flavor = "current_thread")]
@@ -110,14 +113,20 @@ async fn measure(store: &Store, rows: usize, cpu: Cpu, what: What) -> Result<(),
     if what == What::All {
         measure_targets(store, rows, cpu).await?;
     }
-    for run in 0..=RUNS {
-        // The first run inserts, the others move every row on.
-        let name = if run == 0 {
-            "new freshness"
-        } else {
-            "freshness"
+    for run in 0..=2 * RUNS {
+        // The first run inserts, the others move every row on: as a fleet does, then in its order.
+        let (name, flushes) = match run {
+            0 => ("new freshness", 1),
+            1..=RUNS => ("freshness", FLUSHES),
+            _ => ("freshness in order", 1),
         };
-        rate(cpu, name, rows, freshness(store, fence, rows, run)).await?;
+        rate(
+            cpu,
+            name,
+            rows,
+            freshness(store, fence, (rows, flushes), run),
+        )
+        .await?;
     }
     let written = store.counts().await?.freshness;
     if written != rows as u64 {
@@ -228,14 +237,22 @@ async fn page(store: &Store) -> Result<(), AnyError> {
     }
 }
 
-async fn freshness(store: &Store, fence: Fence, rows: usize, run: u64) -> Result<(), AnyError> {
-    let row = |id: i64| FreshnessRow {
-        target: TargetId::new(id).expect("ids start at 1"),
+/// Every row once, in so many flushes, each of which goes through the whole table.
+async fn freshness(
+    store: &Store,
+    fence: Fence,
+    (rows, flushes): (usize, usize),
+    run: u64,
+) -> Result<(), AnyError> {
+    let row = |id: usize| FreshnessRow {
+        target: TargetId::new(id as i64).expect("ids start at 1"),
         last_checked: UnixMs(FACT_EPOCH_UNIX_MS + run),
         next_check: UnixMs(FACT_EPOCH_UNIX_MS + run + 285_000),
     };
-    let rows = (1..=rows as i64).map(row).collect();
-    store.write_freshness(fence, rows).await.all()?;
+    for first in 1..=flushes {
+        let flush = (first..=rows).step_by(flushes).map(row).collect();
+        store.write_freshness(fence, flush).await.all()?;
+    }
     Ok(())
 }
 

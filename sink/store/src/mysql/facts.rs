@@ -3,8 +3,10 @@
 //!
 //! The rows that a batch is about are read first, what becomes of them is decided in memory
 //! ([`Decided`]), fact by fact, and then written with a few statements for all of them: nobody else
-//! writes these rows meanwhile, because the journal's row is locked and the shards are this node's.
+//! writes these rows meanwhile: the shards are this node's, and the other half of a large batch
+//! ([`super::halves`]) is of other shards.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
@@ -12,6 +14,8 @@ use model::{FactId, TargetId};
 use mysql_async::Value;
 
 use self::decide::{Decided, EventChange, within};
+use super::by_key::{ByKey, Column, Rows};
+use super::halves::Beside;
 use super::insert::Many;
 use super::legacy;
 use super::session::{Session, read};
@@ -44,8 +48,6 @@ const OPEN_EVENTS: &str = "SELECT id, endpoint_id, check_type, discriminator, st
 const TRANSITIONS: &str = "SELECT id FROM jetpack_monitor_event_transitions WHERE id IN";
 
 const FLOORS: &str = "SELECT shard, newest_fact FROM jetpack_monitor_shards WHERE shard IN";
-
-const STATUSES: &str = "SELECT id, site_status FROM jetpack_monitor_check_targets WHERE id IN";
 
 const INSERT_TRANSITIONS: (&str, &str) = (
     "INSERT INTO jetpack_monitor_event_transitions (id, event_id, blog_id, endpoint_id, \
@@ -81,20 +83,20 @@ const INSERT_FALSE_POSITIVES: (&str, &str, &str) = (
     "ON DUPLICATE KEY UPDATE id = id",
 );
 
-const RAISE_COUNTS: (&str, &str, &str) = (
-    "UPDATE jetpack_monitor_events AS e JOIN (",
-    "SELECT CAST(? AS SIGNED) AS id, CAST(? AS SIGNED) AS fail_count",
-    ") AS v ON v.id = e.id SET e.fail_count = v.fail_count",
-);
+const RAISE_COUNTS: ByKey<1> = ByKey {
+    table: Cow::Borrowed("jetpack_monitor_events"),
+    key: Cow::Borrowed("id"),
+    columns: [Column::plain("fail_count")],
+};
 
-const PROJECT_STATUSES: (&str, &str, &str) = (
-    "UPDATE jetpack_monitor_check_targets AS t JOIN (",
-    "SELECT CAST(? AS SIGNED) AS id, CAST(? AS SIGNED) AS status, CAST(? AS SIGNED) AS changed",
-    ") AS v ON v.id = t.id SET t.site_status = v.status, t.last_status_change = v.changed",
-);
-
-/// Stands for a column that has none: whatever is written there differs from it.
-pub(super) const NO_STATUS: i64 = -1;
+const PROJECT_STATUSES: ByKey<2> = ByKey {
+    table: Cow::Borrowed("jetpack_monitor_check_targets"),
+    key: Cow::Borrowed("id"),
+    columns: [
+        Column::plain("site_status"),
+        Column::plain("last_status_change"),
+    ],
+};
 
 const RAISE_FLOORS: (&str, &str, &str) = (
     "INSERT INTO jetpack_monitor_shards (shard, node_id, since_epoch, newest_fact) VALUES",
@@ -103,18 +105,31 @@ const RAISE_FLOORS: (&str, &str, &str) = (
 );
 
 impl Session {
-    pub(crate) async fn apply(
+    /// Applies `batch` and moves the position of its journal, once what is `beside` is there, too.
+    pub(super) async fn apply(
         &mut self,
         fence: Fence,
         batch: &Batch,
         acknowledged: u64,
+        beside: &mut Beside,
     ) -> Result<Applied> {
         self.connect().await?;
         // Each statement has its time limit, the whole has none: a server that is far away, or
         // slow, gets its facts late, but it gets them.
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            session.apply_once(fence, batch, acknowledged).await
+            let applied = session.apply_once(fence, batch, acknowledged, beside);
+            applied.await
+        })
+        .await
+    }
+
+    /// Applies `facts` of a batch whose position another connection moves afterwards.
+    pub(super) async fn apply_beside(&mut self, fence: Fence, facts: &[Fact]) -> Result<Applied> {
+        self.connect().await?;
+        self.write(async |session: &mut Self| {
+            session.require(fence).await?;
+            session.apply_facts(fence, facts).await
         })
         .await
     }
@@ -131,16 +146,31 @@ impl Session {
         fence: Fence,
         batch: &Batch,
         acknowledged: u64,
+        beside: &mut Beside,
     ) -> Result<Applied> {
         let seq = batch.journal_seq as i64;
         let advance = [seq, fence.journal, seq, acknowledged as i64].map(Value::Int);
         if self.execute(ADVANCE, advance.into()).await? == 0 {
             return self.stayed(fence, batch, acknowledged).await;
         }
-        let mut decided = self.look(&batch.facts).await?;
-        batch.facts.iter().for_each(|fact| decided.take(fact));
+        beside.begin();
+        let applied = self.apply_facts(fence, &batch.facts).await?;
+        if beside.is_committed().await {
+            return Ok(applied);
+        }
+        Err(StoreError::ConnectionLost {
+            store: self.url().to_string(),
+            detail: "the other half of a batch was not taken".to_owned(),
+        })
+    }
+
+    async fn apply_facts(&mut self, fence: Fence, facts: &[Fact]) -> Result<Applied> {
+        let mut decided = self.look(facts).await?;
+        for fact in facts {
+            decided.take(fact);
+        }
         let jobs = self.write_decided(&decided).await?;
-        self.raise_floors(fence, batch).await?;
+        self.raise_floors(fence, facts).await?;
         let mut applied = decided.applied;
         applied.jobs = jobs;
         Ok(applied)
@@ -166,11 +196,8 @@ impl Session {
     /// applied to their shard.
     async fn look<'a>(&mut self, facts: &'a [Fact]) -> Result<Decided<'a>> {
         let mut decided = Decided::default();
-        let targets = targets(facts);
-        for row in self
-            .fetch_many((OPEN_EVENTS, ""), &[], targets.clone())
-            .await?
-        {
+        let open = self.fetch_many((OPEN_EVENTS, ""), &[], targets(facts));
+        for row in open.await? {
             decided.knows_event(read(self.url(), row)?);
         }
         let floors = self.floors_of(facts).await?;
@@ -201,11 +228,6 @@ impl Session {
             let (id,) = read(self.url(), row)?;
             decided.transitions.insert(id);
         }
-        decided.own.statuses = self.statuses(STATUSES, targets.clone()).await?;
-        if let Some(legacy) = self.source().filter(|legacy| legacy.status) {
-            let sql = legacy::statuses(&legacy);
-            decided.legacy.statuses = self.statuses(&sql, targets).await?;
-        }
         Ok(decided)
     }
 
@@ -224,16 +246,6 @@ impl Session {
             floors.insert(shard, newest);
         }
         Ok(floors)
-    }
-
-    /// The status of each of `targets` that has a row.
-    async fn statuses(&mut self, sql: &str, targets: Vec<Value>) -> Result<HashMap<i64, i64>> {
-        let mut found = HashMap::new();
-        for row in self.fetch_many((sql, ""), &[], targets).await? {
-            let (id, status): (i64, Option<i64>) = read(self.url(), row)?;
-            found.insert(id, status.unwrap_or(NO_STATUS));
-        }
-        Ok(found)
     }
 
     /// Writes what was decided; says how many jobs were new.
@@ -256,9 +268,8 @@ impl Session {
         let rows = decided.changes().map(event_row);
         self.execute_many(Many::insert(head, row, tail), rows)
             .await?;
-        let (head, row, tail) = RAISE_COUNTS;
-        let rows = decided.counts().map(|row| row.map(Value::Int).into());
-        self.execute_many(Many::join(head, row, tail), rows).await?;
+        let counts = decided.counts();
+        self.change(&RAISE_COUNTS, Rows::All, counts).await?;
         self.project_statuses(decided).await?;
         let (head, row, tail) = INSERT_FALSE_POSITIVES;
         let rows = decided.new.iter().filter_map(false_positive_row);
@@ -270,25 +281,32 @@ impl Session {
     }
 
     async fn project_statuses(&mut self, decided: &Decided<'_>) -> Result<()> {
-        let (head, row, tail) = PROJECT_STATUSES;
-        let rows = decided.own.changes().map(|row| row.map(Value::Int).into());
-        self.execute_many(Many::join(head, row, tail), rows).await?;
+        self.project(&PROJECT_STATUSES, decided, 1).await?;
         if let Some(legacy) = self.source().filter(|legacy| legacy.status) {
-            let [head, row, tail] = legacy::project_status(&legacy);
-            // The column has whole seconds: a change is never later than it was.
-            let seconds = |[id, status, at]: [i64; 3]| [id, status, at / 1_000];
-            let rows = decided.legacy.changes().map(seconds);
-            let rows = rows.map(|row| row.map(Value::Int).into());
-            self.execute_many(Many::join(&head, &row, &tail), rows)
-                .await?;
+            let statement = legacy::project_status(&legacy);
+            self.project(&statement, decided, 1_000).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the status is what it is to be, its row stays as it is.
+    async fn project(
+        &mut self,
+        statement: &ByKey<2>,
+        decided: &Decided<'_>,
+        ms_per_unit: i64,
+    ) -> Result<()> {
+        for (which, is_changed) in [(Rows::Differing, false), (Rows::All, true)] {
+            let rows = decided.projection.statuses(is_changed, ms_per_unit);
+            self.change(statement, which, rows).await?;
         }
         Ok(())
     }
 
     /// Ids are minted above every id that was ever applied, also when its rows are long gone.
-    async fn raise_floors(&mut self, fence: Fence, batch: &Batch) -> Result<()> {
+    async fn raise_floors(&mut self, fence: Fence, facts: &[Fact]) -> Result<()> {
         let mut newest: BTreeMap<u16, FactId> = BTreeMap::new();
-        for id in batch.facts.iter().flat_map(ids) {
+        for id in facts.iter().flat_map(ids) {
             newest
                 .entry(id.shard().get())
                 .and_modify(|top| *top = id.max(*top))

@@ -16,7 +16,7 @@ const ROWS_MAX: usize = 500;
 const JOINED_MAX: usize = 64;
 /// What a packet needs besides the values of its rows: header, bitmap and types of the parameters
 /// are counted per value, see [`size`]; this is for the rest.
-const PACKET_OVERHEAD: usize = 64;
+pub(super) const PACKET_OVERHEAD: usize = 64;
 
 /// A statement around a list of rows, such as `INSERT INTO t (a, b) VALUES` … `ON DUPLICATE …`.
 #[derive(Clone, Copy)]
@@ -228,7 +228,7 @@ impl<I: Iterator<Item = Vec<Value>>> Parts<I> {
 }
 
 /// Bytes of a row in the packet that executes a prepared statement.
-fn size(row: &[Value]) -> usize {
+pub(super) fn size(row: &[Value]) -> usize {
     row.iter().map(value_size).sum()
 }
 

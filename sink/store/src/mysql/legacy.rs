@@ -12,6 +12,7 @@ use model::{Target, TargetId};
 use mysql_async::{Row, Value};
 
 use self::row::{SETTINGS, is_paused, read_row, read_seen};
+use super::by_key::{ByKey, Column};
 use super::session::Session;
 use super::targets::whole;
 use crate::answer::{FoundTargets, TargetPage};
@@ -160,32 +161,29 @@ fn settings_table(legacy: &Legacy) -> String {
     named.map_or_else(|| OWN_SETTINGS.to_owned(), Name::quoted)
 }
 
-/// Sets the status of rows to `v.status` since `v.changed`, in s.
-pub(super) fn project_status(legacy: &Legacy) -> [String; 3] {
+/// Sets the status of rows, and since when, in s.
+pub(super) fn project_status(legacy: &Legacy) -> ByKey<2> {
     let LegacyColumns {
         id,
         status,
         status_changed,
         ..
     } = &legacy.columns;
-    [
-        format!("UPDATE {} AS t JOIN (", legacy.table.quoted()),
-        "SELECT CAST(? AS SIGNED) AS id, CAST(? AS SIGNED) AS status, CAST(? AS SIGNED) AS changed"
-            .to_owned(),
-        format!(
-            ") AS v ON v.id = t.{} SET t.{} = v.status, t.{} = {EPOCH} + INTERVAL v.changed SECOND",
-            id.quoted(),
-            status.quoted(),
-            status_changed.quoted()
-        ),
-    ]
-}
-
-/// The ids and statuses of rows.
-pub(super) fn statuses(legacy: &Legacy) -> String {
-    let LegacyColumns { id, status, .. } = &legacy.columns;
-    let (id, status, table) = (id.quoted(), status.quoted(), legacy.table.quoted());
-    format!("SELECT {id}, {status} FROM {table} WHERE {id} IN")
+    let plain = |name: &Name| Column {
+        name: name.quoted().into(),
+        before: "".into(),
+        after: "",
+    };
+    let since = Column {
+        before: format!("{EPOCH} + INTERVAL ").into(),
+        after: " SECOND",
+        ..plain(status_changed)
+    };
+    ByKey {
+        table: legacy.table.quoted().into(),
+        key: id.quoted().into(),
+        columns: [plain(status), since],
+    }
 }
 
 /// Writes when rows were checked and are due, both in s.

@@ -6,6 +6,8 @@
 //!         ──► control   (4)            ┘
 //! ```
 //!
+//! Half of a large batch of facts goes over the connection of freshness ([`halves`]).
+//!
 //! The thread makes it the same for every caller, whatever runtime it is on: a caller that goes
 //! away never leaves a connection half-way, because its connection is given up. Each lane's channel
 //! holds one request: whoever comes next waits, and backpressure reaches the caller.
@@ -21,15 +23,18 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
+use self::halves::Divides;
 use self::session::KEEP_ALIVE;
 use crate::options::OpenOptions;
 use crate::{Result, StoreError};
 
 mod address;
 mod audit;
+mod by_key;
 mod facts;
 mod failure;
 pub(crate) mod freshness;
+mod halves;
 mod history;
 mod import;
 mod insert;
@@ -64,6 +69,7 @@ pub(crate) struct Client {
     lanes: [mpsc::Sender<Request>; Lane::ALL.len()],
     url: Arc<MysqlUrl>,
     options: OpenOptions,
+    divides: Arc<Divides>,
     ended: watch::Receiver<()>,
 }
 
@@ -98,6 +104,7 @@ impl Client {
             lanes,
             url,
             options,
+            divides: Arc::default(),
             ended,
         };
         client

@@ -13,6 +13,7 @@ use rig::mariadb::{self, Server};
 
 mod commits;
 mod dialect;
+mod halves;
 mod legacy;
 mod lossy;
 mod refusals;

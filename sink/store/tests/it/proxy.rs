@@ -46,10 +46,21 @@ pub(crate) struct Proxy {
 /// What to do with queries.
 #[derive(Default)]
 struct Orders {
-    /// With the next COMMIT: a place in [`CUTS`].
+    /// COMMITs that pass before the cut.
+    passes: AtomicU32,
+    /// With the next COMMIT then: a place in [`CUTS`].
     cut: AtomicU8,
     /// A query, and what the server hears in its place.
     instead: Mutex<Option<(&'static str, &'static str)>>,
+}
+
+impl Orders {
+    /// Whether this COMMIT passes, whatever happens to a later one.
+    fn passes(&self) -> bool {
+        let fewer = |passes: u32| passes.checked_sub(1);
+        let update = (self.passes).fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
+        update.is_ok()
+    }
 }
 
 /// Which connections nothing arrives on any more.
@@ -96,10 +107,21 @@ impl Proxy {
 
     /// Does `cut` once.
     pub(crate) fn next(&self, cut: Cut) {
+        self.after(0, cut);
+    }
+
+    /// Does `cut` once, when so many COMMITs have passed.
+    pub(crate) fn after(&self, passes: u32, cut: Cut) {
+        self.orders.passes.store(passes, Ordering::SeqCst);
         let at = CUTS.iter().position(|known| *known == cut);
         self.orders
             .cut
             .store(at.expect("listed") as u8, Ordering::SeqCst);
+    }
+
+    /// Connections that were made so far.
+    pub(crate) fn connections(&self) -> u32 {
+        self.hush.accepted.load(Ordering::SeqCst)
     }
 
     /// Whether what was asked of [`Proxy::next`] is done.
@@ -168,7 +190,7 @@ fn forward(
     while let Ok(mut packet) = packet(&mut client) {
         replace(&mut packet, orders);
         let is_commit = packet[4..].first() == Some(&COM_QUERY) && &packet[5..] == b"COMMIT";
-        let cut = if is_commit {
+        let cut = if is_commit && !orders.passes() {
             CUTS[usize::from(orders.cut.swap(0, Ordering::SeqCst))]
         } else {
             Cut::Nothing

@@ -1,6 +1,7 @@
 //! What becomes of a batch: every fact in its order against the rows that were read. Pure: it asks
 //! nobody, and what it decides is written afterwards.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use model::UnixMs;
@@ -43,10 +44,7 @@ pub(super) struct Decided<'a> {
     by_target: HashMap<i64, Vec<i64>>,
     /// Ids of transitions that are there.
     pub(super) transitions: HashSet<i64>,
-    /// The status of our own targets.
-    pub(super) own: Projection,
-    /// The status of rows of the legacy table.
-    pub(super) legacy: Projection,
+    pub(super) projection: Projection,
     /// New transitions with their jobs.
     pub(super) new: Vec<(&'a Event, &'a Transition, &'a Job)>,
     changes: BTreeMap<i64, EventChange<'a>>,
@@ -179,8 +177,7 @@ impl<'a> Decided<'a> {
             (false, false) => State::Up,
         };
         let status = i64::from(state.legacy_status());
-        self.own.take(target, status, at);
-        self.legacy.take(target, status, at);
+        self.projection.take(target, status, at);
     }
 
     /// Events to write, those that ended first: an identity is free before it is taken again.
@@ -196,38 +193,65 @@ impl<'a> Decided<'a> {
     }
 
     /// Ids and fail counts of events that had no transition.
-    pub(super) fn counts(&self) -> impl Iterator<Item = [i64; 2]> {
+    pub(super) fn counts(&self) -> impl Iterator<Item = (i64, [i64; 1])> {
         let alone = |(id, _): &(&i64, &u32)| !self.changes.contains_key(*id);
         let counts = self.counts.iter().filter(alone);
-        counts.map(|(id, count)| [*id, i64::from(*count)])
+        counts.map(|(id, count)| (*id, [i64::from(*count)]))
     }
 }
 
-/// The statuses of a table: as they are, and what is to be written of them.
+/// What becomes of the statuses of targets: the same for every table that has them.
 #[derive(Default)]
 pub(super) struct Projection {
-    /// By target. Where it has no row nothing is written.
-    pub(super) statuses: HashMap<i64, i64>,
-    /// Status and since when, in ms.
-    changed: BTreeMap<i64, (i64, i64)>,
+    by_target: BTreeMap<i64, Status>,
+}
+
+/// The last status of a target in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Status {
+    /// As the legacy table has it.
+    value: i64,
+    /// Since when, in ms.
+    since: i64,
+    /// It was another one before, in the same batch: it is written whatever is there. A status that
+    /// did not change is written only where another one is.
+    is_changed: bool,
 }
 
 impl Projection {
-    /// What is the case already is not written again.
     fn take(&mut self, target: i64, status: i64, at: UnixMs) {
-        let Some(current) = self.statuses.get_mut(&target) else {
-            return;
+        let now = Status {
+            value: status,
+            since: at.0 as i64,
+            is_changed: false,
         };
-        if *current != status {
-            *current = status;
-            self.changed.insert(target, (status, at.0 as i64));
+        match self.by_target.entry(target) {
+            Entry::Vacant(place) => {
+                place.insert(now);
+            }
+            Entry::Occupied(mut known) if known.get().value != status => {
+                known.insert(Status {
+                    is_changed: true,
+                    ..now
+                });
+            }
+            Entry::Occupied(_) => {}
         }
     }
 
-    /// Targets with their new status and since when, in ms, in the order of their ids.
-    pub(super) fn changes(&self) -> impl Iterator<Item = [i64; 3]> {
-        let changed = self.changed.iter();
-        changed.map(|(target, (status, at))| [*target, *status, *at])
+    /// Targets with their status, and since when in the unit of the column, by id; which of the two
+    /// kinds, see [`Status::is_changed`].
+    pub(super) fn statuses(
+        &self,
+        is_changed: bool,
+        ms_per_unit: i64,
+    ) -> impl Iterator<Item = (i64, [i64; 2])> {
+        let of_kind = move |(_, known): &(_, &Status)| known.is_changed == is_changed;
+        // A change is never later than it was.
+        let row = move |(target, known): (&i64, &Status)| {
+            (*target, [known.value, known.since / ms_per_unit])
+        };
+        self.by_target.iter().filter(of_kind).map(row)
     }
 }
 

@@ -6,12 +6,14 @@ use model::TargetId;
 use model::fact::{CheckType, State};
 use mysql_async::Value;
 
-use super::super::facts::NO_STATUS;
 use super::super::session::{Session, read};
 use super::super::targets::whole;
 use crate::Result;
 use crate::answer::{Drift, DriftSlice};
 use crate::legacy::{Legacy, LegacyColumns};
+
+/// Stands for a column that has none: whatever is to be there differs from it.
+const NO_STATUS: i64 = -1;
 
 /// Differing rows of one slice that are named; all are counted.
 const NAMED_MAX: i64 = 5;
