@@ -266,8 +266,16 @@ pub const VERIFIER_HEADROOM_MS: u64 = 5_000;
 pub const VERIFIERS_WAIT_MS: u64 = TIMEOUT_MAX_MS as u64 + 3 * VERIFIER_HEADROOM_MS;
 /// Checks of one request to a verifier.
 pub const VERIFIER_BATCH_MAX: usize = 64;
-/// Largest body of a request to a verifier, and of its answer, in bytes.
+/// Largest body of a request to a verifier, in bytes.
 pub const VERIFIER_BODY_MAX_BYTES: usize = 10 * 1024 * 1024;
+/// Largest answer of a verifier, in bytes: for each check 8 KiB, which its URL and a text of what
+/// happened fit in also where JSON escapes every byte of the text. The control plane reads it in
+/// one go, in some ms.
+pub const VERIFIER_ANSWER_MAX_BYTES: usize = VERIFIER_BATCH_MAX * 8 * 1024;
+const _: () = assert!(
+    URL_MAX_BYTES + 6 * EVIDENCE_TEXT_MAX_BYTES + 2 * 1024
+        <= VERIFIER_ANSWER_MAX_BYTES / VERIFIER_BATCH_MAX
+);
 /// Questions to verifiers that wait to be asked; more of them are deferred at once.
 pub const VERIFIER_QUESTIONS_MAX: usize = 1_024;
 /// Batches of questions that verifiers are asked at one time.

@@ -314,6 +314,24 @@ fn liars_have_no_vote_and_one_healthy_vantage_of_several_defers() {
     drop(node);
 }
 
+/// Lesson: 10 MiB of it were taken and parsed on the one thread of the control plane, and it had a
+/// vote.
+#[test]
+fn an_answer_that_is_too_long_is_not_read() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let oslo = Service::at(dir.path(), "oslo");
+    let verifiers = [
+        entry("http", oslo.address, "oslo"),
+        entry("http", liar::serve(Manner::Huge), Manner::Huge.vantage()),
+    ];
+    let node = node(dir.path(), serve(UNAVAILABLE), &verifiers);
+    let page = metrics_until(dir.path(), |page| {
+        votes(page, "down") >= 1 && votes(page, "down") + non_votes(page, "unreadable") >= 2
+    });
+    assert!(non_votes(&page, "unreadable") >= 1, "{page}");
+    drop(node);
+}
+
 #[test]
 fn a_site_that_is_up_asks_nobody() {
     let dir = tempfile::tempdir().expect("temp dir");

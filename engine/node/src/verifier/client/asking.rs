@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::link::TooLong;
 use super::panel::{Member, Panel};
 use super::reading::{Asked, Reading, Told, read, set_aside_edited};
 use super::stats::NonVote;
@@ -261,7 +262,11 @@ impl Shared {
             Err(_) => nothing(NonVote::Late),
             Ok(Err(error)) => {
                 tracing::debug!("{}: {error:#}", member.address);
-                nothing(NonVote::Error)
+                nothing(if error.is::<TooLong>() {
+                    NonVote::Unreadable
+                } else {
+                    NonVote::Error
+                })
             }
             Ok(Ok((StatusCode::OK, body))) => {
                 let asked = Asked {

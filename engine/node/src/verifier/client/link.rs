@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use axum::body::Bytes;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use model::limits::{VERIFIER_BODY_MAX_BYTES, VERIFIER_KEPT_MAX};
+use model::limits::{VERIFIER_ANSWER_MAX_BYTES, VERIFIER_KEPT_MAX};
 use model::url::{Host, Scheme};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,6 +24,11 @@ use crate::verifier::tls;
 const DIAL: Duration = Duration::from_secs(5);
 
 type Sender = SendRequest<Full<Bytes>>;
+
+/// What no verifier has to say; the rest of it is not read.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is longer than {VERIFIER_ANSWER_MAX_BYTES} bytes")]
+pub(super) struct TooLong;
 
 /// The way to one verifier.
 pub(super) struct Link {
@@ -76,7 +81,7 @@ impl Link {
     /// by a new one. The caller sets the time.
     ///
     /// # Errors
-    /// When there is no connection, or no whole answer of up to 10 MiB.
+    /// When there is no connection, or no whole answer; [`TooLong`] for one of more than 512 KiB.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -85,8 +90,9 @@ impl Link {
     ) -> anyhow::Result<(StatusCode, Bytes)> {
         while let Some(sender) = self.kept() {
             // It may have been closed since; a check may be made twice.
-            if let Ok(answer) = self.ask_over(sender, &method, path, body.clone()).await {
-                return Ok(answer);
+            match self.ask_over(sender, &method, path, body.clone()).await {
+                Err(error) if !error.is::<TooLong>() => {}
+                answer => return answer,
             }
         }
         let sender = timeout(DIAL, self.dial()).await;
@@ -111,9 +117,10 @@ impl Link {
             .body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), VERIFIER_BODY_MAX_BYTES);
+        let body = Limited::new(response.into_body(), VERIFIER_ANSWER_MAX_BYTES);
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => bail!(TooLong),
             Err(error) => bail!("the answer did not come whole ({error})"),
         };
         self.keep(sender);
