@@ -285,6 +285,8 @@ pub const VERIFIER_BATCHES_MAX: usize = 64;
 pub const VERIFIER_COOLDOWN_MS: (u64, u64) = (5_000, 60_000);
 /// Connections to one verifier that are kept for the next questions.
 pub const VERIFIER_KEPT_MAX: usize = 16;
+/// How long they are kept, in ms: less than the 15 s after which a verifier closes its end.
+pub const VERIFIER_KEPT_MS: u64 = 10_000;
 /// Verifiers of a node.
 pub const VERIFIERS_MAX: usize = 64;
 /// Failing targets of a sample, when many fail at once.

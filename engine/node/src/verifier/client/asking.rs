@@ -64,7 +64,7 @@ impl Asker {
             tracing::warn!("{words}");
         }
         let shared = Shared {
-            panel: Panel::new(&config.verifiers)?,
+            panel: Panel::new(&config.verifiers, view.clock)?,
             targets: Targets {
                 store,
                 are_legacy: config.legacy.load,
@@ -259,7 +259,11 @@ impl Shared {
         self.view.verifiers.sent();
         let asking = member.link.ask(Method::POST, CHECK, batch.body.clone());
         let reading = match timeout(batch.within, asking).await {
-            Err(_) => nothing(NonVote::Late),
+            Err(_) => {
+                // Nobody may be there any more, whatever the connections look like from here.
+                member.link.forget();
+                nothing(NonVote::Late)
+            }
             Ok(Err(error)) => {
                 tracing::debug!("{}: {error:#}", member.address);
                 nothing(if error.is::<TooLong>() {

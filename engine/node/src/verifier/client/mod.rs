@@ -9,6 +9,7 @@
 
 mod asking;
 mod cooldown;
+mod kept;
 mod link;
 mod panel;
 mod reading;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
+use cores::Clock;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -37,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// # Errors
 /// What is wrong, and on which side.
 pub(crate) async fn look(verifier: &Verifier) -> Result<String, String> {
-    let link = Link::to(verifier).map_err(|error| format!("{error:#}"))?;
+    let link = Link::to(verifier, Clock::start()).map_err(|error| format!("{error:#}"))?;
     let asked = timeout(LOOK, link.ask(Method::GET, STATUS, Bytes::new())).await;
     let (status, body) = match asked {
         Ok(Ok(answer)) => answer,

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cores::Clock;
 use model::MonoUs;
 
 use super::cooldown::Cooldown;
@@ -32,8 +33,8 @@ pub(super) struct Panel(Vec<Seat>);
 impl Panel {
     /// # Errors
     /// When certificates cannot be read.
-    pub(super) fn new(verifiers: &Verifiers) -> anyhow::Result<Self> {
-        let links = links(&verifiers.0)?;
+    pub(super) fn new(verifiers: &Verifiers, clock: Clock) -> anyhow::Result<Self> {
+        let links = links(&verifiers.0, clock)?;
         let member = |&place: &usize| {
             Arc::new(Member {
                 address: verifiers.0[place].url.to_string(),
@@ -103,7 +104,7 @@ mod tests {
         let variable = ("RINGWATCH_VERIFIERS".to_owned(), text.to_owned());
         let layers = Layers::read(None, [variable].into_iter(), Vec::new()).expect("valid");
         let config = Config::resolve(&layers).expect("valid");
-        let panel = Panel::new(&config.verifiers).expect("no files");
+        let panel = Panel::new(&config.verifiers, Clock::start()).expect("no files");
         let ports = |now: MonoUs| -> Vec<Option<String>> {
             let called = panel.call(now).into_iter();
             called
