@@ -152,6 +152,11 @@ impl FailureClass {
                 | C::HttpTimeout
         )
     }
+
+    /// Whether our own trouble looks like this, too: what pressure casts doubt on.
+    pub fn may_be_ours(self) -> bool {
+        self.is_connect_or_timeout() || self.is_of_dns()
+    }
 }
 
 impl fmt::Display for FailureClass {

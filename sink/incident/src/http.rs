@@ -42,11 +42,6 @@ impl Failure {
             evidence,
         }
     }
-
-    /// Whether our own trouble looks like this, too.
-    fn may_be_ours(&self) -> bool {
-        self.class.is_connect_or_timeout() || self.class.is_of_dns()
-    }
 }
 
 impl Http {
@@ -135,7 +130,7 @@ impl Turn<'_, '_> {
             return self.swallow(window);
         }
         self.state.swallowing.over();
-        if failure.may_be_ours() && !self.state.http.is_open() {
+        if failure.class.may_be_ours() && !self.state.http.is_open() {
             if stance == Stance::Doubting {
                 return self.not_known();
             }
@@ -196,7 +191,7 @@ impl Turn<'_, '_> {
     fn first_failure(&mut self, failure: Failure) {
         let known_good = self.desk.context.known_good;
         let suppressed = self.state.echoes.count_again();
-        let may_be_ours = failure.may_be_ours();
+        let may_be_ours = failure.class.may_be_ours();
         let suspicion = |doubt| Suspicion {
             first: suppressed.unwrap_or(failure.at),
             failures: 1,

@@ -173,7 +173,7 @@ pub(crate) fn answers(outcome: &Outcome, short: bool) -> Said {
         C::LocalPressure | C::LocalShed | C::LocalCancelled => Said::NotHeard,
         C::ConnectLocal if short => Said::NotHeard,
         C::ConnectLocal | C::DnsResolverSick | C::HttpReset | C::HttpTruncated => Said::Nothing,
-        _ if class.is_connect_or_timeout() || class.is_of_dns() => Said::Nothing,
+        _ if class.may_be_ours() => Said::Nothing,
         _ => Said::Something,
     }
 }

@@ -103,9 +103,7 @@ impl<S: FactStore> Sink<S> {
         });
         let in_doubt = |(key, outcome): &(Key, Outcome)| {
             outcome.verdict() == Verdict::Down
-                && outcome
-                    .failure()
-                    .is_some_and(FailureClass::is_connect_or_timeout)
+                && outcome.failure().is_some_and(FailureClass::may_be_ours)
                 && !self.incidents.is_down(*key)
                 && !self.is_maintained(*key, now)
         };

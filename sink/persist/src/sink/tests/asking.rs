@@ -1,7 +1,7 @@
 //! Questions to verifiers: what leaves the sink, what answers do, and what a full queue costs.
 
 use incident::quorum::{Answer, Says};
-use model::FailureClass::{ConnectTimeout, HttpStatus};
+use model::FailureClass::{ConnectTimeout, DnsServfail, HttpStatus};
 use model::MonoUs;
 use model::limits::{
     DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE, VERIFIERS_WAIT_MS,
@@ -219,6 +219,29 @@ fn a_sample_finds_room_however_many_incidents_ask() {
         assert_eq!(counters.failure_pressure, 1);
         assert_eq!(counters.sample_questions, SAMPLE_SIZE as u64);
     });
+}
+
+/// Lesson: a name server's SERVFAIL was in doubt like a timeout, but no sample asked about it: the
+/// doubt could not end before it was over.
+#[test]
+fn everything_that_is_in_doubt_is_sampled_and_nothing_else() {
+    for (class, doubting, questions) in [
+        (DnsServfail, 1, SAMPLE_SIZE as u64),
+        (ConnectTimeout, 1, SAMPLE_SIZE as u64),
+        (HttpStatus, 1, 0),
+    ] {
+        let dir = tempdir().expect("a directory");
+        on_virtual_time(async {
+            let mut bed = many_targets(dir.path()).await;
+            for slot in 0..MANY {
+                bed.check(0, slot, 1, Some(class));
+            }
+            bed.turns(5).await;
+            let counters = bed.snapshot().counters;
+            let seen = (counters.doubting, counters.sample_questions);
+            assert_eq!(seen, (doubting, questions), "{class}");
+        });
+    }
 }
 
 #[test]
