@@ -38,14 +38,18 @@ pub enum AuditKind {
     /// The target is checked again soon, or its verifiers are asked again: once when that begins,
     /// and once per deferral.
     RetryDispatched,
+    /// Verifiers were asked, and no change of an event tells what they said: they saw up what had
+    /// no event yet, or it was about a sample.
+    VerifierSent,
 }
 
 impl AuditKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::MaintenanceActive,
         Self::AlertSuppressed,
         Self::RetryDispatched,
+        Self::VerifierSent,
     ];
 
     /// The word in the audit log.
@@ -54,6 +58,7 @@ impl AuditKind {
             Self::MaintenanceActive => "maintenance_active",
             Self::AlertSuppressed => "alert_suppressed",
             Self::RetryDispatched => "retry_dispatched",
+            Self::VerifierSent => "verifier_sent",
         }
     }
 }

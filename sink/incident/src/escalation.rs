@@ -82,7 +82,7 @@ impl Turn<'_, '_> {
         }
     }
 
-    /// The transition says what only we saw.
+    /// The transition says what only we saw; where there was no event yet, the audit log does.
     fn false_alarm(&mut self, evidence: Option<Box<Evidence>>) {
         self.state.echoes.false_alarm(self.now());
         match std::mem::take(&mut self.state.http) {
@@ -91,10 +91,16 @@ impl Turn<'_, '_> {
                 self.desk.close_on(opened, Reason::FalseAlarm, evidence);
                 self.note_change(class);
             }
-            Http::Suspected(suspicion) if suspicion.doubt == Doubt::Damped => {
-                self.note_change(suspicion.class);
+            Http::Suspected(suspicion) => {
+                let detail = "verifiers saw up what had no event yet";
+                let votes = self.desk.seen.votes.clone();
+                self.desk
+                    .audit_votes(AuditKind::VerifierSent, None, detail, votes);
+                if suspicion.doubt == Doubt::Damped {
+                    self.note_change(suspicion.class);
+                }
             }
-            Http::Suspected(_) | Http::Clear => {}
+            Http::Clear => {}
         }
         self.command(Cadence::Grid);
     }

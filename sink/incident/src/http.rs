@@ -191,7 +191,6 @@ impl Turn<'_, '_> {
     fn first_failure(&mut self, failure: Failure) {
         let known_good = self.desk.context.known_good;
         let suppressed = self.state.echoes.count_again();
-        let may_be_ours = failure.class.may_be_ours();
         let suspicion = |doubt| Suspicion {
             first: suppressed.unwrap_or(failure.at),
             failures: 1,
@@ -202,7 +201,7 @@ impl Turn<'_, '_> {
         let evidence = failure.evidence;
         if failure.is_doubtful {
             self.prove(suspicion(Doubt::LowConfidence), evidence);
-        } else if may_be_ours {
+        } else if failure.class.may_be_ours() {
             let since = self.now();
             let hold = Doubt::Held(Box::new(Hold {
                 since,

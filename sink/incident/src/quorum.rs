@@ -156,7 +156,7 @@ impl Tally {
     }
 
     /// What is kept of it with the decision: `answers` to `request` are what was counted.
-    pub(crate) fn votes(&self, request: FactId, answers: &[Answer], configured: usize) -> Votes {
+    pub fn votes(&self, request: FactId, answers: &[Answer], configured: usize) -> Votes {
         let ours = answers.iter().filter(|answer| answer.request == request);
         Votes {
             results: ours.take(VOTES_KEPT_MAX).map(Answer::vote).collect(),

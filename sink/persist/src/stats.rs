@@ -190,6 +190,8 @@ counters! {
     alerts_suppressed,
     /// Times that a failing target went over to be checked again soon.
     retries_dispatched,
+    /// Questions to verifiers whose votes no incident tells.
+    verifiers_sent,
     /// Open incidents of the store whose target has not been registered (gauge).
     unclaimed_events,
     /// Evidence that waits for its outcome (gauge).

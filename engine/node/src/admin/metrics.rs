@@ -412,6 +412,7 @@ impl Scrape {
             ("maintenance_active", sink.maintenance_active),
             ("alert_suppressed", sink.alerts_suppressed),
             ("retry_dispatched", sink.retries_dispatched),
+            ("verifier_sent", sink.verifiers_sent),
         ];
         let help = "What happened beside incidents";
         page.counter("audits", help, by("kind", &audits))

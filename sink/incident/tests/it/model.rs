@@ -441,8 +441,12 @@ impl Pair {
             assert_eq!(audit.target, self.life.subject.target);
             let is_there = |id| self.life.rows.iter().any(|row| row.id == id);
             assert!(audit.event.is_none_or(is_there), "seed {}", self.seed);
-            let is_asking = audit.kind == AuditKind::RetryDispatched;
-            assert!(is_asking || audit.votes.is_none(), "seed {}", self.seed);
+            let has_votes = match audit.kind {
+                AuditKind::RetryDispatched => audit.votes.is_some(),
+                AuditKind::VerifierSent => true,
+                AuditKind::MaintenanceActive | AuditKind::AlertSuppressed => false,
+            };
+            assert_eq!(audit.votes.is_some(), has_votes, "seed {}", self.seed);
         }
     }
 }

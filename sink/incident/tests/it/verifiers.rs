@@ -1,9 +1,8 @@
 //! Asking verifiers, and what their answers do.
 
-use incident::AuditKind;
-use incident::Input;
 use incident::quorum::Says::{Down, Failed, Overloaded, Unknown, Up};
 use incident::quorum::{Answer, Tally};
+use incident::{AuditKind, Effect, Input};
 use model::FailureClass::{ConnectTimeout, DnsServfail, HttpStatus};
 use model::fact::State;
 use model::limits::{SUPPRESSION_MAX_MS, VERIFIERS_WAIT_MS};
@@ -103,6 +102,20 @@ fn a_false_alarm_says_what_only_we_saw() {
         .and_then(|known| known.votes.as_ref());
     let counts = votes.map(|votes| (votes.confirmed, votes.disagreed));
     assert_eq!(counts, Some((1, 2)));
+}
+
+/// Lesson: of a DNS failure that verifiers did not see there was nothing to be found afterwards.
+#[test]
+fn a_false_alarm_that_never_had_an_event_is_told_with_its_votes() {
+    let mut life = asked(DnsServfail);
+    life.answer(&[Up, Down, Up]);
+    assert_eq!((life.story(), life.incident.state()), (vec![], State::Up));
+    let told = life.effects.iter().filter_map(|effect| match effect {
+        Effect::Audit(audit) if audit.kind == AuditKind::VerifierSent => audit.votes.as_deref(),
+        _ => None,
+    });
+    let counts = told.map(|votes| (votes.confirmed, votes.disagreed, votes.results.len()));
+    assert_eq!(counts.collect::<Vec<_>>(), [(1, 2, 3)]);
 }
 
 #[test]

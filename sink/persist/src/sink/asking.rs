@@ -1,9 +1,9 @@
 //! What the sink has verifiers asked: questions of incidents, and samples of many failures at once.
 //! It must not know who asks them, nor how.
 
-use incident::Input;
 use incident::pressure::Sample;
 use incident::quorum::{Answer, Tally};
+use incident::{Audit, AuditKind, Input};
 use model::class::Verdict;
 use model::limits::SAMPLE_SIZE;
 use model::{FactId, FailureClass, Now, Outcome, Slot};
@@ -114,17 +114,10 @@ impl<S: FactStore> Sink<S> {
     pub(super) fn answered(&mut self, question: &Question, answers: Vec<Answer>, now: Now) {
         let request = question.request;
         if self.sample.awaits(request, now.mono) {
-            let tally = Tally::of(request, &answers);
-            self.count_votes(&tally);
-            let decision = tally.decide(self.policy.vantages);
-            if self.sample.answered(request, decision, now.mono) {
-                self.pressure.sample_confirmed();
-                self.ledger.counters.samples_confirmed += 1;
-                tracing::info!("verifiers confirm a sample of the failing checks: they are real");
-            }
-            return;
+            return self.sample_answered(question, &answers, now);
         }
-        let Some((key, tenant)) = self.asked_about(question) else {
+        let asked = self.asked_about(question);
+        let Some((key, tenant)) = asked.filter(|(key, _)| self.incidents.has(*key)) else {
             return self.count_votes(&Tally::too_late(&answers));
         };
         // What was seen of an older configuration is no vote on this one: it is asked again.
@@ -138,14 +131,38 @@ impl<S: FactStore> Sink<S> {
         self.step(key, Input::Answered { request, answers }, now);
     }
 
-    /// Who was asked about, if an incident of it is still in memory.
+    /// Whom it was about, if it is still there.
     fn asked_about(&self, question: &Question) -> Option<(Key, Tenant)> {
         let core = self.number_of(question.core)?;
         let slot = question.slot.0;
-        let key = Key { core, slot };
         let tenant = self.slots[usize::from(core)].tenant(slot)?;
-        let is_kept = tenant.target == question.target && self.incidents.has(key);
-        is_kept.then_some((key, tenant))
+        (tenant.target == question.target).then_some((Key { core, slot }, tenant))
+    }
+
+    /// Counts the answers for the sample, and keeps every vote in the audit log.
+    fn sample_answered(&mut self, question: &Question, answers: &[Answer], now: Now) {
+        let (request, vantages) = (question.request, self.policy.vantages);
+        let tally = Tally::of(request, answers);
+        self.count_votes(&tally);
+        if let Some((_, tenant)) = self.asked_about(question) {
+            let audit = Audit {
+                target: tenant.target,
+                event: None,
+                kind: AuditKind::VerifierSent,
+                detail: "asked about as one of a sample of many failing checks",
+                votes: Some(Box::new(tally.votes(request, answers, vantages))),
+                at: now.unix,
+            };
+            self.note(audit, tenant.group_id, now);
+        }
+        if self
+            .sample
+            .answered(request, tally.decide(vantages), now.mono)
+        {
+            self.pressure.sample_confirmed();
+            self.ledger.counters.samples_confirmed += 1;
+            tracing::info!("verifiers confirm a sample of the failing checks: they are real");
+        }
     }
 
     /// What the answers to a question came to.

@@ -1,7 +1,7 @@
 //! From the channels to the incident machine: taking results, booking each in its core's account,
 //! stepping those that are not healthy and clean.
 
-use incident::{AuditKind, Context, Effect, Incident, Input, Subject, step};
+use incident::{Audit, AuditKind, Context, Effect, Incident, Input, Subject, step};
 use model::class::Verdict;
 use model::outcome::{PHASE_ABSENT, flags};
 use model::target::Method;
@@ -208,20 +208,24 @@ impl<S: FactStore> Sink<S> {
                 generation: tenant.generation,
                 cadence,
             }),
-            Effect::Audit(audit) => {
-                let counters = &mut self.ledger.counters;
-                *match audit.kind {
-                    AuditKind::MaintenanceActive => &mut counters.maintenance_active,
-                    AuditKind::AlertSuppressed => &mut counters.alerts_suppressed,
-                    AuditKind::RetryDispatched => &mut counters.retries_dispatched,
-                } += 1;
-                self.audit.note(audit, tenant.group_id, now.mono);
-            }
+            Effect::Audit(audit) => self.note(audit, tenant.group_id, now),
             Effect::Ask { request } => self.ask(request, key, tenant, now),
             Effect::Tallied(tally) => self.count_votes(&tally),
             // The caller notes it.
             Effect::NotKnown => {}
         }
+    }
+
+    /// Counts a line and has it written to the audit log.
+    pub(super) fn note(&mut self, audit: Audit, group_id: u64, now: Now) {
+        let counters = &mut self.ledger.counters;
+        *match audit.kind {
+            AuditKind::MaintenanceActive => &mut counters.maintenance_active,
+            AuditKind::AlertSuppressed => &mut counters.alerts_suppressed,
+            AuditKind::RetryDispatched => &mut counters.retries_dispatched,
+            AuditKind::VerifierSent => &mut counters.verifiers_sent,
+        } += 1;
+        self.audit.note(audit, group_id, now.mono);
     }
 
     pub(super) fn end_waits(&mut self, now: Now) {

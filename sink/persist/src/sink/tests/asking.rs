@@ -54,6 +54,15 @@ fn answer(bed: &Bed, question: Question, says: &[Says]) {
     bed.commands.send(command).expect("room");
 }
 
+/// Lines of the audit log with both votes on one of a sample.
+async fn sampled(bed: &mut Bed) -> usize {
+    bed.turns(300).await;
+    let rows = bed.store.trail.borrow();
+    let votes = rows.iter().filter(|row| row.event_type == "verifier_sent");
+    let votes = votes.filter_map(|row| row.subject.as_ref()?.votes.as_ref());
+    votes.filter(|votes| votes.results.len() == 2).count()
+}
+
 #[test]
 fn an_outage_is_confirmed_by_the_answers_to_its_question() {
     let dir = tempdir().expect("a directory");
@@ -268,6 +277,8 @@ fn a_sample_of_many_failures_that_verifiers_confirm_ends_the_doubt() {
         assert_eq!((counters.samples_confirmed, counters.deferring), (1, 0));
         let real = 2 * SAMPLE_CONFIRMING_MIN as u64;
         assert_eq!((counters.votes_down, counters.votes_late), (real, 0));
+        assert_eq!(counters.verifiers_sent, SAMPLE_SIZE as u64);
+        assert_eq!(sampled(&mut bed).await, SAMPLE_SIZE);
         // What fails from now on counts at once.
         bed.check(0, 0, 1, Some(ConnectTimeout));
         bed.pass(2_000);
