@@ -53,8 +53,11 @@ const DATABASE: &str = "falsedown";
 const TARGETS: &str = "targets.csv";
 /// Between two looks at the node.
 const POLL: Duration = Duration::from_millis(500);
-const NO_NETWORK: &str =
-    "route gone: the run has no network of its own (`unshare --net` was refused)";
+const NO_NETWORK: &str = "route gone: the run has no network of its own, because `unshare --net` \
+    was refused: run it as root, or leave the trouble out with `--troubles \
+    overload,stopped,resolver,store`";
+const PART: &str = "a page (`--markdown`) is of a whole run: leave out neither a trouble nor \
+    --true-down-s, or the page";
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -100,21 +103,21 @@ pub(crate) struct FalsedownOptions {
 }
 
 impl FalsedownOptions {
-    /// The troubles, and what of them is left out.
-    fn troubles(&self) -> Result<(Vec<Trouble>, Vec<String>)> {
+    /// The troubles, each of which can be made.
+    fn troubles(&self) -> Result<Vec<Trouble>> {
         let named = self.troubles.iter().filter(|name| !name.is_empty());
         let trouble = |name: &String| {
             let mut all = Trouble::ALL.into_iter();
             all.find(|trouble| trouble.name().starts_with(name.as_str()))
                 .with_context(|| format!("no such trouble: {name}"))
         };
-        let mut troubles: Vec<Trouble> = named.map(trouble).collect::<Result<_>>()?;
-        let mut left_out = Vec::new();
-        if !self.own_network && troubles.contains(&Trouble::Route) {
-            troubles.retain(|&trouble| trouble != Trouble::Route);
-            left_out.push(NO_NETWORK.to_owned());
-        }
-        Ok((troubles, left_out))
+        let troubles: Vec<Trouble> = named.map(trouble).collect::<Result<_>>()?;
+        let needs_network = troubles.contains(&Trouble::Route);
+        ensure!(self.own_network || !needs_network, NO_NETWORK);
+        let has_all = Trouble::ALL.iter().all(|all| troubles.contains(all));
+        let is_whole = has_all && self.true_down_s > 0;
+        ensure!(self.markdown.is_none() || is_whole, PART);
+        Ok(troubles)
     }
 }
 
@@ -129,7 +132,7 @@ struct Report {
     /// A plain client in the place of the node, where there was an overload.
     plain: Option<Plain>,
     true_down: Option<TrueDown>,
-    /// What was not run, and why.
+    /// What was asked for and could not be run, and why.
     left_out: Vec<String>,
 }
 
@@ -145,7 +148,11 @@ impl Report {
             });
             together.failures.extend(gate.failures);
         }
-        gates.into_values().collect()
+        let all_run = Gate {
+            name: "everything that was asked for was run",
+            failures: self.left_out.clone(),
+        };
+        gates.into_values().chain([all_run]).collect()
     }
 }
 
@@ -155,6 +162,7 @@ impl Report {
 /// When a child fails, a site that is well was called down, one that fails was not found in time,
 /// or the farm was not well.
 pub(crate) async fn run(options: &FalsedownOptions) -> Result<()> {
+    let troubles = options.troubles()?;
     let machine = Machine::read();
     ensure!(
         machine.cores > PROBE_CPU,
@@ -169,7 +177,6 @@ pub(crate) async fn run(options: &FalsedownOptions) -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let folder = folder.canonicalize()?;
     println!("{}\nwriting to {}", machine.line(), folder.display());
-    let (troubles, left_out) = options.troubles()?;
     let mut report = Report {
         machine,
         sites: options.sites,
@@ -177,7 +184,7 @@ pub(crate) async fn run(options: &FalsedownOptions) -> Result<()> {
         rows: Vec::new(),
         plain: None,
         true_down: None,
-        left_out,
+        left_out: Vec::new(),
     };
     if !troubles.is_empty() {
         in_trouble(options, &troubles, &folder, &mut report).await?;
@@ -190,8 +197,8 @@ pub(crate) async fn run(options: &FalsedownOptions) -> Result<()> {
     conclude(options, &report)
 }
 
-/// Needed CPU of the probe core, and a row for each trouble; then, after the node, a plain client,
-/// whose own failures fail no run.
+/// Needed CPU of the probe core, and a row for each trouble; then, after the node, a plain client:
+/// what it makes of the sites fails no run, but that it ends early does.
 async fn in_trouble(
     options: &FalsedownOptions,
     troubles: &[Trouble],
@@ -435,6 +442,53 @@ mod tests {
         };
         let grown = grown(&scrape(5, 2), &scrape(9, 2), "x_total", "verdict");
         assert_eq!(grown, BTreeMap::from([("up".to_owned(), 4)]));
+    }
+
+    /// The options of a command line, in a network of its own or not.
+    fn options(line: &str) -> FalsedownOptions {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: FalsedownOptions,
+        }
+        let words = "falsedown --farm f --ringwatch r".split(' ');
+        let words = words.chain(line.split_whitespace());
+        <Line as clap::Parser>::try_parse_from(words)
+            .expect("valid")
+            .options
+    }
+
+    /// Lesson: without a network of its own a run ended well that had left out a trouble, and wrote
+    /// its page over the whole one.
+    #[test]
+    fn a_trouble_that_cannot_be_made_is_refused_unless_it_was_not_asked_for() {
+        let refused = |line: &str| options(line).troubles().map_err(|why| why.to_string());
+        assert_eq!(refused(""), Err(NO_NETWORK.to_owned()));
+        assert_eq!(refused("--own-network").map(|all| all.len()), Ok(5));
+        let chosen = refused("--troubles stopped,store");
+        assert_eq!(chosen, Ok(vec![Trouble::Stopped, Trouble::Store]));
+        let whole = refused("--own-network --markdown page.md");
+        assert_eq!(whole.map(|all| all.len()), Ok(5));
+        for part in ["--troubles stopped,store", "--own-network --true-down-s 0"] {
+            let refused = refused(&format!("{part} --markdown page.md"));
+            assert_eq!(refused, Err(PART.to_owned()), "{part}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_run_fails_the_run() {
+        let report = |left_out| Report {
+            machine: Machine::read(),
+            sites: 0,
+            needed: 0.0,
+            rows: Vec::new(),
+            plain: None,
+            true_down: None,
+            left_out,
+        };
+        let holds = |left_out| report(left_out).gates().iter().all(Gate::holds);
+        assert!(holds(Vec::new()));
+        assert!(!holds(vec!["the plain client: it ended".to_owned()]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `cargo xtask falsedown`: our own trouble beside sites that are well, and the reverse; by default
 //! shortly, `--long` for the page. The run gets a network of its own where that is allowed, so that
-//! it may take away a route.
+//! it may take away a route; elsewhere that trouble has to be left out with `--troubles`.
 
 use std::process::Command;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
 /// The same command in a new network, where the kernel gives one.
 fn in_own_network(mut command: Command) -> Command {
     let Some(flags) = FLAGS.into_iter().find(|flags| is_given(flags)) else {
-        eprintln!("xtask: no network of its own (`unshare --net` is refused): a part is left out");
+        // The ladder says what cannot be run without one.
         return command;
     };
     command.arg("--own-network");
