@@ -222,10 +222,8 @@ pub(crate) fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) ->
         "status": (outcome.status > 0).then_some(outcome.status),
         "address": address(evidence).map(|address| address.to_string()),
         "phases": phases(&outcome.phases.values()),
-        "tls": evidence.tls.as_ref().map(|tls| tls_object(tls, outcome)),
-        "redirects": evidence.redirects.iter().map(|hop| json!({
-            "url": hop.url, "status": hop.status, "phases": phases(&hop.phases_us),
-        })).collect::<Vec<_>>(),
+        "tls": tls_object(evidence, outcome.flags),
+        "redirects": redirects_object(evidence),
         "evidence": evidence_object(evidence),
     })
 }
@@ -239,19 +237,36 @@ fn phases(values: &[Option<u32>; 6]) -> Value {
     Value::Object(map)
 }
 
-fn tls_object(tls: &model::evidence::TlsSeen, outcome: &Outcome) -> Value {
-    json!({
-        "version": tls.version,
-        "cipher": tls.cipher,
-        "subjects": tls.subjects,
-        "not_before_unix_s": tls.not_before_unix_s,
-        "not_after_unix_s": tls.not_after_unix_s,
-        "resumed": outcome.has(flags::TLS_RESUMED),
-        "chain_cached": outcome.has(flags::TLS_CHAIN_CACHED),
-    })
+/// What TLS said to a check with these flags, as `check` and `events` show it; `null` where there
+/// was no handshake.
+pub(crate) fn tls_object(evidence: &Evidence, of_check: u16) -> Value {
+    let has = |flag| of_check & flag != 0;
+    let seen = evidence.tls.as_ref().map(|tls| {
+        json!({
+            "version": tls.version,
+            "cipher": tls.cipher,
+            "subjects": tls.subjects,
+            "not_before_unix_s": tls.not_before_unix_s,
+            "not_after_unix_s": tls.not_after_unix_s,
+            "resumed": has(flags::TLS_RESUMED),
+            "chain_cached": has(flags::TLS_CHAIN_CACHED),
+        })
+    });
+    seen.into()
 }
 
-/// What was seen, as `check` and `events` show it.
+/// The redirects that were followed, in order, as both show them.
+pub(crate) fn redirects_object(evidence: &Evidence) -> Value {
+    let hops = evidence.redirects.iter();
+    let objects = hops.map(|hop| {
+        json!({
+            "url": hop.url, "status": hop.status, "phases": phases(&hop.phases_us),
+        })
+    });
+    objects.collect()
+}
+
+/// What was seen beside them, as both show it.
 pub(crate) fn evidence_object(evidence: &Evidence) -> Value {
     json!({
         "text": evidence.text,

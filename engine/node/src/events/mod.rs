@@ -231,6 +231,8 @@ fn transition_object(transition: &Transition) -> Value {
         "changed_at_ms": transition.changed_at.0,
         "class": evidence.and_then(Evidence::failure).map(FailureClass::as_str),
         "status": evidence.map(|seen| seen.status).filter(|&status| status > 0),
+        "tls": evidence.map(|seen| check::tls_object(seen, seen.flags)),
+        "redirects": evidence.map(check::redirects_object),
         "evidence": evidence.map(check::evidence_object),
         "known": transition.metadata.as_deref().map(known::object),
     })
@@ -239,8 +241,10 @@ fn transition_object(transition: &Transition) -> Value {
 #[cfg(test)]
 mod tests {
     use model::belief::{Belief, Canaries, Signals, Stance};
+    use model::evidence::{HopSeen, TlsSeen};
     use model::fact::{Reason, State};
     use model::metadata::{Observation, Says, Vote, Votes};
+    use model::outcome::flags;
     use model::{FactId, Metadata};
 
     use super::*;
@@ -265,6 +269,19 @@ mod tests {
             class: event.class,
             errno: Some(111),
             text: "connection refused".into(),
+            flags: flags::REDIRECT_DOWNGRADE | flags::TLS_RESUMED,
+            tls: Some(TlsSeen {
+                version: "TLSv1.3".into(),
+                cipher: "TLS_AES_128_GCM_SHA256".into(),
+                subjects: vec!["CN=a.example".into()],
+                not_after_unix_s: Some(1_800_000_000),
+                not_before_unix_s: None,
+            }),
+            redirects: vec![HopSeen {
+                url: "https://a.example/".into(),
+                status: 301,
+                phases_us: [None, Some(900), Some(2_000), Some(5_000), None, Some(9_000)],
+            }],
             ..Evidence::default()
         };
         let transition = Transition {

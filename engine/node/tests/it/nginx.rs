@@ -8,7 +8,7 @@ use rig::{certificates, free_port, program};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Node, code, run, run_command, status_until, stderr, stdout};
+use crate::process::{Node, code, comes, run, run_command, status_until, stderr, stdout, text};
 
 /// A page that fits no single read.
 const LARGE_BYTES: usize = 300_000;
@@ -18,23 +18,30 @@ struct Nginx {
     folder: TempDir,
     http: u16,
     https: u16,
+    /// Its certificate has expired.
+    expired: u16,
 }
 
 impl Nginx {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let (http, https) = (free_port(), free_port());
+        let [http, https, expired] = [(); 3].map(|()| free_port());
         write_site(folder.path());
         certificates::write(folder.path());
         std::fs::write(
             folder.path().join("nginx.conf"),
-            configuration(folder.path(), http, https),
+            configuration(
+                folder.path(),
+                http,
+                &[(https, "cert"), (expired, "expired")],
+            ),
         )
         .expect("the configuration is written");
         let nginx = Self {
             folder,
             http,
             https,
+            expired,
         };
         // In the background it returns once its ports are open: nothing has to be waited for.
         let output = nginx.command().output().expect("nginx starts");
@@ -90,7 +97,8 @@ fn write_site(folder: &Path) {
     }
 }
 
-fn configuration(folder: &Path, http: u16, https: u16) -> String {
+/// Each of `secure` is a port with the name of its certificate.
+fn configuration(folder: &Path, http: u16, secure: &[(u16, &str)]) -> String {
     let folder = folder.display();
     let mut text = format!(
         "master_process off; pid {folder}/nginx.pid;\n\
@@ -103,17 +111,22 @@ fn configuration(folder: &Path, http: u16, https: u16) -> String {
     }
     let pages = "  location = /gone { return 410; }\n\
                  \x20 location = /moved { return 301 /; }\n\
+                 \x20 location = /round { return 302 /there; }\n\
+                 \x20 location = /there { return 302 /round; }\n\
                  \x20 location = /empty { return 204; }\n\
                  \x20 location = /down { return 503; }\n\
                  \x20 location = /chunked.shtml { ssi on; }\n";
-    write!(
-        text,
-        " server {{\n  listen 127.0.0.1:{http};\n{pages} }}\n\
-         \x20server {{\n  listen 127.0.0.1:{https} ssl;\n\
-         \x20 ssl_certificate {folder}/cert.pem;\n  ssl_certificate_key {folder}/key.pem;\n\
-         {pages} }}\n}}\n"
-    )
-    .expect("a String");
+    writeln!(text, " server {{\n  listen 127.0.0.1:{http};\n{pages} }}").expect("a String");
+    for (port, certificate) in secure {
+        write!(
+            text,
+            " server {{\n  listen 127.0.0.1:{port} ssl;\n\
+             \x20 ssl_certificate {folder}/{certificate}.pem;\n\
+             \x20 ssl_certificate_key {folder}/key.pem;\n{pages} }}\n"
+        )
+        .expect("a String");
+    }
+    text.push_str("}\n");
     text
 }
 
@@ -258,4 +271,63 @@ fn a_node_sees_nginx_up_and_its_end_as_refused() {
         status["failures"]["connect.refused"].as_u64() > Some(0),
         "{status}"
     );
+}
+
+#[test]
+fn an_incident_shows_the_certificate_and_the_redirects_that_its_check_saw() {
+    let nginx = Nginx::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (targets, data) = (
+        folder.path().join("targets.csv"),
+        folder.path().join("data"),
+    );
+    let round = nginx.http("/round");
+    let urls = format!("https://127.0.0.1:{}/,10\n{round},10\n", nginx.expired);
+    std::fs::write(&targets, urls).expect("written");
+    let ca = nginx.ca_file();
+    let more = [
+        "--targets",
+        text(&targets),
+        "--ca-file",
+        text(&ca),
+        "--confirm-after",
+        "1",
+    ];
+    let _node = Node::loaded(&data, &more);
+    let events = |args: &[&str]| {
+        let output = run(&[&["events"], args, &["--data-dir", text(&data)]].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        stdout(&output)
+    };
+    let open = || {
+        let listed = events(&["list", "--open", "--json"]);
+        let parsed = listed.lines().map(serde_json::from_str::<Value>);
+        parsed.collect::<Result<Vec<_>, _>>().expect("objects")
+    };
+    assert!(comes(|| open()
+        .iter()
+        .filter(|event| event["state"] == "Down")
+        .count()
+        == 2));
+    let of_class = |class: &str| {
+        let event = open().into_iter().find(|event| event["class"] == class);
+        let event = event.unwrap_or_else(|| panic!("{class}: {:?}", open()));
+        let told = events(&["show", event["id"].as_str().expect("an id")]);
+        (event["transitions"][0].clone(), told)
+    };
+    let (opened, told) = of_class("tls.expired");
+    // The first moment of 2021.
+    assert_eq!(opened["tls"]["not_after_unix_s"], 1_609_459_200, "{opened}");
+    let subjects = opened["tls"]["subjects"].as_array();
+    assert!(subjects.is_some_and(|all| !all.is_empty()), "{opened}");
+    assert_eq!(opened["redirects"], Value::Array(Vec::new()));
+    assert!(told.contains("not_after_unix_s: 1609459200\n"), "{told}");
+    let (opened, told) = of_class("redirect.loop");
+    let first = &opened["redirects"][0];
+    assert_eq!(
+        (&first["url"], &first["status"]),
+        (&round.as_str().into(), &302.into())
+    );
+    assert_eq!(opened["tls"], Value::Null);
+    assert!(told.contains(&format!("url: {round}\n")), "{told}");
 }
