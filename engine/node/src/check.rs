@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Config, Layers, upstreams};
 use crate::exit::bad_input;
-use crate::out::Out;
+use crate::out::{self, Out};
 use crate::report::human;
 use crate::run::parts;
 use crate::run::plan::{FilesPlan, raise_nofile};
@@ -172,6 +172,8 @@ fn collect(core: &CoreHandle, targets: &[Target]) -> anyhow::Result<Vec<OneShotR
     Ok(reports.into_values().collect())
 }
 
+/// Before lines that belong to the one above them.
+const UNDER: &str = "         ";
 /// Why writing into a `String` is expected to work.
 const STRING: &str = "a String takes every write";
 
@@ -195,11 +197,12 @@ pub(crate) fn line(target: &Target, outcome: &Outcome, evidence: &Evidence) -> S
         write!(text, "  [{address}]").expect(STRING);
     }
     if outcome.failure().is_some() && !evidence.text.is_empty() {
-        write!(text, "\n         {}", evidence.text).expect(STRING);
+        let said = out::printable(&evidence.text, UNDER);
+        write!(text, "\n{UNDER}{said}").expect(STRING);
     }
     let marks: Vec<&str> = flags::marks(outcome.flags).collect();
     if !marks.is_empty() {
-        write!(text, "\n         flags: {}", marks.join(", ")).expect(STRING);
+        write!(text, "\n{UNDER}flags: {}", marks.join(", ")).expect(STRING);
     }
     text
 }
@@ -345,6 +348,15 @@ mod tests {
     fn a_failing_check_is_told_in_three_lines() {
         let (target, outcome, evidence) = failing();
         insta::assert_snapshot!(line(&target, &outcome, &evidence));
+    }
+
+    #[test]
+    fn what_a_server_says_is_told_without_its_commands_to_terminals() {
+        let (target, outcome, mut evidence) = failing();
+        evidence.text = "found \u{1b}]0;up\u{7}\nup       http://a.example/x".into();
+        let told = line(&target, &outcome, &evidence);
+        let of_server = "\n         found \\x1b]0;up\\x07\n         up       http://a.example/x";
+        assert!(told.contains(of_server), "{told}");
     }
 
     #[test]

@@ -23,7 +23,8 @@ impl Out {
 }
 
 impl<W: Write> Out<W> {
-    fn to(place: W) -> Self {
+    /// What the command says goes to `place`.
+    pub(crate) fn to(place: W) -> Self {
         Self {
             to: BufWriter::new(place),
             written: Ok(()),
@@ -105,9 +106,43 @@ pub(crate) fn plain_remark(line: impl Display) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
+/// What a stranger said (a server, a verifier), for a terminal: nothing in it commands that, or
+/// looks like a line of ours. Lines after the first begin with `indent`; of other controls the
+/// number is shown.
+pub(crate) fn printable(text: &str, indent: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.replace("\r\n", "\n").chars() {
+        match letter {
+            '\n' => shown.extend(["\n", indent]),
+            '\t' => shown.push('\t'),
+            control if control.is_control() => {
+                shown.push_str(&format!("\\x{:02x}", u32::from(control)));
+            }
+            turning if turns_lines(turning) => shown.extend(turning.escape_unicode()),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
+/// Whether a terminal that knows scripts from right to left would change the order of a line.
+fn turns_lines(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+    ) || matches!(letter, '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_stranger_says_commands_no_terminal() {
+        let said = "HTTP/1.1 503 \u{1b}[2J\u{9b}31m\r\nx:\ty\rz\u{7}\u{7f}\n\u{202e}pu é 網";
+        let shown = "HTTP/1.1 503 \\x1b[2J\\x9b31m\n  x:\ty\\x0dz\\x07\\x7f\n  \\u{202e}pu é 網";
+        assert_eq!(printable(said, "  "), shown);
+    }
 
     /// A place that takes so many bytes and then fails.
     struct Place(usize, ErrorKind);

@@ -5,6 +5,7 @@ pub(crate) mod follow;
 mod known;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use jiff::Timestamp;
 use model::fact::{CheckType, Event, Transition};
@@ -15,7 +16,7 @@ use store::{EventFilter, Store};
 use crate::check;
 use crate::exit::bad_input;
 use crate::json_ids::json_id;
-use crate::out::{self, Out};
+use crate::out::{self, Out, printable};
 
 /// Writes the events of `filter` to `out`; what a reader could take for a fault (no event at all,
 /// a list that was cut) goes to standard error.
@@ -84,10 +85,11 @@ pub(crate) async fn show(
 }
 
 /// Writes what an object has, a line for each field that says something, whatever it is.
-fn fields(value: &Value, depth: usize, out: &mut Out) {
+fn fields<W: Write>(value: &Value, depth: usize, out: &mut Out<W>) {
     let indent = "  ".repeat(depth);
     let Some(object) = value.as_object() else {
-        out.line(format_args!("{indent}{value}"));
+        let shown = printable(&value.to_string(), "");
+        out.line(format_args!("{indent}{shown}"));
         return;
     };
     if depth == 0 {
@@ -113,7 +115,7 @@ fn fields(value: &Value, depth: usize, out: &mut Out) {
                 out.line(format_args!("{indent}{name}: {instant}"));
             }
             Value::String(text) => {
-                let lines = text.trim_end().replace('\n', &format!("\n{indent}  "));
+                let lines = printable(text.trim_end(), &format!("{indent}  "));
                 out.line(format_args!("{indent}{name}: {lines}"));
             }
             other => out.line(format_args!("{indent}{name}: {other}")),
@@ -378,6 +380,30 @@ mod tests {
         let line = line(&event, None);
         assert!(line.contains("  node_isolated       node a"), "{line}");
         assert_eq!(object(&event, None, &[])["target"], json!(0));
+    }
+
+    #[test]
+    fn what_strangers_said_commands_no_terminal() {
+        let (_, mut transition) = event();
+        let evidence = transition.evidence.as_mut().expect("there");
+        evidence.head = "HTTP/1.1 503 \u{1b}[2J\r\nx: \u{9b}31m".into();
+        evidence.tls.as_mut().expect("there").subjects = vec!["CN=\u{1b}[2J\u{9b}".into()];
+        let known = transition.metadata.as_mut().expect("there");
+        let votes = known.votes.as_mut().expect("there");
+        votes.results[0].error = Some("\u{1b}c\nid 7".into());
+        let mut told = Vec::new();
+        let mut out = Out::to(&mut told);
+        fields(&transition_object(&transition), 0, &mut out);
+        out.end().expect("a vector takes all");
+        let told = String::from_utf8(told).expect("text");
+        let is_foreign = |letter: char| letter.is_control() && letter != '\n';
+        assert!(!told.contains(is_foreign), "{told:?}");
+        for shown in [
+            "  head: HTTP/1.1 503 \\x1b[2J\n    x: \\x9b31m\n",
+            "      error: \\x1bc\n        id 7\n",
+        ] {
+            assert!(told.contains(shown), "{shown}: {told}");
+        }
     }
 
     #[test]
