@@ -152,6 +152,9 @@ pub struct Metadata {
     pub votes: Option<Box<Votes>>,
     /// Of the node's own incidents.
     pub suppression: Option<Suppression>,
+    /// Of a certificate's incidents: the beginning of the day (UTC) on which the one in the chain
+    /// that expires first does; `None` where there was no TLS any more, or nobody looked.
+    pub not_after: Option<UnixMs>,
 }
 
 impl Metadata {
@@ -186,7 +189,7 @@ mod tests {
         };
         assert!(metadata.size_bytes() <= METADATA_MAX_BYTES);
         let plain = Metadata::default().size_bytes();
-        assert!(plain <= 176, "{plain} B for each transition of a storm");
+        assert!(plain <= 192, "{plain} B for each transition of a storm");
     }
 
     #[test]

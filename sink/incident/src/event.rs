@@ -17,6 +17,8 @@ pub(crate) const LOCAL: &str = "local";
 /// Who decided, where verifiers were asked.
 pub(crate) const QUORUM: &str = "quorum";
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// An event that is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
@@ -57,6 +59,8 @@ pub(crate) struct Checked {
     lag_us: u32,
     reap_us: u32,
     is_late: bool,
+    /// As in [`Outcome::not_after_days`].
+    not_after_days: u16,
 }
 
 impl Checked {
@@ -67,7 +71,14 @@ impl Checked {
             lag_us: outcome.lag_us,
             reap_us: outcome.reap_us,
             is_late: outcome.has(flags::LATE),
+            not_after_days: outcome.not_after_days,
         }
+    }
+
+    /// When the certificate that it saw expires, if it saw one.
+    fn not_after(&self) -> Option<UnixMs> {
+        let days = Some(u64::from(self.not_after_days)).filter(|&days| days > 0);
+        days.map(|days| UnixMs(days * DAY_MS))
     }
 }
 
@@ -196,11 +207,14 @@ impl Desk<'_, '_> {
                 ..self.seen.of(event, transition)
             };
             let is_http = event.check_type == CheckType::Http;
+            let checked = self.seen.checked.as_ref();
+            let of_certificate = checked.filter(|_| event.check_type == CheckType::TlsExpiry);
             transition.metadata = Some(Box::new(Metadata {
                 observation,
                 belief,
                 votes: self.seen.votes.clone().filter(|_| is_http),
                 suppression: self.seen.suppression,
+                not_after: of_certificate.and_then(Checked::not_after),
             }));
         }
     }

@@ -135,6 +135,9 @@ fn metadata(number: u32) -> model::Metadata {
             results: vec![vote; number as usize % 3],
             ..Votes::default()
         })),
+        not_after: number
+            .is_multiple_of(3)
+            .then_some(UnixMs(u64::from(number))),
         ..model::Metadata::default()
     }
 }

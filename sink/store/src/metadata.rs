@@ -1,7 +1,8 @@
 //! The metadata of a transition as its row has it: one JSON object whose members are what was seen
 //! (the evidence), when (`observation`), how far the node believed itself (`node`), how verifiers
-//! voted (`verifier_…`) and, of the node's own incidents, what it suppressed (`suppression`). Names
-//! are those that readers of older systems know. It knows no database.
+//! voted (`verifier_…`) and, of the node's own incidents, what it suppressed (`suppression`), of a
+//! certificate's when that expires (`not_after`). Names are those that readers of older systems know.
+//! It knows no database.
 
 use model::fact::Transition;
 use model::metadata::{Metadata, Observation, Suppression, Votes};
@@ -31,6 +32,9 @@ pub(crate) fn written(transition: &Transition) -> serde_json::Result<Option<Stri
     members.insert("node".to_owned(), to_value(metadata.belief)?);
     if let Some(suppression) = metadata.suppression {
         members.insert("suppression".to_owned(), to_value(suppression)?);
+    }
+    if let Some(not_after) = metadata.not_after {
+        members.insert("not_after".to_owned(), to_value(not_after)?);
     }
     serde_json::to_string(&members).map(Some)
 }
@@ -65,6 +69,7 @@ pub(crate) fn read(json: &str) -> serde_json::Result<Read> {
         belief: belief.unwrap_or_default(),
         votes,
         suppression,
+        not_after: member(&members, "not_after")?,
     };
     Ok(Read {
         evidence,

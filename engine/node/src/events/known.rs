@@ -11,6 +11,7 @@ pub(super) fn object(metadata: &Metadata) -> Value {
         belief,
         votes,
         suppression,
+        not_after,
     } = metadata;
     json!({
         "observation": observation_object(observation),
@@ -27,6 +28,7 @@ pub(super) fn object(metadata: &Metadata) -> Value {
             "began_at_ms": suppression.since.0,
             "targets": suppression.targets,
         })),
+        "not_after_at_ms": not_after,
     })
 }
 

@@ -341,6 +341,7 @@ mod tests {
             belief,
             votes: Some(Box::new(votes)),
             suppression: None,
+            not_after: Some(UnixMs(1_797_000_000_000)),
         }
     }
 

@@ -73,6 +73,26 @@ fn a_day_that_passes_makes_a_certificate_worse_without_a_new_one() {
 }
 
 #[test]
+fn each_transition_of_a_certificate_says_when_it_expires() {
+    let mut life = Life::new();
+    for days_left in [20, 5, 90] {
+        check_certificate(&mut life, None, days_left);
+    }
+    let day = |left: u64| Some(UnixMs((START / DAY_MS + left) * DAY_MS));
+    let told = |life: &Life| -> Vec<Option<UnixMs>> {
+        let known = life.transitions.iter().map(|t| t.metadata.as_deref());
+        known.map(|known| known.expect("known").not_after).collect()
+    };
+    assert_eq!(told(&life), [day(20), day(5), day(90)]);
+    // A site that has no TLS any more has no such day, and no other incident tells it.
+    let mut life = Life::new();
+    check_certificate(&mut life, None, 20);
+    life.check((None, MINUTE));
+    check_certificate(&mut life, Some(HttpStatus), 90);
+    assert_eq!(told(&life), [day(20), None, None]);
+}
+
+#[test]
 fn a_certificate_that_is_not_accepted_is_an_outage_and_no_advice() {
     let mut life = Life::new();
     check_certificate(&mut life, Some(TlsExpired), 0);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use model::fact::Batch;
 
+use super::record::VERSION;
 use super::tests::{batch, commit, files, open};
 use super::{Journal, record};
 use crate::error::PersistError;
@@ -250,7 +251,7 @@ fn a_segment_of_another_release_is_named_with_both_formats() {
         fs::write(&files[at], bytes).expect("written");
         let error = refused(dir.path());
         assert!(
-            matches!(&error, PersistError::JournalVersion { segment, found: 7, known: 4 }
+            matches!(&error, PersistError::JournalVersion { segment, found: 7, known: VERSION }
                 if *segment == files[at]),
             "{error}"
         );

@@ -6,7 +6,7 @@
 //! record  = body length u32 · journal number u64 · crc32 of both u32 · crc32 of body u32 · body
 //! ```
 //!
-//! All numbers are little-endian; the body is the batch in postcard. (That of a format before this
+//! All numbers are little-endian; the body is the batch in postcard. (That of formats before this
 //! one is read by `earlier`.) The length has a checksum of
 //! its own, so that a flipped bit in it is not taken for an incomplete write. The segment header is
 //! the same in every version of the format: its magic ends with the version of what follows.
@@ -17,8 +17,8 @@ use super::earlier;
 
 /// First bytes of a segment, before the version.
 const MAGIC: [u8; 7] = *b"RWFACTS";
-/// Version of the format that is written; the one before is read, too.
-pub(crate) const VERSION: u8 = 4;
+/// Version of the format that is written; those of releases before are read, too.
+pub(crate) const VERSION: u8 = 5;
 /// Bytes of a segment header.
 pub(crate) const SEGMENT_HEADER: usize = 20;
 /// Bytes of a record header.
@@ -47,16 +47,15 @@ pub(super) fn header_of(version: u8, first_seq: u64) -> [u8; SEGMENT_HEADER] {
 pub(crate) enum Format {
     /// The one that is written.
     Current,
-    /// The one of the release before.
-    Earlier,
+    /// One of a release before.
+    Earlier(earlier::Version),
 }
 
 impl Format {
     fn of(version: u8) -> Option<Self> {
         match version {
             VERSION => Some(Self::Current),
-            earlier::VERSION => Some(Self::Earlier),
-            _ => None,
+            other => earlier::Version::of(other).map(Self::Earlier),
         }
     }
 }
@@ -132,7 +131,7 @@ impl RecordHeader {
         }
         let batch: Batch = match format {
             Format::Current => postcard::from_bytes(body).ok()?,
-            Format::Earlier => earlier::decode(body)?,
+            Format::Earlier(version) => version.decode(body)?,
         };
         (batch.journal_seq == self.journal_seq).then_some(batch)
     }

@@ -270,6 +270,7 @@ fn metadata(seq: u32, now: UnixMs) -> Metadata {
         },
         votes: (seq == 2).then(|| Box::new(votes)),
         suppression: None,
+        not_after: (seq == 1).then_some(now),
     }
 }
 
