@@ -232,7 +232,7 @@ pub(crate) fn object(target: &Target, outcome: &Outcome, evidence: &Evidence) ->
 }
 
 /// Phases by name in µs; one that was not reached is absent.
-fn phases(values: &[Option<u32>; 6]) -> Value {
+pub(crate) fn phases(values: &[Option<u32>; 6]) -> Value {
     let named = Phases::NAMES.into_iter().zip(values);
     let map: Map<String, Value> = named
         .filter_map(|(name, us)| us.map(|us| (format!("{name}_us"), us.into())))

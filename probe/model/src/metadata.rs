@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::belief::Belief;
 use crate::evidence::shorten;
 use crate::limits::{VANTAGE_MAX_BYTES, VOTE_ERROR_MAX_BYTES};
+use crate::outcome::{PHASE_ABSENT, Phases};
+use crate::target::Method;
 use crate::time::UnixMs;
 
 /// What one verifier said.
@@ -131,6 +133,27 @@ pub struct Observation {
     pub closed_at: Option<UnixMs>,
 }
 
+/// How the check that led to a change was made and how it went, beside what its evidence says: that
+/// is kept of failing checks only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// The method of its requests; `None` where there are none (`tcp`, `tls`, `dns`).
+    pub method: Option<Method>,
+    /// Time spent, by phase, over all redirects.
+    #[serde(rename = "phases_us")]
+    pub phases: Phases,
+    /// Redirects followed.
+    pub redirect_count: u8,
+}
+
+impl Probed {
+    /// The time of the whole check in ms, as older systems have it.
+    pub fn rtt_ms(&self) -> Option<u32> {
+        let total_us = self.phases.total_us;
+        (total_us != PHASE_ABSENT).then_some(total_us / 1_000)
+    }
+}
+
 /// What an incident of the node itself is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppression {
@@ -155,6 +178,8 @@ pub struct Metadata {
     /// Of a certificate's incidents: the beginning of the day (UTC) on which the one in the chain
     /// that expires first does; `None` where there was no TLS any more, or nobody looked.
     pub not_after: Option<UnixMs>,
+    /// How the check went, if one led to the change.
+    pub probed: Option<Probed>,
 }
 
 impl Metadata {
@@ -189,7 +214,7 @@ mod tests {
         };
         assert!(metadata.size_bytes() <= METADATA_MAX_BYTES);
         let plain = Metadata::default().size_bytes();
-        assert!(plain <= 192, "{plain} B for each transition of a storm");
+        assert!(plain <= 224, "{plain} B for each transition of a storm");
     }
 
     #[test]

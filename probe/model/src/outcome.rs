@@ -1,5 +1,7 @@
 //! `Outcome`: the one fixed-size record that a finished check puts on the channel to the sink.
 
+use serde::{Deserialize, Serialize};
+
 use crate::class::{FailureClass, Verdict};
 use crate::ids::{Generation, Slot};
 use crate::time::UnixMs;
@@ -80,8 +82,10 @@ impl SplitMs {
     }
 }
 
-/// Phases of a check in µs; [`PHASE_ABSENT`] where a phase was not reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Phases of a check in µs; [`PHASE_ABSENT`] where a phase was not reached. Where they are kept,
+/// they are a list in the order of [`Phases::NAMES`] that has nothing where one was not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[Option<u32>; 6]", into = "[Option<u32>; 6]")]
 #[repr(C)]
 pub struct Phases {
     /// Name to addresses.
@@ -123,6 +127,27 @@ impl Phases {
             self.total_us,
         ]
         .map(|us| (us != PHASE_ABSENT).then_some(us))
+    }
+}
+
+impl From<[Option<u32>; 6]> for Phases {
+    fn from(values: [Option<u32>; 6]) -> Self {
+        let [dns_us, connect_us, tls_us, ttfb_us, body_us, total_us] =
+            values.map(|us| us.unwrap_or(PHASE_ABSENT));
+        Self {
+            dns_us,
+            connect_us,
+            tls_us,
+            ttfb_us,
+            body_us,
+            total_us,
+        }
+    }
+}
+
+impl From<Phases> for [Option<u32>; 6] {
+    fn from(phases: Phases) -> Self {
+        phases.values()
     }
 }
 
@@ -226,6 +251,18 @@ mod tests {
                 assert_eq!(outcome.is_low_confidence(), of_dns && !agreed, "{class}");
             }
         }
+    }
+
+    #[test]
+    fn phases_are_kept_as_they_are() {
+        let phases = Phases {
+            connect_us: 900,
+            total_us: 0,
+            ..Phases::NONE
+        };
+        let kept = phases.values();
+        assert_eq!(kept, [None, Some(900), None, None, None, Some(0)]);
+        assert_eq!(Phases::from(kept), phases);
     }
 
     #[test]

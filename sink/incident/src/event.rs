@@ -5,8 +5,9 @@ use std::borrow::Cow;
 
 use model::fact::{CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::inbox::Cadence;
-use model::metadata::{Observation, Suppression, Votes};
-use model::outcome::flags;
+use model::metadata::{Observation, Probed, Suppression, Votes};
+use model::outcome::{Phases, flags};
+use model::target::Method;
 use model::{Evidence, FactId, Metadata, Outcome, UnixMs};
 
 use crate::effect::{Audit, AuditKind, Effect};
@@ -50,7 +51,7 @@ pub(crate) struct Desk<'t, 'c> {
 }
 
 /// The check that a step is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
     /// Its start.
     pub(crate) at: UnixMs,
@@ -61,6 +62,8 @@ pub(crate) struct Checked {
     is_late: bool,
     /// As in [`Outcome::not_after_days`].
     not_after_days: u16,
+    phases: Phases,
+    hops: u8,
 }
 
 impl Checked {
@@ -72,6 +75,16 @@ impl Checked {
             reap_us: outcome.reap_us,
             is_late: outcome.has(flags::LATE),
             not_after_days: outcome.not_after_days,
+            phases: outcome.phases,
+            hops: outcome.hops,
+        }
+    }
+
+    fn probed(&self, method: Option<Method>) -> Probed {
+        Probed {
+            method,
+            phases: self.phases,
+            redirect_count: self.hops,
         }
     }
 
@@ -189,6 +202,7 @@ impl Desk<'_, '_> {
     /// Adds what was known to everything that changed, once the step has `commanded` a cadence.
     pub(crate) fn describe(&mut self, commanded: Option<Cadence>) {
         let (interval_s, belief) = (self.context.subject.interval_s, self.context.belief);
+        let method = self.context.subject.method;
         let normal = Some(interval_s).filter(|&seconds| seconds > 0);
         let next = match commanded {
             Some(Cadence::Recheck { after_ms }) => normal.map(|_| after_ms.div_ceil(1_000)),
@@ -215,6 +229,7 @@ impl Desk<'_, '_> {
                 votes: self.seen.votes.clone().filter(|_| is_http),
                 suppression: self.seen.suppression,
                 not_after: of_certificate.and_then(Checked::not_after),
+                probed: checked.map(|checked| checked.probed(method)),
             }));
         }
     }

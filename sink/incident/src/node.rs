@@ -142,6 +142,7 @@ fn desk(context: &mut NodeContext<'_>, work: impl FnOnce(&mut Desk<'_, '_>)) -> 
             group_id: 0,
             generation: Generation(0),
             interval_s: 0,
+            method: None,
             maintenance: None,
         },
         belief: Belief::default(),

@@ -9,7 +9,7 @@ use model::inbox::Cadence;
 use model::limits::SUSPECT_RECHECK_MS;
 use model::outcome::flags;
 use model::schedule::cadence_ms;
-use model::target::Maintenance;
+use model::target::{Maintenance, Method};
 use model::{
     Belief, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, TargetId, UnixMs,
 };
@@ -43,6 +43,8 @@ pub struct Subject {
     pub generation: Generation,
     /// The target's interval, in seconds.
     pub interval_s: u32,
+    /// The method of its requests, if it has any.
+    pub method: Option<Method>,
     /// Its maintenance window, past or to come.
     pub maintenance: Option<Maintenance>,
 }

@@ -15,7 +15,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use model::belief::{Belief, Signals};
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::inbox::{Cadence, CoreCommand};
-use model::metadata::{Says, Vote, Votes};
+use model::metadata::{Probed, Says, Vote, Votes};
+use model::outcome::Phases;
 use model::schedule::cadence_ms;
 use model::target::Method;
 use model::{
@@ -138,6 +139,14 @@ fn metadata(number: u32) -> model::Metadata {
         not_after: number
             .is_multiple_of(3)
             .then_some(UnixMs(u64::from(number))),
+        probed: number.is_multiple_of(5).then_some(Probed {
+            method: (number > 50).then_some(Method::Head),
+            phases: Phases {
+                total_us: number,
+                ..Phases::NONE
+            },
+            redirect_count: number as u8,
+        }),
         ..model::Metadata::default()
     }
 }

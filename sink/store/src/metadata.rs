@@ -1,12 +1,12 @@
 //! The metadata of a transition as its row has it: one JSON object whose members are what was seen
 //! (the evidence), when (`observation`), how far the node believed itself (`node`), how verifiers
 //! voted (`verifier_…`) and, of the node's own incidents, what it suppressed (`suppression`), of a
-//! certificate's when that expires (`not_after`). Names are those that readers of older systems know.
-//! It knows no database.
+//! certificate's when that expires (`not_after`), and how the check went (`method`, `phases_us`).
+//! Names are those that readers of older systems know. It knows no database.
 
 use model::fact::Transition;
 use model::metadata::{Metadata, Observation, Suppression, Votes};
-use model::{Belief, Evidence};
+use model::{Belief, Evidence, FailureClass};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, from_value, to_value};
@@ -15,9 +15,10 @@ use crate::answer::AuditRow;
 
 type Object = Map<String, Value>;
 
-/// A member that every evidence has, and one that all votes have.
+/// A member that every evidence has, one that all votes have, and one of what was probed.
 const OF_EVIDENCE: &str = "class";
 const OF_VOTES: &str = "verifier_quorum";
+const OF_PROBED: &str = "phases_us";
 
 /// The text of the column; `None` where nothing is known.
 pub(crate) fn written(transition: &Transition) -> serde_json::Result<Option<String>> {
@@ -36,7 +37,31 @@ pub(crate) fn written(transition: &Transition) -> serde_json::Result<Option<Stri
     if let Some(not_after) = metadata.not_after {
         members.insert("not_after".to_owned(), to_value(not_after)?);
     }
+    if let Some(probed) = metadata.probed {
+        members.extend(known(object(&probed)?));
+    }
+    members.extend(known(for_earlier_readers(transition)));
     serde_json::to_string(&members).map(Some)
+}
+
+/// What follows from other members, under the names of older systems; nobody here reads it.
+fn for_earlier_readers(transition: &Transition) -> Object {
+    let probed = transition.metadata.as_ref().and_then(|known| known.probed);
+    let class = transition.evidence.as_ref().and_then(|seen| seen.failure());
+    let rule = match class {
+        Some(FailureClass::BodyKeywordMissing) => Some("required"),
+        Some(FailureClass::BodyForbidden) => Some("forbidden"),
+        _ => None,
+    };
+    let members = [
+        ("rtt_ms", probed.and_then(|probed| probed.rtt_ms()).into()),
+        (
+            "error_code",
+            class.and_then(FailureClass::legacy_code).into(),
+        ),
+        ("keyword_rule", rule.into()),
+    ];
+    Object::from_iter(members.map(|(name, value): (&str, Value)| (name.to_owned(), value)))
 }
 
 /// The same of a line of the audit log.
@@ -70,6 +95,7 @@ pub(crate) fn read(json: &str) -> serde_json::Result<Read> {
         votes,
         suppression,
         not_after: member(&members, "not_after")?,
+        probed: whole(&members, OF_PROBED)?,
     };
     Ok(Read {
         evidence,
@@ -103,7 +129,58 @@ fn whole<T: DeserializeOwned>(members: &Object, mark: &str) -> serde_json::Resul
 
 #[cfg(test)]
 mod tests {
+    use model::fact::{Reason, State};
+    use model::metadata::Probed;
+    use model::outcome::Phases;
+    use model::target::Method;
+    use model::{FactId, TargetId, UnixMs};
+
     use super::*;
+
+    #[test]
+    fn how_the_check_went_is_there_for_us_and_for_earlier_readers() {
+        let id = FactId::new(7).expect("positive");
+        let evidence = Evidence {
+            class: FailureClass::BodyForbidden as u8,
+            ..Evidence::default()
+        };
+        let probed = Probed {
+            method: Some(Method::Get),
+            phases: Phases {
+                total_us: 14_900,
+                ..Phases::NONE
+            },
+            redirect_count: 2,
+        };
+        let metadata = Metadata {
+            probed: Some(probed),
+            ..Metadata::default()
+        };
+        let transition = Transition {
+            id,
+            event: id,
+            target: TargetId::new(1).expect("positive"),
+            before: None,
+            after: State::SeemsDown,
+            reason: Reason::Opened,
+            source: String::new(),
+            changed_at: UnixMs(0),
+            evidence: Some(Box::new(evidence)),
+            metadata: Some(Box::new(metadata)),
+        };
+        let row = written(&transition).expect("JSON").expect("something");
+        let members: Object = serde_json::from_str(&row).expect("an object");
+        assert_eq!(members["method"], "get");
+        assert_eq!(members["rtt_ms"], 14);
+        assert_eq!(members["redirect_count"], 2);
+        assert_eq!(
+            (&members["error_code"], &members["keyword_rule"]),
+            (&5.into(), &"forbidden".into())
+        );
+        let read = read(&row).expect("read");
+        assert_eq!(read.evidence, transition.evidence);
+        assert_eq!(read.metadata, transition.metadata);
+    }
 
     #[test]
     fn rows_of_earlier_releases_have_evidence_alone() {

@@ -1,8 +1,11 @@
 //! What was known when an incident changed, beside the evidence, for programs.
 
 use model::Metadata;
-use model::metadata::{Observation, Says, Vote, Votes};
+use model::metadata::{Observation, Probed, Says, Vote, Votes};
+use model::target::Method;
 use serde_json::{Value, json};
+
+use crate::check;
 
 /// One object; what is not known is `null`.
 pub(super) fn object(metadata: &Metadata) -> Value {
@@ -12,6 +15,7 @@ pub(super) fn object(metadata: &Metadata) -> Value {
         votes,
         suppression,
         not_after,
+        probed,
     } = metadata;
     json!({
         "observation": observation_object(observation),
@@ -29,6 +33,7 @@ pub(super) fn object(metadata: &Metadata) -> Value {
             "targets": suppression.targets,
         })),
         "not_after_at_ms": not_after,
+        "check": probed.as_ref().map(probed_object),
     })
 }
 
@@ -58,6 +63,15 @@ fn observation_object(observation: &Observation) -> Value {
         "next_check_interval_seconds": next_check_interval_seconds,
         "first_recovered_at_ms": first_recovered_at,
         "closed_at_ms": closed_at,
+    })
+}
+
+fn probed_object(probed: &Probed) -> Value {
+    json!({
+        "method": probed.method.map(Method::as_str),
+        "rtt_ms": probed.rtt_ms(),
+        "phases": check::phases(&probed.phases.values()),
+        "redirect_count": probed.redirect_count,
     })
 }
 

@@ -224,6 +224,7 @@ pub(crate) fn object(event: &Event, url: Option<&str>, transitions: &[Transition
 
 fn transition_object(transition: &Transition) -> Value {
     let evidence = transition.evidence.as_deref();
+    let class = evidence.and_then(Evidence::failure);
     json!({
         "id": json_id(transition.id.get()),
         "before": transition.before.map(model::fact::State::as_str),
@@ -231,7 +232,8 @@ fn transition_object(transition: &Transition) -> Value {
         "reason": transition.reason.as_str(),
         "source": transition.source,
         "changed_at_ms": transition.changed_at.0,
-        "class": evidence.and_then(Evidence::failure).map(FailureClass::as_str),
+        "class": class.map(FailureClass::as_str),
+        "legacy_code": class.and_then(FailureClass::legacy_code),
         "status": evidence.map(|seen| seen.status).filter(|&status| status > 0),
         "tls": evidence.map(|seen| check::tls_object(seen, seen.flags)),
         "redirects": evidence.map(check::redirects_object),
@@ -245,8 +247,9 @@ mod tests {
     use model::belief::{Belief, Canaries, Signals, Stance};
     use model::evidence::{HopSeen, TlsSeen};
     use model::fact::{Reason, State};
-    use model::metadata::{Observation, Says, Vote, Votes};
-    use model::outcome::flags;
+    use model::metadata::{Observation, Probed, Says, Vote, Votes};
+    use model::outcome::{Phases, flags};
+    use model::target::Method;
     use model::{FactId, Metadata};
 
     use super::*;
@@ -342,6 +345,15 @@ mod tests {
             votes: Some(Box::new(votes)),
             suppression: None,
             not_after: Some(UnixMs(1_797_000_000_000)),
+            probed: Some(Probed {
+                method: Some(Method::Get),
+                phases: Phases {
+                    connect_us: 900,
+                    total_us: 14_900,
+                    ..Phases::NONE
+                },
+                redirect_count: 1,
+            }),
         }
     }
 

@@ -9,7 +9,7 @@ use model::fact::{CheckType, Event, Fact, State, Transition};
 use model::ids::FactMint;
 use model::inbox::Cadence;
 use model::outcome::flags;
-use model::target::Maintenance;
+use model::target::{Maintenance, Method};
 use model::{
     Belief, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
     UnixMs,
@@ -77,6 +77,7 @@ impl Life {
                 group_id: 42,
                 generation,
                 interval_s: INTERVAL_S,
+                method: Some(Method::Head),
                 maintenance: None,
             },
         }

@@ -5,11 +5,12 @@ use model::FailureClass::{
     ConnectRefused, DnsNxdomain, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency,
     LocalPressure, TlsDeprecated, TlsUnsupported,
 };
-use model::fact::{Reason, State};
+use model::fact::{CheckType, Reason, State};
 use model::inbox::Cadence;
 use model::limits::{FIRST_FAILURE_HOLD_MS, FLAP_WINDOW_MS};
-use model::metadata::Observation;
-use model::outcome::flags;
+use model::metadata::{Observation, Probed};
+use model::outcome::{Phases, flags};
+use model::target::Method;
 use model::{Generation, UnixMs};
 
 use crate::script::{Check, Life, START};
@@ -77,6 +78,42 @@ fn each_transition_says_when_what_was_seen_and_when_the_next_check_is() {
         ..always
     };
     assert_eq!(observations(&life), [opened, confirmed, closed]);
+}
+
+#[test]
+fn each_transition_says_how_its_check_went() {
+    let mut life = Life::new();
+    let phases = |seq: u32| Phases {
+        ttfb_us: seq * 1_000,
+        total_us: seq * 2_000 + 999,
+        ..Phases::NONE
+    };
+    let checks = [HttpTimeout, HttpStatus, HttpStatus].map(|class| (Some(class), 60_000));
+    for check in checks.into_iter().chain([(None, 60_000)]) {
+        life.check_with(check, |outcome| {
+            (outcome.phases, outcome.hops) = (phases(outcome.seq), outcome.seq as u8);
+        });
+    }
+    let known = life.transitions.iter().map(|t| t.metadata.as_deref());
+    let told: Vec<Probed> = known
+        .map(|known| known.and_then(|known| known.probed).expect("by a check"))
+        .collect();
+    // Opened with what was held, confirmed and closed with what led to that.
+    let expected = [1, 3, 4].map(|seq| Probed {
+        method: Some(Method::Head),
+        phases: phases(seq),
+        redirect_count: seq as u8,
+    });
+    assert_eq!(told, expected);
+    assert_eq!(told[0].rtt_ms(), Some(2));
+    // Whoever closes by hand has made no check.
+    life.check((Some(HttpStatus), 60_000));
+    life.input(Input::Closed {
+        check_type: CheckType::Http,
+        by: "ann".to_owned(),
+    });
+    let last = life.transitions.last().and_then(|t| t.metadata.as_deref());
+    assert_eq!(last.expect("known").probed, None);
 }
 
 #[test]

@@ -241,6 +241,9 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use model::metadata::Probed;
+    use model::outcome::Phases;
+    use model::target::Method;
     use proptest::prelude::*;
 
     use super::*;
@@ -260,6 +263,18 @@ mod tests {
         let mut batches = Vec::new();
         let (_, end) = walk(bytes, 0, |batch| batches.push(batch));
         (batches, end)
+    }
+
+    /// 15 % of the 197 bytes of a fact without it.
+    #[test]
+    fn how_a_check_went_makes_no_fact_much_larger() {
+        let probed = Probed {
+            method: Some(Method::Head),
+            phases: Phases::from([Some(2_000_000); 6]),
+            redirect_count: 10,
+        };
+        let added = postcard::to_allocvec(&probed).expect("encodes").len();
+        assert!(added <= 28, "{added} B");
     }
 
     proptest! {

@@ -214,6 +214,7 @@ pub(super) fn subject_of(event: &Event) -> Subject {
         group_id: event.group_id,
         generation: Generation(0),
         interval_s: 0,
+        method: None,
         maintenance: None,
     }
 }

@@ -243,14 +243,15 @@ fn subject(tenant: &Tenant, windows: &Windows, now: UnixMs) -> Subject {
         group_id,
         generation,
         interval_s,
+        method,
         maintenance,
-        ..
     } = *tenant;
     Subject {
         target,
         group_id,
         generation,
         interval_s,
+        method,
         maintenance: windows.of_target((target, group_id), maintenance, now),
     }
 }

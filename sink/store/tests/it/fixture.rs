@@ -6,8 +6,9 @@ use model::belief::{Belief, Signals, Stance};
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::ids::FactMint;
 use model::limits::FACT_EPOCH_UNIX_MS;
-use model::metadata::{Observation, Says, Vote, Votes};
-use model::target::TargetConfig;
+use model::metadata::{Observation, Probed, Says, Vote, Votes};
+use model::outcome::Phases;
+use model::target::{Method, TargetConfig};
 use model::{Evidence, FactId, Metadata, TargetId, TargetSpec, UnixMs};
 use store::{
     ALL_SHARDS, Applied, Claim, Fence, Floors, FreshnessRow, FreshnessWritten, ImportId, ImportRow,
@@ -271,6 +272,15 @@ fn metadata(seq: u32, now: UnixMs) -> Metadata {
         votes: (seq == 2).then(|| Box::new(votes)),
         suppression: None,
         not_after: (seq == 1).then_some(now),
+        probed: (seq < 3).then_some(Probed {
+            method: (seq == 1).then_some(Method::Head),
+            phases: Phases {
+                ttfb_us: 12_345,
+                total_us: u32::MAX - 1,
+                ..Phases::NONE
+            },
+            redirect_count: 3,
+        }),
     }
 }
 
