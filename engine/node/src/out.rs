@@ -116,7 +116,7 @@ pub(crate) fn printable(text: &str, indent: &str) -> String {
             '\n' => shown.extend(["\n", indent]),
             '\t' => shown.push('\t'),
             control if control.is_control() => {
-                shown.push_str(&format!("\\x{:02x}", u32::from(control)));
+                shown.extend(["\\x", &format!("{:02x}", u32::from(control))]);
             }
             turning if turns_lines(turning) => shown.extend(turning.escape_unicode()),
             other => shown.push(other),
