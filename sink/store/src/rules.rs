@@ -21,6 +21,26 @@ pub(crate) const IS_CHECKED: &str = "(monitor_active = 1 AND NOT EXISTS \
     (SELECT 1 FROM jetpack_monitor_paused_targets AS paused \
      WHERE paused.target_id = jetpack_monitor_check_targets.id))";
 
+/// Which targets of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    /// Those that are in a list, paused or not.
+    Listed,
+    /// Those that are checked.
+    Checked,
+}
+
+impl Which {
+    pub(crate) fn of(only_active: bool) -> Self {
+        if only_active {
+            Self::Checked
+        } else {
+            Self::All
+        }
+    }
+}
+
 /// Queue of internal jobs.
 pub(crate) const QUEUE_INTERNAL: u8 = 3;
 /// Attempts of a job before it is dead.

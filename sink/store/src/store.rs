@@ -13,6 +13,7 @@ use crate::answer::{
 use crate::lease::{Claim, Fence};
 use crate::mysql::{Lane, MysqlUrl};
 use crate::options::OpenOptions;
+use crate::rules::Which;
 use crate::schema::{IndexStep, MigrationPlan, MigrationStep};
 use crate::url::StoreUrl;
 use crate::{Result, StoreError, mysql, sqlite};
@@ -233,7 +234,8 @@ impl Store {
         limit: usize,
         only_active: bool,
     ) -> Result<TargetPage> {
-        ask!(self, Control, |db| db.targets(after, limit, only_active))
+        let which = Which::of(only_active);
+        ask!(self, Control, |db| db.targets(after, limit, which))
     }
 
     /// The targets `ids`, active or not; those that are not there are left out. Each 500 of them

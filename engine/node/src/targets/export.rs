@@ -26,6 +26,8 @@ const PAGE: usize = 5_000;
 pub(crate) struct Exported {
     /// Lines written.
     pub(crate) rows: u64,
+    /// Of those, targets that are paused: a list has no word for that.
+    pub(crate) paused: u64,
     /// Targets that are left out; each was named.
     pub(crate) refused: u64,
 }
@@ -33,16 +35,29 @@ pub(crate) struct Exported {
 impl Exported {
     /// One line for a person.
     pub(crate) fn sentence(self) -> String {
-        let Self { rows, refused } = self;
+        let Self {
+            rows,
+            paused,
+            refused,
+        } = self;
+        let all = rows + refused;
         format!(
-            "{} targets: {rows} exported, {refused} refused",
-            rows + refused
+            "{all} targets: {rows} exported{}, {refused} refused",
+            and_paused(paused)
         )
     }
 }
 
-/// Writes the active targets of `store` to a new file that nobody else may read: headers may be
-/// secrets.
+/// What is said of paused ones among exported targets: who takes them elsewhere has to know.
+pub(super) fn and_paused(paused: u64) -> String {
+    if paused == 0 {
+        return String::new();
+    }
+    format!(" ({paused} of them paused here, which only this store knows)")
+}
+
+/// Writes the targets of `store`, paused or not, to a new file that nobody else may read: headers
+/// may be secrets.
 ///
 /// # Errors
 /// The store's; a file that is there already or cannot be written.
@@ -57,7 +72,7 @@ pub(crate) async fn to_file(store: &Store, path: &Path) -> anyhow::Result<Export
     Ok(done)
 }
 
-/// Writes the active targets of `store` to `out`, until nobody takes more.
+/// Writes the targets of `store`, paused or not, to `out`, until nobody takes more.
 ///
 /// # Errors
 /// The store's.
@@ -79,7 +94,7 @@ async fn lines(
     let mut goes_on = write(&columns.header()).context(failed)?;
     let (mut done, mut after) = (Exported::default(), None);
     while goes_on {
-        let page = store.targets(after, PAGE, true).await?;
+        let page = store.listed_targets(after, PAGE).await?;
         for (id, error) in &page.refused {
             done.refused += 1;
             out::remark(format_args!("target {id} in the store: {error}"));
@@ -89,6 +104,7 @@ async fn lines(
                 Ok(line) => {
                     goes_on = write(&line).context(failed)?;
                     done.rows += 1;
+                    done.paused += u64::from(!target.active);
                 }
                 Err(column) => {
                     done.refused += 1;
@@ -117,7 +133,7 @@ impl Widths {
         let mut widths = Self::least();
         let mut after = None;
         loop {
-            let page = store.targets(after, PAGE, true).await?;
+            let page = store.listed_targets(after, PAGE).await?;
             page.targets.iter().for_each(|target| widths.widen(target));
             if page.last.is_none() {
                 return Ok(widths);
@@ -288,6 +304,36 @@ X-A: 1,\"X-B: a, \"\"b\"\"\",\"200,300-301\",,,,\
         to_file(&first, &exported)
             .await
             .expect_err("it is there already");
+    }
+
+    /// Lesson: a paused target was left out, so that an import with --prune switched it off, and
+    /// it was not checked after it was resumed.
+    #[tokio::test]
+    async fn a_paused_target_is_exported_and_outlives_a_prune_with_that_list() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = open(&dir, "a.db").await;
+        let (list, exported) = (dir.path().join("in.csv"), dir.path().join("out.csv"));
+        std::fs::write(&list, LIST).expect("written");
+        import(&store, &list).await;
+        let id = TargetId::new(7).expect("positive");
+        let paused = store.pause_target(id, "ann".to_owned(), UnixMs(1)).await;
+        assert_eq!(paused.expect("asked"), store::Switched::Done);
+        let done = to_file(&store, &exported).await.expect("exported");
+        assert_eq!((done.rows, done.paused, done.refused), (6, 1, 0));
+        assert_eq!(
+            done.sentence(),
+            "6 targets: 6 exported (1 of them paused here, which only this store knows), 0 refused"
+        );
+        let order = ImportOrder {
+            path: exported,
+            prune: true,
+            strict: true,
+        };
+        let summary = import_file(&store, &order, ImportId(UnixMs(2)), &mut |_| ()).await;
+        assert_eq!(summary.expect("imported").pruned, 0);
+        assert_eq!(store.active_targets().await.expect("counted"), 5);
+        store.resume_target(id).await.expect("asked");
+        assert_eq!(store.active_targets().await.expect("counted"), 6);
     }
 
     #[test]

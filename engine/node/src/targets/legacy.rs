@@ -2,19 +2,23 @@
 
 use store::{ImportId, ImportRow, Store};
 
+use super::export::and_paused;
 use super::import::{ImportSummary, end};
 use crate::out;
 
 /// Rows of one page, and of one transaction of an export.
 const PAGE: usize = 1_000;
 
-/// What came of an export; the three add up to the active targets of the store.
+/// What came of an export; but for the paused, its numbers add up to the targets of the store that
+/// are in a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exported {
     /// New rows.
     pub(crate) inserted: u64,
     /// Rows that were there.
     pub(crate) updated: u64,
+    /// Targets among all of these that are paused.
+    pub(crate) paused: u64,
     /// Targets that no legacy row can say; each was named.
     pub(crate) refused: u64,
 }
@@ -25,10 +29,12 @@ impl Exported {
         let Self {
             inserted,
             updated,
+            paused,
             refused,
         } = self;
         let rows = inserted + updated + refused;
-        format!("{rows} targets: {inserted} inserted, {updated} updated, {refused} refused")
+        let paused = and_paused(paused);
+        format!("{rows} targets{paused}: {inserted} inserted, {updated} updated, {refused} refused")
     }
 }
 
@@ -70,14 +76,19 @@ pub(crate) async fn import(
     }
 }
 
-/// Writes our active targets into the legacy table.
+/// Writes our targets, paused or not, into the legacy table.
 ///
 /// # Errors
 /// The store's; pages before the failed one are written, and doing it again is harmless.
 pub(crate) async fn export(store: &Store) -> anyhow::Result<Exported> {
     let (mut done, mut after) = (Exported::default(), None);
     loop {
-        let page = store.targets(after, PAGE, true).await?;
+        let mut page = store.listed_targets(after, PAGE).await?;
+        for target in page.targets.iter_mut().filter(|target| !target.active) {
+            done.paused += 1;
+            // A pause is ours alone, and stays: it is no reason to switch a row off for others.
+            target.active = true;
+        }
         let report = store.put_legacy(page.targets).await?;
         done.inserted += report.inserted;
         done.updated += report.updated;

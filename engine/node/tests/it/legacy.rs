@@ -439,11 +439,16 @@ fn targets_go_from_the_legacy_table_to_ours_to_a_list_and_back() {
     let back = Bed::new("[legacy]\nbuckets = 2\n");
     let imported = back.run(&["targets", "import", text(&csv)]);
     assert_eq!(code(&imported), 0, "{}", stderr(&imported));
+    // A pause is ours: for the others the target is what it was.
+    let paused = back.run(&["targets", "pause", "7"]);
+    assert_eq!(code(&paused), 0, "{}", stderr(&paused));
     let said = export(&back, &["--to-legacy"]);
-    assert_eq!(said, "2 targets: 2 inserted, 0 updated, 0 refused\n");
+    let expected = "2 targets (1 of them paused here, which only this store knows): 2 inserted, \
+                    0 updated, 0 refused\n";
+    assert_eq!(said, expected);
     let rows = "SELECT jetpack_monitor_site_id, blog_id, bucket_no, monitor_url, check_interval, \
-                site_status FROM jetpack_monitor_sites ORDER BY 1";
-    let expected = "5\t7\t1\thttp://a.example/\t1\t1\n7\t8\t1\thttp://b.example/\t5\t1";
+                site_status, monitor_active FROM jetpack_monitor_sites ORDER BY 1";
+    let expected = "5\t7\t1\thttp://a.example/\t1\t1\t1\n7\t8\t1\thttp://b.example/\t5\t1\t1";
     assert_eq!(back.sql(rows), expected);
 }
 

@@ -21,6 +21,7 @@ use crate::legacy::{
     MARK_MASK, MARK_SHIFT, Name,
 };
 use crate::operators::PAUSED;
+use crate::rules::Which;
 use crate::{Result, StoreError};
 
 mod drift;
@@ -77,22 +78,12 @@ fn select(legacy: &Legacy, buckets: bool) -> String {
     )
 }
 
-/// Which rows of a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
-    All,
-    /// Those that are checked but for a pause.
-    Active,
-    /// Those that are checked.
-    Checked,
-}
-
 /// A page in the order of ids. Parameters: the id before it, and how many rows.
 fn page(legacy: &Legacy, buckets: bool, which: Which) -> String {
     let (id, active) = (legacy.columns.id.quoted(), legacy.columns.active.quoted());
     let which = match which {
         Which::All => String::new(),
-        Which::Active => format!(" AND s.{active} = 1"),
+        Which::Listed => format!(" AND s.{active} = 1"),
         Which::Checked => format!(" AND s.{active} = 1 AND p.target_id IS NULL"),
     };
     let head = select(legacy, buckets);
@@ -221,14 +212,13 @@ impl Session {
         &mut self,
         after: Option<TargetId>,
         limit: usize,
-        only_active: bool,
+        which: Which,
     ) -> Result<TargetPage> {
         let legacy = self.named_legacy()?;
         let are_ours = self.source().is_some();
-        let which = match (only_active, are_ours) {
-            (false, _) => Which::All,
-            (true, false) => Which::Active,
-            (true, true) => Which::Checked,
+        let which = match which {
+            Which::Checked if !are_ours => Which::Listed,
+            which => which,
         };
         let sql = page(&legacy, false, which);
         let place = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
@@ -271,7 +261,7 @@ impl Session {
         let rows = match range {
             LegacyRange::After { id, limit } => {
                 let place = vec![raw(*id), Value::Int(whole(*limit))];
-                let sql = page(&legacy, buckets, Which::Active);
+                let sql = page(&legacy, buckets, Which::Listed);
                 self.ask(&sql, place).await?
             }
             LegacyRange::Bucket { bucket, id, limit } => {

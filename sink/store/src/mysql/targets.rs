@@ -6,7 +6,7 @@ use mysql_async::{Row, Value};
 use super::session::Session;
 use crate::answer::{ChangePage, FoundTargets, TargetPage};
 use crate::columns::{CONFIG_LEN, Field, Head, config_list, read_target};
-use crate::rules::IS_CHECKED;
+use crate::rules::{IS_CHECKED, Which};
 use crate::{Result, StoreError};
 
 /// Columns before the configuration.
@@ -30,15 +30,15 @@ impl Session {
         &mut self,
         after: Option<TargetId>,
         limit: usize,
-        only_active: bool,
+        which: Which,
     ) -> Result<TargetPage> {
         if self.source().is_some() {
-            return self.legacy_targets(after, limit, only_active).await;
+            return self.legacy_targets(after, limit, which).await;
         }
-        let which = if only_active {
-            &format!("id > ? AND {IS_CHECKED}")
-        } else {
-            "id > ?"
+        let which = match which {
+            Which::All => "id > ?",
+            Which::Listed => "id > ? AND monitor_active = 1",
+            Which::Checked => &format!("id > ? AND {IS_CHECKED}"),
         };
         let page = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
         // One snapshot for the rows and the change number that goes with them.

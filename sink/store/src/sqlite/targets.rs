@@ -12,9 +12,11 @@ use super::field::field;
 use crate::Result;
 use crate::answer::{ChangePage, FoundTargets, TargetPage};
 use crate::columns::{Head, ReadTarget, config_list, plain, read_target};
-use crate::rules::IS_CHECKED;
+use crate::rules::{IS_CHECKED, Which};
 
 static PAGE: LazyLock<String> = LazyLock::new(|| select("id > ?1", "id"));
+static LISTED_PAGE: LazyLock<String> =
+    LazyLock::new(|| select("id > ?1 AND monitor_active = 1", "id"));
 static ACTIVE_PAGE: LazyLock<String> =
     LazyLock::new(|| select(&format!("id > ?1 AND {IS_CHECKED}"), "id"));
 static BY_ID: LazyLock<String> = LazyLock::new(|| select("id = ?1", "id"));
@@ -46,9 +48,13 @@ impl Db {
         &mut self,
         after: Option<TargetId>,
         limit: usize,
-        only_active: bool,
+        which: Which,
     ) -> Result<TargetPage> {
-        let sql = if only_active { &ACTIVE_PAGE } else { &PAGE };
+        let sql = match which {
+            Which::All => &PAGE,
+            Which::Listed => &LISTED_PAGE,
+            Which::Checked => &ACTIVE_PAGE,
+        };
         self.run(|connection| {
             let after = after.map_or(0, TargetId::get);
             // One snapshot for the rows and the change number that goes with them.

@@ -9,6 +9,7 @@ use crate::changes::{Changes, Position, Reader};
 use crate::lease::JournalId;
 use crate::legacy::{BucketTally, LegacyRange, LegacyRow};
 use crate::mysql::{self, Lane};
+use crate::rules::Which;
 
 impl Store {
     /// The next `limit` rows of the legacy table after the id `after`, wherever the targets of a
@@ -27,7 +28,8 @@ impl Store {
             Backend::Sqlite(client) => Err(client.no_legacy()),
             Backend::Mysql(client) => {
                 let work = async move |db: &mut mysql::Session| {
-                    db.legacy_targets(after, limit, only_active).await
+                    db.legacy_targets(after, limit, Which::of(only_active))
+                        .await
                 };
                 client.ask(Lane::Control, work).await
             }

@@ -4,8 +4,10 @@ use model::{TargetId, UnixMs, Window, WindowId};
 
 use super::{Backend, Store};
 use crate::Result;
+use crate::answer::TargetPage;
 use crate::mysql::{self, Lane};
 use crate::operators::{PausedTarget, Switched, WindowList};
+use crate::rules::Which;
 
 impl Store {
     /// Keeps a maintenance window that `by` adds at `now`, and forgets those that were once and
@@ -55,6 +57,19 @@ impl Store {
     /// As [`Store::pause_target`].
     pub async fn resume_target(&self, target: TargetId) -> Result<Switched> {
         ask!(self, Control, |db| db.resume_target(target))
+    }
+
+    /// The next `limit` targets after the id `after` that are in a list; of those the paused ones
+    /// are not active. Ask until `last` is `None`.
+    ///
+    /// # Errors
+    /// As [`Store::targets`].
+    pub async fn listed_targets(
+        &self,
+        after: Option<TargetId>,
+        limit: usize,
+    ) -> Result<TargetPage> {
+        ask!(self, Control, |db| db.targets(after, limit, Which::Listed))
     }
 
     /// Targets that are paused, by id: all, or this one.

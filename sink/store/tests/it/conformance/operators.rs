@@ -171,6 +171,8 @@ pub(crate) async fn a_paused_target_is_not_active_whatever_lists_say<B: Backend>
         .targets;
     let states: Vec<_> = all.iter().map(|target| target.active).collect();
     assert_eq!(states, [false, true]);
+    let listed = store.listed_targets(None, 10).await.expect("a page");
+    assert_eq!((listed.targets, listed.refused), (all, Vec::new()));
     assert_eq!(store.counts().await.expect("counted").active, 1);
     assert_eq!(store.active_targets().await.expect("counted"), 1);
     store.resume_target(target(7)).await.expect("asked");
