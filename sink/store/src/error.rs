@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::changes::{LostChanges, NoChanges};
-use crate::lease::Held;
+
+mod kinds;
 
 /// A store that could not be opened, or a request that it could not do. A request that failed
 /// changed nothing, unless its documentation says that it works in chunks.
@@ -363,6 +364,19 @@ pub enum StoreError {
         /// What is missing, a phrase each with what to do.
         differences: Vec<String>,
     },
+    /// A table of an older system that takes no part in transactions.
+    #[error(
+        "the legacy table {table} of the store {store} is kept by the engine {engine}, which does \
+         not undo what a transaction wrote: move it with ALTER TABLE {table} ENGINE=InnoDB"
+    )]
+    LegacyEngine {
+        /// The address, its password masked.
+        store: String,
+        /// The table.
+        table: String,
+        /// What the server says of it.
+        engine: String,
+    },
     /// Legacy tables were named for a store that can have none.
     #[error(
         "the store {store} has no legacy tables: they are in a MySQL database; name it with \
@@ -566,30 +580,4 @@ pub enum StoreError {
         /// What the server said.
         detail: String,
     },
-}
-
-impl StoreError {
-    pub(crate) fn held(store: String, held: Held) -> Self {
-        Self::Held {
-            store,
-            node: held.node,
-            holder: held.holder,
-            left_s: held.left_ms.div_ceil(1_000),
-        }
-    }
-
-    /// Whether the same request may succeed later without anybody doing anything: a busy, full,
-    /// silent or restarting database.
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Locked { .. }
-                | Self::Unreachable { .. }
-                | Self::TooManyConnections { .. }
-                | Self::Contended { .. }
-                | Self::TimedOut { .. }
-                | Self::ConnectionLost { .. }
-                | Self::OutcomeUnknown { .. }
-        )
-    }
 }

@@ -16,8 +16,8 @@ const COLUMNS: &str = "SELECT table_name, column_name, data_type, is_nullable, \
     character_maximum_length, extra FROM information_schema.columns \
     WHERE table_schema = DATABASE()";
 
-const VIEWS: &str = "SELECT table_name FROM information_schema.tables \
-    WHERE table_schema = DATABASE() AND table_type = 'VIEW'";
+const TABLES: &str = "SELECT table_name, table_type, engine FROM information_schema.tables \
+    WHERE table_schema = DATABASE()";
 
 const KEYS: &str = "SELECT table_name, index_name, non_unique, column_name \
     FROM information_schema.statistics WHERE table_schema = DATABASE() \
@@ -25,6 +25,9 @@ const KEYS: &str = "SELECT table_name, index_name, non_unique, column_name \
 
 /// What a column is where the server numbers its rows.
 const NUMBERED: &str = " auto_increment";
+
+/// The one engine whose rows are written with a transaction or not at all; `TiDB` calls its own so.
+pub(super) const ENGINE: &str = "InnoDB";
 
 /// A table, or a view, with what matters of it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,8 @@ struct Table {
     /// Columns of each key, and whether it is unique, by name: `unique (a, b)`.
     keys: BTreeMap<String, String>,
     is_view: bool,
+    /// The engine, where it is another one than [`ENGINE`].
+    foreign_engine: Option<String>,
 }
 
 type Tables = BTreeMap<String, Table>;
@@ -113,9 +118,11 @@ async fn look(session: &mut Session) -> Result<Tables> {
     for (table, name, key) in keys(parts?) {
         found.entry(table).or_default().keys.insert(name, key);
     }
-    for row in session.fetch(VIEWS, Vec::new()).await? {
-        let (view,): (String,) = read(&url, row)?;
-        found.entry(view).or_default().is_view = true;
+    for row in session.fetch(TABLES, Vec::new()).await? {
+        let (name, kind, engine): (String, String, Option<String>) = read(&url, row)?;
+        let table = found.entry(name).or_default();
+        table.is_view = kind == "VIEW";
+        table.foreign_engine = engine.filter(|engine| !engine.eq_ignore_ascii_case(ENGINE));
     }
     Ok(found)
 }
@@ -178,12 +185,21 @@ fn differences(expected: &Tables, found: &Tables, forced: &str, all_needed: bool
                 differences.push(format!("{name} is no {kind}"));
             }
             Some(there) => {
+                differences.extend(of_engine(name, there));
                 differences.extend(of_columns(name, table, there));
                 differences.extend(of_keys(name, table, there, forced));
             }
         }
     }
     differences
+}
+
+fn of_engine(name: &str, there: &Table) -> Option<String> {
+    let engine = there.foreign_engine.as_ref()?;
+    Some(format!(
+        "{name} is kept by the engine {engine}, which does not undo what a transaction wrote \
+         (ALTER TABLE {name} ENGINE={ENGINE})"
+    ))
 }
 
 fn of_columns(name: &str, table: &Table, there: &Table) -> Vec<String> {

@@ -3,8 +3,8 @@
 
 use mysql_async::Value;
 
-use super::super::session::Session;
-use super::super::structure::{Columns, columns};
+use super::super::session::{Session, read};
+use super::super::structure::{Columns, ENGINE, columns};
 use super::row::SETTINGS;
 use crate::legacy::{Legacy, LegacyFreshness, Name};
 use crate::{Result, StoreError};
@@ -15,6 +15,10 @@ const UNIQUE: &str = "SELECT COUNT(*) FROM (SELECT index_name \
     FROM information_schema.statistics \
     WHERE table_schema = DATABASE() AND table_name = ? AND non_unique = 0 \
     GROUP BY index_name HAVING COUNT(*) = 1 AND MAX(column_name = ?) = 1) AS found";
+
+/// The engine of a table, where it is not the one that is needed; a view has none.
+const OTHER_ENGINE: &str = "SELECT engine FROM information_schema.tables \
+    WHERE table_schema = DATABASE() AND table_name = ? AND engine <> ?";
 
 /// What a column must be.
 #[derive(Clone, Copy)]
@@ -62,6 +66,9 @@ impl Session {
         if !differences.is_empty() {
             return Err(StoreError::LegacyAmbiguous { store, differences });
         }
+        if legacy.load && !of_no_row(&legacy).is_empty() {
+            self.require_transactions(&legacy.table).await?;
+        }
         if legacy.load && !self.is_look_only() {
             for statement in of_no_row(&legacy) {
                 // A server that takes no writes now may take them later; a right is for somebody
@@ -72,6 +79,21 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a legacy table that keeps what is rolled back: a status would stay written whose
+    /// event was not.
+    pub(super) async fn require_transactions(&mut self, table: &Name) -> Result<()> {
+        let names = vec![Value::from(table.as_str()), Value::from(ENGINE)];
+        let Some(row) = self.fetch(OTHER_ENGINE, names).await?.pop() else {
+            return Ok(());
+        };
+        let (engine,): (String,) = read(self.url(), row)?;
+        Err(StoreError::LegacyEngine {
+            store: self.url().to_string(),
+            table: table.to_string(),
+            engine,
+        })
     }
 
     /// Tables of which several rows may be of one target or of one blog: each target would be

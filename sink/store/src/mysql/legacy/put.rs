@@ -40,6 +40,7 @@ impl Session {
     pub(crate) async fn put_legacy(&mut self, targets: &[Target]) -> Result<LegacyReport> {
         let legacy = self.named_legacy()?;
         self.connect().await?;
+        self.require_transactions(&legacy.table).await?;
         let room = room(&legacy, &structure::columns(self).await?);
         let mut report = LegacyReport::default();
         let mut good = Vec::with_capacity(targets.len());

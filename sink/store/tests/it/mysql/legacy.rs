@@ -456,6 +456,36 @@ async fn tables_that_are_not_as_described_are_refused_with_what_differs() {
     );
 }
 
+/// Lesson: nobody asked for the engine, and the status of an event that was rolled back stayed.
+#[tokio::test]
+async fn a_legacy_table_without_transactions_is_refused_where_it_is_written_to() {
+    let backend = with_sites("(5, 7, 0, 'http://a.test/', 1, 5)");
+    for engine in ["MyISAM", "Aria"] {
+        backend.number(&format!(
+            "ALTER TABLE jetpack_monitor_sites ENGINE={engine}"
+        ));
+        let error = open_as(&backend.url(), described()).await;
+        let sentence = error.expect_err("refused").to_string();
+        let begin = "the legacy table jetpack_monitor_sites of the store mysql://";
+        assert!(sentence.starts_with(begin), "{sentence}");
+        let todo = "move it with ALTER TABLE jetpack_monitor_sites ENGINE=InnoDB";
+        assert!(sentence.contains(engine), "{sentence}");
+        assert!(sentence.ends_with(todo), "{sentence}");
+    }
+    // Who only copies its rows may have it as it is, and may not write there either.
+    let beside = Legacy {
+        load: false,
+        ..described()
+    };
+    let store = open_as(&backend.url(), beside).await.expect("opens");
+    let page = store.legacy_targets(None, 10, true).await.expect("a page");
+    assert_eq!(page.targets.len(), 1);
+    let error = store.put_legacy(page.targets).await.expect_err("refused");
+    assert!(matches!(error, StoreError::LegacyEngine { .. }), "{error}");
+    backend.number("ALTER TABLE jetpack_monitor_sites ENGINE=InnoDB");
+    open_as(&backend.url(), described()).await.expect("opens");
+}
+
 /// A row of settings too many would be a target too many, and one that changes with each reading.
 #[tokio::test]
 async fn settings_and_targets_that_may_be_there_twice_are_refused_with_what_to_do() {

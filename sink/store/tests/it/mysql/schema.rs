@@ -157,6 +157,25 @@ async fn tables_that_a_tool_made_again_are_refused_where_facts_or_their_rules_wo
     assert_eq!(differences, expected);
 }
 
+/// Lesson: a table of ours that was moved to an engine without transactions passed.
+#[tokio::test]
+async fn a_table_of_ours_without_transactions_differs() {
+    let backend = Mysql::fresh();
+    backend.number("ALTER TABLE jetpack_monitor_events ENGINE=MyISAM");
+    let StoreError::SchemaDiffers { differences, .. } =
+        Store::open(&backend.url()).await.expect_err("refused")
+    else {
+        panic!("another error");
+    };
+    assert_eq!(
+        differences,
+        [
+            "jetpack_monitor_events is kept by the engine MyISAM, which does not undo what a \
+             transaction wrote (ALTER TABLE jetpack_monitor_events ENGINE=InnoDB)"
+        ]
+    );
+}
+
 #[tokio::test]
 async fn tables_of_another_program_under_our_names_are_left_alone() {
     let backend = Mysql::empty();
