@@ -502,6 +502,17 @@ pub enum StoreError {
         /// Limit of the server.
         max_bytes: usize,
     },
+    /// A statement does not fit into a packet of the server.
+    #[error(
+        "the store {store} takes no packet as large as one of our statements ({detail}): raise \
+         max_allowed_packet of its server, and of what is between"
+    )]
+    PacketRefused {
+        /// The address, its password masked.
+        store: String,
+        /// What was said.
+        detail: String,
+    },
     /// Another process works alone on the store: it migrates it.
     #[error(
         "the store {store} is being migrated by another ringwatch (connection {connection} of the \

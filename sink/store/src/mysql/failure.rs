@@ -60,6 +60,10 @@ pub(super) fn working(url: &MysqlUrl, error: DriverError) -> StoreError {
                 IoError::Tls(cause) => cause.to_string(),
             },
         },
+        error @ DriverError::Driver(Misuse::PacketTooLarge) => StoreError::PacketRefused {
+            store: url.to_string(),
+            detail: error.to_string(),
+        },
         other => StoreError::ConnectionLost {
             store: url.to_string(),
             detail: other.to_string(),
@@ -90,6 +94,8 @@ fn server(url: &MysqlUrl, error: ServerError) -> StoreError {
         1021 | 1114 => StoreError::ServerDiskFull { store, detail },
         // A file that cannot be written, the storage engine's own error.
         3 | 1026 | 1030 if is_no_space(&detail) => StoreError::ServerDiskFull { store, detail },
+        // Larger than max_allowed_packet.
+        1153 => StoreError::PacketRefused { store, detail },
         // No database of the session, no table, no column, no index: there were, when it was
         // opened.
         1046 | 1051 | 1054 | 1146 | 1176 => StoreError::TableGone { store, detail },
@@ -222,6 +228,15 @@ mod tests {
             let sentence = told(code).to_string();
             let needed = "a node needs 6, and 8 with a stream of changes";
             assert!(sentence.contains(needed), "{code}: {sentence}");
+        }
+        let refused = [told(1153), {
+            let url: MysqlUrl = "mysql://u@h/d".parse().expect("valid");
+            working(&url, DriverError::Driver(Misuse::PacketTooLarge))
+        }];
+        for error in refused {
+            let sentence = error.to_string();
+            assert!(sentence.contains("raise max_allowed_packet"), "{sentence}");
+            assert!(!error.is_transient(), "{sentence}");
         }
         let sentence = told(1062).to_string();
         assert!(
