@@ -5,8 +5,9 @@
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
+use model::ids::splitmix64;
 use model::limits::HISTORY_WAITING_MAX;
-use model::{MonoUs, Outcome};
+use model::{MonoUs, Outcome, TargetId};
 use store::{Fence, HistoryRow};
 
 use crate::apply::FactStore;
@@ -19,7 +20,7 @@ pub enum HistoryMode {
     /// Those after which something else is known of their target: the first failure, what opens,
     /// confirms and closes an incident.
     Edges,
-    /// Those, every check that is not healthy, and one in so many healthy ones.
+    /// Those, every check that is not healthy, and of each target one in so many healthy ones.
     Sample(NonZeroU32),
     /// Every check.
     All,
@@ -29,8 +30,6 @@ pub enum HistoryMode {
 pub(crate) struct History {
     mode: HistoryMode,
     pub(crate) flights: Flights<HistoryRow>,
-    /// Healthy checks since one was kept.
-    passed: u32,
     quiet: Quiet,
     pub(crate) left_out: u64,
 }
@@ -41,7 +40,6 @@ impl History {
             mode,
             // What is said again changes nothing: its ids are ours.
             flights: Flights::of(10),
-            passed: 0,
             quiet: Quiet::default(),
             left_out: 0,
         }
@@ -52,8 +50,8 @@ impl History {
         self.mode != HistoryMode::Edges
     }
 
-    /// Whether to keep a check.
-    pub(crate) fn wants(&mut self, outcome: &Outcome, is_edge: bool) -> bool {
+    /// Whether to keep a check of `target`.
+    pub(crate) fn wants(&self, target: TargetId, outcome: &Outcome, is_edge: bool) -> bool {
         if is_edge {
             return true;
         }
@@ -61,14 +59,7 @@ impl History {
             HistoryMode::Edges => false,
             HistoryMode::All => true,
             HistoryMode::Sample(_) if outcome.class != 0 => true,
-            HistoryMode::Sample(one_in) => {
-                self.passed += 1;
-                let is_it = self.passed >= one_in.get();
-                if is_it {
-                    self.passed = 0;
-                }
-                is_it
-            }
+            HistoryMode::Sample(one_in) => is_sampled(target, outcome.seq, one_in),
         }
     }
 
@@ -117,6 +108,14 @@ impl History {
     }
 }
 
+/// Whether the check number `seq` of `target` is one in `one_in`. Checks are not counted across
+/// targets: those come in the same order each interval, and the same few would be kept. Each target
+/// has a turn of its own, scattered so that not all are kept at once.
+fn is_sampled(target: TargetId, seq: u32, one_in: NonZeroU32) -> bool {
+    let turn = splitmix64(target.get() as u64) % u64::from(one_in.get());
+    (turn + u64::from(seq)).is_multiple_of(u64::from(one_in.get()))
+}
+
 #[cfg(test)]
 mod tests {
     use model::outcome::Phases;
@@ -145,14 +144,18 @@ mod tests {
             ..healthy(0, 1, UnixMs(0))
         };
         let kept = |mode| {
-            let mut history = History::new(mode);
+            let history = History::new(mode);
             let one = |(nth, is_edge): (u32, bool)| {
                 let outcome = if nth.is_multiple_of(10) {
                     failing
                 } else {
                     healthy(0, 1, UnixMs(0))
                 };
-                u32::from(history.wants(&outcome, is_edge))
+                let outcome = Outcome {
+                    seq: nth + 1,
+                    ..outcome
+                };
+                u32::from(history.wants(target(1), &outcome, is_edge))
             };
             (0..100)
                 .map(|nth| (nth, nth % 50 == 1))
@@ -160,11 +163,39 @@ mod tests {
                 .sum::<u32>()
         };
         let one_in = |n| HistoryMode::Sample(NonZeroU32::new(n).expect("positive"));
-        // 10 fail, 2 healthy ones are edges, 88 are left.
+        // 10 fail, 2 healthy ones are edges; 2 of the 12 turns of target 1 fall on failing ones.
         assert_eq!(kept(HistoryMode::Edges), 2);
-        assert_eq!(kept(one_in(8)), 10 + 2 + 11);
+        assert_eq!(kept(one_in(8)), 10 + 2 + 10);
         assert_eq!(kept(one_in(1)), 100);
         assert_eq!(kept(HistoryMode::All), 100);
+    }
+
+    /// Lesson: one healthy check in N of all was kept. Targets of one interval come in the same
+    /// order each time, and of 1,000 the same ten were kept for ever.
+    #[test]
+    fn of_each_target_one_healthy_check_in_so_many_is_kept_and_not_all_at_once() {
+        const TARGETS: i64 = 1_000;
+        const ONE_IN: u32 = 100;
+        let one_in = NonZeroU32::new(ONE_IN).expect("positive");
+        let history = History::new(HistoryMode::Sample(one_in));
+        let mut kept = vec![0; TARGETS as usize];
+        for seq in 1..=3 * ONE_IN {
+            let outcome = Outcome {
+                seq,
+                ..healthy(0, 1, UnixMs(0))
+            };
+            let mut at_once = 0;
+            for (id, kept) in (1..).zip(&mut kept) {
+                let is_kept = history.wants(target(id), &outcome, false);
+                *kept += u32::from(is_kept);
+                at_once += u32::from(is_kept);
+            }
+            assert!(at_once <= 40, "{at_once} of check {seq}");
+            if seq.is_multiple_of(ONE_IN) {
+                let rounds = seq / ONE_IN;
+                assert!(kept.iter().all(|&kept| kept == rounds), "{kept:?}");
+            }
+        }
     }
 
     #[test]

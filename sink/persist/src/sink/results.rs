@@ -146,7 +146,8 @@ impl<S: FactStore> Sink<S> {
     /// Gives a check to the history, if that wants it.
     fn keep_check(&mut self, core: u16, outcome: &Outcome, is_edge: bool, now: Now) {
         let tenant = self.slots[usize::from(core)].tenant(outcome.slot.0);
-        let Some(tenant) = tenant.filter(|_| self.history.wants(outcome, is_edge)) else {
+        let Some(tenant) = tenant.filter(|of| self.history.wants(of.target, outcome, is_edge))
+        else {
             return;
         };
         let row = HistoryRow {
