@@ -157,6 +157,15 @@ pub struct LegacyReport {
     pub refused: Vec<(i64, FieldError)>,
 }
 
+/// Rows of settings that were looked at for what no node follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UnreadSlice {
+    /// Rows that have such a setting.
+    pub(crate) rows: u64,
+    /// The key of the last row; `None` behind the last one.
+    pub(crate) last: Option<u64>,
+}
+
 /// What a slice of the legacy table says of the status of its targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriftSlice {

@@ -17,8 +17,8 @@ use crate::config::{Config, DriverWord, Layers, upstreams};
 use crate::control::Request;
 use crate::control::client::Client;
 use crate::control::lock::{self, Seen};
-use crate::run::parts;
 use crate::run::plan::{Cpus, FilesPlan, raise_nofile};
+use crate::run::{parts, unread};
 use crate::verifier::client;
 
 /// Kernel from which io_uring has everything that the cores use.
@@ -240,6 +240,9 @@ async fn store(config: &Config) -> Vec<Finding> {
                 ports::plan(&store, config).await,
             ];
             findings.extend(changes(&store, config).await);
+            if config.legacy.load {
+                findings.extend(without_effect(&store).await);
+            }
             // Nothing was written, so closing has nothing to lose.
             let _ = store.close().await;
             findings
@@ -327,6 +330,19 @@ async fn changes(store: &Store, config: &Config) -> Option<Finding> {
             Some(Finding::warn("changes", format!("sweep: {why}"), sweep))
         }
         Err(error) => Some(Finding::warn("changes", format!("sweep: {error}"), sweep)),
+    }
+}
+
+/// Settings of legacy rows that no node follows.
+async fn without_effect(store: &Store) -> Option<Finding> {
+    match store.legacy_unread().await {
+        Ok(0) => None,
+        Ok(rows) => Some(Finding::warn(
+            "settings",
+            unread::sentence(rows),
+            unread::ADVICE,
+        )),
+        Err(error) => Some(Finding::warn("settings", error.to_string(), REPAIR)),
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) mod status;
 mod summary;
 pub(crate) mod threads;
 mod trouble;
+pub(crate) mod unread;
 pub(crate) mod view;
 mod vitals;
 mod windows;
@@ -103,6 +104,7 @@ async fn node(
     let forgetting = tokio::spawn(forgetting);
     let comparing = drift::run(parts.store.clone(), config.clone(), Arc::clone(&view));
     let comparing = tokio::spawn(comparing);
+    let looking = tokio::spawn(unread::run(parts.store.clone(), config.legacy.load));
     let feeding = tokio::spawn(Feeder::new(&parts, &config).run());
     let noting = tokio::spawn(audit::run(parts.store.clone(), Arc::clone(&view)));
     let asking = tokio::spawn(ask_verifiers(&mut parts, &config)?);
@@ -124,7 +126,7 @@ async fn node(
             .as_ref()
             .map_or_else(|broken| format!("{broken:#}"), ToString::to_string),
     );
-    for task in [forgetting, comparing, noting, asking] {
+    for task in [forgetting, comparing, looking, noting, asking] {
         task.abort();
     }
     audit::finish(&parts.parts.store, &view).await;

@@ -487,6 +487,32 @@ fn a_file_can_be_exported_and_has_no_legacy_table() {
     assert_says(&refused, "legacy.load: found true");
 }
 
+/// Lesson: a row that asked for a history of its own was passed over without a word.
+#[test]
+fn settings_that_have_no_effect_are_told_by_the_doctor_and_by_a_node_once() {
+    let bed = Bed::new(LOAD);
+    let insert = |rows: &str| {
+        bed.sql(&format!(
+            "INSERT INTO jetpack_monitor_site_check_config (source_site_id, check_history_mode) \
+             VALUES {rows}"
+        ))
+    };
+    let told = "of 2 rows of settings has no effect";
+    insert("(5, NULL), (6, '')");
+    let said = stdout(&bed.run(&["doctor"]));
+    assert!(!said.contains("has no effect"), "{said}");
+    insert("(7, 'all'), (8, 'sample')");
+    let said = stdout(&bed.run(&["doctor"]));
+    assert!(said.contains(told), "{said}");
+    let mut command = run_command(&bed.data_dir());
+    command.arg("--config").arg(bed.config());
+    let mut node = Node::start(command);
+    node.wait_for(told);
+    node.signal("TERM");
+    let (code, log) = node.end();
+    assert_eq!((code, log.matches(told).count()), (0, 1), "{log}");
+}
+
 #[test]
 fn the_doctor_says_in_a_line_whether_changes_are_told_and_why_not() {
     let found = |bed: &Bed<'_>| {

@@ -29,6 +29,7 @@ mod look;
 mod put;
 mod row;
 mod stream;
+mod unread;
 
 pub(super) use self::stream::CONNECTIONS as STREAM_CONNECTIONS;
 

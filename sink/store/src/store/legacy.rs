@@ -4,12 +4,15 @@ use model::{Target, TargetId};
 
 use super::{Backend, Store};
 use crate::Result;
-use crate::answer::{DriftSlice, LegacyReport, TargetPage};
+use crate::answer::{DriftSlice, LegacyReport, TargetPage, UnreadSlice};
 use crate::changes::{Changes, Position, Reader};
 use crate::lease::JournalId;
 use crate::legacy::{BucketTally, LegacyRange, LegacyRow};
 use crate::mysql::{self, Lane};
 use crate::rules::Which;
+
+/// Rows of settings that one statement looks at.
+const UNREAD_SLICE_ROWS: usize = 25_000;
 
 impl Store {
     /// The next `limit` rows of the legacy table after the id `after`, wherever the targets of a
@@ -93,6 +96,36 @@ impl Store {
             Backend::Sqlite(client) => Err(client.no_legacy()),
             Backend::Mysql(client) => {
                 let work = async move |db: &mut mysql::Session| db.legacy_drift(after, limit).await;
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
+    /// Rows of settings of targets and blogs that ask for a history of their own
+    /// (`check_history_mode`), which no node keeps.
+    ///
+    /// # Errors
+    /// As [`Store::legacy_targets`].
+    pub async fn legacy_unread(&self) -> Result<u64> {
+        let mut rows = 0;
+        for of_blogs in [false, true] {
+            let mut after = Some(0);
+            while let Some(key) = after {
+                let slice = self.unread_slice(of_blogs, key).await?;
+                rows += slice.rows;
+                after = slice.last;
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn unread_slice(&self, of_blogs: bool, after: u64) -> Result<UnreadSlice> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work = async move |db: &mut mysql::Session| {
+                    db.legacy_unread(of_blogs, after, UNREAD_SLICE_ROWS).await
+                };
                 client.ask(Lane::Control, work).await
             }
         }
