@@ -124,7 +124,7 @@ pub struct Legacy {
     pub status: bool,
     /// Where its freshness is written.
     pub freshness: LegacyFreshness,
-    /// Buckets that an export spreads new rows over, and that are counted in slices.
+    /// Buckets that an export spreads new rows over. Those that are there may be others.
     pub buckets: u32,
 }
 

@@ -8,9 +8,8 @@ use model::{MonoUs, TargetId};
 pub(crate) struct Loaded {
     /// Rows that it has, about.
     pub(crate) rows: u64,
-    /// How many buckets there are, [`SLICES`](super::sweep::SLICES) or more; `None` where they
-    /// cannot be counted.
-    pub(crate) buckets: Option<u32>,
+    /// Whether its rows can be counted by bucket.
+    pub(crate) by_bucket: bool,
     /// When the first of them was read.
     pub(crate) begun: MonoUs,
 }
@@ -23,8 +22,9 @@ pub(crate) enum Read {
         after: Option<TargetId>,
         limit: usize,
     },
-    /// How many rows the buckets `first` to `last` have, and which.
-    Tally { first: u16, last: u16 },
+    /// How many rows a tenth of the table has in each bucket from `first` on, and which. Where it
+    /// ends depends on what is held.
+    Tally { first: u16 },
     /// The next active rows of a bucket after an id.
     Bucket {
         bucket: u16,
@@ -43,10 +43,12 @@ pub(crate) enum Done {
         rows: usize,
         next: Option<TargetId>,
     },
-    /// Buckets that are not as we have them, and whether one has too many rows to read them.
+    /// Buckets that are not as we have them, whether one has too many rows to read them, and the
+    /// bucket to go on with; `None` at the end.
     Tally {
         differing: Vec<u16>,
         large: bool,
+        next: Option<u16>,
     },
     /// As `Page`; at the end the ids that we have there and that were not read.
     Bucket {

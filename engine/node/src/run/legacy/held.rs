@@ -9,6 +9,7 @@ use model::limits::LEGACY_BUCKET_ROWS_MAX;
 use model::{CoreIndex, FieldError, Generation, Slot, Target, TargetId};
 use store::{BucketTally, Fingerprint, LEGACY_BUCKET_MAX, LegacyRow, LegacyState};
 
+use super::sweep::SLICES;
 use crate::run::fleet::Fleet;
 
 /// Stands for a row in no bucket that is counted.
@@ -167,6 +168,26 @@ impl Held {
             }
             of_core[slot.index()] = entry;
         }
+    }
+
+    /// The last bucket of the slice that begins with `first`: so many that they have a tenth of
+    /// the rows. The last slice has no end, since rows may be in buckets that we never saw.
+    pub(super) fn slice_end(&self, first: u16) -> u16 {
+        let all: u64 = self.buckets.iter().map(|tally| tally.rows).sum();
+        let enough = all.div_ceil(u64::from(SLICES)).max(1);
+        let mut rows = 0;
+        for (bucket, tally) in self.buckets.iter().enumerate().skip(usize::from(first)) {
+            rows += tally.rows;
+            if rows >= enough && bucket + 1 < self.buckets.len() {
+                return u16::try_from(bucket).unwrap_or(LEGACY_BUCKET_MAX);
+            }
+        }
+        LEGACY_BUCKET_MAX
+    }
+
+    /// Buckets that have rows.
+    pub(super) fn buckets_in_use(&self) -> usize {
+        self.buckets.iter().filter(|tally| tally.rows > 0).count()
     }
 
     /// Which of `first..=last` are not as `counted` says, and whether one of them is large.

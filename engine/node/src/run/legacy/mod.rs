@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use model::{MonoUs, TargetId};
 use persist::SinkCommand;
-use store::{BucketTally, LegacyRange, LegacyRow, Store};
+use store::{BucketTally, LEGACY_BUCKET_MAX, LegacyRange, LegacyRow, Store};
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -49,8 +49,8 @@ pub(super) struct LegacyRows {
     /// One reading at most.
     tasks: JoinSet<Answer>,
     wake_at: MonoUs,
-    /// `None` where rows cannot be counted by bucket.
-    buckets: Option<u32>,
+    /// Whether there is an index to count rows by bucket.
+    has_buckets: bool,
     /// Of the buckets that are read: rows that we have and that were not read yet.
     unseen: BTreeMap<u16, HashSet<TargetId>>,
     refused: Refused,
@@ -62,7 +62,8 @@ pub(super) struct LegacyRows {
 /// What was read.
 enum Found {
     Rows(Vec<LegacyRow>),
-    Tally(Vec<(u16, BucketTally)>),
+    /// The last bucket, and those that have rows.
+    Tally(u16, Vec<(u16, BucketTally)>),
 }
 
 /// A reading, what came of it, and when.
@@ -81,7 +82,7 @@ impl LegacyRows {
             stream: None,
             tasks: JoinSet::new(),
             wake_at: MonoUs(0),
-            buckets: None,
+            has_buckets: false,
             unseen: BTreeMap::new(),
             refused: Refused::default(),
             passes: 0,
@@ -118,9 +119,13 @@ impl LegacyRows {
             Next::At(at) => self.wake_at = at,
             Next::Read(read) => {
                 let (store, view) = (store.clone(), Arc::clone(view));
-                let buckets = self.buckets.is_some();
+                let buckets = self.has_buckets;
+                let last = match &read {
+                    Read::Tally { first } => self.held.slice_end(*first),
+                    _ => LEGACY_BUCKET_MAX,
+                };
                 self.tasks.spawn(async move {
-                    let found = look(&store, &read, buckets).await;
+                    let found = look(&store, &read, (buckets, last)).await;
                     let at = view.clock.mono();
                     Answer { read, found, at }
                 });
@@ -139,7 +144,7 @@ impl LegacyRows {
         view.legacy.stands(Standing {
             figures,
             rows,
-            counts_buckets: self.buckets.is_some(),
+            counts_buckets: self.has_buckets,
         });
     }
 }
@@ -169,10 +174,12 @@ pub(super) async fn wake(legacy: &mut Option<LegacyRows>, now: MonoUs) -> Woken 
     }
 }
 
-async fn look(store: &Store, read: &Read, buckets: bool) -> store::Result<Found> {
+/// Reads; `buckets`: whether there are any, and the last one of those that are counted.
+async fn look(store: &Store, read: &Read, (buckets, last): (bool, u16)) -> store::Result<Found> {
     let range = match read.clone() {
-        Read::Tally { first, last } => {
-            return store.legacy_tally(first, last).await.map(Found::Tally);
+        Read::Tally { first } => {
+            let counted = store.legacy_tally(first, last).await?;
+            return Ok(Found::Tally(last, counted));
         }
         Read::Page { after: id, limit } => LegacyRange::After { id, limit },
         Read::Bucket {
@@ -191,11 +198,9 @@ impl Control {
         let begun = self.parts.view.clock.mono();
         let store = self.parts.store.clone();
         let has_buckets = reading(store.legacy_has_buckets().await)?;
-        let buckets = Some(self.config.legacy.buckets);
-        let buckets = buckets.filter(|&some| has_buckets && some >= u32::from(SLICES));
         if let Some(legacy) = &mut self.legacy {
             legacy.tasks = JoinSet::new();
-            legacy.buckets = buckets;
+            legacy.has_buckets = has_buckets;
             // Before the first row is read: nothing that changes meanwhile is missed.
             let (journal, view) = (self.parts.sink.journal, &self.parts.view);
             let follow = || Stream::follow(store.clone(), journal, Arc::clone(view));
@@ -203,9 +208,9 @@ impl Control {
         }
         let (mut fed, mut after) = (Fed::default(), None);
         let read = |id| {
-            let (store, buckets) = (store.clone(), buckets.is_some());
+            let store = store.clone();
             let range = LegacyRange::After { id, limit: PAGE };
-            async move { store.legacy_rows(range, buckets).await }
+            async move { store.legacy_rows(range, has_buckets).await }
         };
         let mut pages = Ahead::of(read(None)).await;
         loop {
@@ -228,20 +233,21 @@ impl Control {
             epoch,
         };
         super::send::send(&self.parts.sink.commands, loaded, "the sink").await?;
-        self.begin_sweep(buckets, begun);
+        self.begin_sweep(begun);
         Ok(fed)
     }
 
-    fn begin_sweep(&mut self, buckets: Option<u32>, begun: MonoUs) {
+    fn begin_sweep(&mut self, begun: MonoUs) {
         let now = self.parts.view.clock.mono();
         let Some(legacy) = &mut self.legacy else {
             return;
         };
-        if buckets.is_none() {
+        let by_bucket = legacy.has_buckets && legacy.held.buckets_in_use() >= usize::from(SLICES);
+        if !by_bucket {
             info!(
                 "legacy rows cannot be counted by bucket: there is no index of {} that begins with \
-                 {} and {}, or there are fewer than {SLICES} buckets; a row that is switched on or \
-                 off is found by the sweep, within {} s",
+                 {} and {}, or they are in fewer than {SLICES} buckets; a row that is switched on \
+                 or off is found by the sweep, within {} s",
                 self.config.legacy.table,
                 self.config.legacy.columns.bucket,
                 self.config.legacy.columns.active,
@@ -251,7 +257,7 @@ impl Control {
         let rows = (self.fleet.len() + legacy.held.aside()) as u64;
         let loaded = Loaded {
             rows,
-            buckets,
+            by_bucket,
             begun,
         };
         legacy.sweep.on(Event::Loaded(loaded), now);
@@ -311,7 +317,7 @@ impl Control {
             }
         };
         let (done, rows) = match found {
-            Found::Tally(counted) => (self.compare_counts(&read, &counted), 0),
+            Found::Tally(last, counted) => (self.compare_counts(&read, last, &counted), 0),
             Found::Rows(rows) => {
                 let count = rows.len();
                 (self.take_rows(&read, rows).await?, count)
@@ -341,13 +347,17 @@ impl Control {
         });
     }
 
-    fn compare_counts(&mut self, read: &Read, counted: &[(u16, BucketTally)]) -> Done {
-        let (Some(legacy), &Read::Tally { first, last }) = (&mut self.legacy, read) else {
+    fn compare_counts(&mut self, read: &Read, last: u16, counted: &[(u16, BucketTally)]) -> Done {
+        let (Some(legacy), &Read::Tally { first }) = (&mut self.legacy, read) else {
             return Done::Ids;
         };
         let (differing, large) = legacy.held.differing((first, last), counted);
         legacy.unseen = legacy.held.of_buckets(&self.fleet, &differing);
-        Done::Tally { differing, large }
+        Done::Tally {
+            differing,
+            large,
+            next: (last < LEGACY_BUCKET_MAX).then(|| last + 1),
+        }
     }
 
     async fn take_rows(&mut self, read: &Read, rows: Vec<LegacyRow>) -> anyhow::Result<Done> {
@@ -458,9 +468,9 @@ impl Control {
         let Some(legacy) = &self.legacy else {
             return Ok(());
         };
-        let buckets = legacy.buckets.is_some();
         let range = LegacyRange::Ids(vec![id]);
-        let rows = reading(self.parts.store.legacy_rows(range, buckets).await)?;
+        let rows = self.parts.store.legacy_rows(range, legacy.has_buckets);
+        let rows = reading(rows.await)?;
         let found = self.compare_legacy(rows, Covered::These(&[id]), Feeding::Changes);
         let change = self.feed_difference(found, by).await?;
         let view = &self.parts.view;

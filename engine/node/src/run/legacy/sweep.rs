@@ -14,11 +14,10 @@ use std::collections::VecDeque;
 
 use model::limits::{LEGACY_IDS_MAX, LEGACY_IDS_PER_READ, LEGACY_PAGE_MAX};
 use model::{MonoUs, TargetId};
-use store::LEGACY_BUCKET_MAX;
 
 use super::events::{Done, Event, Figures, Gap, Loaded, Next, Read};
 
-/// Slices of the buckets; each is counted by one statement.
+/// Slices of the buckets, at most; each is counted by one statement.
 pub(crate) const SLICES: u16 = 10;
 /// From one count to the next, in ms: every bucket each 30 s.
 const TALLY_MS: u64 = 3_000;
@@ -83,7 +82,8 @@ pub(crate) struct Sweep {
     /// Since when the first of them waits.
     edited_at: MonoUs,
     suspects: VecDeque<(u16, Option<TargetId>)>,
-    slice: u16,
+    /// The bucket that the next slice begins with.
+    tally_from: u16,
     tally_at: MonoUs,
     pass: Option<Pass>,
     /// Another pass has to follow: it sees what this one may have missed.
@@ -203,7 +203,7 @@ impl Sweep {
             What::Urgent => (!self.urgent.is_empty()).then_some(self.rested_at),
             What::Bucket => (!self.suspects.is_empty()).then_some(self.rested_at),
             What::Tally => {
-                let may = self.buckets().is_some() && self.suspects.is_empty();
+                let may = self.by_bucket() && self.suspects.is_empty();
                 may.then_some(self.tally_at)
             }
             What::Edited => {
@@ -258,27 +258,15 @@ impl Sweep {
                     limit: BUCKET_PAGE,
                 }
             }
-            What::Tally => self.slice_to_count(),
+            What::Tally => Read::Tally {
+                first: self.tally_from,
+            },
             What::Page => {
                 let after = self.pass.and_then(|pass| pass.after);
                 let limit = self.page_limit(now);
                 Read::Page { after, limit }
             }
         }
-    }
-
-    fn slice_to_count(&self) -> Read {
-        let buckets = self.buckets().unwrap_or(u32::from(SLICES));
-        let start = |slice: u16| buckets * u32::from(slice) / u32::from(SLICES);
-        let clamp = |bucket: u32| u16::try_from(bucket).unwrap_or(LEGACY_BUCKET_MAX);
-        let first = clamp(start(self.slice));
-        // Rows may be in buckets that nobody configured.
-        let last = if self.slice + 1 == SLICES {
-            LEGACY_BUCKET_MAX
-        } else {
-            clamp(start(self.slice + 1)) - 1
-        };
-        Read::Tally { first, last }
     }
 
     /// How long a pass is to take, in µs.
@@ -338,8 +326,8 @@ impl Sweep {
         self.loaded.map_or(0, |loaded| loaded.rows)
     }
 
-    fn buckets(&self) -> Option<u32> {
-        self.loaded?.buckets
+    fn by_bucket(&self) -> bool {
+        self.loaded.is_some_and(|loaded| loaded.by_bucket)
     }
 
     /// Changes that were told meanwhile may be newer than what was read: they stay.
@@ -442,8 +430,15 @@ impl Sweep {
                 self.page_took_us = took_us;
                 self.page_done(after, rows, next, (begun, now));
             }
-            (Read::Tally { .. }, Done::Tally { differing, large }) => {
-                self.slice = (self.slice + 1) % SLICES;
+            (
+                Read::Tally { .. },
+                Done::Tally {
+                    differing,
+                    large,
+                    next,
+                },
+            ) => {
+                self.tally_from = next.unwrap_or(0);
                 self.tally_at = begun.plus_us(self.tally_every_us(took_us));
                 self.suspects
                     .extend(differing.into_iter().map(|bucket| (bucket, None)));

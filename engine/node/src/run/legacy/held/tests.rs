@@ -2,6 +2,7 @@
 
 use crossbeam_channel::{bounded, unbounded};
 use model::TargetSpec;
+use model::ids::splitmix64;
 
 use super::*;
 
@@ -308,4 +309,60 @@ async fn what_is_paused_elsewhere_is_compared_with_what_is_in_effect_here() {
     let rows = vec![paused(1, 1), plain(2, 1), paused(3, 1), plain(5, 1)];
     bed.changes(rows, Covered::Nothing).await;
     assert!(wrongly(&bed, whole, &[1, 3]).is_empty());
+}
+
+/// Lesson: slices were cut by the number of buckets in the configuration, 1,000 where nobody says
+/// otherwise. A table with 64 of them was counted whole, in one statement.
+#[tokio::test]
+async fn slices_are_cut_by_the_rows_that_there_are_whatever_buckets_they_are_in() {
+    for seed in 0..40u64 {
+        let random = |step: u64| splitmix64(seed << 32 | step);
+        let buckets: Vec<u16> = (0..10 + random(0) % 60)
+            .map(|nth| match seed % 4 {
+                0 => nth as u16,
+                // One far away from all others.
+                1 if nth == 0 => LEGACY_BUCKET_MAX,
+                1 => 7 + nth as u16,
+                _ => (random(nth + 1) % u64::from(LEGACY_BUCKET_MAX)) as u16,
+            })
+            .collect();
+        let rows: Vec<LegacyRow> = (1..=600)
+            .map(|raw| {
+                let at = random(1_000 + raw as u64) as usize % buckets.len();
+                plain(
+                    raw,
+                    buckets[if seed % 3 == 0 {
+                        at * at / buckets.len()
+                    } else {
+                        at
+                    }],
+                )
+            })
+            .collect();
+        let mut in_bucket = BTreeMap::<u16, usize>::new();
+        for bucket in rows.iter().filter_map(|row| row.bucket) {
+            *in_bucket.entry(bucket).or_default() += 1;
+        }
+        let mut bed = Bed::new();
+        bed.feed(rows, ALL, Feeding::All).await;
+        let largest = in_bucket.values().max().copied().expect("some");
+        let (mut first, mut slices) = (0, 0);
+        loop {
+            let last = bed.held.slice_end(first);
+            let counted: usize = in_bucket.range(first..=last).map(|(_, rows)| rows).sum();
+            assert!(
+                counted < 60 + largest,
+                "seed {seed}: {counted} at once of 600"
+            );
+            slices += 1;
+            assert!(slices <= SLICES, "seed {seed}: {slices}");
+            if last == LEGACY_BUCKET_MAX {
+                break;
+            }
+            first = last + 1;
+        }
+        assert_eq!(bed.held.buckets_in_use(), in_bucket.len(), "seed {seed}");
+    }
+    // Nothing is known: whatever may be there is in one slice.
+    assert_eq!(Bed::new().held.slice_end(0), LEGACY_BUCKET_MAX);
 }

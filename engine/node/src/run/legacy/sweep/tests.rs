@@ -83,7 +83,7 @@ impl Bed {
         assert_eq!(bed.sweep.next(bed.now), Next::At(MonoUs(u64::MAX)));
         bed.tell(Event::Loaded(Loaded {
             rows,
-            buckets: Some(1_000),
+            by_bucket: true,
             begun: MonoUs(0),
         }));
         bed
@@ -196,11 +196,13 @@ impl Bed {
                 }
                 (Done::Ids, ids.len())
             }
-            Read::Tally { first, last } => {
+            Read::Tally { first } => {
+                // A tenth of the buckets, of which there are 1,000.
+                let last = if *first < 900 { first + 99 } else { u16::MAX };
                 let there = self.table.iter().filter(|(_, row)| row.active);
-                let there = tally(there.map(|(id, row)| (*id, row.bucket)), *first, *last);
+                let there = tally(there.map(|(id, row)| (*id, row.bucket)), *first, last);
                 let held = self.held.iter().map(|(id, held)| (*id, held.0));
-                let held = tally(held, *first, *last);
+                let held = tally(held, *first, last);
                 let mut all: Vec<u16> = there.keys().chain(held.keys()).copied().collect();
                 all.sort_unstable();
                 all.dedup();
@@ -208,6 +210,7 @@ impl Bed {
                 let done = Done::Tally {
                     differing: all,
                     large: false,
+                    next: last.checked_add(1),
                 };
                 // Entries of an index cost a twentieth of a row.
                 let rows: u64 = there.values().map(|tally| tally.rows).sum();
@@ -534,31 +537,20 @@ fn what_cannot_be_read_is_read_later_and_ever_more_seldom() {
 }
 
 #[test]
-fn slices_are_all_buckets_once_however_many_there_are() {
-    for buckets in [10, 11, 512, 1_000, 65_535, 65_536] {
-        let mut sweep = Sweep::new(300);
-        let loaded = Loaded {
-            rows: 0,
-            buckets: Some(buckets),
-            begun: MonoUs(0),
-        };
-        sweep.on(Event::Loaded(loaded), MonoUs(0));
-        let mut expected = 0;
-        for slice in 0..SLICES {
-            sweep.slice = slice;
-            let Read::Tally { first, last } = sweep.slice_to_count() else {
-                panic!("a count")
-            };
-            assert!(first == expected && first <= last, "{buckets}, {slice}");
-            expected = last.wrapping_add(1);
-        }
-        assert_eq!(expected, LEGACY_BUCKET_MAX + 1);
-    }
+fn slices_follow_each_other_to_the_end_and_begin_again() {
+    let mut bed = Bed::new(3_000, 300, NEAR);
+    bed.run(45 * S);
+    let slices = bed.reads.iter().filter_map(|(_, read)| match read {
+        Read::Tally { first } => Some(*first),
+        _ => None,
+    });
+    let expected = (0..10).chain(0..4).map(|slice| slice * 100);
+    assert_eq!(slices.collect::<Vec<u16>>(), expected.collect::<Vec<u16>>());
     // Without buckets nothing is counted.
     let mut sweep = Sweep::new(300);
     let loaded = Loaded {
         rows: 10,
-        buckets: None,
+        by_bucket: false,
         begun: MonoUs(0),
     };
     sweep.on(Event::Loaded(loaded), MonoUs(0));
@@ -581,8 +573,11 @@ fn a_bucket_with_too_many_rows_is_a_pass_and_not_more_than_one_a_minute() {
             Next::Reading => panic!("every reading is answered"),
             Next::Read(read) if is_tally(&read) => {
                 let before = bed.sweep.figures().is_hurried;
-                let (differing, large) = (Vec::new(), true);
-                bed.tell(Event::Done(Done::Tally { differing, large }));
+                bed.tell(Event::Done(Done::Tally {
+                    differing: Vec::new(),
+                    large: true,
+                    next: None,
+                }));
                 if bed.sweep.figures().is_hurried && !before {
                     begun.push(bed.now.0 / S);
                 }

@@ -29,11 +29,11 @@ impl Large {
     fn new(rows: u64) -> Self {
         let mut sweep = Sweep::new(300);
         let begun = MonoUs(0);
-        let buckets = Some(1_000);
+        let by_bucket = true;
         sweep.on(
             Event::Loaded(Loaded {
                 rows,
-                buckets,
+                by_bucket,
                 begun,
             }),
             begun,
@@ -70,8 +70,12 @@ impl Large {
                 let (done, took_us) = match read {
                     Read::Page { after, limit } => self.page(after, limit as u64),
                     Read::Tally { .. } => {
-                        let (differing, large) = (Vec::new(), false);
-                        (Done::Tally { differing, large }, 30_000)
+                        let done = Done::Tally {
+                            differing: Vec::new(),
+                            large: false,
+                            next: None,
+                        };
+                        (done, 30_000)
                     }
                     other => panic!("{other:?}"),
                 };
