@@ -451,8 +451,8 @@ pub const LEGACY_PAGE_MAX: usize = 5_000;
 pub const LEGACY_IDS_PER_READ: usize = 256;
 /// Ids of changed legacy rows that wait to be read; beyond it the whole table is.
 pub const LEGACY_IDS_MAX: usize = 65_536;
-/// Rows of a bucket up to which they are read when their count is not ours; beyond it the whole
-/// table is.
+/// Rows of a bucket up to which it is counted, and read when its count is not ours. Beyond it rows
+/// are counted by id, so many at once as a page has.
 pub const LEGACY_BUCKET_ROWS_MAX: u64 = 20_000;
 /// Default projection interval, in ms.
 pub const PROJECTION_INTERVAL_MS: u64 = 15 * 60 * 1_000;

@@ -178,16 +178,16 @@ pub enum LegacyState {
     Inactive,
 }
 
-/// The active rows of one bucket.
+/// The active rows of one bucket, or of some ids that follow each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BucketTally {
+pub struct RowTally {
     /// How many.
     pub rows: u64,
-    /// Of which ids: that of [`BucketTally::mark`] of each, combined by XOR.
+    /// Of which ids: that of [`RowTally::mark`] of each, combined by XOR.
     pub marks: u64,
 }
 
-impl BucketTally {
+impl RowTally {
     /// What the row `id` adds: a product of the middle bits of a product, so that rows that come
     /// and rows that go at once do not cancel each other. Plain ids do (4 and 7 for 5 and 6), and
     /// so do one-fold products of neighbours, once in 20,000. MySQL computes the same, without
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn rows_that_come_and_go_at_once_are_seen_though_their_number_stays() {
         let of = |ids: &[i64]| {
-            let mut tally = BucketTally::default();
+            let mut tally = RowTally::default();
             for &id in ids {
                 tally.toggle(TargetId::new(id).expect("positive"), true);
             }

@@ -45,8 +45,8 @@ pub use columns::Fingerprint;
 pub use error::StoreError;
 pub use lease::{ALL_SHARDS, Claim, Fence, JournalId, Superseded};
 pub use legacy::{
-    BucketTally, LEGACY_BUCKET_MAX, Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow,
-    LegacyState, Name,
+    LEGACY_BUCKET_MAX, Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow, LegacyState,
+    Name, RowTally,
 };
 pub use mysql::MysqlUrl;
 pub use operators::{PausedTarget, Switched, WindowList, WindowRow};

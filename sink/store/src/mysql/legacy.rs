@@ -17,8 +17,8 @@ use super::session::Session;
 use super::targets::whole;
 use crate::answer::{FoundTargets, TargetPage};
 use crate::legacy::{
-    BucketTally, Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow, MARK_FACTORS,
-    MARK_MASK, MARK_SHIFT, Name,
+    Legacy, LegacyColumns, LegacyFreshness, LegacyRange, LegacyRow, MARK_FACTORS, MARK_MASK,
+    MARK_SHIFT, Name, RowTally,
 };
 use crate::operators::PAUSED;
 use crate::rules::Which;
@@ -107,19 +107,36 @@ fn page_of_bucket(legacy: &Legacy) -> String {
     format!("{head} s.{bucket} = ? AND s.{active} = 1 AND s.{id} > ? ORDER BY s.{id} LIMIT ?")
 }
 
+/// What a row adds to a tally.
+fn mark(id: &str) -> String {
+    let [first, second] = MARK_FACTORS;
+    let product = format!("(({id} & {MARK_MASK}) * {first})");
+    format!("(({product} >> {MARK_SHIFT}) & {MARK_MASK}) * {second}")
+}
+
 /// Counts active rows by bucket, from an index alone. Parameters: the first and the last bucket.
 fn tally(legacy: &Legacy) -> String {
     let LegacyColumns {
         id, active, bucket, ..
     } = &legacy.columns;
     let (id, active, bucket) = (id.quoted(), active.quoted(), bucket.quoted());
-    let [first, second] = MARK_FACTORS;
-    let product = format!("(({id} & {MARK_MASK}) * {first})");
-    let mark = format!("(({product} >> {MARK_SHIFT}) & {MARK_MASK}) * {second}");
+    let mark = mark(&id);
     format!(
         "SELECT {bucket}, COUNT(*), BIT_XOR({mark}) FROM {} \
          WHERE {bucket} BETWEEN ? AND ? AND {active} = 1 GROUP BY {bucket}",
         legacy.table.quoted()
+    )
+}
+
+/// Counts the next active rows in the order of their ids, and finds the last of them. Parameters:
+/// the id before them, and how many at most.
+fn tally_after(legacy: &Legacy) -> String {
+    let LegacyColumns { id, active, .. } = &legacy.columns;
+    let (id, active, table) = (id.quoted(), active.quoted(), legacy.table.quoted());
+    format!(
+        "SELECT COUNT(*), COALESCE(BIT_XOR({}), 0), COALESCE(MAX(id), 0) FROM (SELECT {id} AS id \
+         FROM {table} WHERE {id} > ? AND {active} = 1 ORDER BY {id} LIMIT ?) AS counted",
+        mark("id")
     )
 }
 
@@ -281,16 +298,31 @@ impl Session {
         &mut self,
         first: u16,
         last: u16,
-    ) -> Result<Vec<(u16, BucketTally)>> {
+    ) -> Result<Vec<(u16, RowTally)>> {
         let legacy = self.named_legacy()?;
         let sql = tally(&legacy);
         let range = [first, last].map(|bucket| Value::Int(i64::from(bucket)));
         let rows = self.ask(&sql, range.into()).await?;
         let counted = |row| {
             let (bucket, rows, marks): (u16, u64, u64) = super::session::read(self.url(), row)?;
-            Ok((bucket, BucketTally { rows, marks }))
+            Ok((bucket, RowTally { rows, marks }))
         };
         rows.into_iter().map(counted).collect()
+    }
+
+    /// The next active rows after an id, at most `limit` of them, and the id of the last one.
+    pub(crate) async fn legacy_tally_after(
+        &mut self,
+        after: Option<TargetId>,
+        limit: usize,
+    ) -> Result<(RowTally, Option<TargetId>)> {
+        let sql = tally_after(&*self.named_legacy()?);
+        let place = [after.map_or(0, TargetId::get), whole(limit)].map(Value::Int);
+        let Some(row) = self.ask(&sql, place.into()).await?.pop() else {
+            return Ok((RowTally::default(), None));
+        };
+        let (rows, marks, last): (u64, u64, i64) = super::session::read(self.url(), row)?;
+        Ok((RowTally { rows, marks }, TargetId::new(last)))
     }
 
     /// Whether rows can be counted by bucket without reading the table.

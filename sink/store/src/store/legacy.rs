@@ -7,7 +7,7 @@ use crate::Result;
 use crate::answer::{DriftSlice, LegacyReport, TargetPage, UnreadSlice};
 use crate::changes::{Changes, Position, Reader};
 use crate::lease::JournalId;
-use crate::legacy::{BucketTally, LegacyRange, LegacyRow};
+use crate::legacy::{LegacyRange, LegacyRow, RowTally};
 use crate::mysql::{self, Lane};
 use crate::rules::Which;
 
@@ -61,11 +61,32 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::legacy_targets`].
-    pub async fn legacy_tally(&self, first: u16, last: u16) -> Result<Vec<(u16, BucketTally)>> {
+    pub async fn legacy_tally(&self, first: u16, last: u16) -> Result<Vec<(u16, RowTally)>> {
         match &self.backend {
             Backend::Sqlite(client) => Err(client.no_legacy()),
             Backend::Mysql(client) => {
                 let work = async move |db: &mut mysql::Session| db.legacy_tally(first, last).await;
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
+    /// How many active rows of the legacy table there are among the next `limit` after the id
+    /// `after`, and which, and the last of their ids, which is `None` where there are none: one
+    /// statement that reads so many active rows by the primary key, and sends one.
+    ///
+    /// # Errors
+    /// As [`Store::legacy_targets`].
+    pub async fn legacy_tally_after(
+        &self,
+        after: Option<TargetId>,
+        limit: usize,
+    ) -> Result<(RowTally, Option<TargetId>)> {
+        match &self.backend {
+            Backend::Sqlite(client) => Err(client.no_legacy()),
+            Backend::Mysql(client) => {
+                let work =
+                    async move |db: &mut mysql::Session| db.legacy_tally_after(after, limit).await;
                 client.ask(Lane::Control, work).await
             }
         }

@@ -11,11 +11,10 @@ impl Scrape {
     pub(super) fn legacy_rows(&self, page: &mut Page<'_>) -> fmt::Result {
         let seen = &self.legacy;
         let figures = seen.standing.unwrap_or_default().figures;
-        let labelled = |names: [&'static str; 4], counts: [u64; 4]| {
-            let pairs: Vec<(&str, u64)> = names.into_iter().zip(counts).collect();
-            pairs
+        let labelled = |names: &[&'static str], counts: &[u64]| -> Vec<(&str, u64)> {
+            names.iter().copied().zip(counts.iter().copied()).collect()
         };
-        let reads = labelled(READS, seen.reads);
+        let reads = labelled(&READS, &seen.reads);
         let help = "Statements that read the legacy table again";
         page.counter("legacy_reads", help, by("kind", &reads))?;
         let help = "Time that those took, in ms";
@@ -24,7 +23,7 @@ impl Scrape {
         page.counter("legacy_read_errors", help, plain(seen.read_errors))?;
         let help = "Legacy rows that were read again";
         page.counter("legacy_rows_read", help, plain(seen.rows_read))?;
-        let changes = labelled(CHANGES, seen.changes);
+        let changes = labelled(&CHANGES, &seen.changes);
         let help = "Legacy rows that were not as they had been";
         page.counter("legacy_changes", help, by("kind", &changes))?;
         let help = "Statements that had to wait for better times";
@@ -32,7 +31,7 @@ impl Scrape {
         let help = "Changed legacy rows that wait to be read";
         page.gauge("legacy_ids_waiting", help, plain(figures.ids_waiting))?;
         let waiting = plain(figures.buckets_waiting);
-        let help = "Buckets whose rows are not those that we have";
+        let help = "Buckets and spans of ids whose rows are not those that we have";
         page.gauge("legacy_buckets_waiting", help, waiting)?;
         let up = plain(u64::from(figures.is_stream_up));
         let help = "1 while the server tells changes of legacy rows";

@@ -8,7 +8,7 @@ use model::{MonoUs, TargetId};
 pub(crate) struct Loaded {
     /// Rows that it has, about.
     pub(crate) rows: u64,
-    /// Whether its rows can be counted by bucket.
+    /// Whether its rows are counted by bucket, or else by id.
     pub(crate) by_bucket: bool,
     /// When the first of them was read.
     pub(crate) begun: MonoUs,
@@ -25,6 +25,17 @@ pub(crate) enum Read {
     /// How many rows a tenth of the table has in each bucket from `first` on, and which. Where it
     /// ends depends on what is held.
     Tally { first: u16 },
+    /// How many of the next active rows after an id there are, and which.
+    Count {
+        after: Option<TargetId>,
+        limit: usize,
+    },
+    /// The next active rows after an id, on the way to the id `last`; `None`: to the end.
+    Span {
+        after: Option<TargetId>,
+        last: Option<TargetId>,
+        limit: usize,
+    },
     /// The next active rows of a bucket after an id.
     Bucket {
         bucket: u16,
@@ -49,6 +60,17 @@ pub(crate) enum Done {
         differing: Vec<u16>,
         large: bool,
         next: Option<u16>,
+    },
+    /// Rows that were counted, whether they are not those that we have, and the id after which the
+    /// next ones are; `None` at the end of the table.
+    Count {
+        rows: usize,
+        differs: bool,
+        next: Option<TargetId>,
+    },
+    /// The id after which those are that are still to be read; `None` at the end.
+    Span {
+        next: Option<TargetId>,
     },
     /// As `Page`; at the end the ids that we have there and that were not read.
     Bucket {
@@ -118,7 +140,7 @@ pub(crate) struct Figures {
     pub(crate) deferred: u64,
     /// Ids that wait to be read.
     pub(crate) ids_waiting: u64,
-    /// Buckets that wait to be read.
+    /// Buckets and spans of ids that wait to be read.
     pub(crate) buckets_waiting: u64,
     pub(crate) is_stream_up: bool,
     /// Whether what it tells is too old to rely on.

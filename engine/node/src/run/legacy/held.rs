@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use model::limits::LEGACY_BUCKET_ROWS_MAX;
 use model::{CoreIndex, FieldError, Generation, Slot, Target, TargetId};
-use store::{BucketTally, Fingerprint, LEGACY_BUCKET_MAX, LegacyRow, LegacyState};
+use store::{Fingerprint, LEGACY_BUCKET_MAX, LegacyRow, LegacyState, RowTally};
 
 use super::sweep::SLICES;
 use crate::run::fleet::Fleet;
@@ -92,7 +92,11 @@ pub(super) struct Held {
     cores: Vec<Vec<Entry>>,
     aside: BTreeMap<TargetId, Aside>,
     /// The active rows of each bucket, those that are aside included.
-    buckets: Vec<BucketTally>,
+    buckets: Vec<RowTally>,
+    /// How many of them have rows.
+    in_use: usize,
+    /// How many of them have too many to read them one by one.
+    large: usize,
 }
 
 impl Held {
@@ -102,6 +106,8 @@ impl Held {
             cores: vec![Vec::new(); cores],
             aside: BTreeMap::new(),
             buckets: Vec::new(),
+            in_use: 0,
+            large: 0,
         }
     }
 
@@ -185,19 +191,38 @@ impl Held {
         LEGACY_BUCKET_MAX
     }
 
-    /// Buckets that have rows.
-    pub(super) fn buckets_in_use(&self) -> usize {
-        self.buckets.iter().filter(|tally| tally.rows > 0).count()
+    /// Whether buckets cut the table into parts small enough to count and to read.
+    pub(super) fn suits_buckets(&self) -> bool {
+        self.large == 0 && self.in_use >= usize::from(SLICES)
+    }
+
+    /// The rows that the table should have after the first id and up to the second one.
+    pub(super) fn tally_between(
+        &self,
+        fleet: &Fleet,
+        (after, last): (Option<TargetId>, Option<TargetId>),
+    ) -> RowTally {
+        let mut tally = RowTally::default();
+        for (id, ..) in fleet.between(after, last) {
+            tally.toggle(id, true);
+        }
+        for (id, _) in self.aside_between(after, last) {
+            // What went bad is in the fleet as it was.
+            if fleet.find(id).is_none() {
+                tally.toggle(id, true);
+            }
+        }
+        tally
     }
 
     /// Which of `first..=last` are not as `counted` says, and whether one of them is large.
     pub(super) fn differing(
         &self,
         (first, last): (u16, u16),
-        counted: &[(u16, BucketTally)],
+        counted: &[(u16, RowTally)],
     ) -> (Vec<u16>, bool) {
         let (mut differing, mut large) = (Vec::new(), false);
-        let counted: BTreeMap<u16, BucketTally> = counted.iter().copied().collect();
+        let counted: BTreeMap<u16, RowTally> = counted.iter().copied().collect();
         let known = self.buckets.len().saturating_sub(1);
         let known = u16::try_from(known).unwrap_or(LEGACY_BUCKET_MAX);
         let newest = counted.keys().next_back().copied().unwrap_or(0);
@@ -270,7 +295,7 @@ impl Held {
         found
     }
 
-    fn tally(&self, bucket: u16) -> BucketTally {
+    fn tally(&self, bucket: u16) -> RowTally {
         let tally = self.buckets.get(usize::from(bucket));
         tally.copied().unwrap_or_default()
     }
@@ -301,9 +326,16 @@ impl Held {
         }
         let index = usize::from(bucket);
         if index >= self.buckets.len() {
-            self.buckets.resize(index + 1, BucketTally::default());
+            self.buckets.resize(index + 1, RowTally::default());
         }
-        self.buckets[index].toggle(id, is_there);
+        let tally = &mut self.buckets[index];
+        let before = tally.rows;
+        tally.toggle(id, is_there);
+        let moves = |is: fn(u64) -> bool, many: usize| {
+            many + usize::from(is(tally.rows)) - usize::from(is(before))
+        };
+        self.in_use = moves(|rows| rows > 0, self.in_use);
+        self.large = moves(|rows| rows > LEGACY_BUCKET_ROWS_MAX, self.large);
     }
 
     fn entry(&self, core: CoreIndex, slot: Slot) -> Option<Entry> {

@@ -10,6 +10,7 @@
 
 mod events;
 mod held;
+mod look;
 pub(crate) mod stats;
 mod stream;
 mod sweep;
@@ -18,14 +19,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::limits::LEGACY_BUCKET_ROWS_MAX;
 use model::{MonoUs, TargetId};
 use persist::SinkCommand;
-use store::{BucketTally, LEGACY_BUCKET_MAX, LegacyRange, LegacyRow, Store};
+use store::{LEGACY_BUCKET_MAX, LegacyRange, LegacyRow, RowTally, Store};
 use tokio::task::JoinSet;
 use tracing::info;
 
 use self::events::{Done, Event, Loaded, Next, Read};
 use self::held::{Covered, Difference, Feeding, Held};
+use self::look::{Found, look};
 use self::stats::Standing;
 use self::stream::Stream;
 use self::sweep::{SLICES, Sweep};
@@ -57,13 +60,6 @@ pub(super) struct LegacyRows {
     passes: u64,
     /// Why the last reading failed.
     trouble: Option<String>,
-}
-
-/// What was read.
-enum Found {
-    Rows(Vec<LegacyRow>),
-    /// The last bucket, and those that have rows.
-    Tally(u16, Vec<(u16, BucketTally)>),
 }
 
 /// A reading, what came of it, and when.
@@ -136,7 +132,8 @@ impl LegacyRows {
     fn show(&mut self, fleet_len: usize, view: &View) {
         let figures = self.sweep.figures();
         let rows = (fleet_len + self.held.aside()) as u64;
-        self.sweep.set_rows(rows);
+        let by_bucket = self.held.suits_buckets();
+        self.sweep.set_table(rows, by_bucket);
         if figures.passes != self.passes {
             self.passes = figures.passes;
             std::mem::take(&mut self.refused).say_rest();
@@ -144,7 +141,7 @@ impl LegacyRows {
         view.legacy.stands(Standing {
             figures,
             rows,
-            counts_buckets: self.has_buckets,
+            counts_buckets: by_bucket,
         });
     }
 }
@@ -172,24 +169,6 @@ pub(super) async fn wake(legacy: &mut Option<LegacyRows>, now: MonoUs) -> Woken 
         Some(legacy) => legacy.wake(now).await,
         None => std::future::pending().await,
     }
-}
-
-/// Reads; `buckets`: whether there are any, and the last one of those that are counted.
-async fn look(store: &Store, read: &Read, (buckets, last): (bool, u16)) -> store::Result<Found> {
-    let range = match read.clone() {
-        Read::Tally { first } => {
-            let counted = store.legacy_tally(first, last).await?;
-            return Ok(Found::Tally(last, counted));
-        }
-        Read::Page { after: id, limit } => LegacyRange::After { id, limit },
-        Read::Bucket {
-            bucket,
-            after: id,
-            limit,
-        } => LegacyRange::Bucket { bucket, id, limit },
-        Read::Ids(ids) => LegacyRange::Ids(ids),
-    };
-    store.legacy_rows(range, buckets).await.map(Found::Rows)
 }
 
 impl Control {
@@ -242,16 +221,15 @@ impl Control {
         let Some(legacy) = &mut self.legacy else {
             return;
         };
-        let by_bucket = legacy.has_buckets && legacy.held.buckets_in_use() >= usize::from(SLICES);
+        let by_bucket = legacy.held.suits_buckets();
         if !by_bucket {
             info!(
-                "legacy rows cannot be counted by bucket: there is no index of {} that begins with \
-                 {} and {}, or they are in fewer than {SLICES} buckets; a row that is switched on \
-                 or off is found by the sweep, within {} s",
+                "legacy rows are counted by id, which reads them, and not by bucket: there is no \
+                 index of {} that begins with {} and {}, or they are in fewer than {SLICES} \
+                 buckets, or more than {LEGACY_BUCKET_ROWS_MAX} in one",
                 self.config.legacy.table,
                 self.config.legacy.columns.bucket,
                 self.config.legacy.columns.active,
-                self.config.legacy_sweep_s
             );
         }
         let rows = (self.fleet.len() + legacy.held.aside()) as u64;
@@ -318,6 +296,7 @@ impl Control {
         };
         let (done, rows) = match found {
             Found::Tally(last, counted) => (self.compare_counts(&read, last, &counted), 0),
+            Found::Count(counted, last) => (self.compare_count(&read, counted, last), 0),
             Found::Rows(rows) => {
                 let count = rows.len();
                 (self.take_rows(&read, rows).await?, count)
@@ -347,7 +326,20 @@ impl Control {
         });
     }
 
-    fn compare_counts(&mut self, read: &Read, last: u16, counted: &[(u16, BucketTally)]) -> Done {
+    fn compare_count(&self, read: &Read, counted: RowTally, last: Option<TargetId>) -> Done {
+        let (Some(legacy), &Read::Count { after, limit }) = (&self.legacy, read) else {
+            return Done::Ids;
+        };
+        let next = last.filter(|_| counted.rows >= limit as u64);
+        let held = legacy.held.tally_between(&self.fleet, (after, next));
+        Done::Count {
+            rows: counted.rows as usize,
+            differs: counted != held,
+            next,
+        }
+    }
+
+    fn compare_counts(&mut self, read: &Read, last: u16, counted: &[(u16, RowTally)]) -> Done {
         let (Some(legacy), &Read::Tally { first }) = (&mut self.legacy, read) else {
             return Done::Ids;
         };
@@ -375,8 +367,16 @@ impl Control {
                 let missing = self.unseen_of(*bucket, &rows, next.is_none());
                 (rows.len(), Done::Bucket { next, missing }, Covered::Nothing)
             }
+            Read::Span { after, last, limit } => {
+                let next = next_of(&rows, *limit);
+                let is_before = |next: &TargetId| last.is_none_or(|last| *next < last);
+                let done = Done::Span {
+                    next: next.filter(is_before),
+                };
+                (rows.len(), done, Covered::Between(*after, next))
+            }
             Read::Ids(ids) => (ids.len(), Done::Ids, Covered::These(ids)),
-            Read::Tally { .. } => return Ok(Done::Ids),
+            Read::Tally { .. } | Read::Count { .. } => return Ok(Done::Ids),
         };
         let change = self.feed_legacy(rows, covered, Feeding::Changes).await?;
         self.parts.view.legacy.add(change.counts);

@@ -10,7 +10,7 @@ use store::ChangeCounts;
 use super::events::{Figures, Read};
 
 /// Kinds of readings, as labels.
-pub(crate) const READS: [&str; 4] = ["page", "counts", "bucket", "ids"];
+pub(crate) const READS: [&str; 5] = ["page", "counts", "bucket", "span", "ids"];
 /// What can become of a row, as labels.
 pub(crate) const CHANGES: [&str; 4] = ["changed", "activated", "deactivated", "refused"];
 
@@ -18,9 +18,10 @@ pub(crate) const CHANGES: [&str; 4] = ["changed", "activated", "deactivated", "r
 pub(super) fn kind(read: &Read) -> usize {
     match read {
         Read::Page { .. } => 0,
-        Read::Tally { .. } => 1,
+        Read::Tally { .. } | Read::Count { .. } => 1,
         Read::Bucket { .. } => 2,
-        Read::Ids(_) => 3,
+        Read::Span { .. } => 3,
+        Read::Ids(_) => 4,
     }
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Standing {
     pub(crate) figures: Figures,
     /// Active rows, the bad ones included.
     pub(crate) rows: u64,
-    /// Whether activations are found by counts.
+    /// Whether activations are found by counts of buckets, or else of ids.
     pub(crate) counts_buckets: bool,
 }
 
@@ -136,18 +137,18 @@ impl LegacySeen {
             return Value::Null;
         };
         let told = self.told.counts;
-        let pairs = |names: [&str; 4], counts: [u64; 4]| -> Value {
-            let pairs = names.into_iter().zip(counts);
-            let pairs = pairs.map(|(name, count)| (name.to_owned(), Value::from(count)));
+        let pairs = |names: &[&str], counts: &[u64]| -> Value {
+            let pairs = names.iter().zip(counts);
+            let pairs = pairs.map(|(&name, &count)| (name.to_owned(), Value::from(count)));
             Value::Object(pairs.collect())
         };
         json!({
             "rows": rows,
-            "reads": pairs(READS, self.reads),
+            "reads": pairs(&READS, &self.reads),
             "rows_read": self.rows_read,
             "read_ms": self.read_ms,
             "read_errors": self.read_errors,
-            "changes": pairs(CHANGES, self.changes),
+            "changes": pairs(&CHANGES, &self.changes),
             "deferred": figures.deferred,
             "ids_waiting": figures.ids_waiting,
             "buckets_waiting": figures.buckets_waiting,

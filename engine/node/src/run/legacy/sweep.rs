@@ -3,18 +3,23 @@
 //!
 //! ```text
 //!  Changed, switched ─► urgent ids ──┐
-//!  counts ─► buckets that differ ────┤  at most half of the time in statements
+//!  counts ─► buckets, spans of ids ──┤  at most half of the time in statements
 //!  Asked, a gap ─► a hurried pass ───┤
 //!  every 3 s ─► counts of a slice ───┼──► one reading ─► Done | Failed
 //!  Changed, edited ─► edited ids ────┤  put off under pressure, a minute at most
 //!  the pass, page by page ───────────┘  put off as well, and at most 5 % of the time
 //! ```
 
+mod queue;
+mod round;
+
 use std::collections::VecDeque;
 
-use model::limits::{LEGACY_IDS_MAX, LEGACY_IDS_PER_READ, LEGACY_PAGE_MAX};
+use model::limits::{LEGACY_IDS_MAX, LEGACY_PAGE_MAX};
 use model::{MonoUs, TargetId};
 
+use self::queue::{Suspect, What, batch};
+use self::round::Round;
 use super::events::{Done, Event, Figures, Gap, Loaded, Next, Read};
 
 /// Slices of the buckets, at most; each is counted by one statement.
@@ -41,8 +46,6 @@ const PUT_OFF_MS: u64 = 60_000;
 const DEFERRED_MS: u64 = 5_000;
 /// The pass reads one twentieth of the time.
 const COST_FACTOR: u64 = 20;
-/// Passes that counts ask for begin so far apart, in ms.
-const HURRY_APART_MS: u64 = 60_000;
 /// After a failure, doubled with each, in ms.
 const RETRY_MS: (u64, u64) = (1_000, 60_000);
 
@@ -81,9 +84,11 @@ pub(crate) struct Sweep {
     edited: VecDeque<TargetId>,
     /// Since when the first of them waits.
     edited_at: MonoUs,
-    suspects: VecDeque<(u16, Option<TargetId>)>,
+    /// Of these rows there are others than we have.
+    suspects: VecDeque<Suspect>,
     /// The bucket that the next slice begins with.
     tally_from: u16,
+    round: Round,
     tally_at: MonoUs,
     pass: Option<Pass>,
     /// Another pass has to follow: it sees what this one may have missed.
@@ -104,7 +109,6 @@ pub(crate) struct Sweep {
     /// The pass has to wait for what everything cost.
     repaid_at: MonoUs,
     retry: (u32, MonoUs),
-    hurry_at: MonoUs,
     whole: u64,
     figures: Figures,
 }
@@ -119,10 +123,10 @@ impl Sweep {
         }
     }
 
-    /// The table has about so many rows.
-    pub(crate) fn set_rows(&mut self, rows: u64) {
+    /// The table has about so many rows, and is counted by bucket or else by id.
+    pub(crate) fn set_table(&mut self, rows: u64, by_bucket: bool) {
         if let Some(loaded) = &mut self.loaded {
-            loaded.rows = rows;
+            (loaded.rows, loaded.by_bucket) = (rows, by_bucket);
         }
     }
 
@@ -202,10 +206,7 @@ impl Sweep {
         match what {
             What::Urgent => (!self.urgent.is_empty()).then_some(self.rested_at),
             What::Bucket => (!self.suspects.is_empty()).then_some(self.rested_at),
-            What::Tally => {
-                let may = self.by_bucket() && self.suspects.is_empty();
-                may.then_some(self.tally_at)
-            }
+            What::Tally => self.suspects.is_empty().then_some(self.tally_at),
             What::Edited => {
                 (!self.edited.is_empty()).then_some(())?;
                 let (wanted, due) = (self.edited_at, self.edited_at.max(self.rested_at));
@@ -250,22 +251,38 @@ impl Sweep {
         match what {
             What::Urgent => Read::Ids(batch(&mut self.urgent)),
             What::Edited => Read::Ids(batch(&mut self.edited)),
-            What::Bucket => {
-                let (bucket, after) = self.suspects.pop_front().unwrap_or_default();
-                Read::Bucket {
+            What::Bucket => match self.suspects.pop_front() {
+                Some(Suspect::Span { after, last, limit }) => Read::Span { after, last, limit },
+                Some(Suspect::Bucket(bucket, after)) => Read::Bucket {
                     bucket,
                     after,
                     limit: BUCKET_PAGE,
-                }
-            }
-            What::Tally => Read::Tally {
-                first: self.tally_from,
+                },
+                None => self.next_count(),
             },
+            What::Tally => self.next_count(),
             What::Page => {
                 let after = self.pass.and_then(|pass| pass.after);
                 let limit = self.page_limit(now);
                 Read::Page { after, limit }
             }
+        }
+    }
+
+    fn next_count(&mut self) -> Read {
+        if self.by_bucket() {
+            let first = self.tally_from;
+            return Read::Tally { first };
+        }
+        if self.round.after.is_none() {
+            self.round = Round {
+                rows: self.rows(),
+                ..Round::default()
+            };
+        }
+        Read::Count {
+            after: self.round.after,
+            limit: self.round.limit() as usize,
         }
     }
 
@@ -336,6 +353,7 @@ impl Sweep {
         self.loaded = Some(loaded);
         self.figures.as_of = loaded.begun;
         self.suspects.clear();
+        (self.tally_from, self.round) = (0, Round::default());
         self.pass = None;
         self.tally_at = now.plus_ms(TALLY_MS);
         self.go_on(now);
@@ -440,16 +458,33 @@ impl Sweep {
             ) => {
                 self.tally_from = next.unwrap_or(0);
                 self.tally_at = begun.plus_us(self.tally_every_us(took_us));
+                let differing = differing.into_iter();
                 self.suspects
-                    .extend(differing.into_iter().map(|bucket| (bucket, None)));
-                if large && self.hurry_at <= now {
-                    self.hurry_at = now.plus_ms(HURRY_APART_MS);
+                    .extend(differing.map(|bucket| Suspect::Bucket(bucket, None)));
+                // Once they are known, rows are counted by id.
+                if large && !self.pass.is_some_and(|pass| pass.is_hurried) {
                     self.hurry(now);
                 }
             }
+            (
+                Read::Count { after, .. },
+                Done::Count {
+                    rows,
+                    differs,
+                    next,
+                },
+            ) => {
+                self.tally_at = begun.plus_us(self.tally_every_us(took_us));
+                self.counted((after, next), rows, differs);
+            }
+            (Read::Span { last, limit, .. }, Done::Span { next: Some(next) }) => {
+                let after = Some(next);
+                self.suspects
+                    .push_front(Suspect::Span { after, last, limit });
+            }
             (Read::Bucket { bucket, .. }, Done::Bucket { next, missing }) => {
                 if next.is_some() {
-                    self.suspects.push_front((bucket, next));
+                    self.suspects.push_front(Suspect::Bucket(bucket, next));
                 }
                 self.changed(missing, true, now);
             }
@@ -458,14 +493,45 @@ impl Sweep {
         }
     }
 
+    /// Takes in a count of rows by id. Where there are many more than we know of, all that follow
+    /// are read instead of counted.
+    fn counted(
+        &mut self,
+        (after, next): (Option<TargetId>, Option<TargetId>),
+        rows: usize,
+        differs: bool,
+    ) {
+        self.round.counted += rows as u64;
+        self.round.after = next;
+        if differs {
+            self.suspects.push_back(Suspect::Span {
+                after,
+                last: next,
+                limit: (rows + 1).min(LEGACY_PAGE_MAX),
+            });
+        }
+        if next.is_some() && self.round.is_too_long() {
+            self.round.after = None;
+            self.suspects.push_back(Suspect::Span {
+                after: next,
+                last: None,
+                limit: LEGACY_PAGE_MAX,
+            });
+        }
+    }
+
     fn tally_every_us(&self, took_us: u64) -> u64 {
-        let slow = (took_us * COST_FACTOR).min(TALLY_SLOW_MS * 1_000);
         let every_ms = if self.rests() {
             TALLY_STREAM_MS
         } else {
             TALLY_MS
         };
-        slow.max(every_ms * 1_000)
+        let mut range_us = [every_ms, TALLY_SLOW_MS].map(|ms| ms * 1_000);
+        if !self.by_bucket() {
+            range_us = range_us.map(|us| self.round.every_us(us));
+        }
+        let [every_us, slowest] = range_us;
+        (took_us * COST_FACTOR).min(slowest).max(every_us)
     }
 
     fn page_done(
@@ -517,40 +583,15 @@ impl Sweep {
                     .for_each(|id| self.urgent.push_front(id));
             }
             Some((Read::Bucket { bucket, after, .. }, _)) => {
-                self.suspects.push_front((bucket, after));
+                self.suspects.push_front(Suspect::Bucket(bucket, after));
             }
-            Some((Read::Page { .. } | Read::Tally { .. }, _)) | None => {}
+            Some((Read::Span { after, last, limit }, _)) => {
+                self.suspects
+                    .push_front(Suspect::Span { after, last, limit });
+            }
+            Some((Read::Page { .. } | Read::Tally { .. } | Read::Count { .. }, _)) | None => {}
         }
     }
-}
-
-/// Kinds of readings, in the order in which they go.
-#[derive(Clone, Copy, Debug)]
-enum What {
-    Urgent,
-    Bucket,
-    Tally,
-    Edited,
-    Page,
-}
-
-impl What {
-    const IN_ORDER: [Self; 5] = [
-        Self::Urgent,
-        Self::Bucket,
-        Self::Tally,
-        Self::Edited,
-        Self::Page,
-    ];
-}
-
-/// The first ids of `queue`, each once.
-fn batch(queue: &mut VecDeque<TargetId>) -> Vec<TargetId> {
-    let count = queue.len().min(LEGACY_IDS_PER_READ);
-    let mut ids: Vec<TargetId> = queue.drain(..count).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }
 
 #[cfg(test)]

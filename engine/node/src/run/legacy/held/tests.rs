@@ -105,13 +105,13 @@ impl Bed {
     #[track_caller]
     fn assert_counts(&self, rows: &[(u16, &[i64])]) {
         let counted = rows.iter().map(|&(bucket, ids)| {
-            let mut tally = BucketTally::default();
+            let mut tally = RowTally::default();
             for &raw in ids {
                 tally.toggle(id(raw), true);
             }
             (bucket, tally)
         });
-        let counted: Vec<(u16, BucketTally)> = counted.collect();
+        let counted: Vec<(u16, RowTally)> = counted.collect();
         let differing = self.held.differing((0, LEGACY_BUCKET_MAX), &counted);
         assert_eq!(differing, (Vec::new(), false));
     }
@@ -221,7 +221,7 @@ async fn counts_name_the_buckets_that_differ_and_their_rows() {
     let rows = rows.chain([bad(41, 1, "x")]).collect();
     bed.feed(rows, ALL, Feeding::All).await;
     let of = |bucket: u16| {
-        let mut tally = BucketTally::default();
+        let mut tally = RowTally::default();
         for raw in (1..=40).filter(|raw| *raw % 4 == i64::from(bucket)) {
             tally.toggle(id(raw), true);
         }
@@ -361,8 +361,67 @@ async fn slices_are_cut_by_the_rows_that_there_are_whatever_buckets_they_are_in(
             }
             first = last + 1;
         }
-        assert_eq!(bed.held.buckets_in_use(), in_bucket.len(), "seed {seed}");
+        assert_eq!(bed.held.in_use, in_bucket.len(), "seed {seed}");
+        assert_eq!(
+            bed.held.suits_buckets(),
+            in_bucket.len() >= 10,
+            "seed {seed}"
+        );
     }
     // Nothing is known: whatever may be there is in one slice.
     assert_eq!(Bed::new().held.slice_end(0), LEGACY_BUCKET_MAX);
+}
+
+/// What is counted by id is what was fed, whatever became of it: aside, paused, gone or moved.
+#[tokio::test]
+async fn the_tally_of_a_span_of_ids_is_that_of_its_active_rows() {
+    for seed in 0..20u64 {
+        let mut random = (0u64..).map(|step| splitmix64(seed << 32 | step));
+        let mut random = move |below: u64| random.next().expect("endless") % below;
+        let (mut bed, mut table) = (Bed::new(), BTreeMap::<i64, u16>::new());
+        for _ in 0..30 {
+            let mut ids = Vec::new();
+            let mut rows = Vec::new();
+            for _ in 0..20 {
+                let (raw, bucket) = (random(80) as i64 + 1, random(12) as u16);
+                if ids.contains(&id(raw)) {
+                    continue;
+                }
+                let state = match random(5) {
+                    0 => Some(row(raw, bucket, LegacyState::Inactive)),
+                    1 => Some(bad(raw, bucket, "x")),
+                    2 => Some(row(raw, bucket, LegacyState::Paused)),
+                    3 => Some(plain(raw, bucket)),
+                    _ => None,
+                };
+                let is_active = state
+                    .as_ref()
+                    .is_some_and(|row| row.state != LegacyState::Inactive);
+                if is_active {
+                    table.insert(raw, bucket);
+                } else {
+                    table.remove(&raw);
+                }
+                ids.push(id(raw));
+                rows.extend(state);
+            }
+            bed.changes(rows, Covered::These(&ids)).await;
+            let first = random(40) as i64 + 1;
+            let last = first + 1 + random(60) as i64;
+            for (after, last) in [(Some(first), Some(last)), (None, Some(last)), (None, None)] {
+                let mut expected = RowTally::default();
+                for &raw in table.keys() {
+                    if after.is_none_or(|after| raw > after) && last.is_none_or(|last| raw <= last)
+                    {
+                        expected.toggle(id(raw), true);
+                    }
+                }
+                let span = (after.map(id), last.map(id));
+                let found = bed.held.tally_between(&bed.fleet, span);
+                assert_eq!(found, expected, "seed {seed}: {span:?}");
+            }
+            let buckets: HashSet<u16> = table.values().copied().collect();
+            assert_eq!(bed.held.in_use, buckets.len(), "seed {seed}");
+        }
+    }
 }

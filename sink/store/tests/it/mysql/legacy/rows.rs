@@ -1,7 +1,7 @@
 //! Rows as a sweep reads them: in pages, by bucket, by id; and counts by bucket.
 
 use model::UnixMs;
-use store::{BucketTally, LegacyRange, LegacyRow, LegacyState, Switched};
+use store::{LegacyRange, LegacyRow, LegacyState, RowTally, Switched};
 
 use super::*;
 
@@ -27,8 +27,8 @@ fn brief(rows: &[LegacyRow]) -> Vec<(i64, Option<u16>, char)> {
         .collect()
 }
 
-fn tally(ids: &[i64]) -> BucketTally {
-    let mut tally = BucketTally::default();
+fn tally(ids: &[i64]) -> RowTally {
+    let mut tally = RowTally::default();
     for &id in ids {
         tally.toggle(target(id), true);
     }
@@ -127,6 +127,40 @@ async fn a_slice_of_buckets_is_counted_from_the_index_alone() {
     assert_eq!(rows, 98 * 20);
     // A look at what the server counted is itself some rows.
     assert!(cost < 3_500, "{cost} rows for 1,960");
+}
+
+/// By the primary key, whatever index there is: so many rows as were asked for, and no more.
+#[tokio::test]
+async fn rows_are_counted_by_id_in_pieces_and_without_reading_the_table() {
+    let server = Server::start(&[]);
+    server.sql(&format!("CREATE DATABASE t_count; USE t_count; {SITES};"));
+    let address = url(&server.address("ringwatch", "t_count"));
+    Store::migrate(&address).await.expect("migrated");
+    server.sql(
+        "INSERT INTO t_count.jetpack_monitor_sites (jetpack_monitor_site_id, blog_id, bucket_no, \
+         monitor_url, monitor_active) SELECT seq, seq, 1, 'http://a.test/', seq % 50 > 0 \
+         FROM t_count.seq_1_to_20000; ANALYZE TABLE t_count.jetpack_monitor_sites;",
+    );
+    let store = opened(&address).await;
+    let looked_at = || -> i64 {
+        let said = server.sql("SHOW GLOBAL STATUS LIKE 'Handler_read%'");
+        let numbers = said.lines().filter_map(|line| line.split('\t').nth(1));
+        numbers.filter_map(|n| n.parse::<i64>().ok()).sum()
+    };
+    let before = looked_at();
+    let counted = store.legacy_tally_after(Some(target(9_990)), 980).await;
+    let cost = looked_at() - before;
+    let ids: Vec<i64> = (9_991..=10_990).filter(|id| id % 50 != 0).collect();
+    assert_eq!(ids.len(), 980);
+    let expected = (tally(&ids), Some(target(10_990)));
+    assert_eq!(counted.expect("counted"), expected);
+    // Those of the table, those of the piece, and a look at what the server counted.
+    assert!(cost < 3_500, "{cost} rows for 980");
+    let counted = store.legacy_tally_after(Some(target(19_998)), 980).await;
+    let expected = (tally(&[19_999]), Some(target(19_999)));
+    assert_eq!(counted.expect("counted"), expected);
+    let counted = store.legacy_tally_after(Some(target(20_000)), 980).await;
+    assert_eq!(counted.expect("counted"), (tally(&[]), None));
 }
 
 #[tokio::test]

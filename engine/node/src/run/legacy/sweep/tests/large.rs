@@ -59,7 +59,7 @@ impl Large {
     }
 
     fn step(&mut self) {
-        self.sweep.set_rows(self.known);
+        self.sweep.set_table(self.known, true);
         match self.sweep.next(self.now) {
             Next::At(at) => {
                 self.wakes += 1;
