@@ -1,5 +1,6 @@
 //! What the control plane remembers of legacy rows, to tell a changed one from one that is as it
-//! was: 12 bytes a row, by core and slot. It compares; it reads nothing and feeds nobody.
+//! was: 12 bytes a row, by core and slot, and its id where its bucket is. It compares; it reads
+//! nothing and feeds nobody.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -92,11 +93,34 @@ pub(super) struct Held {
     cores: Vec<Vec<Entry>>,
     aside: BTreeMap<TargetId, Aside>,
     /// The active rows of each bucket, those that are aside included.
-    buckets: Vec<RowTally>,
+    buckets: Vec<Bucket>,
     /// How many of them have rows.
     in_use: usize,
-    /// How many of them have too many to read them one by one.
-    large: usize,
+    /// One of them had too many rows: none has its ids any more.
+    is_large: bool,
+}
+
+/// The active rows of a bucket.
+#[derive(Debug, Default)]
+struct Bucket {
+    tally: RowTally,
+    /// In order.
+    ids: Vec<TargetId>,
+}
+
+impl Bucket {
+    fn list(&mut self, id: TargetId, is_there: bool) {
+        match (self.ids.binary_search(&id), is_there) {
+            (Err(place), true) => {
+                if self.ids.len() == self.ids.capacity() {
+                    self.ids.reserve_exact(1 + self.ids.len() / 8);
+                }
+                self.ids.insert(place, id);
+            }
+            (Ok(place), false) => drop(self.ids.remove(place)),
+            _ => {}
+        }
+    }
 }
 
 impl Held {
@@ -107,7 +131,7 @@ impl Held {
             aside: BTreeMap::new(),
             buckets: Vec::new(),
             in_use: 0,
-            large: 0,
+            is_large: false,
         }
     }
 
@@ -179,21 +203,22 @@ impl Held {
     /// The last bucket of the slice that begins with `first`: so many that they have a tenth of
     /// the rows. The last slice has no end, since rows may be in buckets that we never saw.
     pub(super) fn slice_end(&self, first: u16) -> u16 {
-        let all: u64 = self.buckets.iter().map(|tally| tally.rows).sum();
+        let all: u64 = self.buckets.iter().map(|bucket| bucket.tally.rows).sum();
         let enough = all.div_ceil(u64::from(SLICES)).max(1);
         let mut rows = 0;
-        for (bucket, tally) in self.buckets.iter().enumerate().skip(usize::from(first)) {
-            rows += tally.rows;
-            if rows >= enough && bucket + 1 < self.buckets.len() {
-                return u16::try_from(bucket).unwrap_or(LEGACY_BUCKET_MAX);
+        for (number, bucket) in self.buckets.iter().enumerate().skip(usize::from(first)) {
+            rows += bucket.tally.rows;
+            if rows >= enough && number + 1 < self.buckets.len() {
+                return u16::try_from(number).unwrap_or(LEGACY_BUCKET_MAX);
             }
         }
         LEGACY_BUCKET_MAX
     }
 
-    /// Whether buckets cut the table into parts small enough to count and to read.
+    /// Whether buckets cut the table into parts small enough to count and to read. Once one was
+    /// too large, they never do again.
     pub(super) fn suits_buckets(&self) -> bool {
-        self.large == 0 && self.in_use >= usize::from(SLICES)
+        !self.is_large && self.in_use >= usize::from(SLICES)
     }
 
     /// The rows that the table should have after the first id and up to the second one.
@@ -266,38 +291,21 @@ impl Held {
             .collect()
     }
 
-    /// Rows that are remembered in `buckets`: one look at the whole fleet.
-    pub(super) fn of_buckets(
-        &self,
-        fleet: &Fleet,
-        buckets: &[u16],
-    ) -> BTreeMap<u16, HashSet<TargetId>> {
-        let mut found: BTreeMap<u16, HashSet<TargetId>> = buckets
-            .iter()
-            .map(|&bucket| (bucket, HashSet::new()))
-            .collect();
-        if buckets.is_empty() {
-            return found;
-        }
-        for (id, core, slot) in fleet.between(None, None) {
-            let Some(entry) = self.entry(core, slot) else {
-                continue;
-            };
-            if let Some(ids) = found.get_mut(&entry.bucket) {
-                ids.insert(id);
-            }
-        }
-        for (&id, aside) in &self.aside {
-            if let Some(ids) = found.get_mut(&aside.bucket) {
-                ids.insert(id);
-            }
-        }
-        found
+    /// Rows that are remembered in `buckets`; of a table with a large bucket, none.
+    pub(super) fn of_buckets(&self, buckets: &[u16]) -> BTreeMap<u16, HashSet<TargetId>> {
+        let ids = |bucket: u16| {
+            let bucket = self.buckets.get(usize::from(bucket));
+            bucket
+                .into_iter()
+                .flat_map(|bucket| bucket.ids.iter().copied())
+        };
+        let listed = |&bucket: &u16| (bucket, ids(bucket).collect());
+        buckets.iter().map(listed).collect()
     }
 
     fn tally(&self, bucket: u16) -> RowTally {
-        let tally = self.buckets.get(usize::from(bucket));
-        tally.copied().unwrap_or_default()
+        let bucket = self.buckets.get(usize::from(bucket));
+        bucket.map(|bucket| bucket.tally).unwrap_or_default()
     }
 
     /// Counts a row in its bucket, and no more where it was counted.
@@ -326,16 +334,23 @@ impl Held {
         }
         let index = usize::from(bucket);
         if index >= self.buckets.len() {
-            self.buckets.resize(index + 1, RowTally::default());
+            self.buckets.resize_with(index + 1, Bucket::default);
         }
-        let tally = &mut self.buckets[index];
-        let before = tally.rows;
-        tally.toggle(id, is_there);
-        let moves = |is: fn(u64) -> bool, many: usize| {
-            many + usize::from(is(tally.rows)) - usize::from(is(before))
-        };
-        self.in_use = moves(|rows| rows > 0, self.in_use);
-        self.large = moves(|rows| rows > LEGACY_BUCKET_ROWS_MAX, self.large);
+        let bucket = &mut self.buckets[index];
+        let had_rows = bucket.tally.rows > 0;
+        bucket.tally.toggle(id, is_there);
+        let rows = bucket.tally.rows;
+        self.in_use = self.in_use + usize::from(rows > 0) - usize::from(had_rows);
+        if self.is_large {
+            return;
+        }
+        bucket.list(id, is_there);
+        if rows > LEGACY_BUCKET_ROWS_MAX {
+            self.is_large = true;
+            for bucket in &mut self.buckets {
+                bucket.ids = Vec::new();
+            }
+        }
     }
 
     fn entry(&self, core: CoreIndex, slot: Slot) -> Option<Entry> {

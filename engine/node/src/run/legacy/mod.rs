@@ -344,7 +344,7 @@ impl Control {
             return Done::Ids;
         };
         let (differing, large) = legacy.held.differing((first, last), counted);
-        legacy.unseen = legacy.held.of_buckets(&self.fleet, &differing);
+        legacy.unseen = legacy.held.of_buckets(&differing);
         Done::Tally {
             differing,
             large,

@@ -231,7 +231,7 @@ async fn counts_name_the_buckets_that_differ_and_their_rows() {
     let mut counted = vec![of(0), of(1), of(2), (9, of(1).1)];
     let (differing, large) = bed.held.differing((0, 99), &counted);
     assert_eq!((differing, large), (vec![1, 3, 9], false));
-    let unseen = bed.held.of_buckets(&bed.fleet, &[1, 3, 9]);
+    let unseen = bed.held.of_buckets(&[1, 3, 9]);
     let counts: Vec<usize> = unseen.values().map(HashSet::len).collect();
     assert_eq!(counts, [11, 10, 0]);
     assert!(unseen[&1].contains(&id(41)));
@@ -420,8 +420,37 @@ async fn the_tally_of_a_span_of_ids_is_that_of_its_active_rows() {
                 let found = bed.held.tally_between(&bed.fleet, span);
                 assert_eq!(found, expected, "seed {seed}: {span:?}");
             }
-            let buckets: HashSet<u16> = table.values().copied().collect();
-            assert_eq!(bed.held.in_use, buckets.len(), "seed {seed}");
+            let mut in_bucket = BTreeMap::<u16, HashSet<TargetId>>::new();
+            for (&raw, &bucket) in &table {
+                in_bucket.entry(bucket).or_default().insert(id(raw));
+            }
+            assert_eq!(bed.held.in_use, in_bucket.len(), "seed {seed}");
+            // Lesson: these were found by a walk over all that is held, at every count.
+            let buckets: Vec<u16> = in_bucket.keys().copied().collect();
+            assert_eq!(bed.held.of_buckets(&buckets), in_bucket, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn once_a_bucket_was_too_large_no_ids_are_kept_by_bucket() {
+    let mut held = Held::new(1);
+    for raw in 1..=LEGACY_BUCKET_ROWS_MAX as i64 + 10 {
+        held.count(id(raw), (raw % 10) as u16, true);
+    }
+    assert!(held.suits_buckets());
+    let kept = |held: &Held| held.of_buckets(&[3])[&3].len() as u64;
+    assert_eq!(kept(&held), LEGACY_BUCKET_ROWS_MAX / 10 + 1);
+    let more = LEGACY_BUCKET_ROWS_MAX as i64;
+    for raw in 1..=more {
+        held.count(id(1_000_000 + raw), 7, true);
+    }
+    assert_eq!((held.suits_buckets(), kept(&held)), (false, 0));
+    for raw in 1..=more {
+        held.count(id(1_000_000 + raw), 7, false);
+    }
+    assert_eq!((held.suits_buckets(), kept(&held)), (false, 0));
+    // What is counted is right all the same.
+    assert_eq!(held.tally(3).rows, LEGACY_BUCKET_ROWS_MAX / 10 + 1);
+    assert_eq!(held.in_use, 10);
 }
