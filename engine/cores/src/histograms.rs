@@ -1,4 +1,5 @@
-//! HDR histograms of one core: one per phase, schedule lag and loop lag, exact per interval.
+//! HDR histograms of one core: one per phase, schedule lag, reap delay and loop lag, exact per
+//! interval.
 
 use hdrhistogram::Histogram;
 use model::outcome::Phases;
@@ -22,6 +23,8 @@ pub struct CoreHistograms {
     pub phases: [Histogram<u64>; 6],
     /// Start of a check minus its due time.
     pub schedule_lag: Histogram<u64>,
+    /// How long the end of a check may have waited for the core to look.
+    pub reap: Histogram<u64>,
     /// How much longer than a tick a loop turn took.
     pub loop_lag: Histogram<u64>,
 }
@@ -35,18 +38,20 @@ impl CoreHistograms {
             end: start,
             phases: std::array::from_fn(|_| histogram()),
             schedule_lag: histogram(),
+            reap: histogram(),
             loop_lag: histogram(),
         }
     }
 
     /// Records one finished check.
-    pub fn record(&mut self, phases: &Phases, lag_us: u32) {
+    pub fn record(&mut self, phases: &Phases, lag_us: u32, reap_us: u32) {
         for (histogram, value) in self.phases.iter_mut().zip(phases.values()) {
             if let Some(us) = value {
                 histogram.saturating_record(u64::from(us));
             }
         }
         self.schedule_lag.saturating_record(u64::from(lag_us));
+        self.reap.saturating_record(u64::from(reap_us));
     }
 }
 
@@ -69,9 +74,9 @@ mod tests {
             tls_us: PHASE_ABSENT,
             ..Phases::NONE
         };
-        set.record(&phases, 7);
+        set.record(&phases, 7, 9);
         let counts: Vec<u64> = set.phases.iter().map(Histogram::len).collect();
         assert_eq!(counts, [0, 1, 0, 0, 0, 0]);
-        assert_eq!(set.schedule_lag.max(), 7);
+        assert_eq!((set.schedule_lag.max(), set.reap.max()), (7, 9));
     }
 }

@@ -45,6 +45,8 @@ pub struct CoreSnapshot {
     pub in_flight: u64,
     /// Finished with an outcome.
     pub probed: u64,
+    /// Of those, the ones that were over only after their deadline, and count as what they found.
+    pub late: u64,
     /// Given up before their start: too late to be of use.
     pub shed: u64,
     /// Of those, phase points that passed while the check waited for its destination.
@@ -158,6 +160,7 @@ impl Default for CoreSnapshot {
             deferred_total: 0,
             in_flight: 0,
             probed: 0,
+            late: 0,
             shed: 0,
             shed_deferred: 0,
             stale: 0,
@@ -305,7 +308,7 @@ macro_rules! published {
 }
 
 published! {
-    due, pending, in_flight, probed, shed, stale, cancelled, held, held_total, sent,
+    due, pending, in_flight, probed, late, shed, stale, cancelled, held, held_total, sent,
     deferred, deferred_total, shed_deferred, destinations, issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
     connections_kept, reused, reused_dead,

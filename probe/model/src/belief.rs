@@ -79,7 +79,10 @@ impl Signals {
         .and(Self::NO_ROUTE)
         .and(Self::NO_RESOLVER);
 
-    const NAMES: [(Self, &'static str); 13] = [
+    /// How many there are.
+    pub const COUNT: usize = 13;
+
+    const NAMES: [(Self, &'static str); Self::COUNT] = [
         (Self::LOOP_LAG, "loop_lag"),
         (Self::RESULTS_HELD, "results_held"),
         (Self::DESCRIPTORS, "descriptors"),

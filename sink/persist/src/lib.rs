@@ -59,4 +59,6 @@ pub use history::HistoryMode;
 pub use incident::pressure::{Canaries, Health, Signals};
 pub use incident::quorum::{Answer, Says};
 pub use quiet::Quiet;
-pub use stats::{BOUNDS_MS, CoreAccount, Durations, Ledger, SinkCounters, SinkSnapshot, SinkStats};
+pub use stats::{
+    BOUNDS_MS, CoreAccount, Disbelieved, Durations, Ledger, SinkCounters, SinkSnapshot, SinkStats,
+};

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::CoreIndex;
+use model::belief::Signals;
 use model::seqlock::SeqLock;
 use tokio::sync::Notify;
 
@@ -40,6 +41,28 @@ impl Durations {
             counts: std::array::from_fn(|bucket| words[bucket]),
             sum_ms: words[BUCKETS],
         }
+    }
+}
+
+/// Failing checks that were not believed, by the signals for which. A check that is not believed
+/// for two of them is counted at both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disbelieved([u64; Signals::COUNT]);
+
+impl Disbelieved {
+    /// Counts a check that was not believed while these `signals` were in force.
+    pub fn count(&mut self, signals: Signals) {
+        let doubted = signals.without(Signals::TOLD_ONLY).each();
+        for (count, (_, is_set)) in self.0.iter_mut().zip(doubted) {
+            *count += u64::from(is_set);
+        }
+    }
+
+    /// The stable name of every signal that makes us doubt, and the count at it.
+    pub fn by_signal(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = Signals::TOLD_ONLY.each().zip(self.0);
+        let doubts = all.filter(|((_, is_told_only), _)| !is_told_only);
+        doubts.map(|((name, _), count)| (name, count))
     }
 }
 
@@ -269,6 +292,8 @@ pub struct SinkSnapshot {
     pub result_age: Durations,
     /// Time that the store took for a batch of facts, failed ones included.
     pub store_batch: Durations,
+    /// Failing checks that were not believed.
+    pub disbelieved: Disbelieved,
 }
 
 impl SinkSnapshot {
@@ -298,6 +323,7 @@ pub struct Ledger {
     pub(crate) result_age: Durations,
     /// Time that the store took for a batch of facts, failed ones included.
     pub(crate) store_batch: Durations,
+    pub(crate) disbelieved: Disbelieved,
 }
 
 impl Ledger {
@@ -318,6 +344,7 @@ pub struct SinkStats {
     counters: [AtomicU64; COUNTERS],
     result_age: [AtomicU64; BUCKETS + 1],
     store_batch: [AtomicU64; BUCKETS + 1],
+    disbelieved: [AtomicU64; Signals::COUNT],
     cores: Vec<(CoreIndex, [AtomicU64; ACCOUNT_WORDS])>,
     asked: Notify,
 }
@@ -330,6 +357,7 @@ impl SinkStats {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             result_age: std::array::from_fn(|_| AtomicU64::new(0)),
             store_batch: std::array::from_fn(|_| AtomicU64::new(0)),
+            disbelieved: std::array::from_fn(|_| AtomicU64::new(0)),
             cores: cores.map(|core| (core, Default::default())).collect(),
             asked: Notify::new(),
         }
@@ -361,6 +389,7 @@ impl SinkStats {
                 .collect(),
             result_age: Durations::from_words(load(&self.result_age)),
             store_batch: Durations::from_words(load(&self.store_batch)),
+            disbelieved: Disbelieved(load(&self.disbelieved)),
         }
     }
 
@@ -370,6 +399,7 @@ impl SinkStats {
             store(&self.counters, ledger.counters.to_words());
             store(&self.result_age, ledger.result_age.to_words());
             store(&self.store_batch, ledger.store_batch.to_words());
+            store(&self.disbelieved, ledger.disbelieved.0);
             for ((_, words), account) in self.cores.iter().zip(&ledger.cores) {
                 store(words, account.to_words());
             }

@@ -101,7 +101,14 @@ impl Core {
         let outcome = end.outcome;
         self.account.probed += 1;
         self.account.count(outcome.verdict(), outcome.failure());
-        self.histograms.record(&outcome.phases, outcome.lag_us);
+        self.account.late += u64::from(outcome.has(flags::LATE));
+        let Outcome {
+            phases,
+            lag_us,
+            reap_us,
+            ..
+        } = outcome;
+        self.histograms.record(&phases, lag_us, reap_us);
         if let (Some(network), Some(is_dark)) = (end.network, networks::is_dark(&outcome)) {
             self.networks.count(network, is_dark, self.last_turn);
         }

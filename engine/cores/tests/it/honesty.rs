@@ -253,10 +253,30 @@ fn what_completes_after_its_deadline_and_before_the_judgement_counts_and_says_so
     let outcomes = bench.drain();
     let late: Vec<_> = outcomes.iter().filter(|one| one.has(flags::LATE)).collect();
     assert!(!late.is_empty());
-    for outcome in late {
+    for outcome in &late {
         assert_eq!(outcome.verdict(), Verdict::Up, "{outcome:?}");
         assert!(outcome.phases.total_us > 5_000_000, "{outcome:?}");
     }
+    let account = bench.sim.core().account();
+    assert_eq!((account.late, account.held), (late.len() as u64, 0));
+}
+
+#[test]
+fn how_long_ends_waited_for_us_is_measured_of_every_check() {
+    let mut bench = bench(Chance::new(8, 0), &Sizes::default());
+    bench.add(50, 10);
+    bench.run_s(100);
+    let intervals: Vec<_> = bench.histograms.try_iter().collect();
+    let outcomes = bench.drain();
+    let measured: u64 = intervals.iter().map(|set| set.reap.len()).sum();
+    let ended: u64 = intervals.iter().map(|set| set.phases[5].len()).sum();
+    assert!(measured == ended && measured > 400, "{measured} of {ended}");
+    let longest = outcomes.iter().map(|outcome| outcome.reap_us).max();
+    let shown = intervals.iter().map(|set| set.reap.max()).max();
+    let (longest, shown) = longest.map(u64::from).zip(shown).expect("some were made");
+    // Three digits of it.
+    let near = longest - longest / 500..=longest + longest / 500;
+    assert!(longest > 0 && near.contains(&shown), "{shown} of {longest}");
 }
 
 #[test]

@@ -56,6 +56,7 @@ struct Scrape {
 struct CoreBuckets {
     phases: [Buckets; 6],
     lag: Buckets,
+    reap: Buckets,
     loop_lag: Buckets,
 }
 
@@ -64,6 +65,7 @@ impl From<&Lifetime> for CoreBuckets {
         Self {
             phases: one.phases.clone(),
             lag: one.lag.clone(),
+            reap: one.reap.clone(),
             loop_lag: one.loop_lag.clone(),
         }
     }
@@ -161,6 +163,9 @@ impl Scrape {
 
     fn core_counters(&self, page: &mut Page<'_>) -> fmt::Result {
         page.counter("due", "Checks that became due", self.per_core(|_, c| c.due))?;
+        let late = self.per_core(|_, core| core.late);
+        let help = "Finished checks that were over only after their deadline";
+        page.counter("late", help, late)?;
         let shed = self.per_core_by("reason", |core| {
             let late = core.shed - core.shed_deferred;
             vec![("late", late), ("deferred", core.shed_deferred)]
@@ -415,7 +420,11 @@ impl Scrape {
             ("verifier_sent", sink.verifiers_sent),
         ];
         let help = "What happened beside incidents";
-        page.counter("audits", help, by("kind", &audits))
+        page.counter("audits", help, by("kind", &audits))?;
+        let disbelieved = self.sink.disbelieved.by_signal();
+        let disbelieved: Vec<(&str, u64)> = disbelieved.collect();
+        let help = "Failing checks that said nothing of their targets, for a doubt of ours";
+        page.counter("failures_disbelieved", help, by("signal", &disbelieved))
     }
 
     fn latency_histograms(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -429,6 +438,8 @@ impl Scrape {
             "How late checks started",
             of(|one| &one.lag),
         )?;
+        let help = "How long the ends of checks may have waited for their core to look";
+        page.histogram("reap_seconds", help, of(|one| &one.reap))?;
         page.histogram(
             "loop_lag_seconds",
             "Loop turns beyond a tick",
@@ -633,6 +644,25 @@ mod tests {
             text.contains("ringwatch_outcome_depth{core=\"0\"} 3\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_was_late_or_not_believed_is_served() {
+        let mut scrape = scrape();
+        scrape.cores[0].late = 7;
+        let trouble = Signals::CUT_OFF.and(Signals::CHECKS_EXCUSED);
+        scrape.sink.disbelieved.count(trouble);
+        let text = scrape.text().expect("text");
+        for line in [
+            "ringwatch_late_total{core=\"0\"} 7\n",
+            "ringwatch_failures_disbelieved_total{signal=\"cut_off\"} 1\n",
+            "ringwatch_failures_disbelieved_total{signal=\"isolation\"} 0\n",
+            "ringwatch_reap_seconds_count{core=\"0\"} 10\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        // It makes nobody doubt a check.
+        assert!(!text.contains("failures_disbelieved_total{signal=\"checks_excused\"}"));
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(crate) mod testbed {
                 total_us: ms * 1_000,
                 ..Phases::NONE
             };
-            set.record(&phases, ms * 5);
+            set.record(&phases, ms * 5, ms * 3);
         }
         set.end = start.plus_ms(10_000);
         set

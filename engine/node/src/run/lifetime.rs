@@ -38,6 +38,8 @@ pub(crate) struct Lifetime {
     pub(crate) phases: [Buckets; 6],
     /// Schedule lag.
     pub(crate) lag: Buckets,
+    /// Reap delay.
+    pub(crate) reap: Buckets,
     /// Loop lag.
     pub(crate) loop_lag: Buckets,
     lag_all: Histogram<u64>,
@@ -51,6 +53,7 @@ impl Lifetime {
         Self {
             phases: Default::default(),
             lag: Buckets::default(),
+            reap: Buckets::default(),
             loop_lag: Buckets::default(),
             lag_all: histogram(),
             lag_recent: histogram(),
@@ -64,6 +67,7 @@ impl Lifetime {
             buckets.absorb(histogram);
         }
         self.lag.absorb(&set.schedule_lag);
+        self.reap.absorb(&set.reap);
         self.loop_lag.absorb(&set.loop_lag);
         self.lag_all
             .add(&set.schedule_lag)

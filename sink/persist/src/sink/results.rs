@@ -213,7 +213,7 @@ impl<S: FactStore> Sink<S> {
             Effect::Ask { request } => self.ask(request, key, tenant, now),
             Effect::Tallied(tally) => self.count_votes(&tally),
             // The caller notes it.
-            Effect::NotKnown => {}
+            Effect::NotKnown => self.ledger.disbelieved.count(self.pressure.signals()),
         }
     }
 

@@ -169,6 +169,10 @@ fn a_connect_failure_under_local_pressure_is_not_known_and_moves_no_freshness() 
         }
         let counters = bed.snapshot().counters;
         assert_eq!((counters.not_known, counters.doubting), (1, 1));
+        // What the core itself did not know is no failure that anybody disbelieved.
+        let disbelieved: Vec<_> = bed.snapshot().disbelieved.by_signal().collect();
+        let counted: Vec<_> = disbelieved.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [&("loop_lag", 2)]);
         assert_eq!((counters.transitions, counters.freshness_pending), (0, 0));
         bed.check(0, 0, 1, Some(HttpStatus));
         bed.turns(5).await;
