@@ -232,6 +232,7 @@ impl Core {
         self.flush_held();
         self.admission
             .refill(self.targets.required_per_gs(), now.mono);
+        self.destinations.look_at_slowed(now.mono);
         self.revisit_destinations(now);
         self.admit(now);
         self.admission.adapt(now.mono);
@@ -274,6 +275,7 @@ impl Core {
             required_per_ks: self.targets.required_per_gs() / 1_000_000,
             in_flight_limit: u64::from(self.admission.limit()),
             destinations: self.destinations.len() as u64,
+            destinations_slowed: self.destinations.slowed() as u64,
             sources_usable: self.sources.usable() as u64,
             sources_absent: self.sources.absent() as u64,
             sources_spent: self.sources.spent() as u64,

@@ -6,14 +6,21 @@
 //! ```
 //!
 //! Known is only an address that something runs against, ran against a moment ago, or waits for.
-//! Who waits hangs in the core's wheel; this knows counts and times, not slots.
+//! An address whose sites ask for fewer requests is slowed down to half its pace; that is remembered
+//! apart, since it outlasts being known. Who waits hangs in the core's wheel; this knows counts and times, not slots.
+
+mod slowed;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use model::MonoUs;
-use model::limits::{ADDRESS_IN_FLIGHT_MAX, ADDRESS_STARTS_AT_ONCE, ADDRESS_STARTS_PER_S_MAX};
+use model::limits::{
+    ADDRESS_IN_FLIGHT_MAX, ADDRESS_STARTS_AT_ONCE, ADDRESS_STARTS_PER_S_MAX, SLOWED_BY_TARGETS_MIN,
+};
+use model::{MonoUs, Slot};
 use prober::Cidr;
+
+use slowed::Slowed;
 
 use crate::tick::{tick_after, tick_at};
 use crate::wheel::Wheel;
@@ -30,18 +37,22 @@ pub struct DestinationCaps {
     pub in_flight_max: u32,
     /// Time from one start to the next, in µs.
     pub start_every_us: u64,
+    /// Different targets that ask for fewer requests before their address is slowed down.
+    pub slowed_by_min: usize,
     /// Addresses without caps.
     pub uncapped: Vec<Cidr>,
 }
 
 impl DestinationCaps {
     /// The share of one core in a node of `cores`: what a node does to an address does not grow
-    /// with its cores. (From 33 cores on it does: each may have one attempt in flight.)
+    /// with its cores. (From 33 cores on it does: each may have one attempt in flight.) Nor does it
+    /// take more sites to slow one down, but never one alone.
     pub fn share(cores: usize, uncapped: Vec<Cidr>) -> Self {
         let cores = cores.max(1) as u64;
         Self {
             in_flight_max: (u64::from(ADDRESS_IN_FLIGHT_MAX) / cores).max(1) as u32,
             start_every_us: cores * 1_000_000 / u64::from(ADDRESS_STARTS_PER_S_MAX),
+            slowed_by_min: SLOWED_BY_TARGETS_MIN.div_ceil(cores as usize).max(2),
             uncapped,
         }
     }
@@ -68,6 +79,8 @@ struct Destination {
     in_flight: u32,
     /// When all starts so far are paid off at the pace of the cap.
     paid: MonoUs,
+    /// At half its pace until then.
+    slowed_until: MonoUs,
     /// Whether it is in the list of those who can let go of what waits.
     open: bool,
 }
@@ -84,12 +97,14 @@ pub(crate) struct Destinations {
     due: Vec<u32>,
     /// With room, and something waits.
     open: VecDeque<u32>,
+    slowed: Slowed,
 }
 
 impl Destinations {
     /// No addresses.
     pub(crate) fn new(caps: DestinationCaps, now: MonoUs) -> Self {
         Self {
+            slowed: Slowed::new(caps.slowed_by_min),
             caps,
             by_address: HashMap::new(),
             known: Vec::new(),
@@ -118,12 +133,13 @@ impl Destinations {
             return None;
         }
         let address = address.to_canonical();
-        let (known, free) = (&mut self.known, &mut self.free);
+        let (known, free, slowed) = (&mut self.known, &mut self.free, &self.slowed);
         let id = *self.by_address.entry(address).or_insert_with(|| {
             let new = Destination {
                 address,
                 in_flight: 0,
                 paid: now,
+                slowed_until: slowed.until(address),
                 open: false,
             };
             let Some(id) = free.pop() else {
@@ -160,7 +176,32 @@ impl Destinations {
         let destination = &mut self.known[id.0 as usize];
         destination.in_flight += 1;
         let from = destination.paid.0.clamp(now.0, now.0 + CREDIT_US);
-        destination.paid = MonoUs(from + self.caps.start_every_us);
+        let half = u32::from(now < destination.slowed_until);
+        destination.paid = MonoUs(from + (self.caps.start_every_us << half));
+    }
+
+    /// The target in `slot` asked for fewer requests to `address`, against which something runs.
+    pub(crate) fn asked_to_slow(&mut self, address: IpAddr, slot: Slot, now: MonoUs) {
+        let address = address.to_canonical();
+        if let Some(id) = self.by_address.get(&address) {
+            let until = self.slowed.asked(address, slot, now);
+            self.known[*id as usize].slowed_until = until;
+        }
+    }
+
+    /// Whether the address is at half its pace.
+    pub(crate) fn is_slowed(&self, id: DestinationId, now: MonoUs) -> bool {
+        now < self.known[id.0 as usize].slowed_until
+    }
+
+    /// Forgets in time who asked for fewer requests.
+    pub(crate) fn look_at_slowed(&mut self, now: MonoUs) {
+        self.slowed.look(now);
+    }
+
+    /// Addresses at half their pace.
+    pub(crate) fn slowed(&self) -> usize {
+        self.slowed.count()
     }
 
     /// Counts an end; [`Destinations::settle`] must follow.
@@ -229,6 +270,7 @@ mod tests {
     const CAPS: DestinationCaps = DestinationCaps {
         in_flight_max: 4,
         start_every_us: 20_000,
+        slowed_by_min: 10,
         uncapped: Vec::new(),
     };
 

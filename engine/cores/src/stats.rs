@@ -93,6 +93,8 @@ pub struct CoreSnapshot {
     pub in_flight_limit: u64,
     /// Destination addresses that the caps know now (gauge).
     pub destinations: u64,
+    /// Of all addresses, those at half their pace since their sites ask for it (gauge).
+    pub destinations_slowed: u64,
     /// Configured source addresses that are not known to be absent (gauge).
     pub sources_usable: u64,
     /// Source addresses that this machine did not have a moment ago (gauge).
@@ -184,6 +186,7 @@ impl Default for CoreSnapshot {
             required_per_ks: 0,
             in_flight_limit: 0,
             destinations: 0,
+            destinations_slowed: 0,
             sources_usable: 0,
             sources_absent: 0,
             sources_spent: 0,
@@ -309,7 +312,7 @@ macro_rules! published {
 
 published! {
     due, pending, in_flight, probed, late, shed, stale, cancelled, held, held_total, sent,
-    deferred, deferred_total, shed_deferred, destinations, issuer_keys, issuer_signatures,
+    deferred, deferred_total, shed_deferred, destinations, destinations_slowed, issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
     connections_kept, reused, reused_dead,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,

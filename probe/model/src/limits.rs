@@ -125,6 +125,12 @@ pub const ADDRESS_IN_FLIGHT_MAX: u16 = 32;
 pub const ADDRESS_STARTS_PER_S_MAX: u16 = 50;
 /// Attempts started to one address at once, ahead of its pace.
 pub const ADDRESS_STARTS_AT_ONCE: u16 = 5;
+/// Targets of one address that ask for fewer requests before it is slowed down.
+pub const SLOWED_BY_TARGETS_MIN: usize = 10;
+/// How long they are remembered, and how long their address is slowed down, in ms.
+pub const SLOWED_MS: u64 = 300_000;
+/// Addresses for which somebody asked that a core remembers.
+pub const SLOWED_ADDRESSES_MAX: usize = 1_024;
 /// Local addresses that checks may come from.
 pub const SOURCE_ADDRESSES_MAX: usize = 256;
 /// How long a local address is passed over where it had no free port, or was not there, in ms.

@@ -23,7 +23,7 @@ pub mod flags {
     pub const TLS_RESUMED: u16 = 1 << 4;
     /// The chain came from the verified-chain cache.
     pub const TLS_CHAIN_CACHED: u16 = 1 << 5;
-    /// The address asked us to slow down.
+    /// Many sites of the address asked for fewer requests: it is checked at half its pace.
     pub const THROTTLED: u16 = 1 << 6;
     /// A redirect went from https to http.
     pub const REDIRECT_DOWNGRADE: u16 = 1 << 7;
@@ -42,12 +42,14 @@ pub mod flags {
     pub const CONNECTION_REUSED: u16 = 1 << 12;
     /// Two upstreams say that the name does not exist.
     pub const DNS_AGREED: u16 = 1 << 13;
+    /// The site asked for fewer requests: 429, or 503 with Retry-After.
+    pub const SLOW_DOWN: u16 = 1 << 14;
     /// Not a check: the last word on a removed slot; after it the slot may be reused.
     pub const SLOT_RELEASED: u16 = 1 << 15;
 
     /// What was tolerated of a target, or is worth a look although it changes no verdict: flag and
     /// stable name, the same in JSON, on a terminal and in the guide.
-    pub const MARKS: [(u16, &str); 8] = [
+    pub const MARKS: [(u16, &str); 9] = [
         (CONNECTION_REUSED, "connection_reused"),
         (DNS_AGREED, "dns_agreed"),
         (DNS_STALE, "dns_stale"),
@@ -55,6 +57,7 @@ pub mod flags {
         (LATE, "late"),
         (REDIRECT_ALERT, "redirect_alert"),
         (REDIRECT_DOWNGRADE, "redirect_downgrade"),
+        (THROTTLED, "throttled"),
         (TLS_SESSION_REFUSED, "tls_session_refused"),
     ];
 

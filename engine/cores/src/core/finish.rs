@@ -11,6 +11,7 @@ use prober::resolver::HostId;
 
 use super::{Core, QUEUE_COMMANDED, STALL_LAG_US};
 use crate::attempts::{AttemptKey, InFlight, OneShot, Owner};
+use crate::destinations::DestinationId;
 use crate::networks::{self, Network};
 use crate::tick::{tick_after, tick_at};
 
@@ -33,7 +34,9 @@ impl Core {
         if ending == Ending::Completed && entry.met_stall(stalled_us) {
             entry.attempt.excuse();
         }
-        let end = End::of(entry, ending, reap_us, now);
+        let mut end = End::of(entry, ending, reap_us, now);
+        let asks = end.outcome.has(flags::SLOW_DOWN);
+        let asked_by = asks.then(|| entry.attempt.report().address).flatten();
         self.account.reused_dead += u64::from(entry.attempt.reuses_refused());
         let answered = end.outcome.has(flags::CONNECTION_REUSED) && end.unheard_at.is_none();
         self.account.reused += u64::from(answered);
@@ -42,6 +45,7 @@ impl Core {
         if let Some(host) = host.filter(|_| entry.resolving) {
             self.resolver.forget(host, key.waiter());
         }
+        self.heed(&mut end, asked_by, destination, now);
         self.release_attempt(key, host);
         self.leave_destination(destination, now);
         self.leave_destination(rival, now);
@@ -56,6 +60,26 @@ impl Core {
         if ending == Ending::CutShort {
             // Whoever drives it waits for I/O that nobody wants any more.
             self.woken.push(key);
+        }
+    }
+
+    /// A site at the address `asked_by` wants fewer requests, if there is one; whatever is checked
+    /// at an address that is slowed down for it says so.
+    fn heed(
+        &mut self,
+        end: &mut End,
+        asked_by: Option<IpAddr>,
+        destination: Option<DestinationId>,
+        now: Now,
+    ) {
+        if let (Some(address), Owner::Slot(slot)) = (asked_by, end.owner) {
+            self.destinations.asked_to_slow(address, slot, now.mono);
+        }
+        if destination.is_some_and(|id| self.destinations.is_slowed(id, now.mono)) {
+            end.outcome.flags |= flags::THROTTLED;
+            if let Some(evidence) = &mut end.evidence {
+                evidence.flags |= flags::THROTTLED;
+            }
         }
     }
 

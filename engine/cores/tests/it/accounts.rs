@@ -129,6 +129,7 @@ fn tight() -> DestinationCaps {
     DestinationCaps {
         in_flight_max: 2,
         start_every_us: 400_000,
+        slowed_by_min: 10,
         uncapped: Vec::new(),
     }
 }

@@ -66,6 +66,58 @@ fn starts_to_one_address_keep_their_pace_and_nobody_is_left_out() {
     assert!((45..=55).contains(&busiest), "{busiest} starts in a second");
 }
 
+/// Runs `count` sites of one address that answer with `reply`, and says how many starts its
+/// busiest second had in the second minute, and how many checks of that said `throttled`.
+fn busiest_while_answered(count: u32, reply: &'static str) -> (Bench, usize, usize) {
+    let mut bench = sites_on(CAPPED, count, None);
+    bench.sim.world_mut().good = reply.as_bytes().into();
+    bench.run_s(60);
+    bench.drain();
+    bench.sim.world_mut().dialled.clear();
+    bench.run_s(60);
+    let outcomes = bench.drain();
+    let throttled = outcomes.iter().filter(|one| one.has(flags::THROTTLED));
+    let throttled = throttled.count();
+    let busiest = busiest_second(&bench.sim.world_mut().dialled);
+    (bench, busiest, throttled)
+}
+
+#[test]
+fn an_address_whose_sites_ask_for_fewer_requests_gets_half_for_five_minutes() {
+    const TOO_MANY: &str = "HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n";
+    const LATER: &str = "HTTP/1.1 503 Busy\r\nretry-After: 9\r\nContent-Length: 0\r\n\r\n";
+    const WELL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for reply in [TOO_MANY, LATER] {
+        let (mut bench, busiest, throttled) = busiest_while_answered(400, reply);
+        assert!((20..=30).contains(&busiest), "{busiest} starts in a second");
+        assert!(throttled > 1_400, "{throttled}");
+        assert_eq!(bench.sim.core().account().destinations_slowed, 1);
+        bench.sim.world_mut().good = WELL.as_bytes().into();
+        for _ in 0..31 {
+            bench.run_s(10);
+            bench.drain();
+        }
+        bench.sim.world_mut().dialled.clear();
+        bench.run_s(60);
+        let outcomes = bench.drain();
+        assert!(!outcomes.iter().any(|one| one.has(flags::THROTTLED)));
+        let busiest = busiest_second(&bench.sim.world_mut().dialled);
+        assert!((40..=55).contains(&busiest), "{busiest} starts in a second");
+        assert_eq!(bench.sim.core().account().destinations_slowed, 0);
+    }
+}
+
+#[test]
+fn few_sites_that_ask_and_many_that_only_fail_slow_nothing_down() {
+    const TOO_MANY: &str = "HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n";
+    const BROKEN: &str = "HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\n\r\n";
+    for (count, reply) in [(9, TOO_MANY), (400, BROKEN)] {
+        let (_, busiest, throttled) = busiest_while_answered(count, reply);
+        assert_eq!(throttled, 0, "{count} sites");
+        assert!(count == 9 || busiest >= 40, "{busiest} starts in a second");
+    }
+}
+
 #[test]
 fn a_dark_address_holds_no_more_than_its_cap_and_its_sites_take_turns() {
     let mut bench = sites_on(CAPPED, 400, Some(Dial::Silence));

@@ -222,6 +222,9 @@ impl Attempt {
             return self.on_interim(now);
         }
         self.status = head.status;
+        if asks_for_less(&head) {
+            self.flags |= flags::SLOW_DOWN;
+        }
         if head.lasts && self.flags & flags::HTTP_SLOPPY == 0 {
             self.after = After::Open;
         }
@@ -278,4 +281,9 @@ impl Attempt {
             self.rules.as_ref().map(|rules| &rules.set().expect_status);
         set.map_or_else(|| EXPECTED.contains(&status), |set| set.accepts(status))
     }
+}
+
+/// Whether the site has had too many requests (RFC 6585 §4), or says when it can take one again.
+fn asks_for_less(head: &Head) -> bool {
+    head.status == 429 || head.status == 503 && head.has_retry_after
 }

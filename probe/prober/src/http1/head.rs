@@ -26,6 +26,8 @@ pub(crate) struct Head {
     pub(crate) sloppy: bool,
     /// Once the answer has ended, its server waits for another request (RFC 9112 §9.3).
     pub(crate) lasts: bool,
+    /// It says when to come again (RFC 9110 §10.2.3).
+    pub(crate) has_retry_after: bool,
 }
 
 /// Where the body ends.
@@ -108,6 +110,7 @@ struct Fields {
     coding: Option<bool>,
     event_stream: bool,
     connection: Connection,
+    retry_after: bool,
     sloppy: bool,
 }
 
@@ -182,6 +185,7 @@ fn parse_as_is(head: &[u8], method: Method) -> Result<Head, Flaw> {
         location: fields.location,
         sloppy: fields.sloppy,
         lasts: fields.lasts(status, method, old),
+        has_retry_after: fields.retry_after,
     })
 }
 
@@ -254,6 +258,7 @@ impl Fields {
             10 if header.name.eq_ignore_ascii_case("connection") => {
                 self.note_connection(header.value);
             }
+            11 => self.retry_after |= header.name.eq_ignore_ascii_case("retry-after"),
             12 if header.name.eq_ignore_ascii_case("content-type") => {
                 let kind = header
                     .value

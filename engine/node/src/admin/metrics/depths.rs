@@ -167,6 +167,9 @@ impl Scrape {
         page.gauge("in_flight_limit", "Checks that may run at once", limit)?;
         let known = self.per_core(|_, core| core.destinations);
         page.gauge("destinations", "Addresses that caps watch now", known)?;
+        let slowed = self.per_core(|_, core| core.destinations_slowed);
+        let help = "Addresses at half their pace, since their sites ask for it";
+        page.gauge("destinations_slowed", help, slowed)?;
         self.sources(page)?;
         let waiting = self.per_core(|_, core| core.deferred);
         let help = "Pending checks that wait for their address";
@@ -455,6 +458,7 @@ mod tests {
         let mut scrape = scrape();
         let core = &mut scrape.cores[0];
         (core.one_shot.due, core.one_shot.pending) = (5, 5);
+        core.destinations_slowed = 21;
         (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
         (core.shed, core.shed_deferred, core.issuer_keys) = (29, 14, 16);
         (core.issuer_signatures, core.redirect_names) = (36, 17);
@@ -476,6 +480,7 @@ mod tests {
         for sample in [
             "one_shot_pending{core=\"0\"} 5\n",
             "destinations{core=\"0\"} 11\n",
+            "destinations_slowed{core=\"0\"} 21\n",
             "deferred_waiting{core=\"0\"} 12\n",
             "deferred_total{core=\"0\"} 13\n",
             "tls_issuer_keys{core=\"0\"} 16\n",
