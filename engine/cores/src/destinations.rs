@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Known is only an address that something runs against, ran against a moment ago, or waits for.
-//! An address whose sites ask for fewer requests is slowed down to half its pace; that is remembered
-//! apart, since it outlasts being known. Who waits hangs in the core's wheel; this knows counts and times, not slots.
+//! An address whose sites ask for fewer requests is slowed down to half its pace; that is
+//! remembered apart, since it outlasts being known. Who waits hangs in the core's wheel; this knows
+//! counts and times, not slots.
 
 mod slowed;
 

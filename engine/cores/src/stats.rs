@@ -312,7 +312,8 @@ macro_rules! published {
 
 published! {
     due, pending, in_flight, probed, late, shed, stale, cancelled, held, held_total, sent,
-    deferred, deferred_total, shed_deferred, destinations, destinations_slowed, issuer_keys, issuer_signatures,
+    deferred, deferred_total, shed_deferred, destinations, destinations_slowed,
+    issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
     connections_kept, reused, reused_dead,
     redirect_names, tls_chains, tls_sessions, tls_second_looks, tls_chain_hits, tls_resumed,

@@ -131,6 +131,10 @@ pub const SLOWED_BY_TARGETS_MIN: usize = 10;
 pub const SLOWED_MS: u64 = 300_000;
 /// Addresses for which somebody asked that a core remembers.
 pub const SLOWED_ADDRESSES_MAX: usize = 1_024;
+/// A wall clock that is off by so much against the monotonic one was stepped, in ms.
+pub const CLOCK_STEP_MIN_MS: u64 = 2_000;
+/// How long a step lasts before maintenance windows and certificates follow it, in ms.
+pub const CLOCK_STEP_LASTS_MS: u64 = 900_000;
 /// Local addresses that checks may come from.
 pub const SOURCE_ADDRESSES_MAX: usize = 256;
 /// How long a local address is passed over where it had no free port, or was not there, in ms.

@@ -37,6 +37,18 @@ impl Expiry {
         }
     }
 
+    /// The same where it was worth `held`: what was told is taken back only with a day more than it
+    /// was told at, so that a clock that goes back over midnight takes nothing back.
+    fn after(held: Self, not_after_days: u16, today: u16) -> Self {
+        let found = Self::of(not_after_days, today);
+        let a_day_less = Self::of(not_after_days.saturating_sub(1), today);
+        if a_day_less >= held {
+            found.max(held)
+        } else {
+            found
+        }
+    }
+
     /// The day since the Unix epoch that `now` is in.
     pub fn today(now: UnixMs) -> u16 {
         u16::try_from(now.0 / 86_400_000).unwrap_or(u16::MAX)
@@ -119,8 +131,9 @@ impl Latency {
 impl Advisories {
     /// A check saw a certificate, or that there is none.
     pub(crate) fn certificate(&mut self, outcome: &Outcome, desk: &mut Desk<'_, '_>) {
-        let today = Expiry::today(desk.context.now.unix);
-        let state = Expiry::of(outcome.not_after_days, today).state();
+        let today = Expiry::today(desk.context.calendar);
+        let held = Expiry::of_event(self.expiry.as_deref());
+        let state = Expiry::after(held, outcome.not_after_days, today).state();
         self.expiry = match (self.expiry.take(), state) {
             (None, None) => None,
             (None, Some(state)) => Some(Box::new(desk.open(

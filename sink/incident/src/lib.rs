@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod advisory;
+mod calendar;
 mod effect;
 mod escalation;
 mod event;
@@ -36,6 +37,7 @@ mod step;
 mod suppress;
 
 pub use advisory::Expiry;
+pub use calendar::Calendar;
 pub use effect::{Audit, AuditKind, Effect};
 pub use node::{NodeContext, NodeEvents};
 pub use pressure::{Pressure, Stance};

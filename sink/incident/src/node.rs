@@ -150,6 +150,7 @@ fn desk(context: &mut NodeContext<'_>, work: impl FnOnce(&mut Desk<'_, '_>)) -> 
         previous: None,
         vouched: MonoUs(0),
         now: context.now,
+        calendar: context.now.unix,
         ids: context.ids,
     };
     let mut desk = Desk {

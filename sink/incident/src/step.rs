@@ -67,6 +67,10 @@ pub struct Context<'a> {
     pub vouched: MonoUs,
     /// When.
     pub now: Now,
+    /// The same for maintenance windows and the days of certificates, as a [`Calendar`] shows it.
+    ///
+    /// [`Calendar`]: crate::Calendar
+    pub calendar: UnixMs,
     /// New ids.
     pub ids: &'a mut FactMint,
 }
@@ -398,7 +402,7 @@ impl Turn<'_, '_> {
     /// The maintenance window that is active.
     pub(crate) fn window(&self) -> Option<Maintenance> {
         let window = self.desk.context.subject.maintenance;
-        window.filter(|window| window.is_active(self.desk.context.now.unix))
+        window.filter(|window| window.is_active(self.desk.context.calendar))
     }
 
     pub(crate) fn now(&self) -> MonoUs {

@@ -131,7 +131,10 @@ mod tests {
                 mono: drained,
                 unix: UnixMs(0),
             };
-            slots.admit(&healthy(s, 0, UnixMs(0)), Drained::at(drained));
+            slots.admit(
+                &healthy(s, 0, UnixMs(0)),
+                Drained::at(drained, drained.unix),
+            );
         });
         slots.clear(0);
         let ages = FreshnessAges::of([&slots].into_iter(), now);

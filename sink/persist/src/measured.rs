@@ -86,7 +86,7 @@ impl Coalesced {
             mono: MonoUs(ms * 1_000),
             unix: UnixMs(1_800_000_000_000 + ms),
         };
-        let drained = Drained::at(now);
+        let drained = Drained::at(now, now.unix);
         let mut coalesced = 0;
         for slot in 0..self.targets {
             let outcome = Outcome {

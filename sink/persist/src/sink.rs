@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use crossbeam_channel::Receiver;
 use incident::pressure::Sample;
-use incident::{NodeEvents, Policy, Pressure};
+use incident::{Calendar, NodeEvents, Policy, Pressure};
 use model::ids::FactMint;
 use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES, FIRST_FAILURE_HOLD_MS};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
@@ -97,6 +97,8 @@ pub(crate) struct Sink<S> {
     questions: mpsc::Sender<Question>,
     evidence: EvidenceShelf,
     windows: Windows,
+    /// What they and certificates go by.
+    calendar: Calendar,
     watches: Watches,
     mint: FactMint,
     facts: FactQueue,
@@ -145,11 +147,12 @@ impl<S: FactStore> Sink<S> {
             })
             .collect();
         let facts = FactQueue::new(found.journal.next_seq());
-        let own_clock = Clock::clone(&clock);
-        let queue = ApplyQueue::new(found.journal, found.applied, found.fence, own_clock);
+        let queue = ApplyQueue::new(found.journal, found.applied, found.fence, clock.clone());
         let reached = (found.floor, found.applied);
         queue.go_on(found.fence, reached, found.superseded);
+        let now = clock();
         let mut sink = Self {
+            calendar: Calendar::of(now),
             clock,
             store,
             policy: Policy {
@@ -190,7 +193,6 @@ impl<S: FactStore> Sink<S> {
             to_release: std::collections::VecDeque::new(),
             stats: inside.stats,
         };
-        let now = (sink.clock)();
         sink.resume_own(&mut found.open, now);
         sink.incidents = Incidents::new(found.open);
         sink
@@ -199,6 +201,7 @@ impl<S: FactStore> Sink<S> {
     /// Does everything that there is to do now. Must run on a tokio `LocalSet`.
     pub(crate) fn turn(&mut self) -> Activity {
         let now = (self.clock)();
+        self.calendar.follow(now);
         self.keep_tenure(now);
         self.asking.append(&mut self.asked);
         let drained = self.take_results();

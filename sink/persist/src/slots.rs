@@ -86,10 +86,11 @@ pub(crate) struct Drained {
 }
 
 impl Drained {
-    pub(crate) fn at(now: Now) -> Self {
+    /// At `now`, which is `calendar` for certificates.
+    pub(crate) fn at(now: Now, calendar: UnixMs) -> Self {
         Self {
             now,
-            today: Expiry::today(now.unix),
+            today: Expiry::today(calendar),
         }
     }
 }
@@ -416,7 +417,7 @@ mod tests {
     }
 
     fn both(mono: MonoUs) -> Drained {
-        Drained::at(Now { mono, unix: WALL })
+        Drained::at(Now { mono, unix: WALL }, WALL)
     }
 
     pub(super) fn seat(slots: &mut CoreSlots, slot: u32, target: i64, interval_s: u32) {

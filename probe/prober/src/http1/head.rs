@@ -658,10 +658,8 @@ mod tests {
     #[test]
     fn a_hundred_and_twenty_eight_fields_are_enough() {
         let head = |count: usize| {
-            get(&format!(
-                "HTTP/1.1 200 OK\r\n{}\r\n",
-                "A: b\r\n".repeat(count)
-            ))
+            let fields = "A: b\r\n".repeat(count);
+            get(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))
         };
         assert!(head(128).is_ok());
         assert_eq!(head(129), Err(FailureClass::HttpTooManyHeaders));

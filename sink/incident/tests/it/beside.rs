@@ -93,6 +93,19 @@ fn each_transition_of_a_certificate_says_when_it_expires() {
 }
 
 #[test]
+fn what_was_told_of_a_certificate_is_taken_back_with_more_than_a_day_more() {
+    for (days, state) in [(30, "Warning"), (7, "Degraded")] {
+        let mut life = Life::new();
+        for left in [days, days + 1, days, days + 1] {
+            check_certificate(&mut life, None, left);
+        }
+        assert_eq!(life.story_of(CheckType::TlsExpiry), [(state, "opened")]);
+        check_certificate(&mut life, None, days + 2);
+        assert_eq!(life.story_of(CheckType::TlsExpiry).len(), 2);
+    }
+}
+
+#[test]
 fn a_certificate_that_is_not_accepted_is_an_outage_and_no_advice() {
     let mut life = Life::new();
     check_certificate(&mut life, Some(TlsExpired), 0);

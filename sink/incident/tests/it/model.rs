@@ -18,7 +18,7 @@ use model::ids::splitmix64;
 use model::inbox::Cadence;
 use model::outcome::flags;
 use model::target::Maintenance;
-use model::{FactId, FailureClass, Generation, MonoUs};
+use model::{FactId, FailureClass, Generation, MonoUs, UnixMs};
 
 use crate::script::{Life, START};
 use reference::{Pace, Reference, Seen};
@@ -194,9 +194,10 @@ impl Pair {
         let seen = Seen::of(class, days_left, status).agreed(agreed);
         let rows = self.rows();
         self.life.by_operator = self.dice.below(8) == 0;
+        let now_ms = self.life.now_ms;
         self.life.check_with((class, 0), |outcome| {
             outcome.status = status;
-            let today = Expiry::today(outcome.started.get());
+            let today = Expiry::today(UnixMs(now_ms));
             outcome.not_after_days = days_left.map_or(0, |left| today + left);
             outcome.flags |= if agreed { flags::DNS_AGREED } else { 0 };
         });

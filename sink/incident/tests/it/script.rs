@@ -9,7 +9,7 @@ use model::fact::{CheckType, Event, Fact, State, Transition};
 use model::ids::FactMint;
 use model::inbox::Cadence;
 use model::outcome::flags;
-use model::target::{Maintenance, Method};
+use model::target::Method;
 use model::{
     Belief, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
     UnixMs,
@@ -102,19 +102,6 @@ impl Life {
         UnixMs(self.now_ms.saturating_add_signed(self.wall_off_ms))
     }
 
-    /// The target as the machine sees it: maintenance is said in the time of the wall clock.
-    fn subject_by_wall(&self) -> Subject {
-        let by_wall = |ms: u64| ms.saturating_add_signed(self.wall_off_ms);
-        let maintenance = self.subject.maintenance.map(|window| Maintenance {
-            start_ms: by_wall(window.start_ms),
-            end_ms: by_wall(window.end_ms),
-        });
-        Subject {
-            maintenance,
-            ..self.subject
-        }
-    }
-
     pub(crate) fn outcome(&self, class: Option<FailureClass>, seq: u32) -> Outcome {
         let at = self.unix();
         let released = Outcome::slot_released(Slot(1), self.subject.generation, at);
@@ -178,7 +165,7 @@ impl Life {
         let mono = MonoUs((self.now_ms - START) * 1_000);
         let mut context = Context {
             policy: self.policy,
-            subject: self.subject_by_wall(),
+            subject: self.subject,
             belief: Belief {
                 stance: self.stance,
                 ..Belief::default()
@@ -190,6 +177,8 @@ impl Life {
                 mono,
                 unix: self.unix(),
             },
+            // Short steps of the wall clock are not in it.
+            calendar: UnixMs(self.now_ms),
             ids: &mut self.ids,
         };
         let (after, effects) = step(self.incident.clone(), input, &mut context);

@@ -79,7 +79,7 @@ impl<S: FactStore> Sink<S> {
             SinkCommand::Ages { reply } => {
                 // Nobody may be waiting any more: then the answer is for nobody.
                 let _ = reply.send(FreshnessAges {
-                    in_maintenance: self.in_maintenance(now.unix),
+                    in_maintenance: self.in_maintenance(now),
                     ..FreshnessAges::of(self.slots.iter(), now.mono)
                 });
             }

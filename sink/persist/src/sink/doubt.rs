@@ -92,7 +92,8 @@ impl<S: FactStore> Sink<S> {
         let tenant = self.slots[usize::from(key.core)].tenant(key.slot);
         tenant.is_some_and(|tenant| {
             let who = (tenant.target, tenant.group_id);
-            self.windows.is_over(who, tenant.maintenance, now.unix)
+            self.windows
+                .is_over(who, tenant.maintenance, self.calendar.at(now.mono))
         })
     }
 

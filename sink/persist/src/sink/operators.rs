@@ -4,7 +4,7 @@ use incident::{Context, Effect, Incident, Input, step};
 use model::fact::{CheckType, State};
 use model::limits::SUSPECT_RECHECK_MS;
 use model::outcome::flags;
-use model::{Belief, FactId, Now, UnixMs};
+use model::{Belief, FactId, Now};
 
 use super::Sink;
 use super::commands::subject_of;
@@ -39,6 +39,7 @@ impl<S: FactStore> Sink<S> {
             previous: None,
             vouched: self.pressure.vouched(),
             now,
+            calendar: self.calendar.at(now.mono),
             ids: &mut self.mint,
         };
         let resume = Input::Resume { event, transitions };
@@ -57,7 +58,8 @@ impl<S: FactStore> Sink<S> {
         let tenant = slots.tenant(key.slot)?;
         let incident = self.incidents.get(key);
         let who = (tenant.target, tenant.group_id);
-        let window = self.windows.of_target(who, tenant.maintenance, now.unix);
+        let calendar = self.calendar.at(now.mono);
+        let window = self.windows.of_target(who, tenant.maintenance, calendar);
         let checked_ms = slots.age_ms(key.slot, now.mono);
         let grid = slots.next_due(key.slot, now.unix)?;
         let unconfirmed = incident.is_suspected() || incident.http_state() == State::SeemsDown;
@@ -71,7 +73,7 @@ impl<S: FactStore> Sink<S> {
             is_known: !slots.is_not_known(key.slot),
             checked_ms,
             next_check: soon.map_or(grid, |soon| soon.min(grid)),
-            maintenance: window.filter(|span| span.is_active(now.unix)),
+            maintenance: window.filter(|span| span.is_active(calendar)),
         })
     }
 
@@ -105,10 +107,13 @@ impl<S: FactStore> Sink<S> {
     }
 
     /// Targets inside of a maintenance window.
-    pub(super) fn in_maintenance(&self, now: UnixMs) -> u64 {
-        let active = self.windows.active(now);
+    pub(super) fn in_maintenance(&self, now: Now) -> u64 {
+        let calendar = self.calendar.at(now.mono);
+        let active = self.windows.active(calendar);
         let cores = self.slots.iter();
-        cores.map(|slots| slots.in_maintenance(&active, now)).sum()
+        cores
+            .map(|slots| slots.in_maintenance(&active, calendar))
+            .sum()
     }
 }
 

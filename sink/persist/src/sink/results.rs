@@ -55,7 +55,7 @@ impl<S: FactStore> Sink<S> {
     pub(super) fn book_results(&mut self, now: Now) {
         // Where no healthy check is kept, none pays for the question.
         let keeps_healthy = self.history.takes_healthy();
-        let drained = Drained::at(now);
+        let drained = Drained::at(now, self.calendar.at(now.mono));
         for number in 0..self.cores.len() {
             let batch = std::mem::take(&mut self.cores[number].batch);
             if keeps_healthy {
@@ -168,14 +168,16 @@ impl<S: FactStore> Sink<S> {
         let Some(tenant) = self.slots[usize::from(key.core)].tenant(key.slot) else {
             return Stepped::NOTHING;
         };
+        let calendar = self.calendar.at(now.mono);
         let mut context = Context {
             policy: self.policy,
-            subject: subject(&tenant, &self.windows, now.unix),
+            subject: subject(&tenant, &self.windows, calendar),
             belief: self.pressure.belief(),
             vouched: self.pressure.vouched(),
             previous: self.slots[usize::from(key.core)].previous(key.slot, now),
             known_good: self.slots[usize::from(key.core)].known_good(key.slot, now),
             now,
+            calendar,
             ids: &mut self.mint,
         };
         let before = self.incidents.get(key);

@@ -231,9 +231,9 @@ impl Reference {
     }
 
     fn certificate(&mut self, seen: Seen) {
-        self.expiry = match seen.days_left {
-            Some(0..=7) => Some(State::Degraded),
-            Some(8..=30) => Some(State::Warning),
+        self.expiry = match (seen.days_left, self.expiry) {
+            (Some(0..=7), _) | (Some(8), Some(State::Degraded)) => Some(State::Degraded),
+            (Some(8..=30), _) | (Some(31), Some(State::Warning)) => Some(State::Warning),
             _ => None,
         };
     }

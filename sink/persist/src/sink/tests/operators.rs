@@ -115,9 +115,16 @@ fn a_step_of_the_clock_by_an_hour_neither_leaves_a_window_nor_enters_one() {
             let mut bed = one_target(config(dir.path())).await;
             bed.register(0, 1, 1, 8, 60);
             fails(&mut bed, 1).await;
-            // One that is active before and after the step, and one that is in neither.
-            let inside = window(Scope::Target(target(7)), 22, 26);
-            let others = [20, 27].map(|from| window(Scope::All, from, from + 1));
+            // One that is active, and two that only the clock that was stepped is in.
+            let of = |id, from_ms, to_ms| Occurrence {
+                scope: Scope::Target(target(id)),
+                span: Maintenance {
+                    start_ms: START.0 + from_ms - HOUR_MS,
+                    end_ms: START.0 + to_ms - HOUR_MS,
+                },
+            };
+            let inside = of(7, HOUR_MS - 60_000, HOUR_MS + 600_000);
+            let others = [of(8, 0, HOUR_MS / 2), of(8, HOUR_MS * 3 / 2, HOUR_MS * 3)];
             say_windows(&bed, &[inside, others[0], others[1]]);
             for at in [0, step_ms, 0] {
                 bed.set_wall_clock(at);
