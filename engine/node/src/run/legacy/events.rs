@@ -147,3 +147,13 @@ pub(crate) struct Figures {
     pub(crate) is_stream_late: bool,
     pub(crate) is_hurried: bool,
 }
+
+/// What a stream tells of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Told {
+    #[default]
+    Nothing,
+    /// Those that were made a while ago: the net stays where it is.
+    Late,
+    AtOnce,
+}

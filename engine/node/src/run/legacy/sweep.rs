@@ -10,6 +10,8 @@
 //!  the pass, page by page ───────────┘  put off as well, and at most 5 % of the time
 //! ```
 
+mod pass;
+mod places;
 mod queue;
 mod round;
 
@@ -18,9 +20,11 @@ use std::collections::VecDeque;
 use model::limits::{LEGACY_IDS_MAX, LEGACY_PAGE_MAX};
 use model::{MonoUs, TargetId};
 
+use self::pass::Pass;
+use self::places::Places;
 use self::queue::{Suspect, What, batch};
 use self::round::Round;
-use super::events::{Done, Event, Figures, Gap, Loaded, Next, Read};
+use super::events::{Done, Event, Figures, Gap, Loaded, Next, Read, Told};
 
 /// Slices of the buckets, at most; each is counted by one statement.
 pub(crate) const SLICES: u16 = 10;
@@ -49,28 +53,6 @@ const COST_FACTOR: u64 = 20;
 /// After a failure, doubled with each, in ms.
 const RETRY_MS: (u64, u64) = (1_000, 60_000);
 
-/// One way through the table.
-#[derive(Clone, Copy, Debug)]
-struct Pass {
-    number: u64,
-    begun: MonoUs,
-    /// When its first page is due: what it has read by when is planned from here on.
-    from: MonoUs,
-    after: Option<TargetId>,
-    rows: u64,
-    is_hurried: bool,
-}
-
-/// What a stream tells of changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Told {
-    #[default]
-    Nothing,
-    /// Those that were made a while ago: the net stays where it is.
-    Late,
-    AtOnce,
-}
-
 /// The machine.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
@@ -91,6 +73,7 @@ pub(crate) struct Sweep {
     round: Round,
     tally_at: MonoUs,
     pass: Option<Pass>,
+    places: Places,
     /// Another pass has to follow: it sees what this one may have missed.
     owed: bool,
     /// Number of the pass that closes the last gap in the stream.
@@ -125,9 +108,13 @@ impl Sweep {
 
     /// The table has about so many rows, and is counted by bucket or else by id.
     pub(crate) fn set_table(&mut self, rows: u64, by_bucket: bool) {
-        if let Some(loaded) = &mut self.loaded {
-            (loaded.rows, loaded.by_bucket) = (rows, by_bucket);
+        let Some(loaded) = &mut self.loaded else {
+            return;
+        };
+        if let Some(pass) = &mut self.pass {
+            pass.expected += rows.saturating_sub(loaded.rows);
         }
+        (loaded.rows, loaded.by_bucket) = (rows, by_bucket);
     }
 
     /// The number of the pass that sees everything as it is now; see [`Sweep::is_over`].
@@ -293,7 +280,7 @@ impl Sweep {
 
     /// Pages of a pass, the one that finds the end included, and rows of one of them.
     fn pages(&self) -> (u64, u64) {
-        let all = self.rows();
+        let all = self.pass.map_or(self.rows(), |pass| pass.expected);
         let rows = (all * PAGE_EVERY_S * 1_000_000).div_ceil(self.planned_us());
         let rows = rows.clamp(PAGE_MIN, LEGACY_PAGE_MAX as u64);
         ((all + 1).div_ceil(rows), rows)
@@ -304,14 +291,17 @@ impl Sweep {
         self.planned_us() / self.pages().0
     }
 
-    /// When a pass that has read so many rows is to read the next ones. It depends on how many
-    /// there are now and not on when the last page came, so that delays do not add up and a table
-    /// that grew is not read later; rows beyond those that we know of are due at the end.
+    /// When a pass that has read so many rows is to read the next ones. It depends on how many it
+    /// expects and not on when the last page came, so that delays do not add up and a table that
+    /// grew is not read later; rows beyond those that we know of are due at the end. Rows that are
+    /// later in this pass than they were in the last one are read when they were due by that.
     fn planned_at(&self, pass: &Pass) -> MonoUs {
         let (pages, rows) = self.pages();
         let all = pages * rows;
-        pass.from
-            .plus_us(self.planned_us() * pass.rows.min(all) / all)
+        let planned_us = self.planned_us();
+        let by_rows = pass.from.plus_us(planned_us * pass.rows.min(all) / all);
+        let again = self.places.next_read_at();
+        again.map_or(by_rows, |at| by_rows.min(at.plus_us(planned_us)))
     }
 
     /// More rows at once where the last pages came too late.
@@ -353,6 +343,7 @@ impl Sweep {
         self.loaded = Some(loaded);
         self.figures.as_of = loaded.begun;
         self.suspects.clear();
+        self.places = Places::default();
         (self.tally_from, self.round) = (0, Round::default());
         self.pass = None;
         self.tally_at = now.plus_ms(TALLY_MS);
@@ -371,6 +362,7 @@ impl Sweep {
         }
         if self.rests() {
             self.pass = self.pass.filter(|pass| pass.is_hurried);
+            self.places = Places::default();
             return;
         }
         self.tally_at = self.tally_at.min(now);
@@ -423,6 +415,7 @@ impl Sweep {
 
     fn begin(&mut self, is_hurried: bool, now: MonoUs) {
         self.numbers += 1;
+        self.places.begin();
         self.page_at = now.max(self.page_at);
         self.pass = Some(Pass {
             number: self.numbers,
@@ -430,6 +423,7 @@ impl Sweep {
             from: self.page_at,
             after: None,
             rows: 0,
+            expected: self.rows(),
             is_hurried,
         });
     }
@@ -549,6 +543,7 @@ impl Sweep {
         let every_us = self.page_every_us();
         pass.rows += rows as u64;
         pass.after = next;
+        self.places.read(next, begun);
         self.page_not_before = begun.plus_us(every_us / 2);
         self.page_at = match next {
             _ if pass.is_hurried => begun.plus_us(every_us),

@@ -132,10 +132,9 @@ impl Bed {
     fn run(&mut self, us: u64) {
         let end = self.now.plus_us(us);
         while self.now < end {
-            if !self.by_bucket {
-                // How many rows are counted at once depends on those that are known of.
-                self.sweep.set_table(self.held.len() as u64, false);
-            }
+            // How many rows are read and counted at once depends on those that are known of.
+            let known = self.held.len() as u64;
+            self.sweep.set_table(known, self.by_bucket);
             match self.sweep.next(self.now) {
                 Next::At(at) => self.now = at.min(end),
                 Next::Reading => panic!("every reading is answered"),
