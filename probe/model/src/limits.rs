@@ -457,6 +457,9 @@ pub const HISTORY_CHUNK_ROWS: usize = 1_000;
 pub const HISTORY_WAITING_MAX: usize = 131_072;
 /// Rows of the legacy table that are read at once.
 pub const LEGACY_PAGE_MAX: usize = 5_000;
+/// Destinations without a cap whose local ports a node keeps account of; beyond it a change has
+/// all targets read, once a minute at most.
+pub const PORTS_DESTINATIONS_MAX: usize = 65_536;
 /// Rows of the legacy table that are read by their ids at once.
 pub const LEGACY_IDS_PER_READ: usize = 256;
 /// Ids of changed legacy rows that wait to be read; beyond it the whole table is.

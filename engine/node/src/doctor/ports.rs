@@ -7,7 +7,7 @@ use store::Store;
 
 use super::Finding;
 use crate::config::Config;
-use crate::run::ports::{Fit, LocalPorts};
+use crate::run::ports::{Fit, LocalPorts, PortsPlan};
 use crate::run::{fit, sources};
 
 /// Fewer ports are worth a word.
@@ -59,7 +59,8 @@ fn only_here(near: IpAddr) -> String {
 
 /// Whether the targets of `store` fit.
 pub(super) async fn plan(store: &Store, config: &Config) -> Finding {
-    match fit::look(store, config).await {
+    let plan = fit::look(store, config).await;
+    match plan.and_then(|plan| plan.as_ref().map(PortsPlan::judge).transpose()) {
         Ok(None) => Finding::ok("plan", "fits: each address is capped below the local ports"),
         Ok(Some(Fit::Ample(found))) => Finding::ok("plan", found),
         Ok(Some(Fit::Tight(found))) => Finding::warn("plan", found, "see Local ports in the guide"),

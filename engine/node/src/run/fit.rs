@@ -3,22 +3,24 @@
 
 use store::Store;
 
-use super::ports::{Fit, LocalPorts, PortsPlan};
+use super::ports::{LocalPorts, PortsPlan};
 use super::serve::{PAGE, reading};
 use crate::config::Config;
 
-/// How they fit; `None` when the targets need no look.
+/// A plan without targets; `None` when no target needs a look.
+pub(crate) fn empty(config: &Config) -> Option<PortsPlan> {
+    let plan = PortsPlan::new(LocalPorts::find()?, config);
+    plan.needs_targets().then_some(plan)
+}
+
+/// The plan of all active targets; `None` when they need no look.
 ///
 /// # Errors
-/// A plan that cannot fit, with what to change; and what the store says.
-pub(crate) async fn look(store: &Store, config: &Config) -> anyhow::Result<Option<Fit>> {
-    let Some(ports) = LocalPorts::find() else {
+/// What the store says.
+pub(crate) async fn look(store: &Store, config: &Config) -> anyhow::Result<Option<PortsPlan>> {
+    let Some(mut plan) = empty(config) else {
         return Ok(None);
     };
-    let mut plan = PortsPlan::new(ports, config);
-    if !plan.needs_targets() {
-        return Ok(None);
-    }
     let mut after = None;
     loop {
         let page = reading(store.targets(after, PAGE, true).await)?;
@@ -26,7 +28,7 @@ pub(crate) async fn look(store: &Store, config: &Config) -> anyhow::Result<Optio
             plan.add(&target.config);
         }
         if page.last.is_none() {
-            return plan.judge().map(Some);
+            return Ok(Some(plan));
         }
         after = page.last;
     }

@@ -1,22 +1,24 @@
-//! When a running node looks again whether its targets fit the local ports: after a change at
-//! once, but once a minute at most, since a look may read every active target. What is put off is
-//! owed, and done later beside everything else.
+//! When a running node looks again whether its targets fit the local ports. What changes is added
+//! to a plan of all: while that fits, so do they. Where it does not, since what was replaced is
+//! still in it or ports are short, every active target is read again: at once, but once a minute at
+//! most. What is put off is owed, and done later beside everything else.
 
 use anyhow::anyhow;
-use model::MonoUs;
+use model::limits::PORTS_DESTINATIONS_MAX;
+use model::{MonoUs, Target};
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::fit;
 use super::fleet::Fed;
-use super::ports::Fit;
+use super::ports::{Fit, PortsPlan};
 use super::serve::Control;
 use crate::exit::BadInput;
 
 /// From the beginning of one look to that of the next, in ms.
 const EVERY_MS: u64 = 60_000;
 
-type Looked = anyhow::Result<Option<Fit>>;
+type Looked = anyhow::Result<Option<PortsPlan>>;
 
 /// The looks of a node.
 #[derive(Debug, Default)]
@@ -26,9 +28,51 @@ pub(super) struct Looks {
     owed: bool,
     /// One at most, for which nobody waits.
     task: JoinSet<Looked>,
+    /// All targets that were fed, each as often as it changed: they need no more ports than that.
+    /// `None`: too many destinations for one.
+    at_most: Option<PortsPlan>,
+    /// Targets were fed since the last look began: it may have missed them.
+    fed_since: bool,
 }
 
 impl Looks {
+    /// All targets are about to be fed.
+    pub(super) fn load(&mut self, empty: Option<PortsPlan>) {
+        self.at_most = empty.map(PortsPlan::without_capped);
+    }
+
+    /// Takes in what is fed.
+    pub(super) fn feed(&mut self, targets: &[Target]) {
+        self.fed_since = true;
+        let Some(plan) = &mut self.at_most else {
+            return;
+        };
+        for target in targets.iter().filter(|target| target.active) {
+            plan.add(&target.config);
+        }
+        if plan.destinations() > PORTS_DESTINATIONS_MAX {
+            self.at_most = None;
+        }
+    }
+
+    /// Whether all that is fed fits, without a look.
+    fn fits(&self) -> bool {
+        let judged = self.at_most.as_ref().map(PortsPlan::judge);
+        matches!(judged, Some(Ok(Fit::Ample(_))))
+    }
+
+    /// How targets fit that a look found.
+    fn judge(&mut self, looked: Looked) -> anyhow::Result<Option<Fit>> {
+        let Some(plan) = looked? else {
+            return Ok(None);
+        };
+        let fit = plan.judge();
+        if !self.fed_since && plan.destinations() <= PORTS_DESTINATIONS_MAX {
+            self.at_most = Some(plan.without_capped());
+        }
+        fit.map(Some)
+    }
+
     /// Whether to look at targets that changed at `now`; otherwise that is owed.
     fn may_begin(&mut self, now: MonoUs) -> bool {
         self.owed = true;
@@ -40,6 +84,7 @@ impl Looks {
         let is_due = self.owed && now >= self.next_at && self.task.is_empty();
         if is_due {
             self.owed = false;
+            self.fed_since = false;
             self.next_at = now.plus_ms(EVERY_MS);
         }
         is_due
@@ -53,21 +98,32 @@ impl Looks {
 }
 
 impl Control {
+    /// Feeds `targets` to the cores.
+    pub(super) async fn feed(&mut self, targets: Vec<Target>) -> anyhow::Result<Fed> {
+        self.looks.feed(&targets);
+        Ok(self.fleet.feed(targets).await?)
+    }
+
     /// What to say of the local ports after a change of the targets, unless that is put off. A node
     /// that runs goes on with more than they carry: each check without one is unknown, and counted.
     pub(super) async fn short_of_ports(&mut self, fed: Fed) -> anyhow::Result<Option<String>> {
         let now = self.parts.view.clock.mono();
-        if fed.upserted == 0 || !self.looks.may_begin(now) {
+        if fed.upserted == 0 || self.looks.fits() || !self.looks.may_begin(now) {
             return Ok(None);
         }
-        let short = short(self.plan_ports().await);
+        let (store, config) = (self.parts.store.clone(), self.config.clone());
+        let look = async move { fit::look(&store, &config).await };
+        let looked = self.meanwhile(look).await?;
+        let short = short(self.looks.judge(looked));
         self.looks.owed |= short.is_err();
         short
     }
 
     /// Does what was put off, and says what came of it.
     pub(super) fn follow_ports(&mut self) {
-        if let Some(Err(error)) = self.looks.done().map(short) {
+        if let Some(looked) = self.looks.done()
+            && let Err(error) = short(self.looks.judge(looked))
+        {
             self.looks.owed = true;
             self.complain("ports", || {
                 format!("whether the targets fit the local ports is not known: {error:#}")
@@ -82,8 +138,8 @@ impl Control {
 }
 
 /// In what they are short, said and returned.
-fn short(looked: Looked) -> anyhow::Result<Option<String>> {
-    let short = match looked {
+fn short(judged: anyhow::Result<Option<Fit>>) -> anyhow::Result<Option<String>> {
+    let short = match judged {
         Ok(Some(Fit::Tight(plan))) => format!("local ports are short: {plan}"),
         Err(error) if error.is::<BadInput>() => format!(
             "{error}; until then checks that find no port are unknown (connect.local), and the \
@@ -98,7 +154,10 @@ fn short(looked: Looked) -> anyhow::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use model::{Generation, TargetId, TargetSpec};
+
     use super::*;
+    use crate::run::ports::tests::config;
 
     /// Lesson: each import of one row read a million targets.
     #[test]
@@ -113,6 +172,72 @@ mod tests {
         assert!(looks.takes_due(at(61)));
         assert!(!looks.takes_due(at(200)), "owed once");
         assert!(looks.may_begin(at(200)));
+    }
+
+    fn target(id: i64, interval_s: i64) -> Target {
+        let spec = TargetSpec {
+            url: format!("http://203.0.113.7/{id}"),
+            interval_s: Some(interval_s),
+            ..TargetSpec::default()
+        };
+        Target {
+            id: TargetId::new(id).expect("positive"),
+            generation: Generation(1),
+            active: true,
+            config: spec.parse().expect("valid"),
+        }
+    }
+
+    fn plan(targets: &[Target]) -> PortsPlan {
+        let config = config("uncapped = ['203.0.113.0/24']");
+        let mut plan = fit::empty(&config).expect("targets that need a look");
+        for target in targets {
+            plan.add(&target.config);
+        }
+        plan
+    }
+
+    /// Lesson: with addresses that have no caps, each import of one row read every target.
+    #[test]
+    fn targets_are_read_again_only_where_those_that_were_fed_may_not_fit() {
+        let (mut looks, fleet) = (Looks::default(), [target(1, 300), target(2, 300)]);
+        assert!(!looks.fits(), "nothing is known yet");
+        looks.load(Some(plan(&[])));
+        looks.feed(&fleet);
+        assert!(looks.fits());
+        // One that is checked every ten seconds, changed again and again.
+        let often = vec![target(3, 10); 5_000];
+        looks.feed(&often);
+        assert!(!looks.fits(), "as if all of them were there");
+        assert!(looks.may_begin(MonoUs(1)));
+        let found = [&fleet[..], &often[..1]].concat();
+        let judged = looks.judge(Ok(Some(plan(&found)))).expect("it fits");
+        assert!(matches!(judged, Some(Fit::Ample(_))));
+        assert!(looks.fits(), "it is known now");
+        // What is fed while a look is under way may not be in it.
+        looks.feed(&often);
+        assert!(looks.may_begin(MonoUs(u64::MAX / 2)));
+        looks.feed(&often[..1]);
+        looks.judge(Ok(Some(plan(&found)))).expect("it fits");
+        assert!(!looks.fits());
+    }
+
+    #[test]
+    fn of_too_many_destinations_no_account_is_kept() {
+        let mut looks = Looks::default();
+        looks.load(Some(plan(&[])));
+        let mut many = target(1, 300);
+        for place in 0..=PORTS_DESTINATIONS_MAX {
+            let (host, port) = (place / 60_000, place % 60_000 + 1);
+            let url = format!("http://203.0.113.{host}:{port}/");
+            let spec = TargetSpec {
+                url,
+                ..TargetSpec::default()
+            };
+            many.config = spec.parse().expect("valid");
+            looks.feed(std::slice::from_ref(&many));
+        }
+        assert!(looks.at_most.is_none() && !looks.fits());
     }
 
     #[tokio::test]

@@ -144,6 +144,8 @@ pub(crate) struct PortsPlan {
     uncapped: Vec<Cidr>,
     guard: Guard,
     loads: HashMap<SocketAddr, Load>,
+    /// Destinations that a cap holds below what there is are left out.
+    only_uncapped: bool,
     /// Targets whose address is known, and of those whose name has to be resolved.
     literal: u64,
     named: u64,
@@ -173,6 +175,7 @@ impl PortsPlan {
             uncapped: config.uncapped.clone(),
             guard: Guard::allowing(&config.allow),
             loads: HashMap::new(),
+            only_uncapped: false,
             literal: 0,
             named: 0,
         }
@@ -181,6 +184,26 @@ impl PortsPlan {
     /// Whether targets have to be looked at: where caps hold every destination below what there
     /// is, whatever they are, they fit.
     pub(crate) fn needs_targets(&self) -> bool {
+        !self.uncapped.is_empty() || !self.caps_suffice()
+    }
+
+    /// Without the destinations that a cap holds below what there is, now and later: what is left
+    /// is short wherever the whole is.
+    pub(crate) fn without_capped(mut self) -> Self {
+        self.only_uncapped = self.caps_suffice();
+        if self.only_uncapped {
+            let uncapped = &self.uncapped;
+            self.loads.retain(|to, _| is_among(uncapped, *to));
+        }
+        self
+    }
+
+    /// Destinations whose ports are kept count of.
+    pub(crate) fn destinations(&self) -> usize {
+        self.loads.len()
+    }
+
+    fn caps_suffice(&self) -> bool {
         let per_gs = cap_per_gs();
         let hold_ms = TIME_WAIT_MS + u64::from(TIMEOUT_MAX_MS);
         let kept = match self.reuse {
@@ -188,7 +211,7 @@ impl PortsPlan {
             ReuseWord::ByAddress => u64::from(ADDRESS_IN_FLIGHT_MAX),
         };
         let needed = held(per_gs, hold_ms) + kept;
-        !self.uncapped.is_empty() || needed > u64::from(self.ports.count() / 2)
+        needed <= u64::from(self.ports.count() / 2)
     }
 
     /// Adds an active target; one that connects to nothing takes no local port.
@@ -207,6 +230,9 @@ impl PortsPlan {
         self.literal += 1;
         // A mapped address is the same destination to the kernel.
         let to = SocketAddr::new(address.to_canonical(), target.check.port());
+        if self.only_uncapped && !is_among(&self.uncapped, to) {
+            return;
+        }
         let load = self.loads.entry(to).or_default();
         load.targets += 1;
         load.per_gs += PER_GS / u64::from(target.cadence_ms());
@@ -230,7 +256,7 @@ impl PortsPlan {
         let mut need = Need {
             to,
             load,
-            capped: !self.uncapped.iter().any(|block| block.contains(to.ip())),
+            capped: !is_among(&self.uncapped, to),
             time_wait_ms,
             kept: 0,
             needed: 0,
@@ -363,6 +389,10 @@ impl Need {
     }
 }
 
+fn is_among(blocks: &[Cidr], to: SocketAddr) -> bool {
+    blocks.iter().any(|block| block.contains(to.ip()))
+}
+
 /// The cap of an address.
 fn cap_per_gs() -> u64 {
     u64::from(ADDRESS_STARTS_PER_S_MAX) * 1_000_000_000
@@ -375,7 +405,7 @@ fn held(per_gs: u64, hold_ms: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::run) mod tests {
     use std::net::Ipv4Addr;
 
     use cores::KeptLimits;
@@ -386,7 +416,7 @@ mod tests {
 
     const RANGE: &str = "32768\t60999\n";
 
-    fn config(lines: &str) -> Config {
+    pub(in crate::run) fn config(lines: &str) -> Config {
         let dir = tempfile::tempdir().expect("temp dir");
         let file = dir.path().join("c.toml");
         // A block that is not public (RFC 5737), so that no test names anybody's address.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::ahead::Ahead;
 use super::changes::{Changes, Part};
+use super::fit;
 use super::fleet::{Fed, Fleet};
 use super::send::send;
 use super::serve::{Control, PAGE, reading};
@@ -39,6 +40,7 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
     let mut refused = Refused::default();
     let mut keep = HashSet::new();
     let epoch = control.epoch();
+    control.looks.load(fit::empty(&control.config));
     let store = control.parts.store.clone();
     let read = |after| {
         let store = store.clone();
@@ -55,7 +57,7 @@ async fn load_own(control: &mut Control) -> anyhow::Result<Fed> {
         keep.extend(page.refused.iter().filter_map(|&(id, _)| TargetId::new(id)));
         let gone = in_no_page(&control.fleet, (after, page.last), &page.targets);
         fed.removed += control.fleet.take_away(&gone, None).await?;
-        fed += control.fleet.feed(page.targets).await?;
+        fed += control.feed(page.targets).await?;
         control.between_pages().await?;
         after = page.last;
         if page.last.is_none() {
@@ -107,7 +109,7 @@ pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> 
                     .retain(|target| target.active != fleet.find(target.id).is_some());
             }
         }
-        fed += control.fleet.feed(page.targets).await?;
+        fed += control.feed(page.targets).await?;
         control.changes.seen(part, page.latest_change, now);
         control.between_pages().await?;
         if puts_off {

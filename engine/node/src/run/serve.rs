@@ -19,7 +19,7 @@ use super::lease::Loaded;
 use super::legacy::{self, LegacyRows};
 use super::looks::Looks;
 use super::parts::{Parts, Stopping};
-use super::ports::Fit;
+use super::ports::{Fit, PortsPlan};
 use super::reload;
 use super::summary::Summary;
 use super::threads::joined;
@@ -237,10 +237,12 @@ impl Control {
         Ok(())
     }
 
-    pub(super) async fn plan_ports(&mut self) -> anyhow::Result<Option<Fit>> {
+    /// How all targets of the store fit; `None` when they need no look.
+    async fn plan_ports(&mut self) -> anyhow::Result<Option<Fit>> {
         let (store, config) = (self.parts.store.clone(), self.config.clone());
-        self.meanwhile(async move { fit::look(&store, &config).await })
-            .await?
+        let look = async move { fit::look(&store, &config).await };
+        let plan = self.meanwhile(look).await??;
+        plan.as_ref().map(PortsPlan::judge).transpose()
     }
 
     async fn carry_out(&mut self, request: Request) -> anyhow::Result<Value> {

@@ -54,10 +54,9 @@ fn one_imported_row_has_a_server_read_few_rows_among_thousands() {
         let read = rows_read(&server).saturating_sub(before);
         read.saturating_sub(of_counting.unwrap_or(0))
     };
-    let first = read_for(TARGETS);
-    assert!(first > TARGETS, "{first}: all were looked at, once");
-    // A look that is owed is done after a minute: where these take so long, into one of them.
-    let later = [1, 2, 3].map(|more| read_for(TARGETS + more));
-    let least = later.into_iter().min().unwrap_or(u64::MAX);
-    assert!(least < 500, "{later:?} rows were read for one of {TARGETS}");
+    // What the node asks meanwhile may fall into one of them.
+    let read = [0, 1, 2].map(|more| read_for(TARGETS + more));
+    let least = read.into_iter().min().unwrap_or(u64::MAX);
+    assert!(least < 500, "{read:?} rows were read for one of {TARGETS}");
+    assert!(read[0] < TARGETS, "the first: {read:?}");
 }

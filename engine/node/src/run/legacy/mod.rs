@@ -446,7 +446,7 @@ impl Control {
         let targets = std::mem::take(&mut found.targets);
         let ids: Vec<TargetId> = targets.iter().map(|target| target.id).collect();
         let removed = self.fleet.take_away(&found.gone, by).await?;
-        let mut fed = self.fleet.feed(targets).await?;
+        let mut fed = self.feed(targets).await?;
         fed.removed += removed;
         if let Some(legacy) = &mut self.legacy {
             legacy.held.fed(&self.fleet, &ids, &found);
