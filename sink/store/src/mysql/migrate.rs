@@ -132,6 +132,31 @@ const MIGRATIONS: &[Migration] = &[
         name: "paused_targets",
         sql: include_str!("../../migrations/mysql/0023_paused_targets.sql"),
     },
+    Migration {
+        version: 24,
+        name: "events_utc",
+        sql: include_str!("../../migrations/mysql/0024_events_utc.sql"),
+    },
+    Migration {
+        version: 25,
+        name: "event_transitions_utc",
+        sql: include_str!("../../migrations/mysql/0025_event_transitions_utc.sql"),
+    },
+    Migration {
+        version: 26,
+        name: "check_history_utc",
+        sql: include_str!("../../migrations/mysql/0026_check_history_utc.sql"),
+    },
+    Migration {
+        version: 27,
+        name: "audit_log_utc",
+        sql: include_str!("../../migrations/mysql/0027_audit_log_utc.sql"),
+    },
+    Migration {
+        version: 28,
+        name: "false_positives_utc",
+        sql: include_str!("../../migrations/mysql/0028_false_positives_utc.sql"),
+    },
 ];
 
 /// How long a migration waits for another one, in s.

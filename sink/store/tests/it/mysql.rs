@@ -16,6 +16,7 @@ mod dialect;
 mod halves;
 mod legacy;
 mod lossy;
+mod older_readers;
 mod refusals;
 mod schema;
 mod sessions;

@@ -8,7 +8,7 @@ use store::{EventFilter, Forgotten, HistoryRow, StoreError};
 
 use crate::fixture::{Backend, Incident, START, batch, open, target};
 
-fn checks(count: u64, from: UnixMs) -> Vec<HistoryRow> {
+pub(crate) fn checks(count: u64, from: UnixMs) -> Vec<HistoryRow> {
     let mut mint = FactMint::default();
     let row = |nth: u64| HistoryRow {
         id: mint.mint(target(5).shard(), from.plus_ms(nth)),
