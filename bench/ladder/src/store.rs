@@ -287,8 +287,8 @@ fn markdown(report: &Report, page: Page) -> String {
     let quick = if report.quick { " -- --quick" } else { "" };
     let mut text = format!(
         "# {title}\n\n`{command}{quick}`\n\n{}\n\nMariaDB is Debian's, \
-         alone on the \
-         CPU that the farm has too, with a buffer pool of 1 GiB and a synced log at every commit. \
+         alone on the CPU that the farm has too unless it is said otherwise, with a buffer pool \
+         of 1 GiB and a synced log at every commit. \
          CPU is that of the named process alone.\n",
         report.machine.line()
     );

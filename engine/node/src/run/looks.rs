@@ -1,7 +1,8 @@
 //! When a running node looks again whether its targets fit the local ports. What changes is added
 //! to a plan of all: while that fits, so do they. Where it does not, since what was replaced is
 //! still in it or ports are short, every active target is read again: at once, but once a minute at
-//! most. What is put off is owed, and done later beside everything else.
+//! most, and only after one in a hundred of them may have changed, so that a row that changed has
+//! at most a hundred read. What is put off is owed, and done later beside everything else.
 
 use anyhow::anyhow;
 use model::limits::PORTS_DESTINATIONS_MAX;
@@ -17,6 +18,8 @@ use crate::exit::BadInput;
 
 /// From the beginning of one look to that of the next, in ms.
 const EVERY_MS: u64 = 60_000;
+/// Targets that are read for one that was fed, at most.
+const READ_FOR_ONE: u64 = 100;
 
 type Looked = anyhow::Result<Option<PortsPlan>>;
 
@@ -31,19 +34,22 @@ pub(super) struct Looks {
     /// All targets that were fed, each as often as it changed: they need no more ports than that.
     /// `None`: too many destinations for one.
     at_most: Option<PortsPlan>,
-    /// Targets were fed since the last look began: it may have missed them.
-    fed_since: bool,
+    /// Active targets of the last look.
+    looked_at: u64,
+    /// Those that were fed since it began: it may have missed them.
+    fed_since: u64,
 }
 
 impl Looks {
     /// All targets are about to be fed.
     pub(super) fn load(&mut self, empty: Option<PortsPlan>) {
         self.at_most = empty.map(PortsPlan::without_capped);
+        self.looked_at = 0;
     }
 
     /// Takes in what is fed.
     pub(super) fn feed(&mut self, targets: &[Target]) {
-        self.fed_since = true;
+        self.fed_since += targets.len() as u64;
         let Some(plan) = &mut self.at_most else {
             return;
         };
@@ -67,7 +73,8 @@ impl Looks {
             return Ok(None);
         };
         let fit = plan.judge();
-        if !self.fed_since && plan.destinations() <= PORTS_DESTINATIONS_MAX {
+        self.looked_at = plan.targets();
+        if self.fed_since == 0 && plan.destinations() <= PORTS_DESTINATIONS_MAX {
             self.at_most = Some(plan.without_capped());
         }
         fit.map(Some)
@@ -75,7 +82,7 @@ impl Looks {
 
     /// Whether to look at targets that changed at `now`; otherwise that is owed.
     fn may_begin(&mut self, now: MonoUs) -> bool {
-        self.owed = true;
+        self.owed |= self.fed_since * READ_FOR_ONE >= self.looked_at;
         self.takes_due(now)
     }
 
@@ -84,7 +91,7 @@ impl Looks {
         let is_due = self.owed && now >= self.next_at && self.task.is_empty();
         if is_due {
             self.owed = false;
-            self.fed_since = false;
+            self.fed_since = 0;
             self.next_at = now.plus_ms(EVERY_MS);
         }
         is_due
@@ -157,7 +164,7 @@ mod tests {
     use model::{Generation, TargetId, TargetSpec};
 
     use super::*;
-    use crate::run::ports::tests::config;
+    use crate::run::ports::tests::{RANGE, config, ports};
 
     /// Lesson: each import of one row read a million targets.
     #[test]
@@ -190,7 +197,7 @@ mod tests {
 
     fn plan(targets: &[Target]) -> PortsPlan {
         let config = config("uncapped = ['203.0.113.0/24']");
-        let mut plan = fit::empty(&config).expect("targets that need a look");
+        let mut plan = PortsPlan::new(ports(RANGE, "", "2"), &config);
         for target in targets {
             plan.add(&target.config);
         }
@@ -220,6 +227,23 @@ mod tests {
         looks.feed(&often[..1]);
         looks.judge(Ok(Some(plan(&found)))).expect("it fits");
         assert!(!looks.fits());
+    }
+
+    #[test]
+    fn where_ports_are_short_a_look_is_for_one_in_a_hundred_that_changed() {
+        let mut looks = Looks::default();
+        let often: Vec<Target> = (1..=3_000).map(|id| target(id, 10)).collect();
+        looks.load(Some(plan(&[])));
+        looks.feed(&often);
+        assert!(looks.may_begin(MonoUs(1)), "all of them were fed");
+        let judged = looks.judge(Ok(Some(plan(&often)))).expect("it just fits");
+        assert!(matches!(judged, Some(Fit::Tight(_))));
+        for nth in 1..=30 {
+            assert!(!looks.fits());
+            looks.feed(&often[..1]);
+            let later = MonoUs(nth * 1_000_000_000);
+            assert_eq!(looks.may_begin(later), nth == 30, "{nth}");
+        }
     }
 
     #[test]

@@ -198,6 +198,11 @@ impl PortsPlan {
         self
     }
 
+    /// Targets that connect to somewhere.
+    pub(crate) fn targets(&self) -> u64 {
+        self.literal + self.named
+    }
+
     /// Destinations whose ports are kept count of.
     pub(crate) fn destinations(&self) -> usize {
         self.loads.len()
@@ -414,7 +419,7 @@ pub(in crate::run) mod tests {
     use super::*;
     use crate::config::Layers;
 
-    const RANGE: &str = "32768\t60999\n";
+    pub(in crate::run) const RANGE: &str = "32768\t60999\n";
 
     pub(in crate::run) fn config(lines: &str) -> Config {
         let dir = tempfile::tempdir().expect("temp dir");
@@ -426,7 +431,7 @@ pub(in crate::run) mod tests {
         Config::resolve(&layers.expect("readable")).expect("valid")
     }
 
-    fn ports(range: &str, reserved: &str, reuse: &str) -> LocalPorts {
+    pub(in crate::run) fn ports(range: &str, reserved: &str, reuse: &str) -> LocalPorts {
         LocalPorts::parse(range, reserved, reuse, "1").expect("a range")
     }
 
