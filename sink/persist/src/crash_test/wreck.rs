@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use model::fact::{Batch, Fact};
-use model::{FactId, UnixMs};
+use model::{FactId, TargetId, UnixMs};
 use tempfile::TempDir;
 
 use super::life::{Node, fleet, now, open};
@@ -19,7 +19,7 @@ use crate::testbed::folder;
 pub(super) struct Wreck {
     copy: TempDir,
     /// The copy of a store that is a database, for as long as it is looked at.
-    _database: Option<Database>,
+    database: Option<Database>,
     /// Everything that the journal still has, by number.
     journaled: BTreeMap<u64, Batch>,
     /// Number of the last batch that the store has.
@@ -44,25 +44,44 @@ impl Wreck {
         let stored = transitions(copy.path());
         Self {
             copy,
-            _database: database,
+            database,
             journaled,
             applied,
             stored,
         }
     }
 
-    /// A batch is in the store as a whole or not at all, and those that are come first.
+    /// Up to its position the store has every batch as a whole. Beyond it there may be the half of
+    /// one offer that is committed before the position is, on a server: transitions of odd shards,
+    /// of each batch all of them or none.
     pub(super) fn assert_nothing_is_half_applied(&self) {
         for batch in self.journaled.values() {
-            let is_applied = batch.journal_seq <= self.applied;
-            for id in ids(batch) {
-                assert_eq!(
-                    self.stored.contains(&id),
-                    is_applied,
-                    "{}",
-                    batch.journal_seq
+            let (seq, is_applied) = (batch.journal_seq, batch.journal_seq <= self.applied);
+            let of = |odd: bool| {
+                let stored: Vec<bool> = transitions_of(batch)
+                    .filter(|(target, _)| (target.shard().get() % 2 == 1) == odd)
+                    .map(|(_, id)| self.stored.contains(&id))
+                    .collect();
+                assert!(
+                    stored.windows(2).all(|two| two[0] == two[1]),
+                    "{seq}, {odd}"
                 );
-            }
+                stored.first().copied()
+            };
+            let [even, odd] = [of(false), of(true)];
+            let is_ahead = odd == Some(true) && !is_applied;
+            assert!(
+                even.is_none_or(|is_stored| is_stored == is_applied),
+                "{seq}"
+            );
+            assert!(
+                odd.is_none_or(|is_stored| is_stored == is_applied || is_ahead),
+                "{seq}"
+            );
+            assert!(
+                !is_ahead || self.database.is_some(),
+                "{seq}: a file has no halves"
+            );
         }
     }
 
@@ -94,8 +113,12 @@ fn transitions(directory: &Path) -> BTreeSet<FactId> {
 }
 
 fn ids(batch: &Batch) -> impl Iterator<Item = FactId> {
+    transitions_of(batch).map(|(_, id)| id)
+}
+
+fn transitions_of(batch: &Batch) -> impl Iterator<Item = (TargetId, FactId)> {
     batch.facts.iter().filter_map(|fact| match fact {
-        Fact::Transitioned { transition, .. } => Some(transition.id),
+        Fact::Transitioned { transition, .. } => Some((transition.target, transition.id)),
         Fact::Counted { .. } => None,
     })
 }

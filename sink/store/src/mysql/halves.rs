@@ -23,7 +23,8 @@ use crate::answer::Applied;
 use crate::lease::Fence;
 
 /// Whether large batches are divided: not after one failed that was, until one is taken whole. So
-/// a cause that lies in dividing them is never met twice in a row.
+/// a cause that lies in dividing them is never met twice in a row. Not either where two
+/// transactions cannot lock the node's row at a time: the second half would wait for the first one.
 #[derive(Debug)]
 pub(super) struct Divides(AtomicBool);
 
@@ -48,21 +49,26 @@ impl Client {
             (batch.clone(), Vec::new())
         };
         if other.is_empty() {
-            let applied = self.apply_whole(fence, own, acknowledged).await;
-            self.divides
-                .0
-                .store(divides || applied.is_ok(), Ordering::Relaxed);
-            return applied;
+            let (applied, shares_locks) = self.apply_whole(fence, own, acknowledged).await?;
+            self.divides.0.store(shares_locks, Ordering::Relaxed);
+            return Ok(applied);
         }
         let applied = self.apply_halves(fence, own, other, acknowledged).await;
         self.divides.0.store(applied.is_ok(), Ordering::Relaxed);
         applied
     }
 
-    async fn apply_whole(&self, fence: Fence, batch: Batch, acknowledged: u64) -> Result<Applied> {
+    /// Also whether the server has locks that are shared.
+    async fn apply_whole(
+        &self,
+        fence: Fence,
+        batch: Batch,
+        acknowledged: u64,
+    ) -> Result<(Applied, bool)> {
         self.ask(Lane::Facts, async move |session: &mut Session| {
             let beside = &mut Beside::Nothing;
-            session.apply(fence, &batch, acknowledged, beside).await
+            let applied = session.apply(fence, &batch, acknowledged, beside).await?;
+            Ok((applied, !session.shares_no_locks))
         })
         .await
     }

@@ -96,7 +96,7 @@ pub(crate) struct Session {
     in_transaction: bool,
     packet_max: usize,
     /// The server may take `LOCK IN SHARE MODE` and lock nothing, as some versions of `TiDB` do.
-    shares_no_locks: bool,
+    pub(super) shares_no_locks: bool,
     /// How long a statement may take.
     limit: Duration,
     /// Largest packet that is taken from the server, in bytes; `None`: what the server takes.

@@ -96,6 +96,8 @@ pub(super) struct Held {
     buckets: Vec<Bucket>,
     /// How many of them have rows.
     in_use: usize,
+    /// Rows in none that is counted.
+    in_no_bucket: u64,
     /// One of them had too many rows: none has its ids any more.
     is_large: bool,
 }
@@ -131,6 +133,7 @@ impl Held {
             aside: BTreeMap::new(),
             buckets: Vec::new(),
             in_use: 0,
+            in_no_bucket: 0,
             is_large: false,
         }
     }
@@ -215,10 +218,10 @@ impl Held {
         LEGACY_BUCKET_MAX
     }
 
-    /// Whether buckets cut the table into parts small enough to count and to read. Once one was
-    /// too large, they never do again.
+    /// Whether buckets cut the table, all of it, into parts small enough to count and to read. Once
+    /// one was too large, they never do again.
     pub(super) fn suits_buckets(&self) -> bool {
-        !self.is_large && self.in_use >= usize::from(SLICES)
+        !self.is_large && self.in_no_bucket == 0 && self.in_use >= usize::from(SLICES)
     }
 
     /// The rows that the table should have after the first id and up to the second one.
@@ -330,6 +333,12 @@ impl Held {
 
     fn count(&mut self, id: TargetId, bucket: u16, is_there: bool) {
         if bucket == NO_BUCKET {
+            let before = self.in_no_bucket;
+            self.in_no_bucket = if is_there {
+                before + 1
+            } else {
+                before.saturating_sub(1)
+            };
             return;
         }
         let index = usize::from(bucket);

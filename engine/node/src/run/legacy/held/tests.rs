@@ -454,3 +454,23 @@ fn once_a_bucket_was_too_large_no_ids_are_kept_by_bucket() {
     assert_eq!(held.tally(3).rows, LEGACY_BUCKET_ROWS_MAX / 10 + 1);
     assert_eq!(held.in_use, 10);
 }
+
+/// Lesson: rows without a bucket were in no count where others had ten of them, and waited for the
+/// sweep: 300 s.
+#[test]
+fn while_a_row_is_in_no_bucket_rows_are_not_counted_by_bucket() {
+    let mut held = Held::new(1);
+    for raw in 1..=10 {
+        held.count(id(raw), raw as u16, true);
+    }
+    assert!(held.suits_buckets());
+    for (raw, is_there, suits) in [
+        (11, true, false),
+        (12, true, false),
+        (11, false, false),
+        (12, false, true),
+    ] {
+        held.count(id(raw), NO_BUCKET, is_there);
+        assert_eq!(held.suits_buckets(), suits, "{raw}");
+    }
+}
