@@ -200,13 +200,13 @@ impl Desk<'_, '_> {
     }
 
     /// Adds what was known to everything that changed, once the step has `commanded` a cadence.
-    pub(crate) fn describe(&mut self, commanded: Option<Cadence>) {
+    pub(crate) fn describe(&mut self, commanded: Cadence) {
         let (interval_s, belief) = (self.context.subject.interval_s, self.context.belief);
         let method = self.context.subject.method;
         let normal = Some(interval_s).filter(|&seconds| seconds > 0);
         let next = match commanded {
-            Some(Cadence::Recheck { after_ms }) => normal.map(|_| after_ms.div_ceil(1_000)),
-            Some(Cadence::Grid) | None => normal,
+            Cadence::Recheck { after_ms } => normal.map(|_| after_ms.div_ceil(1_000)),
+            Cadence::Grid => normal,
         };
         for effect in &mut self.effects {
             let Effect::Write(Fact::Transitioned {

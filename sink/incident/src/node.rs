@@ -14,6 +14,7 @@ use std::borrow::Cow;
 
 use model::fact::{CheckType, Event, Fact, Reason, State};
 use model::ids::FactMint;
+use model::inbox::Cadence;
 use model::metadata::Suppression;
 use model::{Belief, Generation, MonoUs, Now, TargetId};
 
@@ -161,7 +162,7 @@ fn desk(context: &mut NodeContext<'_>, work: impl FnOnce(&mut Desk<'_, '_>)) -> 
         discriminator: Some(context.node.to_owned()),
     };
     work(&mut desk);
-    desk.describe(None);
+    desk.describe(Cadence::Grid);
     desk.effects.into_iter().find_map(|effect| match effect {
         Effect::Write(fact) => Some(fact),
         _ => None,

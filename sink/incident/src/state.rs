@@ -24,8 +24,8 @@ pub struct Incident {
     pub(crate) swallowing: Swallowing,
     /// Generation and sequence number of the last check that counted.
     pub(crate) seen: Option<(Generation, u32)>,
-    /// The cadence that the core was told last; `None` when it may have forgotten.
-    pub(crate) commanded: Option<Cadence>,
+    /// The cadence that the core was told last, or begins with.
+    pub(crate) commanded: Cadence,
 }
 
 /// A storm of 100,000 failing targets fits into 64 MiB, with all that their map has to spare.
@@ -42,7 +42,7 @@ impl Default for Incident {
             echoes: Echoes::default(),
             swallowing: Swallowing::default(),
             seen: None,
-            commanded: Some(Cadence::Grid),
+            commanded: Cadence::Grid,
         }
     }
 }
@@ -135,7 +135,7 @@ impl Incident {
             && self.changes.is_empty()
             && self.echoes.is_empty()
             && self.swallowing.is_over()
-            && self.commanded == Some(Cadence::Grid);
+            && self.commanded == Cadence::Grid;
         rests.then(|| Expiry::of_event(self.advisories.expiry.as_deref()))
     }
 

@@ -241,7 +241,7 @@ impl Turn<'_, '_> {
         match self.state.seen {
             Some((generation, seq)) if generation == current && outcome.seq <= seq => return false,
             Some((generation, _)) if generation > current => return false,
-            Some((generation, _)) if generation < current => self.state.commanded = None,
+            Some((generation, _)) if generation < current => self.command_again(),
             _ => {}
         }
         self.state.seen = Some((current, outcome.seq));
@@ -323,7 +323,7 @@ impl Turn<'_, '_> {
 
     /// What is failing and not confirmed is checked again soon, also after a restart or a change.
     fn placed(&mut self) {
-        self.state.commanded = Some(Cadence::Grid);
+        self.state.commanded = Cadence::Grid;
         let unconfirmed = match &self.state.http {
             Http::Clear => false,
             Http::Suspected(_) => true,
@@ -392,11 +392,19 @@ impl Turn<'_, '_> {
 
     /// Says whether the core was told something else before.
     pub(crate) fn command(&mut self, cadence: Cadence) -> bool {
-        let is_new = self.state.commanded.replace(cadence) != Some(cadence);
+        let is_new = std::mem::replace(&mut self.state.commanded, cadence) != cadence;
         if is_new {
             self.desk.effects.push(Effect::Cadence(cadence));
         }
         is_new
+    }
+
+    /// What the core may have forgotten is told again, and is not begun again.
+    fn command_again(&mut self) {
+        let cadence = self.state.commanded;
+        if cadence != Cadence::Grid {
+            self.desk.effects.push(Effect::Cadence(cadence));
+        }
     }
 
     /// The maintenance window that is active.

@@ -1,6 +1,6 @@
 //! Lives of one target, told one by one.
 
-use incident::{Input, Stance};
+use incident::{AuditKind, Input, Stance};
 use model::FailureClass::{
     ConnectRefused, DnsNxdomain, DnsServfail, DnsTimeout, HttpStatus, HttpTimeout, Latency,
     LocalPressure, TlsDeprecated, TlsUnsupported,
@@ -407,4 +407,18 @@ fn what_is_not_confirmed_is_checked_again_soon_wherever_its_core_got_it_anew() {
     let before = resumed.cadences().len();
     resumed.input(Input::Placed);
     assert_eq!(resumed.cadences()[before..], [RECHECK]);
+}
+
+/// Lesson: the audit log said it again with the first check after an edit.
+#[test]
+fn an_edit_of_a_failing_target_begins_no_second_retry() {
+    let mut life = Life::of(&[(Some(HttpStatus), 0)]);
+    assert_eq!(life.audits(), [AuditKind::RetryDispatched]);
+    life.subject.generation = Generation(life.subject.generation.0 + 1);
+    life.seq = 0;
+    life.input(Input::Placed);
+    life.check((Some(HttpStatus), 60_000));
+    assert_eq!(life.audits(), [AuditKind::RetryDispatched]);
+    assert_eq!(life.cadences(), [RECHECK; 3], "its core may have forgotten");
+    assert_eq!(life.counted(), Some(2));
 }
