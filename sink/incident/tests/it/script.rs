@@ -99,7 +99,12 @@ impl Life {
 
     /// What the wall clock says.
     fn unix(&self) -> UnixMs {
-        UnixMs(self.now_ms.saturating_add_signed(self.wall_off_ms))
+        self.unix_at(self.now_ms)
+    }
+
+    /// What it says when the other clock says `ms`.
+    pub(crate) fn unix_at(&self, ms: u64) -> UnixMs {
+        UnixMs(ms.saturating_add_signed(self.wall_off_ms))
     }
 
     pub(crate) fn outcome(&self, class: Option<FailureClass>, seq: u32) -> Outcome {

@@ -1,13 +1,14 @@
 //! The rules once more, as plain as they can be said: one target, times in ms, no events, no
-//! effects. Numbers are written out here on purpose.
+//! effects but what is said beside them. Numbers are written out here on purpose.
 
 use std::collections::{HashMap, HashSet};
 
-use incident::Stance;
 use incident::quorum::{Answer, Says};
-use model::FailureClass;
+use incident::{AuditKind, Stance};
 use model::class::Verdict;
 use model::fact::{CheckType, Reason, State};
+use model::target::Maintenance;
+use model::{FailureClass, UnixMs};
 
 use crate::script::{Life, START};
 
@@ -95,6 +96,30 @@ impl Pace {
     }
 }
 
+/// An outage, as its row has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row {
+    /// What the wall clock said at the first failing check.
+    pub(crate) first: UnixMs,
+    pub(crate) failures: u32,
+}
+
+/// How vantages voted: up, down.
+pub(crate) type Votes = (usize, usize);
+
+/// What is said of a step beside the events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Said {
+    Line {
+        kind: AuditKind,
+        /// It is about the last outage.
+        of_event: bool,
+        votes: Option<Votes>,
+        at: UnixMs,
+    },
+    NotKnown,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Ballot {
     asked: bool,
@@ -106,12 +131,18 @@ struct Ballot {
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
     http: Option<State>,
+    first: UnixMs,
     failures: u32,
+    /// Those that the row knows of.
+    written: u32,
     wait: Wait,
     ballot: Option<Ballot>,
     recovered: Option<u64>,
     false_alarm: Option<u64>,
-    suppressed_since: Option<u64>,
+    /// By both clocks.
+    suppressed_since: Option<(u64, UnixMs)>,
+    /// The window that was told of last.
+    told: Option<Maintenance>,
     changes: Vec<u64>,
     flapping: bool,
     slow: Vec<bool>,
@@ -119,13 +150,19 @@ pub(crate) struct Reference {
     expiry: Option<State>,
     old_tls: bool,
     pub(crate) pace: Pace,
-    /// Why each outage ended.
-    pub(crate) closings: Vec<Reason>,
+    /// Why each outage ended, and its row then.
+    pub(crate) closings: Vec<(Reason, Row)>,
+    /// What was said since somebody took it.
+    pub(crate) said: Vec<Said>,
+}
+
+fn window(life: &Life, at: u64) -> Option<Maintenance> {
+    let window = life.subject.maintenance;
+    window.filter(|window| window.start_ms < at && at < window.end_ms)
 }
 
 fn in_window(life: &Life, at: u64) -> bool {
-    let window = life.subject.maintenance;
-    window.is_some_and(|window| window.start_ms < at && at < window.end_ms)
+    window(life, at).is_some()
 }
 
 impl Reference {
@@ -149,6 +186,14 @@ impl Reference {
         open.collect()
     }
 
+    /// The open outage.
+    pub(crate) fn row(&self) -> Option<Row> {
+        self.http.map(|_| Row {
+            first: self.first,
+            failures: self.written,
+        })
+    }
+
     /// When something is over that is waited for.
     pub(crate) fn wakes_at(&self) -> Option<u64> {
         let hold = match self.wait {
@@ -169,14 +214,42 @@ impl Reference {
         self.end(Reason::ManualOverride);
         *self = Self {
             closings: std::mem::take(&mut self.closings),
+            said: std::mem::take(&mut self.said),
             ..Self::default()
         };
     }
 
-    /// The outage is over, if there is one.
+    /// The outage is over, if there is one; its row has all failures.
     fn end(&mut self, why: Reason) {
         if self.http.take().is_some() {
-            self.closings.push(why);
+            let (first, failures) = (self.first, self.failures);
+            self.closings.push((why, Row { first, failures }));
+        }
+    }
+
+    fn say(&mut self, life: &Life, at: u64, kind: AuditKind, of_event: bool) {
+        self.say_votes(life, at, (kind, of_event), None);
+    }
+
+    fn say_votes(
+        &mut self,
+        life: &Life,
+        at: u64,
+        (kind, of_event): (AuditKind, bool),
+        votes: Option<Votes>,
+    ) {
+        self.said.push(Said::Line {
+            kind,
+            of_event,
+            votes,
+            at: life.unix_at(at),
+        });
+    }
+
+    /// That the target is checked again soon is said when that begins.
+    fn say_if_soon(&mut self, life: &Life, now: u64, before: Pace) {
+        if before == Pace::Grid && self.pace == Pace::Soon {
+            self.say(life, now, AuditKind::RetryDispatched, self.http.is_some());
         }
     }
 
@@ -184,12 +257,13 @@ impl Reference {
         if seen.is_unknown() {
             return;
         }
-        let now = life.now_ms;
+        let (now, pace) = (life.now_ms, self.pace);
         match seen.class {
             None | Some(FailureClass::Latency) => self.succeeded(life, seen),
             Some(FailureClass::TlsDeprecated | FailureClass::TlsUnsupported) => self.old_tls = true,
             Some(_) => {
                 self.failed(life, seen);
+                self.say_if_soon(life, now, pace);
                 if seen.days_left.is_some() && !seen.is_tls() {
                     self.certificate(seen);
                 }
@@ -208,6 +282,12 @@ impl Reference {
         self.ballot = None;
         if self.http.is_some() {
             self.recovered = Some(now);
+        }
+        if !window {
+            self.told = None;
+        } else if self.http.is_some() {
+            self.told = life.subject.maintenance;
+            self.say(life, now, AuditKind::MaintenanceActive, true);
         }
         let flapped = self.wait == Wait::Proof { flaps: true };
         let changed = flapped || (self.http.is_some() && !window);
@@ -244,9 +324,10 @@ impl Reference {
         if life.stance == Stance::Isolated {
             return self.not_known();
         }
-        if in_window(life, now) {
-            return self.swallow();
+        if let Some(window) = window(life, now) {
+            return self.swallow(life, now, window);
         }
+        self.told = None;
         if maybe_ours && self.http.is_none() && life.stance == Stance::Doubting {
             return self.not_known();
         }
@@ -256,13 +337,20 @@ impl Reference {
         }
         self.pace = Pace::soon_if(self.http != Some(State::Down));
         match (self.http, self.wait) {
-            (Some(State::Down), _) => {}
+            (Some(State::Down), _) => {
+                self.failures += 1;
+                if [2, 4, 8, 16, 32, 64, 128].contains(&self.failures) {
+                    self.written = self.failures;
+                }
+            }
             (Some(_), _) => {
                 self.failures += 1;
+                self.written = self.failures;
                 self.escalate_if_enough(life, now, 1);
             }
             (None, Wait::No) => {
-                self.suppressed_since = None;
+                let suppressed = self.suppressed_since.take();
+                self.first = suppressed.map_or(life.unix_at(now), |(_, first)| first);
                 self.failures = 1;
                 if seen.is_doubtful() {
                     self.prove(life, now, false);
@@ -289,12 +377,17 @@ impl Reference {
 
     /// It may be our own trouble: it is no reason to check any sooner.
     fn not_known(&mut self) {
+        self.said.push(Said::NotKnown);
         if self.http.is_none() {
             self.pace = Pace::Grid;
         }
     }
 
-    fn swallow(&mut self) {
+    /// Said once for each window, and of each event that it swallows.
+    fn swallow(&mut self, life: &Life, now: u64, window: Maintenance) {
+        if self.told.replace(window) != Some(window) || self.http.is_some() {
+            self.say(life, now, AuditKind::MaintenanceActive, self.http.is_some());
+        }
         self.pace = Pace::Grid;
         self.end(Reason::MaintenanceSwallowed);
         self.wait = Wait::No;
@@ -313,7 +406,11 @@ impl Reference {
         if !false_alarm && !recovery {
             return false;
         }
-        let since = *self.suppressed_since.get_or_insert(now);
+        if self.suppressed_since.is_none() {
+            self.say(life, now, AuditKind::AlertSuppressed, false);
+        }
+        let first = (now, life.unix_at(now));
+        let (since, _) = *self.suppressed_since.get_or_insert(first);
         if now - since >= 5 * MINUTE {
             return false;
         }
@@ -328,10 +425,15 @@ impl Reference {
         if self.flapping {
             self.prove(life, now, true);
         } else {
-            self.http = Some(State::SeemsDown);
-            self.wait = Wait::No;
+            self.seems_down();
             self.escalate_if_enough(life, now, 1);
         }
+    }
+
+    fn seems_down(&mut self) {
+        self.http = Some(State::SeemsDown);
+        self.written = self.failures;
+        self.wait = Wait::No;
     }
 
     fn prove(&mut self, life: &Life, now: u64, flaps: bool) {
@@ -366,6 +468,7 @@ impl Reference {
             self.change(now);
         }
         self.http = Some(State::Down);
+        self.written = self.failures;
         self.wait = Wait::No;
     }
 
@@ -383,9 +486,10 @@ impl Reference {
         }
         let healthy = down.len();
         let confirming = down.values().filter(|&&down| down).count();
+        let votes = (healthy - confirming, confirming);
         let needed = if life.policy.vantages == 1 { 1 } else { 2 };
         if in_window(life, now) || healthy < needed {
-            self.defer(life, now);
+            self.defer(life, now, Some(votes));
         } else if confirming >= healthy.min(3) {
             self.confirm(now);
         } else {
@@ -393,6 +497,10 @@ impl Reference {
             self.false_alarm = Some(now);
             if self.http.is_some() || self.wait == (Wait::Proof { flaps: true }) {
                 self.change(now);
+            }
+            if self.http.is_none() {
+                let line = (AuditKind::VerifierSent, false);
+                self.say_votes(life, now, line, Some(votes));
             }
             self.end(Reason::FalseAlarm);
             self.wait = Wait::No;
@@ -405,7 +513,9 @@ impl Reference {
         }
     }
 
-    fn defer(&mut self, life: &Life, now: u64) {
+    fn defer(&mut self, life: &Life, now: u64, votes: Option<Votes>) {
+        let line = (AuditKind::RetryDispatched, self.http.is_some());
+        self.say_votes(life, now, line, votes);
         let ballot = self.ballot.as_mut().expect("somebody was asked");
         let pause = [15_000, 30_000, MINUTE, 2 * MINUTE, 4 * MINUTE, 5 * MINUTE];
         let pause = pause[ballot.deferrals.min(5) as usize];
@@ -425,8 +535,9 @@ impl Reference {
             if !flaps {
                 self.change(now);
             }
-            self.http = Some(State::SeemsDown);
-            (self.wait, self.pace) = (Wait::No, Pace::Soon);
+            self.seems_down();
+            let pace = std::mem::replace(&mut self.pace, Pace::Soon);
+            self.say_if_soon(life, now, pace);
         }
     }
 
@@ -448,7 +559,7 @@ impl Reference {
                 self.end_hold(life, since, now);
             } else if let Some(ballot) = &mut self.ballot {
                 if ballot.asked {
-                    self.defer(life, now);
+                    self.defer(life, now, None);
                 } else {
                     ballot.asked = true;
                     ballot.until = now + ANSWERS_WAIT_MS;
@@ -458,8 +569,8 @@ impl Reference {
     }
 
     fn end_hold(&mut self, life: &Life, since: u64, now: u64) {
-        if in_window(life, now) {
-            return self.swallow();
+        if let Some(window) = window(life, now) {
+            return self.swallow(life, now, window);
         }
         // Canaries that were asked before it say nothing of it, for six seconds at most.
         let is_vouched = (since - START) * 1_000 <= life.vouched.0;
@@ -468,10 +579,16 @@ impl Reference {
             return;
         }
         match life.stance {
-            Stance::Clear => self.open(life, now),
+            Stance::Clear => {
+                // What was not known meanwhile had put it back on the grid.
+                let pace = std::mem::replace(&mut self.pace, Pace::Soon);
+                self.open(life, now);
+                self.say_if_soon(life, now, pace);
+            }
             Stance::Deferring => self.wait = Wait::Second,
             Stance::Doubting | Stance::Isolated => {
-                (self.wait, self.pace) = (Wait::No, Pace::Grid);
+                self.wait = Wait::No;
+                self.not_known();
             }
         }
     }
@@ -481,7 +598,9 @@ impl Reference {
         let now = life.now_ms;
         *self = Self {
             http: self.http,
-            failures: self.failures,
+            first: self.first,
+            failures: self.written,
+            written: self.written,
             changes: if self.flapping { vec![now] } else { vec![] },
             flapping: self.flapping,
             slow: if self.latency { vec![true; 3] } else { vec![] },
@@ -490,6 +609,7 @@ impl Reference {
             old_tls: self.old_tls,
             pace: Pace::soon_if(self.http == Some(State::SeemsDown)),
             closings: std::mem::take(&mut self.closings),
+            said: std::mem::take(&mut self.said),
             ..Self::default()
         };
     }
