@@ -226,7 +226,7 @@ impl Control {
             info!(
                 "legacy rows are counted by id, which reads them, and not by bucket: there is no \
                  index of {} that begins with {} and {}, or they are in fewer than {SLICES} \
-                 buckets, or more than {LEGACY_BUCKET_ROWS_MAX} in one",
+                 buckets, or more than {LEGACY_BUCKET_ROWS_MAX} in one, or some of them in none",
                 self.config.legacy.table,
                 self.config.legacy.columns.bucket,
                 self.config.legacy.columns.active,
