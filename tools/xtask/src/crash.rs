@@ -75,11 +75,13 @@ fn page(kills: &str, seed: &str, told: &str) -> String {
              store's sync, the removal of segments), the n-th time it comes there, or after a \
              number of waves of checks, whatever it does then. Starts are killed as well, and \
              some ends of the journal that were not synced are torn first, as by a power \
-             failure.\n\nAfter each kill, on a copy: each journaled batch is in the store as a \
-             whole or not at all, in order; a start gives the store what it had and what the \
-             journal has, each transition with its job, once, and nothing else; every wave \
-             that was told to be durable is there, and at most the one under way beyond it. At \
-             the end each target has one whole incident for each outage of its checks.\n\n";
+             failure.\n\nAfter each kill, on a copy: each journaled batch up to the store's \
+             position is there as a whole, and nothing beyond it, but on a server for a half of \
+             one offer, which is committed before the position; a start gives the store what \
+             it had and what the journal has, each transition with its job, once, and nothing \
+             else; every wave that was told to be durable is there, and at most the one under \
+             way beyond it. At the end each target has one whole incident for each outage of \
+             its checks.\n\n";
     writeln!(page, "```text\n{told}\n```").expect("a String takes everything");
     page
 }
