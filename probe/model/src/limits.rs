@@ -423,11 +423,11 @@ pub const CHANGE_KEEP_MS: u64 = 5_000;
 /// Facts in one batch.
 pub const BATCH_MAX: usize = 1_000;
 /// Facts that the store is given at a time at most, of several batches that wait.
-pub const APPLY_FACTS_MAX: usize = 8 * BATCH_MAX;
+pub const APPLY_FACTS_MAX: usize = 32 * BATCH_MAX;
 /// Their memory at most, where they are more than one batch, in bytes.
-pub const APPLY_MAX_BYTES: usize = 8 * 1024 * 1024;
+pub const APPLY_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The store is given less at a time when it takes longer, in ms: renewals of the lease wait.
-pub const APPLY_HOLD_MS: u64 = 500;
+pub const APPLY_HOLD_MS: u64 = 1_500;
 /// Facts that wait for the journal at most before the sink stops draining: then the cores hold
 /// their results.
 pub const FACTS_WAITING_MAX: usize = 131_072;

@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::fact::Batch;
@@ -56,7 +57,7 @@ pub(crate) struct ApplyCounts {
 /// the same until the store has it, so that a commit whose answer was lost meets itself again.
 #[derive(Debug)]
 struct Offer {
-    batch: Batch,
+    batch: Arc<Batch>,
     /// Journal records in it.
     records: u64,
     /// Facts that were taken out of it.
@@ -272,7 +273,7 @@ impl ApplyQueue {
             return Next::Apply(fence, Rc::clone(offer));
         }
         if self.loaded.borrow().is_empty()
-            && let Some(instead) = self.read_back()
+            && let Some(instead) = self.read_back(self.width.get().facts_max())
         {
             return instead;
         }
@@ -294,13 +295,20 @@ impl ApplyQueue {
         !waits && journal.can_reclaim(self.applied.get(), self.eager.get())
     }
 
+    /// Loads what comes next while the store works on an offer, so that it need not wait for it.
+    fn read_ahead(&self) {
+        if self.loaded.borrow().is_empty() {
+            // Whatever is the matter is met again, and told, once the store waits for it.
+            self.read_back(self.width.get().next_facts_max());
+        }
+    }
+
     /// Loads what the journal has next for the store; says what to do where that is not possible.
-    fn read_back(&self) -> Option<Next> {
-        let wanted = self.applied.get() + 1;
+    fn read_back(&self, facts_max: usize) -> Option<Next> {
+        let wanted = self.offered() + 1;
         if wanted > self.journal.borrow().last_seq() {
             return None;
         }
-        let facts_max = self.width.get().facts_max();
         let read = self.journal.borrow_mut().read(wanted, facts_max);
         self.unreadable.set(read.is_err());
         match read {
@@ -338,7 +346,7 @@ impl ApplyQueue {
             records += 1;
         }
         let offer = Rc::new(Offer {
-            batch,
+            batch: Arc::new(batch),
             records,
             superseded,
         });
@@ -421,7 +429,8 @@ pub(crate) async fn run<S: FactStore>(store: Rc<S>, queue: Rc<ApplyQueue>) {
         let done = match queue.next() {
             Next::Apply(fence, offer) => {
                 let started = (queue.clock)().mono;
-                let done = apply_one(&*store, &queue, fence, &offer).await;
+                let applying = apply_one(&*store, &queue, fence, &offer);
+                let (done, ()) = tokio::join!(applying, async { queue.read_ahead() });
                 let took_ms = (queue.clock)().mono.since(started) / 1_000;
                 queue.count(|counts| counts.batches.record(took_ms));
                 let facts = offer.batch.facts.len();

@@ -5,11 +5,12 @@ mod clock;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::ids::FactMint;
 use model::limits::BATCH_MAX;
-use model::{Evidence, FactId, MonoUs, Now, TargetId, TargetSpec, UnixMs};
+use model::{Evidence, FactId, TargetId, TargetSpec, UnixMs};
 use rig::mariadb;
 use store::{
     ALL_SHARDS, Applied, AuditRow, Claim, Fence, Floors, FreshnessRow, FreshnessWritten,
@@ -19,7 +20,6 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use crate::apply::{self, ApplyQueue, FactStore};
-use crate::handle::Clock;
 use crate::journal::Journal;
 use crate::start;
 use crate::testbed::{START, target};
@@ -67,7 +67,7 @@ impl FactStore for Watched {
     async fn apply(
         &self,
         fence: Fence,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         acknowledged: u64,
     ) -> Result<Applied, StoreError> {
         let applied = self.store.apply(fence, batch, acknowledged).await;
@@ -298,10 +298,7 @@ async fn replay(directory: &Path, store: &Store, records: u64) -> (Spent, Spent)
         alone: true,
         lost: None,
     };
-    let clock: Clock = std::sync::Arc::new(|| Now {
-        mono: MonoUs(0),
-        unix: START,
-    });
+    let clock = clock::real();
     let finding = start::find(&*watched, directory, u64::MAX, &claim, &clock);
     let (found, start) = timed(finding).await;
     let found = found.expect("starts");

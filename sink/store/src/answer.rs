@@ -1,7 +1,7 @@
 //! What goes into the store and comes out of it besides the types of `model`. No SQL here.
 
 use crate::lease::Superseded;
-use model::fact::{Batch, Event};
+use model::fact::Event;
 use model::metadata::Votes;
 use model::outcome::Phases;
 use model::target::TargetConfig;
@@ -126,10 +126,10 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Of a batch that the store has.
-    pub(crate) fn already(batch: &Batch) -> Self {
+    /// Of so many facts that the store has.
+    pub(crate) fn already(facts: usize) -> Self {
         Self {
-            skipped: batch.facts.len() as u64,
+            skipped: facts as u64,
             already_applied: true,
             ..Self::default()
         }

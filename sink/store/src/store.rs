@@ -1,5 +1,7 @@
 //! The handle that everyone holds, and the choice of the backend behind it.
 
+use std::sync::Arc;
+
 use model::fact::{Batch, Event, Transition};
 use model::limits::{FRESHNESS_CHUNK_ROWS, HISTORY_CHUNK_ROWS};
 use model::{FactId, TargetId, UnixMs};
@@ -334,10 +336,15 @@ impl Store {
     /// # Errors
     /// [`Fenced`](crate::StoreError::Fenced), [`SetBack`](crate::StoreError::SetBack), and the
     /// store's; then the position is where it was, and no fact is there in part.
-    pub async fn apply(&self, fence: Fence, batch: &Batch, acknowledged: u64) -> Result<Applied> {
+    pub async fn apply(
+        &self,
+        fence: Fence,
+        batch: &Arc<Batch>,
+        acknowledged: u64,
+    ) -> Result<Applied> {
         match &self.backend {
             Backend::Sqlite(client) => {
-                let batch = batch.clone();
+                let batch = Arc::clone(batch);
                 client
                     .ask(move |db| db.apply(fence, &batch, acknowledged))
                     .await

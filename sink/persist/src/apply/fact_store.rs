@@ -1,6 +1,7 @@
 //! What the sink asks of a store. It must not know how any of it is done.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use model::fact::Batch;
 use store::{
@@ -25,7 +26,7 @@ pub(crate) trait FactStore: 'static {
     fn apply(
         &self,
         fence: Fence,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         acknowledged: u64,
     ) -> impl Future<Output = Result<Applied, StoreError>>;
     /// See [`store::Store::still_has`].
@@ -80,7 +81,7 @@ impl FactStore for store::Store {
     async fn apply(
         &self,
         fence: Fence,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         acknowledged: u64,
     ) -> Result<Applied, StoreError> {
         Self::apply(self, fence, batch, acknowledged).await

@@ -1,6 +1,7 @@
 //! Looking whether the store still has what it acknowledged: after each renewal of the lease, and
 //! before files of the journal go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::fact::Batch;
@@ -32,10 +33,10 @@ async fn look_back<S: FactStore>(store: &S, queue: &ApplyQueue, fence: Fence) ->
     if acknowledged == 0 {
         return true;
     }
-    let known = Batch {
+    let known = Arc::new(Batch {
         journal_seq: acknowledged,
         facts: Vec::new(),
-    };
+    });
     let limit = Duration::from_millis(APPLY_TIMEOUT_MS);
     let asked = tokio::time::timeout(limit, store.apply(fence, &known, acknowledged));
     match asked.await {

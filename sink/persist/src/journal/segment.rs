@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use model::fact::Batch;
+use model::limits::{APPLY_FACTS_MAX, APPLY_MAX_BYTES};
 
 use super::disk::{Appended, Disk};
 use super::record::{Format, RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
@@ -108,12 +109,14 @@ impl Cursor {
 }
 
 /// Most records of one read, however small they are.
-const RECORDS_MAX: usize = 4_096;
+const RECORDS_MAX: usize = APPLY_FACTS_MAX;
+/// Most bytes of one read, whatever its facts have beside them; in memory it is twice as much.
+const READ_MAX_BYTES: u64 = APPLY_MAX_BYTES as u64 / 2;
 /// Bytes that are read at a time; a longer record is read by itself.
 const WINDOW_BYTES: u64 = 256 * 1024;
 
-/// Reads batches from `cursor` on until they have `max_facts` facts, those below `from` skipped
-/// without looking at their contents; the cursor is left behind the last one.
+/// Reads batches from `cursor` on until they have `max_facts` facts or are large, those below `from`
+/// skipped without looking at their contents; the cursor is left behind the last one.
 pub(crate) fn read_back(
     directory: &Path,
     segment: &Segment,
@@ -128,8 +131,11 @@ pub(crate) fn read_back(
         start: 0,
         bytes: Vec::new(),
     };
-    let (mut batches, mut facts) = (Vec::new(), 0);
-    while cursor.journal_seq <= segment.last_seq && facts < max_facts && batches.len() < RECORDS_MAX
+    let (mut batches, mut facts, mut bytes) = (Vec::new(), 0, 0);
+    while cursor.journal_seq <= segment.last_seq
+        && facts < max_facts
+        && batches.len() < RECORDS_MAX
+        && bytes < READ_MAX_BYTES
     {
         let damaged = || PersistError::JournalDamaged {
             segment: path.clone(),
@@ -148,6 +154,7 @@ pub(crate) fn read_back(
                 .map_err(failed(&path, "reading a record"))?;
             let batch = header.decode(segment.format, body).ok_or_else(damaged)?;
             facts += batch.facts.len();
+            bytes += u64::from(header.length);
             batches.push(batch);
         }
         cursor.offset += RECORD_HEADER as u64 + u64::from(header.length);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use model::fact::{Batch, Fact};
+use model::limits::APPLY_MAX_BYTES;
 use proptest::prelude::*;
 use tempfile::tempdir;
 
@@ -190,6 +191,21 @@ fn batches_are_read_back_across_segments_in_order() {
     assert_eq!(read, expected);
     assert_eq!(journal.read(13, 2).expect("read"), []);
     assert_eq!(journal.read(5, 1).expect("back again"), [batch(5, 50)]);
+}
+
+#[test]
+fn large_batches_are_read_back_a_few_at_a_time() {
+    let dir = tempdir().expect("a directory");
+    let (mut journal, _) = open(dir.path(), LARGE, 0);
+    let batches: Vec<Batch> = (1..=5).map(|seq| batch(seq, 400_000)).collect();
+    commit(&mut journal, &batches);
+    let each = journal.bytes() as usize / batches.len();
+    let read = journal.read(1, usize::MAX).expect("read");
+    assert!((1..5).contains(&read.len()), "{each} B each");
+    assert!(read.len() * each < APPLY_MAX_BYTES / 2 + each);
+    // What is passed over on the way to the first one that is wanted does not count.
+    journal.read(1, 1).expect("read");
+    assert_eq!(journal.read(5, 1).expect("read"), batches[4..]);
 }
 
 proptest! {

@@ -1,14 +1,29 @@
 //! The only place of this measurement that reads clocks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::{MonoUs, Now};
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::handle::Clock;
+use crate::testbed::START;
 
 /// Time that passed, and that the processors spent in this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spent {
     pub(super) passed: Duration,
     pub(super) cpu: Duration,
+}
+
+/// Time as it passes, by which the store is given more or less at a time; the date stands still.
+#[allow(clippy::disallowed_methods)] // This module is the clock.
+pub(super) fn real() -> Clock {
+    let started = Instant::now();
+    Arc::new(move || Now {
+        mono: MonoUs(started.elapsed().as_micros() as u64),
+        unix: START,
+    })
 }
 
 /// Runs `work` and says what it took.

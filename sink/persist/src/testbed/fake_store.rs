@@ -264,7 +264,7 @@ impl FactStore for Rc<FakeStore> {
     async fn apply(
         &self,
         fence: Fence,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         acknowledged: u64,
     ) -> Result<Applied, StoreError> {
         self.calls.set(self.calls.get() + 1);

@@ -10,6 +10,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
 use model::ids::FactMint;
@@ -275,10 +276,10 @@ async fn facts(store: &Store, fence: Fence, rows: usize, run: u64) -> Result<(),
         store
             .apply(
                 fence,
-                &Batch {
+                &Arc::new(Batch {
                     journal_seq,
                     facts: facts.collect(),
-                },
+                }),
                 0,
             )
             .await?;

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
+use model::fact::{Event, Fact, Job, Reason, State, Transition};
 use model::{FactId, TargetId};
 use mysql_async::Value;
 
@@ -105,11 +105,12 @@ const RAISE_FLOORS: (&str, &str, &str) = (
 );
 
 impl Session {
-    /// Applies `batch` and moves the position of its journal, once what is `beside` is there, too.
+    /// Applies facts of the batch `seq` and moves the position of its journal, once what is
+    /// `beside` is there, too.
     pub(super) async fn apply(
         &mut self,
         fence: Fence,
-        batch: &Batch,
+        (seq, facts): (u64, &[&Fact]),
         acknowledged: u64,
         beside: &mut Beside,
     ) -> Result<Applied> {
@@ -118,14 +119,14 @@ impl Session {
         // slow, gets its facts late, but it gets them.
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            let applied = session.apply_once(fence, batch, acknowledged, beside);
+            let applied = session.apply_once(fence, (seq, facts), acknowledged, beside);
             applied.await
         })
         .await
     }
 
     /// Applies `facts` of a batch whose position another connection moves afterwards.
-    pub(super) async fn apply_beside(&mut self, fence: Fence, facts: &[Fact]) -> Result<Applied> {
+    pub(super) async fn apply_beside(&mut self, fence: Fence, facts: &[&Fact]) -> Result<Applied> {
         self.connect().await?;
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
@@ -144,17 +145,19 @@ impl Session {
     async fn apply_once(
         &mut self,
         fence: Fence,
-        batch: &Batch,
+        (seq, facts): (u64, &[&Fact]),
         acknowledged: u64,
         beside: &mut Beside,
     ) -> Result<Applied> {
-        let seq = batch.journal_seq as i64;
-        let advance = [seq, fence.journal, seq, acknowledged as i64].map(Value::Int);
-        if self.execute(ADVANCE, advance.into()).await? == 0 {
-            return self.stayed(fence, batch, acknowledged).await;
+        let position = [seq as i64, fence.journal, seq as i64, acknowledged as i64];
+        let advance = position.map(Value::Int).into();
+        if self.execute(ADVANCE, advance).await? == 0 {
+            self.require_position(fence, seq.max(acknowledged), acknowledged)
+                .await?;
+            return Ok(Applied::already(facts.len()));
         }
         beside.begin();
-        let applied = self.apply_facts(fence, &batch.facts).await?;
+        let applied = self.apply_facts(fence, facts).await?;
         if beside.is_committed().await {
             return Ok(applied);
         }
@@ -164,7 +167,7 @@ impl Session {
         })
     }
 
-    async fn apply_facts(&mut self, fence: Fence, facts: &[Fact]) -> Result<Applied> {
+    async fn apply_facts(&mut self, fence: Fence, facts: &[&Fact]) -> Result<Applied> {
         let mut decided = self.look(facts).await?;
         for fact in facts {
             decided.take(fact);
@@ -176,25 +179,30 @@ impl Session {
         Ok(applied)
     }
 
-    /// Why the position stayed: the store has the batch, or less than it acknowledged.
-    async fn stayed(&mut self, fence: Fence, batch: &Batch, acknowledged: u64) -> Result<Applied> {
+    /// Where the position stayed: the store has what is `wanted`, or less than it acknowledged.
+    async fn require_position(
+        &mut self,
+        fence: Fence,
+        wanted: u64,
+        acknowledged: u64,
+    ) -> Result<()> {
         let journal = vec![Value::Int(fence.journal)];
         let position = self.number(POSITION, journal).await?;
         let found = position.unwrap_or(0) as u64;
-        if position.is_none() || found < acknowledged.max(batch.journal_seq) {
+        if position.is_none() || found < wanted {
             return Err(StoreError::SetBack {
                 store: self.url().to_string(),
                 found,
                 acknowledged,
             });
         }
-        Ok(Applied::already(batch))
+        Ok(())
     }
 
     /// Reads every row that decides what becomes of `facts`: the open events of their targets, and
     /// what is there of their ids. New ones are not looked for: ids above the newest that was ever
     /// applied to their shard.
-    async fn look<'a>(&mut self, facts: &'a [Fact]) -> Result<Decided<'a>> {
+    async fn look<'a>(&mut self, facts: &[&'a Fact]) -> Result<Decided<'a>> {
         let mut decided = Decided::default();
         let open = self.fetch_many((OPEN_EVENTS, ""), &[], targets(facts));
         for row in open.await? {
@@ -206,7 +214,7 @@ impl Session {
             floor.is_none_or(|floor| id.get() <= *floor)
         };
         let (mut events, mut transitions) = (BTreeSet::new(), Vec::new());
-        for fact in facts {
+        for &fact in facts {
             let (event, transition) = match fact {
                 Fact::Counted { event, .. } => (*event, None),
                 Fact::Transitioned {
@@ -232,10 +240,10 @@ impl Session {
     }
 
     /// The newest id that was ever applied, by shard.
-    async fn floors_of(&mut self, facts: &[Fact]) -> Result<HashMap<i64, i64>> {
+    async fn floors_of(&mut self, facts: &[&Fact]) -> Result<HashMap<i64, i64>> {
         let shards: BTreeSet<u16> = facts
             .iter()
-            .flat_map(ids)
+            .flat_map(|fact| ids(fact))
             .map(|id| id.shard().get())
             .collect();
         let shards = shards.into_iter().map(|shard| Value::Int(shard.into()));
@@ -304,9 +312,9 @@ impl Session {
     }
 
     /// Ids are minted above every id that was ever applied, also when its rows are long gone.
-    async fn raise_floors(&mut self, fence: Fence, facts: &[Fact]) -> Result<()> {
+    async fn raise_floors(&mut self, fence: Fence, facts: &[&Fact]) -> Result<()> {
         let mut newest: BTreeMap<u16, FactId> = BTreeMap::new();
-        for id in facts.iter().flat_map(ids) {
+        for id in facts.iter().flat_map(|fact| ids(fact)) {
             newest
                 .entry(id.shard().get())
                 .and_modify(|top| *top = id.max(*top))
@@ -314,7 +322,7 @@ impl Session {
         }
         let row = |(shard, id): (u16, FactId)| {
             let row = [i64::from(shard), fence.node, fence.epoch, id.get()];
-            row.map(Value::Int).into()
+            row.map(Value::Int)
         };
         let rows = newest.into_iter().map(row);
         let (head, row, tail) = RAISE_FLOORS;
@@ -338,19 +346,19 @@ fn ids(fact: &Fact) -> impl Iterator<Item = FactId> {
 }
 
 /// The targets of `facts`, each once.
-fn targets(facts: &[Fact]) -> Vec<Value> {
+fn targets(facts: &[&Fact]) -> Vec<Value> {
     let targets: BTreeSet<i64> = facts.iter().map(|fact| fact.target().get()).collect();
     targets.into_iter().map(Value::Int).collect()
 }
 
-fn transition_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Result<Vec<Value>> {
+fn transition_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Result<[Value; 12]> {
     let metadata = metadata::written(transition).map_err(|error| StoreError::BadRow {
         table: "jetpack_monitor_event_transitions",
         id: transition.id.get(),
         column: "metadata",
         found: error.to_string(),
     })?;
-    Ok(vec![
+    Ok([
         Value::Int(transition.id.get()),
         Value::Int(event.id.get()),
         Value::Int(event.group_id as i64),
@@ -366,9 +374,9 @@ fn transition_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Resu
     ])
 }
 
-fn false_positive_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Option<Vec<Value>> {
+fn false_positive_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> Option<[Value; 5]> {
     let row = FalsePositive::of(event, transition)?;
-    Some(vec![
+    Some([
         Value::Int(row.id.get()),
         Value::Int(row.group_id as i64),
         Value::from(row.http_code),
@@ -377,14 +385,14 @@ fn false_positive_row(&(event, transition, _): &(&Event, &Transition, &Job)) -> 
     ])
 }
 
-fn event_row(change: EventChange<'_>) -> Vec<Value> {
+fn event_row(change: EventChange<'_>) -> [Value; 13] {
     let EventChange {
         first,
         last,
         fail_count,
         updated_at,
     } = change;
-    vec![
+    [
         Value::Int(first.id.get()),
         Value::Int(first.group_id as i64),
         Value::Int(first.target.get()),
@@ -401,9 +409,9 @@ fn event_row(change: EventChange<'_>) -> Vec<Value> {
     ]
 }
 
-fn job_row(&(event, transition, job): &(&Event, &Transition, &Job)) -> Vec<Value> {
+fn job_row(&(event, transition, job): &(&Event, &Transition, &Job)) -> [Value; 11] {
     let target: TargetId = event.target;
-    vec![
+    [
         Value::Int(job.id.get()),
         Value::from(job.kind.as_u8()),
         Value::from(QUEUE_INTERNAL),

@@ -10,6 +10,7 @@
 //! killed, the other half is there without a position: the batch is given again, and what is there
 //! is met by its ids, as in any batch that comes again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::fact::{Batch, Fact};
@@ -39,21 +40,17 @@ impl Client {
     pub(crate) async fn apply(
         &self,
         fence: Fence,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         acknowledged: u64,
     ) -> Result<Applied> {
         let divides = self.divides.0.load(Ordering::Relaxed);
-        let (own, other) = if divides && batch.facts.len() > BATCH_MAX {
-            halves(batch)
-        } else {
-            (batch.clone(), Vec::new())
-        };
-        if other.is_empty() {
-            let (applied, shares_locks) = self.apply_whole(fence, own, acknowledged).await?;
+        let batch = Arc::clone(batch);
+        if !divides || batch.facts.len() <= BATCH_MAX {
+            let (applied, shares_locks) = self.apply_whole(fence, batch, acknowledged).await?;
             self.divides.0.store(shares_locks, Ordering::Relaxed);
             return Ok(applied);
         }
-        let applied = self.apply_halves(fence, own, other, acknowledged).await;
+        let applied = self.apply_halves(fence, batch, acknowledged).await;
         self.divides.0.store(applied.is_ok(), Ordering::Relaxed);
         applied
     }
@@ -62,13 +59,14 @@ impl Client {
     async fn apply_whole(
         &self,
         fence: Fence,
-        batch: Batch,
+        batch: Arc<Batch>,
         acknowledged: u64,
     ) -> Result<(Applied, bool)> {
         self.ask(Lane::Facts, async move |session: &mut Session| {
-            let beside = &mut Beside::Nothing;
-            let applied = session.apply(fence, &batch, acknowledged, beside).await?;
-            Ok((applied, !session.shares_no_locks))
+            let facts: Vec<&Fact> = batch.facts.iter().collect();
+            let (seq, beside) = (batch.journal_seq, &mut Beside::Nothing);
+            let applied = session.apply(fence, (seq, &facts), acknowledged, beside);
+            Ok((applied.await?, !session.shares_no_locks))
         })
         .await
     }
@@ -76,8 +74,7 @@ impl Client {
     async fn apply_halves(
         &self,
         fence: Fence,
-        own: Batch,
-        other: Vec<Fact>,
+        batch: Arc<Batch>,
         acknowledged: u64,
     ) -> Result<Applied> {
         let (begin, begun) = oneshot::channel();
@@ -86,20 +83,20 @@ impl Client {
             begin: Some(begin),
             committed,
         };
+        let whole = Arc::clone(&batch);
         let first = self.ask(Lane::Facts, async move |session: &mut Session| {
-            session.apply(fence, &own, acknowledged, &mut beside).await
+            let (seq, facts) = (whole.journal_seq, half(&whole, 0));
+            let applied = session.apply(fence, (seq, &facts), acknowledged, &mut beside);
+            applied.await
         });
-        let skipped = other.len() as u64;
         let second = async {
             if begun.await.is_err() {
                 // The store has them both, or the first half failed before.
-                return Ok(Applied {
-                    skipped,
-                    ..Applied::default()
-                });
+                return Ok(Applied::already(half(&batch, 1).len()));
             }
             self.ask(Lane::Freshness, async move |session: &mut Session| {
-                let applied = session.apply_beside(fence, &other).await?;
+                let facts = half(&batch, 1);
+                let applied = session.apply_beside(fence, &facts).await?;
                 // Nobody waits any more where the first half failed meanwhile.
                 commit.send(()).ok();
                 Ok(applied)
@@ -149,19 +146,8 @@ impl Beside {
     }
 }
 
-/// The facts of even shards, with the number of the batch, and the others. Facts of one target stay
-/// together, in their order.
-fn halves(batch: &Batch) -> (Batch, Vec<Fact>) {
-    let is_even = |fact: &Fact| fact.target().shard().get().is_multiple_of(2);
-    let (even, odd): (Vec<Fact>, Vec<Fact>) = batch.facts.iter().cloned().partition(is_even);
-    let (facts, other) = if even.is_empty() {
-        (odd, even)
-    } else {
-        (even, odd)
-    };
-    let own = Batch {
-        journal_seq: batch.journal_seq,
-        facts,
-    };
-    (own, other)
+/// The facts of even shards, or of odd ones. Facts of one target stay together, in their order.
+fn half(batch: &Batch, rest: u16) -> Vec<&Fact> {
+    let of_half = |fact: &&Fact| fact.target().shard().get() % 2 == rest;
+    batch.facts.iter().filter(of_half).collect()
 }

@@ -197,7 +197,7 @@ impl Session {
             let mut counters = session.counters().await?;
             let which = [after, import_key(import), whole(limit)].map(Value::Int);
             let rows = session.fetch(ABSENT, which.into()).await?;
-            let mut absent = Vec::with_capacity(rows.len());
+            let mut absent: Vec<Vec<Value>> = Vec::with_capacity(rows.len());
             for row in &rows {
                 let id = session.integer(row, 0)?;
                 absent.push([id, counters.next_change()].map(Value::Int).into());

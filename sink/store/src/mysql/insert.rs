@@ -94,7 +94,7 @@ impl Session {
     pub(super) async fn execute_many(
         &mut self,
         statement: Many<'_>,
-        rows: impl IntoIterator<Item = Vec<Value>>,
+        rows: impl IntoIterator<Item: Row>,
     ) -> Result<u64> {
         let mut parts = Parts::new(statement, self.packet_max(), rows.into_iter());
         let mut next = parts.next();
@@ -105,7 +105,7 @@ impl Session {
                 bytes,
                 max_bytes: self.packet_max(),
             })?;
-            if part.is_empty() {
+            if part.rows == 0 {
                 return Ok(touched);
             }
             let meanwhile = async { parts.next() };
@@ -119,19 +119,18 @@ impl Session {
     async fn execute_part(
         &mut self,
         statement: Many<'_>,
-        mut rows: Vec<Vec<Value>>,
+        Part { mut rows, values }: Part,
     ) -> Result<u64> {
-        let mut touched = 0;
-        while !rows.is_empty() {
-            let count = match rows.len() {
+        let (mut values, mut touched) = (values, 0);
+        while rows > 0 {
+            let count = match rows {
                 some if some == statement.rows_max => some,
                 some => 1 << some.ilog2(),
             };
-            let later = rows.split_off(count);
-            let values = statement.before.iter().cloned();
-            let values = values.chain(rows.into_iter().flatten()).collect();
+            let later = values.split_off(values.len() / rows * count);
+            values.splice(..0, statement.before.iter().cloned());
             touched += self.execute(&statement.text(count), values).await?;
-            rows = later;
+            (rows, values) = (rows - count, later);
         }
         Ok(touched)
     }
@@ -184,6 +183,18 @@ fn padded(mut keys: Vec<Value>) -> Vec<Value> {
     keys
 }
 
+/// The values of a row. All rows of a statement have as many.
+pub(super) trait Row: AsRef<[Value]> + IntoIterator<Item = Value> {}
+
+impl<R: AsRef<[Value]> + IntoIterator<Item = Value>> Row for R {}
+
+/// What goes into one statement, or into a few: rows, one after the other.
+#[derive(Default)]
+struct Part {
+    rows: usize,
+    values: Vec<Value>,
+}
+
 /// Rows cut into statements.
 struct Parts<I: Iterator> {
     rows: Peekable<I>,
@@ -194,7 +205,7 @@ struct Parts<I: Iterator> {
     max_bytes: usize,
 }
 
-impl<I: Iterator<Item = Vec<Value>>> Parts<I> {
+impl<I: Iterator<Item: Row>> Parts<I> {
     fn new(statement: Many<'_>, packet_max: usize, rows: I) -> Self {
         let Many {
             head,
@@ -215,12 +226,12 @@ impl<I: Iterator<Item = Vec<Value>>> Parts<I> {
 
     /// The rows of the next statement, none after the last. The error is the size of a row that no
     /// statement has room for.
-    fn next(&mut self) -> Result<Vec<Vec<Value>>, usize> {
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        while part.len() < self.rows_max
+    fn next(&mut self) -> Result<Part, usize> {
+        let (mut part, mut bytes) = (Part::default(), 0);
+        while part.rows < self.rows_max
             && let Some(row) = self.rows.peek()
         {
-            let of_row = size(row).max(self.text);
+            let of_row = size(row.as_ref()).max(self.text);
             if of_row > self.max_bytes {
                 return Err(of_row);
             }
@@ -228,7 +239,8 @@ impl<I: Iterator<Item = Vec<Value>>> Parts<I> {
                 break;
             }
             bytes += of_row;
-            part.extend(self.rows.next());
+            part.rows += 1;
+            part.values.extend(self.rows.next().into_iter().flatten());
         }
         Ok(part)
     }

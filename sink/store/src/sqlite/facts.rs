@@ -104,7 +104,7 @@ fn apply(
     acknowledged: u64,
 ) -> Result<Applied, Failure> {
     if !advance_journal(transaction, fence, batch.journal_seq, acknowledged)? {
-        return Ok(Applied::already(batch));
+        return Ok(Applied::already(batch.facts.len()));
     }
     let mut applied = Applied::default();
     let mut statements = Statements::prepare(transaction)?;

@@ -1,6 +1,7 @@
 //! Targets, incidents and batches for tests, and what a backend brings to its tests.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use model::belief::{Belief, Signals, Stance};
 use model::fact::{Batch, CheckType, Event, Fact, Job, JobKind, Reason, State, Transition};
@@ -66,7 +67,8 @@ impl Writer {
     }
 
     pub(crate) async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
-        self.store.apply(self.fence, batch, 0).await
+        let batch = Arc::new(batch.clone());
+        self.store.apply(self.fence, &batch, 0).await
     }
 
     pub(crate) async fn write_freshness(&self, rows: Vec<FreshnessRow>) -> FreshnessWritten {

@@ -23,7 +23,7 @@ fn assert_memory_is_bounded(fleet: &Fleet, now: &SinkCounters) {
     assert_eq!(fleet.untaken(), 0, "draining never waits for the store");
     assert!(now.facts_waiting <= FACTS_MAX, "{now:?}");
     assert!(
-        now.facts_loaded <= (APPLY_FACTS_MAX + 2 * BATCH_MAX) as u64,
+        now.facts_loaded <= (2 * (APPLY_FACTS_MAX + BATCH_MAX)) as u64,
         "{now:?}"
     );
     assert_eq!((now.evidence_waiting, now.evidence_dropped), (0, 0));

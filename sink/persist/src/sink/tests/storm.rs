@@ -345,7 +345,7 @@ fn a_tenth_of_the_fleet_that_fails_and_comes_back_is_told_right_in_time_and_in_b
         // The draining itself waits for nobody: what a turn finds it takes.
         assert_eq!(most.untaken, 0);
         assert!(
-            most.facts_loaded <= (APPLY_FACTS_MAX + 2 * BATCH_MAX) as u64,
+            most.facts_loaded <= (2 * (APPLY_FACTS_MAX + BATCH_MAX)) as u64,
             "{most:?}"
         );
         assert!(most.facts_waiting <= BATCH_MAX as u64, "{most:?}");

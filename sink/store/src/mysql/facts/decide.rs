@@ -26,6 +26,20 @@ struct Known {
     fail_count: u32,
 }
 
+impl Known {
+    /// An event that is not stored yet.
+    fn new(event: &Event) -> Self {
+        Self {
+            target: event.target.get(),
+            key: identity(event),
+            is_http: event.check_type == CheckType::Http,
+            state: None,
+            ended: false,
+            fail_count: 0,
+        }
+    }
+}
+
 /// What is written of one event that had a transition: identity and start of its first fact, which
 /// stay where the row is there already, and the rest of its last one.
 #[derive(Clone, Copy)]
@@ -116,7 +130,9 @@ impl<'a> Decided<'a> {
             self.applied.skipped += 1;
             return;
         }
-        let holder = self.open_by_key.get(&identity(event));
+        let new = own.is_none().then(|| Known::new(event));
+        let holder = own.or(new.as_ref()).map(|known| &known.key);
+        let holder = holder.and_then(|key| self.open_by_key.get(key));
         if event.ended_at.is_none() && holder.is_some_and(|holder| *holder != id) {
             self.applied.conflicts.push(event.id);
             return;
@@ -124,6 +140,9 @@ impl<'a> Decided<'a> {
         self.applied.transitions += 1;
         self.transitions.insert(transition.id.get());
         self.new.push((event, transition, job));
+        if let Some(new) = new {
+            self.keep(id, new);
+        }
         self.change(event, transition.changed_at);
         if event.check_type == CheckType::Http {
             self.project(event.target.get(), transition.changed_at);
@@ -132,15 +151,6 @@ impl<'a> Decided<'a> {
 
     fn change(&mut self, event: &'a Event, at: UnixMs) {
         let id = event.id.get();
-        let new = Known {
-            target: event.target.get(),
-            key: identity(event),
-            is_http: event.check_type == CheckType::Http,
-            state: None,
-            ended: false,
-            fail_count: 0,
-        };
-        self.keep(id, new);
         let Some(known) = self.events.get_mut(&id) else {
             return;
         };

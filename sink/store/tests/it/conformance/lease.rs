@@ -1,6 +1,8 @@
 //! The right to write: one epoch at a time, by the database's clock, and what becomes of facts
 //! whose time is over.
 
+use std::sync::Arc;
+
 use model::UnixMs;
 use model::limits::SHARDS;
 use store::{ALL_SHARDS, Claim, EventFilter, FreshnessRow, Store, StoreError, Superseded};
@@ -338,7 +340,7 @@ pub(crate) async fn a_store_that_was_set_back_takes_nothing_until_it_is_asked_wh
         // Neither the next batch, nor the one that it is known to have.
         for batch in [&next, &opened] {
             let error = plain
-                .apply(store.fence, batch, 7)
+                .apply(store.fence, &Arc::new(batch.clone()), 7)
                 .await
                 .expect_err("set back");
             assert!(
@@ -354,10 +356,15 @@ pub(crate) async fn a_store_that_was_set_back_takes_nothing_until_it_is_asked_wh
     let floor = again.floors().await.expect("floors").journal_seq;
     assert_eq!(floor, 0);
     for (batch, transitions) in [(&opened, 0), (&next, 1)] {
-        let applied = plain.apply(again.fence, batch, floor).await;
+        let applied = plain
+            .apply(again.fence, &Arc::new(batch.clone()), floor)
+            .await;
         assert_eq!(applied.expect("applied").transitions, transitions);
     }
-    let same = plain.apply(again.fence, &next, 8).await.expect("has it");
+    let same = plain
+        .apply(again.fence, &Arc::new(next.clone()), 8)
+        .await
+        .expect("has it");
     assert!(same.already_applied);
     assert!(still_has(again.fence, 8).await && !still_has(store.fence, 8).await);
     let after = again.counts().await.expect("counts");

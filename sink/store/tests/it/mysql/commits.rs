@@ -1,6 +1,7 @@
 //! What is left of a transaction when its connection breaks around the commit, and of work that
 //! other work was in the way of.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::UnixMs;
@@ -123,7 +124,7 @@ async fn a_right_whose_answer_is_lost_is_found_to_be_ones_own() {
         matches!(error, StoreError::OutcomeUnknown { .. }),
         "{error}"
     );
-    let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    let facts = Arc::new(batch(1, &[Incident::of(target(5), 1).open()]));
     let plain: Store = Store::clone(&store);
     let applied = plain.apply(fence, &facts, 0).await.expect("its own");
     assert_eq!(applied.transitions, 1);

@@ -132,7 +132,7 @@ fn in_a_storm_verifiers_are_asked_once_an_outage_and_sampled_while_many_fail() {
         assert!(verifiers.most_waiting <= VERIFIER_QUESTIONS_MAX);
         assert_eq!((most.untaken, most.evidence_waiting), (0, 0), "{most:?}");
         assert!(
-            most.facts_loaded <= (APPLY_FACTS_MAX + 2 * BATCH_MAX) as u64,
+            most.facts_loaded <= (2 * (APPLY_FACTS_MAX + BATCH_MAX)) as u64,
             "{most:?}"
         );
         assert!(most.states <= hit + BATCH_MAX, "{most:?}");
