@@ -38,7 +38,8 @@ const POLL: Duration = Duration::from_millis(250);
 const FACTS_LOADED_MAX: u64 = (APPLY_LOADED_MAX * BATCH_MAX + APPLY_FACTS_MAX) as u64;
 const _: () = assert!(APPLY_FACTS_MAX <= APPLY_LOADED_MAX * BATCH_MAX);
 /// What the node may take more than with a store and failing sites, of 1 KiB each: those facts,
-/// those that are offered once more (as rows of statements), and the state of each incident. Everything else that grows with an outage is on the disk.
+/// those that are offered once more (as rows of statements), and the state of each incident.
+/// Everything else that grows with an outage is on the disk.
 fn growth_max_bytes(incidents: usize) -> u64 {
     (FACTS_LOADED_MAX + (APPLY_FACTS_MAX + incidents) as u64) * 1_024
 }

@@ -115,8 +115,8 @@ const READ_MAX_BYTES: u64 = APPLY_MAX_BYTES as u64 / 2;
 /// Bytes that are read at a time; a longer record is read by itself.
 const WINDOW_BYTES: u64 = 256 * 1024;
 
-/// Reads batches from `cursor` on until they have `max_facts` facts or are large, those below `from`
-/// skipped without looking at their contents; the cursor is left behind the last one.
+/// Reads batches from `cursor` on until they have `max_facts` facts, or are large, those below
+/// `from` skipped without looking at their contents; the cursor is left behind the last one.
 pub(crate) fn read_back(
     directory: &Path,
     segment: &Segment,
