@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Known is only an address that something runs against, ran against a moment ago, or waits for.
-//! An address whose sites ask for fewer requests is slowed down to half its pace; that is
-//! remembered apart, since it outlasts being known. Who waits hangs in the core's wheel; this knows
-//! counts and times, not slots.
+//! An address whose sites ask for fewer requests is slowed down: its pace is half of what it was,
+//! and its sites are looked at half as often. That is remembered apart, since it outlasts being
+//! known. Who waits hangs in the core's wheel; this knows counts and times, not slots.
 
 mod slowed;
 
@@ -188,6 +188,11 @@ impl Destinations {
             let until = self.slowed.asked(address, slot, now);
             self.known[*id as usize].slowed_until = until;
         }
+    }
+
+    /// Whether the sites of `address` are looked at half as often.
+    pub(crate) fn is_slow(&self, address: IpAddr, now: MonoUs) -> bool {
+        now < self.slowed.until(address.to_canonical())
     }
 
     /// Whether the address is at half its pace.

@@ -51,6 +51,8 @@ pub struct CoreSnapshot {
     pub shed: u64,
     /// Of those, phase points that passed while the check waited for its destination.
     pub shed_deferred: u64,
+    /// Of those, every second check of targets whose address is slowed down.
+    pub shed_slowed: u64,
     /// Finished or popped under an older generation.
     pub stale: u64,
     /// Of removed targets, or cut short by the drain.
@@ -165,6 +167,7 @@ impl Default for CoreSnapshot {
             late: 0,
             shed: 0,
             shed_deferred: 0,
+            shed_slowed: 0,
             stale: 0,
             cancelled: 0,
             held: 0,
@@ -312,7 +315,7 @@ macro_rules! published {
 
 published! {
     due, pending, in_flight, probed, late, shed, stale, cancelled, held, held_total, sent,
-    deferred, deferred_total, shed_deferred, destinations, destinations_slowed,
+    deferred, deferred_total, shed_deferred, shed_slowed, destinations, destinations_slowed,
     issuer_keys, issuer_signatures,
     sources_usable, sources_absent, sources_spent, sources_wanted,
     connections_kept, reused, reused_dead,

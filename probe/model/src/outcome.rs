@@ -23,7 +23,7 @@ pub mod flags {
     pub const TLS_RESUMED: u16 = 1 << 4;
     /// The chain came from the verified-chain cache.
     pub const TLS_CHAIN_CACHED: u16 = 1 << 5;
-    /// Many sites of the address asked for fewer requests: it is checked at half its pace.
+    /// Many sites of the address asked for fewer requests: they are checked half as often.
     pub const THROTTLED: u16 = 1 << 6;
     /// A redirect went from https to http.
     pub const REDIRECT_DOWNGRADE: u16 = 1 << 7;

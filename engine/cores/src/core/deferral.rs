@@ -1,5 +1,6 @@
 //! Checks that wait for their destination: which address a check will go to, and who goes next when
-//! it has room. Each destination has two queues in the wheel: commanded before routine.
+//! it has room. Each destination has two queues in the wheel: commanded before routine. Of a target
+//! whose address is slowed down every second routine check is left out.
 
 use std::net::IpAddr;
 
@@ -46,9 +47,14 @@ impl Core {
     }
 
     /// The slot that leads a global queue, if its destination has room and nobody waits there
-    /// before it; else it waits there from now on, and `None`.
+    /// before it; else it waits there from now on, or is left out, and `None`.
     pub(super) fn ready_or_deferred(&mut self, slot: Slot, due: MonoUs, now: Now) -> Option<Ready> {
         let address = self.next_address(slot);
+        let is_fed = self.targets.hunger(slot) == 0 && !self.targets.is_commanded(slot);
+        if is_fed && address.is_some_and(|address| self.destinations.is_slow(address, now.mono)) {
+            self.leave_out(slot, now);
+            return None;
+        }
         let destination = address.and_then(|address| self.destinations.find(address, now.mono));
         let ready = Ready {
             slot,
@@ -63,6 +69,12 @@ impl Core {
             return None;
         }
         Some(ready)
+    }
+
+    /// Leaves out a check of a target whose last one was not, since its address is slowed down.
+    fn leave_out(&mut self, slot: Slot, now: Now) {
+        self.account.shed_slowed += 1;
+        self.shed(slot, now);
     }
 
     /// Whether a check finds no room, or others that were there before it.

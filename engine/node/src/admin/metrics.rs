@@ -167,8 +167,12 @@ impl Scrape {
         let help = "Finished checks that were over only after their deadline";
         page.counter("late", help, late)?;
         let shed = self.per_core_by("reason", |core| {
-            let late = core.shed - core.shed_deferred;
-            vec![("late", late), ("deferred", core.shed_deferred)]
+            let late = core.shed - core.shed_deferred - core.shed_slowed;
+            vec![
+                ("late", late),
+                ("deferred", core.shed_deferred),
+                ("slowed", core.shed_slowed),
+            ]
         });
         page.counter("shed", "Checks given up before their start", shed)?;
         let stale = self.per_core(|_, core| core.stale);

@@ -162,6 +162,7 @@ fn cores_json(
             "deferred": core.deferred,
             "deferred_total": core.deferred_total,
             "shed_deferred": core.shed_deferred,
+            "shed_slowed": core.shed_slowed,
             "evidence_truncated": core.evidence_truncated,
             "evidence_dropped": core.evidence_dropped,
             "bytes_in": core.bytes_in,

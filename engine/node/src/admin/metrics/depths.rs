@@ -461,6 +461,7 @@ mod tests {
         core.destinations_slowed = 21;
         (core.destinations, core.deferred, core.deferred_total) = (11, 12, 13);
         (core.shed, core.shed_deferred, core.issuer_keys) = (29, 14, 16);
+        core.shed_slowed = 5;
         (core.issuer_signatures, core.redirect_names) = (36, 17);
         (core.inbox, core.evidence_queued, core.evidence_held) = (23, 24, 25);
         (core.attempt_buffers, core.attempt_buffer_bytes) = (26, 27);
@@ -499,8 +500,9 @@ mod tests {
             "tls_sessions{core=\"0\"} 18\n",
             "tls_session_bytes{core=\"0\"} 38\n",
             "tls_second_looks{core=\"0\"} 19\n",
-            "shed_total{core=\"0\",reason=\"late\"} 15\n",
+            "shed_total{core=\"0\",reason=\"late\"} 10\n",
             "shed_total{core=\"0\",reason=\"deferred\"} 14\n",
+            "shed_total{core=\"0\",reason=\"slowed\"} 5\n",
             "dns_queued{core=\"0\"} 6\n",
             "dns_sockets{core=\"0\"} 7\n",
             "dns_errors_total{core=\"0\",kind=\"refused\"} 8\n",
