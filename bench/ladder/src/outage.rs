@@ -472,9 +472,9 @@ mod tests {
             journal_bytes_max: 10,
             journal_budget_bytes: 10,
             journal_segments_max: 2,
-            facts_loaded_max: 40_000,
+            facts_loaded_max: FACTS_LOADED_MAX,
             rss_before_bytes: 50_000_000,
-            rss_max_bytes: 50_000_000 + 56_000 * 1_024,
+            rss_max_bytes: 50_000_000 + growth_max_bytes(0),
             ..Seen::default()
         }
     }
@@ -489,7 +489,7 @@ mod tests {
             (|seen| seen.records_waited_max = 0, "was not away"),
             (|seen| seen.journal_bytes_max = 11, "the journal took 11"),
             (|seen| seen.journal_segments_max = 1, "1 files"),
-            (|seen| seen.facts_loaded_max += 1, "40001 facts"),
+            (|seen| seen.facts_loaded_max += 1, "64001 facts"),
             (|seen| seen.rss_max_bytes += 1, "bytes more than before"),
             (|seen| seen.checks_away = 170, "without the store"),
         ];

@@ -190,6 +190,11 @@ impl Destinations {
         }
     }
 
+    /// Whether somebody asked for fewer requests to any address.
+    pub(crate) fn may_slow(&self) -> bool {
+        !self.slowed.is_empty()
+    }
+
     /// Whether the sites of `address` are looked at half as often.
     pub(crate) fn is_slow(&self, address: IpAddr, now: MonoUs) -> bool {
         now < self.slowed.until(address.to_canonical())

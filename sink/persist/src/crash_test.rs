@@ -1,6 +1,7 @@
 //! The sink is killed, as by `kill -9`, at every point of a batch's way to the store, and anywhere
 //! else, again and again: these tests start themselves again as the process that dies.
 
+mod halves;
 mod life;
 mod place;
 mod random;

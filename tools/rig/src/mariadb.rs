@@ -150,14 +150,7 @@ impl Server {
 
     /// Runs statements as root, with the server's own client.
     pub fn sql(&self, statements: &str) -> String {
-        let mut client = Command::new(program("mariadb"))
-            .args(["--no-defaults", "--user=root", "-N", "-B"])
-            .arg(format!("--socket={}", self.socket().display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the client starts");
+        let mut client = self.client();
         let mut input = client.stdin.take().expect("piped");
         input.write_all(statements.as_bytes()).expect("written");
         drop(input);
@@ -165,6 +158,40 @@ impl Server {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{statements}: {said}");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Begins a transaction with `statement`, which answers with a row, and leaves it open.
+    pub fn hold(&self, statement: &str) -> Held {
+        let mut client = self.client();
+        let input = client.stdin.as_mut().expect("piped");
+        writeln!(input, "START TRANSACTION;\n{statement};").expect("written");
+        let output = client.stdout.as_mut().expect("piped");
+        let mut row = String::new();
+        BufReader::new(output).read_line(&mut row).expect("read");
+        assert!(!row.is_empty(), "{statement}");
+        Held(client)
+    }
+
+    fn client(&self) -> Child {
+        Command::new(program("mariadb"))
+            .args(["--no-defaults", "--user=root", "-N", "-B", "--unbuffered"])
+            .arg(format!("--socket={}", self.socket().display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the client starts")
+    }
+}
+
+/// A transaction that is open; it is rolled back with this value.
+#[derive(Debug)]
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
     }
 }
 

@@ -76,8 +76,8 @@ fn page(kills: &str, seed: &str, told: &str) -> String {
              number of waves of checks, whatever it does then. Starts are killed as well, and \
              some ends of the journal that were not synced are torn first, as by a power \
              failure.\n\nAfter each kill, on a copy: each journaled batch up to the store's \
-             position is there as a whole, and nothing beyond it, but on a server for a half of \
-             one offer, which is committed before the position; a start gives the store what \
+             position is there as a whole, and nothing beyond it, but on a server for the halves \
+             of one offer, which are committed before the position; a start gives the store what \
              it had and what the journal has, each transition with its job, once, and nothing \
              else; every wave that was told to be durable is there, and at most the one under \
              way beyond it. At the end each target has one whole incident for each outage of \

@@ -50,9 +50,9 @@ impl Core {
     /// before it; else it waits there from now on, or is left out, and `None`.
     pub(super) fn ready_or_deferred(&mut self, slot: Slot, due: MonoUs, now: Now) -> Option<Ready> {
         let address = self.next_address(slot);
-        let is_fed = self.targets.hunger(slot) == 0 && !self.targets.is_commanded(slot);
-        if is_fed && address.is_some_and(|address| self.destinations.is_slow(address, now.mono)) {
-            self.leave_out(slot, now);
+        if self.destinations.may_slow() && self.is_one_too_many(slot, address, now) {
+            self.account.shed_slowed += 1;
+            self.shed(slot, now);
             return None;
         }
         let destination = address.and_then(|address| self.destinations.find(address, now.mono));
@@ -71,10 +71,12 @@ impl Core {
         Some(ready)
     }
 
-    /// Leaves out a check of a target whose last one was not, since its address is slowed down.
-    fn leave_out(&mut self, slot: Slot, now: Now) {
-        self.account.shed_slowed += 1;
-        self.shed(slot, now);
+    /// Whether the address is slowed down, and the check before this routine one was not left out.
+    fn is_one_too_many(&self, slot: Slot, address: Option<IpAddr>, now: Now) -> bool {
+        let is_slow = |address| self.destinations.is_slow(address, now.mono);
+        self.targets.hunger(slot) == 0
+            && !self.targets.is_commanded(slot)
+            && address.is_some_and(is_slow)
     }
 
     /// Whether a check finds no room, or others that were there before it.

@@ -88,6 +88,11 @@ impl Slowed {
         asked.until
     }
 
+    /// Whether nobody asked lately.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+
     /// Until when `address` is slowed down; long ago when it is not.
     pub(super) fn until(&self, address: IpAddr) -> MonoUs {
         if self.by_address.is_empty() {

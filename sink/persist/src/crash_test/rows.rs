@@ -46,6 +46,15 @@ pub(super) fn transitions(directory: &Path) -> BTreeMap<i64, i64> {
     ask(directory, sql).into_iter().collect()
 }
 
+/// How many transitions there are.
+pub(super) fn count(directory: &Path) -> i64 {
+    ask(
+        directory,
+        "SELECT COUNT(*), 0 FROM jetpack_monitor_event_transitions",
+    )[0]
+    .0
+}
+
 /// How many events each target has, where each is over, was confirmed by three checks or more, and
 /// has three transitions.
 pub(super) fn whole_outages(directory: &Path) -> BTreeMap<i64, i64> {

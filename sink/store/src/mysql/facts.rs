@@ -4,18 +4,17 @@
 //! The rows that a batch is about are read first, what becomes of them is decided in memory
 //! ([`Decided`]), fact by fact, and then written with a few statements for all of them: nobody else
 //! writes these rows meanwhile: the shards are this node's, and the other half of a large batch
-//! ([`super::halves`]) is of other shards.
+//! ([`super::halves`]) is of other targets.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::fact::{Event, Fact, Job, Reason, State, Transition};
+use model::fact::{Batch, Event, Fact, Job, Reason, State, Transition};
 use model::{FactId, TargetId};
 use mysql_async::Value;
 
 use self::decide::{Decided, EventChange, within};
 use super::by_key::{ByKey, Column, Rows};
-use super::halves::Beside;
 use super::insert::Many;
 use super::legacy;
 use super::session::{Session, read};
@@ -105,32 +104,64 @@ const RAISE_FLOORS: (&str, &str, &str) = (
 );
 
 impl Session {
-    /// Applies facts of the batch `seq` and moves the position of its journal, once what is
-    /// `beside` is there, too.
+    /// Applies `batch` and moves the position of its journal.
     pub(super) async fn apply(
         &mut self,
         fence: Fence,
-        (seq, facts): (u64, &[&Fact]),
+        batch: &Batch,
         acknowledged: u64,
-        beside: &mut Beside,
     ) -> Result<Applied> {
         self.connect().await?;
+        let facts: Vec<&Fact> = batch.facts.iter().collect();
         // Each statement has its time limit, the whole has none: a server that is far away, or
         // slow, gets its facts late, but it gets them.
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
-            let applied = session.apply_once(fence, (seq, facts), acknowledged, beside);
-            applied.await
+            if session
+                .move_to(fence, batch.journal_seq, acknowledged)
+                .await?
+            {
+                return session.apply_facts(fence, &facts).await;
+            }
+            Ok(Applied::already(facts.len()))
         })
         .await
     }
 
-    /// Applies `facts` of a batch whose position another connection moves afterwards.
-    pub(super) async fn apply_beside(&mut self, fence: Fence, facts: &[&Fact]) -> Result<Applied> {
+    /// Applies `facts`, a part of a batch whose position is moved afterwards.
+    pub(super) async fn apply_part(&mut self, fence: Fence, facts: &[&Fact]) -> Result<Applied> {
         self.connect().await?;
         self.write(async |session: &mut Self| {
             session.require(fence).await?;
             session.apply_facts(fence, facts).await
+        })
+        .await
+    }
+
+    /// Whether the store has the batch `seq` by its position.
+    pub(super) async fn has_batch(
+        &mut self,
+        fence: Fence,
+        seq: u64,
+        acknowledged: u64,
+    ) -> Result<bool> {
+        self.write(async |session: &mut Self| {
+            session.require(fence).await?;
+            Ok(session.position(fence, acknowledged).await? >= seq)
+        })
+        .await
+    }
+
+    /// Moves the position of the journal to the batch `seq`, all of which is there.
+    pub(super) async fn advance(
+        &mut self,
+        fence: Fence,
+        seq: u64,
+        acknowledged: u64,
+    ) -> Result<()> {
+        self.write(async |session: &mut Self| {
+            session.require(fence).await?;
+            session.move_to(fence, seq, acknowledged).await.map(drop)
         })
         .await
     }
@@ -142,29 +173,30 @@ impl Session {
         self.commit().await
     }
 
-    async fn apply_once(
-        &mut self,
-        fence: Fence,
-        (seq, facts): (u64, &[&Fact]),
-        acknowledged: u64,
-        beside: &mut Beside,
-    ) -> Result<Applied> {
+    /// Moves the position of the journal to the batch `seq`, unless it is there, or beyond it.
+    async fn move_to(&mut self, fence: Fence, seq: u64, acknowledged: u64) -> Result<bool> {
         let position = [seq as i64, fence.journal, seq as i64, acknowledged as i64];
-        let advance = position.map(Value::Int).into();
-        if self.execute(ADVANCE, advance).await? == 0 {
-            self.require_position(fence, seq.max(acknowledged), acknowledged)
-                .await?;
-            return Ok(Applied::already(facts.len()));
+        let position = position.map(Value::Int).into();
+        if self.execute(ADVANCE, position).await? > 0 {
+            return Ok(true);
         }
-        beside.begin();
-        let applied = self.apply_facts(fence, facts).await?;
-        if beside.is_committed().await {
-            return Ok(applied);
+        self.position(fence, acknowledged).await?;
+        Ok(false)
+    }
+
+    /// How far the store is; the error: it has less than it acknowledged.
+    async fn position(&mut self, fence: Fence, acknowledged: u64) -> Result<u64> {
+        let journal = vec![Value::Int(fence.journal)];
+        let position = self.number(POSITION, journal).await?;
+        let found = position.unwrap_or(0) as u64;
+        if position.is_none() || found < acknowledged {
+            return Err(StoreError::SetBack {
+                store: self.url().to_string(),
+                found,
+                acknowledged,
+            });
         }
-        Err(StoreError::ConnectionLost {
-            store: self.url().to_string(),
-            detail: "the other half of a batch was not taken".to_owned(),
-        })
+        Ok(found)
     }
 
     async fn apply_facts(&mut self, fence: Fence, facts: &[&Fact]) -> Result<Applied> {
@@ -177,26 +209,6 @@ impl Session {
         let mut applied = decided.applied;
         applied.jobs = jobs;
         Ok(applied)
-    }
-
-    /// Where the position stayed: the store has what is `wanted`, or less than it acknowledged.
-    async fn require_position(
-        &mut self,
-        fence: Fence,
-        wanted: u64,
-        acknowledged: u64,
-    ) -> Result<()> {
-        let journal = vec![Value::Int(fence.journal)];
-        let position = self.number(POSITION, journal).await?;
-        let found = position.unwrap_or(0) as u64;
-        if position.is_none() || found < wanted {
-            return Err(StoreError::SetBack {
-                store: self.url().to_string(),
-                found,
-                acknowledged,
-            });
-        }
-        Ok(())
     }
 
     /// Reads every row that decides what becomes of `facts`: the open events of their targets, and
