@@ -8,9 +8,9 @@ use anyhow::Context;
 use cores::Clock;
 use model::fact::Event;
 use model::{FactId, TargetId, UnixMs, WindowId};
-use persist::SinkCommand;
+use persist::{PersistError, SinkCommand};
 use serde_json::{Value, json};
-use store::{EventFilter, Store, Switched, WindowRow};
+use store::{EventFilter, Store, StoreError, Switched, WindowRow};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -184,6 +184,12 @@ pub(crate) fn reason(text: &str) -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
+/// What the audit log has of a close.
+pub(crate) fn closing(event: &Event, by: &str, reason: &str) -> String {
+    let (id, target) = (event.id, event.target);
+    format!("incident {id} of target {target} by {by}: {reason}")
+}
+
 /// Open events of a target.
 pub(crate) async fn open_events(store: &Store, id: TargetId) -> anyhow::Result<Vec<Event>> {
     let filter = EventFilter {
@@ -192,6 +198,40 @@ pub(crate) async fn open_events(store: &Store, id: TargetId) -> anyhow::Result<V
         ..EventFilter::default()
     };
     Ok(store.events(&filter).await?)
+}
+
+/// Closes what is open of a target that was paused just now; whether that is done. Where a node
+/// elsewhere has the lease, it is that one's to do, as soon as it sees the pause.
+///
+/// # Errors
+/// As [`close_at_rest`].
+pub(crate) async fn close_paused(
+    config: &Config,
+    store: &Store,
+    id: TargetId,
+    by: &str,
+) -> anyhow::Result<bool> {
+    let open = open_events(store, id).await?;
+    let open: Vec<FactId> = open.iter().map(|event| event.id).collect();
+    if open.is_empty() {
+        return Ok(true);
+    }
+    match close_at_rest(config, store, &open, by).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_held(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether another node has the lease.
+fn is_held(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(PersistError::Store {
+            cause: StoreError::Held { .. },
+            ..
+        })
+    )
 }
 
 /// Closes events while no node runs: by a sink without cores, which takes up the journal, writes

@@ -131,7 +131,7 @@ impl Turn<'_, '_> {
         ballot.stage = Stage::Deferred;
         ballot.until = now.plus_ms(pause_ms);
         let waited_long = now.since(ballot.since) >= SUPPRESSION_MAX_MS * 1_000;
-        let evidence = ballot.evidence.clone();
+        let (checked, evidence) = (ballot.checked, ballot.evidence.clone());
         self.state.ballot = Some(ballot);
         let may_open = self.window().is_none() && !self.desk.context.belief.stance.suppresses();
         if waited_long
@@ -139,6 +139,7 @@ impl Turn<'_, '_> {
             && let Http::Suspected(suspicion) = &self.state.http
         {
             let suspicion = suspicion.clone();
+            self.desk.seen.checked = checked;
             if suspicion.doubt != Doubt::Damped {
                 self.note_change(suspicion.class);
             }

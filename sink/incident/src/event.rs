@@ -173,7 +173,7 @@ impl Desk<'_, '_> {
         opened.transitions += 1;
         let event = opened.event.clone();
         let changed_at = self.context.now.unix.max(event.started_at);
-        let transition = Transition {
+        let mut transition = Transition {
             id,
             event: event.id,
             target: event.target,
@@ -185,6 +185,7 @@ impl Desk<'_, '_> {
             evidence,
             metadata: None,
         };
+        transition.metadata = Some(Box::new(self.known(&event, &transition)));
         let job = Job {
             id: job,
             kind: JobKind::Fanout,
@@ -199,38 +200,40 @@ impl Desk<'_, '_> {
         }));
     }
 
-    /// Adds what was known to everything that changed, once the step has `commanded` a cadence.
-    pub(crate) fn describe(&mut self, commanded: Cadence) {
-        let (interval_s, belief) = (self.context.subject.interval_s, self.context.belief);
-        let method = self.context.subject.method;
-        let normal = Some(interval_s).filter(|&seconds| seconds > 0);
-        let next = match commanded {
-            Cadence::Recheck { after_ms } => normal.map(|_| after_ms.div_ceil(1_000)),
-            Cadence::Grid => normal,
-        };
+    /// What is known as `transition` of `event` is written.
+    fn known(&self, event: &Event, transition: &Transition) -> Metadata {
+        let subject = self.context.subject;
+        let is_http = event.check_type == CheckType::Http;
+        let checked = self.seen.checked.as_ref();
+        let of_certificate = checked.filter(|_| event.check_type == CheckType::TlsExpiry);
+        let interval_s = Some(subject.interval_s).filter(|&seconds| seconds > 0);
+        Metadata {
+            observation: Observation {
+                normal_check_interval_seconds: interval_s,
+                ..self.seen.of(event, transition)
+            },
+            belief: self.context.belief,
+            votes: self.seen.votes.clone().filter(|_| is_http),
+            suppression: self.seen.suppression,
+            not_after: of_certificate.and_then(Checked::not_after),
+            probed: checked.map(|checked| checked.probed(subject.method)),
+        }
+    }
+
+    /// Adds when the next check is to everything that changed, once the step has `commanded` it.
+    pub(crate) fn schedule(&mut self, commanded: Cadence) {
         for effect in &mut self.effects {
-            let Effect::Write(Fact::Transitioned {
-                event, transition, ..
-            }) = effect
-            else {
+            let Effect::Write(Fact::Transitioned { transition, .. }) = effect else {
                 continue;
             };
-            let observation = Observation {
-                normal_check_interval_seconds: normal,
-                next_check_interval_seconds: next,
-                ..self.seen.of(event, transition)
+            let Some(known) = transition.metadata.as_deref_mut() else {
+                continue;
             };
-            let is_http = event.check_type == CheckType::Http;
-            let checked = self.seen.checked.as_ref();
-            let of_certificate = checked.filter(|_| event.check_type == CheckType::TlsExpiry);
-            transition.metadata = Some(Box::new(Metadata {
-                observation,
-                belief,
-                votes: self.seen.votes.clone().filter(|_| is_http),
-                suppression: self.seen.suppression,
-                not_after: of_certificate.and_then(Checked::not_after),
-                probed: checked.map(|checked| checked.probed(method)),
-            }));
+            let normal = known.observation.normal_check_interval_seconds;
+            known.observation.next_check_interval_seconds = match commanded {
+                Cadence::Recheck { after_ms } => normal.map(|_| after_ms.div_ceil(1_000)),
+                Cadence::Grid => normal,
+            };
         }
     }
 

@@ -147,11 +147,16 @@ impl Turn<'_, '_> {
     }
 
     /// The trouble may be ours: nothing is said of the target, and it is not checked any sooner.
+    /// Failures before and after it are not one after another, unless verifiers are asked already.
     fn not_known(&mut self) {
         self.desk.effects.push(Effect::NotKnown);
-        if !self.state.http.is_open() {
-            self.command(Cadence::Grid);
+        if self.state.http.is_open() {
+            return;
         }
+        if self.state.ballot.is_none() {
+            self.state.http = Http::Clear;
+        }
+        self.command(Cadence::Grid);
     }
 
     fn swallow(&mut self, window: Maintenance) {
@@ -380,10 +385,7 @@ impl Turn<'_, '_> {
         match self.desk.context.belief.stance {
             Stance::Clear => self.open(suspicion, evidence),
             Stance::Deferring => self.state.http = Http::Suspected(suspicion),
-            Stance::Doubting | Stance::Isolated => {
-                self.state.http = Http::Clear;
-                self.not_known();
-            }
+            Stance::Doubting | Stance::Isolated => self.not_known(),
         }
     }
 

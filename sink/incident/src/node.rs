@@ -162,7 +162,7 @@ fn desk(context: &mut NodeContext<'_>, work: impl FnOnce(&mut Desk<'_, '_>)) -> 
         discriminator: Some(context.node.to_owned()),
     };
     work(&mut desk);
-    desk.describe(Cadence::Grid);
+    desk.schedule(Cadence::Grid);
     desk.effects.into_iter().find_map(|effect| match effect {
         Effect::Write(fact) => Some(fact),
         _ => None,

@@ -158,7 +158,7 @@ pub fn step(state: Incident, input: Input, context: &mut Context<'_>) -> (Incide
         Input::Closed { check_type, by } => turn.closed(check_type, by),
         Input::Retired { by } => turn.retired(by),
     }
-    turn.desk.describe(turn.state.commanded);
+    turn.desk.schedule(turn.state.commanded);
     (turn.state, turn.desk.effects)
 }
 

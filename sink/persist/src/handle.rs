@@ -159,6 +159,14 @@ pub enum SinkCommand {
         /// Who paused it, if that is why.
         by: Option<String>,
     },
+    /// These targets are not watched and will not be: what is still open of them from before the
+    /// start is closed by hand.
+    Abandon {
+        /// Which.
+        targets: Vec<TargetId>,
+        /// Who paused them, if that is why.
+        by: Option<String>,
+    },
     /// Closes an open event by hand. The target is up then, until its next failing check.
     Close {
         /// Which.
@@ -181,7 +189,8 @@ pub enum SinkCommand {
         reply: oneshot::Sender<Option<Look>>,
     },
     /// Answers with the first check of a target that began after the question. It counts as asked
-    /// for: a success closes as `probe_cleared`. Dropped when the target goes, or too many wait.
+    /// for, also where nobody waits: a success closes as `probe_cleared`. Dropped when the target
+    /// goes, or too many were asked for.
     Watch {
         /// The probe core.
         core: CoreIndex,
@@ -189,8 +198,8 @@ pub enum SinkCommand {
         slot: Slot,
         /// When it was asked: what began before is no answer.
         since: MonoUs,
-        /// The answer.
-        reply: oneshot::Sender<Box<Watched>>,
+        /// The answer, where somebody waits for it.
+        reply: Option<oneshot::Sender<Box<Watched>>>,
     },
     /// Every target that is watched has been registered. Open events from before the start whose
     /// target was not are closed as by hand: it was switched off while no node ran.

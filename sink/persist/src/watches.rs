@@ -1,5 +1,5 @@
-//! Checks that somebody asked for and waits for: the first of a target that ends after the question
-//! and began after it. Must not know what a check means.
+//! Checks that somebody asked for: the first of a target that ends after the question and began
+//! after it. Who waits for one is told. Must not know what a check means.
 
 use model::{Evidence, MonoUs, Outcome};
 use tokio::sync::oneshot;
@@ -8,8 +8,10 @@ use crate::handle::Watched;
 use crate::incidents::Key;
 use crate::slots::began;
 
-/// Questions that wait at most; who asks beyond it gets no answer.
+/// Questions that somebody waits for at most; who asks beyond it gets no answer.
 const WATCHES_MAX: usize = 64;
+/// Questions that nobody waits for at most; a check beyond it counts as one of the cadence.
+const UNWATCHED_MAX: usize = 256;
 
 /// A question.
 #[derive(Debug)]
@@ -18,7 +20,15 @@ struct Watch {
     since: MonoUs,
     /// Number of the check that answers it, and what that saw.
     found: Option<(Outcome, Option<Box<Evidence>>)>,
-    reply: oneshot::Sender<Box<Watched>>,
+    reply: Option<Reply>,
+}
+
+type Reply = oneshot::Sender<Box<Watched>>;
+
+impl Watch {
+    fn is_given_up(&self) -> bool {
+        self.reply.as_ref().is_some_and(Reply::is_closed)
+    }
 }
 
 /// Questions that wait.
@@ -26,9 +36,16 @@ struct Watch {
 pub(crate) struct Watches(Vec<Watch>);
 
 impl Watches {
-    pub(crate) fn add(&mut self, key: Key, since: MonoUs, reply: oneshot::Sender<Box<Watched>>) {
-        self.0.retain(|watch| !watch.reply.is_closed());
-        if self.0.len() < WATCHES_MAX {
+    pub(crate) fn add(&mut self, key: Key, since: MonoUs, reply: Option<Reply>) {
+        self.0.retain(|watch| !watch.is_given_up());
+        let is_watched = reply.is_some();
+        let alike = |watch: &&Watch| watch.reply.is_some() == is_watched;
+        let max = if is_watched {
+            WATCHES_MAX
+        } else {
+            UNWATCHED_MAX
+        };
+        if self.0.iter().filter(alike).count() < max {
             self.0.push(Watch {
                 key,
                 since,
@@ -75,11 +92,9 @@ impl Watches {
         finish: impl Fn(Key, Outcome, Option<Box<Evidence>>) -> Watched,
     ) {
         for watch in self.0.extract_if(.., |watch| watch.found.is_some()) {
-            if let Some((outcome, evidence)) = watch.found {
+            if let (Some((outcome, evidence)), Some(reply)) = (watch.found, watch.reply) {
                 // Whoever asked may have gone: then nobody waits for the answer.
-                let _ = watch
-                    .reply
-                    .send(Box::new(finish(watch.key, outcome, evidence)));
+                let _ = reply.send(Box::new(finish(watch.key, outcome, evidence)));
             }
         }
     }

@@ -79,8 +79,10 @@ pub struct FoundTargets {
 pub struct ChangePage {
     /// The valid ones, each as it is now.
     pub targets: Vec<Target>,
-    /// Ids of stored rows that are no valid target, and why.
+    /// Ids of rows that are to be checked and are no valid target, and why.
     pub refused: Vec<(i64, FieldError)>,
+    /// Rows that are no valid target either, and are switched off or paused.
+    pub off: Vec<TargetId>,
     /// Change number of the last row seen: the next page is after it. Equal to what was asked
     /// for when there was nothing left.
     pub latest_change: u64,

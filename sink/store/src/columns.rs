@@ -11,6 +11,8 @@ use model::ids::Generation;
 use model::target::{ExpectStatus, Maintenance, Method, Profile, Redirect, TargetConfig};
 use model::{FieldError, Target, TargetId, TargetSpec};
 
+use crate::answer::{ChangePage, FoundTargets};
+
 /// A value of a column, as every database has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Field<'a> {
@@ -226,8 +228,16 @@ pub(crate) struct Head {
     pub(crate) plain: bool,
 }
 
-/// A row that is a target, or the id of one that is not with the reason.
-pub(crate) type ReadTarget = Result<Target, (i64, FieldError)>;
+/// A row that is a target, or one that is not.
+pub(crate) type ReadTarget = Result<Target, BadTarget>;
+
+/// A row that is no target.
+pub(crate) struct BadTarget {
+    pub(crate) id: i64,
+    /// Whether it would be checked.
+    pub(crate) active: bool,
+    pub(crate) why: FieldError,
+}
 
 /// Whether a row has nothing but defaults in the twelve columns that few targets set. Fetching a
 /// column costs more than comparing it inside of SQLite, so paging takes half the time with this.
@@ -272,7 +282,54 @@ pub(crate) fn read_target<'a>(head: &Head, field: impl Fn(usize) -> Field<'a>) -
             config: spec.parse()?,
         })
     };
-    read().map_err(|error| (head.id, error))
+    read().map_err(|why| BadTarget {
+        id: head.id,
+        active: head.active,
+        why,
+    })
+}
+
+/// Rows that were read.
+#[derive(Default)]
+pub(crate) struct ReadTargets {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) bad: Vec<BadTarget>,
+}
+
+impl ReadTargets {
+    pub(crate) fn push(&mut self, read: ReadTarget) {
+        match read {
+            Ok(target) => self.targets.push(target),
+            Err(bad) => self.bad.push(bad),
+        }
+    }
+
+    /// The highest id, of rows that were read in their order.
+    pub(crate) fn last(&self) -> Option<TargetId> {
+        let last_good = self.targets.last().map_or(0, |target| target.id.get());
+        let last_bad = self.bad.last().map_or(0, |bad| bad.id);
+        TargetId::new(last_good.max(last_bad))
+    }
+
+    /// All that are bad, with the reason.
+    pub(crate) fn found(self) -> FoundTargets {
+        let refused = self.bad.into_iter().map(|bad| (bad.id, bad.why));
+        FoundTargets {
+            targets: self.targets,
+            refused: refused.collect(),
+        }
+    }
+
+    /// As changes up to the number `latest_change`.
+    pub(crate) fn changed(self, latest_change: u64) -> ChangePage {
+        let (bad, off): (Vec<_>, Vec<_>) = self.bad.into_iter().partition(|bad| bad.active);
+        ChangePage {
+            targets: self.targets,
+            refused: bad.into_iter().map(|bad| (bad.id, bad.why)).collect(),
+            off: off.iter().filter_map(|bad| TargetId::new(bad.id)).collect(),
+            latest_change,
+        }
+    }
 }
 
 /// The columns that every target sets.

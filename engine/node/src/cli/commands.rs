@@ -9,7 +9,7 @@ use anyhow::Context;
 use cores::Clock;
 use model::TargetId;
 use serde_json::Value;
-use store::{EventFilter, ImportId, OpenOptions, Store, StoreError, StoreUrl};
+use store::{AuditRow, EventFilter, ImportId, OpenOptions, Store, StoreError, StoreUrl};
 
 use super::flags::{ConfigFlags, ListFlags, NodeFlags, PlaceFlags, SettingsFlags, Values};
 use super::{
@@ -235,8 +235,16 @@ async fn import_directly(
 
 /// Notes in the store what was done to it. What was done stays done where that fails.
 pub(super) async fn note(store: &Store, event_type: &'static str, detail: String) {
-    let at = Clock::start().now().unix;
-    let row = audit::row(event_type, "cli", detail, at);
+    write_note(store, audit_row(event_type, detail)).await;
+}
+
+/// A line of the audit log by this command.
+pub(super) fn audit_row(event_type: &'static str, detail: String) -> AuditRow {
+    audit::row(event_type, "cli", detail, Clock::start().now().unix)
+}
+
+/// Writes a line of the audit log; what was done is done where it cannot be.
+pub(super) async fn write_note(store: &Store, row: AuditRow) {
     if let Err(error) = store.write_audit(vec![row]).await {
         out::remark(format!("it is not in the audit log: {error}"));
     }

@@ -9,7 +9,9 @@ use model::{FactId, TargetId};
 use serde_json::{Value, json};
 use store::{OpenOptions, Store};
 
-use super::commands::{look, note, read, require_same_store, runtime, store_at_rest};
+use super::commands::{
+    audit_row, look, note, read, require_same_store, runtime, store_at_rest, write_note,
+};
 use super::flags::{NodeFlags, PlaceFlags};
 use super::{EventsCommand, MaintenanceCommand};
 use crate::config::Config;
@@ -22,6 +24,7 @@ use crate::json_ids::json_id;
 use crate::operate::{self, Hand};
 use crate::operator;
 use crate::out::{self, Out};
+use crate::run::audit;
 use crate::targets::show::Shown;
 use crate::targets::state;
 use crate::windows::list;
@@ -129,25 +132,26 @@ pub(super) fn switch(raw: i64, on: bool, place: &PlaceFlags) -> anyhow::Result<E
         let by = operator::name();
         let target = target_ref(id);
         node.ask(&Request::PauseTarget { target, on, by }, None)
-            .map(drop)
+            .map(|_| true)
     };
-    through(place, ask, async |config, store, hand| {
+    let is_closed = through(place, ask, async |config, store, hand| {
         operate::switch(store, id, on, &hand).await?;
-        if on {
-            let open = operate::open_events(store, id).await?;
-            let open: Vec<FactId> = open.iter().map(|event| event.id).collect();
-            if !open.is_empty() {
-                operate::close_at_rest(config, store, &open, &hand.by).await?;
-            }
-        }
         let word = if on { "pause" } else { "resume" };
         note(store, word, format!("target {id} by {}", hand.by)).await;
-        Ok(())
+        if on {
+            return operate::close_paused(config, store, id, &hand.by).await;
+        }
+        Ok(true)
     })?;
-    out::line(if on {
-        format!("the target {id} is paused: it is not checked, and its incidents are closed")
-    } else {
-        format!("the target {id} is resumed: a running node checks it again")
+    out::line(match (on, is_closed) {
+        (true, true) => {
+            format!("the target {id} is paused: it is not checked, and its incidents are closed")
+        }
+        (true, false) => format!(
+            "the target {id} is paused: the node that has the lease stops checking it and closes \
+             its incidents as soon as it sees that, within a minute"
+        ),
+        (false, _) => format!("the target {id} is resumed: a running node checks it again"),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -240,11 +244,8 @@ fn close(id: FactId, reason: &str, place: &PlaceFlags) -> anyhow::Result<ExitCod
         if operate::close_at_rest(config, store, &[id], &hand.by).await? == 0 {
             return bad_input(operate::not_closed(store, id).await?);
         }
-        let done = format!(
-            "incident {id} of target {} by {}: {reason}",
-            open.target, hand.by
-        );
-        note(store, "close", done).await;
+        let done = operate::closing(&open, &hand.by, &reason);
+        write_note(store, audit::about(&open, audit_row("close", done))).await;
         Ok(json!({ "target": json_id(open.target.get()), "stored": true }))
     })?;
     let target = match &answer["target"] {

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::UnixMs;
+use model::fact::Event;
 use model::limits::AUDIT_WAITING_MAX;
-use store::{AuditRow, Store};
+use store::{AuditRow, AuditSubject, Store};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -87,12 +88,17 @@ impl Audit {
 impl View {
     /// Notes that an operator had `event_type` done, and what came of it.
     pub(crate) fn note(&self, event_type: &'static str, detail: impl Into<String>) {
-        self.audit.add(row(
-            event_type,
-            &self.facts.node_id,
-            detail.into(),
-            self.clock.now().unix,
-        ));
+        self.audit.add(self.row(event_type, detail.into()));
+    }
+
+    /// The same of an incident.
+    pub(crate) fn note_of(&self, event: &Event, event_type: &'static str, detail: String) {
+        self.audit.add(about(event, self.row(event_type, detail)));
+    }
+
+    fn row(&self, event_type: &'static str, detail: String) -> AuditRow {
+        let now = self.clock.now().unix;
+        row(event_type, &self.facts.node_id, detail, now)
     }
 }
 
@@ -104,6 +110,20 @@ pub(crate) fn row(event_type: &'static str, source: &str, detail: String, at: Un
         detail,
         at,
         subject: None,
+    }
+}
+
+/// `row` is about an incident.
+pub(crate) fn about(event: &Event, row: AuditRow) -> AuditRow {
+    let subject = AuditSubject {
+        target: event.target,
+        group_id: event.group_id,
+        event: Some(event.id),
+        votes: None,
+    };
+    AuditRow {
+        subject: Some(subject),
+        ..row
     }
 }
 

@@ -60,25 +60,33 @@ impl Fleet {
         self.collect_released();
         let (active, inactive): (Vec<_>, Vec<_>) =
             targets.into_iter().partition(|target| target.active);
-        let mut fed = Fed::default();
-        for target in inactive {
-            fed.removed += u64::from(self.remove(target.id, None).await?);
-        }
-        fed.upserted = active.len() as u64;
+        let inactive: Vec<TargetId> = inactive.iter().map(|target| target.id).collect();
+        let fed = Fed {
+            removed: self.take_away(&inactive, None).await?,
+            upserted: active.len() as u64,
+        };
         self.upsert(active).await?;
         Ok(fed)
     }
 
-    /// Takes the targets `ids` away; how many of them had a place. `by`: who paused them.
+    /// Takes the targets `ids` away; how many of them had a place. `by`: who paused them. One that
+    /// has none, a bad row, may have an incident from before the start.
     pub(crate) async fn take_away(
         &mut self,
         ids: &[TargetId],
         by: Option<&str>,
     ) -> Result<u64, Ended> {
-        let mut removed = 0;
+        let by = by.map(str::to_owned);
+        let (mut removed, mut targets) = (0, Vec::new());
         for &id in ids {
-            let by = by.map(str::to_owned);
-            removed += u64::from(self.remove(id, by).await?);
+            if self.remove(id, by.clone()).await? {
+                removed += 1;
+            } else {
+                targets.push(id);
+            }
+        }
+        if !targets.is_empty() {
+            send(&self.sink, SinkCommand::Abandon { targets, by }, SINK).await?;
         }
         Ok(removed)
     }
@@ -298,5 +306,22 @@ pub(super) mod tests {
         assert_eq!(slots, [0, 1, 0]);
         let removed = TargetId::new(1).expect("positive");
         assert!(!fleet.check_now(removed).await.expect("alive"));
+    }
+
+    #[tokio::test]
+    async fn what_goes_without_a_slot_is_told_to_the_sink_all_the_same() {
+        let (inbox, _core) = unbounded();
+        let (sink, heard) = unbounded();
+        let (_release, released) = bounded(8);
+        let mut fleet = Fleet::new(vec![inbox], sink, released);
+        let id = |raw| TargetId::new(raw).expect("positive");
+        fleet.feed(vec![target(1, true)]).await.expect("fed");
+        let gone = fleet.take_away(&[id(1), id(2)], Some("ann")).await;
+        assert_eq!(gone.expect("alive"), 1);
+        let abandoned = heard.try_iter().find_map(|command| match command {
+            SinkCommand::Abandon { targets, by } => Some((targets, by)),
+            _ => None,
+        });
+        assert_eq!(abandoned, Some((vec![id(2)], Some("ann".to_owned()))));
     }
 }

@@ -127,12 +127,9 @@ impl Control {
             let why = self.meanwhile(async move { operate::not_closed(&store, id).await });
             return bad_input(why.await??);
         }
+        let done = operate::closing(&open, &hand.by, &reason);
+        self.parts.view.note_of(&open, "close", done);
         let stored = self.settle().await?;
-        let done = format!(
-            "incident {id} of target {} by {}: {reason}",
-            open.target, hand.by
-        );
-        self.parts.view.note("close", done);
         Ok(closed(id, open.target, stored))
     }
 
@@ -198,10 +195,9 @@ impl Control {
             core,
             slot,
             since: self.parts.view.clock.mono(),
-            reply,
+            reply: Some(reply),
         };
-        send(&self.parts.sink.commands, watch, "the sink").await?;
-        self.trigger(target, by).await?;
+        self.check_asked(target, by, watch).await?;
         let (id, store) = (target.clone(), self.parts.store.clone());
         tokio::spawn(async move {
             let answer = match tokio::time::timeout(CHECKED, checked).await {
@@ -232,19 +228,40 @@ impl Control {
         Ok(place)
     }
 
+    /// Has a target checked now, for whose check nobody waits.
     pub(super) async fn trigger(&self, target: &TargetRef, by: &str) -> anyhow::Result<Value> {
-        let Some(id) = target.id() else {
-            return Ok(usage(BAD_TARGET));
+        let (core, slot) = match self.place_of(target) {
+            Ok(place) => place,
+            Err(refused) => return Ok(refused),
         };
-        if !self.fleet.check_now(id).await? {
-            return Ok(not_watched(id));
-        }
+        let watch = SinkCommand::Watch {
+            core,
+            slot,
+            since: self.parts.view.clock.mono(),
+            reply: None,
+        };
+        self.check_asked(target, by, watch).await?;
+        Ok(json!({ "ok": true }))
+    }
+
+    /// Tells the sink that the next check of `target` was asked for, and its core to make it.
+    async fn check_asked(
+        &self,
+        target: &TargetRef,
+        by: &str,
+        watch: SinkCommand,
+    ) -> anyhow::Result<()> {
+        let Some(id) = target.id() else {
+            return Ok(());
+        };
+        send(&self.parts.sink.commands, watch, "the sink").await?;
+        self.fleet.check_now(id).await?;
         let by = match operator::cleaned(by) {
             name if name.is_empty() => name,
             name => format!(" by {name}"),
         };
         self.parts.view.note("trigger", format!("target {id}{by}"));
-        Ok(json!({ "ok": true }))
+        Ok(())
     }
 
     /// What memory knows of a target; an unwatched one is no refusal.

@@ -101,8 +101,12 @@ pub(super) async fn apply_changes(control: &mut Control) -> anyhow::Result<Fed> 
             break;
         }
         match part {
-            Part::Whole => refused.take(control, &page.refused, &page.targets),
-            // An edit of what is checked, and a row that was switched off long ago.
+            Part::Whole => {
+                refused.take(control, &page.refused, &page.targets);
+                Refused::switched_off(control, &page.off);
+                fed.removed += control.fleet.take_away(&page.off, None).await?;
+            }
+            // An edit of what is checked, and a row that was switched off long ago. Bad rows wait.
             Part::Switched => {
                 let fleet = &control.fleet;
                 page.targets
@@ -242,6 +246,12 @@ impl Refused {
         let good = good.iter().map(|target| target.id.get());
         control.parts.view.refusals.rows(bad, good);
         self.say(refused);
+    }
+
+    /// Rows that are bad and not to be checked any more are no trouble.
+    fn switched_off(control: &Control, off: &[TargetId]) {
+        let ids = off.iter().map(|id| id.get());
+        control.parts.view.refusals.rows(std::iter::empty(), ids);
     }
 
     /// Names the first ones.

@@ -224,8 +224,7 @@ impl Control {
             Some(Fit::Ample(plan)) => info!("local ports: {plan}"),
             None => {}
         }
-        // Before the first check, or it could open what a window swallows.
-        self.follow_windows().await?;
+        self.load_windows().await?;
         reload::load_all(self).await?;
         let took_ms = self.parts.view.clock.mono().since(begun) / 1_000;
         info!(targets = self.fleet.len(), took_ms, "loaded");
@@ -527,6 +526,24 @@ pub(super) mod tests {
         let read_config: ReadConfig = Arc::new(|| anyhow::bail!("not read again"));
         let parts = parts.expect("a node starts");
         (Control::new(parts, config, read_config, calls), sender)
+    }
+
+    /// Lesson: where windows could not be read, there were none. The first check of a site that its
+    /// owner had announced to be down opened an incident.
+    #[tokio::test]
+    async fn a_node_that_cannot_read_its_windows_begins_nothing() {
+        let (dir, elsewhere) = (tempfile::tempdir(), tempfile::tempdir());
+        let (dir, elsewhere) = (dir.expect("temp dir"), elsewhere.expect("temp dir"));
+        let (mut control, _calls) = control(dir.path()).await;
+        let url = store::StoreUrl::Sqlite(elsewhere.path().join("s.db"));
+        let closed = store::Store::open(&url).await.expect("a new store opens");
+        closed.clone().close().await.expect("closed");
+        let readable = std::mem::replace(&mut control.parts.store, closed);
+        let error = control.load_windows().await.expect_err("it is closed");
+        assert!(error.to_string().contains("maintenance windows"), "{error}");
+        control.parts.store = readable;
+        control.load_windows().await.expect("read");
+        control.into_stopping().drain().await.expect("drained");
     }
 
     #[tokio::test]

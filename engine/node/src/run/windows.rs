@@ -1,6 +1,7 @@
 //! Maintenance windows while a node runs: read from the store, unrolled, told to the sink when they
 //! are others than before. No target hears of them.
 
+use anyhow::Context;
 use persist::SinkCommand;
 use store::WindowList;
 use tracing::warn;
@@ -11,6 +12,15 @@ use super::serve::Control;
 use crate::windows::Known;
 
 impl Control {
+    /// Reads the windows for the first time. One that cannot be read would open, with its first
+    /// checks, what it is there to swallow: then nothing is checked at all.
+    pub(super) async fn load_windows(&mut self) -> anyhow::Result<()> {
+        let store = self.parts.store.clone();
+        let found = self.meanwhile(async move { store.windows().await }).await?;
+        let list = found.context("maintenance windows cannot be read")?;
+        self.take_windows(Ok(list)).await
+    }
+
     /// Tells the sink of windows that changed, or of further times of those that are known. A store
     /// that is away costs changes, never what is known; a row that is no window costs itself.
     pub(super) async fn follow_windows(&mut self) -> anyhow::Result<()> {

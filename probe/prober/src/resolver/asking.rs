@@ -22,7 +22,6 @@
 use model::limits::{DNS_STYLES_MS, DNS_TRIES_MAX};
 use model::{FailureClass, MonoUs};
 
-use super::answer::DnsFailure;
 use super::case::Case;
 use super::codec::{self, Family, Reply, Style};
 use super::flights::{Query, Trouble};
@@ -63,16 +62,7 @@ impl Resolver {
     /// Begins what may begin, gives up what waited too long.
     pub(super) fn advance_queue(&mut self, now: MonoUs) {
         while let Some(flight) = self.flights.next_overdue(now) {
-            let class = FailureClass::LocalPressure;
-            let failure = DnsFailure {
-                class,
-                rcode: None,
-                server: None,
-                tries: 0,
-                many: None,
-                agreed: false,
-            };
-            self.land(flight, Err(failure));
+            self.give_up_queued(flight, now);
         }
         self.bucket.refill(now);
         while self.bucket.has_token()

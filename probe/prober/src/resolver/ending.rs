@@ -8,6 +8,7 @@
 //! | has none, or does not exist ([`denial`](super::denial)) | remembered as long as the SOA says |
 //! | could not be asked for | the last known addresses, marked stale, for an hour past their TTL |
 //! | has such addresses, and one try was silent | who waits has them; the question goes on |
+//! | has such addresses, and there is no room to ask | the same; where it is in the queue it ends |
 //! | could not, none are known, other family not asked for | that one, with one try |
 //! | could not, and none are known | remembered for 5 s, so that one name cannot storm |
 //!
@@ -32,7 +33,7 @@ use super::answer::{Addresses, DnsFailure, ResolvedName, Scope};
 use super::denial::Denial;
 use super::flights::{Found, Trouble};
 use super::line::{Life, Negative, Positive, Width};
-use super::{HostId, IpPolicy, Resolver, Source};
+use super::{HostId, IpPolicy, Lookup, Resolver, Source};
 
 /// The response code of an answer.
 const NOERROR: u16 = 0;
@@ -206,7 +207,10 @@ impl Resolver {
         let class = negative.class;
         let entry = self.flights.get_mut(flight);
         let found = entry.found.filter(|found| now < found.until);
-        let is_ours = class == FailureClass::ConnectLocal;
+        let is_ours = matches!(
+            class,
+            FailureClass::ConnectLocal | FailureClass::LocalPressure
+        );
         if let Some(found) = found.filter(|_| self.policy != IpPolicy::Both) {
             if found.asked || !is_ours {
                 self.observe(flight, !found.asked && is_of_resolvers(class), now);
@@ -257,24 +261,50 @@ impl Resolver {
         if !is_first || entry.question.is_some() || self.hosts.is_fresh(host, now) {
             return;
         }
-        if let Some(old) = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now) {
-            let scope = self.known_scope(host, now);
-            let name = ResolvedName {
-                tries,
-                ..self.resolved(host, old, scope, Source::Stale)
-            };
+        if let Some(old) = self.stale_name(host, now) {
             // For what is owed to them now, beside the flight's own.
             self.hosts.retain(host);
-            self.flights.serve(flight, Ok(name));
+            self.flights
+                .serve(flight, Ok(ResolvedName { tries, ..old }));
         }
     }
 
-    /// Somebody waits for this name who has not the time for a second try: as after a silent try.
+    /// What is said of a host that cannot be asked for.
+    pub(super) fn not_asked(&mut self, host: HostId, failure: DnsFailure, now: MonoUs) -> Lookup {
+        match self.stale_name(host, now) {
+            Some(old) => {
+                self.stats.stale_hits += 1;
+                Lookup::Hit(old)
+            }
+            None => Lookup::Failed(failure),
+        }
+    }
+
+    /// The addresses past their TTL, if there are some that may still be used.
+    fn stale_name(&mut self, host: HostId, now: MonoUs) -> Option<ResolvedName> {
+        let old = self.hosts.stale(host, DNS_NEGATIVE_TTL_MIN_MS, now)?;
+        let scope = self.known_scope(host, now);
+        Some(self.resolved(host, old, scope, Source::Stale))
+    }
+
+    /// Somebody waits for this name who has not the time for a second try: as after a silent try,
+    /// also where the first one waits for its turn.
     pub fn hurry(&mut self, host: HostId, now: MonoUs) {
-        let flight = self.hosts.flight(host);
-        if let Some(flight) = flight.filter(|flight| self.flights.get_mut(*flight).tries > 0) {
+        if let Some(flight) = self.hosts.flight(host) {
             self.stand_in(flight, now);
         }
+    }
+
+    /// There was no turn for the question in time.
+    pub(super) fn give_up_queued(&mut self, flight: u32, now: MonoUs) {
+        let negative = Negative {
+            class: FailureClass::LocalPressure,
+            tries: 0,
+            rcode: None,
+            server: u8::MAX,
+            agreed: false,
+        };
+        self.settle_failure(flight, negative, DNS_NEGATIVE_TTL_MIN_MS, now);
     }
 
     /// What an answer from the line of the host is.

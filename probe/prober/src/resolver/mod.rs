@@ -492,7 +492,7 @@ impl Resolver {
                     self.skip(flight, known, now);
                     flight
                 }
-                Err(failure) => return Lookup::Failed(failure),
+                Err(failure) => return self.not_asked(host, failure, now),
             },
         };
         self.stats.misses += 1;

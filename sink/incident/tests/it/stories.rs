@@ -220,6 +220,27 @@ fn a_second_failure_inside_the_hold_opens_at_once_and_counts() {
     let life = Life::of(&[(Some(ConnectRefused), 0), (Some(HttpStatus), 1_000)]);
     assert_eq!(life.story(), [("Seems Down", "opened")]);
     assert_eq!(life.rows[0].fail_count, 2);
+    // With the check that was held, as its evidence is.
+    assert_eq!(observations(&life)[0].checked_at, Some(UnixMs(START)));
+}
+
+/// Lesson: two failures of DNS, three hours that were not known, and the next failure was the
+/// third in a row: *Down*, for three hours.
+#[test]
+fn failures_before_and_after_a_time_that_is_not_known_are_not_one_after_another() {
+    for stance in [Stance::Doubting, Stance::Isolated] {
+        let mut life = Life::of(&[(Some(DnsServfail), 0), (Some(DnsServfail), 60_000)]);
+        life.stance = stance;
+        life.check((Some(DnsServfail), 60_000));
+        life.stance = Stance::Clear;
+        life.check((Some(DnsServfail), 3 * 3_600_000));
+        assert_eq!((life.story(), life.not_known()), (vec![], 1));
+        let counted_from = life.now_ms;
+        life.check((Some(DnsServfail), 60_000));
+        life.check((Some(DnsServfail), 60_000));
+        assert_eq!(life.story(), [("Down", "opened")]);
+        assert_eq!(life.rows[0].started_at, UnixMs(counted_from));
+    }
 }
 
 #[test]

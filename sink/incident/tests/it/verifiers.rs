@@ -195,6 +195,10 @@ fn a_failure_that_nobody_can_confirm_is_shown_after_five_minutes() {
     }
     assert_eq!(life.story(), [("Seems Down", "opened")]);
     assert_eq!(life.transitions[0].source, "local");
+    // It opens at a tick, with the check that led to the question.
+    let known = life.transitions[0].metadata.as_deref().expect("known");
+    assert_eq!(known.observation.checked_at, Some(UnixMs(from)));
+    assert!(known.probed.is_some());
 }
 
 #[test]

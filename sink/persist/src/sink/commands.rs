@@ -3,7 +3,7 @@
 use crossbeam_channel::{TryRecvError, TrySendError};
 use incident::{Input, Subject};
 use model::fact::Event;
-use model::{CoreIndex, Generation, Now, Slot};
+use model::{CoreIndex, Generation, Now, Slot, TargetId};
 
 use super::{Sink, Stop, Waiter};
 use crate::ages::FreshnessAges;
@@ -33,7 +33,7 @@ impl<S: FactStore> Sink<S> {
     pub(super) fn obey(&mut self, command: SinkCommand, now: Now) {
         match command {
             // Once this node writes again it is told of every target.
-            SinkCommand::Register(_) if self.tenure.is_lost() => {}
+            SinkCommand::Register(_) | SinkCommand::Abandon { .. } if self.tenure.is_lost() => {}
             SinkCommand::Register(registrations) => {
                 for registration in &registrations {
                     self.register(registration, now);
@@ -49,6 +49,7 @@ impl<S: FactStore> Sink<S> {
                     self.retire(key, by, now);
                 }
             }
+            SinkCommand::Abandon { targets, by } => self.abandon(&targets, by.as_ref(), now),
             // Whoever asked may have gone: then the answers are for nobody.
             SinkCommand::Close { event, by, reply } => {
                 let _ = reply.send(!self.tenure.is_lost() && self.close_event(event, by, now));
@@ -148,6 +149,15 @@ impl<S: FactStore> Sink<S> {
         self.cores[usize::from(key.core)]
             .outbox
             .forget(Slot(key.slot));
+    }
+
+    fn abandon(&mut self, targets: &[TargetId], by: Option<&String>, now: Now) {
+        for &target in targets {
+            for resumed in self.incidents.claim(target) {
+                let by = by.cloned();
+                self.end_unseated(resumed, Input::Retired { by }, now);
+            }
+        }
     }
 
     /// Closes open events whose target is not watched any more, as [`Sink::retire`] would have

@@ -5,7 +5,7 @@ use mysql_async::{Row, Value};
 
 use super::session::Session;
 use crate::answer::{ChangePage, FoundTargets, TargetPage};
-use crate::columns::{CONFIG_LEN, Field, Head, config_list, read_target};
+use crate::columns::{CONFIG_LEN, Field, Head, ReadTargets, config_list, read_target};
 use crate::rules::{IS_CHECKED, Which};
 use crate::{Result, StoreError};
 
@@ -45,13 +45,13 @@ impl Session {
         self.read(async |session: &mut Self| {
             let rows = session.fetch(&select(which, "id"), page.to_vec()).await?;
             let latest_change = session.latest_change().await?;
-            let (targets, refused, _) = session.targets_of(&rows)?;
-            let last_good = targets.last().map_or(0, |target| target.id.get());
-            let last_bad = refused.last().map_or(0, |(id, _)| *id);
+            let (read, _) = session.targets_of(&rows)?;
+            let last = read.last();
+            let FoundTargets { targets, refused } = read.found();
             Ok(TargetPage {
-                last: TargetId::new(last_good.max(last_bad)),
                 targets,
                 refused,
+                last,
                 latest_change,
             })
         })
@@ -63,8 +63,7 @@ impl Session {
             return self.legacy_targets_by_ids(ids).await;
         }
         let rows = self.by_ids(&format!("{} id IN", head()), ids).await?;
-        let (targets, refused, _) = self.targets_of(&rows)?;
-        Ok(FoundTargets { targets, refused })
+        Ok(self.targets_of(&rows)?.0.found())
     }
 
     /// The rows of `head`, which ends with `IN`, with these ids.
@@ -86,12 +85,8 @@ impl Session {
         let page = [after, whole(limit)].map(Value::Int);
         let sql = select("change_number > ?", "change_number");
         let rows = self.ask(&sql, page.into()).await?;
-        let (targets, refused, last) = self.targets_of(&rows)?;
-        Ok(ChangePage {
-            targets,
-            refused,
-            latest_change: last.map_or(after_change, |change| change as u64),
-        })
+        let (read, last) = self.targets_of(&rows)?;
+        Ok(read.changed(last.map_or(after_change, |change| change as u64)))
     }
 
     /// The highest change number handed out.
@@ -111,8 +106,9 @@ impl Session {
         }
     }
 
-    fn targets_of(&self, rows: &[Row]) -> Result<Targets> {
-        let (mut targets, mut refused, mut last) = (Vec::new(), Vec::new(), None);
+    /// The targets, and the change number of the last row.
+    fn targets_of(&self, rows: &[Row]) -> Result<(ReadTargets, Option<i64>)> {
+        let (mut read, mut last) = (ReadTargets::default(), None);
         for row in rows {
             let head = Head {
                 id: self.integer(row, 0)?,
@@ -121,12 +117,9 @@ impl Session {
                 plain: false,
             };
             last = Some(self.integer(row, HEAD_LEN + CONFIG_LEN)?);
-            match read_target(&head, |at| field(row.as_ref(HEAD_LEN + at))) {
-                Ok(target) => targets.push(target),
-                Err(why) => refused.push(why),
-            }
+            read.push(read_target(&head, |at| field(row.as_ref(HEAD_LEN + at))));
         }
-        Ok((targets, refused, last))
+        Ok((read, last))
     }
 
     /// Column `at` of `row`, which is a number and never NULL.
@@ -141,12 +134,6 @@ impl Session {
         }
     }
 }
-
-type Targets = (
-    Vec<model::Target>,
-    Vec<(i64, model::FieldError)>,
-    Option<i64>,
-);
 
 pub(super) fn whole(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)

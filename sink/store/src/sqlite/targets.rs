@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::field::field;
 use crate::Result;
 use crate::answer::{ChangePage, FoundTargets, TargetPage};
-use crate::columns::{Head, ReadTarget, config_list, plain, read_target};
+use crate::columns::{Head, ReadTarget, ReadTargets, config_list, plain, read_target};
 use crate::rules::{IS_CHECKED, Which};
 
 static PAGE: LazyLock<String> = LazyLock::new(|| select("id > ?1", "id"));
@@ -59,11 +59,10 @@ impl Db {
             let after = after.map_or(0, TargetId::get);
             // One snapshot for the rows and the change number that goes with them.
             let snapshot = connection.transaction()?;
-            let (targets, refused) = read(&snapshot, sql, (after, limit as i64), |_| {})?;
+            let read = read(&snapshot, sql, (after, limit as i64), |_| {})?;
             let latest_change = latest_change(&snapshot)?;
-            let last_good = targets.last().map_or(0, |target| target.id.get());
-            let last_bad = refused.last().map_or(0, |(id, _)| *id);
-            let last = TargetId::new(last_good.max(last_bad));
+            let last = read.last();
+            let FoundTargets { targets, refused } = read.found();
             Ok(TargetPage {
                 targets,
                 refused,
@@ -78,9 +77,9 @@ impl Db {
             let snapshot = connection.transaction()?;
             let mut found = FoundTargets::default();
             for id in ids {
-                let (targets, refused) = read(&snapshot, &BY_ID, (id.get(), 1), |_| {})?;
-                found.targets.extend(targets);
-                found.refused.extend(refused);
+                let one = read(&snapshot, &BY_ID, (id.get(), 1), |_| {})?.found();
+                found.targets.extend(one.targets);
+                found.refused.extend(one.refused);
             }
             Ok(found)
         })
@@ -91,12 +90,8 @@ impl Db {
             let after = i64::try_from(after_change).unwrap_or(i64::MAX);
             let mut latest_change = after_change;
             let see = |change: i64| latest_change = change as u64;
-            let (targets, refused) = read(connection, &CHANGES, (after, limit as i64), see)?;
-            Ok(ChangePage {
-                targets,
-                refused,
-                latest_change,
-            })
+            let read = read(connection, &CHANGES, (after, limit as i64), see)?;
+            Ok(read.changed(latest_change))
         })
     }
 }
@@ -110,24 +105,19 @@ pub(super) fn latest_change(connection: &Connection) -> Result<u64, Failure> {
     Ok(value as u64)
 }
 
-type Rows = (Vec<model::Target>, Vec<(i64, model::FieldError)>);
-
 fn read(
     connection: &Connection,
     sql: &str,
     parameters: impl Params,
     mut see_change: impl FnMut(i64),
-) -> Result<Rows, Failure> {
+) -> Result<ReadTargets, Failure> {
     let mut statement = connection.prepare_cached(sql)?;
     let change_at = statement.column_count() - 1;
     let mut rows = statement.query(parameters)?;
-    let (mut targets, mut refused) = (Vec::new(), Vec::new());
+    let mut read = ReadTargets::default();
     while let Some(row) = rows.next()? {
         see_change(row.get(change_at)?);
-        match read_row(row)? {
-            Ok(target) => targets.push(target),
-            Err(why) => refused.push(why),
-        }
+        read.push(read_row(row)?);
     }
-    Ok((targets, refused))
+    Ok(read)
 }

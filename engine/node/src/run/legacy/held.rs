@@ -74,7 +74,7 @@ pub(super) enum Feeding {
 pub(super) struct Difference {
     /// To be placed or replaced.
     pub(super) targets: Vec<Target>,
-    /// Not active any more.
+    /// Not active any more; bad rows that were not in the fleet among them.
     pub(super) gone: Vec<TargetId>,
     /// Bad rows that were good, not there, or bad in another way.
     pub(super) refused: Vec<(i64, FieldError)>,
@@ -278,10 +278,7 @@ impl Held {
         (after, last): (Option<TargetId>, Option<TargetId>),
         paused: &[TargetId],
     ) -> Vec<TargetId> {
-        let goes_on = |id: &TargetId| {
-            let is_bad = self.aside.get(id).is_some_and(Aside::is_bad);
-            is_bad || fleet.find(*id).is_some()
-        };
+        let goes_on = |id: &TargetId| self.is_bad(*id) || fleet.find(*id).is_some();
         let is_resumed = |id: &TargetId| paused.binary_search(id).is_err();
         let held = self.aside_between(after, last);
         let held = held.filter(|(_, aside)| aside.why == Why::Paused);
@@ -320,6 +317,10 @@ impl Held {
             self.count(id, counted, false);
         }
         self.count(id, bucket, true);
+    }
+
+    fn is_bad(&self, id: TargetId) -> bool {
+        self.aside.get(&id).is_some_and(Aside::is_bad)
     }
 
     /// Forgets that a row was not fed; where it was counted.
@@ -439,11 +440,12 @@ impl Held {
 
     /// A paused row leaves the fleet, and is where it was counted.
     fn paused(&mut self, fleet: &Fleet, (id, bucket): (TargetId, u16), found: &mut Difference) {
+        let was_bad = self.is_bad(id);
         let before = self.no_longer_aside(id, found);
         let why = Why::Paused;
         self.aside.insert(id, Aside { bucket, why });
         let in_fleet = self.entry_of(fleet, id).map(|(_, _, entry)| entry.bucket);
-        if in_fleet.is_some() {
+        if in_fleet.is_some() || was_bad {
             found.gone.push(id);
         }
         self.recount(id, in_fleet.or(before), bucket);
@@ -482,12 +484,14 @@ impl Held {
     }
 
     fn gone(&mut self, fleet: &Fleet, id: TargetId, found: &mut Difference) {
+        let was_bad = self.is_bad(id);
         let aside = self.no_longer_aside(id, found);
         if let Some((_, _, entry)) = self.entry_of(fleet, id) {
             self.count(id, entry.bucket, false);
             found.gone.push(id);
         } else if let Some(bucket) = aside {
             self.count(id, bucket, false);
+            found.gone.extend(was_bad.then_some(id));
         }
     }
 }

@@ -109,7 +109,11 @@ fn opposite_switches_here_and_elsewhere_end_as_the_store_has_it() {
     let paused = |count: u64| move |status: &Value| status["states"]["paused"] == count;
     status_until(&here, paused(1));
     bed.does(&["targets", "resume", "6"]);
+    // The node has the lease: what is open is its to close, once it sees the pause.
+    assert_eq!(code(&bed.run(&["targets", "check", "6"])), 1);
+    status_until(&here, |_| bed.open_events() == "6");
     elsewhere("pause", "6");
+    status_until(&here, |_| bed.open_events().is_empty());
     bed.does(&["targets", "pause", "5"]);
     elsewhere("resume", "5");
     let watched = |id| ask(&here, &format!(r#"{{"cmd":"look","target":{id}}}"#))["watched"] == true;

@@ -380,6 +380,9 @@ impl Reference {
         self.said.push(Said::NotKnown);
         if self.http.is_none() {
             self.pace = Pace::Grid;
+            if self.ballot.is_none() {
+                self.wait = Wait::No;
+            }
         }
     }
 

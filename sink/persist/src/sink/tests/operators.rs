@@ -1,5 +1,6 @@
 //! What operators do while the sink runs: windows, closing by hand, checks on demand, looking.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use model::FailureClass::{HttpStatus, LocalPressure};
@@ -63,7 +64,7 @@ fn watch(bed: &Bed, slot: u32) -> oneshot::Receiver<Box<Watched>> {
         core,
         slot,
         since,
-        reply,
+        reply: Some(reply),
     };
     bed.commands.send(watch).expect("room");
     answer
@@ -210,6 +211,39 @@ fn an_event_whose_target_is_not_loaded_is_closed_by_hand_too() {
         let by_hand = (State::Resolved, Reason::ManualOverride);
         assert_eq!(store.story(target(7)), [OPENED, by_hand]);
         assert_eq!(last_source(&store), "ann");
+    });
+}
+
+/// Lesson: the row of a target that was down became a bad one, and its incident stayed open for the
+/// next start to take up. Then the row was switched off, and nobody ever closed it.
+#[test]
+fn an_event_of_a_bad_row_ends_once_the_row_is_switched_off() {
+    let dir = tempdir().expect("a directory");
+    let store = Rc::new(FakeStore::default());
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        bed.register(0, 0, 1, 7, 60);
+        fails(&mut bed, 0).await;
+        bed.flush().await;
+    });
+    on_virtual_time(async {
+        let mut bed = Bed::start(config(dir.path()), 1, &store).await;
+        let epoch = bed.snapshot().counters.epoch;
+        let keep = HashSet::from([target(7)]);
+        let loaded = SinkCommand::Loaded { keep, epoch };
+        bed.commands.send(loaded).expect("room");
+        bed.flush().await;
+        assert_eq!(store.story(target(7)), [OPENED]);
+        for targets in [vec![target(8)], vec![target(7), target(8)]] {
+            let by = Some("ann".to_owned());
+            let abandon = SinkCommand::Abandon { targets, by };
+            bed.commands.send(abandon).expect("room");
+            bed.flush().await;
+        }
+        let by_hand = (State::Resolved, Reason::ManualOverride);
+        assert_eq!(store.story(target(7)), [OPENED, by_hand]);
+        assert_eq!(last_source(&store), "ann");
+        assert_eq!(bed.snapshot().counters.unclaimed_events, 0);
     });
 }
 

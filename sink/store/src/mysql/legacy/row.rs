@@ -217,7 +217,8 @@ fn headers(value: Field<'_>) -> Result<Vec<String>, FieldError> {
     }
 }
 
-/// From seconds; a window with one end is none.
+/// From seconds. A window with one end is none, and one that ends before it begins neither: the
+/// system that wrote it never took it for active, and its site is checked.
 fn maintenance(start: Field<'_>, end: Field<'_>) -> Result<Option<Maintenance>, FieldError> {
     let ms = |value: Field<'_>| -> Result<Option<u64>, FieldError> {
         let seconds = whole("maintenance", value)?;
@@ -225,7 +226,9 @@ fn maintenance(start: Field<'_>, end: Field<'_>) -> Result<Option<Maintenance>, 
         Ok(seconds.transpose()?.map(|seconds| seconds * 1_000))
     };
     Ok(match (ms(start)?, ms(end)?) {
-        (Some(start_ms), Some(end_ms)) => Some(Maintenance { start_ms, end_ms }),
+        (Some(start_ms), Some(end_ms)) if start_ms < end_ms => {
+            Some(Maintenance { start_ms, end_ms })
+        }
         _ => None,
     })
 }

@@ -44,6 +44,7 @@ macro_rules! conformance {
             targets: pruning_an_empty_import_is_refused,
             targets: pages_hold_each_target_once,
             targets: change_pages_cover_every_change,
+            targets: a_bad_row_that_is_switched_off_is_no_bad_one_any_more,
             targets: targets_are_found_by_their_ids_whatever_they_are,
             freshness: freshness_follows_the_writer_also_when_its_clock_steps_back,
             freshness: many_rows_are_written_in_chunks,

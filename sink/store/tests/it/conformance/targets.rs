@@ -544,3 +544,27 @@ pub(crate) async fn targets_are_found_by_their_ids_whatever_they_are<B: Backend>
     let none = store.targets_by_ids(Vec::new()).await.expect("read");
     assert_eq!(none, FoundTargets::default());
 }
+
+/// Lesson: a row that was made a bad one and switched off was refused, and the target that it had
+/// been was checked for ever.
+pub(crate) async fn a_bad_row_that_is_switched_off_is_no_bad_one_any_more<B: Backend>() {
+    let backend = B::fresh();
+    let store = Store::open(&backend.url()).await.expect("opens");
+    let rows = vec![row(7, "http://a.test/"), row(8, "http://b.test/")];
+    store.import(rows, import_id(1)).await.expect("imported");
+    let latest = store.changes(0, 10).await.expect("a page").latest_change;
+    for (id, active) in [(7, 1), (8, 0)] {
+        backend.number(&format!(
+            "UPDATE jetpack_monitor_check_targets SET monitor_url = 'nonsense-{id}', \
+             monitor_active = {active}, change_number = {} WHERE id = {id}",
+            latest + id
+        ));
+    }
+    let page = store.changes(latest, 10).await.expect("a page");
+    let refused: Vec<i64> = page.refused.iter().map(|(id, _)| *id).collect();
+    assert_eq!((page.targets, refused), (vec![], vec![7]));
+    assert_eq!(
+        (page.off, page.latest_change),
+        (vec![target(8)], latest + 8)
+    );
+}
