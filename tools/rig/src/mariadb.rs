@@ -1,5 +1,7 @@
 //! A real MariaDB for tests: a private folder, socket and loopback port, started once per test
 //! binary (or for one test alone) and ended by its process number, whatever becomes of the tests.
+//!
+//! Where [`MYSQLD`] names a server of MySQL, which Debian has not, that one runs in its place.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -9,6 +11,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{certificates, free_port, is_root, program};
+
+/// The environment's word for the `mysqld` that runs in place of MariaDB.
+const MYSQLD: &str = "RINGWATCH_TEST_MYSQLD";
 
 /// The user of most tests may do everything in databases called `t_…`. Its password shows what
 /// must be escaped in an address.
@@ -22,12 +27,13 @@ FLUSH PRIVILEGES;
 
 /// Starts the server and ends it when standard input ends, as it does when the process that holds
 /// the other end is gone. Signals of a terminal must not end it before, nor words that nobody
-/// reads.
+/// reads. The log is the server's alone: it ends with it.
 const KEEPER: &str = "\
 trap '' INT TERM HUP PIPE
 folder=$1; shift
 \"$@\" </dev/null &
 pid=$!
+exec 2>/dev/null
 read -r word
 kill -9 $pid
 wait $pid 2>/dev/null
@@ -45,6 +51,15 @@ pub struct Server {
 pub fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| Server::start(&[]))
+}
+
+/// Whether it is MySQL's server that runs: it has words and numbers of its own for some refusals.
+pub fn is_mysql() -> bool {
+    mysqld().is_some()
+}
+
+fn mysqld() -> Option<PathBuf> {
+    std::env::var_os(MYSQLD).map(PathBuf::from)
 }
 
 /// The name of a database that no other test has.
@@ -88,7 +103,7 @@ impl Server {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&self.folder)
-            .arg(program("mariadbd"))
+            .arg(mysqld().unwrap_or_else(|| program("mariadbd")))
             .args(self.arguments())
             .args(options)
             .stdin(Stdio::piped())
@@ -124,6 +139,11 @@ impl Server {
             // Nobody misses these data after a power cut.
             "--innodb-flush-log-at-trx-commit=0".to_owned(),
         ]);
+        if is_mysql() {
+            // What MariaDB does not do unless it is told to.
+            let more = ["--mysqlx=OFF", "--skip-log-bin", "--secure-file-priv=NULL"];
+            arguments.extend(more.map(str::to_owned));
+        }
         arguments
     }
 
@@ -215,24 +235,38 @@ fn wait_until_ready(log: impl BufRead + Send + 'static) {
         let last = said.last().expect("just pushed");
         last.contains("ready for connections")
     });
-    assert!(ready, "mariadbd did not start:\n{}", said.join("\n"));
+    assert!(ready, "the server did not start:\n{}", said.join("\n"));
     std::thread::spawn(move || lines.for_each(drop));
 }
 
 /// Makes the server's own tables.
 fn install(folder: &Path) {
-    let output = Command::new(program("mariadb-install-db"))
-        .arg("--no-defaults")
+    let mut command = match mysqld() {
+        Some(mysqld) => initialize(mysqld),
+        None => install_db(),
+    };
+    command
         .args(as_root())
         .arg(format!("--datadir={}/data", folder.display()))
-        .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .args(["--skip-name-resolve", "--innodb-use-native-aio=0"])
         // Temporary tables are named after the process, whose number others may have, too.
-        .arg(format!("--tmpdir={}", folder.display()))
-        .output()
-        .expect("mariadb-install-db starts");
+        .arg(format!("--tmpdir={}", folder.display()));
+    let output = command.output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+fn install_db() -> Command {
+    let mut command = Command::new(program("mariadb-install-db"));
+    command.args(["--no-defaults", "--skip-test-db"]);
+    command.arg("--auth-root-authentication-method=normal");
+    command
+}
+
+fn initialize(mysqld: PathBuf) -> Command {
+    let mut command = Command::new(mysqld);
+    command.args(["--no-defaults", "--initialize-insecure"]);
+    command
 }
 
 /// The server refuses to run as root unless it is told to.

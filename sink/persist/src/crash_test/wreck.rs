@@ -15,9 +15,6 @@ use super::rows;
 use crate::journal::Journal;
 use crate::testbed::folder;
 
-/// Targets whose numbers follow each other and that are in one half, as the store divides an offer.
-const NEIGHBOURS_LOG2: u32 = 10;
-
 /// A copy of the directory of a sink that was killed.
 pub(super) struct Wreck {
     copy: TempDir,
@@ -55,35 +52,39 @@ impl Wreck {
     }
 
     /// Up to its position the store has every batch as a whole. Beyond it there may be the halves
-    /// of one offer that are committed before the position is, on a server: of each batch all of
-    /// the transitions of a half, or none.
+    /// of one offer that are committed before the position is, on a server: all transitions of the
+    /// targets below a certain one, or of all others.
     pub(super) fn assert_nothing_is_half_applied(&self) {
+        let mut ahead = Vec::new();
         for batch in self.journaled.values() {
-            let (seq, is_applied) = (batch.journal_seq, batch.journal_seq <= self.applied);
-            for rest in [0, 1] {
-                let of_half = transitions_of(batch)
-                    .filter(|(target, _)| target.get() >> NEIGHBOURS_LOG2 & 1 == rest);
-                let stored: Vec<bool> = of_half.map(|(_, id)| self.stored.contains(&id)).collect();
-                let is_stored = stored.first().is_some_and(|first| *first);
-                assert!(stored.iter().all(|one| *one == is_stored), "{seq}, {rest}");
-                assert!(
-                    !is_applied || is_stored || stored.is_empty(),
-                    "{seq}, {rest}"
-                );
-                let is_ahead = is_stored && !is_applied;
-                assert!(
-                    !is_ahead || self.database.is_some(),
-                    "{seq}: a file has no halves"
-                );
+            let of_batch = transitions_of(batch).map(|(target, id)| (target, self.is_stored(id)));
+            let of_batch: Vec<(TargetId, bool)> = of_batch.collect();
+            if batch.journal_seq <= self.applied {
+                let is_whole = of_batch.iter().all(|(_, is_stored)| *is_stored);
+                assert!(is_whole, "{}", batch.journal_seq);
+            } else {
+                ahead.push(of_batch);
             }
         }
+        // The last batch of the offer that may be there in part: what follows is not there at all.
+        let offered = |facts: &Vec<(TargetId, bool)>| facts.iter().any(|(_, is_stored)| *is_stored);
+        let last = ahead.iter().rposition(offered);
+        let of_offer = ahead.iter().take(last.map_or(0, |last| last + 1));
+        let of_offer: Vec<(TargetId, bool)> = of_offer.flatten().copied().collect();
+        let is_file = self.database.is_none();
+        assert!(!is_file || of_offer.is_empty(), "a file has no halves");
+        assert!(is_divided_by_targets(of_offer), "a half is there in part");
     }
 
     /// Whether the store has transitions of a batch beyond its position.
     pub(super) fn has_facts_ahead(&self) -> bool {
         let ahead = self.journaled.range(self.applied + 1..);
         let mut ids = ahead.flat_map(|(_, batch)| ids(batch));
-        ids.any(|id| self.stored.contains(&id))
+        ids.any(|id| self.is_stored(id))
+    }
+
+    fn is_stored(&self, transition: FactId) -> bool {
+        self.stored.contains(&transition)
     }
 
     /// Transitions that are not lost.
@@ -122,6 +123,33 @@ fn transitions_of(batch: &Batch) -> impl Iterator<Item = (TargetId, FactId)> {
         Fact::Transitioned { transition, .. } => Some((transition.target, transition.id)),
         Fact::Counted { .. } => None,
     })
+}
+
+/// Whether there is a target below which all is stored and from which on nothing is, or the other
+/// way round.
+fn is_divided_by_targets(mut transitions: Vec<(TargetId, bool)>) -> bool {
+    transitions.sort_unstable_by_key(|(target, _)| *target);
+    let changes = |pair: &&[(TargetId, bool)]| pair[0].1 != pair[1].1;
+    let mut changes = transitions.windows(2).filter(changes);
+    let is_between_targets = |pair: &[(TargetId, bool)]| pair[0].0 != pair[1].0;
+    changes.next().is_none_or(is_between_targets) && changes.next().is_none()
+}
+
+#[test]
+fn one_half_by_targets_may_be_there_without_the_other() {
+    let is_divided = |rows: &[(i64, bool)]| {
+        let rows = rows.iter().map(|&(target, is_stored)| {
+            let target = TargetId::new(target).expect("a target");
+            (target, is_stored)
+        });
+        is_divided_by_targets(rows.collect())
+    };
+    assert!(is_divided(&[]));
+    assert!(is_divided(&[(1, true), (2, true)]));
+    assert!(is_divided(&[(3, false), (1, true), (3, false)]));
+    assert!(is_divided(&[(1, false), (2, true), (2, true)]));
+    assert!(!is_divided(&[(1, true), (1, false)]));
+    assert!(!is_divided(&[(1, true), (2, false), (3, true)]));
 }
 
 fn copy_all(from: &Path, to: &Path) {

@@ -8,12 +8,14 @@
 //!
 //! No half waits for the other one while it holds locks: where an incident opens again soon after
 //! its end, the server locks the next key of the events that are open, and that may be one of the
-//! other half. Where one fails, or the node is killed, what is committed is there without a
+//! other half, where the two meet. Where one fails, or the node is killed, what is committed is there without a
 //! position: the batch is given again, and that is met by its ids, as always.
 
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use model::TargetId;
 use model::fact::{Batch, Fact};
 use model::limits::BATCH_MAX;
 
@@ -22,10 +24,6 @@ use super::session::{Lane, Session};
 use crate::Result;
 use crate::answer::Applied;
 use crate::lease::Fence;
-
-/// Targets whose numbers follow each other and that are in one half, as a power of two: the halves
-/// have few neighbours in the indices.
-const NEIGHBOURS_LOG2: u32 = 10;
 
 /// Whether large batches are divided: not after one failed that was, until one is taken whole. So
 /// a cause that lies in dividing them is never met twice in a row. Not either where two
@@ -86,9 +84,10 @@ impl Client {
         if is_there.await? {
             return Ok(Applied::already(batch.facts.len()));
         }
+        let middle = middle(&batch.facts);
         let (one, other) = tokio::join!(
-            self.apply_half(Lane::Facts, fence, (Arc::clone(batch), 0)),
-            self.apply_half(Lane::Freshness, fence, (Arc::clone(batch), 1)),
+            self.apply_half(Lane::Facts, fence, Arc::clone(batch), ..middle),
+            self.apply_half(Lane::Freshness, fence, Arc::clone(batch), middle..),
         );
         let applied = one?.and(other?);
         self.ask(Lane::Facts, async move |session: &mut Session| {
@@ -102,13 +101,22 @@ impl Client {
         &self,
         lane: Lane,
         fence: Fence,
-        (batch, rest): (Arc<Batch>, i64),
+        batch: Arc<Batch>,
+        targets: impl RangeBounds<TargetId> + Send + 'static,
     ) -> Result<Applied> {
         self.ask(lane, async move |session: &mut Session| {
-            let of_half = |fact: &&Fact| fact.target().get() >> NEIGHBOURS_LOG2 & 1 == rest;
+            let of_half = |fact: &&Fact| targets.contains(&fact.target());
             let facts: Vec<&Fact> = batch.facts.iter().filter(of_half).collect();
             session.apply_part(fence, &facts).await
         })
         .await
     }
+}
+
+/// The first target of the upper half of `facts`: both have as many to write, and only two targets
+/// of different halves are neighbours in the indices.
+fn middle(facts: &[Fact]) -> TargetId {
+    let mut targets: Vec<TargetId> = facts.iter().map(Fact::target).collect();
+    let middle = targets.len() / 2;
+    *targets.select_nth_unstable(middle).1
 }
