@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::bite::Bite;
-use super::plan::{FAILING, Slot, TIMEOUT_MS, Trouble, within_ms};
+use super::plan::{FAILING, LEAD_S, Slot, TIMEOUT_MS, Trouble, within_ms};
 use crate::findings::{Spread, met};
 use crate::gates::Gate;
 use crate::truth::{Fault, Incident};
@@ -75,18 +75,20 @@ pub(super) fn rows(
             .any(|fault| fault.host == incident.host() && met(fault, incident, TIMEOUT_MS.into()))
     };
     let wrong: Vec<&Incident> = incidents.iter().filter(|it| !explained(it)).collect();
+    let seen_last = seen.last().map(|(slot, _)| *slot);
     let row = |(slot, seen): &(Slot, Seen)| {
         let at = |second: u32| zero_unix_ms + u64::from(second) * 1_000;
-        // What was opened in the calm before the first one belongs to nobody's trouble but ours.
-        let from = if slot.from_s == super::plan::LEAD_S {
-            0
-        } else {
-            at(slot.from_s)
+        // Troubles follow each other, and what was opened before the first one or after the last
+        // one is nobody's but ours: each wrong incident is in one row.
+        let is_first = slot.from_s == LEAD_S;
+        let is_last = seen_last.is_some_and(|last| last.from_s == slot.from_s);
+        let is_own = |opened_at_ms: u64| {
+            (is_first || opened_at_ms >= at(slot.from_s))
+                && (is_last || opened_at_ms < at(slot.until_s))
         };
-        let own = from..at(slot.until_s);
         let wrong: Vec<&&Incident> = wrong
             .iter()
-            .filter(|incident| own.contains(&incident.opened_at_ms()))
+            .filter(|incident| is_own(incident.opened_at_ms()))
             .collect();
         let mut false_classes = BTreeMap::new();
         for incident in &wrong {
@@ -320,6 +322,20 @@ mod tests {
             BTreeMap::from([("http.timeout".to_owned(), 1)])
         );
         assert_eq!(failed(&row), ["no incident of a site that is well"]);
+    }
+
+    #[test]
+    fn a_wrong_incident_is_in_one_row_whenever_it_was_opened() {
+        let slots = slots(&[Trouble::Overload, Trouble::Store], 1);
+        let seen: Vec<(Slot, Seen)> = slots.iter().map(|slot| (*slot, well())).collect();
+        let begin = |slot: &Slot| u64::from(slot.from_s) * 1_000;
+        let end_ms = u64::from(slots[1].until_s) * 1_000;
+        let moments = [0, begin(&slots[0]), begin(&slots[1]), end_ms, 10 * end_ms];
+        let host = "s-0009999.farm.test";
+        let wrong = moments.map(|at_ms| incident(host, at_ms, at_ms + 1));
+        let rows = rows(&seen, 0, 0.4, &[], &wrong);
+        let of_rows: Vec<u64> = rows.iter().map(|row| row.false_downs).collect();
+        assert_eq!(of_rows, [2, 3]);
     }
 
     #[test]

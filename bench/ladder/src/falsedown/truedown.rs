@@ -99,13 +99,13 @@ pub(super) async fn run(
         lasts_s,
         gates: vec![
             gates::faults(&found, &planned),
-            in_time(&found.kinds, within_ms(2)),
+            in_time(&found.kinds, within_ms(1)),
             gates::false_downs(&found),
             gates::accounts(&status),
             doubts.gate(lasts_s),
         ],
         rows: found.kinds,
-        within_ms: within_ms(2),
+        within_ms: within_ms(1),
         doubts,
     })
 }
