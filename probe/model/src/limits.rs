@@ -293,6 +293,8 @@ pub const VERIFIER_BATCHES_MAX: usize = 64;
 /// How long a verifier that failed is not asked at first, doubled with each failure in a row, and
 /// at most, in ms.
 pub const VERIFIER_COOLDOWN_MS: (u64, u64) = (5_000, 60_000);
+/// Whole answers in a row without a vote, for its own sake, after which a verifier has failed.
+pub const VERIFIER_BLANKS_MAX: u32 = 3;
 /// Connections to one verifier that are kept for the next questions.
 pub const VERIFIER_KEPT_MAX: usize = 16;
 /// How long they are kept, in ms: less than the 15 s after which a verifier closes its end.

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::link::TooLong;
 use super::panel::{Member, Panel};
-use super::reading::{Asked, Reading, Told, read, set_aside_edited};
+use super::reading::{Asked, Reading, read, set_aside_edited};
 use super::stats::NonVote;
 use super::supervised::{AGAIN, count_broken, keep_going};
 use super::targets::{Found, Targets};
@@ -287,10 +287,7 @@ impl Shared {
                 nothing(NonVote::Error)
             }
         };
-        // One that has a vote on anything, or says that it cannot tell, works.
-        let works = |told: &Told| matches!(told.is_down, Ok(_) | Err(NonVote::Unknown));
-        let failed = !reading.told.iter().any(works);
-        member.note(failed, self.clock.mono());
+        member.note(reading.standing(), self.clock.mono());
         reading
     }
 
