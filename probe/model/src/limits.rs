@@ -385,6 +385,9 @@ pub const CUT_OFF_SHARE_PER_MILLE: u64 = 1;
 pub const CUT_OFF_AFTERMATH_MS: u64 = 15_000;
 /// Unrelated /16 networks that must be dark, too, before it is.
 pub const ISOLATION_NETWORKS_MIN: u16 = 3;
+/// Results within [`PRESSURE_WINDOW_S`] of which the share that fails says that our network is
+/// gone; with fewer no target may have answered at all.
+pub const ISOLATION_RESULTS_MIN: u64 = 10;
 
 /// Journal appends reach the disk within this time, in ms.
 pub const JOURNAL_SYNC_MS: u64 = 50;

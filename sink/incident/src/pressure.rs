@@ -28,8 +28,9 @@ mod sample;
 mod window;
 
 use model::limits::{
-    HEALTH_VALID_MS, ISOLATION_AFTERMATH_MS, ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT,
-    PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT, PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
+    HEALTH_VALID_MS, ISOLATION_AFTERMATH_MS, ISOLATION_NETWORKS_MIN, ISOLATION_RESULTS_MIN,
+    ISOLATION_SHARE_PERCENT, PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT, PRESSURE_STICKY_MS,
+    SUPPRESSION_MAX_MS,
 };
 use model::{Belief, MonoUs, Now, UnixMs};
 
@@ -321,7 +322,7 @@ impl Pressure {
     fn judge(&self, share: Share, local: Signals, now: MonoUs) -> (Stance, Signals) {
         let canaries = self.health.canaries;
         let nearly_all = share.failing * 100 > share.results * ISOLATION_SHARE_PERCENT;
-        if self.is_gone(share.results == 0 || nearly_all) {
+        if self.is_gone(share, nearly_all) {
             return (Stance::Isolated, local.and(Signals::ISOLATION));
         }
         let failures = self.judge_failures(canaries, nearly_all, now);
@@ -339,16 +340,20 @@ impl Pressure {
         (stance, local.and(failures))
     }
 
-    /// Whether our own network is gone; `nothing_answers` of the targets. It takes dark networks to
-    /// begin, and an answer to end: few checks come while nobody is checked any sooner.
-    fn is_gone(&self, nothing_answers: bool) -> bool {
+    /// Whether our own network is gone. It takes dark networks to begin, and an answer to end: few
+    /// checks come while nobody is checked any sooner. Where few checks come at any time, ten
+    /// seconds without one that was good say nothing: one answer since the canaries are silent is
+    /// enough.
+    fn is_gone(&self, share: Share, nearly_all: bool) -> bool {
         let Health {
             canaries,
             dark_networks,
             ..
         } = self.health;
-        let is_dark = dark_networks >= ISOLATION_NETWORKS_MIN || self.stance == Stance::Isolated;
-        canaries.are_silent() && is_dark && nothing_answers
+        let has_answered = self.answered && share.results < ISOLATION_RESULTS_MIN;
+        let begins = dark_networks >= ISOLATION_NETWORKS_MIN && !has_answered;
+        let is_dark = begins || self.stance == Stance::Isolated;
+        canaries.are_silent() && is_dark && (share.results == 0 || nearly_all)
     }
 
     fn judge_failures(&self, canaries: Canaries, nearly_all: bool, now: MonoUs) -> Stance {
