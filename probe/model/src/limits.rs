@@ -286,10 +286,13 @@ const _: () = assert!(
     URL_MAX_BYTES + 6 * EVIDENCE_TEXT_MAX_BYTES + 2 * 1024
         <= VERIFIER_ANSWER_MAX_BYTES / VERIFIER_BATCH_MAX
 );
-/// Questions to verifiers that wait to be asked; more of them are deferred at once.
+/// Questions to verifiers that wait to be asked, of checks that fail at once and of those that need
+/// their time; more of either are deferred at once.
 pub const VERIFIER_QUESTIONS_MAX: usize = 1_024;
 /// Batches of questions that verifiers are asked at one time.
 pub const VERIFIER_BATCHES_MAX: usize = 64;
+/// Of these, those of checks that fail at once: a place of theirs is free again in a second or two.
+pub const VERIFIER_QUICK_BATCHES_MAX: usize = 16;
 /// How long a verifier that failed is not asked at first, doubled with each failure in a row, and
 /// at most, in ms.
 pub const VERIFIER_COOLDOWN_MS: (u64, u64) = (5_000, 60_000);

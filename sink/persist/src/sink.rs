@@ -21,7 +21,7 @@ use incident::{Calendar, NodeEvents, Policy, Pressure};
 use model::ids::FactMint;
 use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES, FIRST_FAILURE_HOLD_MS};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::apply::{ApplyQueue, FactStore};
 use crate::audit::AuditTrail;
@@ -29,9 +29,10 @@ use crate::cadences::CadenceOutbox;
 use crate::evidence::EvidenceShelf;
 use crate::facts::FactQueue;
 use crate::freshness::Flushes;
-use crate::handle::{Clock, Inside, Question, SinkCommand, SinkConfig};
+use crate::handle::{Clock, Inside, SinkCommand, SinkConfig};
 use crate::history::History;
 use crate::incidents::Incidents;
+use crate::questions::Lanes;
 use crate::quiet::Quiet;
 use crate::slots::{CoreSlots, Timeline};
 use crate::start::{Found, Open};
@@ -94,7 +95,7 @@ pub(crate) struct Sink<S> {
     own: NodeEvents,
     node: String,
     sample: Sample,
-    questions: mpsc::Sender<Question>,
+    questions: Lanes,
     evidence: EvidenceShelf,
     windows: Windows,
     /// What they and certificates go by.

@@ -1,14 +1,14 @@
 //! Questions to verifiers: what leaves the sink, what answers do, and what a full queue costs.
 
 use incident::quorum::{Answer, Says};
-use model::FailureClass::{ConnectTimeout, DnsServfail, HttpStatus};
+use model::FailureClass::{ConnectRefused, ConnectTimeout, DnsServfail, HttpStatus};
 use model::MonoUs;
 use model::limits::{
     DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE, VERIFIERS_WAIT_MS,
 };
 
 use super::*;
-use crate::handle::Question;
+use crate::questions::Question;
 use crate::testbed::QUESTIONS_MAX;
 use crate::{Canaries, Health};
 
@@ -41,7 +41,7 @@ async fn many_targets(directory: &std::path::Path) -> Bed {
 }
 
 fn asked(bed: &mut Bed) -> Vec<Question> {
-    std::iter::from_fn(|| bed.questions.try_recv().ok()).collect()
+    std::iter::from_fn(|| bed.next_question()).collect()
 }
 
 fn answer(bed: &Bed, question: Question, says: &[Says]) {
@@ -220,7 +220,7 @@ fn a_sample_finds_room_however_many_incidents_ask() {
             (ROOM as u64, 0)
         );
         for slot in own..MANY {
-            bed.check(0, slot, 1, Some(ConnectTimeout));
+            bed.check(0, slot, 1, Some(ConnectRefused));
         }
         (0..own).for_each(|slot| bed.check(0, slot, 1, None));
         bed.turns(5).await;

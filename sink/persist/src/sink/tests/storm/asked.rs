@@ -10,7 +10,8 @@ use model::limits::{
 };
 
 use super::*;
-use crate::handle::{Question, SinkCommand};
+use crate::handle::SinkCommand;
+use crate::questions::Question;
 
 const VANTAGES: usize = 2;
 /// From a question to its answers.
@@ -36,9 +37,9 @@ struct Verifiers {
 impl Verifiers {
     fn step(&mut self, storm: &mut Storm) {
         let now_ms = storm.step * STEP_MS;
-        self.most_waiting = self.most_waiting.max(storm.bed.questions.len());
+        self.most_waiting = self.most_waiting.max(storm.bed.questions.slow.len());
         while self.under_way.len() < UNDER_WAY_MAX
-            && let Ok(question) = storm.bed.questions.try_recv()
+            && let Some(question) = storm.bed.next_question()
         {
             self.under_way.push_back((now_ms + ANSWERS_MS, question));
             self.asked += 1;
