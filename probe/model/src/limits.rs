@@ -314,6 +314,9 @@ pub const SAMPLE_PAUSE_MS: u64 = 60_000;
 pub const DEFERRAL_MIN_MS: u64 = 15_000;
 /// Longest such pause, in ms.
 pub const DEFERRAL_MAX_MS: u64 = 300_000;
+/// Deferrals in a row after which a failing target waits for confirmation in vain: one may be an
+/// unlucky question.
+pub const UNCONFIRMED_DEFERRALS_MIN: u32 = 2;
 /// Answers of verifiers that are kept with a decision.
 pub const VOTES_KEPT_MAX: usize = 16;
 /// Longest name of a vantage that is kept with its vote, in bytes.

@@ -20,7 +20,8 @@
 //!
 //! Nothing is suppressed for five minutes without one incident of the operator that says so. Nor do
 //! checks stay without a verdict one by one for so long, be it that cores excuse them or that
-//! targets which were well are *lost* to us: those signals make nobody doubt, but are told of.
+//! targets which were well are *lost* to us, nor do failing targets wait for verifiers for so long:
+//! those signals make nobody doubt, but are told of.
 
 mod cut_off;
 mod lost;
@@ -90,7 +91,7 @@ pub struct Notice {
     pub since: UnixMs,
     /// By which signals, since then.
     pub signals: Signals,
-    /// Targets that are not known.
+    /// Targets that are not known, or wait for confirmation.
     pub targets: u64,
 }
 
@@ -120,6 +121,8 @@ pub struct Pressure {
     window: Window,
     cut_off: CutOff,
     losses: Losses,
+    /// Failing targets of which verifiers go on saying too little.
+    unconfirmed: u64,
     health: Health,
     /// A target answered since the canaries are silent.
     answered: bool,
@@ -163,6 +166,11 @@ impl Pressure {
         self.losses.look(lost, fleet, now);
     }
 
+    /// Replaces how many failing targets wait for confirmation in vain.
+    pub fn unconfirmed(&mut self, targets: u64) {
+        self.unconfirmed = targets;
+    }
+
     /// Replaces what the node knows of itself.
     pub fn heard(&mut self, health: Health) {
         if let Some(measured) = health.measured
@@ -198,6 +206,9 @@ impl Pressure {
         let mut told = self.health.signals.and(news).and(self.losses.signals(now));
         if self.cut_off.is_recent(now) {
             told = told.and(Signals::CUT_OFF);
+        }
+        if self.unconfirmed > 0 {
+            told = told.and(Signals::UNCONFIRMED);
         }
         if self.health.canaries.are_silent() && !self.answered {
             told = told.and(Signals::CANARIES_SILENT);
@@ -271,8 +282,9 @@ impl Pressure {
     }
 
     /// Looks at everything again, after the results of a turn were added and before any of them is
-    /// stepped; `not_known` targets are not known now. Says what the operator must be told.
-    pub fn turn(&mut self, not_known: u64, now: Now) -> Vec<Notice> {
+    /// stepped; `affected` targets are not known, or not confirmed, now. Says what the operator
+    /// must be told.
+    pub fn turn(&mut self, affected: u64, now: Now) -> Vec<Notice> {
         let share = self.window.share(now.mono);
         self.watch_failures(share, now.mono);
         let local = self.local(now.mono);
@@ -280,8 +292,8 @@ impl Pressure {
         let (stance, signals) = self.in_aftermath(judged, now.mono);
         (self.stance, self.signals) = (stance, signals);
         let mut notices = Vec::new();
-        self.keep_isolated(signals, not_known, now, &mut notices);
-        self.keep_suppressing(signals, not_known, now, &mut notices);
+        self.keep_isolated(signals, affected, now, &mut notices);
+        self.keep_suppressing(signals, affected, now, &mut notices);
         notices
     }
 

@@ -315,6 +315,7 @@ impl<S: FactStore> Sink<S> {
         counters.open_seems_down = tally.seems_down;
         counters.open_down = tally.down;
         counters.suspected = tally.suspected;
+        counters.unconfirmed = tally.unconfirmed;
         counters.open_degraded = tally.degraded;
         counters.open_warning = tally.warning;
         counters.unclaimed_events = self.incidents.unclaimed() as u64;

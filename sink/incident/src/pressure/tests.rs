@@ -283,6 +283,25 @@ fn what_canaries_vouch_for_is_what_they_answered_and_nobody_vouches_for_all() {
 }
 
 #[test]
+fn who_waits_for_verifiers_in_vain_doubts_nothing_and_is_told_of_after_five_minutes() {
+    let mut node = Node::default();
+    node.pressure.unconfirmed(1);
+    assert_eq!(node.run(300, 0), Stance::Clear);
+    assert!(node.pressure.signals().has(Signals::UNCONFIRMED));
+    assert_eq!(node.notices, []);
+    node.run(1, 0);
+    node.pressure.unconfirmed(0);
+    node.run(125, 0);
+    assert_eq!(
+        node.notices,
+        [
+            (301, NodeIncident::Suppressing, true),
+            (421, NodeIncident::Suppressing, false)
+        ]
+    );
+}
+
+#[test]
 fn short_breaks_do_not_reset_the_five_minutes() {
     let mut node = Node::default();
     for _ in 0..3 {
@@ -521,7 +540,7 @@ fn every_set_of_signals_is_a_number_and_names_are_told_apart() {
         assert_eq!(signals.names().count() as u32, bits.count_ones());
     }
     let names: HashSet<_> = Signals::NONE.each().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 13);
+    assert_eq!(names.len(), Signals::COUNT);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use model::limits::{
 use super::*;
 use crate::questions::Question;
 use crate::testbed::QUESTIONS_MAX;
-use crate::{Canaries, Health};
+use crate::{Canaries, Health, Signals};
 
 /// Room for the questions of incidents.
 const ROOM: usize = QUESTIONS_MAX - SAMPLE_SIZE;
@@ -161,6 +161,50 @@ fn votes_on_an_older_configuration_are_none_on_the_new_one() {
         answer(&bed, again, &[Says::Down, Says::Down]);
         bed.turns(5).await;
         assert_eq!(bed.store.story(target(7)), OUTAGE[..2]);
+    });
+}
+
+/// Lesson: with verifiers that said nothing a target stayed *Seems Down* for ever, and nobody was
+/// told.
+#[test]
+fn the_operator_hears_of_targets_that_wait_for_verifiers_in_vain() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(with_verifiers(dir.path())).await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let seen = |bed: &Bed| {
+            let counters = bed.snapshot().counters;
+            let is_told = Signals::from_bits(counters.signals as u16).has(Signals::UNCONFIRMED);
+            let doubts = counters.doubting + counters.deferring;
+            assert_eq!((counters.open_seems_down, doubts), (1, 0));
+            (counters.unconfirmed, is_told, counters.node_suppressing)
+        };
+        let (mut story, mut waited_ms) = (Vec::new(), 0);
+        while waited_ms < 10 * 60_000 {
+            for question in asked(&mut bed) {
+                answer(&bed, question, &[Says::Down, Says::Unknown]);
+            }
+            bed.turns(2).await;
+            let now = seen(&bed);
+            if story.last().is_none_or(|&(_, last)| last != now) {
+                story.push((waited_ms / 1_000, now));
+            }
+            bed.pass(1_000);
+            waited_ms += 1_000;
+        }
+        let [(0, first), (second, waits), (told, incident)] = story[..] else {
+            panic!("{story:?}")
+        };
+        assert_eq!((first, waits), ((0, false, 0), (1, true, 0)));
+        assert_eq!(incident, (1, true, 1));
+        assert!(
+            (15..20).contains(&second) && (300..320).contains(&told),
+            "{story:?}"
+        );
+        bed.check(0, 0, 1, None);
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.unconfirmed, 0);
     });
 }
 
