@@ -148,7 +148,7 @@ pub struct Pressure {
 
 impl Pressure {
     /// Adds results that were drained: all that said something, and how many of them failed. Those
-    /// of targets that are known to be down are left out. Before any of them is stepped.
+    /// of targets that have an open incident are left out. Before any of them is stepped.
     pub fn drained(&mut self, drained: Share, now: MonoUs) {
         self.window.add(drained, now);
         self.answered |= drained.results > drained.failing;

@@ -119,10 +119,10 @@ impl Incidents {
         self.staged.contains_key(&key) || self.durable.contains_key(&key)
     }
 
-    /// Whether the target in `key` is down, confirmed.
-    pub(crate) fn is_down(&self, key: Key) -> bool {
+    /// Whether the target in `key` is known to fail: it has an open event, confirmed or not.
+    pub(crate) fn is_failing(&self, key: Key) -> bool {
         let incident = self.newest(key);
-        incident.is_some_and(|incident| incident.http_state() == State::Down)
+        incident.is_some_and(|incident| incident.http_state() != State::Up)
     }
 
     /// Everybody for whom a state is kept.

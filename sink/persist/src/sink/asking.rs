@@ -79,8 +79,8 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// Up to `max` drained failures that pressure casts doubt on, of targets that are not known to
-    /// be down, and in no window.
+    /// Up to `max` drained failures that pressure casts doubt on, of targets that have no open
+    /// event, and are in no window.
     fn failing(&self, max: usize, now: Now) -> Vec<(Key, Outcome)> {
         let cores = self.cores.iter().enumerate();
         let drained = cores.flat_map(|(number, core)| {
@@ -94,7 +94,7 @@ impl<S: FactStore> Sink<S> {
         let in_doubt = |(key, outcome): &(Key, Outcome)| {
             outcome.verdict() == Verdict::Down
                 && outcome.failure().is_some_and(FailureClass::may_be_ours)
-                && !self.incidents.is_down(*key)
+                && !self.incidents.is_failing(*key)
                 && !self.is_maintained(*key, now)
         };
         drained.filter(in_doubt).take(max).collect()

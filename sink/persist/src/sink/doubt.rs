@@ -44,8 +44,9 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// What says nothing does not count, nor who is known to be down, or fails in a window: a part
-    /// of the fleet that is off by choice would else be many failures for hours.
+    /// What says nothing does not count, nor who is known to fail, or fails in a window: a part of
+    /// the fleet that is off, or waits for verifiers that are, would else be many failures for
+    /// hours.
     fn weigh(&self, core: u16, outcome: &Outcome, now: Now, drained: &mut Share) {
         if outcome.class == 0 {
             drained.results += 1;
@@ -55,7 +56,7 @@ impl<S: FactStore> Sink<S> {
         let key = Key { core, slot };
         match outcome.verdict() {
             Verdict::Unknown => {}
-            Verdict::Down if self.incidents.is_down(key) || self.is_maintained(key, now) => {}
+            Verdict::Down if self.incidents.is_failing(key) || self.is_maintained(key, now) => {}
             verdict => {
                 drained.results += 1;
                 drained.failing += u64::from(verdict == Verdict::Down);

@@ -4,7 +4,8 @@ use incident::quorum::{Answer, Says};
 use model::FailureClass::{ConnectRefused, ConnectTimeout, DnsServfail, HttpStatus};
 use model::MonoUs;
 use model::limits::{
-    DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE, VERIFIERS_WAIT_MS,
+    DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, PRESSURE_STICKY_MS, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE,
+    VERIFIERS_WAIT_MS,
 };
 
 use super::*;
@@ -295,6 +296,30 @@ fn everything_that_is_in_doubt_is_sampled_and_nothing_else() {
             assert_eq!(seen, (doubting, questions), "{class}");
         });
     }
+}
+
+/// Lesson: sites that waited for verifiers who were away were many failures for as long as that
+/// took, so that every other failure was in doubt.
+#[test]
+fn who_has_an_open_event_is_no_pressure() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = many_targets(dir.path()).await;
+        let mut pressure = Vec::new();
+        for _ in 0..2 {
+            (0..MANY).for_each(|slot| bed.check(0, slot, 1, Some(HttpStatus)));
+            bed.turns(5).await;
+            pressure.push(bed.snapshot().counters.failure_pressure);
+            bed.pass(PRESSURE_STICKY_MS);
+            bed.turns(2).await;
+        }
+        let counters = bed.snapshot().counters;
+        assert_eq!(
+            (counters.open_seems_down, counters.open_down),
+            (u64::from(MANY), 0)
+        );
+        assert_eq!(pressure, [1, 0]);
+    });
 }
 
 #[test]
