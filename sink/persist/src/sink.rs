@@ -300,7 +300,7 @@ impl<S: FactStore> Sink<S> {
         counters.lease = self.tenure.lease.standing(now.mono) as u64;
         counters.fenced = self.tenure.fenced;
         counters.history_rows = self.history.flights.written;
-        counters.history_waiting = self.history.flights.len() as u64;
+        counters.history_waiting = self.history.waiting() as u64;
         counters.history_left_out = self.history.left_out;
         counters.history_retries = self.history.flights.failed;
         counters.audit_rows = self.audit.flights.written;
@@ -358,7 +358,7 @@ impl<S: FactStore> Sink<S> {
         let is_written = self.facts.len() == 0 && self.queue.is_settled();
         is_written
             && self.is_fresh()
-            && self.history.flights.len() == 0
+            && self.history.waiting() == 0
             && self.audit.flights.len() == 0
     }
 
@@ -369,7 +369,7 @@ impl<S: FactStore> Sink<S> {
 
     /// Checks that would be missing in the history if the process ended now.
     pub(crate) fn history_waiting(&self) -> usize {
-        self.history.flights.len()
+        self.history.waiting()
     }
 
     /// Lines that would be missing in the audit log if the process ended now.
