@@ -22,6 +22,8 @@ mod flag {
     /// `host` indexes the literals, not the resolver.
     pub(super) const LITERAL: u16 = 1 << 3;
     pub(super) const ROOT_PATH: u16 = 1 << 4;
+    /// The last check of this configuration that said anything of the target found it down.
+    pub(super) const DOWN: u16 = 1 << 5;
     /// The next check was commanded.
     pub(super) const COMMANDED: u16 = 1 << 6;
     /// A `CheckNow` came while an attempt was in flight.
@@ -37,6 +39,10 @@ mod flag {
     /// Due checks that were shed in a row, as far as they are counted: three bits.
     pub(super) const HUNGER: u16 = 7 << 12;
     pub(super) const HUNGER_STEP: u16 = 1 << 12;
+    /// And the one before, too.
+    pub(super) const DOWN_BEFORE: u16 = 1 << 15;
+    /// What the last checks found.
+    pub(super) const FOUND: u16 = UP | DOWN | DOWN_BEFORE;
 }
 
 /// Checks that are shed in a row are told apart up to so many.
@@ -172,7 +178,7 @@ impl Targets {
         if kept.generation != target.generation.0 {
             // Commands spoke of the old configuration; the sink repeats what still holds.
             kept.recheck_ms = 0;
-            kept.flags &= !flag::UP;
+            kept.flags &= !flag::FOUND;
         }
         let bit = |condition: bool, flag: u16| if condition { flag } else { 0 };
         let root = check.path() == "/";
@@ -201,7 +207,7 @@ impl Targets {
                 | bit(!check.connects(), flag::QUESTION)
                 | bit(check.is_head_only(), flag::HEAD_ONLY)
                 | bit(check.method_word() == Method::Head.as_str(), flag::HEAD)
-                | (kept.flags & (flag::HUNGER | flag::COMMANDED | flag::AGAIN | flag::UP)),
+                | (kept.flags & (flag::HUNGER | flag::COMMANDED | flag::AGAIN | flag::FOUND)),
             ..kept
         };
         self.active += 1;
@@ -369,11 +375,22 @@ impl Targets {
     /// Remembers what a check said of the target.
     pub(crate) fn judged(&mut self, slot: Slot, verdict: Verdict) {
         let hot = &mut self.hot[slot.index()];
-        match verdict {
-            Verdict::Up => hot.flags |= flag::UP,
-            Verdict::Degraded | Verdict::Down => hot.flags &= !flag::UP,
-            Verdict::Unknown => {}
-        }
+        let again = hot.flags & flag::DOWN != 0;
+        let found = match verdict {
+            Verdict::Up => flag::UP,
+            Verdict::Degraded => 0,
+            Verdict::Down if again => flag::DOWN | flag::DOWN_BEFORE,
+            Verdict::Down => flag::DOWN,
+            Verdict::Unknown => return,
+        };
+        hot.flags = hot.flags & !flag::FOUND | found;
+    }
+
+    /// Whether the target goes on being down, and the sink wants to know no sooner than of any
+    /// other one: its next failing check is no news.
+    pub(crate) fn stays_down(&self, slot: Slot) -> bool {
+        let hot = &self.hot[slot.index()];
+        hot.recheck_ms == 0 && hot.flags & flag::DOWN_BEFORE != 0
     }
 
     /// Due checks that were shed since the last one was started, up to [`HUNGER_MAX`].

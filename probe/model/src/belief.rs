@@ -73,14 +73,18 @@ impl Signals {
     /// Our resolvers go on saying nothing of names of targets that were well. Doubts nothing
     /// further.
     pub const NO_RESOLVER: Self = Self(1 << 12);
-    /// Those of checks that are not known one by one: nobody doubts another check for them. They
-    /// are there to be told of.
+    /// Failing targets go on waiting for confirmation: too few verifiers say anything of them.
+    /// Doubts nothing further.
+    pub const UNCONFIRMED: Self = Self(1 << 13);
+    /// Those of checks that are not known, or not confirmed, one by one: nobody doubts another
+    /// check for them. They are there to be told of.
     pub const TOLD_ONLY: Self = Self::CHECKS_EXCUSED
         .and(Self::NO_ROUTE)
-        .and(Self::NO_RESOLVER);
+        .and(Self::NO_RESOLVER)
+        .and(Self::UNCONFIRMED);
 
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     const NAMES: [(Self, &'static str); Self::COUNT] = [
         (Self::LOOP_LAG, "loop_lag"),
@@ -96,6 +100,7 @@ impl Signals {
         (Self::CANARIES_SILENT, "canaries_silent"),
         (Self::NO_ROUTE, "no_route"),
         (Self::NO_RESOLVER, "no_resolver"),
+        (Self::UNCONFIRMED, "unconfirmed"),
     ];
 
     /// The set as one number, for a counter.
@@ -230,6 +235,7 @@ mod tests {
             "canaries_silent",
             "no_route",
             "no_resolver",
+            "unconfirmed",
         ];
         for (bit, name) in names.into_iter().enumerate() {
             assert_eq!(Signals(1 << bit).names().collect::<Vec<_>>(), [name]);

@@ -286,13 +286,18 @@ const _: () = assert!(
     URL_MAX_BYTES + 6 * EVIDENCE_TEXT_MAX_BYTES + 2 * 1024
         <= VERIFIER_ANSWER_MAX_BYTES / VERIFIER_BATCH_MAX
 );
-/// Questions to verifiers that wait to be asked; more of them are deferred at once.
+/// Questions to verifiers that wait to be asked, of checks that fail at once and of those that need
+/// their time; more of either are deferred at once.
 pub const VERIFIER_QUESTIONS_MAX: usize = 1_024;
 /// Batches of questions that verifiers are asked at one time.
 pub const VERIFIER_BATCHES_MAX: usize = 64;
+/// Of these, those of checks that fail at once: a place of theirs is free again in a second or two.
+pub const VERIFIER_QUICK_BATCHES_MAX: usize = 16;
 /// How long a verifier that failed is not asked at first, doubled with each failure in a row, and
 /// at most, in ms.
 pub const VERIFIER_COOLDOWN_MS: (u64, u64) = (5_000, 60_000);
+/// Whole answers in a row without a vote, for its own sake, after which a verifier has failed.
+pub const VERIFIER_BLANKS_MAX: u32 = 3;
 /// Connections to one verifier that are kept for the next questions.
 pub const VERIFIER_KEPT_MAX: usize = 16;
 /// How long they are kept, in ms: less than the 15 s after which a verifier closes its end.
@@ -309,6 +314,9 @@ pub const SAMPLE_PAUSE_MS: u64 = 60_000;
 pub const DEFERRAL_MIN_MS: u64 = 15_000;
 /// Longest such pause, in ms.
 pub const DEFERRAL_MAX_MS: u64 = 300_000;
+/// Deferrals in a row after which a failing target waits for confirmation in vain: one may be an
+/// unlucky question.
+pub const UNCONFIRMED_DEFERRALS_MIN: u32 = 2;
 /// Answers of verifiers that are kept with a decision.
 pub const VOTES_KEPT_MAX: usize = 16;
 /// Longest name of a vantage that is kept with its vote, in bytes.
@@ -383,6 +391,9 @@ pub const CUT_OFF_SHARE_PER_MILLE: u64 = 1;
 pub const CUT_OFF_AFTERMATH_MS: u64 = 15_000;
 /// Unrelated /16 networks that must be dark, too, before it is.
 pub const ISOLATION_NETWORKS_MIN: u16 = 3;
+/// Results within [`PRESSURE_WINDOW_S`] of which the share that fails says that our network is
+/// gone; with fewer no target may have answered at all.
+pub const ISOLATION_RESULTS_MIN: u64 = 10;
 
 /// Journal appends reach the disk within this time, in ms.
 pub const JOURNAL_SYNC_MS: u64 = 50;

@@ -157,9 +157,9 @@ impl Probed {
 /// What an incident of the node itself is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppression {
-    /// Since when failing checks are not believed.
+    /// Since when failing checks are not believed, or not confirmed.
     pub since: UnixMs,
-    /// Targets that are not known because of it.
+    /// Targets that are not known because of it, or wait for confirmation.
     pub targets: u64,
 }
 

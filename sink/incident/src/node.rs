@@ -28,8 +28,8 @@ use crate::step::{Context, Policy, Subject};
 pub struct NodeContext<'a> {
     /// Name of the node.
     pub node: &'a str,
-    /// Targets that are not known.
-    pub not_known: u64,
+    /// Targets that are not known, or wait for confirmation.
+    pub affected: u64,
     /// When.
     pub now: Now,
     /// New ids.
@@ -79,7 +79,7 @@ impl NodeEvents {
         if told.is_some() == place.is_some() {
             return None;
         }
-        let targets = context.not_known;
+        let targets = context.affected;
         let Some(told) = told else {
             let (_, opened) = self.open.swap_remove(place?);
             let since = opened.event.started_at;

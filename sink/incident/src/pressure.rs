@@ -20,7 +20,8 @@
 //!
 //! Nothing is suppressed for five minutes without one incident of the operator that says so. Nor do
 //! checks stay without a verdict one by one for so long, be it that cores excuse them or that
-//! targets which were well are *lost* to us: those signals make nobody doubt, but are told of.
+//! targets which were well are *lost* to us, nor do failing targets wait for verifiers for so long:
+//! those signals make nobody doubt, but are told of.
 
 mod cut_off;
 mod lost;
@@ -28,8 +29,9 @@ mod sample;
 mod window;
 
 use model::limits::{
-    HEALTH_VALID_MS, ISOLATION_AFTERMATH_MS, ISOLATION_NETWORKS_MIN, ISOLATION_SHARE_PERCENT,
-    PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT, PRESSURE_STICKY_MS, SUPPRESSION_MAX_MS,
+    HEALTH_VALID_MS, ISOLATION_AFTERMATH_MS, ISOLATION_NETWORKS_MIN, ISOLATION_RESULTS_MIN,
+    ISOLATION_SHARE_PERCENT, PRESSURE_RESULTS_MIN, PRESSURE_SHARE_PERCENT, PRESSURE_STICKY_MS,
+    SUPPRESSION_MAX_MS,
 };
 use model::{Belief, MonoUs, Now, UnixMs};
 
@@ -89,7 +91,7 @@ pub struct Notice {
     pub since: UnixMs,
     /// By which signals, since then.
     pub signals: Signals,
-    /// Targets that are not known.
+    /// Targets that are not known, or wait for confirmation.
     pub targets: u64,
 }
 
@@ -119,6 +121,8 @@ pub struct Pressure {
     window: Window,
     cut_off: CutOff,
     losses: Losses,
+    /// Failing targets of which verifiers go on saying too little.
+    unconfirmed: u64,
     health: Health,
     /// A target answered since the canaries are silent.
     answered: bool,
@@ -144,7 +148,7 @@ pub struct Pressure {
 
 impl Pressure {
     /// Adds results that were drained: all that said something, and how many of them failed. Those
-    /// of targets that are known to be down are left out. Before any of them is stepped.
+    /// of targets that have an open incident are left out. Before any of them is stepped.
     pub fn drained(&mut self, drained: Share, now: MonoUs) {
         self.window.add(drained, now);
         self.answered |= drained.results > drained.failing;
@@ -160,6 +164,11 @@ impl Pressure {
     /// Replaces how many targets are `lost` of the `fleet`; after the results of the same time.
     pub fn lost(&mut self, lost: Lost, fleet: u64, now: MonoUs) {
         self.losses.look(lost, fleet, now);
+    }
+
+    /// Replaces how many failing targets wait for confirmation in vain.
+    pub fn unconfirmed(&mut self, targets: u64) {
+        self.unconfirmed = targets;
     }
 
     /// Replaces what the node knows of itself.
@@ -197,6 +206,9 @@ impl Pressure {
         let mut told = self.health.signals.and(news).and(self.losses.signals(now));
         if self.cut_off.is_recent(now) {
             told = told.and(Signals::CUT_OFF);
+        }
+        if self.unconfirmed > 0 {
+            told = told.and(Signals::UNCONFIRMED);
         }
         if self.health.canaries.are_silent() && !self.answered {
             told = told.and(Signals::CANARIES_SILENT);
@@ -270,8 +282,9 @@ impl Pressure {
     }
 
     /// Looks at everything again, after the results of a turn were added and before any of them is
-    /// stepped; `not_known` targets are not known now. Says what the operator must be told.
-    pub fn turn(&mut self, not_known: u64, now: Now) -> Vec<Notice> {
+    /// stepped; `affected` targets are not known, or not confirmed, now. Says what the operator
+    /// must be told.
+    pub fn turn(&mut self, affected: u64, now: Now) -> Vec<Notice> {
         let share = self.window.share(now.mono);
         self.watch_failures(share, now.mono);
         let local = self.local(now.mono);
@@ -279,8 +292,8 @@ impl Pressure {
         let (stance, signals) = self.in_aftermath(judged, now.mono);
         (self.stance, self.signals) = (stance, signals);
         let mut notices = Vec::new();
-        self.keep_isolated(signals, not_known, now, &mut notices);
-        self.keep_suppressing(signals, not_known, now, &mut notices);
+        self.keep_isolated(signals, affected, now, &mut notices);
+        self.keep_suppressing(signals, affected, now, &mut notices);
         notices
     }
 
@@ -321,7 +334,7 @@ impl Pressure {
     fn judge(&self, share: Share, local: Signals, now: MonoUs) -> (Stance, Signals) {
         let canaries = self.health.canaries;
         let nearly_all = share.failing * 100 > share.results * ISOLATION_SHARE_PERCENT;
-        if self.is_gone(share.results == 0 || nearly_all) {
+        if self.is_gone(share, nearly_all) {
             return (Stance::Isolated, local.and(Signals::ISOLATION));
         }
         let failures = self.judge_failures(canaries, nearly_all, now);
@@ -339,16 +352,20 @@ impl Pressure {
         (stance, local.and(failures))
     }
 
-    /// Whether our own network is gone; `nothing_answers` of the targets. It takes dark networks to
-    /// begin, and an answer to end: few checks come while nobody is checked any sooner.
-    fn is_gone(&self, nothing_answers: bool) -> bool {
+    /// Whether our own network is gone. It takes dark networks to begin, and an answer to end: few
+    /// checks come while nobody is checked any sooner. Where few checks come at any time, ten
+    /// seconds without one that was good say nothing: one answer since the canaries are silent is
+    /// enough.
+    fn is_gone(&self, share: Share, nearly_all: bool) -> bool {
         let Health {
             canaries,
             dark_networks,
             ..
         } = self.health;
-        let is_dark = dark_networks >= ISOLATION_NETWORKS_MIN || self.stance == Stance::Isolated;
-        canaries.are_silent() && is_dark && nothing_answers
+        let has_answered = self.answered && share.results < ISOLATION_RESULTS_MIN;
+        let begins = dark_networks >= ISOLATION_NETWORKS_MIN && !has_answered;
+        let is_dark = begins || self.stance == Stance::Isolated;
+        canaries.are_silent() && is_dark && (share.results == 0 || nearly_all)
     }
 
     fn judge_failures(&self, canaries: Canaries, nearly_all: bool, now: MonoUs) -> Stance {

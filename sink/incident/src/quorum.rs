@@ -158,8 +158,11 @@ impl Tally {
     /// What is kept of it with the decision: `answers` to `request` are what was counted.
     pub fn votes(&self, request: FactId, answers: &[Answer], configured: usize) -> Votes {
         let ours = answers.iter().filter(|answer| answer.request == request);
+        // What decided is kept before what did not.
+        let (voted, silent): (Vec<_>, Vec<_>) = ours.partition(|answer| answer.is_vote());
+        let kept = voted.into_iter().chain(silent).take(VOTES_KEPT_MAX);
         Votes {
-            results: ours.take(VOTES_KEPT_MAX).map(Answer::vote).collect(),
+            results: kept.map(Answer::vote).collect(),
             quorum: self.quorum(configured) as u32,
             min_healthy: healthy_min(configured) as u32,
             healthy: self.healthy() as u32,
@@ -288,6 +291,21 @@ mod tests {
         let many = vec![Answer::of(request, "oslo", Says::Unknown); 3 * VOTES_KEPT_MAX];
         let votes = Tally::of(request, &many).votes(request, &many, 3);
         assert_eq!(votes.results.len(), VOTES_KEPT_MAX);
+    }
+
+    /// Lesson: sixteen that were overloaded stood in the event, and not the three that decided.
+    #[test]
+    fn what_decided_is_kept_before_what_said_nothing() {
+        let (request, _) = ids();
+        let mut answers: Vec<Answer> = (0..VOTES_KEPT_MAX)
+            .map(|n| Answer::of(request, format!("v{n}"), Says::Overloaded))
+            .collect();
+        let deciding = ["oslo", "rome", "riga"];
+        answers.extend(deciding.map(|vantage| Answer::of(request, vantage, Says::Down)));
+        let votes = Tally::of(request, &answers).votes(request, &answers, answers.len());
+        let kept: Vec<&str> = votes.results.iter().map(|vote| &vote.vantage[..]).collect();
+        assert_eq!(kept[..4], ["oslo", "rome", "riga", "v0"]);
+        assert_eq!((kept.len(), votes.confirmed), (VOTES_KEPT_MAX, 3));
     }
 
     #[test]

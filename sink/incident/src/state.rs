@@ -2,6 +2,7 @@
 
 use model::fact::{Event, State};
 use model::inbox::Cadence;
+use model::limits::{SUPPRESSION_MAX_MS, UNCONFIRMED_DEFERRALS_MIN};
 use model::{Evidence, FactId, FailureClass, Generation, MonoUs, UnixMs};
 
 use crate::advisory::{Advisories, Expiry};
@@ -184,6 +185,23 @@ impl Incident {
     /// Whether checks failed without opening an event yet.
     pub fn is_suspected(&self) -> bool {
         matches!(self.http, Http::Suspected(_))
+    }
+
+    /// Whether the last failure is the first, and held: our own trouble may show yet.
+    pub fn is_held(&self) -> bool {
+        let Http::Suspected(suspicion) = &self.http else {
+            return false;
+        };
+        matches!(suspicion.doubt, Doubt::Held(_))
+    }
+
+    /// Whether it waits for confirmation for longer than one unlucky question takes: too few
+    /// verifiers say anything of it, or can be asked.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.ballot.as_ref().is_some_and(|ballot| {
+            ballot.deferrals >= UNCONFIRMED_DEFERRALS_MIN
+                || ballot.until.since(ballot.since) >= SUPPRESSION_MAX_MS * 1_000
+        })
     }
 
     /// When the machine wants a `Tick`, if it wants one.

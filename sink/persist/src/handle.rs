@@ -11,19 +11,19 @@ use incident::pressure::Health;
 use incident::quorum::Answer;
 use model::fact::State;
 use model::inbox::CoreCommand;
-use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX, VERIFIER_QUESTIONS_MAX};
+use model::limits::{SINK_COMMANDS_MAX, SLOTS_RELEASED_MAX};
 use model::target::{Maintenance, Method};
 use model::window::Occurrence;
 use model::{
-    CoreIndex, Evidence, FactId, FailureClass, Generation, MonoUs, Now, Outcome, Slot, TargetId,
-    UnixMs,
+    CoreIndex, Evidence, FactId, Generation, MonoUs, Now, Outcome, Slot, TargetId, UnixMs,
 };
 use store::{JournalId, Store};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::ages::FreshnessAges;
 use crate::error::PersistError;
 use crate::history::HistoryMode;
+use crate::questions::{Lanes, Question, Questions, lanes};
 use crate::run;
 use crate::stats::SinkStats;
 
@@ -121,23 +121,6 @@ pub struct Watched {
     pub state: State,
     /// Checks failed that have opened no event yet.
     pub is_suspected: bool,
-}
-
-/// A question to the verifiers: is this target down? Answered by [`SinkCommand::Answered`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// Names the answers.
-    pub request: FactId,
-    /// The target.
-    pub target: TargetId,
-    /// The configuration with which it failed.
-    pub generation: Generation,
-    /// Where it sits.
-    pub core: CoreIndex,
-    /// Where it sits on that core.
-    pub slot: Slot,
-    /// What it failed with last.
-    pub class: Option<FailureClass>,
 }
 
 /// A command to the sink.
@@ -248,7 +231,7 @@ pub struct SinkHandle {
     /// Slots whose last word was processed: they may be reused.
     pub released: Receiver<(CoreIndex, Slot)>,
     /// What the verifiers are to be asked (bounded).
-    pub questions: mpsc::Receiver<Question>,
+    pub questions: Questions,
     /// Its counters.
     pub stats: Arc<SinkStats>,
     /// Names its journal in every store.
@@ -263,7 +246,7 @@ pub(crate) struct Inside {
     pub(crate) links: Vec<CoreLink>,
     pub(crate) commands: Receiver<SinkCommand>,
     pub(crate) released: Sender<(CoreIndex, Slot)>,
-    pub(crate) questions: mpsc::Sender<Question>,
+    pub(crate) questions: Lanes,
     pub(crate) stats: Arc<SinkStats>,
 }
 
@@ -281,7 +264,7 @@ pub fn spawn(
 ) -> Result<SinkHandle, PersistError> {
     let (commands, commands_inside) = bounded(SINK_COMMANDS_MAX);
     let (released_inside, released) = bounded(SLOTS_RELEASED_MAX);
-    let (questions_inside, questions) = mpsc::channel(VERIFIER_QUESTIONS_MAX);
+    let (questions_inside, questions) = lanes();
     let stats = Arc::new(SinkStats::new(links.iter().map(|link| link.core)));
     let inside = Inside {
         links,

@@ -2,16 +2,18 @@
 //! are no facts: when too many wait the next ones are left out, counted, and nothing else is held
 //! up.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use model::ids::splitmix64;
 use model::limits::HISTORY_WAITING_MAX;
-use model::{MonoUs, Outcome, TargetId};
+use model::{FailureClass, MonoUs, Outcome, TargetId};
 use store::{Fence, HistoryRow};
 
 use crate::apply::FactStore;
 use crate::flight::Flights;
+use crate::incidents::Key;
 use crate::quiet::Quiet;
 
 /// Which checks the history keeps.
@@ -30,6 +32,8 @@ pub enum HistoryMode {
 pub(crate) struct History {
     mode: HistoryMode,
     pub(crate) flights: Flights<HistoryRow>,
+    /// First failures that may turn out to be ours.
+    held: HashMap<Key, HistoryRow>,
     quiet: Quiet,
     pub(crate) left_out: u64,
 }
@@ -40,6 +44,7 @@ impl History {
             mode,
             // What is said again changes nothing: its ids are ours.
             flights: Flights::of(10),
+            held: HashMap::new(),
             quiet: Quiet::default(),
             left_out: 0,
         }
@@ -71,18 +76,47 @@ impl History {
         } else {
             HISTORY_WAITING_MAX
         };
-        if self.flights.len() < room {
+        if self.waiting() < room {
             return self.flights.push(row, now);
         }
         self.left_out += 1;
         if let Some(suppressed) = self.quiet.allows("full", now) {
             tracing::warn!(
-                waiting = self.flights.len(),
+                waiting = self.waiting(),
                 suppressed,
                 "checks are left out of the history: the store does not take them as fast as they \
                  come; choose a smaller `history`, or make the store faster"
             );
         }
+    }
+
+    /// Keeps the failing check of `key` until it is known whose failure it is.
+    pub(crate) fn hold(&mut self, key: Key, row: HistoryRow, now: MonoUs) {
+        if self.waiting() >= HISTORY_WAITING_MAX {
+            // It is left out.
+            return self.push(row, now);
+        }
+        if let Some(before) = self.held.insert(key, row) {
+            self.push(before, now);
+        }
+    }
+
+    /// Gives on what is held of `key`, with what its class is now called.
+    pub(crate) fn settle(
+        &mut self,
+        key: Key,
+        called: impl Fn(FailureClass) -> FailureClass,
+        now: MonoUs,
+    ) {
+        if let Some(row) = self.held.remove(&key) {
+            let class = row.class.map(called);
+            self.push(HistoryRow { class, ..row }, now);
+        }
+    }
+
+    /// Checks that wait: for the store, for the flight that is under way, or for being believed.
+    pub(crate) fn waiting(&self) -> usize {
+        self.flights.len() + self.held.len()
     }
 
     /// Ends a flight that landed.
@@ -102,6 +136,13 @@ impl History {
         now: MonoUs,
         at_once: bool,
     ) {
+        if at_once {
+            // Whose failures these are will never be known.
+            for (_, row) in self.held.drain() {
+                let class = row.class.and(Some(FailureClass::LocalPressure));
+                self.flights.push(HistoryRow { class, ..row }, now);
+            }
+        }
         let store = Rc::clone(store);
         let write = async move |rows| store.write_history(fence, rows).await.map(drop);
         self.flights.start(now, at_once, write);

@@ -37,9 +37,25 @@ pub(crate) struct Tally {
     /// Neither of these, with an incident that is worth so much.
     pub(crate) degraded: u64,
     pub(crate) warning: u64,
+    /// Of all these, those that wait for confirmation in vain.
+    pub(crate) unconfirmed: u64,
 }
 
 impl Tally {
+    fn add(&mut self, incident: &Incident) {
+        if let Some(count) = self.of(incident) {
+            *count += 1;
+        }
+        self.unconfirmed += u64::from(incident.is_unconfirmed());
+    }
+
+    fn take(&mut self, incident: &Incident) {
+        if let Some(count) = self.of(incident) {
+            *count -= 1;
+        }
+        self.unconfirmed -= u64::from(incident.is_unconfirmed());
+    }
+
     fn of(&mut self, incident: &Incident) -> Option<&mut u64> {
         match incident.http_state() {
             State::SeemsDown => Some(&mut self.seems_down),
@@ -103,10 +119,10 @@ impl Incidents {
         self.staged.contains_key(&key) || self.durable.contains_key(&key)
     }
 
-    /// Whether the target in `key` is down, confirmed.
-    pub(crate) fn is_down(&self, key: Key) -> bool {
+    /// Whether the target in `key` is known to fail: it has an open event, confirmed or not.
+    pub(crate) fn is_failing(&self, key: Key) -> bool {
         let incident = self.newest(key);
-        incident.is_some_and(|incident| incident.http_state() == State::Down)
+        incident.is_some_and(|incident| incident.http_state() != State::Up)
     }
 
     /// Everybody for whom a state is kept.
@@ -147,17 +163,14 @@ impl Incidents {
     pub(crate) fn advance(&mut self, mut visit: impl FnMut(Key, Option<Expiry>)) -> Vec<Command> {
         for (key, incident) in mem::take(&mut self.staged) {
             let (clear, rest) = (incident.is_clear(), incident.rest());
-            if let Some(count) = self.tally.of(&incident) {
-                *count += 1;
-            }
+            self.tally.add(&incident);
             let before = if clear {
                 self.durable.remove(&key)
             } else {
                 self.durable.insert(key, incident)
             };
-            let before = before.as_ref().and_then(|before| self.tally.of(before));
-            if let Some(count) = before {
-                *count -= 1;
+            if let Some(before) = before {
+                self.tally.take(&before);
             }
             visit(key, rest);
         }

@@ -32,6 +32,7 @@ mod keeper;
 mod lease;
 #[doc(hidden)]
 pub mod measured;
+mod questions;
 mod quiet;
 mod run;
 mod sink;
@@ -52,12 +53,12 @@ mod testbed;
 pub use ages::FreshnessAges;
 pub use error::PersistError;
 pub use handle::{
-    Clock, CoreLink, Look, Question, Registration, SinkCommand, SinkConfig, SinkHandle, Watched,
-    spawn,
+    Clock, CoreLink, Look, Registration, SinkCommand, SinkConfig, SinkHandle, Watched, spawn,
 };
 pub use history::HistoryMode;
 pub use incident::pressure::{Canaries, Health, Signals};
 pub use incident::quorum::{Answer, Says};
+pub use questions::{Question, Questions};
 pub use quiet::Quiet;
 pub use stats::{
     BOUNDS_MS, CoreAccount, Disbelieved, Durations, Ledger, SinkCounters, SinkSnapshot, SinkStats,

@@ -21,7 +21,7 @@ use incident::{Calendar, NodeEvents, Policy, Pressure};
 use model::ids::FactMint;
 use model::limits::{FACTS_WAITING_MAX, FACTS_WAITING_MAX_BYTES, FIRST_FAILURE_HOLD_MS};
 use model::{CoreIndex, Evidence, Now, Outcome, Slot};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::apply::{ApplyQueue, FactStore};
 use crate::audit::AuditTrail;
@@ -29,9 +29,10 @@ use crate::cadences::CadenceOutbox;
 use crate::evidence::EvidenceShelf;
 use crate::facts::FactQueue;
 use crate::freshness::Flushes;
-use crate::handle::{Clock, Inside, Question, SinkCommand, SinkConfig};
+use crate::handle::{Clock, Inside, SinkCommand, SinkConfig};
 use crate::history::History;
 use crate::incidents::Incidents;
+use crate::questions::Lanes;
 use crate::quiet::Quiet;
 use crate::slots::{CoreSlots, Timeline};
 use crate::start::{Found, Open};
@@ -94,7 +95,7 @@ pub(crate) struct Sink<S> {
     own: NodeEvents,
     node: String,
     sample: Sample,
-    questions: mpsc::Sender<Question>,
+    questions: Lanes,
     evidence: EvidenceShelf,
     windows: Windows,
     /// What they and certificates go by.
@@ -299,7 +300,7 @@ impl<S: FactStore> Sink<S> {
         counters.lease = self.tenure.lease.standing(now.mono) as u64;
         counters.fenced = self.tenure.fenced;
         counters.history_rows = self.history.flights.written;
-        counters.history_waiting = self.history.flights.len() as u64;
+        counters.history_waiting = self.history.waiting() as u64;
         counters.history_left_out = self.history.left_out;
         counters.history_retries = self.history.flights.failed;
         counters.audit_rows = self.audit.flights.written;
@@ -314,6 +315,7 @@ impl<S: FactStore> Sink<S> {
         counters.open_seems_down = tally.seems_down;
         counters.open_down = tally.down;
         counters.suspected = tally.suspected;
+        counters.unconfirmed = tally.unconfirmed;
         counters.open_degraded = tally.degraded;
         counters.open_warning = tally.warning;
         counters.unclaimed_events = self.incidents.unclaimed() as u64;
@@ -356,7 +358,7 @@ impl<S: FactStore> Sink<S> {
         let is_written = self.facts.len() == 0 && self.queue.is_settled();
         is_written
             && self.is_fresh()
-            && self.history.flights.len() == 0
+            && self.history.waiting() == 0
             && self.audit.flights.len() == 0
     }
 
@@ -367,7 +369,7 @@ impl<S: FactStore> Sink<S> {
 
     /// Checks that would be missing in the history if the process ended now.
     pub(crate) fn history_waiting(&self) -> usize {
-        self.history.flights.len()
+        self.history.waiting()
     }
 
     /// Lines that would be missing in the audit log if the process ended now.

@@ -173,6 +173,9 @@ counters! {
     open_down,
     /// Targets that failed and have no incident yet: a held first failure, or DNS (gauge).
     suspected,
+    /// Failing targets that wait for confirmation, of which verifiers said too little at least
+    /// twice, or for minutes (gauge).
+    unconfirmed,
     /// Other targets with an open incident that is worth as much as Degraded (gauge).
     open_degraded,
     /// Other targets with an open incident that is a Warning (gauge).

@@ -25,15 +25,16 @@ use model::{
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Metadata, Subscriber};
 
 use crate::error::PersistError;
-use crate::handle::{Clock, CoreLink, Inside, Question, Registration, SinkCommand, SinkConfig};
+use crate::handle::{Clock, CoreLink, Inside, Registration, SinkCommand, SinkConfig};
 use crate::history::HistoryMode;
+use crate::questions::{Question, Questions, lanes_of};
 use crate::run;
 use crate::sink::{Activity, Sink};
 use crate::stats::{SinkSnapshot, SinkStats};
@@ -226,7 +227,7 @@ pub(crate) struct Bed {
     pub(crate) inboxes: Vec<Receiver<CoreCommand>>,
     pub(crate) commands: Sender<SinkCommand>,
     pub(crate) released: Receiver<(CoreIndex, Slot)>,
-    pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) questions: Questions,
     pub(crate) stats: Arc<SinkStats>,
     /// Time that passed, on top of [`START`].
     pub(crate) clock_ms: Arc<AtomicU64>,
@@ -254,7 +255,7 @@ pub(crate) fn folder() -> TempDir {
     folder.expect("a directory")
 }
 
-/// Questions that wait in a bed.
+/// Questions that wait in each lane of a bed.
 pub(crate) const QUESTIONS_MAX: usize = 52;
 
 /// The configuration of a bed.
@@ -291,7 +292,7 @@ struct Place {
     pace_ms: u64,
     /// Commands that an inbox holds.
     inbox: usize,
-    /// Questions that wait for whoever asks them.
+    /// Questions that wait in a lane for whoever asks them.
     questions: usize,
 }
 
@@ -396,7 +397,7 @@ impl Bed {
         let stats = Arc::new(SinkStats::new((0..cores).map(CoreIndex)));
         let (commands, take_commands) = bounded(1_000);
         let (send_released, released) = bounded(4);
-        let (send_questions, questions) = mpsc::channel(questions_max);
+        let (send_questions, questions) = lanes_of(questions_max);
         let inside = Inside {
             links,
             commands: take_commands,
@@ -421,6 +422,12 @@ impl Bed {
             pace_ms,
             seq: 0,
         })
+    }
+
+    /// What the verifiers are to be asked next.
+    pub(crate) fn next_question(&mut self) -> Option<Question> {
+        let Questions { quick, slow } = &mut self.questions;
+        quick.try_recv().or_else(|_| slow.try_recv()).ok()
     }
 
     /// The wall clock.

@@ -102,7 +102,9 @@ impl Core {
         } else if end.unheard_at.is_some() {
             return self.ask_again(slot, now);
         } else {
+            let was_down = self.targets.stays_down(slot);
             self.targets.judged(slot, end.outcome.verdict());
+            self.count_network(&end, was_down);
             self.account_probed(end);
         }
         self.reschedule(slot, now);
@@ -133,9 +135,6 @@ impl Core {
             ..
         } = outcome;
         self.histograms.record(&phases, lag_us, reap_us);
-        if let (Some(network), Some(is_dark)) = (end.network, networks::is_dark(&outcome)) {
-            self.networks.count(network, is_dark, self.last_turn);
-        }
         let [_, _, tls, ttfb, ..] = outcome.phases.values();
         // A handshake is through when something was asked after it, or nothing was to be asked.
         let succeeded = outcome.failure().is_none() || outcome.has(flags::HTTP_VERIFIED);
@@ -148,6 +147,14 @@ impl Core {
             self.send_evidence(evidence);
         }
         self.send(outcome);
+    }
+
+    /// A site that `was_down` says nothing of its network by being down still.
+    fn count_network(&mut self, end: &End, was_down: bool) {
+        let is_dark = networks::is_dark(&end.outcome).filter(|is_dark| !(*is_dark && was_down));
+        if let (Some(network), Some(is_dark)) = (end.network, is_dark) {
+            self.networks.count(network, is_dark, self.last_turn);
+        }
     }
 
     fn count_handshake(&mut self, outcome: Outcome) {

@@ -231,9 +231,17 @@ fn networks_are_dark_while_nothing_of_theirs_answers_and_turns_that_come_late_ar
     bench.sim.world_mut().dark = true;
     bench.run_s(20);
     assert_eq!(dark(&bench), 3);
+    // Lesson: three sites that were known to be down for hours were three dark networks.
+    bench.run_s(90);
+    assert_eq!(dark(&bench), 0, "what stays down is no news");
     bench.sim.world_mut().dark = false;
     bench.run_s(15);
     assert_eq!(dark(&bench), 0);
+    bench.sim.world_mut().dark = true;
+    bench.run_s(20);
+    assert_eq!(dark(&bench), 3, "news again");
+    bench.sim.world_mut().dark = false;
+    bench.run_s(15);
     bench.sim.world_mut().stalls = 2_000;
     bench.run_s(60);
     let late = bench.stats.snapshot().turns_late;

@@ -219,6 +219,7 @@ impl Scrape {
         let states = [
             ("active", active),
             ("suspected", counters.suspected),
+            ("unconfirmed", counters.unconfirmed),
             ("seems_down", counters.open_seems_down),
             ("down", counters.open_down),
             ("degraded", counters.open_degraded),

@@ -167,6 +167,14 @@ pub(super) fn status(answer: &Value) -> String {
         ("lag".to_owned(), lags(&answer["lag_us"])),
         ("journal".to_owned(), journal(&answer["sink"])),
     ];
+    let waiting = number(&answer["targets"]["unconfirmed"]);
+    if waiting > 0 {
+        let told = format!(
+            "{waiting} failing targets WAIT FOR CONFIRMATION: too few verifiers say anything of \
+             them (`ringwatch doctor` asks each)"
+        );
+        lines.push(("verifiers".to_owned(), told));
+    }
     if answer["legacy"].is_object() {
         lines.push(("legacy".to_owned(), legacy(&answer["legacy"])));
     }
@@ -495,7 +503,8 @@ mod tests {
             "version": "0.1.0", "pid": 77, "state": "running", "uptime_s": 61,
             "driver": "io_uring", "store": "sqlite:/d/ringwatch.db", "admin": "127.0.0.1:9470",
             "balanced": true, "required_rate_per_s": 1.25, "fleet": account, "lag_us": lag,
-            "targets": { "active": 9, "seems_down": 1, "down": 2, "refused": 3 },
+            "targets": { "active": 9, "seems_down": 1, "down": 2, "refused": 3,
+                "unconfirmed": 1 },
             "verdicts": { "up": 3, "degraded": 0, "down": 2, "unknown": 2 },
             "failures": { "connect.refused": 1, "dns.nxdomain": 1, "http.status": 0,
                 "safety.blocked": 2 },

@@ -11,14 +11,13 @@ use crossbeam_channel::{Receiver, Sender};
 use model::inbox::{CoreCommand, OneShotReport};
 use model::limits::{DNS_SICK_NAMES_MIN, DNS_SOCKETS_PER_UPSTREAM};
 use model::{CoreIndex, Slot};
-use persist::{CoreLink, PersistError, Question, SinkCommand, SinkConfig};
+use persist::{CoreLink, PersistError, Questions, SinkCommand, SinkConfig};
 use prober::SharedConfig;
 use prober::resolver::{IpPolicy, ResolverConfig};
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use store::{JournalId, Store, StoreUrl};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 
 use super::checked::Checked;
 use super::lease;
@@ -42,7 +41,7 @@ pub(super) struct RunningSink {
     pub(super) commands: Sender<SinkCommand>,
     pub(super) released: Receiver<(CoreIndex, Slot)>,
     /// What the verifiers are to be asked, until somebody takes it.
-    pub(super) questions: Option<mpsc::Receiver<Question>>,
+    pub(super) questions: Option<Questions>,
     pub(super) journal: JournalId,
     pub(super) thread: Option<JoinHandle<Result<(), PersistError>>>,
 }

@@ -78,7 +78,7 @@ mod tests {
         let set: Vec<_> = kinds.iter().filter(|(_, is_set)| *is_set).collect();
         let set: Vec<_> = set.into_iter().map(|(kind, _)| *kind).collect();
         assert_eq!(set, ["ports", "failures", "stalled", "journal"]);
-        assert_eq!(kinds.len(), 14);
+        assert_eq!(kinds.len(), 15);
         let object = object(&health, &sink);
         assert_eq!(object["signals"], json!(["ports", "stalled"]));
         assert_eq!(object["stance"], "deferring");

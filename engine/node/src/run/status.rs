@@ -45,6 +45,7 @@ pub(crate) async fn object(view: &View) -> Value {
             "seems_down": sink.counters.open_seems_down,
             "down": sink.counters.open_down,
             "suspected": sink.counters.suspected,
+            "unconfirmed": sink.counters.unconfirmed,
             "refused": view.refusals.now(),
         },
         "states": states(view, &total, sink),

@@ -74,6 +74,7 @@ impl Troubles {
             self.doubts(sink, now),
             self.excused(sink, now),
             self.no_route(sink, now),
+            self.unconfirmed(sink, now),
         ];
         found.into_iter().flatten().collect()
     }
@@ -122,6 +123,19 @@ impl Troubles {
         };
         let goes_on = signals.has(Signals::NO_ROUTE);
         goes_on.then(|| self.complaint("no_route", now, text))?
+    }
+
+    /// A target that nobody confirms is neither up nor down, and nobody is called for it.
+    fn unconfirmed(&mut self, sink: &SinkCounters, now: MonoUs) -> Option<Complaint> {
+        let targets = sink.unconfirmed;
+        let text = || {
+            format!(
+                "{targets} failing targets wait for confirmation, because too few verifiers say \
+                 anything of them: `ringwatch doctor` asks each verifier, and \
+                 ringwatch_verifier_nonvotes_total says why they have no votes"
+            )
+        };
+        (targets > 0).then(|| self.complaint("unconfirmed", now, text))?
     }
 
     fn held(&mut self, cores: &[CoreSnapshot], now: MonoUs) -> Option<Complaint> {
@@ -255,12 +269,14 @@ mod tests {
         let sink = SinkCounters {
             journal_alarm: 1,
             journal_bytes: 99,
+            unconfirmed: 4,
             signals: u64::from(
                 Signals::LOOP_LAG
                     .and(Signals::STALLED)
                     .and(Signals::CHECKS_EXCUSED)
                     .and(Signals::NO_ROUTE)
                     .and(Signals::NO_RESOLVER)
+                    .and(Signals::UNCONFIRMED)
                     .bits(),
             ),
             ..SinkCounters::default()
@@ -276,10 +292,11 @@ mod tests {
             "failing checks are doubted, because the trouble may be ours (loop_lag, stalled): ",
             "timeouts are not known, because the loop of a probe core stood still",
             "this machine finds no way to targets that were well",
+            "4 failing targets wait for confirmation, because too few verifiers say anything of",
         ]) {
             assert!(text.starts_with(start), "{text}");
         }
-        assert_eq!(texts.len(), 8);
+        assert_eq!(texts.len(), 9);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use model::check::Check;
-use model::target::TargetConfig;
+use model::target::{Header, TargetConfig};
 use model::{FieldError, Target, TargetSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,6 +52,10 @@ pub(super) struct CheckRequest {
     /// Custom headers by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) headers: BTreeMap<String, String>,
+    /// The same, one by one, where a name has several: what a list of them would be is left to no
+    /// reading, and may be longer than a header is. Not in the protocol of old.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) header_lines: Vec<String>,
     /// `follow`, `alert` or `fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) redirect_policy: Option<String>,
@@ -127,12 +131,19 @@ impl CheckRequest {
             forbidden: http.forbidden.clone(),
         };
         for header in &http.headers {
-            // Several fields of a name are one with a list (RFC 9110, section 5.3).
+            // Several fields of a name are one with a list (RFC 9110, section 5.3); cookies are not
+            // apart by commas (RFC 6265, section 4.2.1).
+            let is_cookie = header.name().eq_ignore_ascii_case("cookie");
+            let comma = if is_cookie { "; " } else { ", " };
             let value = self.headers.entry(header.name().to_owned()).or_default();
             if !value.is_empty() {
-                value.push_str(", ");
+                value.push_str(comma);
             }
             value.push_str(header.value());
+        }
+        if self.headers.len() < http.headers.len() {
+            let line = |header: &Header| format!("{}: {}", header.name(), header.value());
+            self.header_lines = http.headers.iter().map(line).collect();
         }
     }
 
@@ -149,6 +160,11 @@ impl CheckRequest {
             other => other,
         });
         let header = |(name, value): (&String, &String)| format!("{name}: {value}");
+        let headers = if self.header_lines.is_empty() {
+            self.headers.iter().map(header).collect()
+        } else {
+            self.header_lines.clone()
+        };
         let spec = TargetSpec {
             group_id: Some(self.blog_id),
             url: self.url.clone(),
@@ -158,7 +174,7 @@ impl CheckRequest {
             redirect: self.redirect_policy.clone(),
             keyword: self.body_rules.required.first().cloned(),
             forbidden: self.body_rules.forbidden.clone(),
-            headers: self.headers.iter().map(header).collect(),
+            headers,
             expect_status: self.expect_status.clone(),
             send: self.send.clone(),
             expect: self.expect.clone(),
@@ -324,14 +340,34 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_name_become_one_with_a_list() {
+    fn fields_of_a_name_become_one_with_a_list_for_who_knows_no_lines() {
         let spec = TargetSpec {
             url: "http://a.example/".into(),
-            headers: vec!["X-A: 1".into(), "X-A: 2".into()],
+            headers: ["X-A: 1", "Cookie: a=1", "X-A: 2", "Cookie: b=2"]
+                .map(String::from)
+                .into(),
             ..TargetSpec::default()
         };
         let asked = CheckRequest::of("r".into(), &target(&spec));
         assert_eq!(asked.headers["X-A"], "1, 2");
+        assert_eq!(asked.headers["Cookie"], "a=1; b=2");
+    }
+
+    /// Lesson: two headers of a name were one that was too long for any target, so that no verifier
+    /// could ever confirm an outage of theirs.
+    #[test]
+    fn headers_that_are_too_long_for_one_are_asked_for_as_they_are() {
+        let long = "x".repeat(3_000);
+        let spec = TargetSpec {
+            url: "http://a.example/".into(),
+            headers: ["X-A", "X-B", "X-A"]
+                .map(|name| format!("{name}: {long}"))
+                .into(),
+            ..TargetSpec::default()
+        };
+        let target = target(&spec);
+        let asked = CheckRequest::of("r".into(), &target);
+        assert_eq!(asked.parse().expect("valid"), target.config);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Node {
         let mut mint = std::mem::take(&mut self.mint);
         let mut context = NodeContext {
             node: "here",
-            not_known: 7,
+            affected: 7,
             now: self.now(),
             ids: &mut mint,
         };

@@ -283,6 +283,25 @@ fn what_canaries_vouch_for_is_what_they_answered_and_nobody_vouches_for_all() {
 }
 
 #[test]
+fn who_waits_for_verifiers_in_vain_doubts_nothing_and_is_told_of_after_five_minutes() {
+    let mut node = Node::default();
+    node.pressure.unconfirmed(1);
+    assert_eq!(node.run(300, 0), Stance::Clear);
+    assert!(node.pressure.signals().has(Signals::UNCONFIRMED));
+    assert_eq!(node.notices, []);
+    node.run(1, 0);
+    node.pressure.unconfirmed(0);
+    node.run(125, 0);
+    assert_eq!(
+        node.notices,
+        [
+            (301, NodeIncident::Suppressing, true),
+            (421, NodeIncident::Suppressing, false)
+        ]
+    );
+}
+
+#[test]
 fn short_breaks_do_not_reset_the_five_minutes() {
     let mut node = Node::default();
     for _ in 0..3 {
@@ -387,6 +406,41 @@ fn silent_canaries_and_three_dark_networks_isolate_and_that_is_all_that_is_said(
     );
 }
 
+/// Lesson: with a check every few seconds the node was isolated between any two good ones, while
+/// three sites and the canaries were down.
+#[test]
+fn where_few_checks_come_one_answer_since_the_canaries_are_silent_is_enough_for_a_network() {
+    let gone = Health {
+        dark_networks: 3,
+        ..canaries(3, 0)
+    };
+    let mut node = Node::default();
+    let turn = |node: &mut Node, second, results, failing| {
+        let drained = Share { results, failing };
+        node.pressure.drained(drained, at(second).mono);
+        let _ = node.pressure.turn(0, at(second));
+        node.pressure.stance()
+    };
+    node.health(gone);
+    assert_eq!(turn(&mut node, 1, 5, 4), Stance::Clear);
+    for (second, failing) in [(12, 0), (13, 1), (40, 0), (50, 9)] {
+        let stance = turn(&mut node, second, failing, failing);
+        assert_eq!(stance, Stance::Clear, "{second}");
+    }
+    // Nine of ten of ten say more than one that is near.
+    assert_eq!(turn(&mut node, 51, 1, 1), Stance::Isolated);
+    assert_eq!(
+        turn(&mut node, 60, 2, 0),
+        Stance::Doubting,
+        "what began before"
+    );
+    assert_eq!(turn(&mut node, 100, 0, 0), Stance::Clear);
+    // Another silence, in which nobody answered.
+    node.health(canaries(3, 3));
+    node.health(gone);
+    assert_eq!(turn(&mut node, 110, 0, 0), Stance::Isolated);
+}
+
 #[test]
 fn isolation_goes_on_without_a_check_until_a_canary_or_a_target_answers() {
     let gone = Health {
@@ -486,7 +540,7 @@ fn every_set_of_signals_is_a_number_and_names_are_told_apart() {
         assert_eq!(signals.names().count() as u32, bits.count_ones());
     }
     let names: HashSet<_> = Signals::NONE.each().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 13);
+    assert_eq!(names.len(), Signals::COUNT);
 }
 
 #[test]

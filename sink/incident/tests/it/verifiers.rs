@@ -80,8 +80,9 @@ fn every_vote_is_kept_with_the_transition_that_it_led_to() {
         .iter()
         .map(|vote| (vote.says, vote.rtt_ms))
         .collect();
-    assert_eq!(results, [(Down, Some(40)), (Failed, None), (Down, None)]);
-    let error = votes.results[1].error.as_deref();
+    // Votes first.
+    assert_eq!(results, [(Down, Some(40)), (Down, None), (Failed, None)]);
+    let error = votes.results[2].error.as_deref();
     assert_eq!(error, Some("no answer within 15 s"));
     life.check((None, MINUTE));
     assert_eq!(metadata(&life, 2).votes, None, "our own check closed it");

@@ -7,12 +7,11 @@ use incident::{Audit, AuditKind, Input};
 use model::class::Verdict;
 use model::limits::SAMPLE_SIZE;
 use model::{FactId, FailureClass, Now, Outcome, Slot};
-use tokio::sync::mpsc::error::TrySendError;
 
 use super::Sink;
 use crate::apply::FactStore;
-use crate::handle::Question;
 use crate::incidents::Key;
+use crate::questions::Question;
 use crate::slots::Tenant;
 
 impl<S: FactStore> Sink<S> {
@@ -45,20 +44,11 @@ impl<S: FactStore> Sink<S> {
 
     /// Whether there was room for it beside `reserved` others, and somebody to ask.
     fn put(&mut self, question: Question, reserved: usize) -> bool {
-        if self.questions.capacity() <= reserved {
-            self.ledger.counters.questions_refused += 1;
-            return false;
-        }
-        match self.questions.try_send(question) {
-            Ok(()) => {
-                self.ledger.counters.questions += 1;
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
-                self.ledger.counters.questions_refused += 1;
-                false
-            }
-        }
+        let is_put = self.questions.put(question, reserved);
+        let counters = &mut self.ledger.counters;
+        counters.questions += u64::from(is_put);
+        counters.questions_refused += u64::from(!is_put);
+        is_put
     }
 
     /// While many checks fail, puts questions about some of those that were just drained: whether
@@ -89,8 +79,8 @@ impl<S: FactStore> Sink<S> {
         }
     }
 
-    /// Up to `max` drained failures that pressure casts doubt on, of targets that are not known to
-    /// be down, and in no window.
+    /// Up to `max` drained failures that pressure casts doubt on, of targets that have no open
+    /// event, and are in no window.
     fn failing(&self, max: usize, now: Now) -> Vec<(Key, Outcome)> {
         let cores = self.cores.iter().enumerate();
         let drained = cores.flat_map(|(number, core)| {
@@ -104,7 +94,7 @@ impl<S: FactStore> Sink<S> {
         let in_doubt = |(key, outcome): &(Key, Outcome)| {
             outcome.verdict() == Verdict::Down
                 && outcome.failure().is_some_and(FailureClass::may_be_ours)
-                && !self.incidents.is_down(*key)
+                && !self.incidents.is_failing(*key)
                 && !self.is_maintained(*key, now)
         };
         drained.filter(in_doubt).take(max).collect()
@@ -175,7 +165,6 @@ impl<S: FactStore> Sink<S> {
 
     /// Gauges of it all.
     pub(super) fn publish_asking(&mut self) {
-        let waiting = self.questions.max_capacity() - self.questions.capacity();
-        self.ledger.counters.questions_waiting = waiting as u64;
+        self.ledger.counters.questions_waiting = self.questions.waiting() as u64;
     }
 }

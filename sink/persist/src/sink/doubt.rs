@@ -36,14 +36,17 @@ impl<S: FactStore> Sink<S> {
             .map(|slots| slots.registered() as u64)
             .sum();
         self.pressure.lost(lost, fleet, now.mono);
-        let not_known = self.not_known();
-        for notice in self.pressure.turn(not_known, now) {
+        self.pressure
+            .unconfirmed(self.incidents.tally().unconfirmed);
+        let affected = self.affected();
+        for notice in self.pressure.turn(affected, now) {
             Self::tell_operator(notice);
         }
     }
 
-    /// What says nothing does not count, nor who is known to be down, or fails in a window: a part
-    /// of the fleet that is off by choice would else be many failures for hours.
+    /// What says nothing does not count, nor who is known to fail, or fails in a window: a part of
+    /// the fleet that is off, or waits for verifiers that are, would else be many failures for
+    /// hours.
     fn weigh(&self, core: u16, outcome: &Outcome, now: Now, drained: &mut Share) {
         if outcome.class == 0 {
             drained.results += 1;
@@ -53,7 +56,7 @@ impl<S: FactStore> Sink<S> {
         let key = Key { core, slot };
         match outcome.verdict() {
             Verdict::Unknown => {}
-            Verdict::Down if self.incidents.is_down(key) || self.is_maintained(key, now) => {}
+            Verdict::Down if self.incidents.is_failing(key) || self.is_maintained(key, now) => {}
             verdict => {
                 drained.results += 1;
                 drained.failing += u64::from(verdict == Verdict::Down);
@@ -102,6 +105,11 @@ impl<S: FactStore> Sink<S> {
         self.unknown().targets
     }
 
+    /// The same, and those that wait for confirmation in vain.
+    pub(super) fn affected(&self) -> u64 {
+        self.not_known() + self.incidents.tally().unconfirmed
+    }
+
     /// Says it; the incident in the store follows in the same turn.
     fn tell_operator(notice: Notice) {
         let Notice {
@@ -111,51 +119,17 @@ impl<S: FactStore> Sink<S> {
             signals,
             targets,
         } = notice;
-        let only = |told: Signals| signals.without(told).is_empty();
-        let is_excused = only(Signals::CHECKS_EXCUSED);
-        let is_lost = only(
-            Signals::NO_ROUTE
-                .and(Signals::NO_RESOLVER)
-                .and(Signals::CUT_OFF),
-        );
+        let text = if begins {
+            begun(signals)
+        } else {
+            over(signals)
+        };
         let signals: Vec<&str> = signals.names().collect();
         let (incident, since_unix_ms) = (incident.as_str(), since.0);
-        if begins && is_excused {
-            tracing::error!(
-                incident,
-                ?signals,
-                targets,
-                since_unix_ms,
-                "checks go on being excused as trouble of ours, and say nothing of their targets \
-                 meanwhile: this machine is too slow for its checks, or stands still now and then"
-            );
-        } else if begins && is_lost {
-            tracing::error!(
-                incident,
-                ?signals,
-                targets,
-                since_unix_ms,
-                "targets that were well stay unknown, because this machine finds no way to them \
-                 (no_route) or its resolvers do not speak of their names (no_resolver): see to its \
-                 routes and resolvers; outages of these targets are missed meanwhile"
-            );
-        } else if begins {
-            tracing::error!(
-                incident,
-                ?signals,
-                targets,
-                since_unix_ms,
-                "failing checks are not believed, because the trouble may be ours: outages that \
-                 begin now may be missed; see to the signals"
-            );
+        if begins {
+            tracing::error!(incident, ?signals, targets, since_unix_ms, "{text}");
         } else {
-            tracing::info!(
-                incident,
-                ?signals,
-                targets,
-                since_unix_ms,
-                "failing checks are believed again"
-            );
+            tracing::info!(incident, ?signals, targets, since_unix_ms, "{text}");
         }
     }
 
@@ -172,5 +146,37 @@ impl<S: FactStore> Sink<S> {
         counters.doubting = u64::from(stance.suppresses());
         counters.deferring = u64::from(stance == Stance::Deferring);
         counters.signals = u64::from(signals.bits());
+    }
+}
+
+/// What the operator is told of trouble with these `signals`.
+fn begun(signals: Signals) -> &'static str {
+    let only = |told: Signals| signals.without(told).is_empty();
+    let lost = Signals::NO_ROUTE
+        .and(Signals::NO_RESOLVER)
+        .and(Signals::CUT_OFF);
+    if only(Signals::CHECKS_EXCUSED) {
+        "checks go on being excused as trouble of ours, and say nothing of their targets \
+         meanwhile: this machine is too slow for its checks, or stands still now and then"
+    } else if only(Signals::UNCONFIRMED) {
+        "failing targets are not confirmed as down, because too few verifiers say anything of \
+         them: `ringwatch doctor` asks each verifier; see to those that do not answer, and to what \
+         they may not check"
+    } else if only(lost) {
+        "targets that were well stay unknown, because this machine finds no way to them \
+         (no_route) or its resolvers do not speak of their names (no_resolver): see to its \
+         routes and resolvers; outages of these targets are missed meanwhile"
+    } else {
+        "failing checks are not believed, because the trouble may be ours: outages that \
+         begin now may be missed; see to the signals"
+    }
+}
+
+/// The same when it is over.
+fn over(signals: Signals) -> &'static str {
+    if signals == Signals::UNCONFIRMED {
+        "no failing target waits for the word of verifiers in vain any more"
+    } else {
+        "failing checks are believed again"
     }
 }

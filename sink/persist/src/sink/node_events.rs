@@ -20,7 +20,7 @@ impl<S: FactStore> Sink<S> {
         for Resumed { event, transitions } in own {
             let mut context = NodeContext {
                 node: &self.node,
-                not_known: 0,
+                affected: 0,
                 now,
                 ids: &mut self.mint,
             };
@@ -38,10 +38,10 @@ impl<S: FactStore> Sink<S> {
         if self.tenure.is_lost() {
             return;
         }
-        let not_known = self.not_known();
+        let affected = self.affected();
         let mut context = NodeContext {
             node: &self.node,
-            not_known,
+            affected,
             now,
             ids: &mut self.mint,
         };

@@ -5,7 +5,7 @@ use incident::{Audit, AuditKind, Context, Effect, Incident, Input, Subject, step
 use model::class::Verdict;
 use model::outcome::{PHASE_ABSENT, flags};
 use model::target::Method;
-use model::{Now, Outcome, Slot, UnixMs};
+use model::{FailureClass, Now, Outcome, Slot, UnixMs};
 use store::HistoryRow;
 
 use super::Sink;
@@ -21,12 +21,15 @@ pub(super) struct Stepped {
     pub(super) is_edge: bool,
     /// The check said something of the target.
     pub(super) is_known: bool,
+    /// It is a first failure that waits: our own trouble may show yet.
+    begins_hold: bool,
 }
 
 impl Stepped {
     const NOTHING: Self = Self {
         is_edge: false,
         is_known: true,
+        begins_hold: false,
     };
 }
 
@@ -92,7 +95,7 @@ impl<S: FactStore> Sink<S> {
             Admission::Coalesced => {
                 account.coalesced += 1;
                 if KEEPS_HEALTHY {
-                    self.keep_check(core, outcome, false, now);
+                    self.keep_check(core, outcome, Stepped::NOTHING, now);
                 }
             }
             Admission::Discarded => {
@@ -140,14 +143,15 @@ impl<S: FactStore> Sink<S> {
         } else {
             slots.not_known(key.slot, outcome.failure().and_then(Missed::of));
         }
-        self.keep_check(core, outcome, stepped.is_edge, now);
+        self.keep_check(core, outcome, stepped, now);
     }
 
-    /// Gives a check to the history, if that wants it.
-    fn keep_check(&mut self, core: u16, outcome: &Outcome, is_edge: bool, now: Now) {
+    /// Gives a check to the history, if that wants it. One that is held waits there, too: nobody
+    /// knows yet whose failure it is.
+    fn keep_check(&mut self, core: u16, outcome: &Outcome, stepped: Stepped, now: Now) {
         let tenant = self.slots[usize::from(core)].tenant(outcome.slot.0);
-        let Some(tenant) = tenant.filter(|of| self.history.wants(of.target, outcome, is_edge))
-        else {
+        let wants = |of: &Tenant| self.history.wants(of.target, outcome, stepped.is_edge);
+        let Some(tenant) = tenant.filter(wants) else {
             return;
         };
         let row = HistoryRow {
@@ -156,11 +160,16 @@ impl<S: FactStore> Sink<S> {
             group_id: tenant.group_id,
             method: tenant.method.map_or("", Method::as_str),
             status: outcome.status,
-            class: outcome.failure(),
+            class: outcome.failure().map(|class| believed(class, stepped)),
             phases: outcome.phases,
             checked_at: outcome.started.get(),
         };
-        self.history.push(row, now.mono);
+        if stepped.begins_hold {
+            let slot = outcome.slot.0;
+            self.history.hold(Key { core, slot }, row, now.mono);
+        } else {
+            self.history.push(row, now.mono);
+        }
     }
 
     /// Moves one target's incident and keeps what follows until it is durable.
@@ -181,12 +190,14 @@ impl<S: FactStore> Sink<S> {
             ids: &mut self.mint,
         };
         let before = self.incidents.get(key);
-        let was_clear = before.is_clear();
+        let (was_clear, was_held) = (before.is_clear(), before.is_held());
         let known = |incident: &Incident| (incident.http_state(), incident.is_suspected());
         let known_before = known(&before);
         let (after, effects) = step(before, input, &mut context);
+        let is_held = after.is_held();
         let mut stepped = Stepped {
             is_edge: known(&after) != known_before,
+            begins_hold: is_held && !was_held,
             ..Stepped::NOTHING
         };
         // Most of a storm that is not known ends here: nothing is kept of a target without trouble.
@@ -198,6 +209,10 @@ impl<S: FactStore> Sink<S> {
         for effect in effects {
             stepped.is_known &= effect != Effect::NotKnown;
             self.follow(effect, key, &tenant, now);
+        }
+        if was_held && !is_held {
+            let believed = |class| believed(class, stepped);
+            self.history.settle(key, believed, now.mono);
         }
         stepped
     }
@@ -256,6 +271,15 @@ fn subject(tenant: &Tenant, windows: &Windows, now: UnixMs) -> Subject {
         interval_s,
         method,
         maintenance: windows.of_target((target, group_id), maintenance, now),
+    }
+}
+
+/// What a failure of `class` is called: one that was not believed is ours.
+fn believed(class: FailureClass, stepped: Stepped) -> FailureClass {
+    if stepped.is_known {
+        class
+    } else {
+        FailureClass::LocalPressure
     }
 }
 

@@ -401,6 +401,7 @@ mod tests {
             open_seems_down = 107 as "targets{state=\"seems_down\"} 107",
             open_down = 108 as "targets{state=\"down\"} 108",
             suspected = 109 as "targets{state=\"suspected\"} 109",
+            unconfirmed = 125 as "targets{state=\"unconfirmed\"} 125",
             unclaimed_events = 110 as "unclaimed_events{} 110",
             evidence_waiting = 111 as "evidence_waiting{} 111",
             held_commands = 112 as "held_commands{} 112",

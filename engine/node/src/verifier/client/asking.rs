@@ -7,9 +7,11 @@ use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
 use cores::Clock;
 use crossbeam_channel::Sender;
-use model::limits::{VERIFIER_BATCH_MAX, VERIFIER_BATCHES_MAX, VERIFIER_HEADROOM_MS};
-use model::{FactId, FailureClass};
-use persist::{Answer, Question, Says, SinkCommand};
+use model::FactId;
+use model::limits::{
+    VERIFIER_BATCH_MAX, VERIFIER_BATCHES_MAX, VERIFIER_HEADROOM_MS, VERIFIER_QUICK_BATCHES_MAX,
+};
+use persist::{Answer, Question, Questions, Says, SinkCommand};
 use store::Store;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -17,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::link::TooLong;
 use super::panel::{Member, Panel};
-use super::reading::{Asked, Reading, Told, read, set_aside_edited};
+use super::reading::{Asked, Reading, read, set_aside_edited};
 use super::stats::NonVote;
 use super::supervised::{AGAIN, count_broken, keep_going};
 use super::targets::{Found, Targets};
@@ -80,70 +82,107 @@ impl Asker {
 
     /// Asks until nobody has a question any more, also after a task of it broke. What is under way
     /// ends with it.
-    pub(crate) async fn run(self, questions: mpsc::Receiver<Question>) {
+    pub(crate) async fn run(self, questions: Questions) {
         let questions = Arc::new(Mutex::new(questions));
         let start = || {
             let (shared, questions) = (Arc::clone(&self.shared), Arc::clone(&questions));
-            async move { shared.take(&mut *questions.lock().await).await }
+            async move { shared.take_all(&mut *questions.lock().await).await }
         };
         keep_going(&self.shared.view.verifiers, AGAIN, start).await;
     }
 }
 
 impl Shared {
-    /// Asks until nobody has a question any more.
-    async fn take(self: Arc<Self>, questions: &mut mpsc::Receiver<Question>) {
-        let places = Arc::new(Semaphore::new(VERIFIER_BATCHES_MAX));
+    /// Asks until nobody has a question any more: those of each pace for themselves, since the
+    /// service answers a batch when its last check ends.
+    async fn take_all(self: Arc<Self>, questions: &mut Questions) {
+        let lanes = Arc::new(Lanes::default());
+        let Questions { quick, slow } = questions;
+        tokio::join!(
+            Arc::clone(&self).take(quick, &lanes, |lanes| &lanes.quick),
+            Arc::clone(&self).take(slow, &lanes, |lanes| &lanes.slow),
+        );
+    }
+
+    async fn take(
+        self: Arc<Self>,
+        questions: &mut mpsc::Receiver<Question>,
+        lanes: &Arc<Lanes>,
+        lane: fn(&Lanes) -> &Lane,
+    ) {
         let mut under_way = JoinSet::new();
-        let shared = self;
-        while let Some(batch) = gather(questions, &places).await {
-            for part in by_pace(batch) {
-                let place = Arc::clone(&places).acquire_owned().await;
-                let Ok(place) = place else { return };
-                let (shared, places) = (Arc::clone(&shared), Arc::clone(&places));
-                under_way.spawn(async move {
-                    Arc::clone(&shared).ask(part).await;
-                    drop(place);
-                    shared.publish(&places);
-                });
-            }
-            count_broken(&mut under_way, &shared.view.verifiers);
-            shared.publish(&places);
+        let Lane { places, .. } = lane(lanes);
+        while let Some(batch) = lane(lanes).gather(questions).await {
+            let Ok(place) = Arc::clone(places).acquire_owned().await else {
+                return;
+            };
+            let (shared, all) = (Arc::clone(&self), Arc::clone(lanes));
+            under_way.spawn(async move {
+                Arc::clone(&shared).ask(batch).await;
+                drop(place);
+                shared.publish(&all);
+            });
+            count_broken(&mut under_way, &self.view.verifiers);
+            self.publish(lanes);
         }
     }
 }
 
-/// The next questions, at most a batch of them; `None`: there will be no more. The more is under
-/// way, the longer they are gathered, so that a storm goes out in full batches.
-async fn gather(
-    questions: &mut mpsc::Receiver<Question>,
-    places: &Semaphore,
-) -> Option<Vec<Question>> {
-    // Nothing is taken before it can be handed on: what waits is seen to wait.
-    let permit = places.acquire().await.ok()?;
-    drop(permit);
-    let under_way = VERIFIER_BATCHES_MAX - places.available_permits();
-    let pause = (GATHER * (1 + under_way as u32)).min(GATHER_MAX);
-    let mut batch = Vec::new();
-    batch.push(questions.recv().await?);
-    if questions.len() + 1 < VERIFIER_BATCH_MAX {
-        sleep(pause).await;
-    }
-    while batch.len() < VERIFIER_BATCH_MAX
-        && let Ok(question) = questions.try_recv()
-    {
-        batch.push(question);
-    }
-    Some(batch)
+/// Places of the batches that are under way, by pace.
+struct Lanes {
+    quick: Lane,
+    slow: Lane,
 }
 
-/// Those that fail at once do not wait for those that need their whole time.
-fn by_pace(batch: Vec<Question>) -> impl Iterator<Item = Vec<Question>> {
-    use FailureClass::{ConnectTimeout, DnsTimeout, HttpTimeout, TlsTimeout};
-    let timeouts = [ConnectTimeout, DnsTimeout, HttpTimeout, TlsTimeout];
-    let is_slow = |question: &Question| question.class.is_none_or(|c| timeouts.contains(&c));
-    let (slow, fast): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_slow);
-    [fast, slow].into_iter().filter(|part| !part.is_empty())
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            quick: Lane::new(VERIFIER_QUICK_BATCHES_MAX),
+            slow: Lane::new(VERIFIER_BATCHES_MAX - VERIFIER_QUICK_BATCHES_MAX),
+        }
+    }
+}
+
+impl Lanes {
+    fn under_way(&self) -> usize {
+        self.quick.under_way() + self.slow.under_way()
+    }
+}
+
+struct Lane {
+    places: Arc<Semaphore>,
+    max: usize,
+}
+
+impl Lane {
+    fn new(max: usize) -> Self {
+        let places = Arc::new(Semaphore::new(max));
+        Self { places, max }
+    }
+
+    fn under_way(&self) -> usize {
+        self.max - self.places.available_permits()
+    }
+
+    /// The next questions, at most a batch of them; `None`: there will be no more. The more is
+    /// under way, the longer they are gathered, so that a storm goes out in full batches.
+    async fn gather(&self, questions: &mut mpsc::Receiver<Question>) -> Option<Vec<Question>> {
+        // Nothing is taken before it can be handed on: what waits is seen to wait.
+        let permit = self.places.acquire().await.ok()?;
+        drop(permit);
+        let pause = (GATHER * (1 + self.under_way() as u32)).min(GATHER_MAX);
+        let mut batch = Vec::new();
+        batch.push(questions.recv().await?);
+        if questions.len() + 1 < VERIFIER_BATCH_MAX {
+            sleep(pause).await;
+        }
+        while batch.len() < VERIFIER_BATCH_MAX
+            && let Ok(question) = questions.try_recv()
+        {
+            batch.push(question);
+        }
+        Some(batch)
+    }
 }
 
 /// One batch, as it goes to each verifier.
@@ -184,10 +223,9 @@ impl Batch {
 }
 
 impl Shared {
-    fn publish(&self, places: &Semaphore) {
-        let under_way = VERIFIER_BATCHES_MAX - places.available_permits();
+    fn publish(&self, lanes: &Lanes) {
         let stats = &self.view.verifiers;
-        stats.set_under_way(under_way);
+        stats.set_under_way(lanes.under_way());
         stats.set_cooling(self.panel.cooling(self.clock.mono()));
     }
 
@@ -287,10 +325,7 @@ impl Shared {
                 nothing(NonVote::Error)
             }
         };
-        // One that has a vote on anything, or says that it cannot tell, works.
-        let works = |told: &Told| matches!(told.is_down, Ok(_) | Err(NonVote::Unknown));
-        let failed = !reading.told.iter().any(works);
-        member.note(failed, self.clock.mono());
+        member.note(reading.standing(), self.clock.mono());
         reading
     }
 
@@ -319,7 +354,7 @@ mod tests {
 
     use super::*;
 
-    fn question(mint: &mut FactMint, class: Option<FailureClass>) -> Question {
+    fn question(mint: &mut FactMint) -> Question {
         let target = TargetId::new(7).expect("positive");
         Question {
             request: mint.mint(target.shard(), UnixMs(1_800_000_000_000)),
@@ -327,42 +362,27 @@ mod tests {
             generation: Generation(1),
             core: CoreIndex(0),
             slot: Slot(0),
-            class,
+            class: None,
         }
     }
 
     #[tokio::test]
     async fn questions_that_come_together_go_together_and_no_batch_has_more_than_64() {
         let (send, mut questions) = mpsc::channel(256);
-        let places = Semaphore::new(VERIFIER_BATCHES_MAX);
+        let lane = Lane::new(2);
         let mut mint = FactMint::default();
         for _ in 0..130 {
-            let asked = question(&mut mint, None);
+            let asked = question(&mut mint);
             send.try_send(asked).expect("room");
         }
         let mut sizes = Vec::new();
         for _ in 0..3 {
-            let batch = gather(&mut questions, &places).await.expect("questions");
+            let batch = lane.gather(&mut questions).await.expect("questions");
             sizes.push(batch.len());
         }
         assert_eq!(sizes, [64, 64, 2]);
         drop(send);
-        assert_eq!(gather(&mut questions, &places).await, None);
-    }
-
-    #[test]
-    fn quick_failures_do_not_wait_for_slow_ones() {
-        let mut mint = FactMint::default();
-        let classes = [
-            Some(FailureClass::HttpStatus),
-            Some(FailureClass::ConnectTimeout),
-            Some(FailureClass::ConnectRefused),
-            None,
-        ];
-        let all: Vec<_> = classes.map(|class| question(&mut mint, class)).to_vec();
-        let parts: Vec<Vec<Question>> = by_pace(all.clone()).collect();
-        assert_eq!(parts, [vec![all[0], all[2]], vec![all[1], all[3]]]);
-        assert_eq!(by_pace(vec![all[1]]).count(), 1);
+        assert_eq!(lane.gather(&mut questions).await, None);
     }
 
     #[test]
@@ -386,7 +406,7 @@ mod tests {
             }
         };
         let asked: Vec<_> = [2_000, 9_000]
-            .map(|timeout_ms| (question(&mut mint, None), found(timeout_ms)))
+            .map(|timeout_ms| (question(&mut mint), found(timeout_ms)))
             .into();
         let batch = Batch::new(&asked);
         assert_eq!(batch.within, Duration::from_secs(14));

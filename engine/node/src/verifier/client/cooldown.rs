@@ -1,12 +1,14 @@
 //! Whether a verifier that failed may be asked again. Pure: `now` is an argument.
 
 use model::MonoUs;
-use model::limits::VERIFIER_COOLDOWN_MS;
+use model::limits::{VERIFIER_BLANKS_MAX, VERIFIER_COOLDOWN_MS};
 
 /// The pause of one verifier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cooldown {
     failures: u32,
+    /// Answers in a row that said nothing.
+    blanks: u32,
     until: Option<MonoUs>,
 }
 
@@ -27,6 +29,17 @@ impl Cooldown {
         self.until = Some(now.plus_ms(pause_ms));
     }
 
+    /// It answered, and said nothing; who goes on so has failed.
+    pub(super) fn said_nothing(&mut self, now: MonoUs) {
+        if self.is_on(now) {
+            return;
+        }
+        self.blanks = self.blanks.saturating_add(1);
+        if self.blanks >= VERIFIER_BLANKS_MAX {
+            self.failed(now);
+        }
+    }
+
     /// It answered: all is forgotten.
     pub(super) fn succeeded(&mut self) {
         *self = Self::default();
@@ -36,6 +49,21 @@ impl Cooldown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Lesson: one of two replicas whose resolver was gone took every other question, for ever.
+    #[test]
+    fn who_answers_and_goes_on_saying_nothing_is_left_out_and_one_vote_ends_that() {
+        let (mut cooldown, mut now) = (Cooldown::default(), MonoUs(0));
+        let mut say_nothing = |cooldown: &mut Cooldown| {
+            now = now.plus_ms(60_000);
+            cooldown.said_nothing(now);
+            cooldown.is_on(now)
+        };
+        assert!(!say_nothing(&mut cooldown) && !say_nothing(&mut cooldown));
+        assert!(say_nothing(&mut cooldown) && say_nothing(&mut cooldown));
+        cooldown.succeeded();
+        assert!(!say_nothing(&mut cooldown));
+    }
 
     #[test]
     fn pauses_double_up_to_their_limit_and_an_answer_ends_them() {

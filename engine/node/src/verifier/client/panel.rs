@@ -9,6 +9,7 @@ use model::MonoUs;
 
 use super::cooldown::Cooldown;
 use super::link::{Link, links};
+use super::reading::Standing;
 use crate::config::verifiers::Verifiers;
 
 /// One verifier.
@@ -77,12 +78,12 @@ impl Member {
         self.cooldown().is_on(now)
     }
 
-    /// It failed, or answered, at `now`.
-    pub(super) fn note(&self, failed: bool, now: MonoUs) {
-        if failed {
-            self.cooldown().failed(now);
-        } else {
-            self.cooldown().succeeded();
+    /// What its answer, or that there is none, says of it at `now`.
+    pub(super) fn note(&self, standing: Standing, now: MonoUs) {
+        match standing {
+            Standing::Works => self.cooldown().succeeded(),
+            Standing::Blank => self.cooldown().said_nothing(now),
+            Standing::Failed => self.cooldown().failed(now),
         }
     }
 
@@ -115,16 +116,16 @@ mod tests {
         assert_eq!(ports(MonoUs(0)), [of(1), of(2)]);
         assert_eq!(ports(MonoUs(0)), [of(3), of(2)]);
         let first = panel.call(MonoUs(0))[0].1.clone().expect("a member");
-        first.note(true, MonoUs(0));
+        first.note(Standing::Failed, MonoUs(0));
         assert_eq!(ports(MonoUs(0))[0], of(3));
         assert_eq!(ports(MonoUs(0))[0], of(3));
         let third = panel.call(MonoUs(0))[0].1.clone().expect("a member");
-        third.note(true, MonoUs(0));
+        third.note(Standing::Failed, MonoUs(0));
         assert_eq!(
             (ports(MonoUs(0)), panel.cooling(MonoUs(0))),
             (vec![None, of(2)], 2)
         );
-        third.note(false, MonoUs(1));
+        third.note(Standing::Works, MonoUs(1));
         assert_eq!(ports(MonoUs(1))[0], of(3));
     }
 }

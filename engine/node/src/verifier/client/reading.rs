@@ -8,7 +8,7 @@ use model::limits::VOTE_ERROR_MAX_BYTES;
 use serde_json::Value;
 
 use super::stats::NonVote;
-use crate::verifier::protocol::{CheckAnswer, CheckResult, Outcome};
+use crate::verifier::protocol::{CheckAnswer, CheckResult, Outcome, PROBE_SAFETY};
 
 /// What was asked of one verifier.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Told {
     pub(super) rtt_ms: Option<u32>,
     /// What went wrong, for people.
     pub(super) error: Option<String>,
+    /// The target is none that may be checked there: that says nothing of the verifier.
+    is_refused: bool,
 }
 
 impl Told {
@@ -42,8 +44,20 @@ impl Told {
             http_code: None,
             rtt_ms: None,
             error: Some(why.as_str().to_owned()),
+            is_refused: false,
         }
     }
+}
+
+/// What a whole answer says of the verifier that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has a vote on something, or may not check what it was asked about.
+    Works,
+    /// It cannot tell: once may be the target's fault, each time is its own.
+    Blank,
+    /// It is no answer.
+    Failed,
 }
 
 /// What came of each question, and how many answers were to none of them.
@@ -61,6 +75,18 @@ impl Reading {
         Self {
             told: vec![Told::nothing(why); questions],
             strays: 0,
+        }
+    }
+
+    /// What it says of who gave it.
+    pub(super) fn standing(&self) -> Standing {
+        let any = |is: fn(&Told) -> bool| self.told.iter().any(is);
+        if any(|told| told.is_down.is_ok() || told.is_refused) {
+            Standing::Works
+        } else if any(|told| told.is_down == Err(NonVote::Unknown)) {
+            Standing::Blank
+        } else {
+            Standing::Failed
         }
     }
 }
@@ -141,6 +167,7 @@ fn worth(result: Value, vantage: &str) -> Told {
         http_code: Some(result.http_code).filter(|code| *code > 0),
         rtt_ms: u32::try_from(result.rtt_ms).ok(),
         error: trouble(&result.diagnostics),
+        is_refused: result.outcome == Outcome::Unknown && result.error_code == PROBE_SAFETY,
     }
 }
 
@@ -260,6 +287,29 @@ mod tests {
         assert_eq!((*http_code, *rtt_ms), (Some(503), Some(12)));
         assert_eq!(error.as_deref(), Some("http.status: no"));
         assert_eq!(reading.told[8].error.as_deref(), Some("missing"));
+    }
+
+    #[test]
+    fn one_vote_says_that_a_verifier_works_and_what_it_may_not_check_says_nothing_of_it() {
+        let ids = requests(2);
+        let unknown = |request, error_code: u8| {
+            let mut result = result(request, "unknown", false);
+            result["error_code"] = json!(error_code);
+            result
+        };
+        let cases = [
+            (result(ids[1], "down", false), Standing::Works),
+            (unknown(ids[1], PROBE_SAFETY), Standing::Works),
+            (unknown(ids[1], 0), Standing::Blank),
+            (result(ids[1], "agent_overloaded", false), Standing::Blank),
+        ];
+        for (second, standing) in cases {
+            let reading = read_of(&ids, &answer(&[unknown(ids[0], 0), second.clone()]));
+            assert_eq!(reading.standing(), standing, "{second}");
+        }
+        let of = |why| Reading::nothing(2, why).standing();
+        assert_eq!(of(NonVote::Unknown), Standing::Blank);
+        assert_eq!(of(NonVote::Overloaded), Standing::Failed);
     }
 
     #[test]

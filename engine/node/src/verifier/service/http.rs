@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -30,6 +30,9 @@ use crate::verifier::protocol::{
 const READ: Duration = Duration::from_secs(30);
 /// Longest name of a batch or of a check, in bytes: both come back.
 const ID_MAX_BYTES: usize = 128;
+
+/// What a stranger is told ends its connection: there are not many.
+const LAST: [(HeaderName, &str); 1] = [(header::CONNECTION, "close")];
 
 /// What every answer needs.
 #[derive(Debug)]
@@ -82,18 +85,14 @@ fn refusal(code: StatusCode, outcome: &str, why: &str) -> Response {
 fn stranger() -> Response {
     let why = "a bearer token is asked for";
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-    (
-        StatusCode::UNAUTHORIZED,
-        challenge,
-        Json(json!({ "error": why })),
-    )
-        .into_response()
+    let body = Json(json!({ "error": why }));
+    (StatusCode::UNAUTHORIZED, challenge, LAST, body).into_response()
 }
 
 /// `GET /v2/status`: that it lives, for anybody; the rest for who may ask.
 async fn status(State(service): State<Arc<Service>>, headers: HeaderMap) -> Response {
     if !service.knows(&headers) {
-        return Json(json!({ "status": "OK" })).into_response();
+        return (LAST, Json(json!({ "status": "OK" }))).into_response();
     }
     let load = service.executor.load();
     let (concurrency, queue) = service.limits;

@@ -1,6 +1,6 @@
 //! What the service says to whoever asks, over a bare socket.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
@@ -135,6 +135,28 @@ fn strangers_hear_only_that_it_lives() {
         exchange(oslo.address, &bearer("GET /check", TOKEN), b"").0,
         404
     );
+}
+
+#[test]
+fn what_a_stranger_is_told_ends_its_connection() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let oslo = Service::at(dir.path(), "oslo");
+    let head = |line: &str, token: &str| {
+        let mut stream = TcpStream::connect(oslo.address).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        let asked = bearer(line, token) + "\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(asked.as_bytes()).expect("sent");
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+        head.join("\n").to_ascii_lowercase()
+    };
+    for line in ["GET /v2/status", "POST /v2/check"] {
+        assert!(
+            head(line, "another").contains("connection: close"),
+            "{line}"
+        );
+        assert!(!head(line, TOKEN).contains("connection: close"), "{line}");
+    }
 }
 
 #[test]

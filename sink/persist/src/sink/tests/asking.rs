@@ -1,16 +1,17 @@
 //! Questions to verifiers: what leaves the sink, what answers do, and what a full queue costs.
 
 use incident::quorum::{Answer, Says};
-use model::FailureClass::{ConnectTimeout, DnsServfail, HttpStatus};
+use model::FailureClass::{ConnectRefused, ConnectTimeout, DnsServfail, HttpStatus};
 use model::MonoUs;
 use model::limits::{
-    DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE, VERIFIERS_WAIT_MS,
+    DEFERRAL_MIN_MS, PRESSURE_RESULTS_MIN, PRESSURE_STICKY_MS, SAMPLE_CONFIRMING_MIN, SAMPLE_SIZE,
+    VERIFIERS_WAIT_MS,
 };
 
 use super::*;
-use crate::handle::Question;
+use crate::questions::Question;
 use crate::testbed::QUESTIONS_MAX;
-use crate::{Canaries, Health};
+use crate::{Canaries, Health, Signals};
 
 /// Room for the questions of incidents.
 const ROOM: usize = QUESTIONS_MAX - SAMPLE_SIZE;
@@ -41,7 +42,7 @@ async fn many_targets(directory: &std::path::Path) -> Bed {
 }
 
 fn asked(bed: &mut Bed) -> Vec<Question> {
-    std::iter::from_fn(|| bed.questions.try_recv().ok()).collect()
+    std::iter::from_fn(|| bed.next_question()).collect()
 }
 
 fn answer(bed: &Bed, question: Question, says: &[Says]) {
@@ -164,6 +165,50 @@ fn votes_on_an_older_configuration_are_none_on_the_new_one() {
     });
 }
 
+/// Lesson: with verifiers that said nothing a target stayed *Seems Down* for ever, and nobody was
+/// told.
+#[test]
+fn the_operator_hears_of_targets_that_wait_for_verifiers_in_vain() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = one_target(with_verifiers(dir.path())).await;
+        bed.check(0, 0, 1, Some(HttpStatus));
+        bed.turns(5).await;
+        let seen = |bed: &Bed| {
+            let counters = bed.snapshot().counters;
+            let is_told = Signals::from_bits(counters.signals as u16).has(Signals::UNCONFIRMED);
+            let doubts = counters.doubting + counters.deferring;
+            assert_eq!((counters.open_seems_down, doubts), (1, 0));
+            (counters.unconfirmed, is_told, counters.node_suppressing)
+        };
+        let (mut story, mut waited_ms) = (Vec::new(), 0);
+        while waited_ms < 10 * 60_000 {
+            for question in asked(&mut bed) {
+                answer(&bed, question, &[Says::Down, Says::Unknown]);
+            }
+            bed.turns(2).await;
+            let now = seen(&bed);
+            if story.last().is_none_or(|&(_, last)| last != now) {
+                story.push((waited_ms / 1_000, now));
+            }
+            bed.pass(1_000);
+            waited_ms += 1_000;
+        }
+        let [(0, first), (second, waits), (told, incident)] = story[..] else {
+            panic!("{story:?}")
+        };
+        assert_eq!((first, waits), ((0, false, 0), (1, true, 0)));
+        assert_eq!(incident, (1, true, 1));
+        assert!(
+            (15..20).contains(&second) && (300..320).contains(&told),
+            "{story:?}"
+        );
+        bed.check(0, 0, 1, None);
+        bed.turns(5).await;
+        assert_eq!(bed.snapshot().counters.unconfirmed, 0);
+    });
+}
+
 #[test]
 fn questions_without_room_are_counted_and_put_again() {
     let dir = tempdir().expect("a directory");
@@ -220,7 +265,7 @@ fn a_sample_finds_room_however_many_incidents_ask() {
             (ROOM as u64, 0)
         );
         for slot in own..MANY {
-            bed.check(0, slot, 1, Some(ConnectTimeout));
+            bed.check(0, slot, 1, Some(ConnectRefused));
         }
         (0..own).for_each(|slot| bed.check(0, slot, 1, None));
         bed.turns(5).await;
@@ -251,6 +296,30 @@ fn everything_that_is_in_doubt_is_sampled_and_nothing_else() {
             assert_eq!(seen, (doubting, questions), "{class}");
         });
     }
+}
+
+/// Lesson: sites that waited for verifiers who were away were many failures for as long as that
+/// took, so that every other failure was in doubt.
+#[test]
+fn who_has_an_open_event_is_no_pressure() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let mut bed = many_targets(dir.path()).await;
+        let mut pressure = Vec::new();
+        for _ in 0..2 {
+            (0..MANY).for_each(|slot| bed.check(0, slot, 1, Some(HttpStatus)));
+            bed.turns(5).await;
+            pressure.push(bed.snapshot().counters.failure_pressure);
+            bed.pass(PRESSURE_STICKY_MS);
+            bed.turns(2).await;
+        }
+        let counters = bed.snapshot().counters;
+        assert_eq!(
+            (counters.open_seems_down, counters.open_down),
+            (u64::from(MANY), 0)
+        );
+        assert_eq!(pressure, [1, 0]);
+    });
 }
 
 #[test]

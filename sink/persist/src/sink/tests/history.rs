@@ -2,13 +2,15 @@
 
 use std::num::NonZeroU32;
 
-use model::FailureClass::{ConnectRefused, HttpStatus};
+use model::FailureClass::{ConnectRefused, HttpStatus, LocalPressure};
+use model::limits::FIRST_FAILURE_HOLD_MS;
 use tempfile::tempdir;
 
 use super::{OUTAGE, one_target};
-use crate::handle::SinkConfig;
+use crate::handle::{SinkCommand, SinkConfig};
 use crate::history::HistoryMode;
 use crate::testbed::{Bed, config, on_virtual_time, target};
+use crate::{Health, Signals};
 
 /// A day of target 7: well, an outage of four checks, well again.
 const LIFE: [Option<model::FailureClass>; 12] = [
@@ -78,6 +80,45 @@ fn a_sample_keeps_all_failures_and_all_keeps_everything() {
     assert_eq!(sample.len(), 4 + 1 + 2);
     let all = kept(HistoryMode::All, &LIFE);
     assert_eq!(all, LIFE.map(|class| class.is_some()));
+}
+
+/// Lesson: a timeout that the node took for its own trouble stood in the history as the site's.
+#[test]
+fn what_was_not_believed_is_ours_in_the_history_also_when_that_shows_later() {
+    let dir = tempdir().expect("a directory");
+    on_virtual_time(async {
+        let config = SinkConfig {
+            history: HistoryMode::All,
+            ..config(dir.path())
+        };
+        let mut bed = one_target(config).await;
+        let told = |bed: &Bed, signals| {
+            let health = Health {
+                signals,
+                ..Health::default()
+            };
+            let command = SinkCommand::Health(health);
+            bed.commands.send(command).expect("room");
+        };
+        live(&mut bed, &[None, Some(ConnectRefused)]).await;
+        assert_eq!(
+            bed.snapshot().counters.history_waiting,
+            1,
+            "nobody knows yet"
+        );
+        told(&bed, Signals::LOOP_LAG);
+        bed.pass(FIRST_FAILURE_HOLD_MS);
+        live(&mut bed, &[Some(ConnectRefused), Some(HttpStatus)]).await;
+        told(&bed, Signals::NONE);
+        live(&mut bed, &[None, Some(ConnectRefused)]).await;
+        bed.pass(FIRST_FAILURE_HOLD_MS);
+        bed.turns(30).await;
+        let rows = bed.store.history.borrow();
+        let classes: Vec<_> = rows.iter().map(|row| row.class).collect();
+        let ours = Some(LocalPressure);
+        let (status, refused) = (Some(HttpStatus), Some(ConnectRefused));
+        assert_eq!(classes, [None, ours, ours, status, None, refused]);
+    });
 }
 
 #[test]
