@@ -469,8 +469,10 @@ mod tests {
 
     #[test]
     fn sites_are_checked_by_the_method_of_their_case() {
-        let rows: String = (0..sites()).map(|site| format!("http://s-{site}/\n")).collect();
-        let list = with_methods(&format!("url\n{rows}"));
+        let rows: Vec<String> = (0..sites())
+            .map(|site| format!("http://s-{site}/"))
+            .collect();
+        let list = with_methods(&format!("url\n{}\n", rows.join("\n")));
         assert!(list.starts_with("url,method\nhttp://s-0/,GET\n"));
         for (index, case) in (0..).zip(CASES) {
             let row = format!("http://s-{}/,{}\n", index * STRIDE + 1, case.method);

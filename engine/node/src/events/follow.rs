@@ -83,8 +83,8 @@ fn require_past(after: FactId, now: UnixMs) -> anyhow::Result<()> {
     }
     let minted = at(minted).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     bad_input(format!(
-        "--after {after}: a transition of this id would be of {minted}, which is to come; each line \
-         of `events follow` ends with its id"
+        "--after {after}: a transition of this id would be of {minted}, which is to come; each \
+         line of `events follow` ends with its id"
     ))
 }
 
@@ -252,7 +252,10 @@ mod tests {
             ..event
         };
         let shown = line(&transition, Some(&of_node), None);
-        assert!(shown.contains("  node_suppressing    node a  by "), "{shown}");
+        assert!(
+            shown.contains("  node_suppressing    node a  by "),
+            "{shown}"
+        );
         assert!(line(&transition, None, None).contains("(the event is gone)"));
         let object = object(&transition, None);
         assert_eq!(object["id"], "247000000000000002");

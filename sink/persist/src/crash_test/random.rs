@@ -188,7 +188,8 @@ fn kill_and_look(kind: Kind) {
     }
     println!(
         "crash: {}, seed {seed}, {kills} kills at points and moments, {} torn ends (each cut while \
-         killed again), {} with facts beyond the position, {} waves of {FLEET} checks, {} transitions",
+         killed again), {} with facts beyond the position, {} waves of {FLEET} checks, {} \
+         transitions",
         kind.name(),
         sum.torn,
         sum.ahead,

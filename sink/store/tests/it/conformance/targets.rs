@@ -477,7 +477,10 @@ pub(crate) async fn an_import_that_was_given_up_is_forgotten_in_bounded_steps<B:
     let backend = B::fresh();
     let store = open(&backend).await;
     for rows in sites(12_000).chunks(4_000) {
-        store.import(rows.to_vec(), import_id(0)).await.expect("import");
+        store
+            .import(rows.to_vec(), import_id(0))
+            .await
+            .expect("import");
     }
     let members = || backend.number("SELECT COUNT(*) FROM jetpack_monitor_import_members");
     assert_eq!(members(), Some(12_000));
