@@ -218,8 +218,8 @@ fn headers(value: Field<'_>) -> Result<Vec<String>, FieldError> {
 }
 
 /// From seconds. A window with one end is none, and one that ends before it begins neither: the
-/// system that wrote it never took it for active, and its site is checked. A date before 1970 stands
-/// for none.
+/// system that wrote it never took it for active, and its site is checked. A date before 1970
+/// stands for none.
 fn maintenance(start: Field<'_>, end: Field<'_>) -> Result<Option<Maintenance>, FieldError> {
     let ms = |value: Field<'_>| -> Result<Option<u64>, FieldError> {
         let seconds = whole("maintenance", value)?;
