@@ -151,6 +151,8 @@ async fn watch(
     let targets = folder.join("targets.csv");
     farm.write_targets(options.interval_s, options.timeout_ms, &targets)
         .await?;
+    let list = std::fs::read_to_string(&targets)?;
+    std::fs::write(&targets, cases::with_methods(&list))?;
     farm.start_scenario().await?;
     let zero = Stopwatch::start();
     let plan = NodePlan {

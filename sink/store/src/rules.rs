@@ -48,6 +48,8 @@ pub(crate) const JOB_ATTEMPTS_MAX: u16 = 25;
 
 /// Imports that began longer ago than this and were never pruned are forgotten, in ms.
 const FORGET_AFTER_MS: u64 = 24 * 60 * 60 * 1_000;
+/// So many of their members at a time: one that was given up may have had millions.
+pub(crate) const FORGOTTEN_MAX: usize = 10_000;
 /// Minted ids stay below it while they can: JSON readers lose digits above.
 pub(crate) const MINT_BELOW: i64 = 1 << 53;
 /// A whole list with so many refused rows is not read on: it is not kept anyway.

@@ -532,8 +532,9 @@ impl Store {
         ask!(self, Control, |db| db.event(event))
     }
 
-    /// The highest fact id that was ever applied, of each shard that has one. Facts of a shard are
-    /// applied in the order of their ids, so what is new of it is above what was its newest before.
+    /// The highest fact id that was ever applied, of each shard that has one. Batches are applied
+    /// in the order of their ids, so what is new is above what was there before; but a large one
+    /// may be seen on a server with a half of its targets only, and the other half a moment later.
     ///
     /// # Errors
     /// The store's.

@@ -130,5 +130,19 @@ mod tests {
                 "{sentence}"
             );
         }
+        for mistyped in [
+            "mysql:u:s3cret@h/d",
+            "mysql:/u:s3cret@h/d",
+            "u:s3cret@h/d",
+            "mysql://u:s3cret/d",
+            "mysql://u:s3cret",
+        ] {
+            let sentence = mistyped
+                .parse::<StoreUrl>()
+                .expect_err(mistyped)
+                .to_string();
+            let is_masked = sentence.contains(":***") && !sentence.contains("s3c");
+            assert!(is_masked, "{sentence}");
+        }
     }
 }

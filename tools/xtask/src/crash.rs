@@ -6,11 +6,14 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{command, packages};
+use crate::{command, packages, revision};
 
 const KILLS: &str = "200";
 const SEED: &str = "1";
-const TEST: &str = "crash_test::random";
+/// Also kills at each named point alone, and between the halves of an offer.
+const TEST: &str = "crash_test";
+/// What is killed.
+const CODE: [&str; 2] = ["probe/model", "sink"];
 /// SQLite and MariaDB.
 const STORES: usize = 2;
 /// What the tests print before their figures.
@@ -29,8 +32,9 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     test.env("RINGWATCH_CRASH_SEED", seed);
     let text = command::output(&mut test)?;
     let told = told(&text)?;
+    let code = revision::of(&command::root(), &CODE);
     let file = command::root().join("docs/benchmarks/crash.md");
-    std::fs::write(&file, page(kills, seed, &told))
+    std::fs::write(&file, page(kills, seed, &code, &told))
         .with_context(|| format!("cannot write {}", file.display()))?;
     println!("{told}\nwritten: {}", file.display());
     Ok(())
@@ -66,8 +70,10 @@ fn options<'a>(args: &[&'a str]) -> Result<(&'a str, &'a str)> {
     Ok((kills, seed))
 }
 
-fn page(kills: &str, seed: &str, told: &str) -> String {
-    let mut page = format!("# Kills\n\n`cargo xtask crash --kills {kills} --seed {seed}`\n\n");
+fn page(kills: &str, seed: &str, code: &str, told: &str) -> String {
+    let mut page = format!(
+        "# Kills\n\n`cargo xtask crash --kills {kills} --seed {seed}`\n\nRevision {code}.\n\n"
+    );
     page += "A sink with its journal and a store, an SQLite file or a database of a real \
              MariaDB, in a process of its own, is killed by SIGKILL and started again on the \
              same directory (with MariaDB a new one after 20 kills): at a named point on either \
@@ -81,7 +87,8 @@ fn page(kills: &str, seed: &str, told: &str) -> String {
              it had and what the journal has, each transition with its job, once, and nothing \
              else; every wave that was told to be durable is there, and at most the one under \
              way beyond it. At the end each target has one whole incident for each outage of \
-             its checks.\n\n";
+             its checks. The same is held before by kills at each named point, and by one \
+             between the commits of two halves and of the position.\n\n";
     writeln!(page, "```text\n{told}\n```").expect("a String takes everything");
     page
 }
@@ -109,11 +116,12 @@ mod tests {
 
     #[test]
     fn the_page_can_be_repeated() {
-        let page = page("5", "7", "seed 7: ok");
+        let page = page("5", "7", "1a2b3c4", "seed 7: ok");
         assert!(
             page.contains("`cargo xtask crash --kills 5 --seed 7`"),
             "{page}"
         );
+        assert!(page.contains("Revision 1a2b3c4."), "{page}");
         assert!(page.ends_with("```text\nseed 7: ok\n```\n"), "{page}");
     }
 }

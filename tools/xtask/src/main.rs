@@ -18,6 +18,7 @@ mod outage;
 mod packages;
 mod release;
 mod replay;
+mod revision;
 mod scale;
 mod scenarios;
 mod soak;

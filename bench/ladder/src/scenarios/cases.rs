@@ -8,6 +8,8 @@ use model::schedule::{cadence_ms, effective_timeout_ms};
 
 /// Every n-th site of the farm speaks HTTPS.
 pub(super) const HTTPS_EVERY: u32 = 10;
+/// How most sites are checked.
+const GET: &str = "GET";
 /// Sites that a case breaks.
 const SITES: u32 = 9;
 /// Numbers that each case has for itself, so that none shares a site with another one.
@@ -96,6 +98,8 @@ pub(super) struct Case {
     /// More keys of its entry.
     extra: &'static str,
     sites: Sites,
+    /// How its sites are checked.
+    method: &'static str,
     pub(super) expected: Expected,
 }
 
@@ -105,6 +109,7 @@ const fn plain(name: &'static str, kind: &'static str, expected: Expected) -> Ca
         kind,
         extra: "",
         sites: Sites::Plain,
+        method: GET,
         expected,
     }
 }
@@ -130,6 +135,13 @@ const fn of(case: Case, sites: Sites) -> Case {
     Case { sites, ..case }
 }
 
+const fn by_head(case: Case) -> Case {
+    Case {
+        method: "HEAD",
+        ..case
+    }
+}
+
 const fn with(case: Case, name: &'static str, extra: &'static str) -> Case {
     Case {
         name,
@@ -139,6 +151,8 @@ const fn with(case: Case, name: &'static str, extra: &'static str) -> Case {
 }
 
 const STATUS: Case = down("status", "http.status");
+const GET_BROKEN: &str = "status = 500\nmethod = \"GET\"\n";
+const HEAD_BROKEN: &str = "status = 500\nmethod = \"HEAD\"\n";
 const SLOW: Case = down("slow_first_byte", "http.timeout");
 
 /// Every case.
@@ -211,16 +225,18 @@ pub(super) const CASES: &[Case] = &[
         Sites::OneSecure,
     ),
     with(up("status"), "status 204", "status = 204\n"),
-    with(
-        STATUS,
-        "GET alone broken",
-        "status = 500\nmethod = \"GET\"\n",
-    ),
-    with(
+    with(STATUS, "GET alone broken", GET_BROKEN),
+    with(up("status"), "HEAD alone broken", HEAD_BROKEN),
+    by_head(with(
         up("status"),
-        "HEAD alone broken",
-        "status = 500\nmethod = \"HEAD\"\n",
-    ),
+        "GET alone broken, checked by HEAD",
+        GET_BROKEN,
+    )),
+    by_head(with(
+        STATUS,
+        "HEAD alone broken, checked by HEAD",
+        HEAD_BROKEN,
+    )),
     of(
         with(
             STATUS,
@@ -264,6 +280,18 @@ pub(super) const CASES: &[Case] = &[
 /// Sites of the farm.
 pub(super) fn sites() -> u32 {
     CASES.len() as u32 * STRIDE + HEALTHY
+}
+
+/// The farm's list of targets, `csv`, with the method that each site is checked by.
+pub(super) fn with_methods(csv: &str) -> String {
+    let mut lines = csv.lines();
+    let head = lines.next().map(|head| format!("{head},method\n"));
+    let method = |site| case_of(site).map_or(GET, |case| case.method);
+    // The farm lists its sites in their order.
+    let rows = (0..)
+        .zip(lines)
+        .map(|(site, row)| format!("{row},{}\n", method(site)));
+    head.into_iter().chain(rows).collect()
 }
 
 /// The case that has `site`.
@@ -437,6 +465,20 @@ mod tests {
             }
         }
         assert!(case_of(sites() - 1).is_none(), "the last sites are healthy");
+    }
+
+    #[test]
+    fn sites_are_checked_by_the_method_of_their_case() {
+        let rows: Vec<String> = (0..sites())
+            .map(|site| format!("http://s-{site}/"))
+            .collect();
+        let list = with_methods(&format!("url\n{}\n", rows.join("\n")));
+        assert!(list.starts_with("url,method\nhttp://s-0/,GET\n"));
+        for (index, case) in (0..).zip(CASES) {
+            let row = format!("http://s-{}/,{}\n", index * STRIDE + 1, case.method);
+            assert!(list.contains(&row), "{row}");
+        }
+        assert_eq!(list.matches(",HEAD\n").count(), 2 * STRIDE as usize);
     }
 
     #[test]

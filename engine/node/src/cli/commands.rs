@@ -109,7 +109,7 @@ fn of_targets(command: TargetsCommand) -> anyhow::Result<ExitCode> {
                     None => targets::export::to_out(store, out).await?,
                 };
                 out::remark(done.sentence());
-                Ok(())
+                done.require_whole()
             })
         }
         TargetsCommand::List {

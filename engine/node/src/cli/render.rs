@@ -335,6 +335,13 @@ fn pressure(pressure: &Value) -> String {
     if not_known > 0 {
         write!(told, "; {not_known} targets not known").expect("a String takes every write");
     }
+    let dark = number(&pressure["dark_networks"]);
+    if dark > 0 {
+        write!(told, "; {dark} networks do not answer").expect("a String takes every write");
+    }
+    if pressure["node_suppressing"] == true {
+        told += "; AN INCIDENT OF THIS NODE IS OPEN";
+    }
     let of = |key: &str| number(&pressure["canaries"][key]);
     if of("configured") > 0 {
         let (answering, configured) = (of("answering"), of("configured"));
@@ -541,6 +548,13 @@ mod tests {
         assert_eq!(
             told(&["isolation"], "isolated", 0),
             "isolation; NO FAILURE IS BELIEVED"
+        );
+        let lasting = json!({ "signals": ["isolation"], "stance": "isolated", "not_known": 0,
+            "dark_networks": 3, "node_suppressing": true });
+        assert_eq!(
+            pressure(&lasting),
+            "isolation; NO FAILURE IS BELIEVED; 3 networks do not answer; AN INCIDENT OF THIS \
+             NODE IS OPEN"
         );
     }
 

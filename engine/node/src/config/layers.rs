@@ -88,7 +88,7 @@ impl Layers {
         };
         let table: Table = match text.parse() {
             Ok(table) => table,
-            Err(error) => return bad_input(format!("{}: {error}", path.display())),
+            Err(error) => return bad_input(malformed(path, &text, &error)),
         };
         for (name, value) in flat(path, table)? {
             let Some(key) = keys::find(&name) else {
@@ -163,6 +163,13 @@ fn line_of(text: &str, name: &str) -> usize {
         })
     };
     text.lines().position(sets).map_or(1, |index| index + 1)
+}
+
+/// What is wrong with the file, and where. The line itself is not shown: it may have a password.
+fn malformed(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| 1 + before.matches('\n').count());
+    format!("{}:{line}: {}", path.display(), error.message())
 }
 
 /// A value from text, or what would be accepted.
@@ -243,6 +250,18 @@ mod tests {
             error.ends_with("ringwatch.toml:1: unknown key `sink`"),
             "{error}"
         );
+    }
+
+    /// Lesson: the line was shown, and a reload wrote it to the log and to the audit.
+    #[test]
+    fn a_line_that_is_no_toml_is_named_and_not_shown() {
+        let file = "drain_s = 5\nstore = \"mysql://root:s3cret@127.0.0.1/db\ndns = 7\n";
+        let error = layers(file, &[]).expect_err("no end of the text");
+        let sentence = format!("{error:#} {error:?}");
+        assert!(sentence.contains("ringwatch.toml:2: "), "{sentence}");
+        assert!(!sentence.contains("s3cret"), "{sentence}");
+        let twice = layers("\n\nadmin = 1\nadmin = 2\n", &[]).expect_err("twice");
+        assert!(twice.to_string().contains("ringwatch.toml:4: "), "{twice}");
     }
 
     #[test]

@@ -458,6 +458,16 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_is_no_text_is_refused_and_not_shown() {
+        let error = resolve("store = ['mysql://root:s3cret@h/d']").expect_err("a list");
+        let sentence = error.to_string();
+        assert!(
+            sentence.ends_with("store: found array, accepted is a string"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
     fn zero_means_the_default_and_negative_is_an_error() {
         assert_eq!(resolve("drain_s = 0").expect("valid").drain_s, 20);
         for bad in [

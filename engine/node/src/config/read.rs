@@ -297,7 +297,8 @@ impl Reader<'_> {
             Some((Value::String(text), source)) => {
                 Ok((!text.trim().is_empty()).then_some((text.as_str(), source)))
             }
-            Some((other, source)) => refuse(source, key, &other.to_string(), "a string"),
+            // What stands there may have a password.
+            Some((other, source)) => refuse(source, key, other.type_str(), "a string"),
         }
     }
 

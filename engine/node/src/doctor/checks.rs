@@ -239,6 +239,7 @@ async fn store(config: &Config) -> Vec<Finding> {
                 holdings(&store, config).await,
                 ports::plan(&store, config).await,
             ];
+            findings.extend(rights(&store).await);
             findings.extend(changes(&store, config).await);
             if config.legacy.load {
                 findings.extend(without_effect(&store).await);
@@ -249,6 +250,16 @@ async fn store(config: &Config) -> Vec<Finding> {
         }
         Err(error) => vec![unopened(&error, config)],
     }
+}
+
+/// A node that cannot write checks all the same, and keeps what it finds until its journal is full.
+async fn rights(store: &Store) -> Option<Finding> {
+    let error = store.require_rights().await.err()?;
+    Some(Finding::fail(
+        "store",
+        format!("a node cannot write: {error}"),
+        "see to it before one is started",
+    ))
 }
 
 async fn holdings(store: &Store, config: &Config) -> Finding {

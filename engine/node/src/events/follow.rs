@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use model::fact::Transition;
-use model::limits::{FACT_EPOCH_UNIX_MS, SHARDS};
+use cores::Clock;
+use model::fact::{CheckType, Event, Transition};
 use model::{Evidence, FactId, FailureClass, UnixMs};
 use serde_json::Value;
 use store::{Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Urls, transition_object};
+use super::cursor::Cursor;
+use super::{Urls, transition_object, whose};
+use crate::exit::bad_input;
 use crate::json_ids::json_id;
 use crate::out::{self, Out};
 use crate::windows::occurrences::at;
@@ -22,83 +24,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const PAGE: usize = 1_000;
 /// URLs that are remembered.
 const URLS_MAX: usize = 100_000;
-/// What comes at once of a part of the fleet that was quiet may be so old: a store was away.
-const SPAN_MS: u64 = 24 * 60 * 60 * 1_000;
-
-/// Where somebody is: the newest fact of each shard that was shown, or was there before.
-#[derive(Clone, Debug)]
-struct Cursor {
-    known: Vec<i64>,
-    /// It goes on from an id that somebody named: however old that is, nothing is left out.
-    is_resumed: bool,
-}
-
-impl Cursor {
-    /// After everything that there is.
-    fn at(newest: &[FactId]) -> Self {
-        let mut cursor = Self {
-            known: vec![0; usize::from(SHARDS)],
-            is_resumed: false,
-        };
-        cursor.reach(newest);
-        cursor
-    }
-
-    /// After the transition `id`.
-    fn after(id: FactId) -> Self {
-        Self {
-            known: vec![id.get(); usize::from(SHARDS)],
-            is_resumed: true,
-        }
-    }
-
-    fn of(&mut self, id: FactId) -> &mut i64 {
-        &mut self.known[usize::from(id.shard().get())]
-    }
-
-    /// The ids among which everything is that is new by `newest`: above the first, up to the
-    /// second.
-    fn range(&mut self, newest: &[FactId]) -> Option<(i64, FactId)> {
-        let (mut after, mut upto) = (i64::MAX, None);
-        for &id in newest {
-            let known = *self.of(id);
-            if id.get() <= known {
-                continue;
-            }
-            let floor = if self.is_resumed { 0 } else { first_id(id) };
-            after = after.min(known.max(floor));
-            upto = upto.max(Some(id));
-        }
-        upto.map(|upto| (after, upto))
-    }
-
-    /// Whether a transition was not shown yet; it counts as shown from now on. Those of one shard
-    /// come in the order of their ids.
-    fn take(&mut self, id: FactId) -> bool {
-        let known = self.of(id);
-        let is_new = id.get() > *known;
-        *known = id.get().max(*known);
-        is_new
-    }
-
-    /// Everything up to `newest` was shown.
-    fn reach(&mut self, newest: &[FactId]) {
-        for &id in newest {
-            let known = self.of(id);
-            *known = id.get().max(*known);
-        }
-        self.is_resumed = false;
-    }
-}
-
-/// No id that was minted [`SPAN_MS`] before `id` is above it.
-fn first_id(id: FactId) -> i64 {
-    let ms = id
-        .minted_at()
-        .0
-        .saturating_sub(FACT_EPOCH_UNIX_MS + SPAN_MS);
-    (ms << 22) as i64
-}
+/// An id may be of a node whose clock is ahead by so much.
+const AHEAD_MAX_MS: u64 = 60 * 60 * 1_000;
 
 /// Prints what comes until Ctrl-C, SIGTERM, or a reader that goes away; from now on, or after the
 /// transition `after`.
@@ -111,7 +38,10 @@ pub(crate) async fn run(
     let mut int = signal(SignalKind::interrupt()).context("signals cannot be listened to")?;
     let mut term = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
     let cursor = match after {
-        Some(id) => Cursor::after(id),
+        Some(id) => {
+            require_past(id, Clock::start().now().unix)?;
+            Cursor::after(id)
+        }
         None => Cursor::at(&store.newest_facts().await?),
     };
     let mut follow = Follow {
@@ -126,10 +56,14 @@ pub(crate) async fn run(
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     out::remark("following: transitions are printed as they come, until Ctrl-C");
     loop {
+        let look = async {
+            turns.tick().await;
+            follow.look(out).await
+        };
         tokio::select! {
             _ = int.recv() => break,
             _ = term.recv() => break,
-            _ = turns.tick() => follow.look(out).await?,
+            looked = look => looked?,
         }
         if out.is_closed() {
             return Ok(());
@@ -139,6 +73,19 @@ pub(crate) async fn run(
         out::remark(format!("go on from here with --after {last}"));
     }
     Ok(())
+}
+
+/// Nothing would be shown after an id that no transition has yet.
+fn require_past(after: FactId, now: UnixMs) -> anyhow::Result<()> {
+    let minted = after.minted_at();
+    if minted.0 <= now.0 + AHEAD_MAX_MS {
+        return Ok(());
+    }
+    let minted = at(minted).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    bad_input(format!(
+        "--after {after}: a transition of this id would be of {minted}, which is to come; each \
+         line of `events follow` ends with its id"
+    ))
 }
 
 struct Follow<'s> {
@@ -172,22 +119,24 @@ impl Follow<'_> {
 
     async fn print_new(&mut self, out: &mut Out) -> anyhow::Result<()> {
         let newest = self.store.newest_facts().await?;
-        let Some((mut after, upto)) = self.cursor.range(&newest) else {
-            return Ok(());
-        };
-        loop {
+        let mut range = self.cursor.range(&newest);
+        while let Some((after, upto)) = range {
             let page = self.store.transitions_between(after, upto, PAGE).await?;
-            let count = page.len();
+            let last = page.last().filter(|_| page.len() == PAGE);
+            range = last.map(|last| (last.id.get(), upto));
             for transition in page {
-                after = transition.id.get();
                 if self.cursor.take(transition.id) {
                     self.print(&transition, out).await?;
                 }
             }
             out.flush();
-            if count < PAGE || out.is_closed() {
-                break;
+            if out.is_closed() {
+                return Ok(());
             }
+        }
+        if self.cursor.looks_back() {
+            // Somebody may have edited them.
+            self.urls.forget_beyond(0);
         }
         self.cursor.reach(&newest);
         Ok(())
@@ -199,7 +148,8 @@ impl Follow<'_> {
         if self.as_json {
             out.line(object(transition, url.as_deref()));
         } else {
-            out.line(line(transition, url.as_deref()));
+            let event = self.store.event(transition.event).await?;
+            out.line(line(transition, event.as_ref(), url.as_deref()));
         }
         self.last = Some(transition.id);
         Ok(())
@@ -221,7 +171,8 @@ fn object(transition: &Transition, url: Option<&str>) -> Value {
     object
 }
 
-fn line(transition: &Transition, url: Option<&str>) -> String {
+/// `event`: as it is now; retention may have taken it.
+fn line(transition: &Transition, event: Option<&Event>, url: Option<&str>) -> String {
     let UnixMs(ms) = transition.changed_at;
     let when = at(UnixMs(ms))
         .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
@@ -229,10 +180,12 @@ fn line(transition: &Transition, url: Option<&str>) -> String {
     let before = transition.before.map_or("-", model::fact::State::as_str);
     let class = transition.evidence.as_deref().and_then(Evidence::failure);
     let class = class.map_or("-", FailureClass::as_str);
-    let url = url.unwrap_or("(the target is gone)");
+    let other = event.filter(|event| event.check_type != CheckType::Http);
+    let about = other.map_or(class, |event| event.check_type.as_str());
+    let whose = event.map_or_else(|| "(the event is gone)".to_owned(), |it| whose(it, url));
     let (after, reason) = (transition.after.as_str(), transition.reason);
     format!(
-        "{when}  {before:<10}  {after:<10}  {reason:<20}  {class:<18}  {url}  by {}  [{}]",
+        "{when}  {before:<10}  {after:<10}  {reason:<20}  {about:<18}  {whose}  by {}  [{}]",
         transition.source, transition.id
     )
 }
@@ -245,54 +198,15 @@ mod tests {
     use super::*;
 
     const NOW: UnixMs = UnixMs(1_795_305_600_000);
-    const HOUR_MS: u64 = 3_600_000;
-
-    fn shard(raw: u16) -> Shard {
-        Shard::new(raw).expect("a shard")
-    }
 
     #[test]
-    fn what_is_new_of_any_shard_is_found_once() {
+    fn an_id_of_the_future_is_refused() {
         let mut mint = FactMint::default();
-        let mut id = |of: u16, ms: u64| mint.mint(shard(of), NOW.plus_ms(ms));
-        let (a, b) = (id(1, 0), id(2, 5));
-        let mut cursor = Cursor::at(&[a, b]);
-        assert_eq!(cursor.range(&[a, b]), None);
-        // A shard whose clock is behind is not passed over.
-        let (late, newer) = (id(1, 1), id(2, 9));
-        let (after, upto) = cursor.range(&[late, newer]).expect("something");
-        assert!(after < late.get() && after >= a.get());
-        assert_eq!(upto, newer);
-        assert!(cursor.take(late) && cursor.take(newer));
-        assert!(!cursor.take(late) && !cursor.take(b));
-        cursor.reach(&[late, newer]);
-        assert_eq!(cursor.range(&[late, newer]), None);
-    }
-
-    #[test]
-    fn a_clock_that_stepped_back_hides_no_transition_of_a_quiet_part() {
-        let mut mint = FactMint::default();
-        let first = mint.mint(shard(1), NOW);
-        let mut cursor = Cursor::at(&[first]);
-        let earlier = mint.mint(shard(2), UnixMs(NOW.0 - HOUR_MS));
-        assert!(earlier < first);
-        let (after, upto) = cursor.range(&[first, earlier]).expect("something");
-        assert!(after < earlier.get() && upto == earlier);
-        assert!(cursor.take(earlier));
-    }
-
-    #[test]
-    fn a_shard_that_was_quiet_for_years_makes_nobody_read_years() {
-        let mut mint = FactMint::default();
-        let old = mint.mint(shard(1), UnixMs(NOW.0 - 10_000 * HOUR_MS));
-        let mut cursor = Cursor::at(&[old]);
-        let new = mint.mint(shard(1), NOW);
-        let (after, _) = cursor.range(&[new]).expect("something");
-        let from = FactId::new(after).expect("positive").minted_at();
-        assert_eq!(NOW.0 - from.0, SPAN_MS);
-        // But who names an id gets everything after it.
-        let mut cursor = Cursor::after(old);
-        assert_eq!(cursor.range(&[new]), Some((old.get(), new)));
+        let mut id = |ms: u64| mint.mint(Shard::new(1).expect("a shard"), NOW.plus_ms(ms));
+        require_past(id(AHEAD_MAX_MS), NOW).expect("a clock may be ahead");
+        let refused = require_past(id(2 * AHEAD_MAX_MS), NOW).expect_err("of the future");
+        let refused = refused.to_string();
+        assert!(refused.contains("2026-11-22T02:00:00"), "{refused}");
     }
 
     #[test]
@@ -309,15 +223,40 @@ mod tests {
             evidence: None,
             metadata: None,
         };
-        let line = line(&transition, Some("http://a.example/"));
+        let event = Event {
+            id: transition.event,
+            target: transition.target,
+            group_id: 3,
+            check_type: CheckType::Http,
+            discriminator: None,
+            state: model::fact::State::Down,
+            started_at: NOW,
+            ended_at: None,
+            resolution: None,
+            fail_count: 4,
+            class: FailureClass::ConnectRefused as u8,
+        };
+        let shown = line(&transition, Some(&event), Some("http://a.example/"));
         assert!(
-            line.starts_with("2026-11-22T00:00:00.000Z  Seems Down  Down  "),
-            "{line}"
+            shown.starts_with("2026-11-22T00:00:00.000Z  Seems Down  Down  "),
+            "{shown}"
         );
         assert!(
-            line.ends_with("http://a.example/  by local  [247000000000000002]"),
-            "{line}"
+            shown.ends_with("http://a.example/  by local  [247000000000000002]"),
+            "{shown}"
         );
+        let of_node = Event {
+            check_type: CheckType::NodeSuppressing,
+            target: TargetId::NODE,
+            discriminator: Some("a".to_owned()),
+            ..event
+        };
+        let shown = line(&transition, Some(&of_node), None);
+        assert!(
+            shown.contains("  node_suppressing    node a  by "),
+            "{shown}"
+        );
+        assert!(line(&transition, None, None).contains("(the event is gone)"));
         let object = object(&transition, None);
         assert_eq!(object["id"], "247000000000000002");
         assert_eq!(

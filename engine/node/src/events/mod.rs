@@ -2,6 +2,7 @@
 
 pub(crate) mod follow;
 
+mod cursor;
 mod known;
 
 use std::collections::BTreeMap;

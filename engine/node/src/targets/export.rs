@@ -48,6 +48,20 @@ impl Exported {
     }
 }
 
+impl Exported {
+    /// The error: some targets are not in the list.
+    pub(crate) fn require_whole(self) -> anyhow::Result<()> {
+        if self.refused == 0 {
+            return Ok(());
+        }
+        anyhow::bail!(
+            "{} targets are not in the list, see above: it is no copy of the store, and imported \
+             with --prune it switches them off",
+            self.refused
+        )
+    }
+}
+
 /// What is said of paused ones among exported targets: who takes them elsewhere has to know.
 pub(super) fn and_paused(paused: u64) -> String {
     if paused == 0 {
@@ -67,9 +81,13 @@ pub(crate) async fn to_file(store: &Store, path: &Path) -> anyhow::Result<Export
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     let mut file = BufWriter::new(file.with_context(failed)?);
     let mut write = |line: &str| writeln!(file, "{line}").map(|()| true);
-    let done = lines(store, &mut write).await?;
-    file.flush().with_context(failed)?;
-    Ok(done)
+    let written = lines(store, &mut write).await;
+    let written = written.and_then(|done| file.flush().with_context(failed).map(|()| done));
+    if written.is_err() {
+        // Half a list, imported with --prune, would switch off the other half.
+        std::fs::remove_file(path).with_context(failed)?;
+    }
+    written
 }
 
 /// Writes the targets of `store`, paused or not, to `out`, until nobody takes more.
@@ -281,6 +299,30 @@ X-A: 1,\"X-B: a, \"\"b\"\"\",\"200,300-301\",,,,\
 11,tls://t.example,,,,,,,,,,,,,,,,,,,
 12,http://c.example/,,,,,,,,,,,,,,,,,,,
 ";
+
+    /// Lesson: half a list was left under its name; imported with `--prune` it switched off the
+    /// other half.
+    #[tokio::test]
+    async fn nothing_is_left_of_a_list_that_was_not_written_to_its_end() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = open(&dir, "a.db").await;
+        store.clone().close().await.expect("closed");
+        let path = dir.path().join("out.csv");
+        to_file(&store, &path).await.expect_err("closed");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_list_without_some_targets_is_no_success() {
+        let mut exported = Exported::default();
+        exported.require_whole().expect("whole");
+        exported.refused = 2;
+        let told = exported.require_whole().expect_err("not whole").to_string();
+        assert!(
+            told.contains("2 targets") && told.contains("--prune"),
+            "{told}"
+        );
+    }
 
     #[tokio::test]
     async fn a_list_that_was_exported_is_imported_as_it_was() {

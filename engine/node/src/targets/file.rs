@@ -94,8 +94,8 @@ impl<R: BufRead> TargetFile<R> {
     /// The next target or refused line; `None` at the end.
     ///
     /// # Errors
-    /// A file that cannot be read on or is in UTF-16, and a header line with an unknown column or
-    /// another separator.
+    /// A file that cannot be read on or is in UTF-16, a header line with an unknown column or
+    /// another separator, and a first line that is no record.
     pub(crate) fn next(&mut self) -> anyhow::Result<Option<Result<Row, Refused>>> {
         loop {
             let record = match self.lines.next() {
@@ -109,6 +109,10 @@ impl<R: BufRead> TargetFile<R> {
             let line = record.line;
             let fields = match record.fields {
                 Ok(fields) => fields,
+                // It may be the header line, without which the others mean something else.
+                Err(error) if self.form.is_none() => {
+                    return self.refuse_whole(line, &error.to_string());
+                }
                 Err(error) => return Ok(Some(Err(self.refused(line, error)))),
             };
             if let Some(form) = &self.form {
@@ -214,6 +218,18 @@ mod tests {
             refused,
             ["t.csv:5: id: found \"-3\", accepted is a whole number from 1"]
         );
+    }
+
+    /// Lesson: without its header line the rest was read as `url, interval_s`, and loaded.
+    #[test]
+    fn a_header_line_that_is_no_record_refuses_the_whole_list() {
+        let rest = b"\nhttp://a.example/,500\n";
+        for header in [&b"url,\"timeout_ms"[..], b"url,timeout_ms,\xe9"] {
+            let text = [header, rest].concat();
+            let mut file = TargetFile::new("t.csv", &text[..]);
+            let refused = file.next().expect_err("as a whole").to_string();
+            assert!(refused.starts_with("t.csv:1: "), "{refused}");
+        }
     }
 
     #[test]

@@ -128,7 +128,8 @@ fn bounds(waves: u32) -> (usize, usize) {
     (at_least, at_most)
 }
 
-fn assert_wreck(directory: &Path, life: u64) {
+/// Also says whether the store has facts beyond its position.
+fn assert_wreck(directory: &Path, life: u64) -> bool {
     let wreck = Wreck::of(directory);
     wreck.assert_nothing_is_half_applied();
     let (at_least, at_most) = bounds(noted(directory));
@@ -138,6 +139,7 @@ fn assert_wreck(directory: &Path, life: u64) {
         let bounds = if is_told { at_least..=at_most } else { 0..=0 };
         assert!(bounds.contains(&found), "{found} of {lot:?} in life {life}");
     }
+    wreck.has_facts_ahead()
 }
 
 /// What the last life left: the story of each target that fails is one outage after the other, and
@@ -169,6 +171,8 @@ fn after_kills_anywhere_a_server_has_the_story_too() {
 #[derive(Default)]
 struct Sum {
     torn: u64,
+    /// Kills that left a half of an offer.
+    ahead: u64,
     waves: u64,
     transitions: u64,
 }
@@ -184,9 +188,11 @@ fn kill_and_look(kind: Kind) {
     }
     println!(
         "crash: {}, seed {seed}, {kills} kills at points and moments, {} torn ends (each cut while \
-         killed again), {} waves of {FLEET} checks, {} transitions",
+         killed again), {} with facts beyond the position, {} waves of {FLEET} checks, {} \
+         transitions",
         kind.name(),
         sum.torn,
+        sum.ahead,
         sum.waves,
         sum.transitions
     );
@@ -205,7 +211,7 @@ fn kill_one_directory(kind: Kind, kills: u64, dice: &mut Dice, sum: &mut Sum) {
             let point = START_POINTS[dice.below(2) as usize];
             die(dir.path(), life, Death::At(point, 1));
         }
-        assert_wreck(dir.path(), life);
+        sum.ahead += u64::from(assert_wreck(dir.path(), life));
     }
     let last = start(dir.path(), kills, &[(LAST, "1".to_owned())]);
     let ended = last.wait_with_output().expect("it ends");

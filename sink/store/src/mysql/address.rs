@@ -30,6 +30,17 @@ pub(super) enum Tls {
     Verify,
 }
 
+impl Tls {
+    /// As an address has it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Required => "required",
+            Self::Verify => "verify",
+        }
+    }
+}
+
 /// Where a MySQL or MariaDB server keeps a store, and how to get in. `Display` and `Debug` mask
 /// the password.
 ///
@@ -99,6 +110,15 @@ impl MysqlUrl {
             .parse()
             .is_ok_and(|address: IpAddr| address.is_loopback());
         self.socket.is_some() || loopback || bare == "localhost"
+    }
+
+    /// What it is unless somebody says otherwise.
+    fn default_tls(&self) -> Tls {
+        if self.is_local() {
+            Tls::Off
+        } else {
+            Tls::Verify
+        }
     }
 
     fn option(&mut self, key: &str, value: String, tls: &mut Option<Tls>) -> Result<(), String> {
@@ -188,12 +208,7 @@ fn parse(text: &str) -> Result<MysqlUrl, String> {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         url.option(key, decoded(value)?, &mut tls)?;
     }
-    let default = if url.is_local() {
-        Tls::Off
-    } else {
-        Tls::Verify
-    };
-    url.tls = tls.unwrap_or(default);
+    url.tls = tls.unwrap_or(url.default_tls());
     if url.user.is_empty() {
         return Err(format!("it names no user: {FORM}"));
     }
@@ -250,16 +265,19 @@ fn encoded(text: &str) -> String {
     out
 }
 
-/// `text` with the password between `user:` and the last `@` of its authority replaced.
+/// `text` with the password between `user:` and the last `@` of its authority replaced. Who forgot
+/// the `@` or the `//` has a password there all the same.
 pub(crate) fn masked(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = text.split_at(start);
+    let (credentials, host) = match rest.rsplit_once('@') {
+        Some((credentials, host)) => (credentials, format!("@{host}")),
+        None => (rest, String::new()),
     };
-    let Some((credentials, host)) = rest.rsplit_once('@') else {
-        return text.to_owned();
-    };
-    let user = credentials.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}:{MASK}@{host}")
+    match credentials.split_once(':') {
+        Some((user, _)) => format!("{scheme}{user}:{MASK}{host}"),
+        None => text.to_owned(),
+    }
 }
 
 impl fmt::Display for MysqlUrl {
@@ -282,8 +300,10 @@ impl fmt::Display for MysqlUrl {
                 .map(|path| encoded(&path.display().to_string()))
         };
         let prefix = (self.prefix != PREFIX).then(|| self.prefix.clone());
+        let tls = (self.tls != self.default_tls()).then(|| self.tls.word().to_owned());
         let options = [
             ("socket", path(&self.socket)),
+            ("tls", tls),
             ("tls_ca", path(&self.tls_ca)),
             ("prefix", prefix),
         ];
@@ -387,6 +407,13 @@ mod tests {
         assert!(url(text).is_same_place(&other));
         assert!(!url(text).is_same_place(&url("mysql://u@h:3307/d")));
         assert_eq!(url("mysql://u@h/d").to_string(), "mysql://u@h:3306/d");
+        for shown in [
+            "mysql://u@h:3306/d?tls=off",
+            "mysql://u@localhost:3306/d?tls=verify",
+            "mysql://u@h:3306/d?tls=required&tls_ca=/a&prefix=x_",
+        ] {
+            assert_eq!(url(shown).to_string(), shown);
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //!
 //! No half waits for the other one while it holds locks: where an incident opens again soon after
 //! its end, the server locks the next key of the events that are open, and that may be one of the
-//! other half, where the two meet. Where one fails, or the node is killed, what is committed is there without a
-//! position: the batch is given again, and that is met by its ids, as always.
+//! other half, where the two meet. Where one fails, or the node is killed, what is committed is
+//! there without a position: the batch is given again, and that is met by its ids, as always.
 
 use std::ops::RangeBounds;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use crate::Result;
 use crate::answer::{ImportId, ImportPart, ImportReport, ImportRow};
 use crate::columns::{CONFIG, CONFIG_LEN, Columns, Field, config_list};
 use crate::rules::{
-    MINT_BELOW, Pruned, REFUSED_MAX, forgotten_below, import_key, taken_key, twice,
+    FORGOTTEN_MAX, MINT_BELOW, Pruned, REFUSED_MAX, forgotten_below, import_key, taken_key, twice,
 };
 
 const HEAD_LEN: usize = 3;
@@ -224,12 +224,12 @@ impl Session {
         Ok(usize::try_from(forgotten).unwrap_or(usize::MAX))
     }
 
-    /// Locks the counters, and forgets imports that nobody ended.
+    /// Locks the counters, and forgets some of the imports that nobody ended.
     async fn begin_import(&mut self, import: ImportId) -> Result<Importer> {
         let counters = self.counters().await?;
-        let sql = "DELETE FROM jetpack_monitor_import_members WHERE import_id < ?";
-        self.execute(sql, vec![Value::Int(forgotten_below(import))])
-            .await?;
+        let sql = "DELETE FROM jetpack_monitor_import_members WHERE import_id < ? LIMIT ?";
+        let old = [forgotten_below(import), whole(FORGOTTEN_MAX)].map(Value::Int);
+        self.execute(sql, old.into()).await?;
         Ok(Importer {
             import: import_key(import),
             counters,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use model::{Target, TargetId};
 use mysql_async::{Row, Value};
 
+pub(super) use self::look::of_no_row;
 use self::row::{SETTINGS, is_paused, read_row, read_seen};
 use super::by_key::{ByKey, Column};
 use super::session::Session;

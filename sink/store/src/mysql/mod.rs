@@ -43,6 +43,7 @@ mod legacy;
 mod migrate;
 mod operators;
 mod queries;
+mod rights;
 mod session;
 mod structure;
 mod taken;

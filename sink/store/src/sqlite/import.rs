@@ -17,7 +17,7 @@ use crate::Result;
 use crate::answer::{ImportId, ImportPart, ImportReport, ImportRow};
 use crate::columns::{CONFIG, CONFIG_LEN, Columns, Field, config_list};
 use crate::rules::{
-    MINT_BELOW, Pruned, REFUSED_MAX, forgotten_below, import_key, taken_key, twice,
+    FORGOTTEN_MAX, MINT_BELOW, Pruned, REFUSED_MAX, forgotten_below, import_key, taken_key, twice,
 };
 
 static BY_ID: LazyLock<String> = LazyLock::new(|| find("id = ?1"));
@@ -77,6 +77,12 @@ const FORGET: &str = "
     WHERE import_id = ?1
       AND target_id IN (SELECT target_id FROM jetpack_monitor_import_members
                         WHERE import_id = ?1 LIMIT ?2)";
+
+const FORGET_OLD: &str = "
+    DELETE FROM jetpack_monitor_import_members
+    WHERE (import_id, target_id) IN (SELECT import_id, target_id
+                                     FROM jetpack_monitor_import_members
+                                     WHERE import_id < ?1 LIMIT ?2)";
 
 const SWITCH_OFF: &str = "
     UPDATE jetpack_monitor_check_targets SET monitor_active = 0, change_number = ?2 WHERE id = ?1";
@@ -174,8 +180,8 @@ impl Db {
 
 fn forget_before(transaction: &Transaction<'_>, import: ImportId) -> Result<(), Failure> {
     transaction
-        .prepare_cached("DELETE FROM jetpack_monitor_import_members WHERE import_id < ?1")?
-        .execute([forgotten_below(import)])?;
+        .prepare_cached(FORGET_OLD)?
+        .execute([forgotten_below(import), FORGOTTEN_MAX as i64])?;
     Ok(())
 }
 

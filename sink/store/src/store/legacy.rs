@@ -1,4 +1,4 @@
-//! The requests that concern the table of an older system, which only a server has.
+//! The requests that only a server has an answer to: its rights, and the table of an older system.
 
 use model::{Target, TargetId};
 
@@ -15,6 +15,22 @@ use crate::rules::Which;
 const UNREAD_SLICE_ROWS: usize = 25_000;
 
 impl Store {
+    /// Whether a node could write on a server: by statements that change no row, also where it was
+    /// opened to look only. The rights of a file are the system's to tell.
+    ///
+    /// # Errors
+    /// [`NoPrivilege`](crate::StoreError::NoPrivilege),
+    /// [`ServerReadOnly`](crate::StoreError::ServerReadOnly); the store's.
+    pub async fn require_rights(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Mysql(client) => {
+                let work = async |db: &mut mysql::Session| db.require_rights().await;
+                client.ask(Lane::Control, work).await
+            }
+        }
+    }
+
     /// The next `limit` rows of the legacy table after the id `after`, wherever the targets of a
     /// node are read from. Ask until `last` is `None`.
     ///

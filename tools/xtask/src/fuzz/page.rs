@@ -4,13 +4,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::session::Session;
 use super::{HANG_S, MEMORY_MAX_MB, SECONDS};
+use crate::revision;
 
 /// What a fuzz program is made of; corpora, pages and the runner are not.
 const CODE: [&str; 4] = [
@@ -56,7 +56,7 @@ impl Page {
         };
         Ok(Self {
             folder,
-            code: code(root),
+            code: revision::of(root, &CODE),
             rows: targets.iter().map(row).collect(),
         })
     }
@@ -139,26 +139,6 @@ impl Runs {
             },
         })
     }
-}
-
-/// The last commit of the code that is fuzzed, with a `+` when files differ from it.
-fn code(root: &Path) -> String {
-    let git = |args: &[&str]| {
-        let mut git = Command::new("git");
-        let output = git
-            .current_dir(root)
-            .args(args)
-            .arg("--")
-            .args(CODE)
-            .output();
-        let output = output.ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(commit) = git(&["log", "-1", "--format=%h"]) else {
-        return "unknown".to_owned();
-    };
-    let changed = git(&["status", "--porcelain"]).is_none_or(|files| !files.is_empty());
-    commit + if changed { "+" } else { "" }
 }
 
 fn page(rows: &[Row]) -> String {

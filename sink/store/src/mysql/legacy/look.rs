@@ -178,7 +178,7 @@ fn of_settings(table: &Name, key: &str, found: &Columns) -> Vec<String> {
 }
 
 /// Writes nothing, and fails where the user may not write.
-fn of_no_row(legacy: &Legacy) -> Vec<String> {
+pub(in crate::mysql) fn of_no_row(legacy: &Legacy) -> Vec<String> {
     let names = &legacy.columns;
     let write = |columns: [&Name; 2]| {
         let [first, second] = columns.map(Name::quoted);

@@ -93,7 +93,7 @@ impl Session {
         let rows = good.iter().filter(|target| {
             inherits || there.contains(&target.id.get()) || !is_plain(&target.config)
         });
-        let rows = rows.map(|target| settings_row(target));
+        let rows = rows.map(|target| settings_row(target, inherits));
         let head = format!("INSERT INTO {table} ({SETTINGS}) VALUES");
         let columns = SETTINGS.split(", ").map(str::trim);
         let set: Vec<String> = columns
@@ -136,6 +136,9 @@ fn room(legacy: &Legacy, found: &structure::Columns) -> Room {
     }
 }
 
+/// Start and end of a window that is none, in s: one that is over as it begins.
+const NO_WINDOW_S: u64 = 24 * 60 * 60;
+
 /// Whether a legacy row and its settings can say all of `config`.
 fn fits(config: &TargetConfig, room: Room) -> Result<(), FieldError> {
     let refuse = |field, found: &str, accepted: &str| Err(FieldError::new(field, found, accepted));
@@ -168,6 +171,14 @@ fn fits(config: &TargetConfig, room: Room) -> Result<(), FieldError> {
     }
     if let Some(ms) = config.max_latency_ms {
         return refuse("max_latency_ms", &ms.to_string(), "none in a legacy row");
+    }
+    if let Some(window) = &config.maintenance
+        && ![window.start_ms, window.end_ms]
+            .iter()
+            .all(|ms| ms.is_multiple_of(1_000))
+    {
+        let found = format!("{} to {} ms", window.start_ms, window.end_ms);
+        return refuse("maintenance", &found, "whole seconds in a legacy table");
     }
     if config.alert_cooldown_min > COOLDOWN_MAX {
         let found = config.alert_cooldown_min.to_string();
@@ -253,8 +264,9 @@ fn site(target: &Target) -> [Value; 5] {
     ]
 }
 
-/// Everything is said, also what is the default: NULL would inherit from the blog.
-fn settings_row(target: &Target) -> Vec<Value> {
+/// Everything is said, also what is the default: NULL would inherit from the blog, where there is a
+/// table of blogs.
+fn settings_row(target: &Target, inherits: bool) -> Vec<Value> {
     let config = &target.config;
     let http = config.check.http();
     let profile = http.map(|http| match http.profile {
@@ -267,8 +279,10 @@ fn settings_row(target: &Target) -> Vec<Value> {
         headers.insert(header.name().to_owned(), header.value().into());
     }
     let keyword = http.and_then(|http| http.keyword.clone());
+    let none = inherits.then_some(NO_WINDOW_S);
     let window = |at: fn(&model::target::Maintenance) -> u64| {
-        Value::from(config.maintenance.as_ref().map(|window| at(window) / 1_000))
+        let own = config.maintenance.as_ref();
+        Value::from(own.map(|window| at(window) / 1_000).or(none))
     };
     vec![
         Value::Int(target.id.get()),
@@ -326,6 +340,15 @@ mod tests {
             (
                 with(|spec| spec.alert_cooldown_min = Some(40_000)),
                 "alert_cooldown_min",
+            ),
+            (
+                with(|spec| {
+                    spec.maintenance = Some(model::target::Maintenance {
+                        start_ms: 1_500,
+                        end_ms: 3_000,
+                    });
+                }),
+                "maintenance",
             ),
         ];
         for (spec, field) in cases {

@@ -218,12 +218,13 @@ fn headers(value: Field<'_>) -> Result<Vec<String>, FieldError> {
 }
 
 /// From seconds. A window with one end is none, and one that ends before it begins neither: the
-/// system that wrote it never took it for active, and its site is checked.
+/// system that wrote it never took it for active, and its site is checked. A date before 1970
+/// stands for none.
 fn maintenance(start: Field<'_>, end: Field<'_>) -> Result<Option<Maintenance>, FieldError> {
     let ms = |value: Field<'_>| -> Result<Option<u64>, FieldError> {
         let seconds = whole("maintenance", value)?;
-        let seconds = seconds.map(|seconds| unsigned("maintenance", seconds));
-        Ok(seconds.transpose()?.map(|seconds| seconds * 1_000))
+        let ms = seconds.and_then(|seconds| u64::try_from(seconds).ok()?.checked_mul(1_000));
+        Ok(ms)
     };
     Ok(match (ms(start)?, ms(end)?) {
         (Some(start_ms), Some(end_ms)) if start_ms < end_ms => {
@@ -320,6 +321,13 @@ mod tests {
         assert_eq!(http.headers.len(), 2);
         let window = target.config.maintenance.expect("a window");
         assert_eq!((window.start_ms, window.end_ms), (1_000_000, 2_000_000));
+        let never = Field::Whole(-30_610_224_000);
+        let dates = [
+            ("maintenance_start", never),
+            ("maintenance_end", Field::Whole(7)),
+        ];
+        let target = super::target(&row(5, &dates, &[])).expect("valid");
+        assert_eq!(target.config.maintenance, None);
         let list = [("custom_headers", text(r#"["X-Env: live"]"#))];
         assert!(super::target(&row(5, &list, &[])).is_ok());
     }

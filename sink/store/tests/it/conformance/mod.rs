@@ -42,6 +42,7 @@ macro_rules! conformance {
             targets: numbers_that_no_database_holds_are_refused,
             targets: prune_switches_off_what_the_import_did_not_name,
             targets: pruning_an_empty_import_is_refused,
+            targets: an_import_that_was_given_up_is_forgotten_in_bounded_steps,
             targets: pages_hold_each_target_once,
             targets: change_pages_cover_every_change,
             targets: a_bad_row_that_is_switched_off_is_no_bad_one_any_more,

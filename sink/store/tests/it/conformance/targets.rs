@@ -471,6 +471,25 @@ pub(crate) async fn pruning_an_empty_import_is_refused<B: Backend>() {
     assert_eq!(store.counts().await.expect("counts").active, 4_500);
 }
 
+/// Lesson: all members of an import that was given up went in the first transaction of the next
+/// one, which with millions of them took longer than a statement may.
+pub(crate) async fn an_import_that_was_given_up_is_forgotten_in_bounded_steps<B: Backend>() {
+    let backend = B::fresh();
+    let store = open(&backend).await;
+    for rows in sites(12_000).chunks(4_000) {
+        store
+            .import(rows.to_vec(), import_id(0))
+            .await
+            .expect("import");
+    }
+    let members = || backend.number("SELECT COUNT(*) FROM jetpack_monitor_import_members");
+    assert_eq!(members(), Some(12_000));
+    for left in [2_000 + 1, 1] {
+        store.import(sites(1), import_id(2)).await.expect("import");
+        assert_eq!(members(), Some(left));
+    }
+}
+
 pub(crate) async fn pages_hold_each_target_once<B: Backend>() {
     let backend = B::fresh();
     let store = open(&backend).await;

@@ -1,5 +1,6 @@
 //! What is said to a server, read from the sources: every statement is text that MariaDB, MySQL 8
-//! and `TiDB` have in common, as their manuals have it. Only MariaDB runs here.
+//! and `TiDB` have in common, as their manuals have it. MariaDB runs here, and MySQL where the
+//! rig is told of one.
 
 use std::fs;
 use std::path::{Path, PathBuf};

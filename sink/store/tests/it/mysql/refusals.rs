@@ -72,6 +72,8 @@ async fn a_missing_privilege_is_named_with_what_it_was_for() {
     let store = Store::open(&backend.url_of("reader"))
         .await
         .expect("may look");
+    let error = store.require_rights().await.expect_err("may not write");
+    assert!(matches!(error, StoreError::NoPrivilege { .. }), "{error}");
     let error = store.acquire(&claim("reader", 2)).await;
     let error = error.expect_err("may not write");
     let sentence = error.to_string();
@@ -177,7 +179,13 @@ async fn a_server_that_became_read_only_takes_what_was_kept_when_it_writes_again
     let (server, address) = own_server().await;
     let store = Writer::of(Store::open(&address).await.expect("opens")).await;
     let facts = batch(1, &[Incident::of(target(5), 1).open()]);
+    store.require_rights().await.expect("may write");
     server.sql("SET GLOBAL read_only = 1");
+    let error = store.require_rights().await.expect_err("read-only");
+    assert!(
+        matches!(error, StoreError::ServerReadOnly { .. }),
+        "{error}"
+    );
     let error = store.apply(&facts).await.expect_err("read-only");
     let sentence = error.to_string();
     assert!(

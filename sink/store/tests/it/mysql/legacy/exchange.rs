@@ -4,7 +4,7 @@ use model::{Target, TargetId};
 use store::{Legacy, StoreError};
 
 use super::super::Mysql;
-use super::{described, open_as, with_sites};
+use super::{described, name, open_as, with_sites};
 use crate::fixture::{Backend, import_id, open, row};
 
 /// Targets of every kind that a legacy row can say, and the one with the id 8, which none can.
@@ -99,6 +99,36 @@ async fn what_is_exported_is_read_back_the_same_and_rows_of_others_stay() {
     // Rows of settings only where a default would not do.
     let settings = "SELECT COUNT(*) FROM jetpack_monitor_site_check_config";
     assert_eq!(backend.number(settings), Some(2));
+}
+
+/// Lesson: a target without a window took the one of its blog with it.
+#[tokio::test]
+async fn a_target_without_a_window_has_none_where_its_blog_has_one() {
+    let backend = with_sites("(5, 77, 3, 'http://old.test/', 1, 5)");
+    backend.number("CREATE TABLE blog_settings LIKE jetpack_monitor_site_check_config");
+    backend.number(
+        "ALTER TABLE blog_settings DROP PRIMARY KEY, DROP COLUMN source_site_id, \
+         ADD PRIMARY KEY (blog_id)",
+    );
+    backend.number(
+        "INSERT INTO blog_settings (blog_id, maintenance_start, maintenance_end) VALUES \
+         (77, '2026-11-21 01:00:00', '2036-11-21 02:00:00')",
+    );
+    let beside = Legacy {
+        load: false,
+        blog_config_table: Some(name("blog_settings")),
+        ..described()
+    };
+    let store = open_as(&backend.url(), beside).await.expect("opens");
+    let mut plain = row(5, "http://a.test/");
+    plain.config.group_id = 77;
+    let imported = store.import(vec![plain], import_id(0)).await;
+    assert_eq!(imported.expect("imported").inserted, 1);
+    let own = store.targets(None, 9, true).await.expect("a page").targets;
+    store.put_legacy(own.clone()).await.expect("exported");
+    let page = store.legacy_targets(None, 9, true).await.expect("a page");
+    assert_eq!(page.targets[0].config, own[0].config);
+    assert_eq!(page.targets[0].config.maintenance, None);
 }
 
 #[tokio::test]
