@@ -1,7 +1,8 @@
 //! A real MariaDB for tests: a private folder, socket and loopback port, started once per test
 //! binary (or for one test alone) and ended by its process number, whatever becomes of the tests.
 //!
-//! Where [`MYSQLD`] names a server of MySQL, which Debian has not, that one runs in its place.
+//! Where `RINGWATCH_TEST_MYSQLD` names a server of MySQL, which Debian has not, that one runs in
+//! its place.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

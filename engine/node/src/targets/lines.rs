@@ -69,6 +69,10 @@ impl<R: BufRead> Lines<R> {
                 .buffer
                 .strip_prefix(b"\xef\xbb\xbf")
                 .unwrap_or(&self.buffer);
+            if bytes.trim_ascii_start().starts_with(b"#") {
+                // A comment, in whatever encoding.
+                continue;
+            }
             let Ok(text) = std::str::from_utf8(bytes) else {
                 return Ok(Some(self.refused("other bytes", "UTF-8 text")));
             };
@@ -134,7 +138,7 @@ mod tests {
 
     #[test]
     fn comments_and_blank_lines_are_counted_but_skipped() {
-        let text = b"\xef\xbb\xbf# list\r\n\r\n http://a/ , 60\r\n#x\nhttp://b/";
+        let text = b"\xef\xbb\xbf# list\r\n\r\n http://a/ , 60\r\n#x \xe9\nhttp://b/";
         let seen: Vec<(u64, Vec<String>)> = records(text)
             .into_iter()
             .map(|(n, fields)| (n, fields.expect("good")))
